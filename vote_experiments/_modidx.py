@@ -168,6 +168,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'vote_experiments/forms/thai.py'),
                                              'vote_experiments.forms.thai._plain_number': ( 'forms/thai.html#_plain_number',
                                                                                             'vote_experiments/forms/thai.py'),
+                                             'vote_experiments.forms.thai._respell': ( 'forms/thai.html#_respell',
+                                                                                       'vote_experiments/forms/thai.py'),
                                              'vote_experiments.forms.thai._words_below_million': ( 'forms/thai.html#_words_below_million',
                                                                                                    'vote_experiments/forms/thai.py'),
                                              'vote_experiments.forms.thai.normalise_name': ( 'forms/thai.html#normalise_name',
