@@ -196,6 +196,7 @@ class ItemResult(Record):
     status: str = "ok"  # ok | failed | skipped
     model_version: str | None = None
     id: str | None = None  # of the item result (a "run" in `create_run`'s words)
+    evaluation_errors: dict[str, str] = field(default_factory=dict)  # evaluators that failed, and why
 
     @property
     def scores(self) -> dict[str, Any]:
