@@ -59,6 +59,7 @@ class DatasetItem(Record):
     source_trace_id: str | None = None  # the trace this item was made from
     source_observation_id: str | None = None  # the observation this item was made from
     status: str = "ACTIVE"  # ACTIVE | ARCHIVED
+    _source: tuple[str, int, int] | None = field(default=None, repr=False, compare=False)  # dataset id, version, row
 
 # %% ../nbs/01_records.ipynb #04438018
 @dataclass(slots=True)
