@@ -39,20 +39,30 @@ def _fallback(value: Any) -> Any:
             return method()
     if isinstance(value, (set, frozenset)):
         return sorted(value, key=repr)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
         return f"<{len(value)} bytes>"
     return value.isoformat() if hasattr(value, "isoformat") else repr(value)
 
 
-def encode_json(value: Any) -> str | None:  # None stays None: a database NULL
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # not where the backslash itself is escaped
+
+
+def encode_json(
+    value: Any,
+    *,
+    sort_keys: bool = False,  # the same text for the same content, as a hash needs it
+) -> str | None:  # None stays None: a database NULL
     "JSON text of any value; never raises for strange content"
     if value is None:
         return None
     try:
-        text = orjson.dumps(value, default=_fallback, option=_JSON_OPTIONS).decode()
+        option = _JSON_OPTIONS | orjson.OPT_SORT_KEYS if sort_keys else _JSON_OPTIONS
+        text = orjson.dumps(value, default=_fallback, option=option).decode()
     except (TypeError, ValueError, RecursionError):
-        text = json.dumps(_clean(value, 0), ensure_ascii=False)
-    return text.replace("\\u0000", "\\ufffd") if "\\u0000" in text else text
+        text = json.dumps(_clean(value, 0), ensure_ascii=False, sort_keys=sort_keys)
+    return _NUL.sub(r"\1\\ufffd", text) if "\\u0000" in text else text
 
 
 def decode_json(text: str | None) -> Any:
