@@ -40,10 +40,11 @@ STATUSES = ("ACTIVE", "ARCHIVED")
 
 def _one_of(record: Mapping, name: str, where: str) -> Any:
     "The value of a field under any of its spellings, `None` when it has none"
-    found = [(k, record[k]) for k in SPELLINGS[name] if k in record and record[k] is not None]
-    if len(found) == 2 and found[0][1] != found[1][1]:
-        raise ValueError(f"{where}: {found[0][0]!r} and {found[1][0]!r} mean the same but differ; keep one of them")
-    return found[0][1] if found else None
+    one, other = SPELLINGS[name]
+    value, again = record.get(one), record.get(other)
+    if value is not None and again is not None and value != again:
+        raise ValueError(f"{where}: {one!r} and {other!r} mean the same but differ; keep one of them")
+    return again if value is None else value
 
 # %% ../../nbs/data/01_datasets.ipynb #71019707
 def _metadata_of(record: Mapping, where: str) -> dict[str, Any] | None:

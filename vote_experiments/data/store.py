@@ -17,9 +17,10 @@ import sqlite3
 import threading
 import time
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import json
 import math
@@ -110,12 +111,12 @@ def to_us(moment: datetime | str | float | int) -> int:  # ISO text, datetime (n
             raise ValueError(f"{moment!r} is not a time; write it as 2026-01-31 or 2026-01-31T20:15:00Z") from None
     if not isinstance(moment, datetime):
         raise ValueError(f"{moment!r} is not a time; give a datetime, ISO text or seconds since the epoch")
-    return int(round((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp() * 1_000_000))
+    return int(round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000))
 
 
 def from_us(us: int | None) -> datetime | None:
     "The moment as an aware UTC datetime"
-    return None if us is None else datetime.fromtimestamp(us / 1_000_000, timezone.utc)
+    return None if us is None else datetime.fromtimestamp(us / 1_000_000, UTC)
 
 
 def iso(us: int | None) -> str | None:
@@ -201,7 +202,7 @@ dataset_items = _table(
     sa.Column("source_observation_id", sa.String(64)),
     sa.Column("content_hash", sa.String(64), nullable=False),
     sa.Column("provenance", _json),
-    sa.Index("ix_dataset_items_order", "dataset_id", "position"),
+    sa.Index("ix_dataset_items_order", "dataset_id", "position", "version_from", "version_to", "status"),
     sa.Index("ix_dataset_items_id", "dataset_id", "item_id"),
 )
 
@@ -497,19 +498,23 @@ class Store:
 
     def _migrate(self) -> None:
         "Create what is missing; refuse a store made by a newer version"
-        with self.engine.connect().execution_options(writing=True) as connection, connection.begin():
-            known = sa.inspect(connection).has_table("store_info")
-            found = connection.scalar(sa.select(store_info.c.value).where(store_info.c.key == "schema_version")) if known else None
-            if found is None:
+        with self.read() as connection:  # no lock is taken to open a store that is complete
+            found = self._schema_found(connection)
+        if found is None:
+            with self.engine.connect().execution_options(writing=True) as connection, connection.begin():
                 if self.dialect == "postgresql":  # two processes creating at once
                     connection.exec_driver_sql("SELECT pg_advisory_xact_lock(718281828)")
                 schema.create_all(connection)
-                statement = sa.insert(store_info).values(key="schema_version", value=str(SCHEMA_VERSION))
-                if not connection.scalar(sa.select(sa.func.count()).select_from(store_info)):
-                    connection.execute(statement)
-            elif int(found) > SCHEMA_VERSION:
-                raise StoreError(f"{self!r} was made by a newer version (schema {found}, this one knows "
-                                 f"{SCHEMA_VERSION}): upgrade vote_experiments, or name another store")
+                if self._schema_found(connection) is None:
+                    connection.execute(sa.insert(store_info).values(key="schema_version", value=str(SCHEMA_VERSION)))
+        elif int(found) > SCHEMA_VERSION:
+            raise StoreError(f"{self!r} was made by a newer version (schema {found}, this one knows "
+                             f"{SCHEMA_VERSION}): upgrade vote_experiments, or name another store")
+
+    def _schema_found(self, connection: sa.Connection) -> str | None:  # None: not created yet
+        known = sa.inspect(connection).has_table("store_info")
+        query = sa.select(store_info.c.value).where(store_info.c.key == "schema_version")
+        return connection.scalar(query) if known else None
 
 # %% ../../nbs/data/00_store.ipynb #2284704a
 _open_stores: dict[tuple[str, int], Store] = {}
