@@ -9,6 +9,7 @@ __all__ = ['PRINT', 'PRINT_BOLD', 'HANDWRITING_FONTS', 'UPRIGHT', 'Box', 'DPI', 
            'blank_first_page', 'table_pages', 'blank_table_page']
 
 # %% ../../nbs/forms/03_layout.ipynb #ab299da7
+import ctypes
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -114,7 +115,9 @@ def _bitmap(font: str, size: float, glyph: int, rotation: int, stretch: int, sla
         face.set_transform(turn, freetype.Vector(0, 0))
         face.load_glyph(glyph, freetype.FT_LOAD_RENDER | freetype.FT_LOAD_NO_HINTING)
         slot, bitmap = face.glyph, face.glyph.bitmap
-        ink = np.array(bitmap.buffer, np.uint8).reshape(bitmap.rows, bitmap.pitch)[:, :bitmap.width]
+        # freetype-py's own `bitmap.buffer` builds a list of single bytes, ten times slower than copying the block
+        data = ctypes.string_at(bitmap._FT_Bitmap.buffer, bitmap.rows * bitmap.pitch) if bitmap.rows else b""
+        ink = np.frombuffer(data, np.uint8).reshape(bitmap.rows, bitmap.pitch)[:, :bitmap.width]
         return ink, slot.bitmap_left, slot.bitmap_top
 
 # %% ../../nbs/forms/03_layout.ipynb #d4e1c35b
