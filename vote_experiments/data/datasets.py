@@ -5,7 +5,9 @@
 # %% auto #0
 __all__ = ['SPELLINGS', 'STATUSES', 'PAGE_FIELDS', 'PAGE', 'derive_id', 'as_item', 'as_items', 'map_pages', 'content_hash',
            'DatasetItems', 'Dataset', 'dataset_markdown', 'DatasetNotFoundError', 'DatasetVersion', 'get_dataset',
-           'list_datasets', 'list_versions', 'items_of_rows', 'save_dataset']
+           'list_datasets', 'list_versions', 'items_of_rows', 'save_dataset', 'upsert_item', 'archive_item',
+           'delete_dataset', 'FieldChange', 'field_changes', 'ItemChange', 'DatasetDiff', 'diff_versions',
+           'ItemProblem', 'validate_items']
 
 # %% ../../nbs/data/01_datasets.ipynb #da00c676
 import difflib
@@ -361,12 +363,20 @@ class Dataset(Record):
 def _md(value: Any, most: int = 60) -> str:  # harmless inside a table cell
     text = " ".join(str(value).split())
     text = text if len(text) <= most else text[:most] + "…"
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("`", "'")
+    text = text.replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;").replace("`", "'")
+    return text.replace("|", "\\|").replace("[", "\\[")  # no link and no picture from elsewhere
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     lines = [header, ["---"] * len(header), *([_md(v) for v in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _input_in_words(given: Any) -> Any:
+    pages = given.get("image_paths") if isinstance(given, dict) else None
+    if not isinstance(pages, list) or not pages:
+        return given
+    return f"{given.get('form_set_name', '')} {len(pages)} page(s), from {Path(str(pages[0])).name}".strip()
 
 
 def dataset_markdown(
@@ -377,7 +387,7 @@ def dataset_markdown(
     made = dataset.version_created_at
     head = (f"**{_md(dataset.name)}** · version {dataset.version} · {dataset.n_items:,} items"
             + (f" · {made:%Y-%m-%d %H:%M} UTC" if made else "") + f" · {(dataset.content_hash or '')[:12]}")
-    rows = [(i.id, i.input, "" if i.expected_output is None else i.expected_output, i.metadata or "")
+    rows = [(i.id, _input_in_words(i.input), "" if i.expected_output is None else i.expected_output, i.metadata or "")
             for i in dataset.iter_items(limit=n)]
     more = f"\n\n… and {dataset.n_items - n:,} more" if dataset.n_items > n else ""
     about = f"\n\n{_md(dataset.description, 500)}" if dataset.description else ""
@@ -631,8 +641,8 @@ def save_dataset(
     all_roots = list(dict.fromkeys([*roots, *known]))
     numbered = ((f"item {i}", record) for i, record in enumerate(items))
     found = as_items(numbered)
-    if roots:
-        found = (_below(item, roots[0]) for item in found)
+    if all_roots:
+        found = (_below(item, all_roots[0]) for item in found)
     with _laid_aside(found, _prefixes(all_roots)) as (batches, ids), store.write() as c:
         dataset_id, last = _open_dataset(c, name, description, metadata, all_roots)
         now = max(now_us(), last[1] + 1 if last else 0)
@@ -670,3 +680,238 @@ def _open_dataset(
     v = dataset_versions.c
     last = c.execute(sa.select(v.version, v.created_at).where(v.dataset_id == row.id).order_by(v.version.desc()).limit(1))
     return row.id, last.first()
+
+# %% ../../nbs/data/01_datasets.ipynb #d4b92aa9
+def upsert_item(
+    name: str,  # of a dataset that exists
+    item: Any,  # a `DatasetItem` or a mapping, see `as_item`
+    *,
+    store: Any = None,  # a `Store`, a path or a URL; None: the default one
+    provenance: dict[str, Any] | None = None,  # who or what changed it
+) -> Dataset:  # the newest version
+    "Add one item, or correct the one with the same id. Raises `DatasetNotFoundError`; else as `save_dataset`."
+    get_dataset(name, store=store)
+    return save_dataset(name, [item], store=store, provenance=provenance)
+
+
+def archive_item(
+    name: str,
+    item_id: str,
+    *,
+    store: Any = None,  # a `Store`, a path or a URL; None: the default one
+) -> Dataset:  # the newest version
+    """Take an item out of the versions to come; `upsert_item` brings it back. Earlier versions keep it.
+    Raises `LookupError` when there is no such dataset or item."""
+    item = get_dataset(name, store=store).item(item_id)
+    item.status = "ARCHIVED"
+    return save_dataset(name, [item], store=store, provenance={"archived": item_id})
+
+# %% ../../nbs/data/01_datasets.ipynb #a4c54807
+def delete_dataset(
+    name: str,
+    *,
+    force: bool = False,  # also when experiments used it: their results then lose the items' inputs and ground truth
+    store: Any = None,  # a `Store`, a path or a URL; None: the default one
+) -> None:
+    "Remove a dataset with its history. Raises `DatasetNotFoundError`, and `ValueError` when experiments used it."
+    store = open_store(store)
+    with store.write() as c:
+        dataset_id = c.scalar(sa.select(datasets.c.id).where(datasets.c.name == name))
+        if dataset_id is None:
+            raise _not_found(c, name, store)
+        used = sa.select(experiments.c.run_name).where(experiments.c.dataset_id == dataset_id)
+        runs = list(c.scalars(used.order_by(experiments.c.created_at.desc())))
+        if runs and not force:
+            raise ValueError(f"dataset {name!r} was used by {len(runs)} experiment(s), the newest is {runs[0]!r}: delete "
+                             "those first, or pass force=True, after which their results no longer show their items")
+        c.execute(sa.delete(datasets).where(datasets.c.id == dataset_id))
+
+# %% ../../nbs/data/01_datasets.ipynb #9f488459
+@dataclass(slots=True)
+class FieldChange(Record):
+    "One value that differs"
+    path: str  # e.g. expected_output.vote_results[0].vote_count
+    kind: str  # added | removed | changed
+    old: Any = None
+    new: Any = None
+
+
+def field_changes(old: Any, new: Any, path: str = "") -> Iterator[FieldChange]:
+    "Every value that differs between two JSON values"
+    if isinstance(old, dict) and isinstance(new, dict):
+        for k in [*old, *(k for k in new if k not in old)]:
+            yield from _one_change(old, new, k, f"{path}.{k}" if path else str(k), k in old, k in new)
+    elif isinstance(old, list) and isinstance(new, list):
+        for i in range(max(len(old), len(new))):
+            yield from _one_change(old, new, i, f"{path}[{i}]", i < len(old), i < len(new))
+    elif type(old) is not type(new) or old != new:
+        yield FieldChange(path, "changed", old, new)
+
+
+def _one_change(old: Any, new: Any, key: Any, path: str, was: bool, still: bool) -> Iterator[FieldChange]:
+    if was and still:
+        yield from field_changes(old[key], new[key], path)
+    elif was:
+        yield FieldChange(path, "removed", old[key])
+    else:
+        yield FieldChange(path, "added", new=new[key])
+
+# %% ../../nbs/data/01_datasets.ipynb #d96dd8bd
+@dataclass(slots=True)
+class ItemChange(Record):
+    "An item that both versions have, with what differs"
+    item_id: str
+    fields: list[FieldChange]
+
+
+@dataclass
+class DatasetDiff(Record):
+    "What became of version `a` in version `b`"
+    name: str
+    a: int
+    b: int
+    added: list[str]  # item ids
+    removed: list[str]  # item ids
+    changed: list[ItemChange]
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed)
+
+    def _repr_markdown_(self) -> str:
+        head = (f"**{_md(self.name)}**, version {self.a} → {self.b}: {len(self.added)} added, "
+                f"{len(self.removed)} removed, {len(self.changed)} changed")
+        rows = [(i, "added", "", "", "") for i in self.added] + [(i, "removed", "", "", "") for i in self.removed]
+        rows += [(i.item_id, f.kind, f.path, "" if f.kind == "added" else f.old, "" if f.kind == "removed" else f.new)
+                 for i in self.changed for f in i.fields]
+        more = f"\n\n… and {len(rows) - 30:,} more" if len(rows) > 30 else ""
+        return head + ("\n\n" + _table(("item", "what", "field", "old", "new"), rows[:30]) if rows else "") + more
+
+# %% ../../nbs/data/01_datasets.ipynb #466c6e5e
+def diff_versions(
+    name: str,
+    a: int | str | datetime,  # as for `get_dataset`
+    b: int | str | datetime | None = None,  # None: the newest
+    store: Any = None,  # a `Store`, a path or a URL; None: the default one
+) -> DatasetDiff:
+    "Items added, removed and changed from `a` to `b`. Raises `DatasetNotFoundError`."
+    old, new = get_dataset(name, a, store), get_dataset(name, b, store)
+    before, after = _rows_not_in(old, new), _rows_not_in(new, old)
+    both = [i for i in before if i in after]
+    changed = []
+    for start in range(0, len(both), PAGE):
+        some = both[start:start + PAGE]
+        rows = items_of_rows([r[i] for i in some for r in (before, after)], old._store)
+        changed += [ItemChange(i, list(field_changes(rows[before[i]].to_dict(), rows[after[i]].to_dict()))) for i in some]
+    return DatasetDiff(old.name, old.version, new.version, [i for i in after if i not in before],
+                       [i for i in before if i not in after], [c for c in changed if c.fields])
+
+
+def _rows_not_in(one: Dataset, other: Dataset) -> dict[str, int]:
+    "Row by item id of the rows valid in one version and not in the other, in order"
+    d = dataset_items.c
+    query = sa.select(d.item_id, d.row_id).where(
+        *_in_version(one.id, one.version), sa.not_(sa.and_(*_in_version(other.id, other.version)))).order_by(d.position)
+    with one._store.read() as c:
+        return {item_id: row for item_id, row in c.execute(query)}
+
+# %% ../../nbs/data/01_datasets.ipynb #2e3effa8
+@dataclass(slots=True)
+class ItemProblem(Record):
+    "Something about one item that would spoil a run"
+    item_id: str
+    kind: str  # malformed | duplicate_id | no_input | missing_image | outside_roots | unreadable_image | page_count | no_ground_truth | ground_truth
+    message: str
+    field: str = ""  # e.g. input.image_paths[2]
+    severity: str = "error"  # error | warning: the item runs, but is not scored
+
+
+def validate_items(
+    items: Iterable[Any],  # a `Dataset`, or records as `as_item` takes them
+    roots: Sequence[str | os.PathLike] | None = None,  # folders images may be in; None: the dataset's, else `image_roots()`
+    *,
+    pages: bool = True,  # open the page files too
+) -> list[ItemProblem]:
+    "Every problem found, in the order of the items; empty when there is none"
+    if roots is None:
+        roots = items.roots if isinstance(items, Dataset) else image_roots()
+    seen: dict[str, int] = {}
+    found: list[ItemProblem] = []
+    for i, record in enumerate(items):
+        try:
+            item = as_item(record, f"item {i}")
+        except ValueError as e:
+            found.append(ItemProblem(f"item {i}", "malformed", str(e)))
+            continue
+        name = item.id or derive_id(item.input)
+        first = seen.setdefault(name, i)
+        if item.id and first != i:
+            found.append(ItemProblem(name, "duplicate_id", f"items {first} and {i} have the same id {name!r}", "id"))
+        found += _input_problems(name, item.input, roots if pages else None)
+        found += _truth_problems(name, item.expected_output)
+    return found
+
+# %% ../../nbs/data/01_datasets.ipynb #9a4da41d
+def _input_problems(name: str, given: Any, roots: Sequence[str | os.PathLike] | None) -> Iterator[ItemProblem]:
+    if given is None:
+        yield ItemProblem(name, "no_input", "there is no input: the item would be skipped", "input")
+        return
+    if roots is None or not isinstance(given, dict):
+        return
+    counts: list[int | None] = []
+    for field_name, path in _pages_of(given):
+        count, problem = _page_problem(path, roots)
+        counts.append(count)
+        if problem:
+            yield ItemProblem(name, problem[0], problem[1], f"input.{field_name}")
+    n = given.get("num_pages")
+    if n is not None and counts and None not in counts and n != sum(map(int, counts)):  # type: ignore[arg-type]
+        yield ItemProblem(name, "page_count", f"num_pages says {n!r}, the files hold {sum(map(int, counts))}",  # type: ignore[arg-type]
+                          "input.num_pages")
+
+
+def _pages_of(given: dict) -> Iterator[tuple[str, Any]]:  # (field, path)
+    for k in PAGE_FIELDS:
+        value = given.get(k)
+        if isinstance(value, (list, tuple)):
+            yield from ((f"{k}[{i}]", p) for i, p in enumerate(value))
+        elif value is not None:
+            yield k, value
+
+
+def _page_problem(path: Any, roots: Sequence[str | os.PathLike]) -> tuple[int | None, tuple[str, str] | None]:
+    "How many pages a file holds, or what is wrong with it"
+    from vote_experiments.forms.pages import count_pages
+
+    if not isinstance(path, (str, os.PathLike)):
+        return None, ("unreadable_image", f"{_short(path)} is not the path of an image")
+    try:
+        return count_pages(path, roots), None
+    except FileNotFoundError as e:
+        return None, ("missing_image", str(e))
+    except PermissionError as e:
+        return None, ("outside_roots", str(e))
+    except (ValueError, OSError) as e:
+        return None, ("unreadable_image", str(e))
+
+# %% ../../nbs/data/01_datasets.ipynb #b85e5130
+def _truth_problems(name: str, truth: Any) -> Iterator[ItemProblem]:
+    from vote_experiments.forms.schema import read_reports
+
+    if truth is None or truth in ({}, [], "", "null"):
+        yield ItemProblem(name, "no_ground_truth", "there is no ground truth: the item is run but not scored",
+                          "expected_output", "warning")
+    elif _looks_like_report(truth):
+        try:
+            problems = read_reports(truth)[1]
+        except ValueError as e:
+            problems = [str(e)]
+        yield from (ItemProblem(name, "ground_truth", p, "expected_output") for p in problems)
+
+
+def _looks_like_report(value: Any) -> bool:
+    if isinstance(value, str):
+        return '"form_info"' in value or '"vote_results"' in value
+    if isinstance(value, (list, tuple)):
+        return any(map(_looks_like_report, value))
+    return isinstance(value, dict) and ("form_info" in value or "vote_results" in value or any(
+        _looks_like_report(value[k]) for k in ("reports", "data") if k in value))
