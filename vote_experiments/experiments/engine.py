@@ -47,7 +47,7 @@ class Plan:
     jobs: int = 50  # items in flight at most
     timeout_s: float | None = None  # seconds a task may take; None: as long as it likes
     executor: Executor | None = None  # sync tasks run in it instead of in threads
-    new_executor: Callable[[int], Executor] | None = None  # makes a pool of n processes when the engine owns it
+    new_executor: Callable[[int], Executor] | None = None  # makes pools of n processes, ended by the engine; or `ProcessPools`
     raise_errors: bool = False  # stop at the first failing item
     dataset_run_id: str | None = None
     before_task: Callable[[Slot], None] | None = None  # called in the item's context, e.g. to set context variables
@@ -258,9 +258,13 @@ class Run:
             alone.shutdown(wait=False)
 
     def _renew_executor(self) -> None:
-        assert self.plan.new_executor is not None
-        self._executor = self.plan.new_executor(self.plan.jobs)
-        self._owned.append(self._executor)
+        make = self.plan.new_executor
+        assert make is not None
+        if hasattr(make, "close"):  # whoever made the factory ends its pools
+            self._executor = make(self.plan.jobs, self._executor)  # type: ignore[call-arg]
+        else:
+            self._executor = make(self.plan.jobs)
+            self._owned.append(self._executor)
 
     # judging
 
