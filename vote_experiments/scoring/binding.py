@@ -78,11 +78,11 @@ def _plan(fn: Callable, role: Role) -> tuple[tuple[str, ...], tuple[str, ...]]:
     named = [p for p in params if p.kind in (P.POSITIONAL_ONLY, P.POSITIONAL_OR_KEYWORD, P.KEYWORD_ONLY)]
     required = [p for p in named if p.default is P.empty]
     unknown = [p for p in required if p.name not in role.names]
-    by_position = _by_position(required, role) if unknown or any(p.kind is P.POSITIONAL_ONLY for p in required) else ()
+    by_position = (_by_position(required, role) if unknown else
+                   tuple(p.name for p in named if p.kind is P.POSITIONAL_ONLY and p.name in role.names))
     if by_position is None:
-        raise _cannot(fn, role, f"nothing is known for its parameter {unknown[0].name!r}" if unknown
-                      else "its positional-only parameters do not fit")
-    taken = {p.name for p, _ in zip(required, by_position)} | set(by_position)
+        raise _cannot(fn, role, f"nothing is known for its parameter {unknown[0].name!r}")
+    taken = {p.name for p, _ in zip(required, by_position)} | set(by_position) if unknown else set(by_position)
     by_name = [p.name for p in named if p.name in role.names and p.name not in taken and p.kind is not P.POSITIONAL_ONLY]
     if any(p.kind is P.VAR_KEYWORD for p in params):
         given = {*by_name, *by_position}
