@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SPELLINGS', 'STATUSES', 'PAGE_FIELDS', 'PAGE', 'derive_id', 'as_item', 'as_items', 'map_pages', 'content_hash',
-           'DatasetItems', 'Dataset', 'dataset_markdown', 'DatasetNotFoundError', 'DatasetVersion', 'get_dataset',
-           'list_datasets', 'list_versions', 'items_of_rows', 'save_dataset', 'upsert_item', 'archive_item',
-           'delete_dataset', 'FieldChange', 'field_changes', 'ItemChange', 'DatasetDiff', 'diff_versions',
-           'ItemProblem', 'validate_items']
+           'DatasetItems', 'Dataset', 'plain_markdown', 'markdown_table', 'dataset_markdown', 'DatasetNotFoundError',
+           'DatasetVersion', 'get_dataset', 'list_datasets', 'list_versions', 'items_of_rows', 'save_dataset',
+           'upsert_item', 'archive_item', 'delete_dataset', 'FieldChange', 'field_changes', 'ItemChange', 'DatasetDiff',
+           'diff_versions', 'ItemProblem', 'validate_items']
 
 # %% ../../nbs/data/01_datasets.ipynb #da00c676
 import difflib
@@ -119,6 +119,7 @@ def _from_mapping(record: Any, where: str) -> DatasetItem:
 # %% ../../nbs/data/01_datasets.ipynb #26bd1be9
 def as_items(
     records: Iterable[tuple[str, Any]],  # pairs: how errors call the record, the record
+    finish: Callable[[DatasetItem, str], DatasetItem] | None = None,  # a last change, given the item and what errors call it
 ) -> Iterator[DatasetItem]:
     "The items, each with an identifier of its own. Raises `ValueError` naming an identifier that comes twice."
     seen: dict[str, str] = {}
@@ -131,7 +132,7 @@ def as_items(
         first = seen.setdefault(item.id, where)
         if first is not where:
             raise ValueError(f"{where}: the id {item.id!r} was used already by {first}; every item needs its own")
-        yield item
+        yield finish(item, where) if finish else item
 
 
 def _free(wanted: str, taken: Mapping[str, Any]) -> str:
@@ -321,20 +322,21 @@ class Dataset(Record):
             return
         wanted = list(ids)[:limit]
         for start in range(0, len(wanted), PAGE):
-            found = self._by_id(some := wanted[start:start + PAGE])
+            found = self.find(some := wanted[start:start + PAGE])
             for item_id in some:
                 if item_id not in found:
                     raise LookupError(f"dataset {self.name!r} version {self.version} has no item {item_id!r}")
-                yield _item(found[item_id])
+                yield found[item_id]
 
     def item(self, item_id: str) -> DatasetItem:
         "One item by its identifier, archived ones too. Raises `LookupError` when there is none."
         return next(self.iter_items(ids=[item_id]))
 
-    def _by_id(self, ids: Sequence[str]) -> dict[str, Any]:
+    def find(self, ids: Sequence[str]) -> dict[str, DatasetItem]:
+        "The items with these identifiers, archived ones too; those that do not exist are left out"
         query = sa.select(*_ITEM_COLUMNS).where(*_in_version(self.id, self.version), dataset_items.c.item_id.in_(ids))
         with self._store.read() as c:
-            return {row[2]: row for row in c.execute(query)}
+            return {row[2]: _item(row) for row in c.execute(query)}
 
     def _row_at(self, place: int) -> Any:
         "The row at a place, reading and keeping the page around it"
@@ -360,15 +362,23 @@ class Dataset(Record):
         return dataset_markdown(self)
 
 # %% ../../nbs/data/01_datasets.ipynb #6227f616
-def _md(value: Any, most: int = 60) -> str:  # harmless inside a table cell
+def plain_markdown(
+    value: Any,
+    most: int = 60,  # characters
+) -> str:
+    "A value as text that is harmless in Markdown, inside a table too"
     text = " ".join(str(value).split())
     text = text if len(text) <= most else text[:most] + "…"
     text = text.replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;").replace("`", "'")
     return text.replace("|", "\\|").replace("[", "\\[")  # no link and no picture from elsewhere
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    lines = [header, ["---"] * len(header), *([_md(v) for v in row] for row in rows)]
+def markdown_table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+) -> str:
+    "A Markdown table, its cells made harmless"
+    lines = [header, ["---"] * len(header), *([plain_markdown(v) for v in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -385,13 +395,13 @@ def dataset_markdown(
 ) -> str:
     "A dataset as Markdown: counts, version and its first items"
     made = dataset.version_created_at
-    head = (f"**{_md(dataset.name)}** · version {dataset.version} · {dataset.n_items:,} items"
+    head = (f"**{plain_markdown(dataset.name)}** · version {dataset.version} · {dataset.n_items:,} items"
             + (f" · {made:%Y-%m-%d %H:%M} UTC" if made else "") + f" · {(dataset.content_hash or '')[:12]}")
     rows = [(i.id, _input_in_words(i.input), "" if i.expected_output is None else i.expected_output, i.metadata or "")
             for i in dataset.iter_items(limit=n)]
     more = f"\n\n… and {dataset.n_items - n:,} more" if dataset.n_items > n else ""
-    about = f"\n\n{_md(dataset.description, 500)}" if dataset.description else ""
-    return head + about + ("\n\n" + _table(("id", "input", "expected output", "metadata"), rows) if rows else "") + more
+    about = f"\n\n{plain_markdown(dataset.description, 500)}" if dataset.description else ""
+    return head + about + ("\n\n" + markdown_table(("id", "input", "expected output", "metadata"), rows) if rows else "") + more
 
 # %% ../../nbs/data/01_datasets.ipynb #19653269
 class DatasetNotFoundError(LookupError):
@@ -778,13 +788,13 @@ class DatasetDiff(Record):
         return bool(self.added or self.removed or self.changed)
 
     def _repr_markdown_(self) -> str:
-        head = (f"**{_md(self.name)}**, version {self.a} → {self.b}: {len(self.added)} added, "
+        head = (f"**{plain_markdown(self.name)}**, version {self.a} → {self.b}: {len(self.added)} added, "
                 f"{len(self.removed)} removed, {len(self.changed)} changed")
         rows = [(i, "added", "", "", "") for i in self.added] + [(i, "removed", "", "", "") for i in self.removed]
         rows += [(i.item_id, f.kind, f.path, "" if f.kind == "added" else f.old, "" if f.kind == "removed" else f.new)
                  for i in self.changed for f in i.fields]
         more = f"\n\n… and {len(rows) - 30:,} more" if len(rows) > 30 else ""
-        return head + ("\n\n" + _table(("item", "what", "field", "old", "new"), rows[:30]) if rows else "") + more
+        return head + ("\n\n" + markdown_table(("item", "what", "field", "old", "new"), rows[:30]) if rows else "") + more
 
 # %% ../../nbs/data/01_datasets.ipynb #466c6e5e
 def diff_versions(
