@@ -726,6 +726,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                              'vote_experiments/experiments/engine.py'),
                                                      'vote_experiments.experiments.engine.Slot': ( 'experiments/engine.html#slot',
                                                                                                    'vote_experiments/experiments/engine.py'),
+                                                     'vote_experiments.experiments.engine._caught': ( 'experiments/engine.html#_caught',
+                                                                                                      'vote_experiments/experiments/engine.py'),
                                                      'vote_experiments.experiments.engine._evaluator_failed': ( 'experiments/engine.html#_evaluator_failed',
                                                                                                                 'vote_experiments/experiments/engine.py'),
                                                      'vote_experiments.experiments.engine._made': ( 'experiments/engine.html#_made',

@@ -16,9 +16,9 @@ import re
 import sqlite3
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,13 @@ _JSON_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OP
 
 
 def _fallback(value: Any) -> Any:
+    try:
+        return _as_plain(value)
+    except Exception:  # its own methods are broken
+        return f"<{type(value).__name__} that cannot be shown>"
+
+
+def _as_plain(value: Any) -> Any:
     for name in ("model_dump", "to_dict", "_asdict"):  # Pydantic, our records, named tuples
         method = getattr(value, name, None)
         if callable(method):
@@ -77,8 +84,10 @@ def _clean(value: Any, depth: int) -> Any:
         return repr(value)[:200]
     if isinstance(value, str):
         return clean_text(value)
-    if value is None or isinstance(value, (bool, int)):
-        return value
+    if isinstance(value, int):
+        return value if value.bit_length() < 10_000 else f"<int of {value.bit_length()} bits>"
+    if value is None:
+        return None
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -95,6 +104,10 @@ def clean_text(text: str | None) -> str | None:
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 # %% ../../nbs/data/00_store.ipynb #77c9da8e
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
 def now_us() -> int:
     "Microseconds since the epoch"
     return time.time_ns() // 1000
@@ -103,7 +116,7 @@ def now_us() -> int:
 def to_us(moment: datetime | str | float | int) -> int:  # ISO text, datetime (naive = UTC), or seconds since the epoch
     "Microseconds since the epoch of a moment in any spelling. Raises `ValueError` naming a text that is no time."
     if isinstance(moment, (int, float)) and not isinstance(moment, bool):
-        return int(moment * 1_000_000)
+        return round(moment * 1_000_000)
     if isinstance(moment, str):
         try:
             moment = datetime.fromisoformat(moment.strip().replace("Z", "+00:00"))
@@ -111,12 +124,12 @@ def to_us(moment: datetime | str | float | int) -> int:  # ISO text, datetime (n
             raise ValueError(f"{moment!r} is not a time; write it as 2026-01-31 or 2026-01-31T20:15:00Z") from None
     if not isinstance(moment, datetime):
         raise ValueError(f"{moment!r} is not a time; give a datetime, ISO text or seconds since the epoch")
-    return int(round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000))
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND  # exact, unlike timestamp()
 
 
 def from_us(us: int | None) -> datetime | None:
     "The moment as an aware UTC datetime"
-    return None if us is None else datetime.fromtimestamp(us / 1_000_000, UTC)
+    return None if us is None else _EPOCH + us * _MICROSECOND
 
 
 def iso(us: int | None) -> str | None:
@@ -444,6 +457,9 @@ def explain_database_error(
     return StoreError(f"the store {place} failed: {text}")
 
 # %% ../../nbs/data/00_store.ipynb #56b08d4e
+_MISTAKES = (sa.exc.IntegrityError, sa.exc.ProgrammingError, sa.exc.DataError, sa.exc.NotSupportedError)  # ours, not its
+
+
 class Store:
     "An open store: `with store.read() as c:` and `with store.write() as c:` give SQLAlchemy connections"
 
@@ -478,19 +494,22 @@ class Store:
         return f"Store({sa.engine.make_url(self.url).render_as_string(hide_password=True)!r})"
 
     @contextmanager
-    def read(self) -> Iterator[sa.Connection]:
-        "A connection that sees one consistent state"
-        with self.engine.connect() as connection, connection.begin():
-            yield connection
-
-    @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        "A connection whose changes are all kept, or none. Raises `StoreError` in words when the database refuses."
+    def _transaction(self, **options: Any) -> Iterator[sa.Connection]:
         try:
-            with self.engine.connect().execution_options(writing=True) as connection, connection.begin():
+            with self.engine.connect().execution_options(**options) as connection, connection.begin():
                 yield connection
-        except sa.exc.OperationalError as error:
+        except _MISTAKES:
+            raise
+        except sa.exc.DatabaseError as error:
             raise explain_database_error(error, self.url) from error
+
+    def read(self) -> AbstractContextManager[sa.Connection]:
+        "A connection that sees one consistent state. Raises `StoreError` in words when the database cannot be read."
+        return self._transaction()
+
+    def write(self) -> AbstractContextManager[sa.Connection]:
+        "A connection whose changes are all kept, or none. Raises `StoreError` in words when the database refuses."
+        return self._transaction(writing=True)
 
     def close(self) -> None:
         "Give back every connection"

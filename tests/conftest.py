@@ -1,0 +1,55 @@
+"""Fixtures that several test files use"""
+
+import os
+import secrets
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import settings
+
+from vote_experiments.data.store import Store
+
+settings.register_profile("house", deadline=None)  # a busy machine is no failure
+settings.load_profile("house")
+
+POSTGRES = "VOTE_EXPERIMENTS_TEST_POSTGRES"  # the URL of a server on which schemas may be created
+
+
+def postgres_url_with_schema(url: str, schema: str) -> str:
+    return sa.engine.make_url(url).set(drivername="postgresql+psycopg").update_query_dict(
+        {"options": f"-csearch_path={schema}"}).render_as_string(hide_password=False)
+
+
+def _postgres_store():
+    url = os.environ.get(POSTGRES)
+    if not url:
+        pytest.skip(f"set {POSTGRES} to the URL of a PostgreSQL server to run this on PostgreSQL too")
+    schema = f"test_{secrets.token_hex(6)}"
+    server = sa.create_engine(sa.engine.make_url(url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    with server.connect() as c:
+        c.exec_driver_sql(f"CREATE SCHEMA {schema}")
+    store = Store(postgres_url_with_schema(url, schema))
+    yield store
+    store.close()
+    with server.connect() as c:
+        c.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
+    server.dispose()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def store(request, tmp_path):
+    "An empty store: an SQLite file and, where a server is at hand, a fresh PostgreSQL schema"
+    if request.param == "postgresql":
+        yield from _postgres_store()
+    else:
+        store = Store(tmp_path / "store.db")
+        yield store
+        store.close()
+
+
+@pytest.fixture
+def sqlite_store(tmp_path):
+    "An empty SQLite store, for what only SQLite has"
+    store = Store(tmp_path / "sqlite.db")
+    yield store
+    store.close()
