@@ -1,3 +1,88 @@
-"""A laboratory for one job: which model reads Thai polling-station reports best, and how sure are we?"""
+"""A laboratory for one job: which model reads Thai polling-station reports best, and how sure are we?
+
+Everything a notebook needs is here: `from vote_experiments import run_model_experiments, get_dataset`. A name is
+loaded when it is first used (PEP 562), so importing the package costs next to nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with the table below
+    from .analysis.compare import Comparison, compare
+    from .analysis.intervals import mean_interval
+    from .data.dataset_files import (
+        Columns, export_dataset, group_folder, import_dataset, import_folder, read_dataset_file, write_dataset_file)
+    from .data.datasets import (
+        Dataset, DatasetNotFoundError, archive_item, delete_dataset, diff_versions, get_dataset, list_datasets, list_versions,
+        save_dataset, upsert_item, validate_items)
+    from .data.results import (
+        RunNotFoundError, delete_experiment, experiment_result, list_experiments, list_groups, resolve_run)
+    from .data.store import Store, StoreError, backup_store, check_store, open_store
+    from .experiments.engine import ItemFailedError, RunInterrupted
+    from .experiments.experiment import RunBusyError, SettingsChangedError, arun_experiment, run_experiment
+    from .experiments.model_experiments import arun_model_experiments, run_model_experiments
+    from .experiments.processes import process_pool
+    from .experiments.progress import Progress
+    from .forms.checks import check_report
+    from .forms.schema import Report, parse_reports, plain_reports, read_reports, report_schema
+    from .forms.synthesis import demo_dataset, form_set, synthesize_dataset
+    from .models.extraction import ExtractionError, vote_extraction_task
+    from .models.registry import (
+        check_configs, forget_model, get_model, list_models, model_available, register_model)
+    from .records import (
+        DatasetItem, Evaluation, ExperimentResult, Extraction, ItemError, ItemResult, Model, Observation, Usage, observe)
+    from .scoring.evaluators import (
+        FURTHER_EVALUATORS, OPTIONAL_EVALUATORS, STANDARD_EVALUATORS, absolute_vote_error, anls_star, arithmetic_consistency,
+        ballot_accuracy_score, exact_form_match, field_f1, has_no_errors, invented_rows, name_cer, omitted_rows, row_shift,
+        suspect_labels, vote_results_by_name, vote_results_quality, voter_statistics_accuracy, words_match_digits)
+    from .scoring.summary import STANDARD_SUMMARIES, avg_ballot_accuracy, overall_accuracy, success_rate
+
+_EXPORTS: dict[str, str] = {  # module: the names it gives to the package
+    "analysis.compare": "Comparison compare",
+    "analysis.intervals": "mean_interval",
+    "data.dataset_files": "Columns export_dataset group_folder import_dataset import_folder read_dataset_file "
+                          "write_dataset_file",
+    "data.datasets": "Dataset DatasetNotFoundError archive_item delete_dataset diff_versions get_dataset list_datasets "
+                     "list_versions save_dataset upsert_item validate_items",
+    "data.results": "RunNotFoundError delete_experiment experiment_result list_experiments list_groups resolve_run",
+    "data.store": "Store StoreError backup_store check_store open_store",
+    "experiments.engine": "ItemFailedError RunInterrupted",
+    "experiments.experiment": "RunBusyError SettingsChangedError arun_experiment run_experiment",
+    "experiments.model_experiments": "arun_model_experiments run_model_experiments",
+    "experiments.processes": "process_pool",
+    "experiments.progress": "Progress",
+    "forms.checks": "check_report",
+    "forms.schema": "Report parse_reports plain_reports read_reports report_schema",
+    "forms.synthesis": "demo_dataset form_set synthesize_dataset",
+    "models.extraction": "ExtractionError vote_extraction_task",
+    "models.registry": "check_configs forget_model get_model list_models model_available register_model",
+    "records": "DatasetItem Evaluation ExperimentResult Extraction ItemError ItemResult Model Observation Usage observe",
+    "scoring.evaluators": "FURTHER_EVALUATORS OPTIONAL_EVALUATORS STANDARD_EVALUATORS absolute_vote_error anls_star "
+                          "arithmetic_consistency ballot_accuracy_score exact_form_match field_f1 has_no_errors "
+                          "invented_rows name_cer omitted_rows row_shift suspect_labels vote_results_by_name "
+                          "vote_results_quality voter_statistics_accuracy words_match_digits",
+    "scoring.summary": "STANDARD_SUMMARIES avg_ballot_accuracy overall_accuracy success_rate",
+}
+_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names.split()}
+
+__all__ = sorted(["__version__", *_MODULE_OF])  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        if name.startswith("_"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, _MODULE_OF, 1)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
