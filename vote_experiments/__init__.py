@@ -66,7 +66,24 @@ _EXPORTS: dict[str, str] = {  # module: the names it gives to the package
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 
-__all__ = sorted(["__version__", *_MODULE_OF])  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [  # spelled out, because type checkers of our users go by it
+    "__version__", "Columns", "Comparison", "Dataset", "DatasetItem", "DatasetNotFoundError", "Evaluation",
+    "ExperimentResult", "Extraction", "ExtractionError", "FURTHER_EVALUATORS", "ItemError", "ItemFailedError",
+    "ItemResult", "Model", "OPTIONAL_EVALUATORS", "Observation", "Progress", "Report", "RunBusyError",
+    "RunInterrupted", "RunNotFoundError", "STANDARD_EVALUATORS", "STANDARD_SUMMARIES", "SettingsChangedError",
+    "Store", "StoreError", "Usage", "absolute_vote_error", "anls_star", "archive_item", "arithmetic_consistency",
+    "arun_experiment", "arun_model_experiments", "avg_ballot_accuracy", "backup_store", "ballot_accuracy_score",
+    "check_configs", "check_report", "check_store", "compare", "delete_dataset", "delete_experiment", "demo_dataset",
+    "diff_versions", "exact_form_match", "experiment_result", "export_dataset", "field_f1", "forget_model",
+    "form_set", "get_dataset", "get_model", "group_folder", "has_no_errors", "import_dataset", "import_folder",
+    "invented_rows", "list_datasets", "list_experiments", "list_groups", "list_models", "list_versions",
+    "mean_interval", "model_available", "name_cer", "observe", "omitted_rows", "open_store", "overall_accuracy",
+    "parse_reports", "plain_reports", "process_pool", "read_dataset_file", "read_reports", "register_model",
+    "report_schema", "resolve_run", "row_shift", "run_experiment", "run_model_experiments", "save_dataset",
+    "success_rate", "suspect_labels", "synthesize_dataset", "upsert_item", "validate_items", "vote_extraction_task",
+    "vote_results_by_name", "vote_results_quality", "voter_statistics_accuracy", "words_match_digits",
+    "write_dataset_file",
+]
 
 
 def __getattr__(name: str) -> Any:
