@@ -306,11 +306,11 @@ def write_corrected(
     return write_number(layer, *second[:3], right, writer, r, second[3])
 
 # %% ../../nbs/forms/04_handwriting.ipynb #21934a27
-def _ring_text(text: str, radius: int, size: int) -> np.ndarray:
-    "A text around a circle, uint8[2 * radius, 2 * radius]"
-    around = 2 * math.pi * (radius - size)
+def _ring_text(text: str, radius: int) -> np.ndarray:
+    "A text once around a circle, uint8[2 * radius, 2 * radius]"
+    around = 2 * math.pi * (radius - 18)
     straight = np.zeros((radius, int(around)), np.uint8)
-    draw_text(straight, (around - text_width(text, size, PRINT_BOLD)) / 2, size + 3, text, PRINT_BOLD, size)
+    draw_text(straight, 0, 20, text, PRINT_BOLD, around / text_width(text, 1, PRINT_BOLD))
     # a polar picture has one row for each angle and one column for each radius; the text's top points outwards
     polar = np.ascontiguousarray(cv2.rotate(straight, cv2.ROTATE_90_CLOCKWISE))
     return cv2.warpPolar(polar, (2 * radius, 2 * radius), (radius, radius), radius,
@@ -323,7 +323,7 @@ def _stamp_face(kind: str) -> np.ndarray:
     side = 236
     face, c = np.zeros((side, side), np.uint8), side // 2
     if kind == "seal":
-        face[c - 84:c + 84, c - 84:c + 84] = _ring_text("คณะกรรมการประจำหน่วยเลือกตั้ง * สำนักงานคณะกรรมการการเลือกตั้ง * ", 84, 17)
+        face[c - 84:c + 84, c - 84:c + 84] = _ring_text("คณะกรรมการประจำหน่วยเลือกตั้ง * สมาชิกสภาผู้แทนราษฎร * ", 84)
         for radius, width in ((86, 3), (54, 2)):
             cv2.circle(face, (c, c), radius, 255, width, cv2.LINE_AA)
         draw_text(face, c - text_width("กปน.", 34, PRINT_BOLD) / 2, c + 12, "กปน.", PRINT_BOLD, 34)
