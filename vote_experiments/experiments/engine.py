@@ -220,7 +220,10 @@ class Run:
 
     async def _in_thread(self, fn: Callable, argument: Any) -> Any:
         context = contextvars.copy_context()
-        return await self._loop.run_in_executor(self._threads, context.run, fn, argument)
+        value, error = await self._loop.run_in_executor(self._threads, context.run, _caught, fn, argument)
+        if error is not None:
+            raise error
+        return value
 
     # asking in another process
 
@@ -331,6 +334,14 @@ class Run:
                 self.abort()
 
 
+def _caught(fn: Callable, argument: Any) -> tuple[Any, BaseException | None]:
+    "Call in a thread; an exception comes back as a value, because a future refuses some (StopIteration)"
+    try:
+        return fn(argument), None
+    except BaseException as error:
+        return None, error
+
+
 _PLAIN = (dict, list, str, int, float, bool, type(None))
 _LIVE_LIMIT = 1000  # outputs with no JSON form kept as they were; later ones are read back from the store
 
@@ -354,20 +365,21 @@ def run_blocking(
 ) -> T:
     "The result of a coroutine, from sync code or from inside a running loop. Raises what it raises."
     outcome: dict[str, Any] = {}
-    context = contextvars.copy_context()
+    context, done = contextvars.copy_context(), threading.Event()
 
     def thread() -> None:
         try:
             outcome["result"] = context.run(asyncio.run, _made(work))
         except BaseException as error:
             outcome["error"] = error
+        finally:
+            done.set()
 
-    runner = threading.Thread(target=thread, name="vote-experiments-run", daemon=True)
-    runner.start()
+    threading.Thread(target=thread, name="vote-experiments-run", daemon=True).start()
     interrupts = 0
-    while runner.is_alive():
+    while not done.is_set():
         try:
-            runner.join(timeout=0.5)
+            done.wait(timeout=0.5)  # not join(): Ctrl-C makes it believe that the thread has ended
         except KeyboardInterrupt:
             interrupts += 1
             if on_interrupt is None:

@@ -43,9 +43,10 @@ def call_pickled(
 ) -> tuple[Any, ItemError | None, list[Observation], float]:  # output, error, observations, seconds
     "Run in a worker process: the task with its values"
     with listening() as heard:
+        task = _unpickled(payload)  # not part of the item's time
         started = time.perf_counter()
         try:
-            output = _unpickled(payload)(*positional, **keywords)
+            output = task(*positional, **keywords)
             if inspect.isawaitable(output):
                 output = asyncio.run(_awaited(output))
             error = None

@@ -1,0 +1,583 @@
+"""run_experiment: order, isolation, parallelism, durability, resume. Real SQLite files, real processes, real signals."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+import pytest
+import sqlalchemy as sa
+
+from vote_experiments.data.results import list_experiments, status_counts
+from vote_experiments.data.store import Store, StoreError, check_store, item_results, open_store, scores, traces
+from vote_experiments.experiments.engine import ItemFailedError, RunInterrupted
+from vote_experiments.experiments.experiment import (
+    RunBusyError, SettingsChangedError, arun_experiment, fingerprint, run_experiment, summarise,
+)
+from vote_experiments.experiments.processes import ProcessPools, TaskNotPicklableError, process_pool
+from vote_experiments.records import DatasetItem, Evaluation
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store.db")
+
+
+def numbers(n):
+    return [{"input": {"n": i}, "expected_output": 2 * i, "metadata": {"odd": bool(i % 2)}} for i in range(n)]
+
+
+def double(input_data):
+    return 2 * input_data["n"]
+
+
+def exact(output, expected_output):
+    return output == expected_output
+
+
+async def aexact(output, expected_output):
+    return output == expected_output
+
+
+class InFlight:
+    "Counts how many calls are going on at once"
+
+    def __init__(self):
+        self.now = self.peak = 0
+        self.lock = threading.Lock()
+
+    def __enter__(self):
+        with self.lock:
+            self.now += 1
+            self.peak = max(self.peak, self.now)
+
+    def __exit__(self, *exc):
+        with self.lock:
+            self.now -= 1
+
+
+def test_results_keep_the_order_of_the_data_whatever_finishes_first(store):
+    async def slow_first(input_data):
+        await asyncio.sleep(0.02 if input_data["n"] < 5 else 0)
+        return input_data["n"]
+
+    result = run_experiment(name="order", data=numbers(20), task=slow_first, store=store, max_concurrency=20)
+    assert [r.output for r in result.item_results] == list(range(20))
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_exactly_max_concurrency_items_are_in_flight(store, kind):
+    flight = InFlight()
+
+    def sync_task(input_data):
+        with flight:
+            time.sleep(0.03)
+
+    async def async_task(input_data):
+        with flight:
+            await asyncio.sleep(0.03)
+
+    task = {"sync": sync_task, "async": async_task}[kind]
+    run_experiment(name="flight", data=numbers(40), task=task, store=store, max_concurrency=8)
+    assert flight.peak == 8
+
+
+def test_it_works_inside_a_running_loop(store):
+    async def cell():
+        return run_experiment(name="cell", data=numbers(3), task=double, store=store)
+
+    assert len(asyncio.run(cell()).item_results) == 3
+
+
+def test_arun_stays_on_the_callers_loop(store):
+    async def main():
+        here = asyncio.get_running_loop()
+
+        async def task(input_data):
+            return asyncio.get_running_loop() is here
+
+        return await arun_experiment(name="loop", data=numbers(2), task=task, store=store)
+
+    assert [r.output for r in asyncio.run(main()).item_results] == [True, True]
+
+
+def raises(error):
+    def task(input_data):
+        if input_data["n"] == 1:
+            raise error
+        return input_data["n"]
+
+    return task
+
+
+@pytest.mark.parametrize("error, name", [
+    (ValueError("no"), "ValueError"), (SystemExit(3), "SystemExit"), (asyncio.CancelledError(), "CancelledError"),
+    (StopIteration("x"), "RuntimeError"), (RecursionError("deep"), "RecursionError"), (MemoryError(), "MemoryError"),
+], ids=lambda e: type(e).__name__ if isinstance(e, BaseException) else "")
+@pytest.mark.parametrize("style", ["sync", "async"])
+def test_a_failing_item_never_stops_the_others(store, error, name, style):
+    task = raises(error)
+
+    async def atask(input_data):
+        return task(input_data)
+
+    if style == "sync" and isinstance(error, StopIteration):
+        name = "RuntimeError"
+    result = run_experiment(name="isolation", data=numbers(4), task=task if style == "sync" else atask, store=store)
+    assert [r.item.id for r in result.failed_items] == ["item-1"]
+    assert result.failed_items[0].error.type in (name, "TypeError")  # a future refuses StopIteration
+    assert len(result.item_results) == 3
+    assert result.summary["n_failed"] == 1 and result.summary["denominator"] == 4
+
+
+def test_a_failed_item_keeps_input_stack_and_trace(store):
+    result = run_experiment(name="kept", data=numbers(2), task=raises(ValueError("page 3 missing")), store=store)
+    failed = result.failed_items[0]
+    assert failed.item.input == {"n": 1} and failed.error.message == "page 3 missing"
+    assert "raises" in failed.error.stack or "task" in failed.error.stack
+    with store.read() as c:
+        level, message = c.execute(sa.select(traces.c.level, traces.c.status_message)
+                                   .where(traces.c.id == failed.trace_id)).one()
+    assert (level, message) == ("ERROR", "ValueError: page 3 missing")
+
+
+def test_items_without_input_are_skipped_and_counted(store):
+    data = [{"input": 1}, {"expected_output": 2}, {"input": None}, {"input": 0}]
+    result = run_experiment(name="skip", data=data, task=lambda item: item.input, store=store)
+    assert [r.output for r in result.item_results] == [1, 0]
+    assert [r.item.id for r in result.skipped_items] == ["item-1", "item-2"]
+    assert (result.summary["n_ok"], result.summary["n_skipped"]) == (2, 2)
+
+
+def test_evaluators_mix_and_fail_alone(store, caplog):
+    def broken(output):
+        raise RuntimeError("judge is away")
+
+    def rubbish(output):
+        return object()
+
+    def several(output, expected_output):
+        return [Evaluation("half", 0.5, "a comment", {"k": 1}), {"name": "label", "value": "good"}]
+
+    def nothing(output):
+        return None
+
+    def composite(*, input, output, expected_output, metadata, evaluations):
+        return {"name": "all", "value": len(evaluations)}
+
+    result = run_experiment(name="mix", data=numbers(2), task=double, store=store, composite_evaluator=composite,
+                            evaluators=[aexact, broken, several, rubbish, exact, nothing])
+    first = result.item_results[0]
+    assert [e.name for e in first.evaluations] == ["aexact", "half", "label", "exact", "nothing", "all"]
+    assert first.scores == {"aexact": True, "half": 0.5, "label": "good", "exact": True, "nothing": None, "all": 5}
+    assert first.evaluations[1].comment == "a comment" and first.evaluations[1].metadata == {"k": 1}
+    assert first.evaluation_errors == {"broken": "RuntimeError: judge is away",
+                                       "rubbish": first.evaluation_errors["rubbish"]}
+    assert "is not a score" in first.evaluation_errors["rubbish"]
+    assert "evaluator broken failed" in caplog.text
+    assert "nothing" not in result.summary["scores"] and result.summary["scores"]["half"]["n"] == 2
+
+
+def test_the_composite_is_not_called_without_evaluations_and_may_fail(store):
+    called = []
+
+    def composite(evaluations, item):
+        called.append(item.id)
+        raise ValueError("cannot combine")
+
+    none = run_experiment(name="none", data=numbers(1), task=double, composite_evaluator=composite, store=store)
+    assert called == [] and none.item_results[0].evaluations == []
+    some = run_experiment(name="some", data=numbers(1), task=double, evaluators=[exact], composite_evaluator=composite, store=store)
+    assert called == ["item-0"] and some.item_results[0].scores == {"exact": True}
+    assert "cannot combine" in some.item_results[0].evaluation_errors["composite"]
+
+
+def test_run_evaluators_see_everything_once_even_for_nothing(store, caplog):
+    def n_items(*, item_results, **kwargs):
+        return Evaluation("n", len(item_results), "all of them")
+
+    def broken(item_results):
+        raise RuntimeError("no")
+
+    def columns(inputs, outputs, expected_outputs, evaluators_results):
+        assert len(inputs) == len(outputs) == len(expected_outputs) == len(evaluators_results["exact"]) == 3
+        return sum(a == b for a, b in zip(outputs, expected_outputs)) / len(outputs)
+
+    result = run_experiment(name="run", data=numbers(3), task=double, evaluators=[exact], run_evaluators=[n_items, broken],
+                            summary_evaluators=[columns], store=store)
+    assert [(e.name, e.value, e.comment) for e in result.run_evaluations] == [("n", 3, "all of them"), ("columns", 1.0, None)]
+    assert "run evaluator broken failed" in caplog.text
+    empty = run_experiment(name="empty", data=[], task=double, run_evaluators=[n_items], store=store)
+    assert empty.run_evaluations[0].value == 0 and empty.format() == "No experiment results to display."
+    with store.read() as c:
+        on_run = c.execute(sa.select(scores.c.name).where(scores.c.experiment_id == result.experiment_id,
+                                                         scores.c.trace_id.is_(None))).scalars().all()
+    assert on_run == ["n", "columns"]
+
+
+def test_repeats_ask_every_item_again_and_intervals_cluster_by_item(store):
+    flaky = random.Random(0)
+    result = run_experiment(name="rep", data=numbers(10), task=lambda input_data: 2 * input_data["n"] if flaky.random() < .8 else 0,
+                            evaluators=[exact], repeats=5, store=store, max_concurrency=1)
+    assert [(r.repeat, r.position) for r in result.item_results] == [(k, i) for k in range(5) for i in range(10)]
+    clustered = result.summary["scores"]["exact"]
+    assert clustered["n"] == 50 and clustered["lower"] < clustered["mean"] < clustered["upper"]
+
+
+def test_outputs_of_any_type_come_back(store):
+    class Thing:
+        def __eq__(self, other):
+            return isinstance(other, Thing)
+
+        __hash__ = None
+
+    strange = [Thing(), {1, 2}, ("a", 1), float("nan"), "a\ud800\x00", 2**80, b"bytes", {"k": {3}}, None]
+    result = run_experiment(name="any", data=[{"input": i} for i in range(len(strange))],
+                            task=lambda item: strange[item.input], store=store)
+    back = [r.output for r in result.item_results]
+    assert back[0] == Thing() and back[1] == {1, 2} and back[2] == ("a", 1) and back[5] == 2**80 and back[8] is None
+    assert check_store(store) == []
+
+
+def test_timeouts_fail_the_item_with_the_limit_named(store):
+    async def hangs(input_data):
+        await asyncio.sleep(30 if input_data["n"] == 1 else 0)
+
+    result = run_experiment(name="late", data=numbers(3), task=hangs, timeout_s=0.1, store=store)
+    assert [str(r.error) for r in result.failed_items] == ["TimeoutError: no answer within timeout_s=0.1"]
+
+    def own(input_data):
+        raise TimeoutError("the scanner is slow")
+
+    result = run_experiment(name="own", data=numbers(1), task=own, timeout_s=5, store=store)
+    assert result.failed_items[0].error.message == "the scanner is slow"
+
+
+def test_context_reaches_threads_and_processes_time_themselves(store):
+    import contextvars
+
+    mark = contextvars.ContextVar("mark", default="unset")
+    mark.set("from the caller")
+    result = run_experiment(name="context", data=numbers(1), task=lambda item: mark.get(), store=store)
+    assert result.item_results[0].output == "from the caller"
+    slow = run_experiment(name="timed", data=numbers(2), task=naps, executor=process_pool, max_concurrency=2, store=store)
+    assert all(0.05 <= r.latency_s < 1.5 for r in slow.item_results)  # starting the processes is not counted
+
+
+def naps(input_data):
+    time.sleep(0.05)
+    return os.getpid()
+
+
+def test_any_executor_runs_the_task(store):
+    with ProcessPoolExecutor(2, mp_context=__import__("multiprocessing").get_context("spawn")) as pool:
+        result = run_experiment(name="pool", data=numbers(6), task=naps, executor=pool, max_concurrency=2, store=store)
+    assert os.getpid() not in {r.output for r in result.item_results} and len(result.item_results) == 6
+    lock = threading.Lock()
+    with pytest.raises(TaskNotPicklableError, match="Leave open files"):
+        run_experiment(name="lock", data=numbers(1), task=lambda item: lock, executor=process_pool, store=store)
+
+
+def dies_on_two(input_data):
+    if input_data["n"] == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return input_data["n"]
+
+
+def test_a_process_that_dies_takes_only_its_own_item(store):
+    with ProcessPools() as pools:
+        result = run_experiment(name="dies", data=numbers(6), task=dies_on_two, executor=pools, max_concurrency=2, store=store)
+        again = run_experiment(name="fine", data=numbers(2), task=double, executor=pools, max_concurrency=2, store=store)
+    assert [(r.item.id, r.error.type) for r in result.failed_items] == [("item-2", "WorkerDied")]
+    assert len(result.item_results) == 5 and len(again.item_results) == 2
+
+
+def test_raise_errors_stops_keeps_what_is_done_and_says_how_to_go_on(store):
+    asked = []
+
+    def task(input_data):
+        asked.append(input_data["n"])
+        if input_data["n"] == 3 and len(asked) < 6:
+            raise ValueError("torn page")
+        return double(input_data)
+
+    request = dict(name="stop", data=numbers(10), task=task, evaluators=[exact], max_concurrency=1, store=store)
+    with pytest.raises(ItemFailedError, match="item-3.*torn page.*vote-experiments resume exp_"):
+        run_experiment(**request, raise_errors=True)
+    assert asked == [0, 1, 2, 3]
+    row = list_experiments(store, name="stop")[0]
+    assert row["status"] == "failed" and status_counts(store, row["id"]) == {"ok": 3, "failed": 1, "skipped": 0}
+    resumed = run_experiment(**request, resume=row["id"])
+    assert asked == list(range(10)) and resumed.summary["n_failed"] == 1
+    retried = run_experiment(**request, resume=row["id"], failed_only=True)
+    assert asked[10:] == [3] and retried.summary["n_ok"] == 10
+    with store.read() as c:
+        assert c.scalar(sa.select(sa.func.count()).select_from(item_results)) == 10
+
+
+def test_resume_true_starts_or_continues_and_a_finished_run_is_not_repeated(store):
+    calls = []
+
+    def task(input_data):
+        calls.append(1)
+        return double(input_data)
+
+    request = dict(name="again", data=numbers(3), task=task, store=store)
+    first = run_experiment(**request, resume=True)
+    second = run_experiment(**request, resume=first.experiment_id)
+    assert first.experiment_id == second.experiment_id and len(calls) == 3
+    third = run_experiment(**request, resume=True)
+    assert third.experiment_id != first.experiment_id and len(calls) == 6
+    with pytest.raises(LookupError, match="exp_zzz"):
+        run_experiment(**request, resume="exp_zzz")
+
+
+def test_changed_requests_are_named(store):
+    def interrupted(input_data):
+        if input_data["n"] == 2:
+            raise ValueError("stop here")
+        return input_data["n"]
+
+    request = dict(name="changed", data=numbers(5), task=interrupted, evaluators=[exact], config={"model": "a"}, store=store,
+                   max_concurrency=1)
+    with pytest.raises(ItemFailedError):
+        run_experiment(**request, raise_errors=True)
+    run_id = list_experiments(store, name="changed")[0]["id"]
+    for change, words in [({"config": {"model": "b"}}, "config.model: was 'a', now 'b'"),
+                          ({"evaluators": [aexact]}, "evaluators.aexact"), ({"repeats": 2}, "repeats: was 1, now 2"),
+                          ({"task": double}, "task.double"), ({"data": numbers(4)}, "n_items: was 5, now 4")]:
+        with pytest.raises(SettingsChangedError, match="allow_changes=True") as told:
+            run_experiment(**request | change, resume=run_id)
+        assert words in str(told.value)
+    other = [*numbers(4), {"input": {"n": 99}}]
+    other[0] = {"input": {"n": 77}}
+    with pytest.raises(SettingsChangedError, match="item-0"):
+        run_experiment(**request | {"data": other}, resume=run_id)
+    mixed = run_experiment(**request | {"data": other}, resume=run_id, allow_changes=True)
+    assert [r.output for r in mixed.item_results] == [0, 1, 3, 99]
+
+
+def test_fingerprints_follow_code_defaults_and_state():
+    def a(x, k=1):
+        return x + k
+
+    def b(x, k=2):
+        return x + k
+
+    assert fingerprint(a) != fingerprint(b)
+    assert fingerprint(lambda x: x + 1) == fingerprint(lambda x: x + 1)
+    assert fingerprint(lambda x: x + 1) != fingerprint(lambda x: x + 2)
+
+
+def test_progress_tells_only_what_is_stored(store):
+    seen = []
+
+    def watch(p):
+        with store.read() as c:
+            seen.append((p.done, c.scalar(sa.select(sa.func.count()).select_from(item_results)), p.finished))
+
+    run_experiment(name="watched", data=numbers(1200), task=double, store=store, progress=watch)
+    assert seen[0][0] == 0 and seen[-1] == (1200, 1200, True) and len(seen) >= 4
+    assert all(told <= stored for told, stored, _ in seen)
+
+
+def test_a_broken_progress_callback_is_an_error_not_a_loss(store):
+    def watch(p):
+        if p.done:
+            raise RuntimeError("the progress bar broke")
+
+    with pytest.raises(RuntimeError, match="progress bar"):
+        run_experiment(name="bar", data=numbers(5), task=double, store=store, progress=watch)
+    row = list_experiments(store, name="bar")[0]
+    assert row["status"] == "failed" and status_counts(store, row["id"])["ok"] == 5
+    assert len(run_experiment(name="bar", data=numbers(5), task=double, store=store, resume=True).item_results) == 5
+
+
+def limit_pages(store, pages):
+    def small(connection, _record):
+        connection.execute(f"PRAGMA max_page_count={pages}")
+
+    sa.event.listen(store.engine, "connect", small)
+    store.engine.dispose()
+    return small
+
+
+def test_a_full_disk_is_told_and_resumable(store):
+    def bulky(input_data):
+        return "x" * 20_000
+
+    with store.read() as c:
+        pages = c.exec_driver_sql("PRAGMA page_count").scalar()
+    small = limit_pages(store, pages + 400)
+    request = dict(name="full", data=numbers(2000), task=bulky, store=store)
+    with pytest.raises(StoreError, match="full.*What was stored is safe.*resume="):
+        run_experiment(**request)
+    sa.event.remove(store.engine, "connect", small)
+    store.engine.dispose()
+    assert check_store(store) == []
+    n_before = status_counts(store, list_experiments(store, name="full")[0]["id"])["ok"]
+    result = run_experiment(**request, resume=True)
+    assert len(result.item_results) == 2000 and n_before < 2000
+
+
+def test_bad_arguments_are_refused_before_anything_runs(store):
+    for arguments, words in [
+        ({"name": ""}, "name="), ({"data": "vote-extraction"}, "get_dataset"), ({"data": {"input": 1}}, "list of dicts"),
+        ({"max_concurrency": 0}, "max_concurrency=0"), ({"repeats": -1}, "repeats=-1"), ({"task": None}, "not callable"),
+        ({"evaluators": [exact, exact]}, "'exact'"), ({"evaluators": exact}, "give a list"),
+        ({"task": lambda: 1}, "takes none"), ({"max_concurrency": True}, "max_concurrency=True"),
+    ]:
+        with pytest.raises((ValueError, TypeError), match=words):
+            run_experiment(**{"name": "x", "data": numbers(1), "task": double, "store": store} | arguments)
+    for missing in ("name", "data", "task"):
+        arguments = {"name": "x", "data": [], "task": double}
+        del arguments[missing]
+        with pytest.raises(TypeError, match=missing):
+            run_experiment(**arguments, store=store)
+    with pytest.raises(TypeError):
+        run_experiment("x", [], double)
+    assert list_experiments(store) == []
+
+
+def test_a_failed_item_is_zero_in_accuracy_and_missing_elsewhere(store):
+    def exact_form_match(output):
+        return True
+
+    def words(output):
+        return 0.5
+
+    result = run_experiment(name="zero", data=numbers(4), task=raises(ValueError("x")), evaluators=[exact_form_match, words], store=store)
+    s = result.summary["scores"]
+    assert s["exact_form_match"]["mean"] == 0.75 and s["exact_form_match"]["n"] == 4
+    assert s["words"]["mean"] == 0.5 and s["words"]["n"] == 3 and s["words"]["n_unscored"] == 1
+    assert result.summary["success_rate"]["mean"] == 0.75
+    assert summarise(store, result.experiment_id)["scores"] == s
+
+
+# processes and signals
+
+CHILD = """
+import asyncio, os, sys, time
+from vote_experiments.experiments.experiment import run_experiment
+
+log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+async def task(input_data):
+    await asyncio.sleep(0.005)
+    os.write(log, b"%d\\n" % input_data["n"])
+    return input_data["n"]
+
+def judge(output):
+    return output % 2 == 0
+
+data = [{"input": {"n": i}, "id": f"i{i}"} for i in range(int(sys.argv[3]))]
+result = run_experiment(name="killed", data=data, task=task, evaluators=[judge], store=sys.argv[1], resume=True,
+                        max_concurrency=20)
+print("finished", len(result.item_results), flush=True)
+"""
+
+
+def child(tmp_path, n, code=CHILD):
+    script = tmp_path / "child.py"
+    script.write_text(textwrap.dedent(code))
+    return subprocess.Popen([sys.executable, script, tmp_path / "store.db", tmp_path / "asked.log", str(n)],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def storm(tmp_path, n, kills, seed):
+    rng, n_killed = random.Random(seed), 0
+    while n_killed < kills:
+        process = child(tmp_path, n)
+        try:
+            process.wait(rng.uniform(0.4, 1.6))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            n_killed += 1
+        process.communicate()
+        if process.returncode == 0:
+            break
+    last = child(tmp_path, n)
+    out, err = last.communicate(timeout=120)
+    return out, err, n_killed
+
+
+@pytest.mark.parametrize("kills", [6, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+def test_sigkill_at_random_moments_loses_and_repeats_nothing(tmp_path, kills):
+    n = 150 * kills
+    out, err, n_killed = storm(tmp_path, n, kills, seed=kills)
+    assert f"finished {n}" in out, err[-2000:]
+    store = open_store(tmp_path / "store.db")
+    assert check_store(store) == []
+    row = list_experiments(store, name="killed")[0]
+    assert len(list_experiments(store)) == 1 and row["status"] == "finished"
+    with store.read() as c:
+        stored = c.execute(sa.select(item_results.c.position)).scalars().all()
+        judged = c.execute(sa.select(scores.c.trace_id).where(scores.c.name == "judge")).scalars().all()
+    assert sorted(stored) == list(range(n)), "an item was lost or doubled"
+    assert len(judged) == len(set(judged)) == n, "an item was scored twice"
+    asked = (tmp_path / "asked.log").read_text().split()
+    # in flight (20) and at most 100 ms of 20 × 5 ms tasks, for each kill
+    assert len(asked) - n <= n_killed * (20 + 20 * 0.2 / 0.005)
+
+
+def interrupted_child(tmp_path, n_signals, code=CHILD, n=4000):
+    process = child(tmp_path, n, code)
+    log = tmp_path / "asked.log"
+    while not log.exists() or log.stat().st_size < 300:
+        time.sleep(0.05)
+        assert process.poll() is None, process.communicate()
+    for _ in range(n_signals):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
+
+
+def test_ctrl_c_once_stores_what_is_in_flight_and_says_how_to_resume(tmp_path):
+    code, out, err = interrupted_child(tmp_path, 1)
+    assert code != 0 and "vote-experiments resume exp_" in err and "stopping" in out
+    store = open_store(tmp_path / "store.db")
+    row = list_experiments(store)[0]
+    asked = len((tmp_path / "asked.log").read_text().split())
+    assert row["status"] == "interrupted" and status_counts(store, row["id"])["ok"] == asked < 4000
+
+
+def test_ctrl_c_twice_stops_at_once(tmp_path):
+    slow = CHILD.replace("await asyncio.sleep(0.005)", "await asyncio.sleep(0.005 if input_data['n'] < 200 else 60)")
+    started = time.monotonic()
+    code, out, err = interrupted_child(tmp_path, 2, slow)
+    assert code != 0 and time.monotonic() - started < 30
+    assert list_experiments(open_store(tmp_path / "store.db"))[0]["status"] == "interrupted"
+
+
+def test_a_run_of_a_living_process_is_not_taken_over(tmp_path):
+    process = child(tmp_path, 4000)
+    log = tmp_path / "asked.log"
+    while not log.exists() or not log.stat().st_size:
+        time.sleep(0.05)
+    store = open_store(tmp_path / "store.db")
+    run_id = list_experiments(store)[0]["id"]
+    try:
+        with pytest.raises(RunBusyError, match=str(process.pid)):
+            run_experiment(name="killed", data=numbers(1), task=double, store=store, resume=run_id)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_two_processes_share_one_store(tmp_path):
+    mine = CHILD.replace('resume=True', 'resume=None').replace('name="killed"', 'name=f"run {os.getpid()}"')
+    both = [child(tmp_path, 1500, mine), child(tmp_path, 1500, mine)]
+    for process in both:
+        out, err = process.communicate(timeout=120)
+        assert "finished 1500" in out, err
+        assert "locked" not in err
+    store = open_store(tmp_path / "store.db")
+    assert [status_counts(store, e["id"])["ok"] for e in list_experiments(store)] == [1500, 1500]
