@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['RunNotFoundError', 'create_group', 'update_group', 'create_experiment_row', 'update_experiment', 'get_experiment',
-           'get_group', 'resolve_run', 'list_experiments', 'list_groups', 'delete_experiment', 'Finished', 'score_row',
-           'ResultWriter', 'ResultSequence', 'ResultColumn', 'score_names', 'status_counts', 'score_table', 'spent',
-           'done_keys', 'owner_name', 'experiment_result']
+           'get_group', 'resolve_run', 'list_experiments', 'list_groups', 'delete_experiment', 'delete_group',
+           'Finished', 'score_row', 'ResultWriter', 'ResultSequence', 'ResultColumn', 'score_names', 'status_counts',
+           'score_table', 'spent', 'done_keys', 'owner_name', 'experiment_result']
 
 # %% ../../nbs/data/03_results.ipynb #e2061fa4
 import asyncio
@@ -178,6 +178,17 @@ def delete_experiment(store: Store, experiment_id: str) -> int:  # item results 
         c.execute(sa.delete(publications).where(publications.c.experiment_id == experiment_id))
         c.execute(sa.delete(experiments).where(experiments.c.id == experiment_id))
     return n
+
+
+def delete_group(store: Store, group_id: str) -> int:  # experiments deleted
+    "Delete a group with all its experiments; the folder of its report stays"
+    group_id = get_group(store, group_id)["id"]
+    its = [e["id"] for e in list_experiments(store, group_id=group_id)]
+    for experiment_id in its:
+        delete_experiment(store, experiment_id)
+    with store.write() as c:
+        c.execute(sa.delete(experiment_groups).where(experiment_groups.c.id == group_id))
+    return len(its)
 
 # %% ../../nbs/data/03_results.ipynb #956b12e5
 @dataclass(slots=True)
