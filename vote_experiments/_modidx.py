@@ -1548,6 +1548,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                 'vote_experiments/models/resilience.py'),
                                                     'vote_experiments.models.resilience.RateEstimate._step': ( 'models/resilience.html#rateestimate._step',
                                                                                                                'vote_experiments/models/resilience.py'),
+                                                    'vote_experiments.models.resilience.RateEstimate._take_as_noise': ( 'models/resilience.html#rateestimate._take_as_noise',
+                                                                                                                        'vote_experiments/models/resilience.py'),
                                                     'vote_experiments.models.resilience.RateEstimate._tolerated': ( 'models/resilience.html#rateestimate._tolerated',
                                                                                                                     'vote_experiments/models/resilience.py'),
                                                     'vote_experiments.models.resilience.RateEstimate.faltered': ( 'models/resilience.html#rateestimate.faltered',

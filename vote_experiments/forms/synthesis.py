@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['DIFFICULTIES', 'Options', 'PLACES', 'ELECTION_DAYS', 'MEN', 'WOMEN', 'SURNAMES', 'RANKS', 'PARTIES', 'LEVELS',
            'PAPER', 'KINDS', 'MIXED', 'Progress', 'DEMO_SEED', 'Difficulty', 'difficulty_shares', 'Draft',
-           'draft_report', 'Ink', 'FilledPage', 'fill_pages', 'Level', 'Crease', 'draw_creases', 'scan_page', 'FormSet',
-           'form_set', 'synthesize_dataset', 'demo_dataset']
+           'draft_report', 'Ink', 'FilledPage', 'fill_pages', 'Level', 'Crease', 'draw_creases', 'scan_page',
+           'DrawnFormSet', 'form_set', 'synthesize_dataset', 'demo_dataset']
 
 # %% ../../nbs/forms/04_synthesis.ipynb #5fb43953
 import datetime as dt
@@ -174,10 +174,11 @@ def _form_info(r: random.Random, form_type: str) -> dict[str, Any]:
             "polling_station_number": str(r.randint(1, 120))}
 
 
-def _ballots(r: random.Random) -> dict[str, dict[str, int]]:
-    "Numbers of a middling polling station that add up"
-    eligible = r.randint(350, 1100)
-    used = int(eligible * r.uniform(0.55, 0.86))
+def _ballots(seed: int, form_type: str) -> dict[str, dict[str, int]]:
+    "Numbers of a middling polling station that add up; both forms of a station have the same voters"
+    voters, r = _stream(seed, "voters"), _stream(seed, form_type, "ballots")
+    eligible = voters.randint(350, 1100)
+    used = int(eligible * voters.uniform(0.55, 0.86))
     allocated = math.ceil(eligible * 1.05 / 20) * 20  # ballots come in pads of 20
     bad, none = (r.randint(0, max(3, int(used * share))) for share in (0.04, 0.05))
     return {"voter_statistics": {"eligible_voters": eligible, "voters_present": used},
@@ -347,7 +348,7 @@ def draft_report(
 
 def _draft(seed: int, form_type: str, present: set[str]) -> Draft:
     info = _form_info(_stream(seed, "station"), form_type)
-    numbers = _ballots(_stream(seed, form_type, "ballots"))
+    numbers = _ballots(seed, form_type)
     rows = _rows(_stream(seed, form_type, "rows"), form_type)
     draft = Draft({"form_info": info, **numbers, "vote_results": rows, "total_votes_recorded": None}, seed)
     draft.difficulties = present & {"thai_digits", "touching_digits", "stamps", "fold"}  # these change no number
@@ -689,7 +690,7 @@ MIXED = "mixed"  # drawn by lot for each form set, as a level, as options, or as
 
 
 @dataclass(frozen=True)
-class FormSet:
+class DrawnFormSet:
     "A drawn form set"
     record: dict[str, Any]  # as in a dataset file: id, input, ground_truth, metadata
     pages: list[bytes] = field(repr=False)  # JPEG files, in the order of input.image_paths
@@ -747,12 +748,12 @@ def form_set(
     kind: str = MIXED,  # "Constituency", "PartyList", "both", or "mixed": seven in ten Constituency, else PartyList
     skew: float | None = None,  # degrees, at most; None: as the level has it
     pen_width: tuple[float, float] = PEN_WIDTH,  # pixels, narrowest and widest
-) -> FormSet:
+) -> DrawnFormSet:
     "Invent a station, fill its forms in and scan them. Raises `ValueError` for anything that cannot be drawn."
     return _draw(_Plan(seed, level, options, kind, skew, pen_width).settled())
 
 
-def _draw(plan: _Plan) -> FormSet:
+def _draw(plan: _Plan) -> DrawnFormSet:
     seed, name = plan.seed, f"s{plan.seed}"
     gray = plan.level != "clean" and _stream(seed, "scanner").random() < 0.3
     drafts = [draft_report(seed, k, plan.options) for k in (FORM_TYPES if plan.kind == "both" else (plan.kind,))]
@@ -763,7 +764,7 @@ def _draw(plan: _Plan) -> FormSet:
             pages.append(scan_page(page, plan.level, (seed, len(pages)), creases, plan.skew, gray))
     paths = [f"pages/{name}_page{i}.jpg" for i in range(1, len(pages) + 1)]
     reports = [d.report for d in drafts]
-    return FormSet({
+    return DrawnFormSet({
         "id": name, "input": {"form_set_name": name, "image_paths": paths, "num_pages": len(paths)},
         "ground_truth": reports[0] if len(reports) == 1 else reports,
         "metadata": _metadata(drafts, seed=seed, kind=plan.kind, level=plan.level, options=plan.options, gray=gray),
