@@ -613,7 +613,7 @@ class _Upsert:
         "Write the version's line: how many items, and the hash of all their hashes in order"
         digest, n, d = hashlib.sha256(), 0, dataset_items.c
         query = sa.select(d.content_hash).where(*self.current, d.status == "ACTIVE").order_by(d.position)
-        for one in self.c.execution_options(yield_per=5000).scalars(query):
+        for one in self.c.scalars(query.execution_options(yield_per=5000)):
             digest.update(one.encode())
             n += 1
         self.c.execute(sa.insert(dataset_versions).values(
