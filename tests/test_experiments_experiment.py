@@ -15,19 +15,14 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 import sqlalchemy as sa
 
-from vote_experiments.data.results import list_experiments, status_counts
-from vote_experiments.data.store import Store, StoreError, check_store, item_results, open_store, scores, traces
+from vote_experiments.data.results import get_experiment, list_experiments, status_counts
+from vote_experiments.data.store import StoreError, check_store, item_results, scores, traces
 from vote_experiments.experiments.engine import ItemFailedError, RunInterrupted
 from vote_experiments.experiments.experiment import (
-    RunBusyError, SettingsChangedError, arun_experiment, fingerprint, run_experiment, summarise,
+    RunBusyError, SettingsChangedError, arun_experiment, fingerprint, rescore, run_experiment, summarise,
 )
 from vote_experiments.experiments.processes import ProcessPools, TaskNotPicklableError, process_pool
 from vote_experiments.records import DatasetItem, Evaluation
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "store.db")
 
 
 def numbers(n):
@@ -260,14 +255,14 @@ def test_timeouts_fail_the_item_with_the_limit_named(store):
     assert result.failed_items[0].error.message == "the scanner is slow"
 
 
-def test_context_reaches_threads_and_processes_time_themselves(store):
+def test_context_reaches_threads_and_processes_time_themselves(sqlite_store):
     import contextvars
 
     mark = contextvars.ContextVar("mark", default="unset")
     mark.set("from the caller")
-    result = run_experiment(name="context", data=numbers(1), task=lambda item: mark.get(), store=store)
+    result = run_experiment(name="context", data=numbers(1), task=lambda item: mark.get(), store=sqlite_store)
     assert result.item_results[0].output == "from the caller"
-    slow = run_experiment(name="timed", data=numbers(2), task=naps, executor=process_pool, max_concurrency=2, store=store)
+    slow = run_experiment(name="timed", data=numbers(2), task=naps, executor=process_pool, max_concurrency=2, store=sqlite_store)
     assert all(0.05 <= r.latency_s < 1.5 for r in slow.item_results)  # starting the processes is not counted
 
 
@@ -276,13 +271,13 @@ def naps(input_data):
     return os.getpid()
 
 
-def test_any_executor_runs_the_task(store):
+def test_any_executor_runs_the_task(sqlite_store):
     with ProcessPoolExecutor(2, mp_context=__import__("multiprocessing").get_context("spawn")) as pool:
-        result = run_experiment(name="pool", data=numbers(6), task=naps, executor=pool, max_concurrency=2, store=store)
+        result = run_experiment(name="pool", data=numbers(6), task=naps, executor=pool, max_concurrency=2, store=sqlite_store)
     assert os.getpid() not in {r.output for r in result.item_results} and len(result.item_results) == 6
     lock = threading.Lock()
     with pytest.raises(TaskNotPicklableError, match="Leave open files"):
-        run_experiment(name="lock", data=numbers(1), task=lambda item: lock, executor=process_pool, store=store)
+        run_experiment(name="lock", data=numbers(1), task=lambda item: lock, executor=process_pool, store=sqlite_store)
 
 
 def dies_on_two(input_data):
@@ -291,10 +286,10 @@ def dies_on_two(input_data):
     return input_data["n"]
 
 
-def test_a_process_that_dies_takes_only_its_own_item(store):
+def test_a_process_that_dies_takes_only_its_own_item(sqlite_store):
     with ProcessPools() as pools:
-        result = run_experiment(name="dies", data=numbers(6), task=dies_on_two, executor=pools, max_concurrency=2, store=store)
-        again = run_experiment(name="fine", data=numbers(2), task=double, executor=pools, max_concurrency=2, store=store)
+        result = run_experiment(name="dies", data=numbers(6), task=dies_on_two, executor=pools, max_concurrency=2, store=sqlite_store)
+        again = run_experiment(name="fine", data=numbers(2), task=double, executor=pools, max_concurrency=2, store=sqlite_store)
     assert [(r.item.id, r.error.type) for r in result.failed_items] == [("item-2", "WorkerDied")]
     assert len(result.item_results) == 5 and len(again.item_results) == 2
 
@@ -409,7 +404,8 @@ def limit_pages(store, pages):
     return small
 
 
-def test_a_full_disk_is_told_and_resumable(store):
+def test_a_full_disk_is_told_and_resumable(sqlite_store):
+    store = sqlite_store
     def bulky(input_data):
         return "x" * 20_000
 
@@ -484,17 +480,17 @@ print("finished", len(result.item_results), flush=True)
 """
 
 
-def child(tmp_path, n, code=CHILD):
+def child(tmp_path, store, n, code=CHILD):
     script = tmp_path / "child.py"
     script.write_text(textwrap.dedent(code))
-    return subprocess.Popen([sys.executable, script, tmp_path / "store.db", tmp_path / "asked.log", str(n)],
+    return subprocess.Popen([sys.executable, script, store.url, tmp_path / "asked.log", str(n)],
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def storm(tmp_path, n, kills, seed):
+def storm(tmp_path, store, n, kills, seed):
     rng, n_killed = random.Random(seed), 0
     while n_killed < kills:
-        process = child(tmp_path, n)
+        process = child(tmp_path, store, n)
         try:
             process.wait(rng.uniform(0.4, 1.6))
         except subprocess.TimeoutExpired:
@@ -503,17 +499,16 @@ def storm(tmp_path, n, kills, seed):
         process.communicate()
         if process.returncode == 0:
             break
-    last = child(tmp_path, n)
+    last = child(tmp_path, store, n)
     out, err = last.communicate(timeout=120)
     return out, err, n_killed
 
 
 @pytest.mark.parametrize("kills", [6, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
-def test_sigkill_at_random_moments_loses_and_repeats_nothing(tmp_path, kills):
+def test_sigkill_at_random_moments_loses_and_repeats_nothing(tmp_path, store, kills):
     n = 150 * kills
-    out, err, n_killed = storm(tmp_path, n, kills, seed=kills)
+    out, err, n_killed = storm(tmp_path, store, n, kills, seed=kills)
     assert f"finished {n}" in out, err[-2000:]
-    store = open_store(tmp_path / "store.db")
     assert check_store(store) == []
     row = list_experiments(store, name="killed")[0]
     assert len(list_experiments(store)) == 1 and row["status"] == "finished"
@@ -527,8 +522,8 @@ def test_sigkill_at_random_moments_loses_and_repeats_nothing(tmp_path, kills):
     assert len(asked) - n <= n_killed * (20 + 20 * 0.2 / 0.005)
 
 
-def interrupted_child(tmp_path, n_signals, code=CHILD, n=4000):
-    process = child(tmp_path, n, code)
+def interrupted_child(tmp_path, store, n_signals, code=CHILD, n=4000):
+    process = child(tmp_path, store, n, code)
     log = tmp_path / "asked.log"
     while not log.exists() or log.stat().st_size < 300:
         time.sleep(0.05)
@@ -540,29 +535,27 @@ def interrupted_child(tmp_path, n_signals, code=CHILD, n=4000):
     return process.returncode, out, err
 
 
-def test_ctrl_c_once_stores_what_is_in_flight_and_says_how_to_resume(tmp_path):
-    code, out, err = interrupted_child(tmp_path, 1)
+def test_ctrl_c_once_stores_what_is_in_flight_and_says_how_to_resume(tmp_path, sqlite_store):
+    code, out, err = interrupted_child(tmp_path, sqlite_store, 1)
     assert code != 0 and "vote-experiments resume exp_" in err and "stopping" in out
-    store = open_store(tmp_path / "store.db")
-    row = list_experiments(store)[0]
+    row = list_experiments(sqlite_store)[0]
     asked = len((tmp_path / "asked.log").read_text().split())
-    assert row["status"] == "interrupted" and status_counts(store, row["id"])["ok"] == asked < 4000
+    assert row["status"] == "interrupted" and status_counts(sqlite_store, row["id"])["ok"] == asked < 4000
 
 
-def test_ctrl_c_twice_stops_at_once(tmp_path):
+def test_ctrl_c_twice_stops_at_once(tmp_path, sqlite_store):
     slow = CHILD.replace("await asyncio.sleep(0.005)", "await asyncio.sleep(0.005 if input_data['n'] < 200 else 60)")
     started = time.monotonic()
-    code, out, err = interrupted_child(tmp_path, 2, slow)
+    code, out, err = interrupted_child(tmp_path, sqlite_store, 2, slow)
     assert code != 0 and time.monotonic() - started < 30
-    assert list_experiments(open_store(tmp_path / "store.db"))[0]["status"] == "interrupted"
+    assert list_experiments(sqlite_store)[0]["status"] == "interrupted"
 
 
-def test_a_run_of_a_living_process_is_not_taken_over(tmp_path):
-    process = child(tmp_path, 4000)
+def test_a_run_of_a_living_process_is_not_taken_over(tmp_path, store):
+    process = child(tmp_path, store, 4000)
     log = tmp_path / "asked.log"
     while not log.exists() or not log.stat().st_size:
         time.sleep(0.05)
-    store = open_store(tmp_path / "store.db")
     run_id = list_experiments(store)[0]["id"]
     try:
         with pytest.raises(RunBusyError, match=str(process.pid)):
@@ -572,12 +565,42 @@ def test_a_run_of_a_living_process_is_not_taken_over(tmp_path):
         process.communicate()
 
 
-def test_two_processes_share_one_store(tmp_path):
+def test_two_processes_share_one_store(tmp_path, store):
     mine = CHILD.replace('resume=True', 'resume=None').replace('name="killed"', 'name=f"run {os.getpid()}"')
-    both = [child(tmp_path, 1500, mine), child(tmp_path, 1500, mine)]
+    both = [child(tmp_path, store, 1500, mine), child(tmp_path, store, 1500, mine)]
     for process in both:
         out, err = process.communicate(timeout=120)
         assert "finished 1500" in out, err
         assert "locked" not in err
-    store = open_store(tmp_path / "store.db")
     assert [status_counts(store, e["id"])["ok"] for e in list_experiments(store)] == [1500, 1500]
+
+
+# scoring again
+
+
+def test_rescoring_asks_nothing_and_is_linked_to_its_parent(store):
+    calls = []
+
+    def task(input_data):
+        calls.append(1)
+        if input_data["n"] == 1:
+            raise ValueError("torn page")
+        return double(input_data)
+
+    parent = run_experiment(name="first", data=numbers(700), task=task, evaluators=[exact], store=store)
+    child = rescore(parent.experiment_id, [lambda output, expected_output, metadata: {"name": "odd", "value": metadata["odd"]}],
+                    store=store)
+    assert len(calls) == 700
+    assert (len(child.item_results), [r.item.id for r in child.failed_items]) == (699, ["item-1"])
+    assert child.failed_items[0].error.message == "torn page"
+    assert child.item_results[1].output == 4 and child.item_results[1].scores == {"odd": False}
+    assert get_experiment(store, child.experiment_id)["parent_id"] == parent.experiment_id
+    assert parent.item_results[0].scores == {"exact": True}
+    assert child.name == "first" and child.experiment_id != parent.experiment_id
+
+
+def test_rescoring_a_run_with_repeats_keeps_them(store):
+    parent = run_experiment(name="twice", data=numbers(3), task=double, repeats=2, store=store)
+    child = rescore(parent.experiment_id, [exact], name="judged later", store=store)
+    assert [(r.repeat, r.position) for r in child.item_results] == [(k, i) for k in range(2) for i in range(3)]
+    assert child.name == "judged later" and child.summary["scores"]["exact"]["n"] == 6

@@ -421,7 +421,7 @@ _reading = sa.select(
     sa.func.coalesce(item_results.c.expected_output, dataset_items.c.expected_output).label("expected_output"),
     sa.func.coalesce(item_results.c.item_metadata, dataset_items.c.metadata).label("item_metadata"),
     sa.func.coalesce(traces.c.input, dataset_items.c.input).label("input"), traces.c.output,
-    experiments.c.dataset_id.label("from_dataset"),
+    experiments.c.dataset_id.label("from_dataset"), experiments.c.dataset_version,
     dataset_items.c.source_trace_id, dataset_items.c.source_observation_id,
 ).select_from(
     item_results.join(experiments, experiments.c.id == item_results.c.experiment_id)
@@ -433,6 +433,8 @@ _reading = sa.select(
 def _item_result(row: Any, evaluations: list[Any]) -> ItemResult:
     item = DatasetItem(row.item_id, decode_json(row.input), decode_json(row.expected_output),
                        decode_json(row.item_metadata), row.source_trace_id, row.source_observation_id)
+    if row.item_row is not None:
+        item._source = row.from_dataset, row.dataset_version, row.item_row
     error = ItemError(row.error_type, row.error_message or "", row.error_stack) if row.error_type else None
     return ItemResult(
         item, decode_json(row.output), [_evaluation(s) for s in evaluations if s.source != "ERROR"], error,

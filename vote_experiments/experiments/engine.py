@@ -34,6 +34,7 @@ class Slot:
     repeat: int = 0  # the k-th time this item is asked, from 0
     item_row: int | None = None  # dataset_items.row_id; None for local data
     item_hash: str | None = None  # for local data
+    answered: ItemResult | None = None  # a stored answer to judge again: the task is not called
 
 
 @dataclass
@@ -156,7 +157,9 @@ class Run:
         try:
             if plan.before_task is not None:
                 plan.before_task(slot)
-            output, error, seconds, early = await self._ask(values, heard, started)
+            a = slot.answered
+            output, error, seconds, early = ((a.output, a.error, a.latency_s or 0.0, None) if a is not None
+                                             else await self._ask(values, heard, started))
             if error is None:
                 values["output"] = values["output_data"] = output
                 judged = await self._judge(values, early)

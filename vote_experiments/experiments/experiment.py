@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'HEARTBEAT_S', 'ACCURACY_SCORES', 'local_item', 'Source', 'fingerprint', 'SettingsChangedError', 'RunBusyError',
            'changed_settings', 'score_interval', 'summarise', 'evaluate_run', 'how_to_resume', 'arun_experiment',
-           'run_experiment']
+           'run_experiment', 'arescore', 'rescore']
 
 # %% ../../nbs/experiments/03_experiment.ipynb #8b65f194
 import asyncio
@@ -80,6 +80,11 @@ class Source:
     def __init__(self, data: Any, repeats: int = 1):
         self.dataset: Dataset | None = None
         self.n: int | None = None
+        self.answers: ResultSequence | None = None  # stored answers to judge again
+        if isinstance(data, ResultSequence):
+            self.answers, self.n, self._rows = data, len(data), self._local_rows
+            self._row = get_experiment(data.store, data.experiment_id)
+            return
         if isinstance(data, Dataset):
             data = data.items
         if isinstance(data, DatasetItems):
@@ -101,6 +106,8 @@ class Source:
     @property
     def is_stored(self) -> bool:
         "The items come from a stored dataset"
+        if self.answers is not None:
+            return self._row["dataset_id"] is not None
         return self.dataset is not None or (bool(self._sources) and None not in self._sources)
 
     @functools.cached_property
@@ -113,13 +120,20 @@ class Source:
     @property
     def dataset_key(self) -> tuple[str | None, int | None]:
         "(dataset id, version), or (None, None) for local data"
+        if self.answers is not None:
+            return self._row["dataset_id"], self._row["dataset_version"]
         if self.dataset is not None:
             return self.dataset.id, self.dataset.version
         return next(iter(self._sources)) if len(self._sources) == 1 and self.is_stored else (None, None)  # type: ignore[return-value]
 
     def slots(self, repeats: int = 1) -> Iterator[Slot]:
-        "Every item, `repeats` times: all items once, then all again"
+        "Every item, `repeats` times: all items once, then all again; stored answers as they were repeated"
         local = not self.is_stored
+        if self.answers is not None:
+            for r in self.answers:
+                yield Slot(r.item, r.position, r.repeat, r.item._source[2] if r.item._source and not local else None,
+                           _content_hash(r.item) if local else None, r)
+            return
         for repeat in range(repeats):
             for position, (row, _, item) in enumerate(self._rows()):
                 yield Slot(item, position, repeat, None if local else row, _content_hash(item) if local else None)
@@ -469,6 +483,7 @@ async def arun_experiment(
     group_id: str | None = None,
     project: str | None = None,
     position: int = 0,  # place in the group
+    parent_id: str | None = None,  # the experiment whose outputs are judged again
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
     before_task: Callable[[Slot], None] | None = None,  # called in each item's context
     on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
@@ -481,7 +496,7 @@ async def arun_experiment(
                        max_concurrency, run_name=run_name, description=description, config=config, metadata=metadata)
     opened_store = open_store(store)
     opened = _open(opened_store, request, resume, allow_changes, failed_only,
-                   {"group_id": group_id, "project": project, "position": position})
+                   {"group_id": group_id, "project": project, "position": position, "parent_id": parent_id})
     if opened.finished:
         return experiment_result(opened.experiment_id, opened_store)
     dataset_run_id = opened.experiment_id if request.source.is_stored else None
@@ -574,3 +589,30 @@ def _run_sync(arun: Callable, arguments: dict[str, Any]) -> Any:
                 loop.call_soon_threadsafe(run.stop if times == 1 else run.abort)
 
     return run_blocking(lambda: arun(**arguments, on_start=on_start), on_interrupt)
+
+# %% ../../nbs/experiments/03_experiment.ipynb #d04a71ed
+def _stored_output(item: Any) -> Any:
+    raise AssertionError("stored answers are judged again, never asked for")
+
+
+async def arescore(
+    experiment: str,  # the experiment's id, or an unambiguous beginning of it
+    evaluators: Sequence[Callable],  # judge the stored outputs
+    *,
+    name: str | None = None,  # None: the parent's
+    store: Any = None,  # a path, URL or `Store`; None: the default store
+    **options: Any,  # further arguments of `arun_experiment`
+) -> ExperimentResult:
+    "Judge the stored outputs of an experiment with other evaluators, without a task call. Raises `RunNotFoundError`."
+    opened = open_store(store)
+    parent = get_experiment(opened, experiment)
+    arguments: dict[str, Any] = {"config": parent["config"], "metadata": parent["metadata"],
+                                 "description": parent["description"], "project": parent["project"], **options}
+    return await arun_experiment(
+        name=name or parent["name"], data=ResultSequence(opened, parent["id"], None), task=_stored_output,
+        evaluators=evaluators, store=opened, parent_id=parent["id"], **arguments)
+
+
+def rescore(experiment: str, evaluators: Sequence[Callable], **arguments: Any) -> ExperimentResult:
+    "`arescore` from sync code and inside a notebook's running loop"
+    return _run_sync(arescore, {"experiment": experiment, "evaluators": evaluators, **arguments})
