@@ -26,11 +26,10 @@ def _number(low: float, high: float, above: bool = False) -> Callable[[Any], flo
     words = f"a number {'above' if above else 'from'} {low} {'up to' if above else 'to'} {high}"
 
     def check(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+        if not low <= number <= high or (above and number == low):
             raise ValueError(f"must be {words}, not {value!r}")
-        if not low <= value <= high or (above and value == low):
-            raise ValueError(f"must be {words}, not {value!r}")
-        return float(value)
+        return number
 
     return check
 
@@ -40,11 +39,10 @@ def _whole(low: int, high: int | None = None) -> Callable[[Any], int]:
     words = f"a whole number from {low}" + (f" to {high}" if high is not None else " up")
 
     def check(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < low:
+        number = int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
+        if number is None or number < low or (high is not None and number > high):
             raise ValueError(f"must be {words}, not {value!r}")
-        if high is not None and value > high:
-            raise ValueError(f"must be {words}, not {value!r}")
-        return int(value)
+        return number
 
     return check
 
