@@ -425,6 +425,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                      'vote_experiments/data/datasets.py'),
                                                 'vote_experiments.data.datasets.Dataset.__len__': ( 'data/datasets.html#dataset.__len__',
                                                                                                     'vote_experiments/data/datasets.py'),
+                                                'vote_experiments.data.datasets.Dataset._item': ( 'data/datasets.html#dataset._item',
+                                                                                                  'vote_experiments/data/datasets.py'),
                                                 'vote_experiments.data.datasets.Dataset._item_at': ( 'data/datasets.html#dataset._item_at',
                                                                                                      'vote_experiments/data/datasets.py'),
                                                 'vote_experiments.data.datasets.Dataset._repr_markdown_': ( 'data/datasets.html#dataset._repr_markdown_',

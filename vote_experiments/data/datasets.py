@@ -213,7 +213,7 @@ class DatasetItems(Sequence):
     def __init__(
         self,
         dataset: "Dataset",
-        places: range,  # which items, by their place in the version
+        places: Sequence[int],  # which items, by their place in the version; a range or a list
     ):
         self.dataset, self.places = dataset, places
 
@@ -231,10 +231,10 @@ class DatasetItems(Sequence):
     def iter_rows(self) -> Iterator[tuple[int, int, DatasetItem]]:
         "(row in the store, place, item) of each, streamed"
         p = self.places
-        if p.step == 1:
+        if isinstance(p, range) and p.step == 1:
             yield from self.dataset.iter_rows(p.start, len(p))
         else:
-            yield from ((row[0], place, _item(row)) for place in p for row in [self.dataset._row_at(place)])
+            yield from ((row[0], place, self.dataset._item(row)) for place in p for row in [self.dataset._row_at(place)])
 
     def __iter__(self) -> Iterator[DatasetItem]:
         return (item for _, _, item in self.iter_rows())
@@ -305,7 +305,7 @@ class Dataset(Record):
         while place < end:
             rows = self._rows(after, min(PAGE, end - place), offset)
             for row in rows:
-                yield row[0], place, _item(row)
+                yield row[0], place, self._item(row)
                 place += 1
             if not rows:
                 return
@@ -350,7 +350,13 @@ class Dataset(Record):
         return self._page[1][place % PAGE]
 
     def _item_at(self, place: int) -> DatasetItem:
-        return _item(self._row_at(place))
+        return self._item(self._row_at(place))
+
+    def _item(self, row: Any) -> DatasetItem:
+        "The item of a row, which remembers where it came from"
+        item = _item(row)
+        item._source = self.id, self.version, row[0]
+        return item
 
     def run_experiment(self, **arguments: Any) -> Any:  # as for run_experiment, without `data`
         "Run an experiment over this version; see `experiments.experiment.run_experiment`"
