@@ -37,19 +37,19 @@ def _postgres_store():
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def store(request, tmp_path):
+def store(request, tmp_path_factory):
     "An empty store: an SQLite file and, where a server is at hand, a fresh PostgreSQL schema"
     if request.param == "postgresql":
         yield from _postgres_store()
     else:
-        store = Store(tmp_path / "store.db")
+        store = Store(tmp_path_factory.mktemp("store") / "store.db")
         yield store
         store.close()
 
 
 @pytest.fixture
-def sqlite_store(tmp_path):
+def sqlite_store(tmp_path_factory):
     "An empty SQLite store, for what only SQLite has"
-    store = Store(tmp_path / "sqlite.db")
+    store = Store(tmp_path_factory.mktemp("store") / "store.db")
     yield store
     store.close()

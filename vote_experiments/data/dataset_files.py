@@ -106,7 +106,7 @@ def _json_kind(lines: list[bytes], suffix: str) -> str:
     try:
         first = _parse_json(lines[0])
     except (ValueError, RecursionError):  # unfinished, or damaged: the second line tells
-        several = lines[0][:1] == b"{" and len(lines) > 1 and lines[1][:1] == b"{"
+        several = len(lines) > 1 and lines[0][:1] == lines[1][:1] == b"{" and lines[0][-1:] not in b"[{,"
         return "jsonl" if several or (suffix in (".jsonl", ".ndjson") and lines[0] != b"{") else "json"
     return "jsonl" if isinstance(first, dict) and "records" not in first else "json"
 
@@ -176,8 +176,11 @@ def _cell(value: Any) -> str:
 def _json_text(value: Any, indent: bool = False) -> bytes:
     try:
         return orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else None)
-    except TypeError:  # a whole number beyond 64 bits, a path, a lone surrogate …
-        return (encode_json(value) or "null").encode()
+    except TypeError:  # a whole number beyond 64 bits; else what JSON does not know: a path, a lone surrogate …
+        try:
+            return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError):
+            return (encode_json(value) or "null").encode()
 
 # %% ../../nbs/data/02_dataset_files.ipynb #fb113864
 @dataclass(frozen=True)
@@ -198,24 +201,33 @@ class Columns:
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:  # (line, cells); the header comes first
     csv.field_size_limit(2**31 - 1)
+    line = 1
     with open(path, encoding="utf-8-sig", newline="") as f:
-        head = f.readline()
-        f.seek(0)
-        delimiter = "," if "," in head else max(";\t,", key=head.count)
-        reader = csv.reader(f, delimiter=delimiter, strict=True)
-        line = 1
-        while True:
+        try:
+            head = f.readline()
+            f.seek(0)
+            delimiter = "," if "," in head else max(";\t,", key=head.count)
+            reader = csv.reader(f, delimiter=delimiter, strict=True)
+            for cells in reader:
+                if any(cells):
+                    yield line, cells
+                line = reader.line_num + 1
+        except csv.Error as e:
+            raise ValueError(f"{path}, line {line}: {e}") from None
+        except UnicodeDecodeError:
+            raise _not_utf8(path) from None
+
+
+def _not_utf8(path: Path) -> ValueError:
+    "Which line is not UTF-8; asked only when one is not"
+    with open(path, "rb") as f:
+        for line, raw in enumerate(f, 1):
             try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as e:
-                raise ValueError(f"{path}, line {line}: {e}") from None
+                raw.decode()
             except UnicodeDecodeError as e:
-                raise ValueError(f"{path}, near line {line}: byte 0x{e.object[e.start]:02x} is not UTF-8; save it as UTF-8") from None
-            if any(cells):
-                yield line, cells
-            line = reader.line_num + 1
+                byte = f", line {line}: byte 0x{raw[e.start]:02x}"
+                return ValueError(f"{path}{byte} is not UTF-8; save the file as UTF-8")
+    return ValueError(f"{path} is not UTF-8; save the file as UTF-8")
 
 # %% ../../nbs/data/02_dataset_files.ipynb #d3917b3b
 def _csv_records(path: Path, columns: Columns) -> Iterator[tuple[str, Any]]:
@@ -513,11 +525,19 @@ def _parts(kind: str, about: dict, items: Any, dataset: Any, columns: Columns, r
         return _csv_file(items, columns, relative)
     records = (_fields(i, relative, _NAMES[kind]) for i in items)
     if kind == "jsonl":
-        return (_json_text(r) + b"\n" for r in records)
+        return _lines(records)
     if kind == "local":
         return _json_file(_local_about(**about, items=items, dataset=dataset), records)
     top = {k: v for k, v in about.items() if k != "metadata" or v}
     return _json_file(top, map(_datadog_record, records))
+
+
+def _lines(records: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    record = None
+    for record in records:
+        yield _json_text(record) + b"\n"
+    if record is None:
+        raise ValueError("there is no item to write: lines of JSON cannot say that a dataset is empty; use json or csv")
 
 
 def _write_whole(path: Path, parts: Iterable[bytes]) -> None:
