@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BACKENDS', 'choose_backend', 'open_backend', 'chosen_places', 'ConfigOutcome', 'experiment_entry', 'accuracy_frame',
-           'is_forced_plain', 'arun_model_experiments', 'run_model_experiments']
+           'is_forced_plain', 'arun_model_experiments', 'run_model_experiments', 'stored_request']
 
 # %% ../../nbs/experiments/05_model_experiments.ipynb #82bd104a
 import functools
@@ -36,7 +36,7 @@ from ..models.extraction import extraction_task, vote_extraction_task
 from ..models.registry import ModelConfig, check_configs, model_available
 from ..records import ExperimentResult, as_number
 from ..scoring.binding import EVALUATOR, SUMMARY_EVALUATOR, TASK, bind, bind_all
-from ..scoring.evaluators import STANDARD_EVALUATORS
+from ..scoring.evaluators import FURTHER_EVALUATORS, OPTIONAL_EVALUATORS, STANDARD_EVALUATORS
 from ..scoring.summary import STANDARD_SUMMARIES, item_accuracy
 from vote_experiments.settings import (
     DEFAULT_DATASET, DEFAULT_ML_APP, DEFAULT_MODEL_CONFIGS, DEFAULT_PROJECT, environment, keep_secret, redact,
@@ -250,7 +250,9 @@ class _Comparable:
         if best is None:
             return ["BEST PERFORMER:", f"   {self.headline()}"]
         value = best["summary_metrics"].get("overall_accuracy")
-        return ["BEST PERFORMER:", f"   Model: {best['model']}", f"   Temperature: {best['temperature']}",
+        alone = len([e for e in self.entries if e["status"] == "success"]) < 2
+        decided = alone or (self.comparison is not None and self.comparison.distinguishable)
+        return ["BEST PERFORMER:" if decided else "BEST PERFORMER: not decided. The highest mean is:", f"   Model: {best['model']}", f"   Temperature: {best['temperature']}",
                 f"   Overall Accuracy: {'–' if value is None else f'{100 * value:.1f}%'}", f"   {self.headline()}"]
 
 
@@ -510,3 +512,26 @@ def run_model_experiments(*positional: Any, **arguments: Any) -> dict[str, Any] 
 
 
 run_model_experiments.__annotations__["return"] = "dict[str, Any] | None"
+
+# %% ../../nbs/experiments/05_model_experiments.ipynb #19e669da
+def stored_request(
+    store: Store,
+    run: str,  # group or experiment id, or an unambiguous beginning
+) -> dict[str, Any]:  # arguments for run_model_experiments
+    "The call that began a run. Raises `ValueError` when it used functions that only its own program has."
+    from vote_experiments.data.results import get_experiment, get_group
+
+    group_id = run if run.startswith("grp") else get_experiment(store, run)["group_id"]
+    if group_id is None:
+        raise ValueError(f"experiment {run} was made by run_experiment with functions of its own: continue it from the "
+                         f"program that made it, with resume={run!r}")
+    group = get_group(store, group_id)
+    request = dict(group["request"] or {})
+    known = {e.__name__: e for e in (*STANDARD_EVALUATORS, *FURTHER_EVALUATORS, *OPTIONAL_EVALUATORS, *STANDARD_SUMMARIES)}
+    own = [n for n in (*request.get("evaluators", ()), *request.get("summary_evaluators", ())) if n not in known]
+    if group["kind"] != "models" or request.pop("task", None) != "vote_extraction_task" or own:
+        raise ValueError(f"run {group['id']} used functions of its own ({', '.join(own) or 'its task'}): continue it from "
+                         f"the program that made it, with resume={group['id']!r}")
+    for key in ("evaluators", "summary_evaluators"):
+        request[key] = [known[n] for n in request[key]]
+    return {**request, "resume": group["id"], "holdout": request.get("holdout") or None}
