@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['OK', 'FAILED', 'USAGE', 'INTERRUPTED', 'app', 'datasets_app', 'runs_app', 'StoreOption', 'JsonOption', 'YesOption',
-           'exit_code', 'error_line', 'Doors', 'json_text', 'show', 'people_apart', 'Table', 'agreed', 'percent',
-           'request_keys', 'read_request', 'model_configs', 'preset_request', 'evaluators_named', 'whole_request',
-           'run', 'stored_request', 'resume', 'demo_folder', 'demo_data', 'runnable_offline', 'demo', 'compare',
-           'report', 'list_datasets', 'show_dataset', 'import_file', 'import_scans', 'export_file', 'synth', 'validate',
-           'diff', 'delete_dataset', 'list_runs', 'show_run', 'delete_run', 'doctor_lines', 'doctor', 'main']
+           'exit_code', 'error_line', 'Doors', 'json_text', 'show', 'people_apart', 'Table', 'agreed', 'shortened',
+           'percent', 'request_keys', 'read_request', 'model_configs', 'preset_request', 'evaluators_named',
+           'whole_request', 'run', 'stored_request', 'resume', 'demo_folder', 'demo_data', 'runnable_offline', 'demo',
+           'compare', 'report', 'list_datasets', 'show_dataset', 'import_file', 'import_scans', 'export_file', 'synth',
+           'validate', 'diff', 'delete_dataset', 'list_runs', 'show_run', 'delete_run', 'doctor_lines', 'doctor',
+           'main']
 
 # %% ../../nbs/interfaces/01_cli.ipynb #7fd3d9aa
 import contextlib
@@ -133,6 +134,11 @@ def agreed(
     typer.confirm(question, abort=True)
 
 
+def shortened(text: str | None, most: int = 72) -> str:
+    "A text that fits into a table"
+    return "" if text is None else text if len(text) <= most else text[: most - 1] + "…"
+
+
 def percent(value: Any, low: Any = None, high: Any = None) -> str:
     "A fraction for a person, with its interval: 93.0 % [80.1, 98.2]"
     if not isinstance(value, (int, float)):
@@ -166,7 +172,8 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _everything(
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True,
+        help="Show the version.")] = False,
 ) -> None:
     """Which model reads Thai polling-station reports best, and how sure are we?
 
@@ -332,30 +339,44 @@ def _page(results: Mapping[str, Any]) -> str:
 # %% ../../nbs/interfaces/01_cli.ipynb #4ecd61a5
 @app.command()
 def run(
-    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", show_default=False, help="A YAML, TOML or JSON file "
+    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", show_default=False,
+        help="A YAML, TOML or JSON file "
                                                      "with arguments of run_model_experiments; flags win over it.")] = None,
     preset: Annotated[str | None, typer.Option(help=f"Ready-made models: {', '.join(PRESETS)}.", show_default=False)] = None,
-    model: Annotated[list[str] | None, typer.Option("--model", "-m", show_default=False, help="A model; may be given several times.")] = None,
+    model: Annotated[list[str] | None, typer.Option("--model", "-m", show_default=False,
+        help="A model; may be given several times.")] = None,
     temperature: Annotated[list[float] | None, typer.Option("--temperature", "-t", show_default=False,
                            help="0 to 1, for every --model; several give every combination. Default: 0.")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", show_default=False,
                        help="A further setting of every --model, e.g. thinking_level=low.")] = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", "-d", show_default=False, help=f"Its name. Default: {DEFAULT_DATASET}.")] = None,
-    dataset_version: Annotated[str | None, typer.Option(show_default=False, help="A number, or a moment such as 2026-01-04T12:00. Default: the newest.")] = None,
-    sample_size: Annotated[int | None, typer.Option("--sample-size", "-n", show_default=False, help="The first so many items. Default: all.")] = None,
-    sample_seed: Annotated[int | None, typer.Option(show_default=False, help="Draw the sample at random with this seed.")] = None,
-    stratify_by: Annotated[str | None, typer.Option(show_default=False, help="Metadata key whose shares the drawn sample keeps, e.g. level.")] = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", show_default=False, help="Items in flight. Default: 2.")] = None,
-    repeats: Annotated[int | None, typer.Option(show_default=False, help="How often every item is asked. Default: 1.")] = None,
-    evaluator: Annotated[list[str] | None, typer.Option(show_default=False, help="An evaluator instead of the standard four; several times.")] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", "-d", show_default=False,
+        help=f"Its name. Default: {DEFAULT_DATASET}.")] = None,
+    dataset_version: Annotated[str | None, typer.Option(show_default=False,
+        help="A number, or a moment such as 2026-01-04T12:00. Default: the newest.")] = None,
+    sample_size: Annotated[int | None, typer.Option("--sample-size", "-n", show_default=False,
+        help="The first so many items. Default: all.")] = None,
+    sample_seed: Annotated[int | None, typer.Option(show_default=False,
+        help="Draw the sample at random with this seed.")] = None,
+    stratify_by: Annotated[str | None, typer.Option(show_default=False,
+        help="Metadata key whose shares the drawn sample keeps, e.g. level.")] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", show_default=False,
+        help="Items in flight. Default: 2.")] = None,
+    repeats: Annotated[int | None, typer.Option(show_default=False,
+        help="How often every item is asked. Default: 1.")] = None,
+    evaluator: Annotated[list[str] | None, typer.Option(show_default=False,
+        help="An evaluator instead of the standard four; several times.")] = None,
     raise_errors: Annotated[bool | None, typer.Option("--raise-errors/--no-raise-errors", show_default=False,
                             help="Stop at the first failing item, or go on. Default: stop.")] = None,
-    backend: Annotated[str | None, typer.Option(show_default=False, help="local, datadog, langfuse or interactiveai. Default: datadog when it has a key.")] = None,
+    backend: Annotated[str | None, typer.Option(show_default=False,
+        help="local, datadog, langfuse or interactiveai. Default: datadog when it has a key.")] = None,
     project: Annotated[str | None, typer.Option(show_default=False, help="A name that keeps runs together.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the newest unfinished run that asked the same.")] = False,
-    report: Annotated[bool | None, typer.Option("--report/--no-report", show_default=False, help="Archive the full report too. Default: the light page only.")] = None,
+    resume: Annotated[bool, typer.Option("--resume",
+        help="Continue the newest unfinished run that asked the same.")] = False,
+    report: Annotated[bool | None, typer.Option("--report/--no-report", show_default=False,
+        help="Archive the full report too. Default: the light page only.")] = None,
     store: StoreOption = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no comparison, only where the result is.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q",
+        help="No progress and no comparison, only where the result is.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run models over the same items and compare them.
@@ -424,7 +445,8 @@ def stored_request(group: Mapping[str, Any]) -> dict[str, Any]:
 def resume(
     run: Annotated[str, typer.Argument(metavar="RUN", help="As printed when it was interrupted, or latest.")],
     failed_only: Annotated[bool, typer.Option("--failed-only", help="Ask only the items again that failed.")] = False,
-    allow_changes: Annotated[bool, typer.Option("--allow-changes", help="Go on although the code of the evaluators changed.")] = False,
+    allow_changes: Annotated[bool, typer.Option("--allow-changes",
+        help="Go on although the code of the evaluators changed.")] = False,
     raise_errors: Annotated[bool | None, typer.Option("--raise-errors/--no-raise-errors", show_default=False,
                             help="Stop at the first failing item, or go on. Default: as the run began.")] = None,
     store: StoreOption = None,
@@ -460,7 +482,8 @@ def demo_data(store: Any, folder: Path) -> Any:  # the dataset
     try:
         known = get_dataset(SYNTHETIC_DATASET, store=store)
         if not validate_items(known):
-            print(f"Reused: dataset {known.name} version {known.version}, {len(known)} form sets drawn earlier; no page is drawn again.")
+            print(f"Reused: dataset {known.name} version {known.version}, {len(known)} form sets drawn earlier; "
+                  "no page is drawn again.", flush=True)
             return known
         print("Some pages of the demo's dataset are gone or damaged; drawing them again.", flush=True)
     except DatasetNotFoundError:
@@ -497,7 +520,8 @@ def runnable_offline() -> list[dict[str, Any]]:
 
 @app.command()
 def demo(
-    quick: Annotated[bool, typer.Option("--quick", help="Three form sets instead of ten, and the light page only.")] = False,
+    quick: Annotated[bool, typer.Option("--quick",
+        help="Three form sets instead of ten, and the light page only.")] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -539,7 +563,8 @@ def _chosen_experiments(store: Any, runs: Sequence[str]) -> dict[str, dict[str, 
 def _other_data(chosen: Mapping[str, Mapping[str, Any]]) -> list[str]:
     "A sentence when the experiments did not run on the same data"
     data = {f"{e['dataset_name'] or 'local data'} version {e['dataset_version']}" for e in chosen.values()}
-    return [] if len(data) < 2 else [f"These ran on different data ({', '.join(sorted(data))}); only items with the same id are compared."]
+    return [] if len(data) < 2 else [
+        f"These ran on different data ({', '.join(sorted(data))}); only items with the same id are compared."]
 
 
 def _comparison(store: Any, chosen: Mapping[str, Mapping[str, Any]], score: str | None) -> Any:
@@ -554,13 +579,16 @@ def _comparison(store: Any, chosen: Mapping[str, Mapping[str, Any]], score: str 
         known = dict.fromkeys(n for e in chosen.values() for n in score_names(store, e["id"]))
         raise ValueError(f"nothing to compare: no experiment has a number for {score or 'overall accuracy'!r}; "
                          f"scores are {', '.join(known) or 'none'}")
-    return compare_scores(frame, bounds=(0, 1) if values.between(0, 1).all() else None, higher_is_better=score not in LOWER_IS_BETTER)
+    return compare_scores(frame, bounds=(0, 1) if values.between(0, 1).all() else None,
+                          higher_is_better=score not in LOWER_IS_BETTER)
 
 # %% ../../nbs/interfaces/01_cli.ipynb #77bcdd0d
 @app.command()
 def compare(
-    runs: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", show_default=False, help="Groups or experiments; all of theirs are compared. Default: latest.")] = None,
-    score: Annotated[str | None, typer.Option(show_default=False, help="One score instead of overall accuracy, e.g. vote_results_quality.")] = None,
+    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN...", show_default=False,
+        help="Groups or experiments; all of theirs are compared. Default: latest.")] = None,
+    score: Annotated[str | None, typer.Option(show_default=False,
+        help="One score instead of overall accuracy, e.g. vote_results_quality.")] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -584,9 +612,10 @@ def compare(
 # %% ../../nbs/interfaces/01_cli.ipynb #4c3a6989
 @app.command()
 def report(
-    run: Annotated[str, typer.Argument(metavar="[RUN]")] = "latest",
+    run: Annotated[str, typer.Argument(metavar="RUN")] = "latest",
     pdf: Annotated[bool, typer.Option("--pdf", help="Print it as PDF too; needs Chromium.")] = False,
-    rerender: Annotated[bool, typer.Option("--rerender", help="Make it again from the store although it is there.")] = False,
+    rerender: Annotated[bool, typer.Option("--rerender",
+        help="Make it again from the store although it is there.")] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -633,7 +662,8 @@ def _item_facts(item: Any) -> dict[str, Any]:
 @datasets_app.command("show")
 def show_dataset(
     name: str,
-    version: Annotated[str | None, typer.Option(show_default=False, help="A number or a moment. Default: the newest.")] = None,
+    version: Annotated[str | None, typer.Option(show_default=False,
+        help="A number or a moment. Default: the newest.")] = None,
     limit: Annotated[int, typer.Option(min=0, help="Items shown.")] = 10,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -647,7 +677,8 @@ def show_dataset(
     history = [{"version": v["version"], "made (UTC)": f"{v['created_at']:%Y-%m-%d %H:%M}", "items": v["n_items"]} for v in versions]
     show({**_dataset_facts(found), "versions": versions, "first_items": [i.to_dict() for i in items]}, as_json,
          f"{found.name}, version {found.version}: {len(found)} items. {found.description or ''}".rstrip(), "", Table(history), "",
-         Table([_item_facts(i) for i in items]), *([f"… and {len(found) - len(items)} more"] if len(found) > len(items) else []))
+         Table([_item_facts(i) for i in items]),
+         *([f"… and {len(found) - len(items)} more"] if len(found) > len(items) else []))
 
 # %% ../../nbs/interfaces/01_cli.ipynb #2377b2c5
 def _columns(text: str | None) -> Any:
@@ -658,13 +689,19 @@ def _columns(text: str | None) -> Any:
 @datasets_app.command("import")
 def import_file(
     file: Path,
-    name: Annotated[str | None, typer.Option(show_default=False, help="Default: as the file says, else the file's name.")] = None,
-    root: Annotated[list[Path] | None, typer.Option(show_default=False, help="A further folder its page images may be in; several times.")] = None,
+    name: Annotated[str | None, typer.Option(show_default=False,
+        help="Default: as the file says, else the file's name.")] = None,
+    root: Annotated[list[Path] | None, typer.Option(show_default=False,
+        help="A further folder its page images may be in; several times.")] = None,
     id_column: Annotated[str, typer.Option(help="CSV: the column with identifiers.")] = "id",
-    input_columns: Annotated[str | None, typer.Option(show_default=False, help="CSV: column, or columns by commas, that are the input.")] = None,
-    expected_columns: Annotated[str | None, typer.Option(show_default=False, help="CSV: those that are the right answer.")] = None,
-    metadata_columns: Annotated[str | None, typer.Option(show_default=False, help="CSV: those that are metadata.")] = None,
-    remove_missing: Annotated[bool, typer.Option("--remove-missing", help="Take out stored items that the file does not have.")] = False,
+    input_columns: Annotated[str | None, typer.Option(show_default=False,
+        help="CSV: column, or columns by commas, that are the input.")] = None,
+    expected_columns: Annotated[str | None, typer.Option(show_default=False,
+        help="CSV: those that are the right answer.")] = None,
+    metadata_columns: Annotated[str | None, typer.Option(show_default=False,
+        help="CSV: those that are metadata.")] = None,
+    remove_missing: Annotated[bool, typer.Option("--remove-missing",
+        help="Take out stored items that the file does not have.")] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -684,7 +721,8 @@ def import_file(
 
 # %% ../../nbs/interfaces/01_cli.ipynb #540823e5
 def _grouping(sets: Any) -> list[Any]:
-    rows = [{"form set": s.name, "grouped by": s.grouped_by, "pages": ", ".join(p.name for p in s.pages), "note": s.note} for s in sets]
+    rows = [{"form set": s.name, "grouped by": s.grouped_by, "pages": ", ".join(p.name for p in s.pages), "note": s.note}
+            for s in sets]
     left = [f"Left out: {p.relative_to(sets.folder)}: {why}" for p, why in sets.left_out.items()]
     return [Table(rows), "", *left, f"{len(sets)} form sets, {len(sets.left_out)} files left out."]
 
@@ -693,7 +731,8 @@ def _grouping(sets: Any) -> list[Any]:
 def import_scans(
     folder: Path,
     name: str,
-    pattern: Annotated[str | None, typer.Option(show_default=False, help="How files are named, e.g. '<station>_page<k>'. Default: the usual spellings.")] = None,
+    pattern: Annotated[str | None, typer.Option(show_default=False,
+        help="How files are named, e.g. '<station>_page<k>'. Default: the usual spellings.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show how the files would be grouped.")] = False,
     yes: YesOption = False,
     store: StoreOption = None,
@@ -710,7 +749,8 @@ def import_scans(
     from vote_experiments.data import dataset_files
 
     sets = dataset_files.group_folder(folder, pattern)
-    facts = {"folder": str(sets.folder), "form_sets": [s.to_dict() for s in sets], "left_out": {str(p): why for p, why in sets.left_out.items()}}
+    facts = {"folder": str(sets.folder), "form_sets": [s.to_dict() for s in sets],
+             "left_out": {str(p): why for p, why in sets.left_out.items()}}
     with people_apart(as_json):
         print("\n".join(map(str, _grouping(sets))))
     if dry_run:
@@ -725,8 +765,10 @@ def import_scans(
 def export_file(
     name: str,
     file: Path,
-    format: Annotated[str | None, typer.Option(show_default=False, help="local, datadog, jsonl or csv. Default: from the file's ending.")] = None,  # noqa: A002
-    version: Annotated[str | None, typer.Option(show_default=False, help="A number or a moment. Default: the newest.")] = None,
+    format: Annotated[str | None, typer.Option(show_default=False,
+        help="local, datadog, jsonl or csv. Default: from the file's ending.")] = None,  # noqa: A002
+    version: Annotated[str | None, typer.Option(show_default=False,
+        help="A number or a moment. Default: the newest.")] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -746,8 +788,10 @@ def synth(
     level: Annotated[str, typer.Option(help="clean, scan, poor or mixed.")] = "scan",
     options: Annotated[str, typer.Option(help="plain, medium, hard, mixed, or difficulties by commas, e.g. stamps,fold.")] = "plain",
     kind: Annotated[str, typer.Option(help="Constituency, PartyList, both or mixed.")] = "mixed",
-    out: Annotated[Path | None, typer.Option(show_default=False, help="Folder for the pages. Default: datasets/<name>.")] = None,
-    name: Annotated[str | None, typer.Option(show_default=False, help="Of the dataset. Default: made from the other options.")] = None,
+    out: Annotated[Path | None, typer.Option(show_default=False,
+        help="Folder for the pages. Default: datasets/<name>.")] = None,
+    name: Annotated[str | None, typer.Option(show_default=False,
+        help="Of the dataset. Default: made from the other options.")] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Processes that draw.")] = 1,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -778,7 +822,8 @@ def synth(
 @datasets_app.command()
 def validate(
     target: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A dataset in the store, or a dataset file.")],
-    version: Annotated[str | None, typer.Option(show_default=False, help="A number or a moment. Default: the newest.")] = None,
+    version: Annotated[str | None, typer.Option(show_default=False,
+        help="A number or a moment. Default: the newest.")] = None,
     pages: Annotated[bool, typer.Option("--pages/--no-pages", help="Open the page images too.")] = True,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -817,7 +862,8 @@ def diff(
 
     found = diff_versions(name, a, b, store)
     rows = [{"item": i, "what": what, "field": "", "old": "", "new": ""} for what in ("added", "removed") for i in found[what]]
-    rows += [{"item": c.item_id, "what": f.kind, "field": f.path, "old": f.old, "new": f.new} for c in found.changed for f in c.fields]
+    rows += [{"item": c.item_id, "what": f.kind, "field": f.path, "old": f.old, "new": f.new}
+             for c in found.changed for f in c.fields]
     show(found, as_json, f"{found.name}, version {found.a} to {found.b}: {len(found.added)} added, {len(found.removed)} removed, "
          f"{len(found.changed)} changed.", *([Table(rows)] if rows else []))
 
@@ -825,7 +871,8 @@ def diff(
 @datasets_app.command("delete")
 def delete_dataset(
     name: str,
-    force: Annotated[bool, typer.Option("--force", help="Also when experiments used it; their results then lose its items.")] = False,
+    force: Annotated[bool, typer.Option("--force",
+        help="Also when experiments used it; their results then lose its items.")] = False,
     yes: YesOption = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -862,7 +909,8 @@ def list_runs(
     every = sorted([*groups, *alone], key=lambda r: -r["created_at"])[:limit]
     rows = [{"run": r["id"], "when (UTC)": _moment(r["created_at"]), "what": r["name"] or r["kind"], "status": r["status"],
              "found": (r.get("result") or {}).get("headline")} for r in every]
-    show(rows, as_json, Table(rows) if rows else "No run yet. Try: vote-experiments demo")
+    short = [{**r, "found": shortened(r["found"])} for r in rows]
+    show(rows, as_json, Table(short) if rows else "No run yet. Try: vote-experiments demo")
 
 # %% ../../nbs/interfaces/01_cli.ipynb #01e24f65
 def _experiment_facts(e: Mapping[str, Any]) -> dict[str, Any]:
@@ -879,8 +927,13 @@ def _rounded(value: float | None) -> str:
 
 def _score_rows(e: Mapping[str, Any]) -> list[dict[str, Any]]:
     scores = (e["summary"] or {}).get("scores") or {}
-    return [{"score": name, "mean": _rounded(v["mean"]), "from": _rounded(v["lower"]), "to": _rounded(v["upper"]), "scored": v["n"],
-             "not scored": v.get("n_unscored")} for name, v in scores.items()]
+    return [{"score": name, "mean": _scored(v), "scored": v["n"], "not scored": v.get("n_unscored")} for name, v in scores.items()]
+
+
+def _scored(v: Mapping[str, Any]) -> str:  # a share in percent, anything else as it is
+    if v["upper"] is not None and v["upper"] > 1 or v["mean"] is not None and not 0 <= v["mean"] <= 1:
+        return f"{_rounded(v['mean'])} [{_rounded(v['lower'])}, {_rounded(v['upper'])}]"
+    return percent(v["mean"], v["lower"], v["upper"])
 
 
 def _failures(store: Any, e: Mapping[str, Any], limit: int = 10) -> list[str]:
@@ -893,7 +946,7 @@ def _failures(store: Any, e: Mapping[str, Any], limit: int = 10) -> list[str]:
 # %% ../../nbs/interfaces/01_cli.ipynb #e3b88bf5
 @runs_app.command("show")
 def show_run(
-    run: Annotated[str, typer.Argument(metavar="[RUN]")] = "latest",
+    run: Annotated[str, typer.Argument(metavar="RUN")] = "latest",
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -956,7 +1009,8 @@ def _package_lines(found: Mapping[str, Any]) -> list[str]:
 def _variable_line(v: Mapping[str, Any]) -> str:
     if v["is_set"]:
         return f"   {v['name']:24} set" + ("" if v["is_secret"] else f" to {v['value']}")
-    return f"   {v['name']:24} not set" + (f"; needed for: {v['purpose']}" if v["is_secret"] else f", {v['value'] or 'no default'} ({v['purpose']})")
+    return f"   {v['name']:24} not set" + (
+        f"; needed for: {v['purpose']}" if v["is_secret"] else f", {v['value'] or 'no default'} ({v['purpose']})")
 
 # %% ../../nbs/interfaces/01_cli.ipynb #5ce81613
 def doctor_lines(
