@@ -453,7 +453,7 @@ class ResultSequence(Sequence):
         experiment_id: str,
         status: str | None = "ok",  # ok | failed | skipped; None: all
         live: Mapping[tuple[int, int], Any] | None = None,  # outputs with no JSON form, by (repeat, position)
-        positions: range | None = None,  # only these places in the data (steps are not looked at); None: all
+        positions: range | None = None,  # only these places in the data; None: all
     ):
         self.store, self.experiment_id, self.status, self._live = store, experiment_id, status, live or {}
         self.positions = positions
@@ -461,7 +461,8 @@ class ResultSequence(Sequence):
     def _where(self) -> list[Any]:
         its = [item_results.c.experiment_id == self.experiment_id]
         if self.positions is not None:
-            its.append(item_results.c.position.between(self.positions.start, self.positions.stop - 1))
+            start, stop, step = self.positions.start, self.positions.stop, self.positions.step
+            its += [item_results.c.position.between(start, stop - 1), (item_results.c.position - start) % step == 0]
         return its + ([item_results.c.status == self.status] if self.status else [])
 
     def __len__(self) -> int:
