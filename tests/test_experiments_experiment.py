@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -16,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from vote_experiments.data.results import get_experiment, list_experiments, status_counts
-from vote_experiments.data.store import StoreError, check_store, item_results, scores, traces
+from vote_experiments.data.store import StoreError, check_store, item_results, open_store, scores, traces
 from vote_experiments.experiments.engine import ItemFailedError, RunInterrupted
 from vote_experiments.experiments.experiment import (
     RunBusyError, SettingsChangedError, arun_experiment, fingerprint, rescore, run_experiment, summarise,
@@ -573,6 +574,71 @@ def test_two_processes_share_one_store(tmp_path, store):
         assert "finished 1500" in out, err
         assert "locked" not in err
     assert [status_counts(store, e["id"])["ok"] for e in list_experiments(store)] == [1500, 1500]
+
+
+def test_a_full_file_system_is_told_and_resumable(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
+    try:
+        request = dict(name="full", data=numbers(1000), task=lambda input_data: "x" * 5000, store=disk / "store.db")
+        with pytest.raises(StoreError, match="resume="):
+            run_experiment(**request)
+        store = open_store(disk / "store.db")
+        before = status_counts(store, list_experiments(store)[0]["id"])["ok"]
+        subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+        assert check_store(store) == []
+        assert len(run_experiment(**request, resume=True).item_results) == 1000 and before < 1000
+        store.close()
+    finally:
+        subprocess.run(["umount", disk], check=False)
+
+
+@pytest.mark.parametrize("held_s, patience_ms", [(1.0, 20_000), (30, 300)])
+def test_a_store_locked_by_somebody_else_is_waited_for(sqlite_store, held_s, patience_ms):
+    def patience(connection, _record):
+        connection.execute(f"PRAGMA busy_timeout={patience_ms}")
+
+    locked, release = threading.Event(), threading.Event()
+
+    def hold():
+        other = sqlite3.connect(sqlite_store.path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        locked.set()
+        release.wait(held_s)
+        other.execute("ROLLBACK")
+        other.close()
+
+    def task(input_data):
+        if input_data["n"] == 5 and not locked.is_set():
+            threading.Thread(target=hold).start()
+            locked.wait()
+        return input_data["n"]
+
+    sa.event.listen(sqlite_store.engine, "connect", patience)
+    sqlite_store.engine.dispose()
+    request = dict(name="locked", data=numbers(300), task=task, store=sqlite_store, max_concurrency=4)
+    if held_s < 20:
+        assert len(run_experiment(**request).item_results) == 300
+        return
+    with pytest.raises(StoreError, match="locked by another process.*resume="):
+        run_experiment(**request)
+    release.set()
+    time.sleep(0.1)
+    assert len(run_experiment(**request, resume=True).item_results) == 300
+
+
+def test_dask_runs_the_task_through_its_executor(sqlite_store):
+    distributed = pytest.importorskip("distributed", reason="the extra [dask] is not installed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        with distributed.Client(cluster) as client, client.get_executor() as executor:
+            result = run_experiment(name="dask", data=numbers(6), task=naps, evaluators=[lambda output: output != os.getpid()],
+                                    executor=executor, max_concurrency=4, store=sqlite_store)
+    assert len(result.item_results) == 6 and all(r.scores["<lambda>"] for r in result.item_results)
 
 
 # scoring again
