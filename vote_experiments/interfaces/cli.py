@@ -6,7 +6,7 @@
 __all__ = ['OK', 'FAILED', 'USAGE', 'INTERRUPTED', 'app', 'datasets_app', 'runs_app', 'StoreOption', 'JsonOption', 'YesOption',
            'exit_code', 'error_line', 'Doors', 'json_text', 'show', 'people_apart', 'Table', 'agreed', 'shortened',
            'percent', 'request_keys', 'read_request', 'model_configs', 'preset_request', 'evaluators_named',
-           'whole_request', 'run', 'stored_request', 'resume', 'demo_folder', 'demo_data', 'runnable_offline', 'demo',
+           'whole_request', 'run', 'run_id', 'resume', 'demo_folder', 'demo_data', 'runnable_offline', 'demo',
            'compare', 'report', 'list_datasets', 'show_dataset', 'import_file', 'import_scans', 'export_file', 'synth',
            'validate', 'diff', 'delete_dataset', 'list_runs', 'show_run', 'delete_run', 'doctor_lines', 'doctor',
            'main']
@@ -408,37 +408,19 @@ def run(
     _run(whole_request(config, flags), as_json, quiet)
 
 # %% ../../nbs/interfaces/01_cli.ipynb #0cec5d4b
-def _group_of(store: Any, run: str) -> dict[str, Any]:
-    "The group that RUN means or belongs to"
-    from vote_experiments.data.results import get_experiment, get_group, list_groups
+def run_id(
+    store: Any,
+    run: str,  # as typed; latest is the newest group
+) -> str:
+    "What RUN means, with the word latest replaced. Raises `ValueError` when there is no run yet."
+    from vote_experiments.data.results import list_groups
 
-    if run == "latest":
-        newest = list_groups(store, limit=1)
-        if not newest:
-            raise ValueError(f"there is no run in {store!r} yet; make one with: vote-experiments demo")
-        return newest[0]
-    if run.startswith("grp"):
-        return get_group(store, run)
-    experiment = get_experiment(store, run)
-    if experiment["group_id"] is None:
-        raise ValueError(f"experiment {experiment['id']} was made by run_experiment in Python; continue it there with "
-                         f"resume={experiment['id']!r}")
-    return get_group(store, experiment["group_id"])
-
-
-def stored_request(group: Mapping[str, Any]) -> dict[str, Any]:
-    "The arguments a group was run with. Raises `ValueError` when some of them exist only in Python."
-    from vote_experiments.scoring.summary import STANDARD_SUMMARIES
-
-    request = dict(group["request"] or {})
-    task, judges, summaries = (request.pop(k, None) for k in ("task", "evaluators", "summary_evaluators"))
-    try:
-        request["evaluators"] = evaluators_named(judges or [])
-    except ValueError:
-        task = task if task != "vote_extraction_task" else str(judges)
-    if group["kind"] != "models" or task != "vote_extraction_task" or summaries != [s.__name__ for s in STANDARD_SUMMARIES]:
-        raise ValueError(f"run {group['id']} used functions of its own ({task}); continue it in Python with resume={group['id']!r}")
-    return request
+    if run != "latest":
+        return run
+    newest = list_groups(store, limit=1)
+    if not newest:
+        raise ValueError(f"there is no run in {store!r} yet; make one with: vote-experiments demo")
+    return newest[0]["id"]
 
 # %% ../../nbs/interfaces/01_cli.ipynb #a56a0c90
 @app.command()
@@ -461,11 +443,11 @@ def resume(
       vote-experiments resume grp_0197 --failed-only
     """
     from vote_experiments.data.store import open_store
+    from vote_experiments.experiments.model_experiments import stored_request
 
     opened = open_store(store)
-    group = _group_of(opened, run)
-    request = stored_request(group) | ({} if raise_errors is None else {"raise_errors": raise_errors})
-    _run({**request, "store": opened, "resume": group["id"], "failed_only": failed_only, "allow_changes": allow_changes}, as_json)
+    request = stored_request(opened, run_id(opened, run)) | ({} if raise_errors is None else {"raise_errors": raise_errors})
+    _run({**request, "store": opened, "failed_only": failed_only, "allow_changes": allow_changes}, as_json)
 
 # %% ../../nbs/interfaces/01_cli.ipynb #f4184f9c
 def demo_folder(store: str | None) -> Path:
@@ -629,7 +611,7 @@ def report(
     from vote_experiments.interfaces.report import archive
 
     opened = open_store(store)
-    wanted = _group_of(opened, "latest")["id"] if run == "latest" else run
+    wanted = run_id(opened, run)
     with people_apart(as_json):
         folder = archive(wanted, store=opened, pdf=pdf, rerender=rerender)
     files = sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file())
@@ -981,12 +963,13 @@ def delete_run(
     from vote_experiments.data.store import open_store
 
     opened = open_store(store)
-    if run == "latest" or run.startswith("grp"):
-        group = _group_of(opened, run)
-        agreed(f"Delete run {group['id']} with all its experiments?", yes)
-        n, gone = results.delete_group(opened, group["id"]), group["id"]
+    wanted = run_id(opened, run)
+    if wanted.startswith("grp"):
+        gone = results.get_group(opened, wanted)["id"]
+        agreed(f"Delete run {gone} with all its experiments?", yes)
+        n = results.delete_group(opened, gone)
     else:
-        gone, n = results.get_experiment(opened, run)["id"], 1
+        gone, n = results.get_experiment(opened, wanted)["id"], 1
         agreed(f"Delete experiment {gone}?", yes)
         results.delete_experiment(opened, gone)
     show({"deleted": gone, "experiments": n}, as_json, f"Deleted: {gone}, {n} experiments.")
