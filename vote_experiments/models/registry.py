@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['SETTINGS', 'PROVIDERS', 'Setting', 'ModelConfig', 'default_suffix', 'check_config', 'check_configs', 'provider_of',
-           'as_extraction', 'FunctionModel', 'register_model', 'forget_model', 'list_models', 'get_model',
+           'is_reroute', 'as_extraction', 'FunctionModel', 'register_model', 'forget_model', 'list_models', 'get_model',
            'model_available']
 
 # %% ../../nbs/models/00_registry.ipynb #3624b146
 import importlib
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -231,6 +232,17 @@ def provider_of(name: str) -> str | None:  # "offline", "gemini", "litellm", "re
         return None
     return next((p for p, (prefix, _) in PROVIDERS.items() if name.startswith(prefix) and name != prefix), None)
 
+# %% ../../nbs/models/00_registry.ipynb #4aa2872c
+def is_reroute(
+    asked: str,  # the model of the config
+    served: str | None,  # `model_version` of the answer; None: the provider does not say
+) -> bool:
+    "Whether another model answered than the one that was asked for"
+    asked, served = asked.rpartition("/")[2], (served or "").rpartition("/")[2]
+    if not served or asked.endswith("-latest"):
+        return False
+    return re.fullmatch(re.escape(asked) + r"(-(preview|exp|latest|\d{1,8}))*", served) is None
+
 # %% ../../nbs/models/00_registry.ipynb #aa32100a
 def as_extraction(value: Any) -> Extraction:
     "What a model function returned, as an `Extraction`"
@@ -304,8 +316,11 @@ def forget_model(name: str) -> None:
 
 # %% ../../nbs/models/00_registry.ipynb #f3644690
 def list_models() -> list[str]:
-    "Names that are known without asking a provider: the offline readers, the default models and your own"
-    return list(dict.fromkeys([*OFFLINE_MODELS, *(c["model"] for c in DEFAULT_MODEL_CONFIGS), *_registered]))
+    "Names known without asking a provider: offline readers, default models, models with a known price, your own"
+    from vote_experiments.models.prices import known_models
+
+    defaults = [c["model"] for c in DEFAULT_MODEL_CONFIGS]
+    return list(dict.fromkeys([*OFFLINE_MODELS, *defaults, *known_models(), *_registered]))
 
 
 def _unknown(name: str) -> ValueError:

@@ -46,13 +46,19 @@ class Attempt:
     text: str | None = None  # the answer as it came
     latency_s: float = 0.0  # seconds from sending to the end of the answer
     started: float = 0.0  # seconds since the epoch
+    waited_s: float = 0.0  # seconds of back-off and waiting for a turn before it
+    waited_s: float = 0.0  # seconds of back-off and waiting for a turn before it
 
 # %% ../../nbs/models/02_resilience.ipynb #5d3f171c
 @dataclass(slots=True)
 class Call:
     "All tries of one call"
     attempts: list[Attempt] = field(default_factory=list)
-    waited_s: float = 0.0  # seconds spent waiting for a turn and between tries
+
+    @property
+    def waited_s(self) -> float:
+        "Seconds spent waiting for a turn and between tries"
+        return math.fsum(a.waited_s for a in self.attempts)
 
     @property
     def last(self) -> Attempt:
@@ -183,7 +189,7 @@ class RateEstimate:
                 self._take_as_noise(now, fair, self._episodes[0])
             else:
                 self._step(now, fair)
-        elif self._trial and seen.refused >= 4 and seen.share_refused >= 0.5:
+        elif self._trial and seen.refused >= 6 and seen.share_refused >= 0.5:
             self._step(now, seen)  # no need to see more
 
     def _tolerated(self, now: float, calls: int) -> float:
@@ -195,12 +201,13 @@ class RateEstimate:
     def _grow(self, seconds: float, now: float) -> None:
         quiet = now - self._quiet_since
         beyond = 0.03 if self.rate < 0.97 * self._met_at else 0.005
-        self.rate *= (1 + (1.0 if self.starting else min(1.0, beyond * 2 ** min(10, quiet / 20)))) ** seconds
+        per_second = 1.0 if self.starting else min(1.0, beyond * 2 ** min(10, quiet / 20))
+        self.rate = max(self.rate * (1 + per_second) ** seconds, self.rate + 0.02 * seconds)
 
     def _step(self, now: float, seen: Seen) -> None:
         before = self._trial[1] if self._trial else self.rate
         self._trial, self.starting, self._met_at = (seen.share_refused, before), False, self.rate
-        self.rate = max(SLOWEST, self.rate / 4, min(0.95 * seen.accepted_rate, 0.95 * self.rate))
+        self.rate = max(SLOWEST, self.rate / 2, min(0.95 * seen.accepted_rate, 0.95 * self.rate))
         self._evidence.restart(max(now, self.paused_until))
 
     def _judge(self, now: float) -> None:
@@ -445,14 +452,14 @@ async def robust_call(
     draw: Callable[[], float] = random.random,  # uniform in [0, 1)
 ) -> Call:  # with all tries; look at `.last`
     "Send until it succeeds, until another try cannot help, or until the tries are used up. Raises `BudgetExceeded`."
-    call, budget, clock = Call(), call_context().budget, limiter.clock
+    call, budget, clock, backed_off = Call(), call_context().budget, limiter.clock, [0.0]
 
     async def once() -> Attempt:
         if budget is not None:
             budget.check()
         turn = await limiter.admit()
-        call.waited_s += turn.waited_s
         attempt = await _timed(send, deadline_s, clock)
+        attempt.waited_s = turn.waited_s + backed_off.pop()
         limiter.learn(turn, attempt)
         call.attempts.append(attempt)
         if budget is not None:
@@ -461,7 +468,7 @@ async def robust_call(
         return attempt
 
     async def sleep(seconds: float) -> None:
-        call.waited_s += seconds
+        backed_off.append(seconds)
         await limiter.sleep(seconds)
 
     retrying = AsyncRetrying(
