@@ -452,8 +452,9 @@ async def arun_model_experiments(
     `DatasetNotFoundError`, and with `raise_errors` `ItemFailedError` at the first failing item."""
     keep_secret(api_key), keep_secret(app_key)
     chosen, why = choose_backend(backend, api_key)
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
-        raise ValueError(f"jobs={jobs!r} must be a whole number of at least 1")
+    for what, value in (("jobs", jobs), ("repeats", repeats)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{what}={value!r} must be a whole number of at least 1")
     configs = check_configs(list(DEFAULT_MODEL_CONFIGS) if model_configs is None else model_configs)
     judges = list(STANDARD_EVALUATORS if evaluators is None else evaluators)
     summaries = list(STANDARD_SUMMARIES if summary_evaluators is None else summary_evaluators)
