@@ -24,7 +24,7 @@ from ..records import ExperimentResult, ItemResult, as_number
 from vote_experiments.scoring.evaluators import (
     FURTHER_EVALUATORS, LOWER_IS_BETTER, OPTIONAL_EVALUATORS, STANDARD_EVALUATORS,
 )
-from ..scoring.summary import WEIGHTS, item_accuracy
+from ..scoring.summary import JUDGE_SCORES, WEIGHTS, item_accuracy
 
 # %% ../../nbs/analysis/02_frames.ipynb #8ac1ab41
 Results = ExperimentResult | Iterable[ExperimentResult] | Mapping[str, ExperimentResult]
@@ -141,7 +141,7 @@ def scores_frame(
     rows = []
     for label, ran in runs.items():
         names = own[label] or every  # where everything failed, all that the others were asked
-        if OVERALL not in names and (not names or not set(weights).isdisjoint(names)):
+        if OVERALL not in names and (not names or not {*weights, *JUDGE_SCORES}.isdisjoint(names)):
             names = [*names, OVERALL]
         rows += [(label, r.item.id, r.repeat, name, value, (r.item.metadata or {}).get(cluster or "", r.item.id))
                  for r in ran for name, value in _values(r, names, weights)]
