@@ -31,13 +31,17 @@ from ..settings import image_roots
 
 # %% ../../nbs/data/02_dataset_files.ipynb #1a3c83c4
 MAX_JSON_BYTES = 1_000_000_000  # of a file that has to be read whole
-_LONG_NUMBER = re.compile(rb"\d{19}")
+_DIGITS_AS_0 = bytes(48 if 48 <= b <= 57 else 32 for b in range(256))
+
+
+def _has_long_number(raw: bytes) -> bool:  # quicker than a regular expression
+    return b"0" * 19 in raw.translate(_DIGITS_AS_0)
 
 
 def _parse_json(raw: bytes) -> Any:
     "The value of a JSON text. Raises `json.JSONDecodeError`, `UnicodeDecodeError` or `RecursionError`."
     try:
-        if not _LONG_NUMBER.search(raw):
+        if not _has_long_number(raw):
             return orjson.loads(raw)
     except orjson.JSONDecodeError:
         pass
@@ -297,28 +301,30 @@ class PageFolders:
         more = [os.path.realpath(os.path.expanduser(r)) for r in roots or ()]
         self.allowed = list(dict.fromkeys([self.folder, *more, *map(str, image_roots())]))
         self.used = {self.folder: True}
-        self._real: dict[str, str] = {}  # folders looked up already
+        self._known: dict[str, tuple[str, str | None]] = {}  # by folder: its real path, the allowed folder it is in
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self.used))
 
     def __call__(self, path: str) -> str:
         "The real path. Raises `PermissionError` outside the allowed folders."
-        real = self._real_path(os.path.join(self.folder, path))
-        for root in self.allowed:
-            if real.startswith(root.rstrip(os.sep) + os.sep):
-                self.used[root] = True
-                return real
-        raise PermissionError(
-            f"{path!r} lies outside the allowed folders {self.allowed}: move it there, or allow its folder with roots= "
-            "or the environment variable VOTE_EXPERIMENTS_ROOTS")
+        whole = path if os.path.isabs(path) else self.folder + os.sep + path
+        head, _, name = (whole.replace(os.altsep, os.sep) if os.altsep else whole).rpartition(os.sep)
+        if name in ("", ".", "..") or os.path.islink(whole):
+            head, _, name = os.path.realpath(whole).rpartition(os.sep)
+        real, root = self._known.get(head) or self._look_up(head)
+        if root is None:
+            raise PermissionError(
+                f"{path!r} lies outside the allowed folders {self.allowed}: move it there, or allow its folder with roots= "
+                "or the environment variable VOTE_EXPERIMENTS_ROOTS")
+        self.used[root] = True
+        return real + name
 
-    def _real_path(self, path: str) -> str:
-        "`os.path.realpath`, looking up each folder only once"
-        head, name = os.path.split(path)
-        if name in ("", ".", "..") or os.path.islink(path):
-            return os.path.realpath(path)
-        real = self._real.get(head)
-        if real is None:
-            real = self._real[head] = os.path.realpath(head)
-        return os.path.join(real, name)
+    def _look_up(self, head: str) -> tuple[str, str | None]:  # each folder only once
+        real = os.path.realpath(head or os.sep).rstrip(os.sep) + os.sep
+        root = next((r for r in self.allowed if real.startswith(r.rstrip(os.sep) + os.sep)), None)
+        self._known[head] = found = real, root
+        return found
 
     def item(self, item: DatasetItem, where: str) -> DatasetItem:
         "The item with real paths; errors name the record"
@@ -401,7 +407,7 @@ def _open_file(path: Path, kind: str, columns: Columns, folders: PageFolders) ->
 # %% ../../nbs/data/02_dataset_files.ipynb #f6ed8443
 def _relative(folder: str) -> Callable[[str], str]:
     start = os.path.realpath(folder).rstrip(os.sep) + os.sep
-    return lambda p: Path(p[len(start):]).as_posix() if p.startswith(start) else p
+    return lambda p: p[len(start):].replace(os.sep, "/") if p.startswith(start) else p
 
 
 def _fields(item: DatasetItem, relative: Callable[[str], str], names: dict[str, str]) -> dict[str, Any]:
@@ -564,11 +570,9 @@ def import_dataset(
     path = _existing(path)
     folders = PageFolders(path.parent, roots)
     file = _open_file(path, file_format(path), columns or Columns(), folders)
-    for _ in file.items:  # every record is sound, and folders.used is complete
-        pass
     return save_dataset(
         name or file.name, file.items, description=description or file.description, metadata=file.metadata,
-        root=list(folders.used), store=store, remove_missing=remove_missing,
+        root=folders, store=store, remove_missing=remove_missing,
         provenance={"imported_from": str(path.resolve()), "format": file.format, "version_in_file": file.version})
 
 
@@ -754,7 +758,7 @@ def import_folder(
     folders = PageFolders(sets.folder)
     store = open_store(store)
     items = list(_folder_items(sets, folders))
-    return save_dataset(name, _with_truth(items, name, store), description=description, root=list(folders.used), store=store,
+    return save_dataset(name, _with_truth(items, name, store), description=description, root=folders, store=store,
                         provenance={"imported_from": str(sets.folder), "form_sets": len(sets), "left_out": len(sets.left_out)})
 
 

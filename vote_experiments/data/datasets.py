@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import Any
@@ -527,7 +528,7 @@ def items_of_rows(
     return found
 
 # %% ../../nbs/data/01_datasets.ipynb #dfb8dbaa
-_BATCH = 512
+_BATCH = 256  # items written by one statement
 
 
 def _encoded(item: DatasetItem, prefixes: Sequence[str]) -> tuple:
@@ -541,18 +542,15 @@ def _encoded(item: DatasetItem, prefixes: Sequence[str]) -> tuple:
 
 
 @contextmanager
-def _laid_aside(items: Iterator[DatasetItem], prefixes: Sequence[str]) -> Iterator[tuple[Any, set[str]]]:
+def _laid_aside(items: Iterator[DatasetItem], roots: Callable[[], list[str]]) -> Iterator[tuple[Any, set[str]]]:
     "Batches of encoded items, readable once, and the identifiers of all; in memory when few, else in a file"
-    with SpooledTemporaryFile(max_size=32_000_000) as file:
+    with SpooledTemporaryFile(max_size=8_000_000) as file:
         ids: set[str] = set()
-        batch: list[tuple] = []
-        for item in items:
-            batch.append(_encoded(item, prefixes))
-            ids.add(batch[-1][0])
-            if len(batch) == _BATCH:
-                pickle.dump(batch, file, pickle.HIGHEST_PROTOCOL)
-                batch = []
-        pickle.dump(batch, file, pickle.HIGHEST_PROTOCOL)
+        while some := list(islice(items, _BATCH)):
+            prefixes = _prefixes(roots())
+            batch = [_encoded(item, prefixes) for item in some]
+            ids.update(row[0] for row in batch)
+            pickle.dump(batch, file, pickle.HIGHEST_PROTOCOL)
         pickle.dump(None, file)
         file.seek(0)
         yield iter(lambda: pickle.load(file), None), ids  # noqa: S301 (our own bytes)
@@ -644,23 +642,26 @@ def save_dataset(
     *,
     description: str | None = None,  # None keeps what is there
     metadata: dict[str, Any] | None = None,  # None keeps what is there
-    root: Any = None,  # the folder (or folders) of its page images; relative page paths count from the first
+    root: Any = None,  # the folder of its page images, or several; relative page paths count from the first
     store: Any = None,  # a `Store`, a path or a URL; None: the default one
     provenance: dict[str, Any] | None = None,  # who or what made this version
     remove_missing: bool = False,  # take out the items that are not among `items`
 ) -> Dataset:  # the newest version
     """Add or update items by their id; a new version is made only when something changed. All or nothing is written.
     Raises `ValueError` for a bad item or an id that comes twice, `StoreError` when the store refuses."""
-    name, store, roots = _check_name(name), open_store(store), _as_roots(root)
+    name, store = _check_name(name), open_store(store)
+    root = list(root) if isinstance(root, Iterator) else root
     with store.read() as c:
         known = _roots_of(c.scalar(sa.select(datasets.c.root).where(datasets.c.name == name)))
-    all_roots = list(dict.fromkeys([*roots, *known]))
-    numbered = ((f"item {i}", record) for i, record in enumerate(items))
-    found = as_items(numbered)
-    if all_roots:
-        found = (_below(item, all_roots[0]) for item in found)
-    with _laid_aside(found, _prefixes(all_roots)) as (batches, ids), store.write() as c:
-        dataset_id, last = _open_dataset(c, name, description, metadata, all_roots)
+
+    def roots() -> list[str]:  # asked again for every batch: `root` may be filled while `items` are read
+        return list(dict.fromkeys([*_as_roots(root), *known]))
+
+    found = as_items((f"item {i}", record) for i, record in enumerate(items))
+    if home := next(iter(roots()), None):
+        found = (_below(item, home) for item in found)
+    with _laid_aside(found, roots) as (batches, ids), store.write() as c:
+        dataset_id, last = _open_dataset(c, name, description, metadata, roots())
         now = max(now_us(), last[1] + 1 if last else 0)
         upsert = _Upsert(c, dataset_id, last[0] + 1 if last else 1, now)
         for batch in batches:
