@@ -37,7 +37,7 @@ from vote_experiments.data.store import (
     RowInsert, Store, StoreError, encode_json, experiments, item_results, iso, now_us, open_store, scores,
 )
 from vote_experiments.experiments.engine import (
-    ItemFailedError, Plan, Run, RunInterrupted, Slot, run_blocking,
+    ItemFailedError, Plan, Run, RunInterrupted, RunStoppedError, Slot, run_blocking,
 )
 from .progress import Progress
 from ..records import DatasetItem, Evaluation, ExperimentResult, as_number
@@ -486,6 +486,7 @@ async def arun_experiment(
     parent_id: str | None = None,  # the experiment whose outputs are judged again
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
     before_task: Callable[[Slot], None] | None = None,  # called in each item's context
+    stop_on: tuple[type[BaseException], ...] = (),  # errors that end the run instead of failing the item
     on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
 ) -> ExperimentResult:
     """Run a task over data, judge every output, keep everything. Stays on the caller's event loop.
@@ -502,7 +503,8 @@ async def arun_experiment(
     dataset_run_id = opened.experiment_id if request.source.is_stored else None
     makes_pool = executor if executor is not None and not isinstance(executor, Executor) and callable(executor) else None
     plan = Plan(opened.experiment_id, request.task, request.evaluators, request.composite, config, max_concurrency,
-                timeout_s, None if makes_pool else executor, makes_pool, raise_errors, dataset_run_id, before_task)  # type: ignore[arg-type]
+                timeout_s, None if makes_pool else executor, makes_pool, raise_errors, dataset_run_id, before_task,  # type: ignore[arg-type]
+                stop_on=stop_on)
     slots = opened.stored.left(request.source.slots(repeats), failed_only, allow_changes)
     live = await _drive(opened_store, request, opened, plan, slots, progress, on_start)
     late = await evaluate_run(opened_store, opened.experiment_id, request.run_evaluators, config, metadata)
@@ -544,6 +546,10 @@ async def _drive(store: Store, request: _Request, opened: _Opened, plan: Plan, s
         raise ItemFailedError(f"item {run.failure.item.id!r} failed: {run.failure.error}. What was done is stored in "
                               f"experiment {opened.experiment_id}: {how_to_resume(opened.experiment_id)} "
                               "(with failed_only=True to ask the failed item again)")
+    if run.stop_reason is not None:
+        update_experiment(store, opened.experiment_id, status="interrupted", error=str(run.stop_reason))
+        raise RunStoppedError(f"{run.stop_reason}; {state.done} items are stored in experiment {opened.experiment_id}: "
+                              f"{how_to_resume(opened.experiment_id)}")
     if run.stopping:
         update_experiment(store, opened.experiment_id, status="interrupted")
         raise RunInterrupted(f"stopped after {state.done} items, all of them stored in experiment "

@@ -23,16 +23,18 @@ from typing import Any
 from ..analysis.compare import Comparison, compare
 from ..analysis.frames import DisplayTable, display_table
 from ..data.datasets import Dataset, DatasetItems, get_dataset
+from ..data.responses import StoredResponses
 from ..data.results import create_group, list_experiments, score_table, update_experiment, update_group
 from ..data.store import Store, now_us, open_store
 from .archive import archive_folder, html_page, html_table, runs_index, write_json, write_text
 from vote_experiments.experiments.experiment import (
     Run, _run_sync, arun_experiment, how_to_resume,
 )
-from .engine import ItemFailedError, RunInterrupted
+from .engine import ItemFailedError, RunInterrupted, RunStoppedError, Slot
 from .processes import ProcessPools
 from .progress import Progress, ProgressPrinter, is_plain
 from ..models.extraction import extraction_task, vote_extraction_task
+from ..models.resilience import Budget, BudgetExceeded, calling
 from ..models.registry import ModelConfig, check_configs, model_available
 from ..records import ExperimentResult, as_number
 from ..scoring.binding import EVALUATOR, SUMMARY_EVALUATOR, TASK, bind, bind_all
@@ -302,7 +304,7 @@ def _startable(configs: Sequence[ModelConfig], task: Any, raise_errors: bool) ->
     return reasons
 
 
-def _resumable_group(store: Store, resume: bool | str | None, request: Mapping[str, Any]) -> str | None:
+def _resumable_group(store: Store, resume: bool | str | None, kind: str, request: Mapping[str, Any]) -> str | None:
     "The group to continue, or None to start one"
     from vote_experiments.data.results import get_experiment, get_group, list_groups
 
@@ -311,7 +313,7 @@ def _resumable_group(store: Store, resume: bool | str | None, request: Mapping[s
     if isinstance(resume, str):
         return get_group(store, resume)["id"] if resume.startswith("grp") else get_experiment(store, resume)["group_id"]
     same = json.loads(json.dumps(redact(dict(request)), default=str))
-    return next((g["id"] for g in list_groups(store) if g["kind"] == "models" and g["status"] != "finished"
+    return next((g["id"] for g in list_groups(store) if g["kind"] == kind and g["status"] != "finished"
                  and g["request"] == same), None)
 
 # %% ../../nbs/experiments/05_model_experiments.ipynb #85ca23ff
@@ -330,7 +332,7 @@ async def _run_config(plan: _Plan, config: ModelConfig, position: int, group_id:
             metadata=config.metadata, store=plan.store, max_concurrency=plan.jobs, raise_errors=plan.raise_errors,
             group_id=group_id, position=position, progress=progress, on_start=on_start,
             resume=known.get(config.experiment_name), **{**plan.options, "executor": executor})
-    except (RunInterrupted, ItemFailedError):
+    except (RunInterrupted, RunStoppedError, ItemFailedError):
         raise
     except Exception as error:
         if plan.raise_errors:
@@ -382,6 +384,15 @@ def _finish(plan: _Plan, group_id: str, outcomes: Sequence[ConfigOutcome], backe
     update_group(plan.store, group_id, result=result, status="finished", finished_at=now_us())
     _write_light_page(plan, folder, told, result)
     return result, told
+
+# %% ../../nbs/experiments/05_model_experiments.ipynb #85a7ba84
+def _call_setting(cache: StoredResponses | None, mode: bool | str, budget: Budget | None) -> Callable[[Slot], None]:
+    changes = {"cache": cache, "cache_mode": "use" if mode is True else mode, "budget": budget}
+
+    def before_task(slot: Slot) -> None:
+        calling(**changes, repeat=slot.repeat).__enter__()  # for the rest of the item's context, which is its own
+
+    return before_task
 
 # %% ../../nbs/experiments/05_model_experiments.ipynb #09c4d50a
 def _write_light_page(plan: _Plan, folder: Path, told: _Comparable, result: Mapping[str, Any]) -> None:
@@ -443,6 +454,9 @@ async def arun_model_experiments(
     holdout: Sequence[str] | None = None,  # ids of items kept out
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
     app_key: str | None = None,  # Datadog application key; None: DD_APP_KEY
+    cache: bool | str = True,  # reuse answers to the same question; "refresh" asks again; False: neither
+    max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost so much
+    kind: str = "models",  # of the group: models | sweep | ab_test | …
     on_start: Callable[[Run], None] | None = None,  # gets each `Run`
 ) -> dict[str, Any] | None:
     """Run several model configs over the same items and compare them.
@@ -480,20 +494,22 @@ async def arun_model_experiments(
         "jobs": jobs, "raise_errors": raise_errors, "repeats": repeats, "backend": chosen, "project_name": project_name,
         "sample_seed": sample_seed, "stratify_by": stratify_by, "holdout": list(holdout or []),
     }
-    options = {"repeats": repeats, "executor": executor, "timeout_s": timeout_s, "failed_only": failed_only,
+    budget = None if max_cost_usd is None else Budget(max_cost_usd)
+    options = {"before_task": _call_setting(StoredResponses(opened) if cache else None, cache, budget),
+               "stop_on": (BudgetExceeded,), "repeats": repeats, "executor": executor, "timeout_s": timeout_s, "failed_only": failed_only,
                "allow_changes": allow_changes, "weights": weights, "project": project_name}
     plan = _Plan(opened, dataset, DatasetItems(dataset, places), configs, task, judges, summaries, options, jobs,
                  raise_errors, request)
     reasons = _startable(configs, task, raise_errors)
-    group_id = _resumable_group(opened, resume, request) or create_group(
-        opened, "models", dataset_name, project=project_name, request=request)
+    group_id = _resumable_group(opened, resume, kind, request) or create_group(
+        opened, kind, dataset_name, project=project_name, request=request)
     reporter = _Reporter(show_comparison, progress is True)
     reporter.opening(chosen, why, dataset, len(places), len(configs))
     try:
         outcomes = await _run_all(plan, group_id, reasons, reporter, progress if callable(progress) else reporter.printer,
                                   on_start)
     except BaseException as error:
-        update_group(opened, group_id, status="interrupted" if isinstance(error, RunInterrupted) else "failed")
+        update_group(opened, group_id, status="interrupted" if isinstance(error, (RunInterrupted, RunStoppedError)) else "failed")
         raise
     result, told = _finish(plan, group_id, outcomes, chosen, project_name)
     if platform is not None:
@@ -530,7 +546,7 @@ def stored_request(
     request = dict(group["request"] or {})
     known = {e.__name__: e for e in (*STANDARD_EVALUATORS, *FURTHER_EVALUATORS, *OPTIONAL_EVALUATORS, *STANDARD_SUMMARIES)}
     own = [n for n in (*request.get("evaluators", ()), *request.get("summary_evaluators", ())) if n not in known]
-    if group["kind"] != "models" or request.pop("task", None) != "vote_extraction_task" or own:
+    if request.pop("task", None) != "vote_extraction_task" or own:
         raise ValueError(f"run {group['id']} used functions of its own ({', '.join(own) or 'its task'}): continue it from "
                          f"the program that made it, with resume={group['id']!r}")
     for key in ("evaluators", "summary_evaluators"):
