@@ -162,3 +162,9 @@ def test_a_sum_of_votes_is_told_once():
     report = sound_report()
     report["total_votes_recorded"] = 330
     assert check_report(report).named("votes_equal_total").message == "Σ votes ≠ total_votes_recorded: 320, not 330 (difference -10)"
+
+
+def test_only_the_checks_that_were_asked_for():
+    assert [c.name for c in check_report(sound_report(), ARITHMETIC_CHECKS).checks] == list(ARITHMETIC_CHECKS)
+    with pytest.raises(ValueError, match="'sum' is not a check; there are ballots_used"):
+        check_report(sound_report(), ["sum"])

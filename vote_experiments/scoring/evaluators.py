@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from ..forms.checks import ARITHMETIC_CHECKS, Checks, check_report
+from ..forms.checks import ARITHMETIC_CHECKS, Check, Checks, check_report
 from ..forms.schema import (
     BALLOT_FIELDS, HEADER_FIELDS, OPTIONAL_HEADER_FIELDS, VOTER_FIELDS, Report, VoteResult, comparable_header, numbered_rows,
     plain_reports, read_reports, report_fields)
@@ -356,7 +356,7 @@ def arithmetic_consistency(
 ) -> float | None:  # in [0, 1]; 0 for no answer; None: too few numbers to add up
     "Share of the sums that hold in the answer, of those whose numbers are all there"
     reports = _read(output_data).reports
-    return _mean(_share_passed(c.status for c in check_report(r).checks if c.name in ARITHMETIC_CHECKS) for r in reports) if reports else 0.0
+    return _mean(_share_passed(check_report(r, ARITHMETIC_CHECKS).checks) for r in reports) if reports else 0.0
 
 
 def words_match_digits(
@@ -366,11 +366,11 @@ def words_match_digits(
 ) -> float | None:  # in [0, 1]; 0 for no answer; None: no number is written in words
     "Share of the numbers written twice in the answer whose words say the same as their digits"
     reports = _read(output_data).reports
-    return _mean(_share_passed(c.status for c in check_report(r).named("words_match_digits").details) for r in reports) if reports else 0.0
+    return _mean(_share_passed(check_report(r, ["words_match_digits"]).checks[0].details) for r in reports) if reports else 0.0
 
 
-def _share_passed(statuses: Iterable[str]) -> float | None:
-    done = [s for s in statuses if s != "skipped"]
+def _share_passed(checks: Iterable[Check]) -> float | None:
+    done = [c.status for c in checks if c.status != "skipped"]
     return done.count("pass") / len(done) if done else None
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #1fe27a05
