@@ -17,6 +17,7 @@ IMAGES = "nbs/images"
 NOTE = "<!-- Made from nbs/index.ipynb by .ci/readme.py: change it there. -->\n\n"
 SETTINGS = Config({
     "NbConvertBase": {"display_data_priority": ["text/markdown", "image/png", "image/jpeg", "text/plain"]},
+    "TagRemovePreprocessor": {"enabled": True, "remove_input_tags": ["remove-input"]},
     "ExtractOutputPreprocessor": {"output_filename_template": "index_{cell_index}_{index}{extension}"},
 })
 
@@ -24,8 +25,11 @@ SETTINGS = Config({
 def page() -> nbformat.NotebookNode:
     "The notebook without its hidden cells and its directives"
     notebook = nbformat.read(ROOT / "nbs/index.ipynb", 4)
+    notebook.metadata["language_info"] = {"name": "python"}
     notebook.cells = [c for c in notebook.cells if not re.search(r"^#\|\s*(hide|default_exp)\b", c.source, re.M)]
     for c in notebook.cells:
+        if re.search(r"^#\|\s*echo:\s*false", c.source, re.M):
+            c.metadata["tags"] = ["remove-input"]
         c.source = re.sub(r"^#\|.*\n?", "", c.source, flags=re.M)
     return notebook
 
