@@ -48,6 +48,7 @@ class Attempt:
     started: float = 0.0  # seconds since the epoch
     waited_s: float = 0.0  # seconds of back-off and waiting for a turn before it
     waited_s: float = 0.0  # seconds of back-off and waiting for a turn before it
+    waited_s: float = 0.0  # seconds of back-off and waiting for a turn before it
 
 # %% ../../nbs/models/02_resilience.ipynb #5d3f171c
 @dataclass(slots=True)
@@ -372,6 +373,7 @@ class CallContext:
     repeat: int = 0  # the k-th time the same item is asked: a repeat is never answered by another's answer
     budget: Budget | None = None
     roots: Sequence[str | PathLike[str]] | None = None  # folders images may be read from; None: the defaults
+    retry: RetryPolicy | None = None  # None: the default policy; a config's `max_attempts` goes before
     images: Any = None  # an `images.EncodedPages` shared by the run's experiments; None: nothing is kept
 
 
