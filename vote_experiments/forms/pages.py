@@ -7,6 +7,7 @@ __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MAX_PAGES', 'MIN_SIDE', 'MAX_ASPECT', 'PD
            'load_page', 'load_pages', 'page_bytes', 'thumbnail']
 
 # %% ../../nbs/forms/05_pages.ipynb #f1ff88ec
+import math
 import os
 import struct
 import threading
@@ -159,7 +160,8 @@ def _turn(image: Any) -> str | None:  # the name of a Pillow transposition
 def _decoded(image: Any, path: Path, gray: bool, max_side: int | None) -> np.ndarray:
     try:
         if max_side:  # JPEG can be decoded at half, a quarter or an eighth of its size
-            image.draft("L" if gray else "RGB", (max_side, max_side))
+            k = min(1.0, max_side / max(image.size))
+            image.draft("L" if gray else "RGB", tuple(math.ceil(n * k) for n in image.size))
         image.load()
         turn = _turn(image)
         image = Image.fromarray(_eight_bits(image, gray))
