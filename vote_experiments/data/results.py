@@ -598,6 +598,13 @@ def score_table(
         yield current
 
 # %% ../../nbs/data/03_results.ipynb #7330f9fe
+def _quantile(connection: sa.Connection, ordered: sa.Select, n: int, share: float) -> float | None:
+    "A quantile of n ordered values, between the two nearest as numpy has it"
+    below = int(share * max(n - 1, 0))
+    near = connection.scalars(ordered.offset(below).limit(2)).all()
+    return near[0] + (near[-1] - near[0]) * (share * (n - 1) - below) if near else None
+
+
 def spent(store: Store, experiment_id: str) -> dict[str, Any]:
     "Time, tokens and money of an experiment: latency percentiles in seconds, usage, cost in USD, model versions"
     r = item_results.c
@@ -611,9 +618,8 @@ def spent(store: Store, experiment_id: str) -> dict[str, Any]:
             total(r.attempts), total(r.waited_s)).where(its)).one()
         n, mean, top = c.execute(sa.select(sa.func.count(), sa.func.avg(r.latency_s), sa.func.max(r.latency_s))
                                  .where(timed)).one()
-        quantile = (lambda q: c.scalar(sa.select(r.latency_s).where(timed).order_by(r.latency_s)
-                                       .offset(min(n - 1, int(q * n))).limit(1)) if n else None)
-        latency = {"p50": quantile(0.5), "p95": quantile(0.95), "mean": mean, "max": top, "n": n}
+        its_quantile = (lambda q: _quantile(c, sa.select(r.latency_s).where(timed).order_by(r.latency_s), n, q))
+        latency = {"p50": its_quantile(0.5), "p95": its_quantile(0.95), "mean": mean, "max": top, "n": n}
         versions = {v: k for v, k in c.execute(sa.select(r.model_version, sa.func.count()).where(
             its, r.model_version.is_not(None)).group_by(r.model_version))}
     usage = dict(zip(("prompt_tokens", "output_tokens", "thoughts_tokens", "cached_tokens"), map(int, sums[:4])))
