@@ -327,7 +327,7 @@ class GeminiModel:
 
                 return await deliver_in_batch(access, self.name, question.key(), body, reading, retry_policy(config), note)
             client, limit_s = await gemini_client(access), deadline(config)
-            limiter = limiter_for("gemini", self.name, config.get("rpm"), config.get("tpm"))
+            limiter = limiter_for(access, self.name, config.get("rpm"), config.get("tpm"))
             return await robust_call(lambda: send_once(client, self.name, body, reading, limit_s), limiter,
                                      retry_policy(config), limit_s, note)
 

@@ -6,7 +6,8 @@
 __all__ = ['WINDOW_S', 'TRIAL_S', 'TRIAL_CALLS', 'LONGEST_TRIAL_S', 'NOISE_S', 'MOST_NOISE', 'SLOWEST', 'T', 'Attempt', 'Call',
            'RetryPolicy', 'Seen', 'Evidence', 'RateEstimate', 'MinuteQuota', 'Turn', 'RateLimiter', 'BudgetExceeded',
            'Budget', 'ResponseCache', 'CallContext', 'call_context', 'calling', 'request_key', 'remembered', 'remember',
-           'robust_call', 'loop_state', 'loop_resource', 'close_loop_resources', 'limiter_for', 'run_sync']
+           'robust_call', 'loop_state', 'loop_resource', 'close_loop_resources', 'limiter_for', 'forget_pace',
+           'run_sync']
 
 # %% ../../nbs/models/02_resilience.ipynb #a9e5f1e9
 import asyncio
@@ -46,6 +47,7 @@ class Attempt:
     text: str | None = None  # the answer as it came
     latency_s: float = 0.0  # seconds from sending to the end of the answer
     started: float = 0.0  # seconds since the epoch
+    waited_s: float = 0.0  # seconds of back-off and waiting for a turn before it
     waited_s: float = 0.0  # seconds of back-off and waiting for a turn before it
     waited_s: float = 0.0  # seconds of back-off and waiting for a turn before it
     waited_s: float = 0.0  # seconds of back-off and waiting for a turn before it
@@ -542,13 +544,20 @@ async def close_loop_resources() -> None:
 
 
 def limiter_for(
-    provider: str,
+    provider: Hashable,  # with the account, if there may be several: each has its own quota
     model: str,
     rpm: float | None = None,  # requests a minute, when the config says so
     tpm: float | None = None,  # tokens a minute, when the config says so
 ) -> RateLimiter:
     "The running loop's limiter of one model: one model's throttling does not slow another's"
     return loop_state(("limiter", provider, model), RateLimiter).budget(rpm, tpm)
+
+
+async def forget_pace() -> None:
+    "Forget what the running loop has learnt about providers' pace"
+    own = _own()
+    for key in [k for k in own if isinstance(k, tuple) and k[0] == "limiter"]:
+        del own[key]
 
 # %% ../../nbs/models/02_resilience.ipynb #63b0aacb
 class _Background:
