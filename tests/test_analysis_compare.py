@@ -265,7 +265,7 @@ def test_names_from_outside_stay_text():
     assert markdown_table(pd.DataFrame({"x": ["a\nb"]})).count("\n") == 2
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(1, 14), st.integers(2, 5), st.integers(0, 10**6))
 def test_order_of_items_and_experiments_does_not_matter(n, k, seed):
     rng = np.random.default_rng(seed)
@@ -300,10 +300,10 @@ def test_coverage_and_false_claims(n):
 
 def test_the_best_of_four_equal_experiments_is_seldom_called_best_or_better():
     rng, wrong = np.random.default_rng(2), 0
-    for _ in range(200):
+    for _ in range(100):
         pairs = paired_comparisons(score_table(pd.DataFrame(rng.beta(8, 2, (12, 4)))))
         wrong += bool(pairs["distinguishable"].any())
-    assert wrong / 200 <= 0.055 + 0.04
+    assert wrong / 100 <= 0.055 + 0.05
 
 
 @pytest.mark.slow
@@ -314,6 +314,16 @@ def test_coverage_and_type_one_error_in_20_000_samples(law, n):
     assert found["coverage"] >= 0.935, found
     if PAIR_LAWS[law].difference == 0:
         assert found["rejected"] <= 0.055 and found["claimed"] <= 0.055, found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_best_of_four_equal_experiments_in_20_000_runs():
+    rng, wrong = np.random.default_rng(6), 0
+    for _ in range(20_000):
+        pairs = paired_comparisons(score_table(pd.DataFrame(rng.beta(8, 2, (12, 4)))))
+        wrong += bool(pairs["distinguishable"].any())
+    assert wrong / 20_000 <= 0.055
 
 
 @pytest.mark.slow

@@ -81,8 +81,8 @@ def test_pyplot_is_never_loaded_and_another_process_draws_the_same_bytes(tmp_pat
 
 def test_threads_may_plot_at_the_same_time():
     table = compare(forms()).table
-    with ThreadPoolExecutor(3) as pool:
-        pictures = list(pool.map(lambda _: figure_bytes(plot_comparison(table), "svg"), range(3)))
+    with ThreadPoolExecutor(2) as pool:
+        pictures = list(pool.map(lambda _: figure_bytes(plot_comparison(table), "svg"), range(2)))
     assert len(set(pictures)) == 1
 
 
