@@ -207,5 +207,5 @@ def test_ci_runs_what_a_person_runs():
     assert script.stat().st_mode & 0o111, "not executable"
     subprocess.run(["bash", "-n", script], check=True)
     text, workflow = script.read_text(), (ROOT / ".github/workflows/ci.yml").read_text()
-    assert "pip install -q -e '.[dev]'" in text and text.rstrip().endswith("python -m pytest")
+    assert "pip install -qq -e '.[dev]'" in text and text.rstrip().endswith("python -m pytest")
     assert ".ci/run" in workflow and '"3.11", "3.12"' in workflow
