@@ -1952,6 +1952,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                          'vote_experiments/interfaces/findings.py'),
                                                       'vote_experiments.interfaces.findings.by_slice': ( 'interfaces/findings.html#by_slice',
                                                                                                          'vote_experiments/interfaces/findings.py'),
+                                                      'vote_experiments.interfaces.findings.by_slices': ( 'interfaces/findings.html#by_slices',
+                                                                                                          'vote_experiments/interfaces/findings.py'),
                                                       'vote_experiments.interfaces.findings.cause': ( 'interfaces/findings.html#cause',
                                                                                                       'vote_experiments/interfaces/findings.py'),
                                                       'vote_experiments.interfaces.findings.comparison_picture': ( 'interfaces/findings.html#comparison_picture',
