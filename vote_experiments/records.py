@@ -10,7 +10,8 @@ __all__ = ['Record', 'DatasetItem', 'Evaluation', 'data_type_of', 'as_number', '
 import math
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
-from typing import Any, Iterator, Protocol, Sequence, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterator, Sequence
 
 # %% ../nbs/01_records.ipynb #56f6a9ae
 class Record:

@@ -15,7 +15,8 @@ import threading
 import time
 from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Callable, Coroutine, Iterator, Mapping, Sequence, TypeVar
+from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 
 from ..data.results import Finished, ResultWriter
 from ..data.store import new_trace_id

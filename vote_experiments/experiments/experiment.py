@@ -21,9 +21,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timezone, UTC
 from itertools import islice
-from typing import Any, AsyncIterator, Callable, Iterable, Iterator
+from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 import sqlalchemy as sa
 
@@ -155,7 +156,7 @@ def _fingerprint_into(h: Any, fn: Any, depth: int) -> None:
         state = getattr(fn, "settings_for_resume", None) or {
             k: v for k, v in sorted(getattr(fn, "__dict__", {}).items()) if isinstance(v, (str, int, float, bool, dict))}
         h.update(f"{type(fn).__module__}.{type(fn).__qualname__}:{encode_json(state)}".encode())
-        call = getattr(type(fn), "__call__", None)
+        call = getattr(type(fn), "__call__", None)  # noqa: B004
         return _fingerprint_into(h, call, depth + 1) if hasattr(call, "__code__") and depth < 2 else None
     _code_into(h, code)
     h.update(repr(getattr(fn, "__defaults__", None)).encode())
@@ -400,7 +401,7 @@ def _open(store: Store, request: _Request, resume: bool | str | None, allow_chan
     settings = request.settings()
     row = _find_resumable(store, resume, request.name, request.run_name, settings) if resume else None
     if row is None:
-        run_name = request.run_name or f"{request.name} - {datetime.now(timezone.utc).isoformat().replace('+00:00', 'Z')}"
+        run_name = request.run_name or f"{request.name} - {datetime.now(UTC).isoformat().replace('+00:00', 'Z')}"
         dataset_id, version = request.source.dataset_key
         dataset = request.source.dataset
         total = None if request.source.n is None else request.source.n * request.repeats

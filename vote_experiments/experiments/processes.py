@@ -14,7 +14,8 @@ import signal
 import time
 import traceback
 from concurrent.futures import Executor
-from typing import Any, Awaitable, Callable
+from typing import Any
+from collections.abc import Awaitable, Callable
 
 from ..records import ItemError, Observation, listening
 

@@ -18,7 +18,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timezone, UTC
 from typing import Any
 
 from ..data.responses import StoredResponses
@@ -212,7 +212,7 @@ def _step_key(workflow: Workflow, step: Step, config: Any, inputs: Mapping[str, 
 async def _run_step(workflow: Workflow, step: Step, state: WorkflowState, atoms: dict[str, Any],
                     cache: StoredResponses | None) -> StepState:
     its = next(s for s in state.step_states if s.step_name == step.name)
-    its.status, its.started_at, started = "RUNNING", datetime.now(timezone.utc), time.perf_counter()
+    its.status, its.started_at, started = "RUNNING", datetime.now(UTC), time.perf_counter()
     try:
         config = step_config(step, state.config)
         key = _step_key(workflow, step, config, atoms) if cache is not None and step.cache else None
@@ -231,7 +231,7 @@ async def _run_step(workflow: Workflow, step: Step, state: WorkflowState, atoms:
         its.status, its.error = "FAILED", f"{type(error).__name__}: {error}"
         raise
     finally:
-        its.runtime_seconds, its.finished_at = time.perf_counter() - started, datetime.now(timezone.utc)
+        its.runtime_seconds, its.finished_at = time.perf_counter() - started, datetime.now(UTC)
     return its
 
 
@@ -247,7 +247,7 @@ async def run_workflow(
     "Run the steps in order. Raises what a step raises, with the state telling which."
     state = state or WorkflowState(workflow.name, config, input_atoms=dict(input_atoms or {}), user=user)
     state.step_states = [StepState(s.name) for s in workflow.steps]
-    state.created_at = datetime.now(timezone.utc)
+    state.created_at = datetime.now(UTC)
     atoms = dict(state.input_atoms)
     for step in workflow.steps:
         its = await _run_step(workflow, step, state, atoms, cache)
