@@ -487,3 +487,60 @@ def test_thai_survives_a_terminal_that_knows_only_ascii(home):
     ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
     assert json.loads(process("datasets", "list", "--json", home=home, env=ascii_only).stdout)[0]["name"] == "แบบ"
     assert process("datasets", "list", home=home, env=ascii_only).returncode == 0
+
+
+# ── with the offline readers ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    "One form set of two clean pages, with its dataset file"
+    folder = tmp_path_factory.mktemp("drawn")
+    return ve.synthesize_dataset(1, 5, "clean", folder, kind="Constituency", name="drawn")
+
+
+def test_a_damaged_item_never_stops_the_others(home, drawn):
+    good = json.loads(drawn.read_text())["records"][0]
+    pages = [drawn.parent / p for p in good["input"]["image_paths"]]
+    first, *rest = [Image.open(p) for p in pages]
+    first.save(home / "whole.pdf", save_all=True, append_images=rest, resolution=150)
+    (home / "torn.jpg").write_bytes(pages[0].read_bytes()[:5000])
+    Image.new("1", (20_000, 10_000)).save(home / "huge.png")
+    items = {"good": list(map(str, pages)), "pdf": ["whole.pdf"], "torn": ["torn.jpg"], "huge": ["huge.png"], "gone": ["gone.jpg"]}
+    records = [{"id": k, "input": {"image_paths": v}, "expected_output": good["ground_truth"]} for k, v in items.items()]
+    (home / "mixed.json").write_text(json.dumps({"name": "mixed", "records": records}))
+    value("datasets", "import", "mixed.json", "--root", str(drawn.parent))
+    entry = value("run", "-d", "mixed", "-m", "ocr-digits", "--no-raise-errors")["experiments"][0]
+    assert (entry["status"], entry["successful_records"], entry["failed_records"]) == ("success", 2, 3)
+    said = shell("runs", "show", code=0).stdout
+    for name, why in (("torn", "torn.jpg"), ("huge", "pixels"), ("gone", "gone.jpg")):
+        assert re.search(rf"^   {name}: .*{why}", said, re.M), said
+
+
+def test_demo_shows_everything_and_a_second_call_says_what_it_reused(home):
+    n = len(cli.runnable_offline())  # four, or one where tesserocr has no wheel
+    first = process("demo", "--quick", home=home)
+    assert first.returncode == 0, first.stderr
+    lines = first.stdout.splitlines()
+    assert lines[0].startswith("Four offline readers") and lines[1].startswith("Drawing form sets into")
+    assert "form sets drawn: 10/10" in first.stdout and f"RUNNING {n} EXPERIMENTS" in first.stdout
+    assert Path(re.search(r"^Report: (.*)$", first.stdout, re.M)[1]).exists()
+    items = list(ve.get_dataset("vote-extraction-synthetic-1-10"))
+    assert len(items) == 10 and sum(i.input["num_pages"] for i in items) >= 50
+    pages = {p: p.stat().st_mtime_ns for p in (home / "datasets").rglob("*.jpg")}
+    second = process("demo", "--quick", "--json", home=home)
+    result = json.loads(second.stdout)
+    assert "Reused: dataset vote-extraction-synthetic-1-10" in second.stderr and "new run" in second.stderr
+    assert (result["successful_experiments"], result["failed_experiments"]) == (n, 0)
+    assert {p: p.stat().st_mtime_ns for p in (home / "datasets").rglob("*.jpg")} == pages
+    assert len(value("runs", "list")) == 2
+
+
+@pytest.mark.slow
+def test_demo_draws_again_what_is_gone(home):
+    store, folder = ve.open_store(), home / "datasets/vote-extraction-synthetic-1-10"
+    before = cli.demo_data(store, folder)
+    lost = sorted(folder.rglob("*.jpg"))[0]
+    lost.unlink()
+    after = cli.demo_data(store, folder)
+    assert lost.exists() and (after.version, after.content_hash) == (before.version, before.content_hash)
