@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_OUTPUT_TOKENS', 'Access', 'MissingCredentials', 'find_access', 'gemini_client', 'generation_config',
-           'request_body', 'judged_answer', 'told_to_wait', 'refused_attempt', 'send_once', 'report_reading',
-           'retry_policy', 'deadline', 'GeminiModel', 'open_model', 'unavailable']
+           'request_body', 'judged_answer', 'told_to_wait', 'refused_attempt', 'transport_errors', 'send_once',
+           'report_reading', 'retry_policy', 'deadline', 'GeminiModel', 'open_model', 'unavailable']
 
 # %% ../../nbs/models/04_gemini.ipynb #438c44b7
 import json
@@ -219,7 +219,7 @@ def refused_attempt(error: Any) -> Attempt:  # google.genai.errors.APIError
 
 # %% ../../nbs/models/04_gemini.ipynb #2e046366
 @lru_cache(maxsize=1)
-def _transport_errors() -> tuple[type[BaseException], ...]:
+def transport_errors() -> tuple[type[BaseException], ...]:
     "Everything the transports raise when a connection fails"
     import httpx2
     from google.auth.exceptions import TransportError
@@ -245,7 +245,7 @@ async def send_once(client: Any, model: str, body: Mapping[str, Any], reading: R
         answer = json.loads(response.sdk_http_response.body)
     except errors.APIError as e:
         return refused_attempt(e)
-    except _transport_errors() as e:
+    except transport_errors() as e:
         said = settings.redact(f"{type(e).__name__}: {e}")
         return Attempt(problem=f"transport: {said[:300]}", retry=True, faltered=True)
     except GoogleAuthError as e:

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['WINDOW_S', 'TRIAL_S', 'TRIAL_CALLS', 'LONGEST_TRIAL_S', 'NOISE_S', 'MOST_NOISE', 'SLOWEST', 'T', 'Attempt', 'Call',
            'RetryPolicy', 'Seen', 'Evidence', 'RateEstimate', 'MinuteQuota', 'Turn', 'RateLimiter', 'BudgetExceeded',
-           'Budget', 'ResponseCache', 'CallContext', 'call_context', 'calling', 'request_key', 'remembered', 'remember',
-           'robust_call', 'loop_state', 'loop_resource', 'close_loop_resources', 'limiter_for', 'forget_pace',
-           'run_sync']
+           'Budget', 'ResponseCache', 'CallContext', 'call_context', 'calling', 'request_key', 'maybe_await',
+           'remembered', 'remember', 'robust_call', 'loop_state', 'loop_resource', 'close_loop_resources',
+           'limiter_for', 'forget_pace', 'run_sync']
 
 # %% ../../nbs/models/02_resilience.ipynb #a9e5f1e9
 import asyncio
@@ -47,6 +47,7 @@ class Attempt:
     text: str | None = None  # the answer as it came
     latency_s: float = 0.0  # seconds from sending to the end of the answer
     started: float = 0.0  # seconds since the epoch
+    waited_s: float = 0.0  # seconds of back-off and waiting for a turn before it
     waited_s: float = 0.0  # seconds of back-off and waiting for a turn before it
     waited_s: float = 0.0  # seconds of back-off and waiting for a turn before it
     waited_s: float = 0.0  # seconds of back-off and waiting for a turn before it
@@ -376,6 +377,7 @@ class CallContext:
     budget: Budget | None = None
     roots: Sequence[str | PathLike[str]] | None = None  # folders images may be read from; None: the defaults
     retry: RetryPolicy | None = None  # None: the default policy; a config's `max_attempts` goes before
+    poll_s: float = 30.0  # seconds between two looks at a batch job
     images: Any = None  # an `images.EncodedPages` shared by the run's experiments; None: nothing is kept
 
 
@@ -411,7 +413,8 @@ def request_key(**request: Any) -> str:  # 64 hex digits
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-async def _maybe_await(value: Any) -> Any:
+async def maybe_await(value: Any) -> Any:
+    "The value, awaited when it has to be"
     return await value if inspect.isawaitable(value) else value
 
 
@@ -420,14 +423,14 @@ async def remembered(key: str) -> dict[str, Any] | None:
     context = call_context()
     if context.cache is None or context.cache_mode != "use":
         return None
-    return await _maybe_await(context.cache.get(key))
+    return await maybe_await(context.cache.get(key))
 
 
 async def remember(key: str, answer: dict[str, Any]) -> None:
     "Keep an answer, unless the cache is off"
     context = call_context()
     if context.cache is not None and context.cache_mode is not False:
-        await _maybe_await(context.cache.put(key, answer))
+        await maybe_await(context.cache.put(key, answer))
 
 # %% ../../nbs/models/02_resilience.ipynb #231577a0
 class _Wait:
