@@ -6,7 +6,7 @@
 __all__ = ['RunNotFoundError', 'create_group', 'update_group', 'create_experiment_row', 'update_experiment', 'get_experiment',
            'get_group', 'resolve_run', 'list_experiments', 'list_groups', 'delete_experiment', 'delete_group',
            'Finished', 'score_row', 'ResultWriter', 'ResultSequence', 'ResultColumn', 'score_names', 'status_counts',
-           'score_table', 'spent', 'done_keys', 'owner_name', 'experiment_result']
+           'score_table', 'spent', 'stored_items', 'owner_name', 'experiment_result']
 
 # %% ../../nbs/data/03_results.ipynb #e2061fa4
 import asyncio
@@ -225,7 +225,7 @@ def score_row(
     "A row of `scores` for an evaluation"
     value = e.value
     if value.__class__ is float or value.__class__ is int:  # the common case, without calls
-        kind, number, text = e.data_type or "NUMERIC", float(value), None
+        kind, number, text = e.data_type or "NUMERIC", float(value), None  # type: ignore[arg-type]
     else:
         kind, number = e.data_type or data_type_of(value), as_number(value)
         text = clean_text(value) if isinstance(value, str) else None
@@ -245,9 +245,10 @@ def _observation_row(o: Observation, trace_id: str, started_us: int) -> tuple:
 # %% ../../nbs/data/03_results.ipynb #f27f55c4
 class _Rows:
     "Rows waiting to be stored together"
-    __slots__ = ("results", "traces", "scores", "observations", "tags")
+    __slots__ = ("results", "traces", "scores", "observations", "tags", "n_failed")
 
     def __init__(self) -> None:
+        self.n_failed = 0
         self.results: list[tuple] = []
         self.traces: list[tuple] = []
         self.scores: list[tuple] = []
@@ -286,7 +287,8 @@ class ResultWriter:
         environment: str | None = None,
         max_rows: int = 500,  # items a batch
         max_wait_s: float = 0.1,  # seconds an item waits for its batch at most
-        on_stored: Callable[[int], None] | None = None,  # told how many items were stored, from the writer's thread
+        on_stored: Callable[[int, int], None] | None = None,  # told from the writer's thread how many items were
+        # stored, and how many of them failed
     ):
         self.store, self.on_stored = store, on_stored
         self.max_rows, self.max_wait_s = max_rows, max_wait_s
@@ -316,7 +318,7 @@ class ResultWriter:
         "Take an item to store. Raises what the database said when storing failed before."
         if self.error is not None:
             raise self.error
-        r, rows = finished.result, self._rows
+        r = finished.result
         result, trace = _result_row(finished), _trace_row(finished, *self._trace) if r.trace_id else None
         its_scores = [score_row(r.trace_id, r.experiment_id, e, finished.ended_us) for e in r.evaluations]
         for name, message in r.evaluation_errors.items():
@@ -326,6 +328,7 @@ class ResultWriter:
         with self._wake:
             rows = self._rows
             rows.results.append(result)
+            rows.n_failed += r.status == "failed"
             if trace:
                 rows.traces.append(trace)
                 rows.scores += its_scores
@@ -391,7 +394,7 @@ class ResultWriter:
                     self._insert[kind](c, batch)
         self.n_stored += len(rows.results)
         if self.on_stored is not None:
-            self.on_stored(len(rows.results))
+            self.on_stored(len(rows.results), rows.n_failed)
 
     def _let_in(self) -> None:
         with self._wake:
@@ -575,6 +578,12 @@ def status_counts(store: Store, experiment_id: str) -> dict[str, int]:  # keys o
         return {"ok": 0, "failed": 0, "skipped": 0} | {status: n for status, n in c.execute(query)}
 
 # %% ../../nbs/data/03_results.ipynb #08e06bda
+def _streamed(connection: sa.Connection, query: sa.Select) -> Iterator[Any]:
+    "The rows of a long answer, a thousand at a time; PostgreSQL's driver would hold them all"
+    for rows in connection.execution_options(yield_per=1000).execute(query).partitions():
+        yield from rows
+
+
 def score_table(
     store: Store,
     experiment_id: str,
@@ -588,7 +597,7 @@ def score_table(
              .order_by(item_results.c.repeat, item_results.c.position, scores.c.id))
     current: tuple | None = None
     with store.read() as c:
-        for repeat, position, item_id, status, name, number, text, kind in c.execute(query):
+        for repeat, position, item_id, status, name, number, text, kind in _streamed(c, query):
             if current is None or current[:2] != (repeat, position):
                 if current is not None:
                     yield current
@@ -628,17 +637,23 @@ def spent(store: Store, experiment_id: str) -> dict[str, Any]:
             "n_cached": int(sums[6]), "attempts": int(sums[8]), "waited_s": float(sums[9]), "model_versions": versions}
 
 # %% ../../nbs/data/03_results.ipynb #19b8e3e1
-def done_keys(
+def stored_items(
     store: Store,
     experiment_id: str,
-    failed_too: bool = True,  # False: failures are to be tried again
-) -> set[tuple[int, int]]:  # (repeat, position)
-    "Which items of an experiment have a stored result"
-    wanted = ("ok", "skipped", "failed") if failed_too else ("ok", "skipped")
-    query = sa.select(item_results.c.repeat, item_results.c.position).where(
-        item_results.c.experiment_id == experiment_id, item_results.c.status.in_(wanted))
-    with store.read() as c:
-        return {(r, p) for r, p in c.execute(query)}
+    page: int = 2000,  # rows read at a time
+) -> Iterator[tuple[tuple[int, int], str, str | None]]:  # (repeat, position), status, hash of a local item
+    "What is stored of an experiment's items, in order; no connection is kept between two pages"
+    r = item_results.c
+    key = sa.tuple_(r.repeat, r.position)
+    query = sa.select(r.repeat, r.position, r.status, r.item_hash).where(
+        r.experiment_id == experiment_id).order_by(r.repeat, r.position).limit(page)
+    after = (-1, -1)
+    while after is not None:
+        with store.read() as c:
+            rows = c.execute(query.where(key > sa.tuple_(*after))).all()
+        for repeat, position, status, item_hash in rows:
+            yield (repeat, position), status, item_hash
+        after = (repeat, position) if len(rows) == page else None
 
 
 def owner_name() -> str:

@@ -239,8 +239,8 @@ class Run:
         return output, None
 
     async def _in_thread(self, fn: Callable, argument: Any) -> Any:
-        context = contextvars.copy_context()
-        value, error = await self._loop.run_in_executor(self._threads, context.run, _caught, fn, argument)
+        inside: Callable[[], Any] = functools.partial(contextvars.copy_context().run, _caught, fn, argument)
+        value, error = await self._loop.run_in_executor(self._threads, inside)
         if error is not None:
             raise error
         return value
@@ -249,7 +249,7 @@ class Run:
 
     async def _ask_process(self, values: dict[str, Any], heard: list[Observation]) -> tuple:
         task = self.plan.task
-        call = functools.partial(call_pickled, self._payload, tuple(values[k] for k in task.positional),
+        call = functools.partial(call_pickled, self._payload or b"", tuple(values[k] for k in task.positional),
                                  {k: values[k] for k in task.keywords})
         executor = self._executor
         try:

@@ -32,7 +32,8 @@ from ..analysis.intervals import mean_interval
 from ..data.datasets import Dataset, DatasetItems
 from vote_experiments.data.results import (
     ResultColumn, ResultSequence, ResultWriter, create_experiment_row, experiment_result, get_experiment,
-    list_experiments, owner_name, score_names, score_row, score_table, spent, status_counts, update_experiment,
+    list_experiments, owner_name, score_names, score_row, score_table, spent, status_counts, stored_items,
+    update_experiment,
 )
 from vote_experiments.data.store import (
     RowInsert, Store, StoreError, encode_json, experiments, item_results, iso, now_us, open_store, scores,
@@ -57,7 +58,7 @@ def local_item(
     "An item of local data; without an id it is named after its position. Raises `TypeError` for anything else."
     if isinstance(record, DatasetItem):
         return record
-    if isinstance(record, Mapping):
+    if isinstance(record, (dict, Mapping)):  # a dict is told at once
         pick = record.get
     elif hasattr(record, "input"):
         pick = (lambda name, default=None: getattr(record, name, default))
@@ -223,34 +224,24 @@ def _find_resumable(store: Store, resume: bool | str, name: str, run_name: str |
     return None
 
 # %% ../../nbs/experiments/03_experiment.ipynb #6b5260f9
-@dataclass
-class _Stored:
-    "What an unfinished experiment has already"
-    status: dict[tuple[int, int], str] = field(default_factory=dict)  # by (repeat, position)
-    hashes: dict[tuple[int, int], str] = field(default_factory=dict)  # of local items
-
-    @classmethod
-    def of(cls, store: Store, experiment_id: str) -> "_Stored":
-        found = cls()
-        c = item_results.c
-        query = sa.select(c.repeat, c.position, c.status, c.item_hash).where(c.experiment_id == experiment_id)
-        with store.read() as connection:
-            for repeat, position, status, item_hash in connection.execute(query):
-                found.status[repeat, position] = status
-                if item_hash is not None:
-                    found.hashes[repeat, position] = item_hash
-        return found
-
-    def left(self, slots: Iterator[Slot], failed_only: bool, allow_changes: bool) -> Iterator[Slot]:
-        "The slots still to do. Raises `SettingsChangedError` when a stored item is not the one in the data."
-        for slot in slots:
-            key = slot.repeat, slot.position
-            status = self.status.get(key)
-            if status is not None and not allow_changes and self.hashes.get(key, slot.item_hash) != slot.item_hash:
-                raise SettingsChangedError(f"item {slot.item.id!r} at position {slot.position} is not what this run "
-                                           "began with; start a new run, or pass allow_changes=True to keep both")
-            if (status == "failed") if failed_only else (status is None):
-                yield slot
+def _left(
+    slots: Iterable[Slot],  # in the order of repeat and position
+    stored: Iterator[tuple[tuple[int, int], str, str | None]],  # as `stored_items` gives them, in the same order
+    failed_only: bool,
+    allow_changes: bool,
+) -> Iterator[Slot]:
+    "The slots still to do. Raises `SettingsChangedError` when a stored item is not the one in the data."
+    row = next(stored, None)
+    for slot in slots:
+        key = slot.repeat, slot.position
+        while row is not None and row[0] < key:
+            row = next(stored, None)
+        status, item_hash = row[1:] if row is not None and row[0] == key else (None, None)
+        if item_hash is not None and item_hash != slot.item_hash and not allow_changes:
+            raise SettingsChangedError(f"item {slot.item.id!r} at position {slot.position} is not what this run "
+                                       "began with; start a new run, or pass allow_changes=True to keep both")
+        if (status == "failed") if failed_only else (status is None):
+            yield slot
 
 # %% ../../nbs/experiments/03_experiment.ipynb #f1bc6fb6
 def score_interval(
@@ -277,14 +268,16 @@ class _Columns:
 
     @classmethod
     def of(cls, store: Store, experiment_id: str, weights: Mapping[str, Any] | None) -> "_Columns":
-        names = score_names(store, experiment_id)
+        names, weights = score_names(store, experiment_id), weights or WEIGHTS
         got = cls(names, {n: array("d") for n in names}, array("d"), array("b"), array("q"))
+        weighted = is_weighted(names, weights)
         for _, position, _, failed, values in score_table(store, experiment_id):
-            for n in names:
+            for n, column in got.values.items():
                 number = as_number(values.get(n))
-                got.values[n].append(0.0 if failed and n in ACCURACY_SCORES else math.nan if number is None else number)
-            whole = item_accuracy(values, failed, **({"weights": weights} if weights else {}))
-            got.accuracy.append(math.nan if whole is None else whole)
+                column.append(0.0 if failed and n in ACCURACY_SCORES else math.nan if number is None else number)
+            if weighted:
+                whole = item_accuracy(values, failed, weights)
+                got.accuracy.append(math.nan if whole is None else whole)
             got.failed.append(failed)
             got.positions.append(position)
         return got
@@ -304,7 +297,7 @@ def summarise(
     n_ran = len(columns.failed)
     for name, entry in its.items():
         entry |= {"n_unscored": n_ran - entry["n"], "failed_as_zero": name in ACCURACY_SCORES}
-    overall = score_interval(columns.accuracy, clusters) if is_weighted(columns.names, weights or WEIGHTS) else None
+    overall = score_interval(columns.accuracy, clusters) if columns.accuracy else None
     return {
         "n_items": sum(counts.values()), "n_ok": counts["ok"], "n_failed": counts["failed"],
         "n_skipped": counts["skipped"], "denominator": n_ran, "scores": its,
@@ -392,7 +385,7 @@ def _checked(name: str, task: Any, data: Any, evaluators: Any, composite: Any, r
 class _Opened:
     "The experiment to work on, new or continued"
     experiment_id: str
-    stored: _Stored
+    stored: dict[str, int] = field(default_factory=dict)  # items by status; empty: a new experiment
     finished: bool = False
 
 
@@ -410,7 +403,7 @@ def _open(store: Store, request: _Request, resume: bool | str | None, allow_chan
             config=dict(request.config or {}), metadata=dict(request.metadata or {}), owner=owner_name(),
             heartbeat=now_us(), dataset_id=dataset_id, dataset_version=version,
             dataset_name=dataset.name if dataset else None, dataset_hash=dataset.content_hash if dataset else None,
-            **row_values), _Stored())
+            **row_values))
     return _continue(store, row, settings, allow_changes, failed_only)
 
 
@@ -423,10 +416,10 @@ def _continue(store: Store, row: Mapping[str, Any], settings: Mapping[str, Any],
         raise SettingsChangedError(f"experiment {row['id']} cannot be resumed, because the request changed: "
                                    f"{'; '.join(differences)}. Start a new run, or pass allow_changes=True")
     if row["status"] == "finished" and not failed_only:
-        return _Opened(row["id"], _Stored(), finished=True)
+        return _Opened(row["id"], finished=True)
     claimed = {"status": "running", "error": None, "owner": owner_name(), "heartbeat": now_us()}
     update_experiment(store, row["id"], **claimed, **({"settings": dict(settings)} if differences else {}))
-    return _Opened(row["id"], _Stored.of(store, row["id"]))
+    return _Opened(row["id"], status_counts(store, row["id"]))
 
 # %% ../../nbs/experiments/03_experiment.ipynb #1c776e7b
 def how_to_resume(experiment_id: str) -> str:
@@ -500,8 +493,10 @@ async def arun_experiment(
     plan = Plan(opened.experiment_id, request.task, request.evaluators, request.composite, config, max_concurrency,
                 timeout_s, None if makes_pool else executor, makes_pool, raise_errors, dataset_run_id, before_task,  # type: ignore[arg-type]
                 stop_on=stop_on)
-    slots = opened.stored.left(request.source.slots(repeats), failed_only, allow_changes)
-    live = await _drive(opened_store, request, opened, plan, slots, progress, on_start)
+    stored = stored_items(opened_store, opened.experiment_id) if opened.stored else iter(())
+    slots = _left(request.source.slots(repeats), stored, failed_only, allow_changes)
+    state = _progress(request, opened, failed_only)
+    live = await _drive(opened_store, request, state, plan, slots, progress, on_start)
     late = await evaluate_run(opened_store, opened.experiment_id, request.run_evaluators, config, metadata)
     update_experiment(opened_store, opened.experiment_id, status="finished", finished_at=now_us(), error=None,
                       summary=summarise(opened_store, opened.experiment_id, weights),
@@ -509,15 +504,19 @@ async def arun_experiment(
     return experiment_result(opened.experiment_id, opened_store, live)
 
 # %% ../../nbs/experiments/03_experiment.ipynb #2fa14a74
-async def _drive(store: Store, request: _Request, opened: _Opened, plan: Plan, slots: Iterator[Slot],
+def _progress(request: _Request, opened: _Opened, failed_only: bool) -> Progress:
+    "Where the run begins; failures that are to be asked again are not done yet"
+    total = None if request.source.n is None else request.source.n * request.repeats
+    failed = 0 if failed_only else opened.stored.get("failed", 0)
+    before = failed + sum(n for status, n in opened.stored.items() if status != "failed")
+    return Progress(opened.experiment_id, request.name, total, before, failed, done_before=before)
+
+
+async def _drive(store: Store, request: _Request, state: Progress, plan: Plan, slots: Iterator[Slot],
                  progress: Callable[[Progress], None] | None, on_start: Callable[[Run], None] | None) -> dict:
     "Run the engine and leave the experiment's status true, whatever happens"
-    total = None if request.source.n is None else request.source.n * request.repeats
-    before = len(opened.stored.status)
-    state = Progress(opened.experiment_id, request.name, total, before, done_before=before)
-
-    def stored(n: int) -> None:
-        state.done, state.failed = state.done + n, status_counts(store, opened.experiment_id)["failed"]
+    def stored(n: int, n_failed: int) -> None:
+        state.done, state.failed = state.done + n, state.failed + n_failed
         if progress is not None:
             progress(state)
 
@@ -528,27 +527,27 @@ async def _drive(store: Store, request: _Request, opened: _Opened, plan: Plan, s
             run = Run(plan, writer)
             if on_start is not None:
                 on_start(run)
-            async with _heartbeat(store, opened.experiment_id):
+            async with _heartbeat(store, state.experiment_id):
                 await run(slots)
     except BaseException as error:
-        _leave(store, opened.experiment_id, error)
+        _leave(store, state.experiment_id, error)
         raise
     state.finished = True
     if progress is not None:
         progress(state)
     if run.failure is not None:
-        update_experiment(store, opened.experiment_id, status="failed", error=str(run.failure.error))
+        update_experiment(store, state.experiment_id, status="failed", error=str(run.failure.error))
         raise ItemFailedError(f"item {run.failure.item.id!r} failed: {run.failure.error}. What was done is stored in "
-                              f"experiment {opened.experiment_id}: {how_to_resume(opened.experiment_id)} "
+                              f"experiment {state.experiment_id}: {how_to_resume(state.experiment_id)} "
                               "(with failed_only=True to ask the failed item again)")
     if run.stop_reason is not None:
-        update_experiment(store, opened.experiment_id, status="interrupted", error=str(run.stop_reason))
-        raise RunStoppedError(f"{run.stop_reason}; {state.done} items are stored in experiment {opened.experiment_id}: "
-                              f"{how_to_resume(opened.experiment_id)}")
+        update_experiment(store, state.experiment_id, status="interrupted", error=str(run.stop_reason))
+        raise RunStoppedError(f"{run.stop_reason}; {state.done} items are stored in experiment {state.experiment_id}: "
+                              f"{how_to_resume(state.experiment_id)}")
     if run.stopping:
-        update_experiment(store, opened.experiment_id, status="interrupted")
+        update_experiment(store, state.experiment_id, status="interrupted")
         raise RunInterrupted(f"stopped after {state.done} items, all of them stored in experiment "
-                             f"{opened.experiment_id}: {how_to_resume(opened.experiment_id)}")
+                             f"{state.experiment_id}: {how_to_resume(state.experiment_id)}")
     return run.live
 
 

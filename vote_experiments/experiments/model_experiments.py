@@ -188,7 +188,9 @@ def accuracy_frame(
     name = score or compared_score(store, list(experiments.values()), weights)
     zero = name == "overall_accuracy" or name in ACCURACY_SCORES
     rows: dict[str, list] = {"experiment": [], "item_id": [], "repeat": [], "value": []}
-    for label, experiment_id in experiments.items() if name else ():
+    for label, experiment_id in experiments.items():
+        if name is None:
+            break
         for repeat, _, item_id, failed, values in score_table(store, experiment_id):
             value = (0.0 if failed and zero else item_accuracy(values, failed, weights or WEIGHTS)
                      if name == "overall_accuracy" else as_number(values.get(name)))
@@ -290,10 +292,11 @@ class _Comparable:
 def _show_table(request: _Comparable) -> None:
     table = request.table()
     if "ipykernel" in sys.modules and not is_forced_plain():
-        from IPython.display import HTML, display
+        from IPython.display import display
 
-        return display(HTML(table.to_html()))
-    print(table, flush=True)
+        display(table)
+    else:
+        print(table, flush=True)
 
 
 def is_forced_plain() -> bool:
