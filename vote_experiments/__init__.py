@@ -10,7 +10,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with the table below
     from .analysis.compare import Comparison, compare
-    from .analysis.intervals import mean_interval
+    from .analysis.intervals import compute_ci_df, mean_interval
+    from .analysis.plots import plot_comparison, plot_sweep_heatmap, plot_sweep_metric, plot_sweep_metrics
     from .data.dataset_files import (
         Columns, export_dataset, group_folder, import_dataset, import_folder, read_dataset_file, write_dataset_file)
     from .data.datasets import (
@@ -19,11 +20,14 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
     from .data.results import (
         RunNotFoundError, delete_experiment, experiment_result, list_experiments, list_groups, resolve_run)
     from .data.store import Store, StoreError, backup_store, check_store, open_store
-    from .experiments.engine import ItemFailedError, RunInterrupted
-    from .experiments.experiment import RunBusyError, SettingsChangedError, arun_experiment, run_experiment
+    from .experiments.engine import ItemFailedError, RunInterrupted, RunStoppedError
+    from .experiments.experiment import (
+        RunBusyError, SettingsChangedError, arescore, arun_experiment, rescore, run_experiment)
+    from .experiments.extract import extract
     from .experiments.model_experiments import arun_model_experiments, run_model_experiments
     from .experiments.processes import process_pool
     from .experiments.progress import Progress
+    from .experiments.sweeps import Step, Workflow, run_sweep, run_workflow
     from .forms.checks import check_report
     from .forms.schema import Report, parse_reports, plain_reports, read_reports, report_schema
     from .forms.synthesis import demo_dataset, form_set, synthesize_dataset
@@ -36,22 +40,26 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
         FURTHER_EVALUATORS, OPTIONAL_EVALUATORS, STANDARD_EVALUATORS, absolute_vote_error, anls_star, arithmetic_consistency,
         ballot_accuracy_score, exact_form_match, field_f1, has_no_errors, invented_rows, name_cer, omitted_rows, row_shift,
         suspect_labels, vote_results_by_name, vote_results_quality, voter_statistics_accuracy, words_match_digits)
-    from .scoring.summary import STANDARD_SUMMARIES, avg_ballot_accuracy, overall_accuracy, success_rate
+    from .scoring.summary import (
+        STANDARD_SUMMARIES, avg_ballot_accuracy, avg_llm_judge_score, overall_accuracy, success_rate)
 
 _EXPORTS: dict[str, str] = {  # module: the names it gives to the package
     "analysis.compare": "Comparison compare",
-    "analysis.intervals": "mean_interval",
+    "analysis.intervals": "compute_ci_df mean_interval",
+    "analysis.plots": "plot_comparison plot_sweep_heatmap plot_sweep_metric plot_sweep_metrics",
     "data.dataset_files": "Columns export_dataset group_folder import_dataset import_folder read_dataset_file "
                           "write_dataset_file",
     "data.datasets": "Dataset DatasetNotFoundError archive_item delete_dataset diff_versions get_dataset list_datasets "
                      "list_versions save_dataset upsert_item validate_items",
     "data.results": "RunNotFoundError delete_experiment experiment_result list_experiments list_groups resolve_run",
     "data.store": "Store StoreError backup_store check_store open_store",
-    "experiments.engine": "ItemFailedError RunInterrupted",
-    "experiments.experiment": "RunBusyError SettingsChangedError arun_experiment run_experiment",
+    "experiments.engine": "ItemFailedError RunInterrupted RunStoppedError",
+    "experiments.experiment": "RunBusyError SettingsChangedError arescore arun_experiment rescore run_experiment",
+    "experiments.extract": "extract",
     "experiments.model_experiments": "arun_model_experiments run_model_experiments",
     "experiments.processes": "process_pool",
     "experiments.progress": "Progress",
+    "experiments.sweeps": "Step Workflow run_sweep run_workflow",
     "forms.checks": "check_report",
     "forms.schema": "Report parse_reports plain_reports read_reports report_schema",
     "forms.synthesis": "demo_dataset form_set synthesize_dataset",
@@ -62,7 +70,7 @@ _EXPORTS: dict[str, str] = {  # module: the names it gives to the package
                           "arithmetic_consistency ballot_accuracy_score exact_form_match field_f1 has_no_errors "
                           "invented_rows name_cer omitted_rows row_shift suspect_labels vote_results_by_name "
                           "vote_results_quality voter_statistics_accuracy words_match_digits",
-    "scoring.summary": "STANDARD_SUMMARIES avg_ballot_accuracy overall_accuracy success_rate",
+    "scoring.summary": "STANDARD_SUMMARIES avg_ballot_accuracy avg_llm_judge_score overall_accuracy success_rate",
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 
@@ -70,19 +78,21 @@ __all__ = [  # spelled out, because type checkers of our users go by it
     "__version__", "Columns", "Comparison", "Dataset", "DatasetItem", "DatasetNotFoundError", "Evaluation",
     "ExperimentResult", "Extraction", "ExtractionError", "FURTHER_EVALUATORS", "ItemError", "ItemFailedError",
     "ItemResult", "Model", "OPTIONAL_EVALUATORS", "Observation", "Progress", "Report", "RunBusyError",
-    "RunInterrupted", "RunNotFoundError", "STANDARD_EVALUATORS", "STANDARD_SUMMARIES", "SettingsChangedError",
-    "Store", "StoreError", "Usage", "absolute_vote_error", "anls_star", "archive_item", "arithmetic_consistency",
-    "arun_experiment", "arun_model_experiments", "avg_ballot_accuracy", "backup_store", "ballot_accuracy_score",
-    "check_configs", "check_report", "check_store", "compare", "delete_dataset", "delete_experiment", "demo_dataset",
-    "diff_versions", "exact_form_match", "experiment_result", "export_dataset", "field_f1", "forget_model",
+    "RunInterrupted", "RunNotFoundError", "RunStoppedError", "STANDARD_EVALUATORS", "STANDARD_SUMMARIES",
+    "SettingsChangedError", "Step", "Store", "StoreError", "Usage", "Workflow", "absolute_vote_error", "anls_star",
+    "archive_item", "arescore", "arithmetic_consistency", "arun_experiment", "arun_model_experiments",
+    "avg_ballot_accuracy", "avg_llm_judge_score", "backup_store", "ballot_accuracy_score", "check_configs",
+    "check_report", "check_store", "compare", "compute_ci_df", "delete_dataset", "delete_experiment", "demo_dataset",
+    "diff_versions", "exact_form_match", "experiment_result", "export_dataset", "extract", "field_f1", "forget_model",
     "form_set", "get_dataset", "get_model", "group_folder", "has_no_errors", "import_dataset", "import_folder",
     "invented_rows", "list_datasets", "list_experiments", "list_groups", "list_models", "list_versions",
     "mean_interval", "model_available", "name_cer", "observe", "omitted_rows", "open_store", "overall_accuracy",
-    "parse_reports", "plain_reports", "process_pool", "read_dataset_file", "read_reports", "register_model",
-    "report_schema", "resolve_run", "row_shift", "run_experiment", "run_model_experiments", "save_dataset",
-    "success_rate", "suspect_labels", "synthesize_dataset", "upsert_item", "validate_items", "vote_extraction_task",
-    "vote_results_by_name", "vote_results_quality", "voter_statistics_accuracy", "words_match_digits",
-    "write_dataset_file",
+    "parse_reports", "plain_reports", "plot_comparison", "plot_sweep_heatmap", "plot_sweep_metric",
+    "plot_sweep_metrics", "process_pool", "read_dataset_file", "read_reports", "register_model", "report_schema",
+    "rescore", "resolve_run", "row_shift", "run_experiment", "run_model_experiments", "run_sweep", "run_workflow",
+    "save_dataset", "success_rate", "suspect_labels", "synthesize_dataset", "upsert_item", "validate_items",
+    "vote_extraction_task", "vote_results_by_name", "vote_results_quality", "voter_statistics_accuracy",
+    "words_match_digits", "write_dataset_file",
 ]
 
 

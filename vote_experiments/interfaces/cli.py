@@ -32,7 +32,7 @@ from vote_experiments.settings import (
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 _USAGE = {"ValueError", "FileNotFoundError", "IsADirectoryError", "NotADirectoryError", "PermissionError",
           "DatasetNotFoundError", "RunNotFoundError"}
-_FAILED = {"ItemFailedError", "RunBusyError", "StoreError", "ReportError", "ExtractionError", "OSError"}
+_FAILED = {"ItemFailedError", "RunStoppedError", "RunBusyError", "StoreError", "ReportError", "ExtractionError", "OSError"}
 _INTERRUPTED = {"RunInterrupted", "KeyboardInterrupt", "CancelledError"}
 
 
@@ -191,7 +191,8 @@ def _everything(
     """
 
 # %% ../../nbs/interfaces/01_cli.ipynb #c8a15284
-_ONLY_IN_PYTHON = ("task_function", "summary_evaluators", "executor", "progress", "on_start", "show_comparison", "return_results")
+_ONLY_IN_PYTHON = ("task_function", "summary_evaluators", "executor", "progress", "on_start", "show_comparison",
+                   "return_results", "kind")
 _SECRET_ARGUMENTS = {"api_key": "DD_API_KEY", "app_key": "DD_APP_KEY"}
 
 
@@ -374,6 +375,11 @@ def run(
         help="Continue the newest unfinished run that asked the same.")] = False,
     report: Annotated[bool | None, typer.Option("--report/--no-report", show_default=False,
         help="Archive the full report too. Default: the light page only.")] = None,
+    cache: Annotated[bool | None, typer.Option("--cache/--no-cache", show_default=False,
+        help="Take the answer to a question asked before from the store. Default: yes.")] = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Ask again, and keep the new answers.")] = False,
+    max_cost_usd: Annotated[float | None, typer.Option(show_default=False,
+        help="Stop, resumably, when model calls have cost so much.")] = None,
     store: StoreOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q",
         help="No progress and no comparison, only where the result is.")] = False,
@@ -404,7 +410,7 @@ def run(
              "dataset_name": dataset, "dataset_version": dataset_version, "sample_size": sample_size, "sample_seed": sample_seed,
              "stratify_by": stratify_by, "jobs": jobs, "repeats": repeats, "evaluators": evaluator or None,
              "raise_errors": raise_errors, "backend": backend, "project_name": project, "resume": resume or None,
-             "report": report, "store": store}
+             "report": report, "cache": "refresh" if refresh else cache, "max_cost_usd": max_cost_usd, "store": store}
     _run(whole_request(config, flags), as_json, quiet)
 
 # %% ../../nbs/interfaces/01_cli.ipynb #0cec5d4b
@@ -528,7 +534,7 @@ def demo(
         configs = runnable_offline()
         print("This is a new run: nothing is taken from earlier ones.\n", flush=True)
     _run({"dataset_name": dataset.name, "model_configs": configs, "sample_size": 3 if quick else None, "jobs": usable_cores(),
-          "raise_errors": False, "backend": "local", "store": opened, "report": not quick}, as_json)
+          "raise_errors": False, "backend": "local", "cache": False, "store": opened, "report": not quick}, as_json)
 
 # %% ../../nbs/interfaces/01_cli.ipynb #415251d1
 def _chosen_experiments(store: Any, runs: Sequence[str]) -> dict[str, dict[str, Any]]:  # by a label of its own
@@ -550,19 +556,15 @@ def _other_data(chosen: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _comparison(store: Any, chosen: Mapping[str, Mapping[str, Any]], score: str | None) -> Any:
-    from vote_experiments.analysis.compare import compare as compare_scores
     from vote_experiments.data.results import score_names
-    from vote_experiments.experiments.model_experiments import accuracy_frame
-    from vote_experiments.scoring.evaluators import LOWER_IS_BETTER
+    from vote_experiments.experiments.model_experiments import compare_experiments_by_item
 
-    frame = accuracy_frame(store, {label: e["id"] for label, e in chosen.items()}, score=score)
-    values = frame["value"].dropna()
-    if not len(values):
+    found = compare_experiments_by_item(store, {label: e["id"] for label, e in chosen.items()}, score=score)
+    if found is None:
         known = dict.fromkeys(n for e in chosen.values() for n in score_names(store, e["id"]))
         raise ValueError(f"nothing to compare: no experiment has a number for {score or 'overall accuracy'!r}; "
                          f"scores are {', '.join(known) or 'none'}")
-    return compare_scores(frame, bounds=(0, 1) if values.between(0, 1).all() else None,
-                          higher_is_better=score not in LOWER_IS_BETTER)
+    return found
 
 # %% ../../nbs/interfaces/01_cli.ipynb #77bcdd0d
 @app.command()
