@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DEFAULT_OUTPUT_TOKENS', 'Access', 'MissingCredentials', 'find_access', 'gemini_client', 'generation_config',
            'request_body', 'judged_answer', 'told_to_wait', 'refused_attempt', 'transport_errors', 'send_once',
-           'report_reading', 'retry_policy', 'deadline', 'GeminiModel', 'open_model', 'unavailable']
+           'GeminiModel', 'open_model', 'unavailable']
 
 # %% ../../nbs/models/04_gemini.ipynb #438c44b7
 import json
@@ -13,19 +13,19 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
 
 from .. import settings
-from .answers import Question, Reading, ask
+from .answers import Question, Reading, ask, deadline, report_reading, retry_policy
 from .images import EncodedPage, EncodedPages
 from .prices import cost_usd, price_of
 from .prompts import DEFAULT_PROMPT, prompt_text
 from .registry import is_reroute
 from .resilience import (
-    Attempt, Call, RetryPolicy, call_context, limiter_for, loop_resource, robust_call, run_sync)
+    Attempt, Call, call_context, limiter_for, loop_resource, robust_call, run_sync)
 from ..records import Extraction, Usage
 
 # %% ../../nbs/models/04_gemini.ipynb #ab2de5ca
@@ -255,25 +255,6 @@ async def send_once(client: Any, model: str, body: Mapping[str, Any], reading: R
     return judged_answer(answer, model, reading, body.get("serviceTier"))
 
 # %% ../../nbs/models/04_gemini.ipynb #b36b5531
-def report_reading() -> Reading:
-    "Answers as `{\"reports\": [...]}`; what is left of a partly unreadable answer can be salvaged"
-    from vote_experiments.forms.schema import parse_reports, plain_reports, read_reports
-
-    return Reading(lambda text: {"reports": plain_reports(parse_reports(text))},
-                   lambda text: {"reports": plain_reports(read_reports(text)[0])})
-
-
-def retry_policy(config: Mapping[str, Any]) -> RetryPolicy:
-    "How often and how patiently a config's calls are tried"
-    policy = call_context().retry or RetryPolicy()
-    return replace(policy, attempts=config.get("max_attempts") or policy.attempts)
-
-
-def deadline(config: Mapping[str, Any]) -> float:  # seconds
-    "How long one try may take: flex calls queue for minutes"
-    return config.get("deadline_s") or (1200.0 if config.get("service_tier") == "flex" else 300.0)
-
-
 def _check_budget(model: str) -> None:
     "A cap cannot be kept for a model whose price is not known"
     if call_context().budget is not None and price_of(model) is None:
@@ -314,11 +295,12 @@ class GeminiModel:
         reading: Reading,
         config: Mapping[str, Any],
         prompt: str | None = None,  # what the instruction is called in the record; None: it is kept in full
+        purpose: str = "extract",
     ) -> Extraction:
         "Ask for a structured answer. Raises `MissingCredentials` and `BudgetExceeded`."
         access, sent = self.access or find_access(), generation_config(config)
         _check_budget(self.name)
-        question = Question("gemini", self.name, parts, schema, sent, prompt)
+        question = Question("gemini", self.name, parts, schema, sent, prompt, purpose)
         body = request_body(parts, schema, sent, config.get("service_tier"))
 
         async def deliver(note: Callable[[Attempt], Any]) -> Call:

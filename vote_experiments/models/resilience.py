@@ -52,6 +52,7 @@ class Attempt:
     waited_s: float = 0.0  # seconds of back-off and waiting for a turn before it
     waited_s: float = 0.0  # seconds of back-off and waiting for a turn before it
     waited_s: float = 0.0  # seconds of back-off and waiting for a turn before it
+    waited_s: float = 0.0  # seconds of back-off and waiting for a turn before it
 
 # %% ../../nbs/models/02_resilience.ipynb #5d3f171c
 @dataclass(slots=True)
@@ -582,9 +583,19 @@ class _Background:
     def stop(self) -> None:
         "Close clients and end the thread, at the end of the process"
         if self._loop is not None and self._thread is not None and self._thread.is_alive():
-            asyncio.run_coroutine_threadsafe(self._loop.shutdown_asyncgens(), self._loop).result(5)
+            asyncio.run_coroutine_threadsafe(_wind_down(), self._loop).result(5)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(5)
+
+
+async def _wind_down() -> None:
+    "What `asyncio.run` does before it closes its loop"
+    loop = asyncio.get_running_loop()
+    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await loop.shutdown_asyncgens()
 
 
 _background = _Background()
