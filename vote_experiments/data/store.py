@@ -19,6 +19,7 @@ import time
 from contextlib import AbstractContextManager, contextmanager
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -576,7 +577,7 @@ class RowInsert:
         start, left = 0, len(rows)
         for n in _CHUNKS:
             while left >= n:
-                flat = tuple(v for row in rows[start:start + n] for v in row)
+                flat = tuple(chain.from_iterable(rows[start:start + n]))
                 connection.exec_driver_sql(self._sql[n], flat)
                 start, left = start + n, left - n
 
