@@ -1,0 +1,103 @@
+"""Election night in one call: a folder of scans, the chosen reader, the doubtful forms first."""
+
+import pytest
+from PIL import Image
+
+from vote_experiments.data.results import list_experiments
+from vote_experiments.experiments.engine import RunStoppedError
+from vote_experiments.experiments.extract import extract
+from vote_experiments.forms.thai import number_words
+from vote_experiments.models.registry import forget_model, register_model
+from vote_experiments.models.resilience import BudgetExceeded
+
+CALLS = []
+
+
+def answer(station, first=200, good=290):
+    votes = [first, 290 - 200]
+    return {"reports": [{
+        "form_info": {"form_type": "Constituency", "date": "14 พฤษภาคม 2566", "province": "ขอนแก่น", "district": "ชุมแพ",
+                      "sub_district": "โนนหัน", "constituency_number": "2", "polling_station_number": str(station)},
+        "ballot_statistics": {"ballots_allocated": 500, "ballots_used": 300, "good_ballots": good, "bad_ballots": 4,
+                              "no_vote_ballots": 6, "ballots_remaining": 200},
+        "voter_statistics": {"eligible_voters": 480, "voters_present": 300}, "total_votes_recorded": good,
+        "vote_results": [{"number": i + 1, "vote_count": v, "candidate_name": f"นาย ก{i}", "party_name": f"พรรค {i}",
+                          "vote_count_text": number_words(v)} for i, v in enumerate(votes)]}]}
+
+
+def station_of(images):
+    return int(images[0].rsplit("/s", 1)[1].split("_")[0])
+
+
+def careful(images, config):
+    CALLS.append(station_of(images))
+    return answer(station_of(images))
+
+
+def hasty(images, config):
+    if station_of(images) == 3:
+        raise ValueError("the page is torn")
+    return answer(station_of(images), first=201 if station_of(images) == 1 else 200)
+
+
+def broke(images, config):
+    if len(CALLS) >= 2:
+        raise BudgetExceeded("stopped: 1.0000 USD are spent of max_cost_usd=1")
+    return careful(images, config)
+
+
+@pytest.fixture
+def night(tmp_path, monkeypatch):
+    monkeypatch.setenv("VOTE_EXPERIMENTS_RUNS", str(tmp_path / "runs"))
+    monkeypatch.chdir(tmp_path)
+    CALLS.clear()
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for i in range(5):
+        for page in (1, 2):
+            Image.new("L", (40, 60), 255).save(scans / f"s{i}_page{page}.png")
+    for name, fn in (("careful", careful), ("hasty", hasty), ("broke", broke)):
+        register_model(name, fn)
+    yield scans
+    for name in ("careful", "hasty", "broke"):
+        forget_model(name)
+
+
+def test_a_folder_becomes_tables_with_doubts_from_a_second_reader(night, sqlite_store, tmp_path):
+    read = extract(night, {"model": "careful"}, second_config={"model": "hasty"}, store=sqlite_store, out=tmp_path / "tables",
+                   format="json", progress=False)
+    assert (len(read.stations), read.n_doubtful) == (5, 2)
+    doubts = dict(zip(read.stations["form_set"], read.stations["doubts"]))
+    assert "200 here, 201 by the second reader" in doubts["s1"] and "second reader" in doubts["s3"]
+    assert read.stations["form_set"].tolist()[:2] == ["s1", "s3"], "the doubtful ones come first"
+    assert read.totals["votes"].tolist() == [1000, 450] and read.totals["doubtful_forms"].tolist() == [2, 2]
+    assert sorted(p.name for p in read.files) == ["stations.json", "totals.json", "votes.json"]
+    assert "ขอนแก่น" in (tmp_path / "tables" / "totals.json").read_text(encoding="utf-8")
+
+
+def test_failed_forms_are_rows_too(night, sqlite_store):
+    read = extract(night, {"model": "hasty"}, store=sqlite_store, progress=False)
+    failed = read.stations[read.stations["form_set"] == "s3"].iloc[0]
+    assert failed["doubtful"] and "torn" in failed["doubts"]
+    assert read.totals["forms"].tolist() == [4, 4]
+
+
+def test_new_scans_are_a_new_version_and_a_stopped_night_goes_on(night, sqlite_store):
+    with pytest.raises(RunStoppedError, match="max_cost_usd.*resume"):
+        extract(night, {"model": "broke"}, jobs=1, store=sqlite_store, progress=False)
+    assert len(CALLS) == 2
+    register_model("broke", careful)
+    read = extract(night, {"model": "broke"}, jobs=1, store=sqlite_store, progress=False)
+    assert len(read.stations) == 5 and sorted(CALLS) == [0, 1, 2, 3, 4]
+    assert len(list_experiments(sqlite_store)) == 1
+
+
+def test_bad_requests(night, sqlite_store, tmp_path):
+    with pytest.raises(ValueError, match="csv, json, parquet"):
+        extract(night, {"model": "careful"}, format="xls", store=sqlite_store)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no page images"):
+        extract(tmp_path / "empty", {"model": "careful"}, store=sqlite_store, progress=False)
+    with pytest.raises(ValueError, match="unknown model"):
+        extract(night, {"model": "nobody"}, store=sqlite_store, progress=False)
+    assert CALLS == []
