@@ -71,7 +71,7 @@ def joined(parts: Iterable[Any]) -> Html:
     return Html("\n").join(parts)
 
 # %% ../../nbs/interfaces/00_findings.ipynb #8087d15f
-KEPT_TOGETHER = 14  # rows of a table that is not broken when it is printed
+KEPT_TOGETHER = 24  # rows of a table that is not broken when it is printed
 _NUMBER = re.compile(r"[-+±$≈~−]?\s*[\d.,]+.*|–|")
 
 
@@ -377,7 +377,7 @@ def _p(p: float) -> str:
     return "< .001" if p < 0.001 else "= " + f"{p:.3f}".lstrip("0") if p < 1 else "= 1"
 
 # %% ../../nbs/interfaces/00_findings.ipynb #f1bb7574
-ITEMS_READ = 1000  # items whose answers are read field by field; of a longer run, every k-th
+ITEMS_READ = 500  # items whose answers are read field by field; of a longer run, every k-th
 _WINDOW = 50
 
 
@@ -493,7 +493,7 @@ def by_field(run: OpenedRun, answers: Answers) -> Html:
         return paragraph(NO_REPORTS)
     frame["form_type"] = frame["form_type"].fillna("")
     for kind in dict.fromkeys(frame["form_type"]):
-        rows = _beside(run, frame[frame["form_type"] == kind], "field", lambda f: named(FIELD_NAMES.get(f, f)), "Field")
+        rows = _beside(run, frame[frame["form_type"] == kind], "field", lambda f: named(FIELD_NAMES.get(str(f), str(f))), "Field")
         parts.append(table(rows, "heatmap", form_name(kind or None)))
     return joined([*parts, paragraph(
         f"Share of fields read exactly as written, with 95 % intervals over items. {answers.note} {_left_out(run, answers)}".strip(), "note")])
@@ -656,7 +656,7 @@ def cause(error: str) -> str:
 
 
 def failures(run: OpenedRun) -> Html:
-    "Failed items, evaluators that failed, and configurations that never began"
+    "Failed items, evaluators that failed, and configs that never began"
     grouped = failure_causes(run)
     if not grouped:
         return paragraph("Nothing failed.")
@@ -689,7 +689,7 @@ def failure_causes(run: OpenedRun) -> list[dict[str, Any]]:  # cause, what, n, e
             for name, comment, n in c.execute(judged):
                 add(comment or "no message", f"evaluator {name}", label, None, n)
     for e in run.never_began:
-        add(e.get("error") or "no reason was kept", "configuration", e["experiment_name"], None)
+        add(e.get("error") or "no reason was kept", "config", e["experiment_name"], None)
     return sorted(({**f, "experiments": dict(f["experiments"])} for f in found.values()), key=lambda f: (-f["n"], f["cause"]))
 
 # %% ../../nbs/interfaces/00_findings.ipynb #32e0c1a0
@@ -809,7 +809,7 @@ def _difference_row(path: str, found: Mapping[str, FieldDifference], first: Mapp
     for label in first:
         d = found.get(label)
         row[label] = (Html('<span class="wrong">{}</span>').format(Html("<em>nothing</em>") if d.answered is None else _shown(d.answered))
-                      if d else "" if label in silent else Html('<span class="right">✓</span>'))
+                      if d else "" if label in silent else Html('<span class="right">right</span>'))
     return row
 
 

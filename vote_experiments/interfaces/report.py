@@ -14,6 +14,7 @@ import base64
 import csv
 import datetime as dt
 import hashlib
+import io
 import json
 import os
 import pprint
@@ -27,6 +28,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from html import escape
+from itertools import islice
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -186,19 +188,20 @@ def write_items(run: OpenedRun, path: Path) -> Path:
     "items.csv: one line an item, repeat and experiment. Text that a spreadsheet would run as a formula gets a quote in front."
     names = list(dict.fromkeys(name for e in run.experiments for name in score_names(run.store, e["id"])))
     columns = {name: name if name not in ITEM_COLUMNS else f"score_{name}" for name in names}
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part, rows = path.with_name(f".{path.name}.{os.getpid()}.part"), item_rows(run)
     with open(part, "w", newline="", encoding="utf-8") as f:
-        out = csv.writer(f)
-        out.writerow([*ITEM_COLUMNS, *map(_cell, columns.values())])
-        for row in item_rows(run):
-            out.writerow([_cell(row[c]) for c in ITEM_COLUMNS] + [_cell(row["scores"].get(name)) for name in names])
+        csv.writer(f).writerow([*ITEM_COLUMNS, *map(_cell, columns.values())])
+        while some := list(islice(rows, 500)):
+            text = io.StringIO(newline="")
+            csv.writer(text).writerows([_cell(row[c]) for c in ITEM_COLUMNS] + [_cell(row["scores"].get(n)) for n in names] for row in some)
+            f.write(redact(text.getvalue()))  # once for many: looking for secrets cell by cell takes minutes
     part.replace(path)
     return path
 
 
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
-        value = redact(value).replace("\r", " ").replace("\n", " ")
+        value = value.replace("\r", " ").replace("\n", " ")
         return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t") else value
     return value
 
@@ -333,7 +336,7 @@ body { font: 16px/1.5 Sarabun, "Noto Sans Thai", "Leelawadee UI", Thonburi, syst
 h1 { font-size: 2rem; line-height: 1.25; margin: 0 0 .35rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.35rem; margin: 3rem 0 .75rem; padding-top: .75rem; border-top: 1px solid var(--line); scroll-margin-top: 1rem; }
 h3 { font-size: 1.05rem; margin: 0 0 .15rem; overflow-wrap: anywhere; }
-p { margin: .5rem 0; max-width: 60rem; } a { color: var(--blue); } code { font-size: .88em; } ul { padding-left: 1.2rem; }
+p { margin: .5rem 0; max-width: 60rem; } a { color: var(--blue); } code, pre { font-family: ui-monospace, Menlo, Consolas, monospace, Sarabun; } code { font-size: .88em; } ul { padding-left: 1.2rem; }
 .lead { color: var(--soft); margin-top: 0; } .note, caption { color: var(--soft); font-size: .9rem; }
 .finding { border-left: 4px solid var(--blue); padding: .5rem 1.1rem; background: var(--pale); margin: 1.25rem 0; }
 .finding p:first-child { font-size: 1.12rem; font-weight: 700; }
@@ -354,8 +357,10 @@ tbody tr:last-child > * { border-bottom-color: #7b8a97; }
 .heatmap td.number { width: 10rem; } .heatmap td.number:nth-child(2) { width: 4.5rem; color: var(--soft); }
 .thai { font-weight: 400; color: var(--soft); white-space: nowrap; }
 .matrix td { text-align: right; } .matrix thead th + th { text-align: right; }
-.differences { width: auto; min-width: 60%; } .differences td, .differences th { text-align: left; }
-.wrong { color: #a03c00; font-weight: 700; } .right { color: #7b8a97; } em { color: var(--soft); }
+.differences { table-layout: fixed; min-width: 40rem; } .differences td, .differences th { text-align: left; }
+.differences th:first-child { width: 24%; } .differences th:nth-child(2), .differences td:nth-child(2) { width: 13%; }
+.failures th:first-child { width: 42%; }
+.wrong { color: #a03c00; font-weight: 700; } .right { color: #6b7a87; } em { color: var(--soft); }
 figure { margin: 1rem 0; } figure img { width: 100%; max-width: 52rem; height: auto; display: block; }
 .item { border: 1px solid var(--line); border-radius: 6px; padding: 1rem 1.1rem; margin: 1.1rem 0; }
 .item h3 + .note { margin-top: 0; }
@@ -369,9 +374,9 @@ footer { margin-top: 3rem; color: var(--soft); font-size: .85rem; border-top: 1p
 @media print {
   body { font-size: 9.5pt; padding: 0; max-width: none; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   nav { display: none; } h1 { font-size: 18pt; } h2 { font-size: 13pt; margin-top: 1.6rem; break-after: avoid; } h3 { break-after: avoid; }
-  table { font-size: 8pt; } th, td { padding: .22rem .4rem; }
+  table, thead th { font-size: 8pt; } caption { font-size: 9pt; } .differences { min-width: 0; } th, td { padding: .22rem .4rem; }
   .scroll { overflow: visible; } thead { display: table-header-group; break-after: avoid; } tbody tr:first-child { break-before: avoid; }
-  tr, figure, .pages, .finding, .warning, .short, .facts { break-inside: avoid; } .note { font-size: 8pt; }
+  tr, figure, .pages, .finding, .warning, .short, .facts, .item { break-inside: avoid; } .note { font-size: 8pt; }
   caption, .item h3, .item > h3 + .note, .pages { break-after: avoid; } .heatmap td.number { width: auto; }
   tbody th, .heatmap tbody th { min-width: 0; } td:not(.number) { min-width: 4.6rem; }
   .item { padding: .6rem .7rem; } .pages img, .nopage { flex: 0 1 6rem; } a { color: inherit; } pre { font-size: 7.5pt; }
@@ -474,7 +479,7 @@ def fingerprint(run: OpenedRun, path: Path, language: str) -> str:  # 16 hex dig
 
     h = hashlib.blake2b(digest_size=8)
     add = (lambda value: h.update(json.dumps(value, sort_keys=True, default=str).encode()))
-    add([__version__, language, path.read_text(encoding="utf-8"), run.id, run.group])
+    add([__version__, language, path.read_text(encoding="utf-8"), run.id, {**(run.group or {}), "archive": None}])
     with run.store.read() as c:
         for e in run.experiments:
             newest = c.scalar(sa.select(sa.func.max(scores.c.id)).where(scores.c.experiment_id == e["id"]))
@@ -549,9 +554,11 @@ def _render(run: OpenedRun, path: Path, folder: Path, language: str, made_from: 
     write_json(folder / "parameters.json", run.request or {k: run.experiments[0][k] for k in (
         "name", "run_name", "config", "metadata", "settings", "dataset_name", "dataset_version", "dataset_hash")})
     write_json(folder / "result.json", all_findings(run))
-    write_items(run, folder / "items.csv")
     given, variables = _store_parameter(run.store)
-    notebook, failed = execute(path, {"run": run.id, "store": given, "folder": str(folder), "language": language}, folder, variables)
+    with ThreadPoolExecutor(1) as pool:  # the notebook works in a process of its own meanwhile
+        items = pool.submit(write_items, run, folder / "items.csv")
+        notebook, failed = execute(path, {"run": run.id, "store": given, "folder": str(folder), "language": language}, folder, variables)
+        items.result()
     write_json(folder / "result.json", json.loads((folder / "result.json").read_text(encoding="utf-8")))  # secrets that only we know
     warning = f"This report is not complete: {failed}. What there is, is in report.ipynb." if failed else ""
     write_text(folder / "report.html", report_html(notebook, f"Report: {run.name}", language, warning))
