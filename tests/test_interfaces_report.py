@@ -427,7 +427,26 @@ def test_a_score_where_less_is_better_ranks_the_other_way(home):
     rows = list_experiments(home.store)
     run = findings.OpenedRun(home.store, "both", None, rows, findings.experiment_labels(rows))
     assert run.score == "name_cer" and run.comparison.best == "near"
-    assert findings.worst_positions(run, 1)[0][1] == pytest.approx(0.5)
+    assert findings.worst(run, 1) == [("sum-0", 0, pytest.approx(0.5))]
+
+
+def test_the_worst_items_come_first_and_perfect_ones_not_at_all(home):
+    run_experiment(name="halves", data=sums(4), task=lambda item: 1, evaluators=[lambda input, output: Evaluation(
+        "share", [1.0, 0.25, 0.75, 0.25][input["a"]])], store=home.store)
+    run = findings.open_run("latest", home.store)
+    assert [(i, v) for i, _, v in findings.worst(run)] == [("sum-1", 0.25), ("sum-3", 0.25), ("sum-2", 0.75)]
+    page = str(findings.worst_items(run))
+    assert page.index("sum-1") < page.index("sum-3") < page.index("sum-2") and "sum-0" not in page
+
+
+def test_the_same_place_with_another_item_is_another_item(home):
+    group = create_group(home.store, "models", "different data")
+    for k, prefix in enumerate("ab"):
+        run_experiment(name=prefix, data=[{"id": f"{prefix}{i}", "input": i} for i in range(3)], task=lambda item: 1, store=home.store,
+                       evaluators=[lambda output: Evaluation("share", 0.5)], group_id=group, position=k)
+    run = findings.open_run(group, home.store)
+    assert len(findings.worst(run)) == 6 and "share no" not in str(findings.headline(run))
+    assert "no shared items" in everything(run)
 
 
 def test_quantities_beyond_one_are_not_shown_in_percent(home):

@@ -9,8 +9,8 @@ __all__ = ['KEPT_TOGETHER', 'MOST_BESIDE', 'SCORE_NAMES', 'MOST_SCORES', 'MOST_P
            'OpenedRun', 'open_run', 'title', 'asked', 'filled', 'score_name', 'headline', 'pairs', 'Answers',
            'side_by_side', 'read_answers', 'named', 'form_name', 'path_name', 'by_field', 'by_slice', 'by_slices',
            'picture', 'comparison_picture', 'vote_error_picture', 'difficulty_picture', 'cost_and_accuracy', 'latency',
-           'latency_frame', 'cause', 'failures', 'failure_causes', 'worst_positions', 'worst_items', 'page_roots',
-           'thumbnails', 'item_differences', 'suspects']
+           'latency_frame', 'cause', 'failures', 'failure_causes', 'worst', 'worst_items', 'page_roots', 'thumbnails',
+           'item_differences', 'suspects']
 
 # %% ../../nbs/interfaces/00_findings.ipynb #91f58988
 import base64
@@ -231,7 +231,8 @@ def _values(run: OpenedRun) -> pd.DataFrame:
 
 # %% ../../nbs/interfaces/00_findings.ipynb #24b8ccf9
 def _moment(us: int | None) -> str | None:
-    return None if us is None else from_us(us).strftime("%-d %B %Y, %H:%M UTC")  # type: ignore[union-attr]
+    at = from_us(us)
+    return None if at is None else f"{at.day} {at:%B %Y, %H:%M} UTC"
 
 
 def _count(n: int, what: str) -> str:
@@ -699,24 +700,29 @@ MOST_THUMBNAILS = 8  # pages shown of an item
 THUMBNAIL_WIDTH = 260  # pixels
 
 
-def worst_positions(run: OpenedRun, most: int = WORST) -> list[tuple[int, float]]:  # position, mean score
-    "Where the items are that went wrong most, by the mean score over experiments; perfect ones are left out"
+def worst(run: OpenedRun, most: int = WORST) -> list[tuple[str, int, float]]:  # item id, position, mean score
+    "The items that went wrong most, by the mean score over experiments; perfect ones are left out"
     known = run.values.dropna(subset="value")
-    each = known.groupby(["position", "experiment"])["value"].mean().groupby("position").mean()
-    if run.score in LOWER_IS_BETTER:
-        return [(int(p), float(v)) for p, v in each[each > 0].sort_values(ascending=False, kind="stable")[:most].items()]
-    is_share = each.between(0, 1).all()
-    return [(int(p), float(v)) for p, v in (each[each < 1] if is_share else each).sort_values(kind="stable")[:most].items()]
+    means = known.groupby(["item_id", "experiment"])["value"].mean().groupby("item_id").mean()
+    each = pd.DataFrame({"position": known.groupby("item_id")["position"].first(), "mean": means})
+    falling = run.score in LOWER_IS_BETTER
+    imperfect = each["mean"] > 0 if falling else each["mean"] < 1 if each["mean"].between(0, 1).all() else each["mean"].notna()
+    ordered = each[imperfect].sort_values("position").sort_values("mean", ascending=not falling, kind="stable")[:most]
+    return [(str(item_id), int(p), float(v)) for item_id, p, v in ordered.itertuples()]
 
 # %% ../../nbs/interfaces/00_findings.ipynb #c5df5798
 def worst_items(run: OpenedRun) -> Html:
     "The items that went wrong most: pages, and what was read differently"
-    places = worst_positions(run)
-    if not places:
+    found = worst(run)
+    if not found:
         return paragraph("No item has a score." if run.comparison is None else "Every experiment read every item right.")
     roots = page_roots(run)
-    return joined(_worst_item(run, by_label, mean, roots) for position, mean in places
-                  for by_label in side_by_side(run, range(position, position + 1)))
+    return joined(_worst_item(run, by_label, mean, roots) for item_id, position, mean in found
+                  for by_label in side_by_side(run, range(position, position + 1)) if _item_of(by_label).id == item_id)
+
+
+def _item_of(by_label: Mapping[str, list[ItemResult]]) -> Any:
+    return next(iter(by_label.values()))[0].item
 
 
 def page_roots(run: OpenedRun) -> list[Path]:
@@ -729,7 +735,7 @@ def page_roots(run: OpenedRun) -> list[Path]:
 
 
 def _worst_item(run: OpenedRun, by_label: Mapping[str, list[ItemResult]], mean: float, roots: Sequence[Path]) -> Html:
-    item = next(iter(by_label.values()))[0].item
+    item = _item_of(by_label)
     known = item.metadata if isinstance(item.metadata, Mapping) else {}
     said = [f"{score_name(run.score).lower()} {percent(mean) if 0 <= mean <= 1 else f'{mean:.4g}'} over {_count(len(by_label), 'experiment')}"]
     said += [f"level {known['level']}"] if known.get("level") else []

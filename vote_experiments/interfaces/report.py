@@ -44,7 +44,7 @@ from vote_experiments.experiments.archive import (
 )
 from .doctor import BROWSERS, browser, packages
 from vote_experiments.interfaces.findings import (
-    Answers, Html, OpenedRun, fact_table, failure_causes, joined, open_run, paragraph, worst_positions,
+    Answers, Html, OpenedRun, fact_table, failure_causes, joined, open_run, paragraph, worst,
 )
 from ..scoring.evaluators import STANDARD_EVALUATORS
 from ..scoring.summary import WEIGHTS, item_accuracy
@@ -145,7 +145,7 @@ def all_findings(run: OpenedRun, answers: Answers | None = None) -> dict[str, An
         (e["dataset_name"] for e in run.experiments), None), "group_id": run.group["id"] if run.group else None})
     analysis: dict[str, Any] = {
         "run": run.id, "score": run.score, "labels": run.labels, "comparison": run.comparison.to_dict() if run.comparison else None,
-        "failures": failure_causes(run), "worst_items": [{"position": p, "mean": v} for p, v in worst_positions(run)],
+        "failures": failure_causes(run), "worst_items": [{"item_id": i, "position": p, "mean": v} for i, p, v in worst(run)],
         "summaries": {run.labels[e["id"]]: e["summary"] for e in run.experiments}}
     if answers is not None:
         tally = answers.tally
@@ -549,6 +549,8 @@ def _is_newer(path: Path, than: Path) -> bool:
 # %% ../../nbs/interfaces/00_report.ipynb #f2da8ac2
 def _render(run: OpenedRun, path: Path, folder: Path, language: str, made_from: str) -> None:
     "Write every file of a report. Raises `ReportError` when a cell fails, after everything there is was written."
+    for stale in (folder / "report.pdf", *(folder / "figures").glob("*.*")):
+        stale.unlink(missing_ok=True)
     environment = environment_of(run)
     write_json(folder / "environment.json", environment)
     write_json(folder / "parameters.json", run.request or {k: run.experiments[0][k] for k in (
