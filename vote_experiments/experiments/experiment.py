@@ -26,14 +26,15 @@ from itertools import islice
 from typing import Any
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
+import numpy as np
 import sqlalchemy as sa
 
 from ..analysis.intervals import mean_interval
 from ..data.datasets import Dataset, DatasetItems
 from vote_experiments.data.results import (
     ResultColumn, ResultSequence, ResultWriter, create_experiment_row, experiment_result, get_experiment,
-    list_experiments, owner_name, score_names, score_row, score_table, spent, status_counts, stored_items,
-    update_experiment,
+    list_experiments, owner_name, score_names, score_numbers, score_row, spent, status_counts,
+    stored_items, update_experiment,
 )
 from vote_experiments.data.store import (
     RowInsert, Store, StoreError, encode_json, experiments, item_results, iso, now_us, open_store, scores,
@@ -249,9 +250,9 @@ def score_interval(
     clusters: Sequence[int] | None = None,  # an item's number for each value, when items were asked repeatedly
 ) -> dict[str, Any]:  # mean, lower, upper, n
     "A mean with its interval; for scores outside [0, 1] by Student's t. Missing bounds are None."
-    known = [v for v in values if not math.isnan(v)]
-    inside = all(0 <= v <= 1 for v in known)
-    found = mean_interval(values, clusters=clusters, bounds=(0, 1) if inside else None)
+    numbers = np.asarray(values, dtype=float)
+    inside = not ((numbers < 0) | (numbers > 1)).any()
+    found = mean_interval(numbers, clusters=clusters, bounds=(0, 1) if inside else None)
     plain = (lambda v: None if math.isnan(v) else float(v))
     return {"mean": plain(found.mean), "lower": plain(found.lower_bound), "upper": plain(found.upper_bound),
             "n": found.count}
@@ -271,12 +272,12 @@ class _Columns:
         names, weights = score_names(store, experiment_id), weights or WEIGHTS
         got = cls(names, {n: array("d") for n in names}, array("d"), array("b"), array("q"))
         weighted = is_weighted(names, weights)
-        for _, position, _, failed, values in score_table(store, experiment_id):
+        for position, failed, numbers in score_numbers(store, experiment_id):
             for n, column in got.values.items():
-                number = as_number(values.get(n))
+                number = numbers.get(n)
                 column.append(0.0 if failed and n in ACCURACY_SCORES else math.nan if number is None else number)
             if weighted:
-                whole = item_accuracy(values, failed, weights)
+                whole = item_accuracy(numbers, failed, weights)
                 got.accuracy.append(math.nan if whole is None else whole)
             got.failed.append(failed)
             got.positions.append(position)
@@ -326,6 +327,8 @@ async def evaluate_run(
     metadata: Any = None,
 ) -> list[Evaluation]:
     "Evaluations of a whole run, stored as scores of the experiment. One that fails is logged and left out."
+    if not evaluators:
+        return []
     values = _run_values(store, experiment_id, config, metadata)
     found: list[Evaluation] = []
     for e in evaluators:
