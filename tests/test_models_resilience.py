@@ -126,10 +126,10 @@ def test_refusals_at_random_do_not_bring_a_run_to_a_halt(share, seed):
 
     async def run() -> float:
         line, policy = limiter(), RetryPolicy(attempts=12)
-        await asyncio.gather(*(robust_call(provider, line, policy, draw=draw.random) for _ in range(1000)))
+        await asyncio.gather(*(robust_call(provider, line, policy, draw=draw.random) for _ in range(400)))
         return now()
 
-    assert run_virtual(run()) < 300  # the thousand calls take 100 s at the pace a run starts with
+    assert run_virtual(run()) < 160  # the calls take 40 s at the pace a run starts with
 
 
 def test_a_minute_quota_that_is_exhausted_is_waited_for():
@@ -172,7 +172,7 @@ def test_one_model_refused_does_not_slow_another():
 
 
 # ----------------------------------------------------------------------------------------------- quotas
-@settings(deadline=None, max_examples=20, derandomize=True)
+@settings(deadline=None, max_examples=10, derandomize=True)
 @given(st.integers(1, 300), st.integers(1, 40))
 def test_rpm_holds_in_every_minute(rpm, jobs):
     provider = Provider(lambda t: 1e9, burst=1e9, latency=0.3)
@@ -301,7 +301,7 @@ def test_a_storm_is_survived_within_1_6_calls_an_item():
             async with gate:
                 return await robust_call(provider, line, RetryPolicy(attempts=12))
 
-        return await asyncio.gather(*(item() for _ in range(2000))), in_flight[1]
+        return await asyncio.gather(*(item() for _ in range(1000))), in_flight[1]
 
     calls, most = run_virtual(run())
     assert all(c.last.value == "answer" for c in calls) and most <= concurrency
