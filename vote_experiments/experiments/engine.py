@@ -24,6 +24,7 @@ from ..data.results import Finished, ResultWriter
 from ..data.store import new_trace_id
 from .processes import call_pickled, item_error, pickled_task
 from ..records import DatasetItem, Evaluation, ItemError, ItemResult, Observation, Usage, _listening
+from ..settings import redact
 from ..scoring.binding import Bound, as_evaluations
 
 log = logging.getLogger("vote_experiments")
@@ -136,9 +137,10 @@ def _total(observations: Sequence[Observation]) -> tuple[Usage | None, float | N
     usage = sum((o.usage for o in calls if o.usage), Usage()) if any(o.usage for o in calls) else None
     priced = [o.cost_usd for o in calls if o.cost_usd is not None]
     cost = sum(priced) if calls and len(priced) == len(calls) else None
-    version = next((o.model_version for o in reversed(calls) if o.model_version), None)
-    return (usage, cost, sum(o.waited_s for o in observations), version, bool(calls) and all(o.cached for o in calls),
-            max(1, sum(o.attempts for o in calls)))
+    asked = [o for o in calls if not str((o.metadata or {}).get("purpose", "")).startswith("judge")]  # judges only cost
+    version = next((o.model_version for o in reversed(asked) if o.model_version), None)
+    return (usage, cost, sum(o.waited_s for o in observations if o not in calls or o in asked), version,
+            bool(asked) and all(o.cached for o in asked), max(1, sum(o.attempts for o in asked)))
 
 
 class Run:
@@ -399,7 +401,7 @@ class Run:
         if not isinstance(output, _PLAIN) and len(self.live) < _LIVE_LIMIT:
             self.live[slot.repeat, slot.position] = output
         if error is not None:
-            log.warning("item %s failed: %s", slot.item.id, error)
+            log.warning("item %s failed: %s", slot.item.id, redact(str(error)))
             if self.plan.raise_errors and self.failure is None:
                 self.failure = result
                 self.abort()
@@ -418,7 +420,7 @@ _LIVE_LIMIT = 1000  # outputs with no JSON form kept as they were; later ones ar
 def _evaluator_failed(evaluator: Bound | str, values: dict[str, Any], error: BaseException, errors: dict[str, str]) -> None:
     name = evaluator if isinstance(evaluator, str) else evaluator.name
     errors[name] = f"{type(error).__name__}: {error}"[:2000]
-    log.warning("evaluator %s failed on item %s: %s", name, values["item"].id, errors[name])
+    log.warning("evaluator %s failed on item %s: %s", name, values["item"].id, redact(errors[name]))
 
 # %% ../../nbs/experiments/01_engine.ipynb #af4f5e44
 T = TypeVar("T")

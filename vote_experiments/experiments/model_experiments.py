@@ -35,6 +35,7 @@ from .engine import ItemFailedError, RunInterrupted, RunStoppedError, Slot
 from .processes import ProcessPools
 from .progress import Progress, ProgressPrinter, is_plain
 from ..models.extraction import extraction_task, vote_extraction_task
+from ..models.images import EncodedPages
 from ..models.resilience import Budget, BudgetExceeded, calling
 from ..models.registry import ModelConfig, check_configs, model_available
 from ..records import ExperimentResult, as_number
@@ -418,7 +419,8 @@ def _finish(plan: _Plan, group_id: str, outcomes: Sequence[ConfigOutcome], backe
 
 # %% ../../nbs/experiments/05_model_experiments.ipynb #85a7ba84
 def _call_setting(cache: StoredResponses | None, mode: bool | str, budget: Budget | None) -> Callable[[Slot], None]:
-    changes = {"cache": cache, "cache_mode": "use" if mode is True else mode, "budget": budget}
+    pages = EncodedPages()  # every page is encoded once for all configs of the call
+    changes = {"cache": cache, "cache_mode": "use" if mode is True else mode, "budget": budget, "images": pages}
 
     def before_task(slot: Slot) -> None:
         calling(**changes, repeat=slot.repeat).__enter__()  # for the rest of the item's context, which is its own

@@ -6,14 +6,13 @@
 __all__ = ['ExtractionError', 'page_paths', 'ExtractionTask', 'AsyncExtractionTask', 'extraction_task', 'vote_extraction_task']
 
 # %% ../../nbs/models/08_extraction.ipynb #23ac4769
-import asyncio
 import inspect
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .registry import get_model
+from .resilience import run_sync
 from ..records import Extraction, Observation, listening, observe
 
 # %% ../../nbs/models/08_extraction.ipynb #b83832f5
@@ -114,20 +113,8 @@ def vote_extraction_task(
     found = ExtractionTask(config)(input_data, None)
     if not inspect.isawaitable(found):
         return found
-    outcome: dict[str, Any] = {}
 
     async def wait() -> Any:
         return await found
 
-    def run() -> None:
-        try:
-            outcome["output"] = asyncio.run(wait())
-        except BaseException as error:
-            outcome["error"] = error
-
-    thread = threading.Thread(target=run)  # a loop of its own: a notebook's loop is running already
-    thread.start()
-    thread.join()
-    if "error" in outcome:
-        raise outcome["error"]
-    return outcome["output"]
+    return run_sync(wait())  # in the loop that all sync calls share: a notebook's own loop is running already
