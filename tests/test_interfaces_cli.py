@@ -523,24 +523,36 @@ def test_demo_shows_everything_and_a_second_call_says_what_it_reused(home):
     assert first.returncode == 0, first.stderr
     lines = first.stdout.splitlines()
     assert lines[0].startswith("Four offline readers") and lines[1].startswith("Drawing form sets into")
-    assert "form sets drawn: 10/10" in first.stdout and f"RUNNING {n} EXPERIMENTS" in first.stdout
+    assert "form sets drawn: 4/4" in first.stdout and f"RUNNING {n} EXPERIMENTS" in first.stdout
     assert Path(re.search(r"^Report: (.*)$", first.stdout, re.M)[1]).exists()
-    items = list(ve.get_dataset("vote-extraction-synthetic-1-10"))
-    assert len(items) == 10 and sum(i.input["num_pages"] for i in items) >= 50
     pages = {p: p.stat().st_mtime_ns for p in (home / "datasets").rglob("*.jpg")}
+    assert len(pages) == sum(i.input["num_pages"] for i in ve.get_dataset(cli.QUICK_DATASET))
     second = process("demo", "--quick", "--json", home=home)
     result = json.loads(second.stdout)
-    assert "Reused: dataset vote-extraction-synthetic-1-10" in second.stderr and "new run" in second.stderr
+    assert f"Reused: dataset {cli.QUICK_DATASET}" in second.stderr and "new run" in second.stderr
     assert (result["successful_experiments"], result["failed_experiments"]) == (n, 0)
     assert {p: p.stat().st_mtime_ns for p in (home / "datasets").rglob("*.jpg")} == pages
+    assert not any(e["n_cached"] for e in result["experiments"])
     assert len(value("runs", "list")) == 2
 
 
-@pytest.mark.slow
 def test_demo_draws_again_what_is_gone(home):
-    store, folder = ve.open_store(), home / "datasets/vote-extraction-synthetic-1-10"
-    before = cli.demo_data(store, folder)
+    folder = home / "datasets" / cli.QUICK_DATASET
+    before = cli.demo_data(None, folder, quick=True)
     lost = sorted(folder.rglob("*.jpg"))[0]
     lost.unlink()
-    after = cli.demo_data(store, folder)
+    after = cli.demo_data(None, folder, quick=True)
     assert lost.exists() and (after.version, after.content_hash) == (before.version, before.content_hash)
+
+
+@pytest.mark.slow
+def test_the_whole_demo_has_ten_form_sets_a_report_and_stays_below_its_memory(home):
+    done = process("demo", "--json", home=home)
+    result = json.loads(done.stdout)
+    items = list(ve.get_dataset("vote-extraction-synthetic-1-10"))
+    assert (len(items), result["dataset_size"], result["failed_experiments"]) == (10, 10, 0)
+    assert sum(i.input["num_pages"] for i in items) >= 50
+    assert {f for i in items for f in i.metadata["field_difficulties"]} == {"Constituency", "PartyList"}
+    assert len({i.metadata["level"] for i in items}) == 3
+    assert (Path(result["report_path"]) / "report.html").exists()
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 1_500_000  # kB, of the largest process

@@ -1606,8 +1606,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'vote_experiments/forms/reading.py'),
                                                 'vote_experiments.forms.reading.cut_table': ( 'forms/reading.html#cut_table',
                                                                                               'vote_experiments/forms/reading.py'),
-                                                'vote_experiments.forms.reading.decoded': ( 'forms/reading.html#decoded',
-                                                                                            'vote_experiments/forms/reading.py'),
                                                 'vote_experiments.forms.reading.fuse': ( 'forms/reading.html#fuse',
                                                                                          'vote_experiments/forms/reading.py'),
                                                 'vote_experiments.forms.reading.log': ( 'forms/reading.html#log',

@@ -303,7 +303,8 @@ class ResultWriter:
             "observations": insert(observations, _OBSERVATION_COLUMNS, "ON CONFLICT DO NOTHING"),
             "tags": insert(trace_tags, ("tag", "trace_id"), "ON CONFLICT DO NOTHING"),
         }
-        self._rows, self._wake, self._closing = _Rows(), threading.Condition(), False
+        self._rows, self._closing, self._lock = _Rows(), False, threading.Lock()
+        self._wake = threading.Condition(self._lock)
         self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future]] = []
         self._thread = threading.Thread(target=self._work, name="vote-experiments-writer", daemon=True)
 
@@ -325,7 +326,7 @@ class ResultWriter:
             its_scores.append(score_row(r.trace_id, r.experiment_id, Evaluation(name, None, message),
                                         finished.ended_us, "ERROR"))
         seen = [_observation_row(o, r.trace_id or "", finished.started_us) for o in finished.observations]
-        with self._wake:
+        with self._lock:
             rows = self._rows
             rows.results.append(result)
             rows.n_failed += r.status == "failed"

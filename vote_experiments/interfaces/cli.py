@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['OK', 'FAILED', 'USAGE', 'INTERRUPTED', 'app', 'datasets_app', 'runs_app', 'StoreOption', 'JsonOption', 'YesOption',
-           'exit_code', 'error_line', 'Doors', 'json_text', 'show', 'people_apart', 'Table', 'agreed', 'shortened',
-           'percent', 'request_keys', 'read_request', 'model_configs', 'preset_request', 'evaluators_named',
-           'whole_request', 'run', 'run_id', 'resume', 'demo_folder', 'demo_data', 'runnable_offline', 'demo',
-           'compare', 'report', 'list_datasets', 'show_dataset', 'import_file', 'import_scans', 'export_file', 'synth',
-           'validate', 'diff', 'delete_dataset', 'list_runs', 'show_run', 'delete_run', 'doctor_lines', 'doctor',
-           'main']
+           'QUICK_DATASET', 'exit_code', 'error_line', 'Doors', 'json_text', 'show', 'people_apart', 'Table', 'agreed',
+           'shortened', 'percent', 'request_keys', 'read_request', 'model_configs', 'preset_request',
+           'evaluators_named', 'whole_request', 'run', 'run_id', 'resume', 'demo_folder', 'demo_data',
+           'runnable_offline', 'demo', 'compare', 'report', 'list_datasets', 'show_dataset', 'import_file',
+           'import_scans', 'export_file', 'synth', 'validate', 'diff', 'delete_dataset', 'list_runs', 'show_run',
+           'delete_run', 'doctor_lines', 'doctor', 'main']
 
 # %% ../../nbs/interfaces/01_cli.ipynb #7fd3d9aa
 import contextlib
@@ -456,19 +456,28 @@ def resume(
     _run({**request, "store": opened, "failed_only": failed_only, "allow_changes": allow_changes}, as_json)
 
 # %% ../../nbs/interfaces/01_cli.ipynb #f4184f9c
-def demo_folder(store: str | None) -> Path:
+QUICK_DATASET = "vote-extraction-synthetic-quick-1-4"  # of `demo --quick`
+
+
+def demo_folder(
+    store: str | None,
+    name: str,  # of the dataset
+) -> Path:
     "Where the demo's pages go: beside the folder of the default store, else below the working directory"
-    place = store_url(store).removeprefix("sqlite:///")
-    home = Path(place).parent
-    return (home.parent if home.name == STORE_FOLDER else Path.cwd()) / "datasets" / SYNTHETIC_DATASET
+    home = Path(store_url(store).removeprefix("sqlite:///")).parent
+    return (home.parent if home.name == STORE_FOLDER else Path.cwd()) / "datasets" / name
 
 
-def demo_data(store: Any, folder: Path) -> Any:  # the dataset
+def demo_data(
+    store: Any,
+    folder: Path,  # for the pages
+    quick: bool = False,  # four form sets instead of ten
+) -> Any:  # the dataset
     "The demo's dataset: the one that is there when its pages are whole, else drawn now"
     from vote_experiments.data.datasets import DatasetNotFoundError, get_dataset, validate_items
 
     try:
-        known = get_dataset(SYNTHETIC_DATASET, store=store)
+        known = get_dataset(QUICK_DATASET if quick else SYNTHETIC_DATASET, store=store)
         if not validate_items(known):
             print(f"Reused: dataset {known.name} version {known.version}, {len(known)} form sets drawn earlier; "
                   "no page is drawn again.", flush=True)
@@ -476,14 +485,14 @@ def demo_data(store: Any, folder: Path) -> Any:  # the dataset
         print("Some pages of the demo's dataset are gone or damaged; drawing them again.", flush=True)
     except DatasetNotFoundError:
         pass
-    return _draw_demo(store, folder)
+    return _draw_demo(store, folder, quick)
 
-
-def _draw_demo(store: Any, folder: Path) -> Any:
+# %% ../../nbs/interfaces/01_cli.ipynb #d0e36a45
+def _draw_demo(store: Any, folder: Path, quick: bool) -> Any:
     print(f"Drawing form sets into {folder}", flush=True)
     from vote_experiments.data.dataset_files import import_dataset
     from vote_experiments.experiments.progress import Progress, ProgressPrinter
-    from vote_experiments.forms.synthesis import demo_dataset
+    from vote_experiments.forms.synthesis import demo_dataset, synthesize_dataset
     from vote_experiments.interfaces.doctor import usable_cores
 
     state, printer = Progress("", "form sets drawn", None), ProgressPrinter(every_s=1.0)
@@ -492,7 +501,10 @@ def _draw_demo(store: Any, folder: Path) -> Any:
         state.done, state.total, state.finished = done, total, done == total
         printer(state)
 
-    return import_dataset(demo_dataset(folder, workers=usable_cores(), progress=drawn), store=store, roots=[folder])
+    how: dict[str, Any] = {"workers": usable_cores(), "progress": drawn}
+    path = synthesize_dataset(4, 1, "mixed", folder, "mixed", name=QUICK_DATASET, **how) if quick else (
+        demo_dataset(folder, **how))
+    return import_dataset(path, store=store, roots=[folder])
 
 # %% ../../nbs/interfaces/01_cli.ipynb #1b015d76
 def runnable_offline() -> list[dict[str, Any]]:
@@ -509,7 +521,7 @@ def runnable_offline() -> list[dict[str, Any]]:
 @app.command()
 def demo(
     quick: Annotated[bool, typer.Option("--quick",
-        help="Three form sets instead of ten, and the light page only.")] = False,
+        help="Four form sets instead of ten, and the light page only.")] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -519,7 +531,7 @@ def demo(
 
     \b
       vote-experiments demo            ten form sets, about a minute on two cores
-      vote-experiments demo --quick    three form sets
+      vote-experiments demo --quick    four form sets, the light page only
 
     The forms are synthetic and the readers know their layout: the numbers show how the comparison works, not how well
     anything reads real scans. A second call reuses the drawn pages and makes a new run.
@@ -530,11 +542,11 @@ def demo(
         from vote_experiments.interfaces.doctor import usable_cores
 
         opened = open_store(store)
-        dataset = demo_data(opened, demo_folder(store))
+        dataset = demo_data(opened, demo_folder(store, QUICK_DATASET if quick else SYNTHETIC_DATASET), quick)
         configs = runnable_offline()
         print("This is a new run: nothing is taken from earlier ones.\n", flush=True)
-    _run({"dataset_name": dataset.name, "model_configs": configs, "sample_size": 3 if quick else None, "jobs": usable_cores(),
-          "raise_errors": False, "backend": "local", "cache": False, "store": opened, "report": not quick}, as_json)
+    _run({"dataset_name": dataset.name, "model_configs": configs, "jobs": usable_cores(), "raise_errors": False,
+          "backend": "local", "cache": False, "store": opened, "report": not quick}, as_json)
 
 # %% ../../nbs/interfaces/01_cli.ipynb #415251d1
 def _chosen_experiments(store: Any, runs: Sequence[str]) -> dict[str, dict[str, Any]]:  # by a label of its own

@@ -240,8 +240,8 @@ def as_evaluations(
     name: str,  # of the evaluator: the name of a bare scalar
 ) -> list[Evaluation]:
     "Everything an evaluator may return as a list of `Evaluation`. Raises `TypeError` or `ValueError` for anything else."
-    if value is None or isinstance(value, (bool, int, str)):
-        return [Evaluation(name, value)]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return [Evaluation(name, _scalar(value) if isinstance(value, float) else value)]
     if isinstance(value, Evaluation):
         if not isinstance(value.value, (bool, int, str)) and value.value is not None:
             value.value = _scalar(value.value)

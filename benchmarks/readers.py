@@ -1,0 +1,72 @@
+"""How well and how fast the offline readers read synthetic form sets, on one core, by reader, level and options.
+
+    taskset -c 0 python benchmarks/readers.py --seed 0 --sets 30                 every reader, level scan and poor, plain and hard
+    taskset -c 0 python benchmarks/readers.py --readers ocr-fused --levels scan --options plain --seed 100000 --sets 100
+
+Seeds below 1000 were used while the readers were developed. Writes the mean of each score with its 95 % interval to --out
+and prints it. Seconds are processor time of this process per page, loading included, drawing left out.
+"""
+
+import argparse
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import pandas as pd
+
+from vote_experiments.analysis.intervals import mean_interval
+from vote_experiments.forms.reading import READERS, read_form_set
+from vote_experiments.forms.synthesis import form_set
+from vote_experiments.scoring.evaluators import ballot_accuracy_score, exact_form_match, name_cer, vote_results_quality
+
+SCORES = {"vote_results_quality": vote_results_quality, "ballot_accuracy_score": ballot_accuracy_score, "exact_form_match": exact_form_match}
+
+
+def results(readers: list[str], levels: list[str], options: list[str], seed: int, sets: int) -> Iterator[dict]:
+    "One row for each form set and reader"
+    with tempfile.TemporaryDirectory() as folder:
+        for level in levels:
+            for option in options:
+                for s in range(seed, seed + sets):
+                    drawn, paths = form_set(s, level=level, options=option), []
+                    for i, page in enumerate(drawn.pages):
+                        paths.append(Path(folder, f"{i}.jpg"))
+                        paths[-1].write_bytes(page)
+                    truth = drawn.record["ground_truth"]
+                    for reader in readers:
+                        start = time.process_time()
+                        read = read_form_set(paths, reader, drawn.record["metadata"]["candidates"], roots=[folder])
+                        spent = time.process_time() - start
+                        yield {"reader": reader, "level": level, "options": option, "seed": s, "pages": len(paths),
+                               "seconds": spent, **{k: f(None, read, truth) for k, f in SCORES.items()},
+                               "names": 1 - min(1.0, name_cer(None, read, truth))}
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    "Means with intervals by reader, level and options"
+    def line(g: pd.DataFrame) -> pd.Series:
+        shares = {k: mean_interval(g[k]).percent() for k in SCORES}
+        return pd.Series({**shares, "names": f"{100 * g['names'].mean():.1f} %", "form sets": len(g),
+                          "s/page": round(g["seconds"].sum() / g["pages"].sum(), 3)})
+
+    return rows.groupby(["options", "level", "reader"], sort=False)[list(rows.columns)].apply(line).reset_index()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--readers", nargs="+", default=list(READERS), choices=READERS)
+    parser.add_argument("--levels", nargs="+", default=["scan", "poor"])
+    parser.add_argument("--options", nargs="+", default=["plain", "hard"])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sets", type=int, default=30)
+    parser.add_argument("--out", type=Path, default=None, help="CSV file of the summary")
+    chosen = parser.parse_args()
+    cv2.setNumThreads(1)
+    table = summary(pd.DataFrame(results(chosen.readers, chosen.levels, chosen.options, chosen.seed, chosen.sets)))
+    if chosen.out:
+        table.to_csv(chosen.out, index=False)
+    print(table.to_string(index=False))
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB")
