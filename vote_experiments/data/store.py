@@ -486,7 +486,8 @@ class Store:
         if self.dialect == "postgresql":
             drivername = "postgresql+psycopg" if url.drivername == "postgresql" else url.drivername
             return sa.create_engine(url.set(drivername=drivername), pool_pre_ping=True)
-        engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "cached_statements": 256})
+        engine = sa.create_engine(url, pool_use_lifo=True,  # the connection whose caches are warm
+                                  connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "cached_statements": 256})
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
