@@ -13,7 +13,7 @@ from vote_experiments.forms.schema import parse_reports
 from vote_experiments.forms.synthesis import form_set
 from vote_experiments.scoring.evaluators import ballot_accuracy_score, vote_results_quality
 
-SEEDS = {"Constituency": (7021, 7022), "PartyList": (7031,)}  # not used in development
+SEEDS = {"Constituency": (7021,), "PartyList": (7031,)}  # not used in development
 
 
 def image(data):
@@ -188,7 +188,7 @@ def test_settled_votes_are_always_readings(rows, totals):
         assert sum(v or 0 for v in settled) in totals
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(readings_of, min_size=7, max_size=7), readings_of)
 def test_settled_ballots_are_always_readings(seven, total):
     readings = dict(zip((*reading.BALLOTS, "voters_present"), seven))

@@ -1904,6 +1904,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                       'vote_experiments/forms/train_digits.py'),
                                                      'vote_experiments.forms.train_digits._posed': ( 'forms/train_digits.html#_posed',
                                                                                                      'vote_experiments/forms/train_digits.py'),
+                                                     'vote_experiments.forms.train_digits._removable': ( 'forms/train_digits.html#_removable',
+                                                                                                         'vote_experiments/forms/train_digits.py'),
                                                      'vote_experiments.forms.train_digits._scanned': ( 'forms/train_digits.html#_scanned',
                                                                                                        'vote_experiments/forms/train_digits.py'),
                                                      'vote_experiments.forms.train_digits.centre_lines': ( 'forms/train_digits.html#centre_lines',

@@ -342,7 +342,8 @@ def _header(form_type: str, readings: Readings) -> dict[str, Any]:
 def _as_words(readings: Readings, k: str) -> str | None:
     "The words of a number as they should be spelt when it is clear which are meant, else as read"
     meant = readings.words.get(k, [])
-    return number_words(meant[0][0]) if meant and meant[0][1] > np.log(0.5) else readings.texts.get(k) or None
+    number, log_p = meant[0] if meant else (None, -np.inf)
+    return number_words(number) if number is not None and log_p > np.log(0.5) else readings.texts.get(k) or None
 
 # %% ../../nbs/forms/10_reading.ipynb #7211d5e1
 def _settled(numbers: dict[str, Candidates]) -> dict[str, int | None]:
