@@ -22,11 +22,16 @@ SETTINGS = Config({
 })
 
 
-def page() -> nbformat.NotebookNode:
-    "The notebook without its hidden cells and its directives"
+def shown() -> nbformat.NotebookNode:
+    "The notebook without its hidden cells"
     notebook = nbformat.read(ROOT / "nbs/index.ipynb", 4)
     notebook.metadata["language_info"] = {"name": "python"}
     notebook.cells = [c for c in notebook.cells if not re.search(r"^#\|\s*(hide|default_exp)\b", c.source, re.M)]
+    return notebook
+
+
+def plain(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    "The notebook without its directives, which are obeyed"
     for c in notebook.cells:
         if re.search(r"^#\|\s*echo:\s*false", c.source, re.M):
             c.metadata["tags"] = ["remove-input"]
@@ -39,10 +44,19 @@ def from_root(markdown: str) -> str:
     return re.sub(r"(\]\(|src=\")(?!https?:|#|mailto:|nbs/)([^)\"]+)", r"\1nbs/\2", markdown).replace("nbs/../", "")
 
 
+def described(markdown: str, cells: list) -> str:
+    "Pictures with the words of their cell's `fig-alt`"
+    words = {f"{IMAGES}/index_{i}_": found[1] for i, c in enumerate(cells) if (found := re.search(r"^#\|\s*fig-alt:\s*(.+)$", c, re.M))}
+    return re.sub(r"!\[\w+\]\((\S*?index_\d+_)", lambda m: f"![{words.get(m[1], 'picture')}]({m[1]}", markdown)
+
+
 def made() -> dict[Path, bytes]:
     "README.md and its pictures, by path"
-    text, resources = MarkdownExporter(config=SETTINGS).from_notebook_node(page(), {"output_files_dir": IMAGES})
-    readme = NOTE + re.sub(r"\n{3,}", "\n\n", from_root(text)).strip() + "\n"
+    notebook = shown()
+    sources = [c.source for c in notebook.cells]
+    text, resources = MarkdownExporter(config=SETTINGS).from_notebook_node(plain(notebook), {"output_files_dir": IMAGES})
+    text = re.sub(r"^[ \t]+$", "", from_root(described(text, sources)), flags=re.M)
+    readme = NOTE + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
     pictures = {ROOT / name: data for name, data in resources.get("outputs", {}).items()}
     return {ROOT / "README.md": readme.encode(), **pictures}
 
