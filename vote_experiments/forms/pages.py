@@ -143,7 +143,8 @@ def _eight_bits(image: Any, gray: bool) -> np.ndarray:
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("L" if gray else "RGB"))
+    wanted = "L" if gray else "RGB"
+    return np.asarray(image if image.mode == wanted else image.convert(wanted))
 
 # %% ../../nbs/forms/05_pages.ipynb #8dca7063
 _TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
@@ -164,7 +165,10 @@ def _decoded(image: Any, path: Path, gray: bool, max_side: int | None) -> np.nda
             image.draft("L" if gray else "RGB", tuple(math.ceil(n * k) for n in image.size))
         image.load()
         turn = _turn(image)
-        image = Image.fromarray(_eight_bits(image, gray))
+        pixels = _eight_bits(image, gray)
+        if not turn and max(pixels.shape[:2]) <= (max_side or np.inf):
+            return pixels
+        image = Image.fromarray(pixels)
         if max_side and max(image.size) > max_side:
             k = max_side / max(image.size)
             image = image.resize([max(1, round(n * k)) for n in image.size], Image.Resampling.BOX)
