@@ -360,7 +360,7 @@ def _ways(line: Line, answers: np.ndarray, thai: bool, most: int) -> tuple[list[
         ends = best[g.stop]
         for text, score in best[g.start].items():
             for digit, more in choices:
-                if len(text) < _LONGEST and ends.get(text + digit, -np.inf) < score + more:
+                if len(text) < _LONGEST and (text + digit not in ends or ends[text + digit] < score + more):
                     ends[text + digit] = score + more
         best[g.stop] = dict(sorted(ends.items(), key=lambda t: -t[1])[:most])
     ways = sorted(((score, text) for text, score in best[-1].items()), reverse=True)

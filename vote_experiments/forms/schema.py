@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Sequence
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.json_schema import SkipJsonSchema
@@ -62,12 +62,12 @@ def _form_type(value: Any) -> str | None:
     return found[0] if found else None
 
 # %% ../../nbs/forms/01_schema.ipynb #a75a9f01
-Text = Annotated[str | None, BeforeValidator(_text)]
-Ordinal = Annotated[str | None, BeforeValidator(_ordinal)]
-Date = Annotated[str | None, BeforeValidator(_date)]
-Count = Annotated[int | None, BeforeValidator(parse_number)]
-Words = SkipJsonSchema[Annotated[str | None, BeforeValidator(_text)]]  # kept when given, not asked of a model
-FormType = Annotated[Literal["Constituency", "PartyList"] | None, BeforeValidator(_form_type)]
+Text: TypeAlias = Annotated[str | None, BeforeValidator(_text)]
+Ordinal: TypeAlias = Annotated[str | None, BeforeValidator(_ordinal)]
+Date: TypeAlias = Annotated[str | None, BeforeValidator(_date)]
+Count: TypeAlias = Annotated[int | None, BeforeValidator(parse_number)]
+Words: TypeAlias = Annotated[str | None, BeforeValidator(_text), SkipJsonSchema()]  # kept when given, not asked of a model
+FormType: TypeAlias = Annotated[Literal["Constituency", "PartyList"] | None, BeforeValidator(_form_type)]
 
 # %% ../../nbs/forms/01_schema.ipynb #e4c28b08
 _RENAMED = {"present_voters": "voters_present"}  # spelling found in datasets -> ours

@@ -203,7 +203,7 @@ class Scribe:
 def _posed(scribe: Scribe, digit: int, width: float, height: float, x: float, baseline: float) -> Any:
     "The strokes of a digit where they stand on the paper, in sub-pixels: bent, slanted and turned a little"
     r, strokes = scribe.chance, scribe.strokes(digit)
-    points = strokes.reshape(-1, 2) if isinstance(strokes, np.ndarray) else np.concatenate(strokes)
+    points = np.concatenate(list(strokes)).reshape(-1, 2)
     q = points - 0.5
     q = q + r.normal(0, 0.03, 2) * np.sin(q[:, ::-1] * r.uniform(1, 4) + r.uniform(0, 6, 2))
     u, v = q[:, 0] * width - scribe.slant * q[:, 1] * height, q[:, 1] * height
