@@ -17,7 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import vote_experiments as ve
-from vote_experiments.interfaces import cli
+from vote_experiments.interfaces import cli, cli_demo, cli_run
 from vote_experiments.interfaces.doctor import examine, faults
 from vote_experiments.settings import PRESETS
 
@@ -142,7 +142,7 @@ def test_a_config_file_may_name_a_preset_evaluators_and_a_moment(forms):
     scores = value("runs", "show")[0]["summary"]["scores"]
     assert set(scores) <= {"row_shift", "has_no_errors"} and "has_no_errors" in scores
     (forms / "ask.yaml").write_text("dataset_name: forms\npreset: offline\n")
-    assert cli.whole_request(forms / "ask.yaml", {})["model_configs"] == list(PRESETS["offline"].model_configs)
+    assert cli_run.whole_request(forms / "ask.yaml", {})["model_configs"] == list(PRESETS["offline"].model_configs)
 
 
 def test_a_failed_experiment_is_exit_code_1_and_the_others_are_kept(forms):
@@ -361,7 +361,7 @@ def test_debug_shows_where_an_error_came_from_and_secrets_stay_hidden(home, monk
 
 
 def test_an_error_that_should_not_happen_is_still_one_line(home, monkeypatch):
-    monkeypatch.setattr(cli, "whole_request", lambda *a: 1 / 0)
+    monkeypatch.setattr(cli_run, "whole_request", lambda *a: 1 / 0)
     assert "ZeroDivisionError" in refused("run", code=1) and "--debug" in refused("run", code=1)
 
 
@@ -518,7 +518,7 @@ def test_a_damaged_item_never_stops_the_others(home, drawn):
 
 
 def test_demo_shows_everything_and_a_second_call_says_what_it_reused(home):
-    n = len(cli.runnable_offline())  # four, or one where tesserocr has no wheel
+    n = len(cli_demo.runnable_offline())  # four, or one where tesserocr has no wheel
     first = process("demo", "--quick", home=home)
     assert first.returncode == 0, first.stderr
     lines = first.stdout.splitlines()
@@ -526,10 +526,10 @@ def test_demo_shows_everything_and_a_second_call_says_what_it_reused(home):
     assert "form sets drawn: 4/4" in first.stdout and f"RUNNING {n} EXPERIMENTS" in first.stdout
     assert Path(re.search(r"^Report: (.*)$", first.stdout, re.M)[1]).exists()
     pages = {p: p.stat().st_mtime_ns for p in (home / "datasets").rglob("*.jpg")}
-    assert len(pages) == sum(i.input["num_pages"] for i in ve.get_dataset(cli.QUICK_DATASET))
+    assert len(pages) == sum(i.input["num_pages"] for i in ve.get_dataset(cli_demo.QUICK_DATASET))
     second = process("demo", "--quick", "--json", home=home)
     result = json.loads(second.stdout)
-    assert f"Reused: dataset {cli.QUICK_DATASET}" in second.stderr and "new run" in second.stderr
+    assert f"Reused: dataset {cli_demo.QUICK_DATASET}" in second.stderr and "new run" in second.stderr
     assert (result["successful_experiments"], result["failed_experiments"]) == (n, 0)
     assert {p: p.stat().st_mtime_ns for p in (home / "datasets").rglob("*.jpg")} == pages
     assert not any(e["n_cached"] for e in result["experiments"])
@@ -537,11 +537,11 @@ def test_demo_shows_everything_and_a_second_call_says_what_it_reused(home):
 
 
 def test_demo_draws_again_what_is_gone(home):
-    folder = home / "datasets" / cli.QUICK_DATASET
-    before = cli.demo_data(None, folder, quick=True)
+    folder = home / "datasets" / cli_demo.QUICK_DATASET
+    before = cli_demo.demo_data(None, folder, quick=True)
     lost = sorted(folder.rglob("*.jpg"))[0]
     lost.unlink()
-    after = cli.demo_data(None, folder, quick=True)
+    after = cli_demo.demo_data(None, folder, quick=True)
     assert lost.exists() and (after.version, after.content_hash) == (before.version, before.content_hash)
 
 
