@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
         Dataset, DatasetNotFoundError, archive_item, delete_dataset, diff_versions, get_dataset, list_datasets, list_versions,
         save_dataset, upsert_item, validate_items)
     from .data.results import (
-        RunNotFoundError, delete_experiment, experiment_result, list_experiments, list_groups, resolve_run)
+        RunNotFoundError, experiment_result, list_experiments, list_groups)
     from .data.store import Store, StoreError, backup_store, check_store, open_store
     from .experiments.engine import ItemFailedError, RunInterrupted, RunStoppedError
     from .experiments.experiment import (
@@ -51,7 +51,7 @@ _EXPORTS: dict[str, str] = {  # module: the names it gives to the package
                           "write_dataset_file",
     "data.datasets": "Dataset DatasetNotFoundError archive_item delete_dataset diff_versions get_dataset list_datasets "
                      "list_versions save_dataset upsert_item validate_items",
-    "data.results": "RunNotFoundError delete_experiment experiment_result list_experiments list_groups resolve_run",
+    "data.results": "RunNotFoundError experiment_result list_experiments list_groups",
     "data.store": "Store StoreError backup_store check_store open_store",
     "experiments.engine": "ItemFailedError RunInterrupted RunStoppedError",
     "experiments.experiment": "RunBusyError SettingsChangedError arescore arun_experiment rescore run_experiment",
@@ -82,14 +82,14 @@ __all__ = [  # spelled out, because type checkers of our users go by it
     "SettingsChangedError", "Step", "Store", "StoreError", "Usage", "Workflow", "absolute_vote_error", "anls_star",
     "archive_item", "arescore", "arithmetic_consistency", "arun_experiment", "arun_model_experiments",
     "avg_ballot_accuracy", "avg_llm_judge_score", "backup_store", "ballot_accuracy_score", "check_configs",
-    "check_report", "check_store", "compare", "compute_ci_df", "delete_dataset", "delete_experiment", "demo_dataset",
+    "check_report", "check_store", "compare", "compute_ci_df", "delete_dataset", "demo_dataset",
     "diff_versions", "exact_form_match", "experiment_result", "export_dataset", "extract", "field_f1", "forget_model",
     "form_set", "get_dataset", "get_model", "group_folder", "has_no_errors", "import_dataset", "import_folder",
     "invented_rows", "list_datasets", "list_experiments", "list_groups", "list_models", "list_versions",
     "mean_interval", "model_available", "name_cer", "observe", "omitted_rows", "open_store", "overall_accuracy",
     "parse_reports", "plain_reports", "plot_comparison", "plot_sweep_heatmap", "plot_sweep_metric",
     "plot_sweep_metrics", "process_pool", "read_dataset_file", "read_reports", "register_model", "report_schema",
-    "rescore", "resolve_run", "row_shift", "run_experiment", "run_model_experiments", "run_sweep", "run_workflow",
+    "rescore", "row_shift", "run_experiment", "run_model_experiments", "run_sweep", "run_workflow",
     "save_dataset", "success_rate", "suspect_labels", "synthesize_dataset", "upsert_item", "validate_items",
     "vote_extraction_task", "vote_results_by_name", "vote_results_quality", "voter_statistics_accuracy",
     "words_match_digits", "write_dataset_file",

@@ -141,7 +141,7 @@ def resolve_run(
 
 
 def list_experiments(
-    store: Store,
+    store: Store | str | None = None,  # None: the default store
     *,
     group_id: str | None = None,
     name: str | None = None,
@@ -155,14 +155,14 @@ def list_experiments(
     query = sa.select(experiments).where(*(experiments.c[k] == v for k, v in wanted.items() if v is not None))
     order = (experiments.c.created_at, experiments.c.position, experiments.c.id)
     query = query.order_by(*(o.desc() for o in order) if newest_first else order).limit(limit)
-    with store.read() as c:
+    with open_store(store).read() as c:
         return [_row_dict(r, _EXPERIMENT_JSON) for r in c.execute(query)]
 
 
-def list_groups(store: Store, limit: int | None = None) -> list[dict[str, Any]]:
+def list_groups(store: Store | str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
     "Rows of groups, newest first"
     query = sa.select(experiment_groups).order_by(experiment_groups.c.created_at.desc()).limit(limit)
-    with store.read() as c:
+    with open_store(store).read() as c:
         return [_row_dict(r, ("request", "result")) for r in c.execute(query)]
 
 # %% ../../nbs/data/03_results.ipynb #d58b0dcf
