@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Record', 'DatasetItem', 'Evaluation', 'data_type_of', 'as_number', 'Usage', 'Observation', 'observe', 'listening',
-           'Extraction', 'ItemError', 'ItemResult', 'ExperimentResult', 'format_experiment', 'Model']
+           'Extraction', 'ItemError', 'ItemResult', 'ExperimentResult', 'format_experiment', 'RegressionError', 'Model']
 
 # %% ../nbs/01_records.ipynb #a02039d2
 import math
@@ -328,6 +328,30 @@ def format_experiment(result: ExperimentResult, include_item_results: bool = Fal
         out += f"\nFailed items: {n_failed}\n" + "".join(
             f"  • {r.item.id}: {_cut(str(r.error))}\n" for _, r in zip(range(10), result.failed_items))
     return out + (f"\n🔗 Experiment:\n   {result.url}" if result.url else "")
+
+# %% ../nbs/01_records.ipynb #50e6b7ee
+class RegressionError(Exception):
+    "A result is worse than a threshold or than its baseline allows"
+
+    def __init__(
+        self,
+        result: Any,  # the `ExperimentResult`, or whatever was judged
+        metric: str | None = None,  # the name of the score or run evaluation
+        value: float | None = None,  # what it is
+        threshold: float | None = None,  # what it should have reached
+        message: str | None = None,  # None: made from the others
+    ):
+        self.result, self.metric, self.value, self.threshold = result, metric, value, threshold
+        super().__init__(message or _regression(metric, value, threshold))
+
+    def __reduce__(self) -> tuple:  # exceptions with arguments of their own do not cross processes by themselves
+        return type(self), (self.result, self.metric, self.value, self.threshold, str(self))
+
+
+def _regression(metric: str | None, value: float | None, threshold: float | None) -> str:
+    if value is None or threshold is None:
+        return f"{metric or 'the result'} is {'missing' if value is None else f'{value:.4g}'}; a regression was found"
+    return f"{metric or 'the result'} is {value:.4g}, {'below' if value < threshold else 'above'} the threshold {threshold:.4g}"
 
 # %% ../nbs/01_records.ipynb #fb692866
 @runtime_checkable
