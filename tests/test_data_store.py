@@ -117,6 +117,52 @@ def test_a_store_opens_again_and_a_newer_one_is_refused(store):
         s.Store(url)
 
 
+def as_version_1(store):
+    "Take out of a store what version 2 added"
+    with store.write() as c:
+        for table in ("batch_items", "batches"):
+            c.exec_driver_sql(f"DROP TABLE {table}")
+        for index in ("scores_trace", "scores_observation", "scores_batch", "traces_experiment", "traces_user", "traces_session"):
+            c.exec_driver_sql(f"DROP INDEX ix_{index}")
+        c.exec_driver_sql("ALTER TABLE scores DROP COLUMN evaluator")
+        c.exec_driver_sql("CREATE INDEX ix_scores_trace_id ON scores (trace_id)")
+        c.exec_driver_sql("CREATE INDEX ix_traces_experiment_id ON traces (experiment_id)")
+        c.execute(sa.update(s.store_info).values(value="1"))
+
+
+def shape(store):
+    "Tables, columns and indexes"
+    seen = sa.inspect(store.engine)
+    catalogue = ("SELECT name FROM sqlite_master WHERE type = 'index'" if store.dialect == "sqlite" else
+                 "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema()")
+    with store.read() as c:
+        indexes = sorted(c.exec_driver_sql(catalogue).scalars())
+    return {t: sorted(c["name"] for c in seen.get_columns(t)) for t in sorted(seen.get_table_names())}, indexes
+
+
+def test_an_older_store_is_brought_up_to_date_with_its_rows(store):
+    new = shape(store)
+    as_version_1(store)
+    with store.write() as c:
+        s.RowInsert(s.scores, ("trace_id", "name", "value_number", "created_at"), store.dialect)(c, [("t", "kept", 0.5, 1)])
+    assert shape(store) != new
+    s.Store(store.url).close()
+    assert shape(store) == new
+    s.Store(store.url).close()
+    with store.read() as c:
+        assert c.execute(sa.select(s.scores.c.name, s.scores.c.evaluator)).all() == [("kept", None)]
+        assert c.scalar(sa.select(s.store_info.c.value)) == str(s.SCHEMA_VERSION)
+
+
+def test_an_upgrade_that_fails_leaves_the_store_as_it_was(store, monkeypatch):
+    as_version_1(store)
+    old = shape(store)
+    monkeypatch.setitem(s.MIGRATIONS, 1, (*s.MIGRATIONS[1], "ALTER TABLE nothing ADD COLUMN x TEXT"))
+    with pytest.raises(Exception, match="nothing"):
+        s.Store(store.url)
+    assert shape(store) == old
+
+
 def test_a_complete_store_opens_while_another_connection_writes(sqlite_store):
     with sqlite_store.write():
         s.Store(sqlite_store.path).close()

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['SCHEMA_VERSION', 'schema', 'store_info', 'projects', 'datasets', 'dataset_versions', 'dataset_items',
            'experiment_groups', 'experiments', 'item_results', 'traces', 'trace_tags', 'observations', 'scores',
-           'responses', 'jobs', 'publications', 'BUSY_TIMEOUT_MS', 'encode_json', 'decode_json', 'clean_text', 'now_us',
-           'to_us', 'from_us', 'iso', 'new_trace_id', 'new_span_id', 'new_id', 'StoreError', 'explain_database_error',
-           'Store', 'open_store', 'RowInsert', 'check_store', 'backup_store']
+           'batches', 'batch_items', 'responses', 'jobs', 'publications', 'BUSY_TIMEOUT_MS', 'MIGRATIONS',
+           'encode_json', 'decode_json', 'clean_text', 'now_us', 'to_us', 'from_us', 'iso', 'new_trace_id',
+           'new_span_id', 'new_id', 'StoreError', 'explain_database_error', 'Store', 'open_store', 'RowInsert',
+           'check_store', 'backup_store']
 
 # %% ../../nbs/data/00_store.ipynb #022dcc5b
 import os
@@ -158,7 +159,7 @@ def new_id(prefix: str) -> str:  # e.g. "exp" or "grp"
     return f"{prefix}_{time.time_ns() // 1_000_000 & 0xFFFFFFFFFF:010x}{_random.getrandbits(24):06x}"
 
 # %% ../../nbs/data/00_store.ipynb #ac0097b7
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 schema = sa.MetaData()
 _key = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows only in INTEGER columns
 _json = sa.Text  # JSON text, encoded by encode_json
@@ -166,6 +167,12 @@ _json = sa.Text  # JSON text, encoded by encode_json
 
 def _table(name: str, *columns: Any, **options: Any) -> sa.Table:
     return sa.Table(name, schema, *columns, **options)
+
+
+def _where_set(name: str, column: str, *further: Any, unique: bool = False) -> sa.Index:
+    "An index of the rows that have a value in its first column; the others pay nothing for it"
+    has_value = sa.text(f"{column} IS NOT NULL")
+    return sa.Index(name, column, *further, unique=unique, sqlite_where=has_value, postgresql_where=has_value)
 
 
 store_info = _table("store_info", sa.Column("key", sa.String(40), primary_key=True), sa.Column("value", sa.Text))
@@ -315,9 +322,12 @@ traces = _table(
     sa.Column("input_tokens", sa.BigInteger),
     sa.Column("output_tokens", sa.BigInteger),
     sa.Column("total_cost", sa.Double),
-    sa.Column("experiment_id", sa.String(32), index=True),
+    sa.Column("experiment_id", sa.String(32)),
     sa.Column("dataset_item_id", sa.Text),
     sa.Index("ix_traces_time", "timestamp", "id"),
+    sa.Index("ix_traces_experiment", "experiment_id", "timestamp", "id"),
+    _where_set("ix_traces_user", "user_id", "timestamp", "id"),
+    _where_set("ix_traces_session", "session_id", "timestamp", "id"),
     sqlite_with_rowid=False,
 )
 
@@ -361,10 +371,11 @@ observations = _table(
 scores = _table(
     "scores",
     sa.Column("id", _key, primary_key=True, autoincrement=True),
-    sa.Column("trace_id", sa.String(64), index=True),
+    sa.Column("trace_id", sa.String(64)),
     sa.Column("observation_id", sa.String(64)),
     sa.Column("experiment_id", sa.String(32), index=True),
     sa.Column("batch_id", sa.String(32)),  # the batch evaluation that made it
+    sa.Column("evaluator", sa.String(200)),  # of a batch evaluation: what made it
     sa.Column("name", sa.String(200), nullable=False),
     sa.Column("value_number", sa.Double),  # BOOLEAN as 1 or 0; NULL for text and "not scored"
     sa.Column("value_text", sa.Text),
@@ -375,6 +386,32 @@ scores = _table(
     sa.Column("source", sa.String(16)),  # EVAL | API | ANNOTATION; ERROR: the evaluator failed, why is in comment
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Index("ix_scores_value", "name", "value_number"),
+    sa.Index("ix_scores_trace", "trace_id", "name"),
+    _where_set("ix_scores_observation", "observation_id", "name"),
+    _where_set("ix_scores_batch", "batch_id", sa.text("coalesce(observation_id, trace_id)"), "evaluator", "name", unique=True),
+)
+
+batches = _table(
+    "batches",
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("scope", sa.String(16), nullable=False),  # traces | observations | runs
+    sa.Column("filter", _json),
+    sa.Column("settings", _json),  # what resume compares: mapper, evaluators, metadata
+    sa.Column("cursor", _json),  # where the next page begins
+    sa.Column("counts", _json),  # kept in the transaction that stores what they count
+    sa.Column("status", sa.String(16), nullable=False),  # running | finished | interrupted
+    sa.Column("owner", sa.Text),
+    sa.Column("heartbeat", sa.BigInteger),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("finished_at", sa.BigInteger),
+)
+
+batch_items = _table(
+    "batch_items",
+    sa.Column("batch_id", sa.ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("object_id", sa.String(80), primary_key=True),
+    sa.Column("error_type", sa.Text),  # NULL: evaluated
+    sqlite_with_rowid=False,
 )
 
 responses = _table(
@@ -458,6 +495,15 @@ def explain_database_error(
     return StoreError(f"the store {place} failed: {text}")
 
 # %% ../../nbs/data/00_store.ipynb #56b08d4e
+MIGRATIONS: dict[int, tuple[str, ...]] = {  # from version: what `create_all` cannot do by itself
+    1: (
+        "ALTER TABLE scores ADD COLUMN evaluator VARCHAR(200)",
+        "DROP INDEX IF EXISTS ix_scores_trace_id",  # the name belongs into it
+        "DROP INDEX IF EXISTS ix_traces_experiment_id",  # the order belongs into it
+    ),
+}
+
+# %% ../../nbs/data/00_store.ipynb #6e07eada
 _MISTAKES = (sa.exc.IntegrityError, sa.exc.ProgrammingError, sa.exc.DataError, sa.exc.NotSupportedError)  # ours, not its
 
 
@@ -518,7 +564,7 @@ class Store:
         self.engine.dispose()
 
     def _migrate(self) -> None:
-        "Create what is missing; refuse a store made by a newer version"
+        "Create what is missing; bring an older store up to date; refuse one made by a newer version"
         with self.read() as connection:  # no lock is taken to open a store that is complete
             found = self._schema_found(connection)
         if found is None:
@@ -531,6 +577,24 @@ class Store:
         elif int(found) > SCHEMA_VERSION:
             raise StoreError(f"{self!r} was made by a newer version (schema {found}, this one knows "
                              f"{SCHEMA_VERSION}): upgrade vote_experiments, or name another store")
+        elif int(found) < SCHEMA_VERSION:
+            self._upgrade()
+
+    def _upgrade(self) -> None:
+        "All steps from the version found to this one, in one transaction"
+        with self.engine.connect().execution_options(writing=True) as connection, connection.begin():
+            if self.dialect == "postgresql":
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(718281828)")
+            found = int(self._schema_found(connection) or 0)  # again: another process may have been quicker
+            for version in range(found, SCHEMA_VERSION):
+                for statement in MIGRATIONS[version]:
+                    connection.exec_driver_sql(statement)
+            schema.create_all(connection)
+            for table in schema.tables.values():
+                for index in table.indexes:
+                    connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
+            connection.execute(sa.update(store_info).where(store_info.c.key == "schema_version").values(
+                value=str(SCHEMA_VERSION)))
 
     def _schema_found(self, connection: sa.Connection) -> str | None:  # None: not created yet
         known = sa.inspect(connection).has_table("store_info")
