@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from vote_experiments.data.results import get_experiment, list_experiments, status_counts
 from vote_experiments.data.store import StoreError, check_store, item_results, open_store, scores, traces
-from vote_experiments.experiments.engine import ItemFailedError, RunInterrupted
+from vote_experiments.experiments.engine import ItemFailedError, RunInterrupted, RunStoppedError
 from vote_experiments.experiments.experiment import (
     RunBusyError, SettingsChangedError, arun_experiment, fingerprint, rescore, run_experiment, summarise,
 )
@@ -193,6 +193,59 @@ def test_the_composite_is_not_called_without_evaluations_and_may_fail(store):
     some = run_experiment(name="some", data=numbers(1), task=double, evaluators=[exact], composite_evaluator=composite, store=store)
     assert called == ["item-0"] and some.item_results[0].scores == {"exact": True}
     assert "cannot combine" in some.item_results[0].evaluation_errors["composite"]
+
+
+class MoneyIsSpent(RuntimeError):
+    pass
+
+
+async def adouble(input_data):
+    return double(input_data)
+
+
+PLACES = {  # where the money may run out: (task, is a composite, is async, returns an awaitable)
+    "the task": (None, False, False, False), "evaluator in the task's thread": (double, False, False, False),
+    "evaluator after an async task": (adouble, False, False, False), "async evaluator": (double, False, True, False),
+    "evaluator that returns an awaitable": (double, False, False, True), "composite": (double, True, False, False),
+    "async composite": (adouble, True, True, False)}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_error_of_stop_on_ends_the_run_wherever_it_comes_up_and_resume_goes_on(store, place):
+    task, is_composite, is_async, late = PLACES[place]
+    rich = []  # somebody paid
+
+    def spend(value):
+        if value >= 10 and not rich:
+            raise MoneyIsSpent("1.00 USD are spent")
+        return 1.0
+
+    async def aspend(value):
+        await asyncio.sleep(0)
+        return spend(value)
+
+    async def ajudge(output):
+        return await aspend(output)
+
+    def judge(output):
+        return aspend(output) if late else spend(output)
+
+    def costly(input_data):
+        spend(double(input_data))
+        return double(input_data)
+
+    judge = ajudge if is_async else judge
+    arguments = {"name": "money", "data": numbers(20), "store": store, "max_concurrency": 2, "stop_on": (MoneyIsSpent,),
+                 "task": task or costly, "evaluators": [exact, *([judge] if task and not is_composite else [])],
+                 "composite_evaluator": judge if is_composite else None}
+    with pytest.raises(RunStoppedError, match=r"1.00 USD are spent; \d+ items are stored in experiment exp_\w+: continue with"):
+        run_experiment(**arguments)
+    row, = list_experiments(store, name="money")
+    assert row["status"] == "interrupted" and status_counts(store, row["id"]) == {"ok": 5, "failed": 0, "skipped": 0}
+    rich.append(True)
+    result = run_experiment(**arguments, resume=True)
+    assert result.experiment_id == row["id"] and len(result.item_results) == 20
+    assert not any(r.evaluation_errors for r in result.item_results) and result.summary["scores"]["exact"]["mean"] == 1.0
 
 
 def test_run_evaluators_see_everything_once_even_for_nothing(store, caplog):

@@ -64,7 +64,7 @@ class RunStoppedError(RuntimeError):
     "A run ended before its data did (the money is spent, say); says what is stored and how to go on"
 
 
-class _StopRun(Exception):
+class _StopRun(BaseException):  # no Exception: what records failures of tasks and evaluators must not take it for one
     def __init__(self, reason: BaseException):
         self.reason = reason
 
@@ -353,14 +353,14 @@ class Run:
             try:
                 by_name[e.name] = as_evaluations(await e(values), e.name)
             except Exception as error:
-                _evaluator_failed(e, values, error, errors)
+                self._evaluator_failed(e, values, error, errors)
         late = [name for name, found in by_name.items() if _is_awaitable(found)] if self._sync else ()
         for name in late:  # a sync function that returned an awaitable
             try:
                 by_name[name] = as_evaluations(await by_name[name], name)
             except Exception as error:
                 del by_name[name]
-                _evaluator_failed(name, values, error, errors)
+                self._evaluator_failed(name, values, error, errors)
         if len(by_name) > 1 and self._sync and self._async:
             by_name = dict(sorted(by_name.items(), key=lambda kv: self._order[kv[0]]))
         found = [e for its in by_name.values() for e in its]
@@ -376,7 +376,7 @@ class Run:
                 found = e(values)
                 by_name[e.name] = found if _is_awaitable(found) else as_evaluations(found, e.name)
             except Exception as error:
-                _evaluator_failed(e, values, error, errors)
+                self._evaluator_failed(e, values, error, errors)
         return by_name, errors
 
     async def _compose(self, composite: Bound, values: dict[str, Any], errors: dict[str, str]) -> list[Evaluation]:
@@ -384,8 +384,15 @@ class Run:
             found = await composite(values) if composite.is_async else await self._in_thread(composite, values)
             return as_evaluations(await found if _is_awaitable(found) else found, composite.name)
         except Exception as error:
-            _evaluator_failed(composite, values, error, errors)
+            self._evaluator_failed(composite, values, error, errors)
             return []
+
+    def _evaluator_failed(self, evaluator: Bound | str, values: dict[str, Any], error: Exception, errors: dict[str, str]) -> None:
+        if isinstance(error, self.plan.stop_on):
+            raise _StopRun(error) from error
+        name = evaluator if isinstance(evaluator, str) else evaluator.name
+        errors[name] = f"{type(error).__name__}: {error}"[:2000]
+        log.warning("evaluator %s failed on item %s: %s", name, values["item"].id, redact(errors[name]))
 
     # done
 
@@ -415,12 +422,6 @@ def _is_awaitable(value: Any) -> bool:
 
 
 _LIVE_LIMIT = 1000  # outputs with no JSON form kept as they were; later ones are read back from the store
-
-
-def _evaluator_failed(evaluator: Bound | str, values: dict[str, Any], error: BaseException, errors: dict[str, str]) -> None:
-    name = evaluator if isinstance(evaluator, str) else evaluator.name
-    errors[name] = f"{type(error).__name__}: {error}"[:2000]
-    log.warning("evaluator %s failed on item %s: %s", name, values["item"].id, redact(errors[name]))
 
 # %% ../../nbs/experiments/01_engine.ipynb #af4f5e44
 T = TypeVar("T")

@@ -48,11 +48,6 @@ class Attempt:
     latency_s: float = 0.0  # seconds from sending to the end of the answer
     started: float = 0.0  # seconds since the epoch
     waited_s: float = 0.0  # seconds of back-off and waiting for a turn before it
-    waited_s: float = 0.0  # seconds of back-off and waiting for a turn before it
-    waited_s: float = 0.0  # seconds of back-off and waiting for a turn before it
-    waited_s: float = 0.0  # seconds of back-off and waiting for a turn before it
-    waited_s: float = 0.0  # seconds of back-off and waiting for a turn before it
-    waited_s: float = 0.0  # seconds of back-off and waiting for a turn before it
 
 # %% ../../nbs/models/02_resilience.ipynb #5d3f171c
 @dataclass(slots=True)
