@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from promises import promise
 import statsmodels.api as sm
 from hypothesis import given, settings, strategies as st
 from scipy import stats
@@ -176,6 +177,7 @@ def test_median_is_scipys_quantile_test(n, confidence):
 # the compatible ones
 
 
+@promise("S50")
 @pytest.mark.parametrize("n", [2, 3, 30, 31, 100])
 def test_compute_ci_is_t_up_to_30_and_normal_above(n):
     x = RNG.normal(3, 2, n)
@@ -183,11 +185,13 @@ def test_compute_ci_is_t_up_to_30_and_normal_above(n):
     close(ends(compute_ci(x, 0.9)), described.tconfint_mean(0.1) if n <= 30 else described.zconfint_mean(0.1))
 
 
+@promise("S48")
 @pytest.mark.parametrize("k, n", [(0, 5), (5, 5), (3, 7), (99, 100)])
 def test_bernoulli_is_wilson(k, n):
     close(ends(compute_bernoulli_ci([True] * k + [False] * (n - k))), proportion_confint(k, n, method="wilson"))
 
 
+@promise("S49")
 @pytest.mark.parametrize("n", [2, 3, 10, 57])
 def test_probability_is_the_percentile_bootstrap_with_seed_0(n):
     x = RNG.random(n)
@@ -216,6 +220,7 @@ def test_many_samples_at_once_are_the_same_as_one_by_one(method):
     close(high, [s[1] for s in single], eps)
 
 
+@promise("S52", "S53", "S54")
 def test_edges_of_the_compatible_functions():
     assert ends(compute_probability_ci([0.7])) == (0.7, 0.7)
     assert (*ends(compute_probability_ci([])), compute_probability_ci([]).count) == (0.0, 0.0, 0)
@@ -234,6 +239,7 @@ def seeds():
                          "steps": [10, 20, 30, 40, 50], "passed": [True, False, True, True, True]})
 
 
+@promise("S43", "S44", "S45", "S46", "S47")
 def test_compute_ci_df_columns_order_and_counts():
     out = compute_ci_df(seeds(), value_col="accuracy", group_cols="learning_rate")
     assert list(out) == ["learning_rate", "mean", "lower_bound", "upper_bound", "count", "confidence"]
@@ -244,6 +250,7 @@ def test_compute_ci_df_columns_order_and_counts():
     assert list(two)[:2] == ["learning_rate", "task"] and len(two) == 5 and set(two["confidence"]) == {0.9}
 
 
+@promise("S48", "S49", "S50", "S51")
 @pytest.mark.parametrize("column, same", [("passed", compute_bernoulli_ci), ("accuracy", compute_probability_ci),
                                           ("loss", compute_ci), ("steps", compute_ci)])
 def test_compute_ci_df_chooses_by_dtype(column, same):
@@ -270,6 +277,7 @@ def test_compute_ci_df_takes_a_method(method):
     close(low, METHODS[method](seeds()["accuracy"].to_numpy()[::2], None, 0.95)[0])
 
 
+@promise("S51")
 def test_compute_ci_df_refuses_with_words():
     df = seeds().assign(words="high")
     for kwargs, words in [({"value_col": "words"}, "Unsupported dtype"), ({"value_col": "acuracy"}, "accuracy"),

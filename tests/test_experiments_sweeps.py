@@ -3,10 +3,17 @@
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from datetime import date
 
 import pytest
+from promises import promise
 
-from vote_experiments.experiments.sweeps import Step, Workflow, combinations, run_sweep, set_path
+from vote_experiments.analysis.sweeps import collate_sweep_evals
+from vote_experiments.data.datasets import save_dataset
+from vote_experiments.data.results import list_experiments, list_groups
+from vote_experiments.experiments.sweeps import (
+    Step, Workflow, WorkflowState, combinations, run_sweep, run_workflow, set_path)
+from vote_experiments.models.registry import forget_model, register_model
 
 
 @dataclass
@@ -47,6 +54,7 @@ def sweep(store, grid, **arguments):
                                     "user": "alice", "store": store, **arguments}))
 
 
+@promise("S4", "S5", "S6", "S7", "S10", "S11", "S20", "S22", "S28")
 def test_combinations_run_in_product_order_without_touching_the_base(sqlite_store):
     base = Config()
     grid = {"submit.hyperparameters.learning_rate": [0.1, 0.2, 0.3], "submit.suffix": ["a", "b"], "prepare": [{"n": 2}]}
@@ -58,6 +66,7 @@ def test_combinations_run_in_product_order_without_touching_the_base(sqlite_stor
     assert all(s.status == "FINISHED" and all(x.runtime_seconds is not None for x in s.step_states) for s in states)
 
 
+@promise("S3", "S13")
 @pytest.mark.parametrize("limit, peak", [(1, 1), (3, 3), (None, 6)])
 def test_at_most_max_parallel_runs_are_active(sqlite_store, limit, peak):
     active, most = 0, 0
@@ -74,6 +83,7 @@ def test_at_most_max_parallel_runs_are_active(sqlite_store, limit, peak):
     assert most == peak
 
 
+@promise("S14", "S15", "S16", "S17")
 def test_a_failing_run_is_logged_and_left_out(sqlite_store, caplog):
     caplog.set_level(logging.INFO)
     grid = {"submit.hyperparameters.learning_rate": [0.1, 0.5, 0.9]}
@@ -89,6 +99,7 @@ def test_a_failing_run_is_logged_and_left_out(sqlite_store, caplog):
     assert sweep(sqlite_store, {"submit.hyperparameters.learning_rate": [0.5]}, workflow=workflow(fail_on=0.5)) == []
 
 
+@promise("S25", "S26")
 def test_everything_is_checked_before_the_first_run(sqlite_store):
     calls = []
     for grid, words in [({"submit.hyperparams.rate": [1]}, "Field 'hyperparams' not found in Submit"),
@@ -103,12 +114,14 @@ def test_everything_is_checked_before_the_first_run(sqlite_store):
     assert calls == []
 
 
+@promise("S18", "S19")
 def test_empty_grids(sqlite_store):
     assert len(sweep(sqlite_store, {})) == 1
     assert sweep(sqlite_store, {"submit.suffix": []}) == []
     assert combinations({}) == [{}]
 
 
+@promise("S21", "S29")
 def test_steps_are_reused_until_something_they_depend_on_changes(sqlite_store):
     calls = []
     grid = {"submit.hyperparameters.learning_rate": [0.1, 0.2]}
@@ -134,6 +147,7 @@ def test_outputs_without_a_json_form_run_again(sqlite_store):
     assert len(calls) == 2
 
 
+@promise("S8", "S25", "S26")
 def test_paths_into_new_keys_and_missing_parts():
     config = {"a": {"b": {}}}
     set_path(config, "a.b.c", 1)
@@ -144,6 +158,7 @@ def test_paths_into_new_keys_and_missing_parts():
         set_path(config, "a.b.c.d", 1)
 
 
+@promise("S27")
 def test_workflows_name_their_faults(sqlite_store):
     with pytest.raises(ValueError, match="two steps called"):
         Workflow("w", [Step("a", print), Step("a", print)])
@@ -154,3 +169,99 @@ def test_workflows_name_their_faults(sqlite_store):
         state.step("x")
     asks = sweep(sqlite_store, {}, workflow=Workflow("asks", [Step("submit", lambda nothing: 1)]))
     assert asks == [] and "asks for 'nothing'" in str(asks.failed[0][1])
+
+
+@promise("S28")
+def test_the_state_tells_how_far_a_failed_run_came():
+    seen = []
+
+    def fails(state):
+        seen.extend(s.status for s in state.step_states)
+        raise RuntimeError("diverged")
+
+    steps = Workflow("w", [Step("a", lambda: {"x": 1}), Step("b", fails), Step("c", print)])
+    state = WorkflowState("w", {})
+    with pytest.raises(RuntimeError):
+        asyncio.run(run_workflow(steps, state=state))
+    assert seen == ["FINISHED", "RUNNING", "PENDING"] and [s.status for s in state.step_states] == ["FINISHED", "FAILED", "PENDING"]
+    a, b, c = state.step_states
+    assert (a.step_name, a.output_atoms, a.error) == ("a", {"x": 1}, None) and a.started_at <= a.finished_at <= b.finished_at
+    assert b.error == "RuntimeError: diverged" and b.runtime_seconds >= 0 and c.runtime_seconds is None and state.status == "FAILED"
+
+
+def test_a_step_that_is_cancelled_is_no_success_and_the_others_go_on(sqlite_store):
+    async def work(config):
+        if config.suffix == "b":
+            raise asyncio.CancelledError("the service gave up")
+
+    states = sweep(sqlite_store, {"submit.suffix": ["a", "b", "c"]}, workflow=Workflow("w", [Step("submit", work)]), max_parallel=1)
+    assert [s.params["submit.suffix"] for s in states] == ["a", "c"]
+    assert [p["submit.suffix"] for p, _ in states.failed] == ["b"]
+
+
+def test_a_sweep_that_is_stopped_raises_and_is_remembered_as_interrupted(sqlite_store):
+    async def stopped():
+        async def work():
+            await asyncio.sleep(30)
+
+        task = asyncio.create_task(run_sweep(Workflow("w", [Step("submit", work)]), {}, {}, store=sqlite_store))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(stopped())
+    assert list_groups(store=sqlite_store)[0]["status"] == "interrupted"
+
+
+@dataclass
+class Typed:
+    rate: float
+    layers: tuple[int, ...] = ()
+    when: date | None = None
+    free: object = None
+
+
+@promise("S9")
+def test_dicts_become_the_declared_class_and_types_are_checked_before_the_first_run(sqlite_store):
+    ran = []
+    steps = Workflow("typed", [Step("train", lambda config: ran.append(config), Typed)])
+    base = {"train": {"rate": 1, "layers": [1, 2], "when": "2026-01-31"}}
+    arguments = {"workflow": steps, "base_config": base, "cache": False}
+    sweep(sqlite_store, {"train.rate": [0.1, 2]}, **arguments)
+    assert [type(c) for c in ran] == [Typed, Typed] and ran[0].rate == 0.1
+    for grid, words in [({"train.rate": [0.1, "fast"]}, "Typed.rate = 'fast': it is no float"),
+                        ({"train.layers": [["a"]]}, r"Typed.layers = \['a'\]"), ({"train.rte": [1]}, "unexpected keyword argument 'rte'"),
+                        ({"train.when": ["soon"]}, "Typed.when = 'soon'")]:
+        with pytest.raises(ValueError, match=words):
+            sweep(sqlite_store, grid, **arguments)
+    config = {"train": Typed(0.5)}
+    with pytest.raises(ValueError, match="Typed.rate = True"):
+        sweep(sqlite_store, {"train.rate": [True]}, **{**arguments, "base_config": config})
+    sweep(sqlite_store, {"train.free": [print, None, 3]}, **{**arguments, "base_config": config})
+    assert len(ran) == 5
+
+
+def test_a_sweep_over_models_is_one_experiment_a_combination(sqlite_store, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("VOTE_EXPERIMENTS_RUNS", str(tmp_path / "runs"))
+
+    def read(images, config):
+        if config.get("temperature") == 0.9:
+            raise RuntimeError("too hot")
+        return {"reports": [{"vote_results": [{"number": 1, "vote_count": 7}]}]}
+
+    register_model("seven", read)
+    try:
+        save_dataset("tiny", [{"id": f"f{i}", "input": {"image_paths": [f"{i}.jpg"]},
+                               "expected_output": {"vote_results": [{"number": 1, "vote_count": 7 + i // 2}]}} for i in range(4)],
+                     store=sqlite_store)
+        states = asyncio.run(run_sweep(base_config={"model": "seven"}, param_grid={"temperature": [0.0, 0.9, 0.5]}, user="alice",
+                                       dataset="tiny", store=sqlite_store))
+    finally:
+        forget_model("seven")
+    assert [s.params["temperature"] for s in states] == [0.0, 0.5] and "too hot" in str(states.failed[0][1])
+    assert "sweep run 1 with {'temperature': 0.9} failed" in caplog.text
+    df = asyncio.run(collate_sweep_evals(states, metrics=["overall_accuracy", "success_rate"]))
+    assert df.values.tolist() == [[0.0, "tiny", 0.5, 1.0], [0.5, "tiny", 0.5, 1.0]]
+    group = list_groups(store=sqlite_store)[0]
+    assert group["kind"] == "sweep" and {e["metadata"]["user"] for e in list_experiments(store=sqlite_store)} == {"alice"}

@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
     from .analysis.compare import Comparison, compare
     from .analysis.intervals import compute_ci_df, mean_interval
     from .analysis.plots import plot_comparison, plot_sweep_heatmap, plot_sweep_metric, plot_sweep_metrics
+    from .analysis.sweeps import collate_sweep_evals
     from .data.dataset_files import (
         Columns, export_dataset, group_folder, import_dataset, import_folder, read_dataset_file, write_dataset_file)
     from .data.datasets import (
@@ -47,6 +48,7 @@ _EXPORTS: dict[str, str] = {  # module: the names it gives to the package
     "analysis.compare": "Comparison compare",
     "analysis.intervals": "compute_ci_df mean_interval",
     "analysis.plots": "plot_comparison plot_sweep_heatmap plot_sweep_metric plot_sweep_metrics",
+    "analysis.sweeps": "collate_sweep_evals",
     "data.dataset_files": "Columns export_dataset group_folder import_dataset import_folder read_dataset_file "
                           "write_dataset_file",
     "data.datasets": "Dataset DatasetNotFoundError archive_item delete_dataset diff_versions get_dataset "
@@ -83,12 +85,12 @@ __all__ = [  # spelled out, because type checkers of our users go by it
     "STANDARD_SUMMARIES", "SettingsChangedError", "Step", "Store", "StoreError", "Usage", "Workflow",
     "absolute_vote_error", "anls_star", "archive_item", "arescore", "arithmetic_consistency", "arun_experiment",
     "arun_model_experiments", "avg_ballot_accuracy", "avg_llm_judge_score", "backup_store", "ballot_accuracy_score",
-    "check_configs", "check_report", "check_store", "compare", "compute_ci_df", "delete_dataset", "demo_dataset",
-    "diff_versions", "exact_form_match", "experiment_result", "export_dataset", "extract", "field_f1",
-    "forget_model", "form_set", "get_dataset", "get_model", "group_folder", "has_no_errors", "import_dataset",
-    "import_folder", "invented_rows", "list_datasets", "list_experiments", "list_groups", "list_models",
-    "list_versions", "mean_interval", "model_available", "name_cer", "observe", "omitted_rows", "open_store",
-    "overall_accuracy", "parse_reports", "plain_reports", "plot_comparison", "plot_sweep_heatmap",
+    "check_configs", "check_report", "check_store", "collate_sweep_evals", "compare", "compute_ci_df",
+    "delete_dataset", "demo_dataset", "diff_versions", "exact_form_match", "experiment_result", "export_dataset",
+    "extract", "field_f1", "forget_model", "form_set", "get_dataset", "get_model", "group_folder", "has_no_errors",
+    "import_dataset", "import_folder", "invented_rows", "list_datasets", "list_experiments", "list_groups",
+    "list_models", "list_versions", "mean_interval", "model_available", "name_cer", "observe", "omitted_rows",
+    "open_store", "overall_accuracy", "parse_reports", "plain_reports", "plot_comparison", "plot_sweep_heatmap",
     "plot_sweep_metric", "plot_sweep_metrics", "process_pool", "read_dataset_file", "read_reports",
     "register_model", "report_schema", "rescore", "row_shift", "run_experiment", "run_model_experiments",
     "run_sweep", "run_workflow", "save_dataset", "success_rate", "suspect_labels", "synthesize_dataset",
