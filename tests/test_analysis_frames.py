@@ -9,7 +9,7 @@ import pytest
 
 from vote_experiments.analysis.compare import compare
 from vote_experiments.analysis.frames import (
-    ACCURACY_SCORES, DISPLAY_COLUMNS, ITEM_COLUMNS, display_table, dollars, labelled, results_frame, score_columns,
+    DISPLAY_COLUMNS, ITEM_COLUMNS, display_table, dollars, labelled, results_frame, score_columns,
     scores_frame, seconds, summary_frame, summary_markdown, text_table, text_width,
 )
 from vote_experiments.analysis.intervals import mean_interval
@@ -83,9 +83,10 @@ def test_a_failed_item_is_zero_in_accuracies_and_missing_elsewhere():
                                 [failure(1)]))
     values = frame.pivot(index="score", columns="item_id", values="value")
     assert values["f1"].fillna(-1).to_dict() == {"ballot_accuracy_score": 0, "has_no_errors": 0, "overall_accuracy": 0,
-                                                 "absolute_vote_error": -1, "mine": -1}
+                                                 "absolute_vote_error": -1, "mine": 0}, "a share in [0, 1] of a user's own is an accuracy too"
     assert values.loc["overall_accuracy", "f0"] == 1.0
-    assert {"absolute_vote_error", "name_cer"}.isdisjoint(ACCURACY_SCORES)
+    counted = scores_frame(result([item(0, n_rows=12)], [failure(1)]), "n_rows").set_index("item_id")["value"]
+    assert math.isnan(counted["f1"]), "a count is missing for a failed item, not 0"
 
 
 def test_unscored_text_and_skipped():

@@ -496,17 +496,17 @@ def test_bad_arguments_are_refused_before_anything_runs(store):
     assert list_experiments(store) == []
 
 
-def test_a_failed_item_is_zero_in_accuracy_and_missing_elsewhere(store):
+def test_a_failed_item_is_zero_in_shares_and_missing_elsewhere(store):
     def exact_form_match(output):
         return True
 
     def words(output):
-        return 0.5
+        return 12
 
     result = run_experiment(name="zero", data=numbers(4), task=raises(ValueError("x")), evaluators=[exact_form_match, words], store=store)
     s = result.summary["scores"]
     assert s["exact_form_match"]["mean"] == 0.75 and s["exact_form_match"]["n"] == 4
-    assert s["words"]["mean"] == 0.5 and s["words"]["n"] == 3 and s["words"]["n_unscored"] == 1
+    assert s["words"]["mean"] == 12 and s["words"]["n"] == 3 and s["words"]["n_unscored"] == 1
     assert result.summary["success_rate"]["mean"] == 0.75
     assert summarise(store, result.experiment_id)["scores"] == s
 

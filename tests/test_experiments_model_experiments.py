@@ -94,7 +94,8 @@ def test_the_returned_dict_has_the_documented_keys_and_can_be_dumped(stations):
     low, high = second["metrics_ci"]["overall_accuracy"]
     assert low < second["summary_metrics"]["overall_accuracy"] < high
     assert (results["dataset_size"], results["total_experiments"], results["successful_experiments"]) == (12, 3, 3)
-    assert results["best"] in (first["experiment_name"], third["experiment_name"])
+    assert results["best"] is None, "two readers scored the same on every form"
+    assert results["comparison"]["best"] in (first["experiment_name"], third["experiment_name"])
     assert results["comparison"]["tied_with"]
 
 
@@ -299,3 +300,56 @@ def test_a_killed_comparison_goes_on_as_a_whole(stations, tmp_path):
     assert all(status_counts(stations, e["id"])["ok"] == 12 for e in list_experiments(stations))
     asked = log.read_text().splitlines()
     assert len(set(asked)) == 36 and len(asked) - 36 <= 2 * (1 + 4)  # in flight, and 100 ms of 50 ms tasks, per kill
+
+
+# whose score it is does not change what it means
+
+def shown(store, task, score, n=40, **arguments):
+    save_dataset("sums", [{"id": f"s{i:02d}", "input": {"i": i}, "expected_output": i} for i in range(n)], store=store)
+    return run_model_experiments(dataset_name="sums", store=store, task_function=task, evaluators=[score], jobs=8,
+                                 show_comparison=False, raise_errors=False, summary_evaluators=[],
+                                 model_configs=[{"model": "weak"}, {"model": "strong"}], **arguments)
+
+
+def is_right(output, expected_output):
+    return output == expected_output
+
+
+def test_a_model_that_fails_does_not_win_by_a_users_own_score(stations):
+    def task(input_data, config):
+        if config["model"] == "weak" and input_data["i"] % 2:
+            raise RuntimeError("no answer")
+        return input_data["i"] + (config["model"] == "strong" and input_data["i"] % 10 == 0)
+
+    results = shown(stations, task, is_right)
+    weak, strong = results["experiments"]
+    assert (weak["failed_records"], strong["failed_records"]) == (20, 0)
+    assert results["best"] == strong["experiment_name"] and results["comparison"]["best"] == strong["experiment_name"]
+
+
+def test_fewer_errors_are_better_when_the_evaluator_says_so(stations):
+    from vote_experiments.interfaces.findings import open_run
+    from vote_experiments.scoring.binding import score_rule
+
+    @score_rule(higher_is_better=False)
+    def errors_made(output, expected_output):
+        return abs(output - expected_output)
+
+    results = shown(stations, lambda input_data, config: input_data["i"] + (config["model"] == "weak"), errors_made)
+    assert results["best"] == "vote-extraction-strong-tdefault"
+    again = open_run(results["group_id"], stations)
+    assert again.comparison.sentence == results["headline"].replace("vote-extraction-", "") and not again.higher_is_better, "a report decides as the run did"
+
+
+def test_no_best_over_fewer_items_than_the_others_were_scored_on(stations):
+    def tonnes(output):  # no share: a failed item is missing
+        return float(output)
+
+    def task(input_data, config):
+        if config["model"] == "strong" and input_data["i"] % 2:
+            raise RuntimeError("no answer")
+        return 10 + (config["model"] == "strong")
+
+    results = shown(stations, task, tonnes)
+    assert results["best"] is None and results["comparison"]["uneven"]
+    assert "over 20 of 40 items only" in results["headline"]

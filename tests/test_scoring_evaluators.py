@@ -16,7 +16,6 @@ from vote_experiments.records import DatasetItem, Evaluation, ItemError, ItemRes
 from vote_experiments.scoring.binding import EVALUATOR, as_evaluations, bind_all
 from vote_experiments.scoring.evaluators import (
     FURTHER_EVALUATORS,
-    LOWER_IS_BETTER,
     OPTIONAL_EVALUATORS,
     STANDARD_EVALUATORS,
     _read,
@@ -67,6 +66,8 @@ def score(evaluator, output, expected):
     return value.value if isinstance(value, Evaluation) else value
 
 
+LOWER_IS_BETTER = {e.__name__ for e in (*FURTHER_EVALUATORS, *OPTIONAL_EVALUATORS)
+                   if hasattr(e, "score_rule") and not e.score_rule.higher_is_better}
 BEST = {e.__name__: 0.0 if e.__name__ in LOWER_IS_BETTER else 1.0 for e in ALL} | {"exact_form_match": True, "has_no_errors": True}
 WORST = {e.__name__: 0.0 for e in ALL} | {"exact_form_match": False, "has_no_errors": False, "absolute_vote_error": 1.0, "omitted_rows": 1.0,
                                           "name_cer": 1.0, "row_shift": None}

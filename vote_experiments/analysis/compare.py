@@ -356,6 +356,7 @@ class Comparison:
     best: str | None = None  # the experiment with the best mean; None without scores
     tied_with: list[str] = field(default_factory=list)  # those that cannot be told apart from it
     distinguishable: bool = False  # True: the best is better than every other one
+    uneven: bool = False  # True: the best mean leaves out items that another experiment was scored on
     sentences: list[str] = field(default_factory=list)  # the finding, then what one should know about it
     items: int = 0  # items with at least one score
     score: str | None = None
@@ -369,7 +370,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         "Everything as plain values that `json` can write"
-        return {"score": self.score, "best": self.best, "distinguishable": self.distinguishable,
+        return {"score": self.score, "best": self.best, "distinguishable": self.distinguishable, "uneven": self.uneven,
                 "tied_with": self.tied_with, "sentence": self.sentence, "sentences": self.sentences, "items": self.items,
                 "confidence": self.confidence, "experiments": plain_rows(self.table), "pairs": plain_rows(self.pairs)}
 
@@ -408,6 +409,10 @@ def _headline(c: Comparison) -> str:
         return "No experiment has a score, so there is nothing to compare."
     if len(scored) == 1:
         return f"Only {c.best} has scores ({_items(c.items)}), so there is nothing to compare it with."
+    if c.uneven:
+        n = int(scored.iloc[0]["n"])
+        return (f"{c.best} has the best mean, but over {n} of {_items(c.items)} only: nobody knows how it does on the others, "
+                "so none is called best.")
     if not c.distinguishable:
         return _tied_sentence(c, scored)
     second = scored.iloc[1]
@@ -437,7 +442,7 @@ def _notes(c: Comparison, clusters: int | None) -> list[str]:
     "What one should know about the finding"
     scored, notes = c.table[c.table["n"] > 0], []
     behind = scored[scored["verdict"] == "behind"]
-    if not c.distinguishable and len(behind):
+    if not c.distinguishable and not c.uneven and len(behind):
         notes.append(f"{c.best} is ahead of " + _and(
             f"{r.experiment} ({_amount(abs(r.difference), c.unit)})" for r in behind.itertuples()) + ".")
     fewest = fewest_items(len(c.pairs), 1 - c.confidence)
@@ -470,6 +475,17 @@ def _means_table(table: ScoreTable, confidence: float, bounds: tuple[float, floa
     return out.sort_values("mean", key=lambda m: -sign * m, kind="stable", na_position="last", ignore_index=True)
 
 # %% ../../nbs/analysis/01_compare.ipynb #73a222d1
+_MOST_MISSING = 0.05  # of the items: what a best experiment may lack beyond what others lack
+
+
+def _lacks_items(ranking: pd.DataFrame, best: Any) -> bool:
+    "The best mean leaves out items on which others were scored; they may be the hard ones"
+    scored = ranking[ranking["n"] > 0]
+    most = int((scored["n"] + scored["missing"]).max())
+    lacking = int(scored.loc[scored["experiment"] == best, "missing"].iloc[0]) - int(scored["missing"].min())
+    return lacking > _MOST_MISSING * most
+
+
 def _against_best(ranking: pd.DataFrame, pairs: pd.DataFrame, best: Any, sign: float, alpha: float) -> pd.DataFrame:
     "The pairs with the best, one row per experiment, as this minus best"
     found: dict[Any, dict[str, Any]] = {}
@@ -512,9 +528,11 @@ def compare(
     full = _against_best(ranking, pairs, best, sign, 1 - share)
     tied = full.loc[full["verdict"].isin(["not distinguishable", "no shared items"]), "experiment"].tolist()
     apart = best is not None and not tied and int((full["n"] > 0).sum()) > 1
-    full.loc[full["experiment"] == best, "verdict"] = "best" if apart else "best mean" if tied else ""
+    uneven = apart and _lacks_items(full, best)
+    apart = apart and not uneven
+    full.loc[full["experiment"] == best, "verdict"] = "best" if apart else "best mean" if tied or uneven else ""
     scored = ~table.means.isna().to_numpy().all(1) if len(table.means.columns) else np.zeros(0, dtype=bool)
-    out = Comparison(full, pairs, best, tied, apart, [], int(scored.sum()), table.score, share,
+    out = Comparison(full, pairs, best, tied, apart, uneven, [], int(scored.sum()), table.score, share,
                      unit if unit is not None else "points" if bounds == (0, 1) else "")
     groups = None if table.clusters is None else len(np.unique(table.clusters[scored]))
     out.sentences = [_headline(out), *_notes(out, groups)]

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'HEARTBEAT_S', 'local_item', 'Source', 'fingerprint', 'SettingsChangedError', 'RunBusyError',
-           'changed_settings', 'score_interval', 'summarise', 'evaluate_run', 'how_to_resume', 'arun_experiment',
-           'run_experiment', 'arescore', 'rescore']
+           'changed_settings', 'score_interval', 'score_rules_of', 'summarise', 'evaluate_run', 'how_to_resume',
+           'arun_experiment', 'run_experiment', 'arescore', 'rescore']
 
 # %% ../../nbs/experiments/03_experiment.ipynb #8b65f194
 import asyncio
@@ -45,9 +45,9 @@ from vote_experiments.experiments.engine import (
 from .progress import Progress
 from ..records import DatasetItem, Evaluation, ExperimentResult, as_number
 from vote_experiments.scoring.binding import (
-    COMPOSITE, EVALUATOR, RUN_EVALUATOR, SUMMARY_EVALUATOR, TASK, Bound, as_evaluations, bind, bind_all,
+    COMPOSITE, EVALUATOR, RUN_EVALUATOR, SUMMARY_EVALUATOR, TASK, Bound, as_evaluations, bind, bind_all, declared_rules,
 )
-from ..scoring.summary import ACCURACY_SCORES, WEIGHTS, is_weighted, item_accuracy
+from ..scoring.summary import WEIGHTS, is_weighted, item_accuracy, rule_of
 
 log = logging.getLogger("vote_experiments")
 
@@ -258,11 +258,16 @@ def score_interval(
             "n": found.count}
 
 
+def score_rules_of(store: Store, experiment_id: str) -> dict[str, dict[str, Any]]:
+    "What the evaluators of a stored experiment declared about their scores"
+    return (get_experiment(store, experiment_id)["settings"] or {}).get("score_rules") or {}
+
+
 @dataclass
 class _Columns:
     "Numeric scores of every item that ran, as flat arrays"
-    names: list[str]
     values: dict[str, array]
+    rules: dict[str, dict[str, Any]]  # by score: higher_is_better, failed_as_zero
     accuracy: array
     failed: array
     positions: array
@@ -270,18 +275,28 @@ class _Columns:
     @classmethod
     def of(cls, store: Store, experiment_id: str, weights: Mapping[str, Any] | None) -> "_Columns":
         names, weights = score_names(store, experiment_id), weights or WEIGHTS
-        got = cls(names, {n: array("d") for n in names}, array("d"), array("b"), array("q"))
+        got = cls({n: array("d") for n in names}, {}, array("d"), array("b"), array("q"))
         weighted = is_weighted(names, weights)
         for position, failed, numbers in score_numbers(store, experiment_id):
             for n, column in got.values.items():
                 number = numbers.get(n)
-                column.append(0.0 if failed and n in ACCURACY_SCORES else math.nan if number is None else number)
+                column.append(math.nan if failed or number is None else number)
             if weighted:
                 whole = item_accuracy(numbers, failed, weights)
                 got.accuracy.append(math.nan if whole is None else whole)
             got.failed.append(failed)
             got.positions.append(position)
+        got._count_failed(score_rules_of(store, experiment_id))
         return got
+
+    def _count_failed(self, declared: Mapping[str, Any]) -> None:
+        "Failed items are 0 in the scores whose rule says so"
+        for n, column in self.values.items():
+            rule = rule_of(n, declared)
+            zero = rule.counts_failed_as_zero(column)
+            self.rules[n] = {"higher_is_better": rule.higher_is_better, "failed_as_zero": zero}
+            for i in (i for i, failed in enumerate(self.failed) if failed and zero):
+                column[i] = 0.0
 
 # %% ../../nbs/experiments/03_experiment.ipynb #1d211893
 def summarise(
@@ -297,7 +312,7 @@ def summarise(
     its = {n: score_interval(v, clusters) for n, v in columns.values.items() if any(not math.isnan(x) for x in v)}
     n_ran = len(columns.failed)
     for name, entry in its.items():
-        entry |= {"n_unscored": n_ran - entry["n"], "failed_as_zero": name in ACCURACY_SCORES}
+        entry |= {"n_unscored": n_ran - entry["n"], **columns.rules[name]}
     overall = score_interval(columns.accuracy, clusters) if columns.accuracy else None
     return {
         "n_items": sum(counts.values()), "n_ok": counts["ok"], "n_failed": counts["failed"],
@@ -366,7 +381,7 @@ class _Request:
         return {
             "task": {self.task.name: fingerprint(self.task.fn)}, "evaluators": names(self.evaluators),
             "composite": names([self.composite] if self.composite else []), "config": dict(self.config or {}),
-            "repeats": self.repeats, "n_items": self.source.n,
+            "repeats": self.repeats, "n_items": self.source.n, "score_rules": declared_rules(self.evaluators),
             "dataset": {"id": dataset_id, "version": version},
         }
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BACKENDS', 'choose_backend', 'open_backend', 'chosen_places', 'ConfigOutcome', 'reroute_note', 'experiment_entry',
-           'compared_score', 'accuracy_frame', 'compare_experiments_by_item', 'is_forced_plain',
-           'arun_model_experiments', 'run_model_experiments', 'stored_request']
+           'compared_score', 'compared_rule', 'accuracy_frame', 'compare_frame', 'compare_experiments_by_item',
+           'is_forced_plain', 'arun_model_experiments', 'run_model_experiments', 'stored_request']
 
 # %% ../../nbs/experiments/05_model_experiments.ipynb #82bd104a
 import functools
@@ -15,7 +15,7 @@ import json
 import math
 import random
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ from vote_experiments.data.results import (
 from ..data.store import Store, now_us, open_store
 from .archive import archive_folder, html_page, html_table, runs_index, write_json, write_text
 from vote_experiments.experiments.experiment import (
-    Run, _run_sync, arun_experiment, how_to_resume,
+    Run, _run_sync, arun_experiment, score_rules_of,
 )
 from .engine import ItemFailedError, RunInterrupted, RunStoppedError, Slot
 from .processes import ProcessPools
@@ -43,8 +43,10 @@ from ..models.resilience import Budget, BudgetExceeded, calling
 from ..models.registry import ModelConfig, check_configs, is_reroute, model_available, provider_of
 from ..records import ExperimentResult, as_number
 from ..scoring.binding import EVALUATOR, SUMMARY_EVALUATOR, TASK, bind, bind_all, callable_name
-from ..scoring.evaluators import FURTHER_EVALUATORS, LOWER_IS_BETTER, OPTIONAL_EVALUATORS, STANDARD_EVALUATORS
-from ..scoring.summary import ACCURACY_SCORES, STANDARD_SUMMARIES, WEIGHTS, is_weighted, item_accuracy
+from ..scoring.evaluators import FURTHER_EVALUATORS, OPTIONAL_EVALUATORS, STANDARD_EVALUATORS
+from vote_experiments.scoring.summary import (
+    OVERALL, STANDARD_SUMMARIES, WEIGHTS, ScoreRule, is_weighted, item_accuracy, rule_of,
+)
 from vote_experiments.settings import (
     DEFAULT_DATASET, DEFAULT_ML_APP, DEFAULT_MODEL_CONFIGS, DEFAULT_PROJECT, environment, keep_secret, redact,
 )
@@ -190,7 +192,13 @@ def compared_score(
 ) -> str | None:  # "overall_accuracy", a score's name, or None when there is nothing to compare
     "What experiments are compared by: overall accuracy when it exists, else the first score they have"
     names = list(dict.fromkeys(n for e in experiments for n in score_names(store, e)))
-    return "overall_accuracy" if is_weighted(names, weights or WEIGHTS) else next(iter(names), None)
+    return OVERALL if is_weighted(names, weights or WEIGHTS) else next(iter(names), None)
+
+
+def compared_rule(store: Store, experiments: Iterable[str], score: str) -> ScoreRule:
+    "How a score of several experiments is compared: as the first that declared it says"
+    declared = {k: v for e in experiments for k, v in score_rules_of(store, e).items() if k == score}
+    return rule_of(score, declared)
 
 
 def accuracy_frame(
@@ -198,22 +206,36 @@ def accuracy_frame(
     experiments: Mapping[str, str],  # label: experiment id
     weights: Mapping[str, Any] | None = None,  # of overall accuracy
     score: str | None = None,  # a score's name; None: `compared_score`
-) -> Any:  # DataFrame: experiment, item_id, repeat, score, value
-    "One score of several experiments, one row per item, repeat and experiment; failed items are 0 in accuracies"
+) -> Any:  # DataFrame: experiment, item_id, repeat, position, failed, value, score
+    "One score of several experiments, one row per item that ran, repeat and experiment; failed items count as the score's rule says"
     import pandas as pd
 
     name = score or compared_score(store, list(experiments.values()), weights)
-    zero = name == "overall_accuracy" or name in ACCURACY_SCORES
-    rows: dict[str, list] = {"experiment": [], "item_id": [], "repeat": [], "value": []}
+    rows: dict[str, list] = {k: [] for k in ("experiment", "item_id", "repeat", "position", "failed", "value")}
     for label, experiment_id in experiments.items():
         if name is None:
             break
-        for repeat, _, item_id, failed, values in score_table(store, experiment_id):
-            value = (0.0 if failed and zero else item_accuracy(values, failed, weights or WEIGHTS)
-                     if name == "overall_accuracy" else as_number(values.get(name)))
-            for key, cell in zip(rows, (label, item_id, repeat, math.nan if value is None else value)):
+        for repeat, position, item_id, failed, values in score_table(store, experiment_id):
+            value = (item_accuracy(values, failed, weights or WEIGHTS) if name == OVERALL
+                     else None if failed else as_number(values.get(name)))
+            for key, cell in zip(rows, (label, item_id, repeat, position, failed, math.nan if value is None else value)):
                 rows[key].append(cell)
-    return pd.DataFrame(rows).assign(score=name)
+    frame = pd.DataFrame(rows).assign(score=name)
+    if name not in (None, OVERALL) and compared_rule(store, experiments.values(), name).counts_failed_as_zero(frame["value"]):
+        frame.loc[frame["failed"].astype(bool), "value"] = 0.0
+    return frame
+
+
+def compare_frame(
+    frame: Any,  # as `accuracy_frame` gives it
+    higher_is_better: bool = True,
+) -> Comparison | None:  # None: no experiment has scores
+    "The paired comparison behind every table; scores outside [0, 1] are compared without bounds"
+    known = frame["value"].dropna()
+    if not len(known):
+        return None
+    return compare(frame, score=frame["score"].iloc[0], bounds=(0, 1) if known.between(0, 1).all() else None,
+                   higher_is_better=higher_is_better)
 
 
 def compare_experiments_by_item(
@@ -222,14 +244,10 @@ def compare_experiments_by_item(
     weights: Mapping[str, Any] | None = None,
     score: str | None = None,
 ) -> Comparison | None:  # None: no experiment has scores
-    "The paired comparison behind every table; scores outside [0, 1] are compared without bounds"
+    "Stored experiments compared by item, by one score"
     frame = accuracy_frame(store, experiments, weights, score)
-    known = frame["value"].dropna()
-    if not len(known):
-        return None
-    name = frame["score"].iloc[0]
-    return compare(frame, score=name, bounds=(0, 1) if known.between(0, 1).all() else None,
-                   higher_is_better=name not in LOWER_IS_BETTER)
+    name = frame["score"].iloc[0] if len(frame) else None
+    return None if name is None else compare_frame(frame, compared_rule(store, experiments.values(), name).higher_is_better)
 
 # %% ../../nbs/experiments/05_model_experiments.ipynb #f6fc9f0f
 _RULE = "─" * 80
@@ -298,18 +316,22 @@ class _Comparable:
     def headline(self) -> str:
         return self.comparison.sentence if self.comparison else "nothing to compare: no experiment has scores"
 
-    def best(self) -> dict[str, Any] | None:
+    def leading(self) -> dict[str, Any] | None:
+        "The entry with the best mean, which need not be better than the others"
         name = self.comparison.best if self.comparison else None
         return next((e for e in self.entries if e["experiment_name"] == name), None)
 
+    def best(self) -> dict[str, Any] | None:
+        "The entry that the paired comparison supports as the best, or the only one; None when nobody can tell"
+        alone = len([e for e in self.entries if e["status"] == "success"]) < 2
+        return self.leading() if alone or (self.comparison is not None and self.comparison.distinguishable) else None
+
     def best_lines(self) -> list[str]:
-        best = self.best()
+        best = self.leading()
         if best is None:
             return ["BEST PERFORMER:", f"   {self.headline()}"]
-        value = best["summary_metrics"].get("overall_accuracy")
-        alone = len([e for e in self.entries if e["status"] == "success"]) < 2
-        decided = alone or (self.comparison is not None and self.comparison.distinguishable)
-        return ["BEST PERFORMER:" if decided else "BEST PERFORMER: not decided. The highest mean is:", f"   Model: {best['model']}", f"   Temperature: {best['temperature']}",
+        value = best["summary_metrics"].get(OVERALL)
+        return ["BEST PERFORMER:" if self.best() else "BEST PERFORMER: not decided. The highest mean is:", f"   Model: {best['model']}", f"   Temperature: {best['temperature']}",
                 f"   Overall Accuracy: {'–' if value is None else f'{100 * value:.1f}%'}", f"   {self.headline()}"]
 
 

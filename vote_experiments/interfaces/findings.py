@@ -30,9 +30,9 @@ import pandas as pd
 import sqlalchemy as sa
 from markupsafe import Markup, escape
 
-from ..analysis.compare import Comparison, compare
+from ..analysis.compare import Comparison
 from ..analysis.fields import FieldDifference, FieldTally, field_differences, vote_error_bins
-from ..analysis.frames import ACCURACY_SCORES, OVERALL, dollars, seconds
+from ..analysis.frames import dollars, seconds
 from vote_experiments.analysis.plots import (
     figure_bytes, plot_comparison, plot_cost_accuracy, plot_latency, plot_scores_by, plot_vote_error_histogram,
 )
@@ -42,12 +42,13 @@ from vote_experiments.data.results import (
 )
 from ..data.store import Store, from_us, item_results, open_store, scores
 from ..experiments.experiment import summarise
+from ..experiments.model_experiments import accuracy_frame, compare_frame, compared_rule
 from ..forms.pages import count_pages, thumbnail
 from .doctor import usable_cores
 from ..models.extraction import ExtractionError, page_paths
 from ..records import ItemResult, as_number
-from ..scoring.evaluators import LOWER_IS_BETTER, STANDARD_EVALUATORS, SuspectLabel, suspect_labels
-from ..scoring.summary import WEIGHTS, item_accuracy
+from ..scoring.evaluators import STANDARD_EVALUATORS, SuspectLabel, suspect_labels
+from ..scoring.summary import OVERALL
 from ..settings import image_roots, redact
 
 # %% ../../nbs/interfaces/00_findings.ipynb #0d81b3fe
@@ -186,16 +187,18 @@ class OpenedRun:
     @functools.cached_property
     def values(self) -> pd.DataFrame:
         "One row per item that ran: experiment, item_id, repeat, position, failed, value"
-        return _values(self)
+        own = {self.labels[e["id"]]: e["id"] for e in self.experiments}
+        return accuracy_frame(self.store, own, self.request.get("weights"), self.score)
+
+    @functools.cached_property
+    def higher_is_better(self) -> bool:
+        "A larger value of the score is a better one"
+        return self.score is None or compared_rule(self.store, [e["id"] for e in self.experiments], self.score).higher_is_better
 
     @functools.cached_property
     def comparison(self) -> Comparison | None:
         "The experiments compared by item; None without scores"
-        known = self.values[self.values["value"].notna()]
-        if not len(known):
-            return None
-        is_share = bool(known["value"].between(0, 1).all())
-        return compare(self.values, bounds=(0, 1) if is_share else None, higher_is_better=self.score not in LOWER_IS_BETTER)
+        return compare_frame(self.values, self.higher_is_better)
 
 # %% ../../nbs/interfaces/00_findings.ipynb #d434aa96
 def open_run(
@@ -215,19 +218,6 @@ def open_run(
     for row in rows:
         row["summary"] = row["summary"] or summarise(opened, row["id"])
     return OpenedRun(opened, group["id"] if group else rows[0]["id"], group, rows, experiment_labels(rows))
-
-
-def _values(run: OpenedRun) -> pd.DataFrame:
-    weights = run.request.get("weights") or WEIGHTS
-    columns = ("experiment", "item_id", "repeat", "position", "failed", "value")
-    rows: dict[str, list] = {c: [] for c in columns}
-    for e in run.experiments:
-        for repeat, position, item_id, failed, found in score_table(run.store, e["id"]):
-            value = item_accuracy(found, failed, weights) if run.score == OVERALL else (
-                0.0 if failed and run.score in ACCURACY_SCORES else as_number(found.get(run.score)))  # type: ignore[arg-type]
-            for c, v in zip(columns, (run.labels[e["id"]], item_id, repeat, position, failed, math.nan if value is None else value)):
-                rows[c].append(v)
-    return pd.DataFrame(rows)
 
 # %% ../../nbs/interfaces/00_findings.ipynb #24b8ccf9
 def _moment(us: int | None) -> str | None:
@@ -705,7 +695,7 @@ def worst(run: OpenedRun, most: int = WORST) -> list[tuple[str, int, float]]:  #
     known = run.values.dropna(subset="value")
     means = known.groupby(["item_id", "experiment"])["value"].mean().groupby("item_id").mean()
     each = pd.DataFrame({"position": known.groupby("item_id")["position"].first(), "mean": means})
-    falling = run.score in LOWER_IS_BETTER
+    falling = not run.higher_is_better
     imperfect = each["mean"] > 0 if falling else each["mean"] < 1 if each["mean"].between(0, 1).all() else each["mean"].notna()
     ordered = each[imperfect].sort_values("position").sort_values("mean", ascending=not falling, kind="stable")[:most]
     return [(str(item_id), int(p), float(v)) for item_id, p, v in ordered.itertuples()]

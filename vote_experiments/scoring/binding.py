@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TASK', 'EVALUATOR', 'COMPOSITE', 'RUN_EVALUATOR', 'SUMMARY_EVALUATOR', 'MAPPER', 'Role', 'callable_name',
-           'evaluator_context', 'Bound', 'bind', 'as_evaluations', 'bind_all']
+           'evaluator_context', 'Bound', 'bind', 'as_evaluations', 'ScoreRule', 'score_rule', 'bind_all',
+           'declared_rules']
 
 # %% ../../nbs/scoring/00_binding.ipynb #b39d07c9
 import functools
@@ -195,7 +196,11 @@ def _is_async(fn: Any) -> bool:
 # %% ../../nbs/scoring/00_binding.ipynb #ffdf5bf3
 def _scalar(value: Any) -> Any:
     "A score's value as bool, int, float, str or None. Raises `TypeError` for what is no value."
-    if value is None or isinstance(value, (bool, int, str)):
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        if not -_LARGEST <= value <= _LARGEST:
+            raise ValueError(f"a score of {len(str(value)) if value.bit_length() < 10_000 else 'thousands of'} digits is too large")
         return value
     if not isinstance(value, float) and callable(getattr(value, "item", None)) and getattr(value, "ndim", 0) == 0:
         value = value.item()  # a numpy scalar
@@ -210,6 +215,7 @@ def _scalar(value: Any) -> Any:
     return None if math.isnan(value) else value
 
 
+_LARGEST = 2**1023  # what a float can hold
 _FIELDS = ("comment", "metadata", "data_type", "config_id")
 
 
@@ -235,24 +241,61 @@ def _from_dict(value: Mapping[str, Any], name: str) -> list[Evaluation]:
     return [e for k, v in value.items() for e in as_evaluations(v, str(k))]
 
 # %% ../../nbs/scoring/00_binding.ipynb #a1b02d02
+def _each_once(found: list[Evaluation]) -> list[Evaluation]:
+    "The same list. Raises `ValueError` when one score would overwrite another."
+    names = [e.name for e in found if e.value is not None]
+    if len(set(names)) < len(names):
+        twice = next(n for n in names if names.count(n) > 1)
+        raise ValueError(f"two scores of one item are called {twice!r}; give each a name, as Evaluation(name, value)")
+    return found
+
+
 def as_evaluations(
     value: Any,  # what an evaluator returned
     name: str,  # of the evaluator: the name of a bare scalar
 ) -> list[Evaluation]:
     "Everything an evaluator may return as a list of `Evaluation`. Raises `TypeError` or `ValueError` for anything else."
     if value is None or isinstance(value, (bool, int, float, str)):
-        return [Evaluation(name, _scalar(value) if isinstance(value, float) else value)]
+        return [Evaluation(name, _scalar(value) if isinstance(value, (int, float)) else value)]
     if isinstance(value, Evaluation):
-        if not isinstance(value.value, (bool, int, str)) and value.value is not None:
-            value.value = _scalar(value.value)
+        value.value = _scalar(value.value)
         return [value]
     if isinstance(value, Mapping):
-        return _from_dict(value, name)
-    if isinstance(value, (list, tuple, set)) or inspect.isgenerator(value):
-        return [e for v in value for e in as_evaluations(v, name)]
+        return _each_once(_from_dict(value, name))
+    if isinstance(value, (list, tuple)) or inspect.isgenerator(value):
+        return _each_once([e for v in value for e in as_evaluations(v, name)])
     if hasattr(value, "value") or (hasattr(value, "score") and hasattr(value, "name")):
         return [_from_object(value, name)]
     return [Evaluation(name, _scalar(value))]
+
+# %% ../../nbs/scoring/00_binding.ipynb #9e6a5560
+@dataclass(frozen=True)
+class ScoreRule:
+    "How the scores of an evaluator are compared"
+    higher_is_better: bool = True
+    failed_is_zero: bool | None = None  # a failed item counts 0; None: it does when higher is better and all values lie in [0, 1]
+    scores: tuple[str, ...] = ()  # names of the scores it returns; empty: its own name
+
+    def counts_failed_as_zero(self, values: Iterable[float | None]) -> bool:  # values of items that did not fail
+        "A failed item is 0 in this score, rather than missing"
+        if self.failed_is_zero is not None:
+            return self.failed_is_zero
+        return self.higher_is_better and all(v is None or v != v or 0 <= v <= 1 for v in values)
+
+
+def score_rule(
+    higher_is_better: bool = True,  # False: an error, a distance, a cost
+    failed_is_zero: bool | None = None,  # None: when higher is better and all values lie in [0, 1]
+    scores: Sequence[str] = (),  # names of the scores it returns, when it returns several
+) -> Callable[[Any], Any]:
+    "Decorator that says how the scores of an evaluator are to be compared"
+    rule = ScoreRule(higher_is_better, failed_is_zero, tuple(scores))
+
+    def declare(fn: Any) -> Any:
+        fn.score_rule = rule
+        return fn
+
+    return declare
 
 # %% ../../nbs/scoring/00_binding.ipynb #18138003
 def bind_all(
@@ -269,3 +312,10 @@ def bind_all(
             hint = "give each a name: use def" if name == "<lambda>" else "rename one"
             raise ValueError(f"two {role.what}s are called {name!r}; their scores would overwrite each other: {hint}")
     return bound
+
+
+def declared_rules(bound: Iterable[Bound]) -> dict[str, dict[str, Any]]:  # score name: fields of its `ScoreRule`
+    "What evaluators declare about their scores, as it is kept with a run"
+    rules = [(b, getattr(b.fn, "score_rule", None)) for b in bound]
+    return {name: {"higher_is_better": r.higher_is_better, "failed_is_zero": r.failed_is_zero}
+            for b, r in rules if r is not None for name in (r.scores or (b.name,))}
