@@ -1,6 +1,7 @@
 "Batch mode: many calls become one job, and a killed run finds its job again"
 
 import asyncio
+import gc
 import json
 
 import numpy as np
@@ -13,6 +14,7 @@ from servers.loopback import Reply
 from vote_experiments.forms.schema import report_schema
 from vote_experiments.models import gemini_batch
 from vote_experiments.models.gemini import Access, GeminiModel
+from vote_experiments.models.images import EncodedPage
 from vote_experiments.models.resilience import Budget, RetryPolicy, calling
 from vote_experiments.records import Usage, listening
 
@@ -153,3 +155,55 @@ def test_a_refused_key_is_told_once_and_hidden(server, page, monkeypatch):
     server._create_batch = lambda found: failed(400, "INVALID_ARGUMENT", f"API key not valid: {KEY}")
     found, = read(server, page, [0.0])
     assert found.attempts == 1 and "API key not valid" in found.problem and KEY not in found.problem
+
+
+def test_requests_that_wait_hold_no_pages(server, tmp_path):
+    "With all items of a night in flight, what waits for a job must be small"
+    draw = np.random.default_rng(0)
+    paths = [str(tmp_path / f"f{k}.png") for k in range(30)]
+    for path in paths:
+        Image.fromarray(draw.integers(0, 255, (700, 700), dtype=np.uint8)).save(path)  # noise: 490 KB each
+    server.batch_state, model = "RUNNING", GeminiModel("gemini-2.5-flash", Access(KEY, base_url=server.url))
+
+    async def run():
+        calls = [asyncio.create_task(model.extract([p], {"mode": "batch"})) for p in paths]
+        while not server.batches:
+            await asyncio.sleep(0.05)
+        gc.collect()
+        held = sum(len(o.data) for o in gc.get_objects() if isinstance(o, EncodedPage))
+        servers = {id(p) for b in server.batches.values() for line in b["lines"] for p in line["request"]["contents"][0]["parts"]}
+        bodies = [o for o in gc.get_objects() if isinstance(o, dict) and "inlineData" in o and id(o) not in servers]
+        server.batch_state = "SUCCEEDED"
+        return held, len(bodies), len(servers), await asyncio.gather(*calls)
+
+    with calling(roots=["/"], poll_s=0.05):
+        held, bodies, in_server, found = asyncio.run(run())
+    assert all(f.output for f in found) and len(jobs_created(server)) == 1
+    assert (held, bodies, in_server) == (0, 0, 60)
+
+
+def test_the_job_is_remembered_until_its_answer_is_kept(server, page):
+    "Killed between the two, a run would pay again"
+    class Forgetful(Kept):
+        def put(self, key, value):
+            if "text" in value and not failed_once:
+                failed_once.append(1)
+                raise OSError("killed here")
+            super().put(key, value)
+
+    failed_once: list[int] = []
+    cache = Forgetful()
+    error, = read(server, page, [0.0], cache=cache)
+    assert isinstance(error, OSError) and [list(v) for v in cache.values()] == [["job"]]
+    assert read(server, page, [0.0], cache=cache)[0].output and len(jobs_created(server)) == 1
+
+
+def test_a_lost_job_is_looked_for_once(server, page):
+    cache, server.batch_state = Kept(), "RUNNING"
+    read(server, page, [k / 10 for k in range(9)], cache=cache, seconds=1.0)
+    label = next(iter(server.batches.values()))["display_name"]
+    for key in list(cache):
+        cache[key] = {"label": label}
+    server.batch_state, before = "SUCCEEDED", len(server.requests)
+    assert all(f.output for f in read(server, page, [k / 10 for k in range(9)], cache=cache))
+    assert len([r for r in server.requests[before:] if r.path.endswith("/batches")]) == 1 == len(jobs_created(server))

@@ -36,7 +36,7 @@ class StoredResponses:
         return decode_json(text)
 
     async def put(self, key: str, value: dict[str, Any]) -> None:
-        "Keep an answer; a later one under the same key replaces it"
+        "Keep an answer; a later one under the same key replaces it, and an empty one lets it go"
         await asyncio.to_thread(self.keep, key, value)
 
     def keep(self, key: str, value: dict[str, Any]) -> None:
@@ -47,7 +47,8 @@ class StoredResponses:
                "used_at": now}
         with self.store.write() as c:
             c.execute(sa.delete(responses).where(responses.c.key == key))
-            c.execute(sa.insert(responses).values(row))
+            if value:
+                c.execute(sa.insert(responses).values(row))
 
 # %% ../../nbs/data/04_responses.ipynb #53ea99ce
 @dataclass(slots=True)

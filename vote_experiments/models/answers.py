@@ -140,7 +140,9 @@ async def ask(
     call = await deliver(note)
     last = call.last
     if last.problem is None:
-        await remember(key, {"text": last.text, "model_version": last.model_version})
+        await remember(key, {"model": question.model, "text": last.text, "model_version": last.model_version})
+    if call.kept is not None:
+        await call.kept()
     return _extraction(call, reading)
 
 

@@ -12,8 +12,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
@@ -25,7 +25,7 @@ from .prices import cost_usd, price_of
 from .prompts import DEFAULT_PROMPT, prompt_text
 from .registry import is_reroute
 from .resilience import (
-    Attempt, Call, call_context, limiter_for, loop_resource, robust_call, run_sync)
+    Attempt, Call, RetryPolicy, call_context, limiter_for, loop_resource, robust_call, run_sync)
 from ..records import Extraction, Usage
 
 # %% ../../nbs/models/04_gemini.ipynb #ab2de5ca
@@ -282,11 +282,14 @@ class GeminiModel:
         goes wrong with the call itself is the extraction's `problem`."""
         from vote_experiments.forms.schema import report_schema
 
-        context = call_context()
+        context, prompt = call_context(), config.get("prompt") or DEFAULT_PROMPT
         kept = context.images or EncodedPages(max_bytes=0)
-        pages = await kept.pages(images, config.get("roots") or context.roots, config.get("max_image_side"))
-        prompt = config.get("prompt") or DEFAULT_PROMPT
-        return await self.answer([prompt_text(prompt), *pages], report_schema(), report_reading(), config, prompt)
+
+        async def parts() -> list[str | EncodedPage]:
+            pages = await kept.pages(images, config.get("roots") or context.roots, config.get("max_image_side"))
+            return [prompt_text(prompt), *pages]
+
+        return await self._ask(parts, report_schema(), report_reading(), config, prompt)
 
     async def answer(
         self,
@@ -298,16 +301,25 @@ class GeminiModel:
         purpose: str = "extract",
     ) -> Extraction:
         "Ask for a structured answer. Raises `MissingCredentials` and `BudgetExceeded`."
+        async def given() -> Sequence[str | EncodedPage]:
+            return parts
+
+        return await self._ask(given, schema, reading, config, prompt, purpose)
+
+    async def _ask(self, make_parts: Callable[[], Awaitable[Sequence[str | EncodedPage]]], schema: Mapping[str, Any],
+                   reading: Reading, config: Mapping[str, Any], prompt: str | None, purpose: str = "extract") -> Extraction:
         access, sent = self.access or find_access(), generation_config(config)
         _check_budget(self.name)
+        parts = await make_parts()
+        if config.get("mode") == "batch":
+            light = [p if isinstance(p, str) else replace(p, data="") for p in parts]  # it may wait for a day
+            del parts
+            return await self._ask_in_batch(access, make_parts, Question("gemini", self.name, light, schema, sent, prompt, purpose),
+                                            reading, retry_policy(config))
         question = Question("gemini", self.name, parts, schema, sent, prompt, purpose)
         body = request_body(parts, schema, sent, config.get("service_tier"))
 
         async def deliver(note: Callable[[Attempt], Any]) -> Call:
-            if config.get("mode") == "batch":
-                from vote_experiments.models.gemini_batch import deliver_in_batch
-
-                return await deliver_in_batch(access, self.name, question.key(), body, reading, retry_policy(config), note)
             client, limit_s = await gemini_client(access), deadline(config)
             limiter = limiter_for(access, self.name, config.get("rpm"), config.get("tpm"))
             return await robust_call(lambda: send_once(client, self.name, body, reading, limit_s), limiter,
@@ -315,20 +327,48 @@ class GeminiModel:
 
         return await ask(question, reading, deliver)
 
+    async def _ask_in_batch(self, access: Access, make_parts: Callable[[], Awaitable[Sequence[str | EncodedPage]]],
+                            question: Question, reading: Reading, policy: RetryPolicy) -> Extraction:
+        from vote_experiments.models.gemini_batch import deliver_in_batch
+
+        async def body() -> dict[str, Any]:
+            return request_body(await make_parts(), question.schema, question.sent)
+
+        return await ask(question, reading, lambda note: deliver_in_batch(access, self.name, question.key(), body, reading, policy, note))
+
     def extract_sync(self, images: Sequence[str], config: dict[str, Any]) -> Extraction:
         "`extract` from synchronous code; all such calls of the process share one client and one pace"
         return run_sync(self.extract(images, config))
 
     async def count_tokens(self, images: Sequence[str], config: Mapping[str, Any]) -> int:
-        "Prompt tokens of one form set, counted by the provider without generating anything"
-        from google.genai import types
-
+        "Prompt tokens of one form set, counted by the provider without generating anything. Raises `RuntimeError`."
         context = call_context()
         pages = await EncodedPages(max_bytes=0).pages(images, config.get("roots") or context.roots, config.get("max_image_side"))
-        body = request_body([prompt_text(config.get("prompt")), *pages], {}, {})
-        client = await gemini_client(self.access or find_access())
-        options = types.CountTokensConfig(http_options=types.HttpOptions(extra_body={"contents": body["contents"]}))
-        return (await client.aio.models.count_tokens(model=self.name, contents="-", config=options)).total_tokens or 0
+        return await self.count_parts([prompt_text(config.get("prompt")), *pages])
+
+    async def count_parts(
+        self,
+        parts: Sequence[str | EncodedPage],  # texts and images
+    ) -> int:  # tokens
+        "What the provider counts for these parts; it costs nothing. Raises `RuntimeError` when it does not answer."
+        from google.genai import errors, types
+
+        access = self.access or find_access()
+        client, contents = await gemini_client(access), request_body(parts, {}, {})["contents"]
+        options = types.CountTokensConfig(http_options=types.HttpOptions(extra_body={"contents": contents}))
+
+        async def send() -> Attempt:
+            try:
+                return Attempt((await client.aio.models.count_tokens(model=self.name, contents="-", config=options)).total_tokens or 0)
+            except errors.APIError as e:
+                return refused_attempt(e)
+            except transport_errors() as e:
+                return Attempt(problem=settings.redact(f"transport: {type(e).__name__}: {e}")[:300], retry=True, faltered=True)
+
+        call = await robust_call(send, limiter_for(access, "counting"), call_context().retry or RetryPolicy(), 60.0)
+        if call.last.problem is not None:
+            raise RuntimeError(f"the tokens could not be counted: {call.last.problem}")
+        return call.last.value
 
 # %% ../../nbs/models/04_gemini.ipynb #bdc999a9
 def open_model(name: str) -> GeminiModel:

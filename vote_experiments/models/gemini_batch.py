@@ -106,6 +106,7 @@ class BatchDesk:
         self._timer: asyncio.TimerHandle | None = None
         self._created: dict[str, asyncio.Future[str]] = {}  # key: the name of its job
         self._jobs: dict[str, asyncio.Task[Results]] = {}  # by name
+        self._sought: dict[str, asyncio.Task[str | None]] = {}  # jobs that are looked for, by label
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def submit(
@@ -119,6 +120,7 @@ class BatchDesk:
             self._created[key] = asyncio.get_running_loop().create_future()
             self._gathered = self._gathered or Gathered()
             self._gathered.add(key, body, keep)
+            del body  # it is in the file; with all items in flight, many wait here
             self._send_soon(0.0 if self._gathered.is_full else GATHER_S)
         return await asyncio.shield(self._created[key])
 
@@ -152,6 +154,12 @@ class BatchDesk:
                 self._created.pop(key).set_result(name)
         finally:
             gathered.file.close()
+
+    async def find(self, label: str) -> str | None:
+        "The job with this label, looked for once for all its requests. Raises `JobFailed`."
+        if label not in self._sought or (self._sought[label].done() and self._sought[label].exception()):
+            self._sought[label] = asyncio.create_task(find_job(self.access, label))
+        return await asyncio.shield(self._sought[label])
 
     async def answer(self, job: str, key: str) -> dict[str, Any] | None:
         "The answer of a job to one request, when the job is done. Raises `JobFailed`."
@@ -257,13 +265,13 @@ def _marker(question_key: str) -> str:
     return request_key(batch_of=question_key)
 
 
-async def _known_job(access: Access, key: str) -> str | None:
+async def _known_job(desk: BatchDesk, key: str) -> str | None:
     "The job that a request was put into by a run before this one"
     cache = call_context().cache
     marker = None if cache is None else await maybe_await(cache.get(_marker(key)))
     if not marker:
         return None
-    return marker.get("job") or await find_job(access, marker["label"])
+    return marker.get("job") or await desk.find(marker["label"])
 
 
 def _judged(model: str, answer: dict[str, Any] | None, reading: Reading) -> Attempt:
@@ -280,7 +288,7 @@ async def deliver_in_batch(
     access: Access,
     model: str,
     key: str,  # of the question
-    body: Mapping[str, Any],  # of a generateContent request
+    body: Callable[[], Awaitable[Mapping[str, Any]]],  # makes the body of a generateContent request
     reading: Reading,
     policy: RetryPolicy,
     note: Callable[[Attempt], Any],  # told of every try
@@ -291,7 +299,6 @@ async def deliver_in_batch(
                          "Storage or BigQuery only; use mode='live', or service_tier='flex' for the same price")
     desk = loop_state(("batch-desk", access, model), lambda: BatchDesk(access, model))
     call, context = Call(), call_context()
-    body = {k: v for k, v in body.items() if k != "serviceTier"}
 
     async def keep(value: dict[str, Any]) -> None:
         if context.cache is not None:
@@ -304,18 +311,20 @@ async def deliver_in_batch(
         call.attempts.append(attempt)
         if context.budget is not None:
             context.budget.charge(attempt.cost_usd)
-        await keep({})
         note(attempt)
         if not attempt.retry:
             break
+        await keep({})  # the next try is a new job
+    call.kept = lambda: keep({})  # not before: a run killed in between would pay again
     return call
 
 
-async def _one_job(desk: BatchDesk, key: str, body: Mapping[str, Any], reading: Reading, keep: Keep) -> Attempt:
+async def _one_job(desk: BatchDesk, key: str, body: Callable[[], Awaitable[Mapping[str, Any]]], reading: Reading,
+                   keep: Keep) -> Attempt:
     "One try: by the job the request is in already, or by a new one"
     began = time.monotonic()
     try:
-        job = await _known_job(desk.access, key) or await desk.submit(key, body, keep)
+        job = await _known_job(desk, key) or await desk.submit(key, await body(), keep)
         attempt = _judged(desk.model, await desk.answer(job, key), reading)
     except JobFailed as e:
         attempt = Attempt(problem=str(e), retry="http 4" not in str(e) or "http 429" in str(e), faltered=True)

@@ -54,6 +54,7 @@ class Attempt:
 class Call:
     "All tries of one call"
     attempts: list[Attempt] = field(default_factory=list)
+    kept: Callable[[], Awaitable[Any]] | None = None  # to be awaited once the answer is in the cache
 
     @property
     def waited_s(self) -> float:
