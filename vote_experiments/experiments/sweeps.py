@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'Step', 'Workflow', 'StepState', 'WorkflowState', 'set_path', 'check_type', 'combinations', 'AttributeDict',
-           'step_config', 'configured', 'run_workflow', 'SweepStates', 'run_sweep']
+           'step_config', 'configured', 'run_workflow', 'check_sweep', 'SweepStates', 'run_sweep']
 
 # %% ../../nbs/experiments/06_sweeps.ipynb #b939af5d
 import asyncio
@@ -26,6 +26,7 @@ from ..data.responses import StoredResponses
 from ..data.results import create_group, update_group
 from ..data.store import encode_json, now_us, open_store
 from .experiment import fingerprint
+from ..models.registry import check_configs
 from ..records import Record
 
 log = logging.getLogger("vote_experiments")
@@ -297,6 +298,25 @@ async def run_workflow(
     return state
 
 # %% ../../nbs/experiments/06_sweeps.ipynb #598537d5
+def check_sweep(
+    workflow: Workflow | None = None,  # None: models over a dataset
+    base_config: Any = None,
+    param_grid: Mapping[str, Sequence[Any]] | None = None,  # dotted path → values
+    max_parallel: int | None = None,  # runs at once; None: no limit
+) -> list[Any]:  # the config of every run
+    "Everything about a sweep that can be wrong before it runs. Raises `ValueError` naming it."
+    params = combinations(param_grid or {})
+    if max_parallel is not None and (isinstance(max_parallel, bool) or not isinstance(max_parallel, int) or max_parallel < 1):
+        raise ValueError(f"max_parallel={max_parallel!r} must be a whole number of at least 1, or None for no limit")
+    configs = [configured({} if base_config is None and workflow is None else base_config, p) for p in params]
+    if workflow is not None:
+        for config, step in itertools.product(configs, workflow.steps):
+            step_config(step, config)
+    elif configs:
+        check_configs([_model_config(c, p, "") for c, p in zip(configs, params)])
+    return configs
+
+# %% ../../nbs/experiments/06_sweeps.ipynb #e9c49a1a
 class SweepStates(list):
     "States of the successful runs, in the order of the combinations"
 
@@ -324,17 +344,11 @@ async def run_sweep(
 
     Raises `ValueError` before the first run for a path that is not in the config, a grid value that is no list, or
     max_parallel < 1."""
-    params = combinations(param_grid or {})
-    if max_parallel is not None and (isinstance(max_parallel, bool) or not isinstance(max_parallel, int) or max_parallel < 1):
-        raise ValueError(f"max_parallel={max_parallel!r} must be a whole number of at least 1, or None for no limit")
+    configs, params = check_sweep(workflow, base_config, param_grid, max_parallel), combinations(param_grid or {})
     if workflow is None:
-        return await _sweep_models(base_config, params, dataset, user, config_name, store, raise_on_error, cache, options)
+        return await _sweep_models(configs, params, dataset, user, config_name, store, raise_on_error, cache, options)
     if options:
         raise TypeError(f"run_sweep() over a workflow takes no argument {next(iter(options))!r}")
-    configs = [configured(base_config, p) for p in params]
-    for config in configs:
-        for step in workflow.steps:
-            step_config(step, config)
     states = [WorkflowState(workflow.name, c, p, input_atoms=dict(input_atoms or {}), user=user, config_name=config_name, index=i)
               for i, (c, p) in enumerate(zip(configs, params))]
     opened = open_store(store)
@@ -387,18 +401,15 @@ def _sorted_out(states: Sequence[WorkflowState], outcomes: Sequence[BaseExceptio
     return SweepStates(good, failed)
 
 # %% ../../nbs/experiments/06_sweeps.ipynb #73a50758
-async def _sweep_models(base_config: Any, params: Sequence[Mapping[str, Any]], dataset: Any, user: str | None,
+async def _sweep_models(configs: Sequence[dict], params: Sequence[Mapping[str, Any]], dataset: Any, user: str | None,
                         config_name: str, store: Any, raise_on_error: bool, cache: bool, options: Mapping[str, Any]) -> SweepStates:
     from vote_experiments.experiments.model_experiments import arun_model_experiments
 
-    configs = [configured(dict(base_config or {}), p) for p in params]
     if not configs:
         return SweepStates()
-    for config, p in zip(configs, params):
-        swept = "-".join(f"{k.rsplit('.', 1)[-1]}={_brief(v)}" for k, v in p.items() if k != "name_suffix") or config_name
-        config["name_suffix"] = "-".join(str(s) for s in (config.get("name_suffix"), swept) if s)
-        if user:
-            config["metadata"] = {**(config.get("metadata") or {}), "user": user}
+    configs = [_model_config(c, p, config_name) for c, p in zip(configs, params)]
+    if user:
+        configs = [{**c, "metadata": {**(c.get("metadata") or {}), "user": user}} for c in configs]
     results = await arun_model_experiments(
         model_configs=configs, store=store, raise_errors=raise_on_error, kind="sweep",
         **{"show_comparison": False, "cache": cache, **({"dataset_name": dataset} if dataset else {}), **options}) or {}
@@ -412,6 +423,12 @@ async def _sweep_models(base_config: Any, params: Sequence[Mapping[str, Any]], d
         if failed:
             log.warning("sweep run %d with %s failed: %s", i, dict(p), e["error"])
     return _sorted_out(states, outcomes)
+
+
+def _model_config(config: Mapping[str, Any], params: Mapping[str, Any], config_name: str) -> dict[str, Any]:
+    "A model config whose suffix says what was swept"
+    swept = "-".join(f"{k.rsplit('.', 1)[-1]}={_brief(v)}" for k, v in params.items() if k != "name_suffix") or config_name
+    return {**config, "name_suffix": "-".join(str(s) for s in (config.get("name_suffix"), swept) if s)}
 
 
 def _brief(value: Any) -> str:

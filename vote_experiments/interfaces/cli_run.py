@@ -32,36 +32,14 @@ def request_keys() -> list[str]:
     names = inspect.signature(arun_model_experiments).parameters
     return [n for n in names if n not in (*_ONLY_IN_PYTHON, *_SECRET_ARGUMENTS)] + ["preset"]
 
-
-def _parsers() -> dict[str, Callable[[str], Any]]:  # by a file's ending
-    import tomllib
-
-    def yaml(text: str) -> Any:
-        import yaml as library
-
-        try:
-            return library.safe_load(text)
-        except library.YAMLError as error:
-            raise ValueError(str(error)) from None
-
-    return {".yaml": yaml, ".yml": yaml, ".toml": tomllib.loads, ".json": json.loads}
-
 # %% ../../nbs/interfaces/03_cli_run.ipynb #29ff165e
 def read_request(
     path: Path,  # YAML, TOML or JSON, told by its ending
 ) -> dict[str, Any]:
     "The request in a config file. Raises `ValueError` naming the file and what is wrong with it."
-    parse = _parsers().get(path.suffix.lower())
-    if parse is None:
-        raise ValueError(f"config file {str(path)!r}: the ending must be one of {', '.join(_parsers())}")
-    if not path.is_file():
-        raise FileNotFoundError(f"config file {str(path)!r} does not exist (looked from {str(Path.cwd())!r})")
-    try:
-        found = parse(path.read_text("utf-8"))
-    except ValueError as error:  # the parsers' own errors are ValueErrors, and so is text that is not UTF-8
-        raise ValueError(f"config file {str(path)!r} cannot be read: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"config file {str(path)!r} must be a mapping of names to values, not {type(found).__name__}")
+    from vote_experiments.experiments.sweep_files import read_mapping
+
+    found = read_mapping(path)
     for key in found:
         _check_key(str(path), key)
     return {k: str(v) if hasattr(v, "isoformat") else v for k, v in found.items()}
