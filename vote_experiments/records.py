@@ -225,6 +225,7 @@ class ExperimentResult(Record):
     status: str = "finished"  # running | finished | interrupted | failed
     metadata: dict[str, Any] | None = None
     _store: Any = field(default=None, repr=False)
+    publication: Any = None  # what arrived on a platform, when the run also went there; `str()` of it says so
 
     @property
     def dataset_run_url(self) -> str | None:

@@ -9,14 +9,17 @@ __all__ = ['log', 'HEARTBEAT_S', 'local_item', 'Source', 'fingerprint', 'Setting
 
 # %% ../../nbs/experiments/03_experiment.ipynb #8b65f194
 import asyncio
+import difflib
 import hashlib
 import functools
+import inspect
 import logging
 import math
 import os
 import socket
 import time
 from array import array
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
@@ -32,18 +35,21 @@ import sqlalchemy as sa
 from ..analysis.intervals import mean_interval
 from ..data.datasets import Dataset, DatasetItems
 from vote_experiments.data.results import (
-    ResultColumn, ResultSequence, ResultWriter, create_experiment_row, experiment_result, get_experiment,
+    ResultColumn, ResultSequence, ResultWriter, claim_experiment, create_experiment_row, evaluator_errors, experiment_result, get_experiment,
     list_experiments, owner_name, score_names, score_numbers, score_row, spent, status_counts,
     stored_items, update_experiment,
 )
 from vote_experiments.data.store import (
-    RowInsert, Store, StoreError, encode_json, experiments, item_results, iso, now_us, open_store, scores,
+    RowInsert, Store, StoreError, decode_json, encode_json, experiments, item_results, iso, new_span_id, now_us, open_store, scores,
 )
 from vote_experiments.experiments.engine import (
     ItemFailedError, Plan, Run, RunInterrupted, RunStoppedError, Slot, run_blocking,
 )
+from .platform import Backend
 from .progress import Progress
+from .publishing import publish_all, reachable_backend
 from ..records import DatasetItem, Evaluation, ExperimentResult, as_number
+from ..settings import redact
 from vote_experiments.scoring.binding import (
     COMPOSITE, EVALUATOR, RUN_EVALUATOR, SUMMARY_EVALUATOR, TASK, Bound, as_evaluations, bind, bind_all, declared_rules,
 )
@@ -66,14 +72,29 @@ def local_item(
     else:
         raise TypeError(f"data[{position}] is {type(record).__name__}; give dicts with 'input' (and 'expected_output', "
                         "'metadata', 'id'), or dataset items")
-    expected = pick("expected_output")
-    return DatasetItem(str(pick("id") or f"item-{position}"), pick("input", pick("input_data", None)),
+    expected, given = pick("expected_output"), pick("id")
+    return DatasetItem(f"item-{position}" if given in (None, "") else str(given), pick("input", pick("input_data", None)),
                        pick("ground_truth") if expected is None else expected, pick("metadata"))
 
 
-def _content_hash(item: DatasetItem) -> str:
-    text = f"{encode_json(item.input)}\0{encode_json(item.expected_output)}"
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+def _check_local(data: Sequence[Any]) -> None:
+    "Raises `ValueError` for ids that stand twice, and for data whose items name their input otherwise"
+    given = [r.id if isinstance(r, DatasetItem) else r.get("id") for r in data if isinstance(r, (DatasetItem, Mapping))]
+    twice = next((i for i, n in Counter(str(i) for i in given if i not in (None, "")).items() if n > 1), None)
+    if twice is not None:
+        raise ValueError(f"data has more than one item with the id {twice!r}; give each its own (repeats= asks items again)")
+    plain = [r for r in data if isinstance(r, Mapping)]
+    if plain and len(plain) == len(data) and not any("input" in r or "input_data" in r for r in plain):
+        raise ValueError(f"no item of data has an 'input'; the first has {', '.join(map(repr, plain[0])) or 'nothing'}")
+
+
+def _encoded(item: DatasetItem) -> tuple[str | None, str | None]:
+    "Input and expected output as they will be stored, taken before anyone can change them"
+    return encode_json(item.input), encode_json(item.expected_output)
+
+
+def _content_hash(encoded: tuple[str | None, str | None]) -> str:
+    return hashlib.blake2b("\0".join(map(str, encoded)).encode(), digest_size=12).hexdigest()
 
 # %% ../../nbs/experiments/03_experiment.ipynb #394e2b5f
 class Source:
@@ -97,6 +118,8 @@ class Source:
                             "(vote_experiments.get_dataset(name))")
         if repeats > 1 and not isinstance(data, Sequence):
             data = list(data)
+        if isinstance(data, Sequence):
+            _check_local(data)
         self.n, self._local = (len(data) if isinstance(data, Sequence) else None), data
         self._rows = self._local_rows
 
@@ -133,42 +156,96 @@ class Source:
         local = not self.is_stored
         if self.answers is not None:
             for r in self.answers:
+                encoded = _encoded(r.item)
                 yield Slot(r.item, r.position, r.repeat, r.item._source[2] if r.item._source and not local else None,
-                           _content_hash(r.item) if local else None, r)
+                           _content_hash(encoded) if local else None, r, encoded)
             return
         for repeat in range(repeats):
             for position, (row, _, item) in enumerate(self._rows()):
-                yield Slot(item, position, repeat, None if local else row, _content_hash(item) if local else None)
+                encoded = _encoded(item)
+                yield Slot(item, position, repeat, None if local else row, _content_hash(encoded) if local else None, None, encoded)
 
 # %% ../../nbs/experiments/03_experiment.ipynb #54dc188b
 def fingerprint(fn: Any) -> str:  # 12 hex digits
-    "What a callable does, as a hash: its code, constants and defaults; two edits apart, two hashes"
+    """What a callable does, as a hash that is the same in every process: code, defaults, what it closes over, the state
+    of the object it belongs to, and the functions and constants of its module that it uses. Lists and dicts that a
+    function closes over are not looked at: they are where callers take notes. A callable that knows better says so in
+    `settings_for_resume`."""
     h = hashlib.blake2b(digest_size=6)
-    _fingerprint_into(h, fn, 0)
+    _fingerprint_into(h, fn, set())
     return h.hexdigest()
 
 
-def _fingerprint_into(h: Any, fn: Any, depth: int) -> None:
-    if isinstance(fn, functools.partial):
-        h.update(repr((fn.args, sorted(fn.keywords.items()))).encode())
-        return _fingerprint_into(h, fn.func, depth)
-    fn = getattr(fn, "__func__", fn)
-    code = getattr(fn, "__code__", None)
-    if code is None:
-        state = getattr(fn, "settings_for_resume", None) or {
-            k: v for k, v in sorted(getattr(fn, "__dict__", {}).items()) if isinstance(v, (str, int, float, bool, dict))}
-        h.update(f"{type(fn).__module__}.{type(fn).__qualname__}:{encode_json(state)}".encode())
+def _fingerprint_into(h: Any, fn: Any, seen: set[int]) -> None:
+    if id(fn) in seen:
+        return
+    seen.add(id(fn))
+    said = getattr(fn, "settings_for_resume", None)
+    if said is not None:
+        h.update(f"{type(fn).__qualname__}:{encode_json(said, sort_keys=True)}".encode())
+    elif isinstance(fn, functools.partial):
+        _state_into(h, [fn.args, fn.keywords], seen)
+        _fingerprint_into(h, fn.func, seen)
+    elif hasattr(fn, "__func__"):  # a method: its function, and the object or class it belongs to
+        _state_into(h, fn.__self__, seen)
+        _fingerprint_into(h, fn.__func__, seen)
+    elif hasattr(fn, "__code__"):
+        _function_into(h, fn, seen)
+    else:
+        _state_into(h, fn, seen)
         call = getattr(type(fn), "__call__", None)  # noqa: B004
-        return _fingerprint_into(h, call, depth + 1) if hasattr(call, "__code__") and depth < 2 else None
-    _code_into(h, code)
-    h.update(repr(getattr(fn, "__defaults__", None)).encode())
+        if hasattr(call, "__code__"):
+            _fingerprint_into(h, call, seen)
+
+
+def _function_into(h: Any, fn: Any, seen: set[int]) -> None:
+    _code_into(h, fn.__code__)
+    _state_into(h, [fn.__defaults__, fn.__kwdefaults__], seen)
+    for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or ()):
+        try:
+            value = cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
+        if not isinstance(value, (list, dict, set, bytearray)):
+            _state_into(h, [name, value], seen)
+    for name in fn.__code__.co_names:
+        value = fn.__globals__.get(name)
+        if isinstance(value, _CONSTANT) or getattr(value, "__module__", None) == fn.__module__ and hasattr(value, "__code__"):
+            _state_into(h, [name, value], seen)
+
+
+_CONSTANT = (str, int, float, bool, bytes, tuple, frozenset)
+
+
+def _state_into(h: Any, value: Any, seen: set[int], depth: int = 0) -> None:
+    "What a value is made of, without addresses and in one order"
+    if value is None or isinstance(value, (str, int, float, bool, bytes)):
+        h.update(f"{type(value).__name__}:{value!r};".encode())
+    elif isinstance(value, (list, tuple)):
+        h.update(f"{type(value).__name__}{len(value)}".encode())
+        for v in value:
+            _state_into(h, v, seen, depth + 1)
+    elif isinstance(value, (set, frozenset)):
+        h.update(";".join(sorted(map(repr, value))).encode())
+    elif isinstance(value, Mapping):
+        for k in sorted(value, key=repr):
+            _state_into(h, [repr(k), value[k]], seen, depth + 1)
+    elif hasattr(value, "__code__") or hasattr(value, "__func__") or isinstance(value, functools.partial):
+        _fingerprint_into(h, value, seen)
+    else:
+        kind = value if isinstance(value, type) else type(value)
+        h.update(f"{kind.__module__}.{kind.__qualname__};".encode())
+        if depth < 4 and id(value) not in seen and not isinstance(value, type):
+            seen.add(id(value))
+            own = {k: v for k, v in getattr(value, "__dict__", {}).items() if not k.startswith("_")}
+            _state_into(h, own, seen, depth + 1)
 
 
 def _code_into(h: Any, code: Any) -> None:
     h.update(code.co_code)
     h.update(repr(code.co_names).encode())
     for const in code.co_consts:
-        _code_into(h, const) if hasattr(const, "co_code") else h.update(repr(const).encode())
+        _code_into(h, const) if hasattr(const, "co_code") else _state_into(h, const, set())
 
 # %% ../../nbs/experiments/03_experiment.ipynb #206337da
 class SettingsChangedError(ValueError):
@@ -196,13 +273,21 @@ def changed_settings(
 # %% ../../nbs/experiments/03_experiment.ipynb #8a663cd1
 HEARTBEAT_S = 5.0  # a running experiment says it lives this often
 _ALIVE_US = int(4 * HEARTBEAT_S * 1e6)
+_at_work: set[str] = set()  # owners of the runs that go on in this process
+
+
+def _new_owner() -> str:
+    "Who works on a run: host, process, and a word for this one run"
+    return f"{owner_name()}:{new_span_id()[:8]}"
 
 
 def _is_busy(row: Mapping[str, Any]) -> bool:
-    "Another process that still lives is working on this experiment"
-    if row["status"] != "running" or not row["owner"] or row["owner"] == owner_name():
+    "Somebody who still lives is working on this experiment"
+    if row["status"] != "running" or not row["owner"]:
         return False
-    host, _, pid = row["owner"].rpartition(":")
+    host, pid, _ = row["owner"].rsplit(":", 2)
+    if f"{host}:{pid}" == owner_name():
+        return row["owner"] in _at_work
     if host == socket.gethostname():
         try:
             os.kill(int(pid), 0)
@@ -218,30 +303,64 @@ def _find_resumable(store: Store, resume: bool | str, name: str, run_name: str |
     if isinstance(resume, str):
         return get_experiment(store, resume)
     for row in list_experiments(store, name=name, newest_first=True):
-        if row["status"] == "finished" or (run_name and row["run_name"] != run_name) or _is_busy(row):
+        if row["status"] == "finished" or (run_name and row["run_name"] != run_name):
             continue
-        if not changed_settings(row["settings"] or {}, settings):
+        differences = changed_settings(row["settings"] or {}, settings)
+        if not differences:
             return row
+        log.warning("%s is unfinished, but asked something else (%s): not continued by resume=True", row["id"], "; ".join(differences))
     return None
 
 # %% ../../nbs/experiments/03_experiment.ipynb #6b5260f9
+@dataclass
+class _Wanted:
+    "Which items a resumed run asks"
+    missing: bool = True  # those without a result
+    failed: bool = False  # those that failed
+    n_left_out: int = 0  # items without a result that were not asked, because only failed ones were wanted
+
+    def takes(self, status: str | None) -> bool:
+        "An item with this stored status is asked"
+        if status is None and not self.missing:
+            self.n_left_out += 1
+        return self.missing if status is None else self.failed and status == "failed"
+
+
 def _left(
     slots: Iterable[Slot],  # in the order of repeat and position
-    stored: Iterator[tuple[tuple[int, int], str, str | None]],  # as `stored_items` gives them, in the same order
-    failed_only: bool,
-    allow_changes: bool,
+    stored: Iterator[tuple[tuple[int, int], str, str, str | None]],  # as `stored_items` gives them, in the same order
+    wanted: _Wanted,
 ) -> Iterator[Slot]:
-    "The slots still to do. Raises `SettingsChangedError` when a stored item is not the one in the data."
+    "The slots of a stored dataset that are still to do: an item keeps its place in a version"
     row = next(stored, None)
     for slot in slots:
         key = slot.repeat, slot.position
         while row is not None and row[0] < key:
             row = next(stored, None)
-        status, item_hash = row[1:] if row is not None and row[0] == key else (None, None)
+        if wanted.takes(row[2] if row is not None and row[0] == key else None):
+            yield slot
+
+
+def _left_local(
+    slots: Iterable[Slot],
+    stored: Iterable[tuple[tuple[int, int], str, str, str | None]],  # as `stored_items` gives them
+    wanted: _Wanted,
+    allow_changes: bool,
+) -> Iterator[Slot]:
+    "The slots of local data still to do, known again by their ids. Raises `SettingsChangedError` for an item that changed."
+    known = {(key[0], item_id): (key[1], status, item_hash) for key, item_id, status, item_hash in stored}
+    taken = {(repeat, position) for (repeat, _), (position, _, _) in known.items()}
+    free = max((position for _, position in taken), default=-1) + 1
+    for slot in slots:
+        position, status, item_hash = known.get((slot.repeat, slot.item.id), (None, None, None))
         if item_hash is not None and item_hash != slot.item_hash and not allow_changes:
             raise SettingsChangedError(f"item {slot.item.id!r} at position {slot.position} is not what this run "
                                        "began with; start a new run, or pass allow_changes=True to keep both")
-        if (status == "failed") if failed_only else (status is None):
+        if position is None and (slot.repeat, slot.position) in taken:  # the data has another order now
+            position, free = free, free + 1
+        if position is not None:
+            slot.position = position
+        if wanted.takes(status):
             yield slot
 
 # %% ../../nbs/experiments/03_experiment.ipynb #f1bc6fb6
@@ -314,7 +433,9 @@ def summarise(
     for name, entry in its.items():
         entry |= {"n_unscored": n_ran - entry["n"], **columns.rules[name]}
     overall = score_interval(columns.accuracy, clusters) if columns.accuracy else None
+    broken = evaluator_errors(store, experiment_id)
     return {
+        **({"evaluator_errors": broken} if broken else {}),
         "n_items": sum(counts.values()), "n_ok": counts["ok"], "n_failed": counts["failed"],
         "n_skipped": counts["skipped"], "denominator": n_ran, "scores": its,
         "overall_accuracy": overall if overall and overall["n"] else None,
@@ -340,18 +461,23 @@ async def evaluate_run(
     evaluators: Sequence[Bound],  # run evaluators and summary evaluators
     config: Any = None,
     metadata: Any = None,
+    weights: Mapping[str, Any] | None = None,  # of overall accuracy, for those that ask for them
+    errors: dict[str, str] | None = None,  # gets the message of each that failed, by name
 ) -> list[Evaluation]:
     "Evaluations of a whole run, stored as scores of the experiment. One that fails is logged and left out."
     if not evaluators:
         return []
-    values = _run_values(store, experiment_id, config, metadata)
+    values = _run_values(store, experiment_id, config, metadata) | {"weights": weights or WEIGHTS}
     found: list[Evaluation] = []
     for e in evaluators:
         try:
             answer = e(values) if e.is_async else await asyncio.to_thread(e, values)
             found += as_evaluations(await answer if hasattr(answer, "__await__") else answer, e.name)
         except Exception as error:
-            log.warning("run evaluator %s failed: %s: %s", e.name, type(error).__name__, error)
+            told = redact(f"{type(error).__name__}: {error}"[:2000])
+            log.warning("run evaluator %s failed: %s", e.name, told)
+            if errors is not None:
+                errors[e.name] = told
     insert = RowInsert(scores, ("trace_id", "experiment_id", "name", "value_number", "value_text", "data_type",
                                 "comment", "metadata", "config_id", "source", "created_at"), store.dialect)
     with store.write() as c:
@@ -378,21 +504,23 @@ class _Request:
         "What resume compares"
         dataset_id, version = self.source.dataset_key
         names = (lambda bound: {b.name: fingerprint(b.fn) for b in bound})
-        return {
+        return decode_json(encode_json(redact({
             "task": {self.task.name: fingerprint(self.task.fn)}, "evaluators": names(self.evaluators),
             "composite": names([self.composite] if self.composite else []), "config": dict(self.config or {}),
             "repeats": self.repeats, "n_items": self.source.n, "score_rules": declared_rules(self.evaluators),
             "dataset": {"id": dataset_id, "version": version},
-        }
+        })))  # as it will be read back
 
 
 def _checked(name: str, task: Any, data: Any, evaluators: Any, composite: Any, run_evaluators: Any,
-             summary_evaluators: Any, repeats: int, max_concurrency: int, **rest: Any) -> _Request:
+             summary_evaluators: Any, repeats: int, max_concurrency: int, timeout_s: Any, **rest: Any) -> _Request:
     if not name or not isinstance(name, str):
         raise ValueError(f"name={name!r}; give the experiment a name")
     for what, value in (("repeats", repeats), ("max_concurrency", max_concurrency)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{what}={value!r} must be a whole number of at least 1")
+    if timeout_s is not None and (isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not timeout_s > 0):
+        raise ValueError(f"timeout_s={timeout_s!r} must be a number of seconds above 0, or None to wait as long as it takes")
     late = bind_all(run_evaluators, RUN_EVALUATOR) + bind_all(summary_evaluators, SUMMARY_EVALUATOR)
     return _Request(name, source=Source(data, repeats), task=bind(task, TASK),
                     evaluators=bind_all(evaluators, EVALUATOR), composite=bind(composite, COMPOSITE) if composite else None,
@@ -403,50 +531,55 @@ def _checked(name: str, task: Any, data: Any, evaluators: Any, composite: Any, r
 class _Opened:
     "The experiment to work on, new or continued"
     experiment_id: str
+    owner: str = ""
     stored: dict[str, int] = field(default_factory=dict)  # items by status; empty: a new experiment
     finished: bool = False
 
 
-def _open(store: Store, request: _Request, resume: bool | str | None, allow_changes: bool, failed_only: bool,
+def _open(store: Store, request: _Request, resume: bool | str | None, allow_changes: bool, wanted: _Wanted,
           row_values: Mapping[str, Any]) -> _Opened:
-    settings = request.settings()
+    settings, owner = request.settings(), _new_owner()
     row = _find_resumable(store, resume, request.name, request.run_name, settings) if resume else None
     if row is None:
         run_name = request.run_name or f"{request.name} - {datetime.now(UTC).isoformat().replace('+00:00', 'Z')}"
         dataset_id, version = request.source.dataset_key
         dataset = request.source.dataset
         total = None if request.source.n is None else request.source.n * request.repeats
-        return _Opened(create_experiment_row(
+        return _Opened(create_experiment_row(  # ours from the first moment
             store, request.name, run_name, description=request.description, settings=settings, n_items=total,
-            config=dict(request.config or {}), metadata=dict(request.metadata or {}), owner=owner_name(),
+            config=dict(request.config or {}), metadata=dict(request.metadata or {}), owner=owner,
             heartbeat=now_us(), dataset_id=dataset_id, dataset_version=version,
             dataset_name=dataset.name if dataset else None, dataset_hash=dataset.content_hash if dataset else None,
-            **row_values))
-    return _continue(store, row, settings, allow_changes, failed_only)
+            **row_values), owner)
+    return _continue(store, row, settings, allow_changes, wanted, owner)
 
 
 def _continue(store: Store, row: Mapping[str, Any], settings: Mapping[str, Any], allow_changes: bool,
-              failed_only: bool) -> _Opened:
+              wanted: _Wanted, owner: str) -> _Opened:
+    busy = RunBusyError(f"experiment {row['id']} is being run by process {row['owner']}; wait for it, or stop it first")
     if _is_busy(row):
-        raise RunBusyError(f"experiment {row['id']} is being run by process {row['owner']}; wait for it, or stop it first")
+        raise busy
     differences = changed_settings(row["settings"] or {}, settings)
     if differences and not allow_changes:
         raise SettingsChangedError(f"experiment {row['id']} cannot be resumed, because the request changed: "
                                    f"{'; '.join(differences)}. Start a new run, or pass allow_changes=True")
-    if row["status"] == "finished" and not failed_only:
+    if row["status"] == "finished" and not wanted.failed:
         return _Opened(row["id"], finished=True)
-    claimed = {"status": "running", "error": None, "owner": owner_name(), "heartbeat": now_us()}
-    update_experiment(store, row["id"], **claimed, **({"settings": dict(settings)} if differences else {}))
-    return _Opened(row["id"], status_counts(store, row["id"]))
+    claimed = {"status": "running", "error": None, "owner": owner, "heartbeat": now_us()}
+    if not claim_experiment(store, row, **claimed, **({"settings": dict(settings)} if differences else {})):
+        raise busy
+    return _Opened(row["id"], owner, status_counts(store, row["id"]))
 
 # %% ../../nbs/experiments/03_experiment.ipynb #1c776e7b
-def how_to_resume(experiment_id: str) -> str:
+def how_to_resume(experiment_id: str, group_id: str | None = None) -> str:
     "What to type to continue a run"
-    return f"continue with resume={experiment_id!r} or: vote-experiments resume {experiment_id}"
+    if group_id is None:  # its functions are its program's own: no other door has them
+        return f"continue with resume={experiment_id!r}"
+    return f"continue with resume={group_id!r} or: vote-experiments resume {group_id}"
 
 
 @asynccontextmanager
-async def _heartbeat(store: Store, experiment_id: str) -> AsyncIterator[None]:
+async def _heartbeat(store: Store, experiment_id: str, owner: str) -> AsyncIterator[None]:
     "Say every few seconds that this process still works on the experiment"
     async def beat() -> None:
         while True:
@@ -457,9 +590,11 @@ async def _heartbeat(store: Store, experiment_id: str) -> AsyncIterator[None]:
                 log.warning("no heartbeat: %s", error)
 
     task = asyncio.create_task(beat())
+    _at_work.add(owner)
     try:
         yield
     finally:
+        _at_work.discard(owner)
         task.cancel()
 
 # %% ../../nbs/experiments/03_experiment.ipynb #22741356
@@ -480,7 +615,8 @@ async def arun_experiment(
     store: Any = None,  # a path, URL or `Store`; None: the default store
     repeats: int = 1,  # how often every item is asked
     resume: bool | str | None = None,  # True: continue the newest unfinished run that asked the same; or an id
-    failed_only: bool = False,  # with resume: ask only the failed items again
+    failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
+    retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
     allow_changes: bool = False,  # with resume: go on although the request changed
     executor: Executor | Callable[[int], Executor] | None = None,  # where a sync task runs; or what makes such a pool
     timeout_s: float | None = None,  # seconds a task may take
@@ -494,44 +630,64 @@ async def arun_experiment(
     before_task: Callable[[Slot], None] | None = None,  # called in each item's context
     stop_on: tuple[type[BaseException], ...] = (),  # errors that end the run instead of failing the item
     on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
+    backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
 ) -> ExperimentResult:
     """Run a task over data, judge every output, keep everything. Stays on the caller's event loop.
 
     Raises `TypeError`/`ValueError` for a request that cannot work, before anything runs; `ItemFailedError` with
     `raise_errors`; `StoreError` when results cannot be written (what was stored is safe)."""
+    if (failed_only or retry_failed) and not resume:
+        raise ValueError("failed_only and retry_failed go with resume=: which run has the failed items?")
+    wanted = _Wanted(missing=not failed_only, failed=failed_only or retry_failed)
     request = _checked(name, task, data, evaluators, composite_evaluator, run_evaluators, summary_evaluators, repeats,
-                       max_concurrency, run_name=run_name, description=description, config=config, metadata=metadata)
+                       max_concurrency, timeout_s, run_name=run_name, description=description, config=config, metadata=metadata)
     opened_store = open_store(store)
-    opened = _open(opened_store, request, resume, allow_changes, failed_only,
+    platform = await asyncio.to_thread(reachable_backend, backend, project)
+    opened = _open(opened_store, request, resume, allow_changes, wanted,
                    {"group_id": group_id, "project": project, "position": position, "parent_id": parent_id})
     if opened.finished:
-        return experiment_result(opened.experiment_id, opened_store)
+        return await _with_publication(platform, experiment_result(opened.experiment_id, opened_store))
     dataset_run_id = opened.experiment_id if request.source.is_stored else None
     makes_pool = executor if executor is not None and not isinstance(executor, Executor) and callable(executor) else None
     plan = Plan(opened.experiment_id, request.task, request.evaluators, request.composite, config, max_concurrency,
                 timeout_s, None if makes_pool else executor, makes_pool, raise_errors, dataset_run_id, before_task,  # type: ignore[arg-type]
                 stop_on=stop_on)
     stored = stored_items(opened_store, opened.experiment_id) if opened.stored else iter(())
-    slots = _left(request.source.slots(repeats), stored, failed_only, allow_changes)
-    state = _progress(request, opened, failed_only)
-    live = await _drive(opened_store, request, state, plan, slots, progress, on_start)
-    late = await evaluate_run(opened_store, opened.experiment_id, request.run_evaluators, config, metadata)
-    update_experiment(opened_store, opened.experiment_id, status="finished", finished_at=now_us(), error=None,
-                      summary=summarise(opened_store, opened.experiment_id, weights),
+    slots = (_left(request.source.slots(repeats), stored, wanted) if request.source.is_stored
+             else _left_local(request.source.slots(repeats), stored, wanted, allow_changes))
+    state = _progress(request, opened, wanted)
+    async with _heartbeat(opened_store, opened.experiment_id, opened.owner):
+        live = await _drive(opened_store, request, state, plan, slots, progress, on_start, group_id)
+        errors: dict[str, str] = {}
+        late = await evaluate_run(opened_store, opened.experiment_id, request.run_evaluators, config, metadata, weights, errors)
+    summary = summarise(opened_store, opened.experiment_id, weights)
+    update_experiment(opened_store, opened.experiment_id, finished_at=now_us(), error=None,
+                      status="interrupted" if wanted.n_left_out else "finished",
+                      summary=summary | ({"run_evaluator_errors": errors} if errors else {}),
                       run_evaluations=[e.to_dict() for e in late])
-    return experiment_result(opened.experiment_id, opened_store, live)
+    return await _with_publication(platform, experiment_result(opened.experiment_id, opened_store, live))
 
 # %% ../../nbs/experiments/03_experiment.ipynb #2fa14a74
-def _progress(request: _Request, opened: _Opened, failed_only: bool) -> Progress:
+async def _with_publication(platform: Backend | None, result: ExperimentResult) -> ExperimentResult:
+    "The result after it went to the platform, if it was to"
+    if platform is not None:
+        report, = await asyncio.to_thread(publish_all, platform, [result.experiment_id], result._store)
+        result.url, result.publication = report.url or result.url, report
+        log.info("%s", report)
+    return result
+
+
+def _progress(request: _Request, opened: _Opened, wanted: _Wanted) -> Progress:
     "Where the run begins; failures that are to be asked again are not done yet"
     total = None if request.source.n is None else request.source.n * request.repeats
-    failed = 0 if failed_only else opened.stored.get("failed", 0)
+    failed = 0 if wanted.failed else opened.stored.get("failed", 0)
     before = failed + sum(n for status, n in opened.stored.items() if status != "failed")
     return Progress(opened.experiment_id, request.name, total, before, failed, done_before=before)
 
 
 async def _drive(store: Store, request: _Request, state: Progress, plan: Plan, slots: Iterator[Slot],
-                 progress: Callable[[Progress], None] | None, on_start: Callable[[Run], None] | None) -> dict:
+                 progress: Callable[[Progress], None] | None, on_start: Callable[[Run], None] | None,
+                 group_id: str | None) -> dict:
     "Run the engine and leave the experiment's status true, whatever happens"
     def stored(n: int, n_failed: int) -> None:
         state.done, state.failed = state.done + n, state.failed + n_failed
@@ -545,27 +701,27 @@ async def _drive(store: Store, request: _Request, state: Progress, plan: Plan, s
             run = Run(plan, writer)
             if on_start is not None:
                 on_start(run)
-            async with _heartbeat(store, state.experiment_id):
-                await run(slots)
+            await run(slots)
     except BaseException as error:
         _leave(store, state.experiment_id, error)
         raise
     state.finished = True
     if progress is not None:
         progress(state)
+    hint = how_to_resume(state.experiment_id, group_id)
     if run.failure is not None:
         update_experiment(store, state.experiment_id, status="failed", error=str(run.failure.error))
-        raise ItemFailedError(f"item {run.failure.item.id!r} failed: {run.failure.error}. What was done is stored in "
-                              f"experiment {state.experiment_id}: {how_to_resume(state.experiment_id)} "
-                              "(with failed_only=True to ask the failed item again)")
+        raise ItemFailedError(redact(f"item {run.failure.item.id!r} failed: {run.failure.error}") + ". What was done is "
+                              f"stored in experiment {state.experiment_id}: {hint} (retry_failed=True asks the failed item "
+                              "again too)")
     if run.stop_reason is not None:
         update_experiment(store, state.experiment_id, status="interrupted", error=str(run.stop_reason))
-        raise RunStoppedError(f"{run.stop_reason}; {state.done} items are stored in experiment {state.experiment_id}: "
-                              f"{how_to_resume(state.experiment_id)}")
+        raise RunStoppedError(redact(str(run.stop_reason)) + f"; {state.done} items are stored in experiment "
+                              f"{state.experiment_id}: {hint}")
     if run.stopping:
         update_experiment(store, state.experiment_id, status="interrupted")
         raise RunInterrupted(f"stopped after {state.done} items, all of them stored in experiment "
-                             f"{state.experiment_id}: {how_to_resume(state.experiment_id)}")
+                             f"{state.experiment_id}: {hint}")
     return run.live
 
 
@@ -590,6 +746,10 @@ run_experiment.__doc__ = (arun_experiment.__doc__ or "").replace(
 
 def _run_sync(arun: Callable, arguments: dict[str, Any]) -> Any:
     "Run an async door in a loop of its own; Ctrl-C once finishes what is in flight, twice gives up at once"
+    known = inspect.signature(arun).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in known.values()) and (wrong := next((k for k in arguments if k not in known), None)):
+        near = difflib.get_close_matches(wrong, known, 1)
+        raise TypeError(f"{arun.__name__.removeprefix('a')}() has no argument {wrong!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
     runs: list[Run] = []
     told = arguments.pop("on_start", None)
 
