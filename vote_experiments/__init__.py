@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
     from .experiments.processes import process_pool
     from .experiments.progress import Progress
     from .experiments.sweeps import Step, Workflow, run_sweep, run_workflow
+    from .experiments.trend import gate_run, trend
     from .forms.checks import check_report
     from .forms.schema import Report, parse_reports, plain_reports, read_reports, report_schema
     from .forms.synthesis import demo_dataset, form_set, synthesize_dataset
@@ -62,6 +63,7 @@ _EXPORTS: dict[str, str] = {  # module: the names it gives to the package
     "experiments.processes": "process_pool",
     "experiments.progress": "Progress",
     "experiments.sweeps": "Step Workflow run_sweep run_workflow",
+    "experiments.trend": "gate_run trend",
     "forms.checks": "check_report",
     "forms.schema": "Report parse_reports plain_reports read_reports report_schema",
     "forms.synthesis": "demo_dataset form_set synthesize_dataset",
@@ -87,15 +89,15 @@ __all__ = [  # spelled out, because type checkers of our users go by it
     "arun_model_experiments", "avg_ballot_accuracy", "avg_llm_judge_score", "backup_store", "ballot_accuracy_score",
     "check_configs", "check_report", "check_store", "collate_sweep_evals", "compare", "compute_ci_df",
     "delete_dataset", "demo_dataset", "diff_versions", "exact_form_match", "experiment_result", "export_dataset",
-    "extract", "field_f1", "forget_model", "form_set", "get_dataset", "get_model", "group_folder", "has_no_errors",
-    "import_dataset", "import_folder", "invented_rows", "list_datasets", "list_experiments", "list_groups",
-    "list_models", "list_versions", "mean_interval", "model_available", "name_cer", "observe", "omitted_rows",
-    "open_store", "overall_accuracy", "parse_reports", "plain_reports", "plot_comparison", "plot_sweep_heatmap",
-    "plot_sweep_metric", "plot_sweep_metrics", "process_pool", "read_dataset_file", "read_reports",
-    "register_model", "report_schema", "rescore", "row_shift", "run_experiment", "run_model_experiments",
-    "run_sweep", "run_workflow", "save_dataset", "success_rate", "suspect_labels", "synthesize_dataset",
-    "upsert_item", "validate_items", "vote_extraction_task", "vote_results_by_name", "vote_results_quality",
-    "voter_statistics_accuracy", "words_match_digits", "write_dataset_file",
+    "extract", "field_f1", "forget_model", "form_set", "gate_run", "get_dataset", "get_model", "group_folder",
+    "has_no_errors", "import_dataset", "import_folder", "invented_rows", "list_datasets", "list_experiments",
+    "list_groups", "list_models", "list_versions", "mean_interval", "model_available", "name_cer", "observe",
+    "omitted_rows", "open_store", "overall_accuracy", "parse_reports", "plain_reports", "plot_comparison",
+    "plot_sweep_heatmap", "plot_sweep_metric", "plot_sweep_metrics", "process_pool", "read_dataset_file",
+    "read_reports", "register_model", "report_schema", "rescore", "row_shift", "run_experiment",
+    "run_model_experiments", "run_sweep", "run_workflow", "save_dataset", "success_rate", "suspect_labels",
+    "synthesize_dataset", "trend", "upsert_item", "validate_items", "vote_extraction_task", "vote_results_by_name",
+    "vote_results_quality", "voter_statistics_accuracy", "words_match_digits", "write_dataset_file",
 ]
 
 
