@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with the table below
-    from .compare import Comparison, compare, items_needed, power
+    from .compare import Comparison, items_needed, power
     from .intervals import (
         CI, Interval, compute_bernoulli_ci, compute_ci, compute_ci_df, compute_probability_ci, mean_interval)
     from .plots import plot_comparison, plot_sweep_heatmap, plot_sweep_metric, plot_sweep_metrics
@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
     from .trend import GateOutcome, Trend, gate, trend_of
 
 _EXPORTS: dict[str, str] = {  # module: the names it gives to the room
-    "compare": "Comparison compare items_needed power",
+    "compare": "Comparison items_needed power",
     "intervals": "CI Interval compute_bernoulli_ci compute_ci compute_ci_df compute_probability_ci mean_interval",
     "plots": "plot_comparison plot_sweep_heatmap plot_sweep_metric plot_sweep_metrics",
     "repeats": "repeat_variance variance_parts",
@@ -22,7 +22,7 @@ _EXPORTS: dict[str, str] = {  # module: the names it gives to the room
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 
 __all__ = [  # spelled out, because type checkers of our users go by it
-    "CI", "Comparison", "GateOutcome", "Interval", "Trend", "collate_sweep_evals", "compare", "compute_bernoulli_ci", "compute_ci",
+    "CI", "Comparison", "GateOutcome", "Interval", "Trend", "collate_sweep_evals", "compute_bernoulli_ci", "compute_ci",
     "compute_ci_df", "compute_probability_ci", "gate", "items_needed", "mean_interval", "plot_comparison", "plot_sweep_heatmap",
     "plot_sweep_metric", "plot_sweep_metrics", "power", "repeat_variance", "trend_of", "variance_parts",
 ]
