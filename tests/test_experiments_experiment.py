@@ -1,6 +1,7 @@
 """run_experiment: order, isolation, parallelism, durability, resume. Real SQLite files, real processes, real signals."""
 
 import asyncio
+import functools
 import json
 import os
 import random
@@ -12,6 +13,7 @@ import textwrap
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -358,7 +360,7 @@ def test_raise_errors_stops_keeps_what_is_done_and_says_how_to_go_on(store):
         return double(input_data)
 
     request = dict(name="stop", data=numbers(10), task=task, evaluators=[exact], max_concurrency=1, store=store)
-    with pytest.raises(ItemFailedError, match="item-3.*torn page.*vote-experiments resume exp_"):
+    with pytest.raises(ItemFailedError, match="item-3.*torn page.*continue with resume='exp_.*retry_failed=True"):
         run_experiment(**request, raise_errors=True)
     assert asked == [0, 1, 2, 3]
     row = list_experiments(store, name="stop")[0]
@@ -551,21 +553,19 @@ def storm(tmp_path, store, n, kills, seed):
             process.send_signal(signal.SIGKILL)
             n_killed += 1
         process.communicate()
-        if process.returncode == 0:
-            break
-    last = child(tmp_path, store, n)
-    out, err = last.communicate(timeout=120)
-    return out, err, n_killed
+        if any(e["status"] == "finished" for e in list_experiments(store)):
+            return "", n_killed
+    return child(tmp_path, store, n).communicate(timeout=120)[1], n_killed
 
 
 @pytest.mark.parametrize("kills", [6, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_sigkill_at_random_moments_loses_and_repeats_nothing(tmp_path, store, kills):
     n = 150 * kills
-    out, err, n_killed = storm(tmp_path, store, n, kills, seed=kills)
-    assert f"finished {n}" in out, err[-2000:]
+    err, n_killed = storm(tmp_path, store, n, kills, seed=kills)
     assert check_store(store) == []
     row = list_experiments(store, name="killed")[0]
-    assert len(list_experiments(store)) == 1 and row["status"] == "finished"
+    assert len(list_experiments(store)) == 1 and row["status"] == "finished", err[-2000:]
+    assert status_counts(store, row["id"])["ok"] == n
     with store.read() as c:
         stored = c.execute(sa.select(item_results.c.position)).scalars().all()
         judged = c.execute(sa.select(scores.c.trace_id).where(scores.c.name == "judge")).scalars().all()
@@ -591,7 +591,7 @@ def interrupted_child(tmp_path, store, n_signals, code=CHILD, n=4000):
 
 def test_ctrl_c_once_stores_what_is_in_flight_and_says_how_to_resume(tmp_path, sqlite_store):
     code, out, err = interrupted_child(tmp_path, sqlite_store, 1)
-    assert code != 0 and "vote-experiments resume exp_" in err and "stopping" in out
+    assert code != 0 and "continue with resume=" in err and "stopping" in out
     row = list_experiments(sqlite_store)[0]
     asked = len((tmp_path / "asked.log").read_text().split())
     assert row["status"] == "interrupted" and status_counts(sqlite_store, row["id"])["ok"] == asked < 4000
@@ -723,3 +723,240 @@ def test_rescoring_a_run_with_repeats_keeps_them(store):
     child = rescore(parent.experiment_id, [exact], name="judged later", store=store)
     assert [(r.repeat, r.position) for r in child.item_results] == [(k, i) for k in range(2) for i in range(3)]
     assert child.name == "judged later" and child.summary["scores"]["exact"]["n"] == 6
+
+
+# what a newcomer broke
+
+def stopped_at(n, store, name="stop", **request):
+    "A run that an error at item n ended, and its id"
+    def task(input_data):
+        if input_data["n"] == n and not (Path.cwd() / "mended").exists():
+            raise ValueError("torn page")
+        return input_data["n"]
+
+    request = {"name": name, "data": numbers(6), "task": task, "store": store, "max_concurrency": 1, **request}
+    with pytest.raises(ItemFailedError):
+        run_experiment(**request, raise_errors=True)
+    return request, list_experiments(store, name=name)[0]["id"]
+
+
+def test_only_failed_items_leave_the_rest_for_later(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    request, run_id = stopped_at(2, store)
+    (tmp_path / "mended").touch()
+    partial = run_experiment(**request, resume=run_id, failed_only=True)
+    assert partial.summary["n_ok"] == 3 and partial.status == "interrupted"
+    whole = run_experiment(**request, resume=run_id)
+    assert whole.summary["n_ok"] == 6 and whole.status == "finished"
+
+
+def test_retry_failed_asks_the_failed_items_and_what_is_left(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    request, run_id = stopped_at(2, store)
+    (tmp_path / "mended").touch()
+    whole = run_experiment(**request, resume=run_id, retry_failed=True)
+    assert whole.summary["n_ok"] == 6 and whole.status == "finished"
+    assert [r.output for r in whole.item_results] == list(range(6))
+
+
+def test_retrying_without_a_run_is_refused(sqlite_store):
+    with pytest.raises(ValueError, match="resume="):
+        run_experiment(name="x", data=numbers(2), task=double, store=sqlite_store, failed_only=True)
+
+
+def made(k, notes=None):
+    def task(input_data):
+        if notes is not None:
+            notes.append(input_data)
+        return input_data["n"] * k
+    return task
+
+
+class Scale:
+    def __init__(self, k):
+        self.k, self._calls = k, 0
+
+    def __call__(self, input_data):
+        self._calls += 1
+        return self.k
+
+    def read(self, input_data):
+        return self.k
+
+
+def helped(text):
+    space = {"__builtins__": __builtins__, "__name__": "a_notebook"}
+    exec(f"LIMIT = {text!r}\n\ndef helper(x):\n    return {text!r}\n\ndef task(input_data):\n    return helper(LIMIT)\n", space)
+    return space["task"]
+
+
+def test_fingerprints_follow_closures_methods_objects_and_helpers():
+    assert fingerprint(made(2)) != fingerprint(made(3))
+    assert fingerprint(made(2, [])) == fingerprint(made(2, [1, 2])), "lists are where callers take notes"
+    assert fingerprint(Scale(2).read) != fingerprint(Scale(3).read)
+    used = Scale(2)
+    used({}), used({})
+    assert fingerprint(used) == fingerprint(Scale(2)) != fingerprint(Scale([1]))
+    assert fingerprint(helped("a")) != fingerprint(helped("b"))
+    assert fingerprint(functools.partial(made(1), {"k": [1]})) == fingerprint(functools.partial(made(1), {"k": [1]}))
+
+
+def test_fingerprints_are_the_same_in_every_process():
+    code = textwrap.dedent("""
+        import functools
+        from vote_experiments.experiments.experiment import fingerprint
+        def task(x, wanted=frozenset(("alpha", "beta")), made=object()):
+            return x in {"alpha", "beta", "gamma"}
+        print(fingerprint(task), fingerprint(functools.partial(task, made=object())))
+    """)
+    told = {subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True,
+                           text=True, check=True).stdout for seed in ("1", "2", "3")}
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("config", [{"sizes": (1, 2)}, {"t": float("nan")}, {1: 2}, {"api_key": "sk-planted-0123456789"}])
+def test_any_config_can_be_resumed(store, config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    request, run_id = stopped_at(2, store, config=config)
+    assert run_experiment(**request, resume=True).experiment_id == run_id
+    with pytest.raises(SettingsChangedError) as told:
+        run_experiment(**request | {"config": {**config, "api_key": "sk-planted-9876543210", "more": 1}}, resume=run_id)
+    assert "planted" not in str(told.value)
+
+
+def test_another_request_of_the_same_name_is_told_when_it_is_not_continued(store, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    request, run_id = stopped_at(2, store)
+    other = run_experiment(**request | {"config": {"k": 2}}, resume=True)
+    assert other.experiment_id != run_id and f"{run_id} is unfinished" in caplog.text and "config.k" in caplog.text
+
+
+def test_one_run_is_worked_on_once_in_one_process(store):
+    asked, began = [], threading.Event()
+
+    async def task(input_data):
+        asked.append(input_data["n"])
+        began.set()
+        await asyncio.sleep(0.05)
+        return 1
+
+    request = dict(name="twice", data=numbers(6), task=task, store=store, max_concurrency=1)
+    first = threading.Thread(target=lambda: run_experiment(**request))
+    first.start()
+    began.wait(10)
+    run_id = list_experiments(store, name="twice")[0]["id"]
+    for resume in (run_id, True):
+        with pytest.raises(RunBusyError, match=run_id):
+            run_experiment(**request, resume=resume)
+    first.join()
+    assert sorted(asked) == list(range(6)) and len(list_experiments(store)) == 1
+
+
+def test_a_claim_is_taken_once(store, tmp_path, monkeypatch):
+    from vote_experiments.data.results import claim_experiment, get_experiment
+
+    monkeypatch.chdir(tmp_path)
+    _, run_id = stopped_at(2, store)
+    row = get_experiment(store, run_id)
+    assert claim_experiment(store, row, status="running", owner="a:1:x", heartbeat=1)
+    assert not claim_experiment(store, row, status="running", owner="b:2:y", heartbeat=2), "it was read before the first came"
+
+
+def with_ids(*ids):
+    return [{"id": f"i{k}", "input": {"n": k}} for k in ids]
+
+
+def test_local_items_are_known_again_by_their_ids(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    request, run_id = stopped_at(2, store, data=with_ids(0, 1, 2, 3, 4, 5))
+    turned = run_experiment(**request | {"data": with_ids(5, 4, 3, 2, 1, 0)}, resume=run_id)
+    assert {r.item.id: r.output for r in turned.item_results} == {f"i{k}": k for k in (0, 1, 3, 4, 5)}
+    assert [r.item.id for r in turned.failed_items] == ["i2"] and turned.summary["n_items"] == 6
+
+
+def test_a_removed_item_does_not_hide_another(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    request, run_id = stopped_at(2, store, data=with_ids(0, 1, 2, 3, 4))
+    fewer = run_experiment(**request | {"data": with_ids(1, 2, 3, 4)}, resume=run_id, allow_changes=True)
+    assert {r.item.id for r in fewer.item_results} == {"i0", "i1", "i3", "i4"}, "what was stored stays, what was left is asked"
+
+
+def test_ids_that_are_zero_twice_or_whose_input_is_called_otherwise(sqlite_store):
+    result = run_experiment(name="zero", data=[{"id": 0, "input": {"n": 1}}], task=double, store=sqlite_store)
+    assert result.item_results[0].item.id == "0"
+    with pytest.raises(ValueError, match="more than one item with the id 'a'"):
+        run_experiment(name="twice", data=[{"id": "a", "input": {"n": 1}}, {"id": "a", "input": {"n": 2}}], task=double, store=sqlite_store)
+    with pytest.raises(ValueError, match="no item of data has an 'input'; the first has 'question'"):
+        run_experiment(name="typo", data=[{"question": 1}, {"question": 2}], task=double, store=sqlite_store)
+    with pytest.raises(ValueError, match="timeout_s=-1"):
+        run_experiment(name="late", data=numbers(1), task=double, store=sqlite_store, timeout_s=-1)
+    with pytest.raises(TypeError, match=r"run_experiment\(\) has no argument 'evalutors'; did you mean 'evaluators'"):
+        run_experiment(name="typo", data=numbers(1), task=double, store=sqlite_store, evalutors=[])
+
+
+def test_one_impossible_score_fails_its_evaluator_and_nothing_else(store):
+    def enormous(output):
+        return 10**400 if output == 2 else 1
+
+    result = run_experiment(name="huge", data=numbers(3), task=double, evaluators=[enormous, exact], store=store)
+    assert result.status == "finished" and len(result.item_results) == 3
+    assert result.summary["evaluator_errors"] == {"enormous": 1} and "enormous" in result.format()
+
+
+def test_evaluators_do_not_overwrite_each_others_scores(store):
+    def a(output):
+        return Evaluation("score", 1.0)
+
+    def b(output):
+        return Evaluation("score", 0.0)
+
+    result = run_experiment(name="overlap", data=numbers(3), task=double, evaluators=[a, b], store=store)
+    assert result.summary["scores"]["score"]["mean"] == 1.0 and result.summary["evaluator_errors"] == {"b": 3}
+    assert [[e.value for e in r.evaluations] for r in result.item_results] == [[1.0]] * 3
+
+
+def test_what_the_model_said_is_stored_whatever_evaluators_do_to_it(store):
+    def spoils(output, item):
+        output["v"] = -1
+        item.input["n"] = "spoilt"
+        return True
+
+    async def aspoils(output):
+        output["v"] = -2
+        return True
+
+    def task(input_data):
+        n, input_data["n"] = input_data["n"], "taken"
+        return {"v": n}
+
+    for evaluators in ([spoils], [aspoils], [spoils, aspoils]):
+        result = run_experiment(name="spoilt", data=numbers(3), task=task, evaluators=evaluators, store=store)
+        assert [(r.item.input["n"], r.output["v"]) for r in result.item_results] == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_a_failing_run_evaluator_is_told(store):
+    def broken(item_results):
+        raise ValueError("no such thing")
+
+    result = run_experiment(name="late", data=numbers(2), task=double, run_evaluators=[broken], store=store)
+    assert result.summary["run_evaluator_errors"] == {"broken": "ValueError: no such thing"}
+    assert "broken" in result.format()
+
+
+def test_an_unfinished_run_says_so_when_read_back(store, tmp_path, monkeypatch):
+    from vote_experiments.data.results import experiment_result
+
+    monkeypatch.chdir(tmp_path)
+    _, run_id = stopped_at(2, store)
+    back = experiment_result(run_id, store)
+    assert "2 ok, 1 failed" in repr(back) and "failed" in repr(back).split("ok")[1] and "not finished" in back.format()
+    assert experiment_result("latest", store).experiment_id == run_id
+
+
+def test_messages_of_a_stopped_run_hold_no_secrets(store, tmp_path, monkeypatch):
+    def task(input_data):
+        raise ValueError("api_key=sk-planted-0123456789abcdef refused")
+
+    with pytest.raises(ItemFailedError) as told:
+        run_experiment(name="secret", data=numbers(1), task=task, store=store, raise_errors=True)
+    assert "planted" not in str(told.value)

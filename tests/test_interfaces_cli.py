@@ -154,7 +154,7 @@ def test_a_failed_experiment_is_exit_code_1_and_the_others_are_kept(forms):
 
 def test_the_first_failing_item_stops_a_run_which_is_then_continued(forms):
     line = shell("run", "-d", "forms", "-m", "breaks", "-j", "1", code=1).stderr.strip().split("\n")[-1]
-    assert "this page cannot be read" in line and "vote-experiments resume exp_" in line
+    assert "this page cannot be read" in line and "vote-experiments resume grp_" in line
     run = re.search(r"vote-experiments resume (exp_\w+)", line)[1]
     result = value("resume", run, "--no-raise-errors")
     entry = result["experiments"][0]

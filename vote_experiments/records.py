@@ -237,9 +237,9 @@ class ExperimentResult(Record):
         return self.url
 
     def __repr__(self) -> str:
-        s = self.summary
-        return (f"ExperimentResult({self.run_name!r}, {s.get('n_ok', 0)} ok, {s.get('n_failed', 0)} failed, "
-                f"{s.get('n_skipped', 0)} skipped, id={self.experiment_id!r})")
+        status = "" if self.status == "finished" else f", {self.status}: not finished"
+        return (f"ExperimentResult({self.run_name!r}, {len(self.item_results)} ok, {len(self.failed_items)} failed, "
+                f"{len(self.skipped_items)} skipped{status}, id={self.experiment_id!r})")
 
     def format(
         self,
@@ -328,6 +328,12 @@ def format_experiment(result: ExperimentResult, include_item_results: bool = Fal
     if n_failed:
         out += f"\nFailed items: {n_failed}\n" + "".join(
             f"  • {r.item.id}: {_cut(str(r.error))}\n" for _, r in zip(range(10), result.failed_items))
+    broken = {**{k: f"{n} items" for k, n in (result.summary.get("evaluator_errors") or {}).items()},
+              **(result.summary.get("run_evaluator_errors") or {})}
+    if broken:
+        out += "\nFailed evaluators:\n" + "".join(f"  • {k}: {_cut(why)}\n" for k, why in broken.items())
+    if result.status != "finished":
+        out += f"\n⚠ This run is {result.status}: not finished, so these figures are of a part\n"
     return out + (f"\n🔗 Experiment:\n   {result.url}" if result.url else "")
 
 # %% ../nbs/01_records.ipynb #50e6b7ee

@@ -193,6 +193,16 @@ def redact(value: Any) -> Any:  # the same shape, secrets replaced
     return _redact(value, secret_values())
 
 
+_SECRET_FIELD = re.compile(r"(?i)(^|[_\-.])((api|app|access|secret|private|auth|x)[_\-]?(api[_\-]?)?key|password|passwd|secret"
+                           r"|credentials?|authorization|((access|auth|bearer|refresh|id)[_\-]?)token)$")
+
+
+@lru_cache(maxsize=4096)
+def _holds_secret(field: str) -> bool:
+    "A field of this name holds a secret, whatever its value looks like"
+    return bool(_SECRET_FIELD.search(field))
+
+
 def _redact(value: Any, secrets: list[str]) -> Any:
     if isinstance(value, str):
         for s in secrets:
@@ -200,7 +210,8 @@ def _redact(value: Any, secrets: list[str]) -> Any:
                 value = value.replace(s, HIDDEN)
         return _SECRET_SHAPES.sub(HIDDEN, value)
     if isinstance(value, dict):
-        return {_redact(k, secrets): _redact(v, secrets) for k, v in value.items()}
+        return {_redact(k, secrets): HIDDEN if v and isinstance(v, str) and isinstance(k, str) and _holds_secret(k)
+                else _redact(v, secrets) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(_redact(v, secrets) for v in value) if type(value) in (list, tuple) else value
     return value

@@ -12,16 +12,18 @@ import functools
 import inspect
 import logging
 import queue
+import sys
 import threading
 import time
 from collections import deque
 from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 
 from ..data.results import Finished, ResultWriter
-from ..data.store import new_trace_id
+from ..data.store import encode_json, new_trace_id
+from ..data.traces import TRACE_STATE_KEY
 from .processes import call_pickled, item_error, pickled_task
 from ..records import DatasetItem, Evaluation, ItemError, ItemResult, Observation, Usage, _listening
 from ..settings import redact
@@ -39,6 +41,7 @@ class Slot:
     item_row: int | None = None  # dataset_items.row_id; None for local data
     item_hash: str | None = None  # for local data
     answered: ItemResult | None = None  # a stored answer to judge again: the task is not called
+    encoded: tuple[str | None, str | None] | None = None  # input and expected output as JSON: what is stored, whoever changes them
 
 
 @dataclass
@@ -58,6 +61,8 @@ class Plan:
     before_task: Callable[[Slot], None] | None = None  # called in the item's context, e.g. to set context variables
     tags: Sequence[str] = ()
     stop_on: tuple[type[BaseException], ...] = ()  # errors that end the run instead of failing the item (money spent)
+    more: Callable[[], Awaitable[bool]] | None = None  # fills the iterator of items again; False: there are no more
+    keeps_traces: bool = True  # OpenTelemetry spans begun while an item is worked on belong to its trace
 
 # %% ../../nbs/experiments/01_engine.ipynb #3d695d45
 class RunStoppedError(RuntimeError):
@@ -129,6 +134,28 @@ def _caught(fn: Callable, argument: Any) -> tuple[Any, BaseException | None]:
         return fn(argument), None
     except BaseException as error:
         return None, error
+
+# %% ../../nbs/experiments/01_engine.ipynb #b543df9a
+@functools.cache
+def _ours() -> Any:
+    "The trace state by which an exporter knows that a trace is an item's"
+    from opentelemetry.trace import TraceState
+
+    return TraceState([(TRACE_STATE_KEY, "item")])
+
+
+def _join_trace(trace_id: str) -> Any:  # what `_leave_trace` takes
+    "From now on, in this context, OpenTelemetry spans belong to this trace"
+    from opentelemetry import context, trace
+
+    seen = trace.SpanContext(int(trace_id, 16), int(trace_id[16:], 16) or 1, True, trace.TraceFlags(1), _ours())
+    return context.attach(trace.set_span_in_context(trace.NonRecordingSpan(seen)))
+
+
+def _leave_trace(joined: Any) -> None:
+    from opentelemetry import context
+
+    context.detach(joined)
 
 # %% ../../nbs/experiments/01_engine.ipynb #e63e5fb6
 def _total(observations: Sequence[Observation]) -> tuple[Usage | None, float | None, float, str | None, bool, int]:
@@ -210,7 +237,9 @@ class Run:
         while not self.stopping:
             slot = next(slots, None)
             if slot is None:
-                return
+                if self.plan.more is None or not await self.plan.more():
+                    return
+                continue
             if self.writer.is_full:
                 await self.writer.room()
             await self._work(slot)
@@ -224,6 +253,7 @@ class Run:
         plan, values = self.plan, self._values(slot)
         heard: list[Observation] = []
         token = _listening.set(heard)
+        joined = _join_trace(values["trace_id"]) if plan.keeps_traces and "opentelemetry.trace" in sys.modules else None
         started_us, started = time.time_ns() // 1000, time.perf_counter()
         judged: tuple[list[Evaluation], dict[str, str]] = ([], {})
         try:
@@ -234,12 +264,16 @@ class Run:
                                              else await self._ask(values, heard, started))
             if error is None:
                 values["output"] = values["output_data"] = output
+                if early is None:
+                    values["encoded_output"] = encode_json(output)
                 judged = await self._judge(values, early)
         except _StopRun as stop:
             self.stop_reason = self.stop_reason or stop.reason
             return self.stop()
         finally:
             _listening.reset(token)
+            if joined is not None:
+                _leave_trace(joined)
         self._finish(slot, values, output, error, seconds, judged, heard, started_us)
 
     def _values(self, slot: Slot) -> dict[str, Any]:
@@ -295,6 +329,7 @@ class Run:
         "In a thread: the task, and the sync evaluators in the same hop"
         output = self.plan.task(values)
         if self._sync and self.plan.timeout_s is None and not _is_awaitable(output):
+            values["encoded_output"] = encode_json(output)
             return output, self._judge_sync({**values, "output": output, "output_data": output})
         return output, None
 
@@ -363,9 +398,10 @@ class Run:
                 self._evaluator_failed(name, values, error, errors)
         if len(by_name) > 1 and self._sync and self._async:
             by_name = dict(sorted(by_name.items(), key=lambda kv: self._order[kv[0]]))
-        found = [e for its in by_name.values() for e in its]
+        found = _named_once(by_name, errors)
         if self.plan.composite is not None and found:
-            found += await self._compose(self.plan.composite, {**values, "evaluations": found}, errors)
+            more = await self._compose(self.plan.composite, {**values, "evaluations": found}, errors)
+            found = _named_once({"": found, self.plan.composite.name: more}, errors)
         return found, errors
 
     def _judge_sync(self, values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -404,7 +440,7 @@ class Run:
             attempts, max(0.0, seconds - waited), usage, cost, cached, slot.repeat, slot.position,
             "failed" if error else "ok", version, None, judged[1])
         self.writer.add(Finished(result, started_us, time.time_ns() // 1000, heard, slot.item_row, slot.item_hash,
-                                 waited, self.plan.tags))
+                                 waited, self.plan.tags, slot.encoded, values.get("encoded_output")))
         if not isinstance(output, _PLAIN) and len(self.live) < _LIVE_LIMIT:
             self.live[slot.repeat, slot.position] = output
         if error is not None:
@@ -412,6 +448,18 @@ class Run:
             if self.plan.raise_errors and self.failure is None:
                 self.failure = result
                 self.abort()
+
+
+def _named_once(by_name: dict[str, list[Evaluation]], errors: dict[str, str]) -> list[Evaluation]:
+    "All evaluations; where two evaluators give one score name, the second has failed"
+    found: dict[str, tuple[str, Evaluation]] = {}
+    for evaluator, its in by_name.items():
+        for e in its:
+            first, _ = found.setdefault(e.name, (evaluator, e))
+            if first != evaluator:
+                errors[evaluator] = f"ValueError: its score {e.name!r} is already given by {first or 'another evaluator'}; rename one"
+                log.warning("evaluator %s: %s", evaluator, errors[evaluator])
+    return [e for _, e in found.values()]
 
 
 _PLAIN = (dict, list, str, int, float, bool, type(None))
@@ -457,8 +505,11 @@ def run_blocking(
             if on_interrupt is None:
                 raise
             on_interrupt(interrupts)
-    if "error" in outcome:
-        raise outcome["error"]
+    error = outcome.get("error")
+    if isinstance(error, RunInterrupted):
+        raise error.with_traceback(None) from None  # forty lines of ours would hide its one helpful sentence
+    if error is not None:
+        raise error
     return outcome["result"]
 
 

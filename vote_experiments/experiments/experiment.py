@@ -13,6 +13,7 @@ import difflib
 import hashlib
 import functools
 import inspect
+import itertools
 import logging
 import math
 import os
@@ -179,7 +180,6 @@ def fingerprint(fn: Any) -> str:  # 12 hex digits
 def _fingerprint_into(h: Any, fn: Any, seen: set[int]) -> None:
     if id(fn) in seen:
         return
-    seen.add(id(fn))
     said = getattr(fn, "settings_for_resume", None)
     if said is not None:
         h.update(f"{type(fn).__qualname__}:{encode_json(said, sort_keys=True)}".encode())
@@ -199,6 +199,7 @@ def _fingerprint_into(h: Any, fn: Any, seen: set[int]) -> None:
 
 
 def _function_into(h: Any, fn: Any, seen: set[int]) -> None:
+    seen.add(id(fn))
     _code_into(h, fn.__code__)
     _state_into(h, [fn.__defaults__, fn.__kwdefaults__], seen)
     for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or ()):
@@ -357,9 +358,11 @@ def _left_local(
             raise SettingsChangedError(f"item {slot.item.id!r} at position {slot.position} is not what this run "
                                        "began with; start a new run, or pass allow_changes=True to keep both")
         if position is None and (slot.repeat, slot.position) in taken:  # the data has another order now
-            position, free = free, free + 1
+            position = next(p for p in itertools.count(free) if (slot.repeat, p) not in taken)
+            free = position + 1
         if position is not None:
             slot.position = position
+        taken.add((slot.repeat, slot.position))
         if wanted.takes(status):
             yield slot
 

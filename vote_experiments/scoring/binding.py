@@ -23,7 +23,7 @@ from ..records import Evaluation
 _INPUT = ("input", "input_data", "item", "metadata", "config", "trace_id", "expected_output", "expected")
 _JUDGED = (*_INPUT, "output", "output_data")
 _RUN = ("item_results", "failed_items", "inputs", "outputs", "expected_outputs", "evaluators_results", "metadata",
-        "config")
+        "config", "weights")
 
 
 @dataclass(frozen=True)
