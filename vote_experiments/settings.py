@@ -6,16 +6,19 @@
 __all__ = ['VARIABLES', 'STORE_FOLDER', 'DEFAULT_DATASET', 'DEFAULT_PROJECT', 'DEFAULT_ML_APP', 'SYNTHETIC_DATASET',
            'DEFAULT_MODEL_CONFIGS', 'OFFLINE_MODELS', 'OFFLINE_MODEL_CONFIGS', 'PRESETS', 'HIDDEN', 'Variable',
            'environment', 'setting', 'store_url', 'runs_folder', 'image_roots', 'Preset', 'keep_secret',
-           'secret_values', 'redact']
+           'secret_values', 'redact', 'redactor']
 
 # %% ../nbs/00_settings.ipynb #f0bfe2d6
+import html
+import json
 import os
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from collections.abc import Mapping
+from urllib.parse import quote, quote_plus
 
 # %% ../nbs/00_settings.ipynb #2db59b0c
 @dataclass(frozen=True)
@@ -60,8 +63,12 @@ def _dotenv(path: str, mtime: float) -> dict[str, str]:
 
 def _find_upward(name: str, start: Path | None = None) -> Path | None:
     "The nearest `name` in `start` (the working directory) or a folder above it"
-    here = (start or Path.cwd()).absolute()
-    return next((p / name for p in (here, *here.parents) if (p / name).exists()), None)
+    folder = os.path.abspath(start) if start else os.getcwd()  # texts: this is asked for every text that is redacted
+    while not os.path.exists(os.path.join(folder, name)):
+        folder, below = os.path.dirname(folder), folder
+        if folder == below:
+            return None
+    return Path(folder, name)
 
 
 def environment() -> Mapping[str, str]:  # the real environment over the nearest .env file
@@ -167,10 +174,11 @@ _SECRET_SHAPES = re.compile(
     r"AIza[0-9A-Za-z_\-]{30,}"  # Google API keys
     r"|sk-[A-Za-z0-9_\-]{20,}"  # OpenAI-style and Langfuse secret keys
     r"|ya29\.[0-9A-Za-z_\-]+"  # Google OAuth tokens
-    r"|(?i:bearer)\s+[A-Za-z0-9._\-]{16,}"
+    r"|(?:[Bb]earer|BEARER)\s+[A-Za-z0-9._\-]{16,}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?-----END [A-Z ]*PRIVATE KEY-----"
     r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"  # user:password in a URL
 )
+_SIGNS_OF_SHAPES = ("AIza", "sk-", "ya29.", "earer", "EARER", "-----BEGIN", "://")  # no shape without one of these
 _handed_over: set[str] = set()
 HIDDEN = "[redacted]"
 
@@ -182,15 +190,33 @@ def keep_secret(value: str | None) -> str | None:  # the same value
     return value
 
 # %% ../nbs/00_settings.ipynb #bcc2d27f
+@lru_cache(maxsize=4096)
+def _names_a_secret(variable: str) -> bool:
+    return _SECRET_NAME.search(variable) is not None
+
+
+@lru_cache(maxsize=256)
+def _spellings(secret: str) -> frozenset[str]:
+    "A secret as it is, and as it stands in JSON, HTML and addresses"
+    return frozenset((secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], html.escape(secret),
+                      quote(secret, safe=""), quote_plus(secret)))
+
+
 def secret_values() -> list[str]:  # longest first, so that a secret inside another goes with it
-    "Every secret value this process knows"
-    named = {v for k, v in environment().items() if v and len(v) >= 6 and _SECRET_NAME.search(k)}
-    return sorted(named | _handed_over, key=len, reverse=True)
+    "Every secret value this process knows, in every spelling"
+    named = {v for k, v in environment().items() if v and len(v) >= 6 and _names_a_secret(k)}
+    return sorted((s for v in named | _handed_over for s in _spellings(v)), key=len, reverse=True)
 
 
 def redact(value: Any) -> Any:  # the same shape, secrets replaced
     "Replace secrets in a text, or in every text of a dict, list or tuple; other values pass unchanged"
-    return _redact(value, secret_values())
+    return redactor()(value)
+
+
+def redactor() -> Callable[[Any], Any]:
+    "`redact` with the secrets of this moment, for many values"
+    secrets = secret_values()
+    return lambda value: _redact(value, secrets)
 
 
 _SECRET_FIELD = re.compile(r"(?i)(^|[_\-.])((api|app|access|secret|private|auth|x)[_\-]?(api[_\-]?)?key|password|passwd|secret"
@@ -208,7 +234,7 @@ def _redact(value: Any, secrets: list[str]) -> Any:
         for s in secrets:
             if s in value:
                 value = value.replace(s, HIDDEN)
-        return _SECRET_SHAPES.sub(HIDDEN, value)
+        return _SECRET_SHAPES.sub(HIDDEN, value) if any(sign in value for sign in _SIGNS_OF_SHAPES) else value
     if isinstance(value, dict):
         return {_redact(k, secrets): HIDDEN if v and isinstance(v, str) and isinstance(k, str) and _holds_secret(k)
                 else _redact(v, secrets) for k, v in value.items()}

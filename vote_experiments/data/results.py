@@ -31,7 +31,7 @@ from vote_experiments.data.store import (
 from vote_experiments.records import (
     DatasetItem, Evaluation, ExperimentResult, ItemError, ItemResult, Observation, Usage, as_number, data_type_of,
 )
-from ..settings import redact
+from ..settings import redact, redactor
 
 # %% ../../nbs/data/03_results.ipynb #15fb7f88
 class RunNotFoundError(LookupError):
@@ -244,15 +244,15 @@ def score_row(
     else:
         kind, number = e.data_type or data_type_of(value), as_number(value)
         text = clean_text(value) if isinstance(value, str) else None
-    return (trace_id, experiment_id, e.name, number, text, kind, clean_text(redact(e.comment)) if e.comment else None,
-            encode_json(e.metadata), e.config_id, source, created_us)
+    comment, metadata = redact((clean_text(e.comment), encode_json(e.metadata))) if e.comment or e.metadata else (None, None)
+    return (trace_id, experiment_id, e.name, number, text, kind, comment, metadata, e.config_id, source, created_us)
 
 
 def _observation_row(o: Observation, trace_id: str, started_us: int) -> tuple:
     u, start = o.usage, started_us if o.start_time is None else int(o.start_time * 1e6)
     return (o.id or new_span_id(), trace_id, o.parent_id, o.type, clean_text(o.name), start,
             None if o.end_time is None else int(o.end_time * 1e6),
-            encode_json(redact(o.input)), encode_json(redact(o.output)), encode_json(redact(o.metadata)), o.level,
+            *redact((encode_json(o.input), encode_json(o.output), encode_json(o.metadata))), o.level,  # as text: objects too
             clean_text(redact(o.status_message)), o.model, o.model_version,
             *((u.prompt_tokens, u.output_tokens, u.thoughts_tokens, u.cached_tokens) if u else (None,) * 4),
             o.cost_usd, int(o.cached), o.waited_s, o.attempts)
@@ -406,6 +406,8 @@ class ResultWriter:
             return rows
 
     def _store(self, rows: _Rows) -> None:
+        hide, k = redactor(), _TRACE_COLUMNS.index("output")  # metadata is the next one
+        rows.traces = [(*row[:k], hide(row[k]), hide(row[k + 1]), *row[k + 2:]) for row in rows.traces]
         with self.store.write() as c:
             for kind in ("traces", "results", "scores", "observations", "tags"):
                 if batch := getattr(rows, kind):

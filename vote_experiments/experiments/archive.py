@@ -51,9 +51,9 @@ def experiment_folder(
 
 # %% ../../nbs/experiments/04_archive.ipynb #76378f41
 def write_text(path: Path, text: str) -> Path:
-    "Write a whole text file or nothing"
+    "Write a whole text file or nothing, secrets redacted"
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(clean_text(text) or "", encoding="utf-8")
+    part.write_text(redact(clean_text(text) or ""), encoding="utf-8")
     part.replace(path)
     return path
 
