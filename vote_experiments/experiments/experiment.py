@@ -48,7 +48,7 @@ from vote_experiments.experiments.engine import (
 )
 from .platform import Backend
 from .progress import Progress
-from .publishing import publish_all, reachable_backend
+from .publishing import awaits_publication, plan_publication, publish_all, reachable_backend
 from ..records import DatasetItem, Evaluation, ExperimentResult, as_number
 from ..settings import redact
 from vote_experiments.scoring.binding import (
@@ -299,12 +299,14 @@ def _is_busy(row: Mapping[str, Any]) -> bool:
     return now_us() - (row["heartbeat"] or 0) < _ALIVE_US
 
 
-def _find_resumable(store: Store, resume: bool | str, name: str, run_name: str | None, settings: Mapping) -> dict | None:
+def _find_resumable(store: Store, resume: bool | str, name: str, run_name: str | None, settings: Mapping,
+                    backend: str | None) -> dict | None:
     "The experiment to continue, or None to start a new one"
     if isinstance(resume, str):
         return get_experiment(store, resume)
     for row in list_experiments(store, name=name, newest_first=True):
-        if row["status"] == "finished" or (run_name and row["run_name"] != run_name):
+        done = row["status"] == "finished" and not awaits_publication(store, row["id"], backend)
+        if done or (run_name and row["run_name"] != run_name):
             continue
         differences = changed_settings(row["settings"] or {}, settings)
         if not differences:
@@ -540,9 +542,9 @@ class _Opened:
 
 
 def _open(store: Store, request: _Request, resume: bool | str | None, allow_changes: bool, wanted: _Wanted,
-          row_values: Mapping[str, Any]) -> _Opened:
+          row_values: Mapping[str, Any], backend: str | None = None) -> _Opened:
     settings, owner = request.settings(), _new_owner()
-    row = _find_resumable(store, resume, request.name, request.run_name, settings) if resume else None
+    row = _find_resumable(store, resume, request.name, request.run_name, settings, backend) if resume else None
     if row is None:
         run_name = request.run_name or f"{request.name} - {datetime.now(UTC).isoformat().replace('+00:00', 'Z')}"
         dataset_id, version = request.source.dataset_key
@@ -647,7 +649,9 @@ async def arun_experiment(
     opened_store = open_store(store)
     platform = await asyncio.to_thread(reachable_backend, backend, project)
     opened = _open(opened_store, request, resume, allow_changes, wanted,
-                   {"group_id": group_id, "project": project, "position": position, "parent_id": parent_id})
+                   {"group_id": group_id, "project": project, "position": position, "parent_id": parent_id}, backend)
+    if platform is not None:
+        plan_publication(opened_store, opened.experiment_id, platform.name)
     if opened.finished:
         return await _with_publication(platform, experiment_result(opened.experiment_id, opened_store))
     dataset_run_id = opened.experiment_id if request.source.is_stored else None

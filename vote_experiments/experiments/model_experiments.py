@@ -9,6 +9,7 @@ __all__ = ['chosen_places', 'ConfigOutcome', 'reroute_note', 'experiment_entry',
 
 # %% ../../nbs/experiments/05_model_experiments.ipynb #82bd104a
 import asyncio
+import difflib
 import functools
 import inspect
 import json
@@ -28,10 +29,10 @@ from ..data.responses import StoredResponses
 from vote_experiments.data.results import (
     create_group, get_group, list_experiments, score_names, score_table, spent, update_experiment, update_group,
 )
-from ..data.store import Store, now_us, open_store
+from ..data.store import Store, decode_json, encode_json, now_us, open_store
 from .archive import archive_folder, html_page, html_table, runs_index, write_json, write_text
 from vote_experiments.experiments.experiment import (
-    Run, _run_sync, arun_experiment, score_rules_of,
+    Run, RunBusyError, SettingsChangedError, _run_sync, arun_experiment, changed_settings, score_rules_of,
 )
 from .engine import ItemFailedError, RunInterrupted, RunStoppedError, Slot
 from .platform import Backend
@@ -46,10 +47,10 @@ from ..models.images import EncodedPages
 from ..models.resilience import Budget, BudgetExceeded, calling
 from ..models.registry import ModelConfig, check_configs, is_reroute, model_available, provider_of
 from ..records import ExperimentResult, as_number
-from ..scoring.binding import EVALUATOR, SUMMARY_EVALUATOR, TASK, bind, bind_all, callable_name
+from ..scoring.binding import EVALUATOR, SUMMARY_EVALUATOR, TASK, bind, bind_all, callable_name, declared_rules
 from ..scoring.evaluators import FURTHER_EVALUATORS, OPTIONAL_EVALUATORS, STANDARD_EVALUATORS
 from vote_experiments.scoring.summary import (
-    OVERALL, STANDARD_SUMMARIES, WEIGHTS, ScoreRule, is_weighted, item_accuracy, rule_of,
+    JUDGE_SCORES, OVERALL, STANDARD_SUMMARIES, WEIGHTS, ScoreRule, is_weighted, item_accuracy, rule_of,
 )
 from vote_experiments.settings import (
     DEFAULT_DATASET, DEFAULT_ML_APP, DEFAULT_MODEL_CONFIGS, DEFAULT_PROJECT, environment, keep_secret, redact,
@@ -75,11 +76,17 @@ def chosen_places(
         raise ValueError(f"sample_size={sample_size!r} must be a whole number of at least 1, or None for all items")
     if holdout is None and sample_seed is None and stratify_by is None:
         return range(len(dataset))[: sample_size]
-    kept_out = set(holdout or ())
+    kept_out, found = {str(i) for i in holdout or ()}, set()
     strata: dict[str, list[int]] = {}
     for _, place, item in dataset.iter_rows():
-        if item.id not in kept_out:
+        if item.id in kept_out:
+            found.add(item.id)
+        else:
             strata.setdefault(_metadata_label(item.metadata, stratify_by) if stratify_by else "", []).append(place)
+    if kept_out - found:
+        raise ValueError(f"holdout names items that the dataset does not have: {', '.join(map(repr, sorted(kept_out - found)[:5]))}")
+    if stratify_by and set(strata) == {_metadata_label(None, stratify_by)}:
+        raise ValueError(f"stratify_by={stratify_by!r}: no item has that key in its metadata")
     n_all = sum(map(len, strata.values()))
     if sample_seed is None and stratify_by is None:
         return sorted(p for s in strata.values() for p in s)[:sample_size]
@@ -260,7 +267,9 @@ class _Reporter:
         n = r.summary.get("n_cached")
         cached = "" if not n else ", all from the cache: no model was called" if n == r.summary["n_items"] else f", {n} from the cache"
         self.say(f"✅ Completed! Processed {r.summary['n_items']} records ({r.summary['n_failed']} failed{cached})",
-                 "   Summary Metrics:", *(f"   - {k}: {_shown(v)}" for k, v in _metrics(r).items()))
+                 "   Summary Metrics:", *(f"   - {k}: {_shown(v)}" for k, v in _metrics(r).items()),
+                 *(f"   ⚠ evaluator {k} failed on {n} items" for k, n in r.summary.get("evaluator_errors", {}).items()),
+                 *(f"   ⚠ {k} failed: {why}" for k, why in r.summary.get("run_evaluator_errors", {}).items()))
 
     def closing(self, request: "_Comparable") -> None:
         if not self.show:
@@ -287,6 +296,7 @@ class _Comparable:
     entries: list[dict[str, Any]]
     comparison: Comparison | None
     comparison_url: str = ""
+    whole: bool = True  # every config went through all its items
     viewed_in: str = "Results"
     published: list[str] = field(default_factory=list)  # what arrived on a platform, a line an experiment
 
@@ -367,6 +377,18 @@ def _startable(configs: Sequence[ModelConfig], task: Any, raise_errors: bool) ->
     return reasons
 
 
+def _check_weights(weights: Mapping[str, Any] | None, evaluators: Sequence[Any]) -> None:
+    "Raises `ValueError` for a weight of a score that nothing will give"
+    bound = bind_all(evaluators, EVALUATOR)
+    known = {b.name for b in bound} | set(declared_rules(bound)) | {"judge", *JUDGE_SCORES}
+    several = any(b.fn not in (*STANDARD_EVALUATORS, *FURTHER_EVALUATORS, *OPTIONAL_EVALUATORS) for b in bound)  # may name theirs freely
+    wrong = next((w for w in weights or {} if w not in known), None)
+    if wrong is not None and not several:
+        near = difflib.get_close_matches(wrong, known, 1)
+        raise ValueError(f"weights has {wrong!r}, which no evaluator gives" + (f"; did you mean {near[0]!r}?" if near else
+                         f": the scores are {', '.join(sorted(b.name for b in bound))}"))
+
+
 def _check_judges(evaluators: Sequence[Any]) -> None:
     "Raises `ValueError` for an evaluator that says it cannot judge here, before anything is paid for"
     for e in evaluators:
@@ -375,18 +397,27 @@ def _check_judges(evaluators: Sequence[Any]) -> None:
             raise ValueError(f"evaluator {callable_name(e)!r} cannot judge here: {why}")
 
 
-def _resumable_group(store: Store, resume: bool | str | None, kind: str, request: Mapping[str, Any]) -> str | None:
-    "The group to continue, or None to start one"
+_HOW = ("max_cost_usd", "jobs", "raise_errors", "timeout_s", "cache", "report")  # how to ask, which changes no answer
+
+
+def _resumable_group(store: Store, resume: bool | str | None, kind: str, request: Mapping[str, Any],
+                     allow_changes: bool) -> str | None:
+    "The group to continue, or None to start one. Raises `SettingsChangedError` when the named one asked something else."
     from vote_experiments.data.results import get_experiment, list_groups
 
     if not resume:
         return None
-    if isinstance(resume, str):
-        return get_group(store, resume)["id"] if resume.startswith("grp") else get_experiment(store, resume)["group_id"]
-    asked = (lambda r: {k: v for k, v in (r or {}).items() if k != "max_cost_usd"})  # more money is no other request
-    same = asked(json.loads(json.dumps(redact(dict(request)), default=str)))
-    return next((g["id"] for g in list_groups(store) if g["kind"] == kind and g["status"] != "finished"
-                 and asked(g["request"]) == same), None)
+    asked = (lambda r: {k: v for k, v in (r or {}).items() if k not in _HOW})
+    now = asked(decode_json(encode_json(redact(dict(request)))))
+    if not isinstance(resume, str):
+        return next((g["id"] for g in list_groups(store) if g["kind"] == kind and g["status"] != "finished"
+                     and asked(g["request"]) == now), None)
+    group_id = get_group(store, resume)["id"] if resume.startswith("grp") else get_experiment(store, resume)["group_id"]
+    differences = changed_settings(asked(get_group(store, group_id)["request"]), now) if group_id else []
+    if differences and not allow_changes:
+        raise SettingsChangedError(f"run {group_id} cannot be resumed, because the request changed: {'; '.join(differences)}. "
+                                   "Start a new run, or pass allow_changes=True")
+    return group_id
 
 
 def _already_spent(store: Store, group_id: str) -> float:
@@ -399,6 +430,8 @@ async def _run_config(plan: _Plan, config: ModelConfig, position: int, group_id:
                       progress: Callable[[Progress], None] | None, on_start: Callable[[Run], None] | None,
                       known: Mapping[str, str]) -> ConfigOutcome:
     "Run one config, or continue it. Raises only with `raise_errors`, or when the run is interrupted."
+    if plan.options["failed_only"] and config.experiment_name not in known:
+        return ConfigOutcome(config, None, "not begun yet: failed_only asks only what failed; resume without it")
     task = plan.task_for(config)
     executor = plan.options.get("executor")
     if executor is None and getattr(task, "is_cpu_bound", False):
@@ -409,8 +442,9 @@ async def _run_config(plan: _Plan, config: ModelConfig, position: int, group_id:
             evaluators=plan.evaluators, summary_evaluators=plan.summary_evaluators, config=config.config,
             metadata=config.metadata, store=plan.store, max_concurrency=plan.in_flight(config), raise_errors=plan.raise_errors,
             group_id=group_id, position=position, progress=progress, on_start=on_start,
-            resume=known.get(config.experiment_name), **{**plan.options, "executor": executor})
-    except (RunInterrupted, RunStoppedError, ItemFailedError):
+            resume=known.get(config.experiment_name), **{**plan.options, "executor": executor, **(
+                {} if config.experiment_name in known else {"failed_only": False, "retry_failed": False})})
+    except (RunInterrupted, RunStoppedError, ItemFailedError, RunBusyError):
         raise
     except Exception as error:
         if plan.raise_errors:
@@ -458,7 +492,9 @@ def _finish(plan: _Plan, group_id: str, outcomes: Sequence[ConfigOutcome], backe
         "headline": told.headline(), "report_path": str(folder),
     }
     result = json.loads(json.dumps(result, default=str, allow_nan=False))
-    update_group(plan.store, group_id, result=result, status="finished", finished_at=now_us())
+    told.whole = all(o.result.status == "finished" if o.result else not plan.options["failed_only"] for o in outcomes)
+    status = "interrupted" if not told.whole else "finished" if backend == "local" else None  # else it is still to be published
+    update_group(plan.store, group_id, result=result, finished_at=now_us(), **({"status": status} if status else {}))
     _write_light_page(plan, folder, told, result)
     return result, told
 
@@ -476,7 +512,7 @@ async def _published(platform: Backend, plan: _Plan, group_id: str, result: dict
     result |= {"experiments": json.loads(json.dumps(told.entries, default=str)), "comparison_url": told.comparison_url,
                "dataset_id": remote.id if remote else result["dataset_id"],
                "publication": [{**p.to_dict(), "complete": p.complete} for p in reports]}
-    update_group(plan.store, group_id, result=result)
+    update_group(plan.store, group_id, result=result, **({"status": "finished"} if told.whole else {}))
     write_json(Path(result["report_path"]) / "result.json", result)
     return result
 
@@ -540,7 +576,8 @@ async def arun_model_experiments(
     store: Any = None,  # a path, URL or `Store`; None: the default store
     repeats: int = 1,  # how often every item is asked
     resume: bool | str | None = None,  # True: continue the newest unfinished call that asked the same; or an id
-    failed_only: bool = False,  # with resume: ask only failed items again
+    failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
+    retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
     allow_changes: bool = False,  # with resume: go on although the request changed
     executor: Executor | None = None,  # where CPU-bound tasks run; None: processes of our own
     timeout_s: float | None = None,  # seconds a task may take
@@ -581,6 +618,7 @@ async def arun_model_experiments(
     remote = linked_dataset(opened, dataset, platform) if platform is not None else None
     if not len(dataset):
         raise ValueError(f"dataset {dataset_name!r} version {dataset.version} has no items; import some first")
+    _check_weights(weights, judges)
     places = chosen_places(dataset, sample_size, sample_seed, stratify_by, holdout)
     if not len(places):
         raise ValueError(f"holdout leaves no items of dataset {dataset_name!r}")
@@ -591,16 +629,21 @@ async def arun_model_experiments(
         "summary_evaluators": [bind(e, SUMMARY_EVALUATOR).name for e in summaries], "sample_size": sample_size,
         "jobs": jobs, "raise_errors": raise_errors, "repeats": repeats, "backend": chosen, "project_name": project_name,
         "sample_seed": sample_seed, "stratify_by": stratify_by, "holdout": list(holdout or []), "max_cost_usd": max_cost_usd,
+        "weights": dict(weights) if weights else None, "timeout_s": timeout_s, "cache": cache, "report": report, "kind": kind,
     }
     budget = None if max_cost_usd is None else Budget(max_cost_usd)
     options = {"before_task": _call_setting(StoredResponses(opened), cache, budget),
-               "stop_on": (BudgetExceeded,), "repeats": repeats, "executor": executor, "timeout_s": timeout_s, "failed_only": failed_only,
+               "stop_on": (BudgetExceeded,), "repeats": repeats, "executor": executor, "timeout_s": timeout_s, "failed_only": failed_only, "retry_failed": retry_failed,
                "allow_changes": allow_changes, "weights": weights, "project": project_name}
     plan = _Plan(opened, dataset, DatasetItems(dataset, places), configs, task, judges, summaries, options, jobs,
                  raise_errors, request)
     reasons = _startable(configs, task, raise_errors)
-    group_id = _resumable_group(opened, resume, kind, request) or create_group(
-        opened, kind, dataset_name, project=project_name, request=request)
+    if (failed_only or retry_failed) and not resume:
+        raise ValueError("failed_only and retry_failed go with resume=: which run has the failed items?")
+    going_on = _resumable_group(opened, resume, kind, request, allow_changes)
+    group_id = going_on or create_group(opened, kind, dataset_name, project=project_name, request=request)
+    if going_on and allow_changes:
+        update_group(opened, group_id, request=request)
     if budget is not None:
         budget.charge(_already_spent(opened, group_id))
     reporter = _Reporter(show_comparison, progress is True)
@@ -608,6 +651,8 @@ async def arun_model_experiments(
     try:
         outcomes = await _run_all(plan, group_id, reasons, reporter, progress if callable(progress) else reporter.printer,
                                   on_start)
+    except RunBusyError:  # it is somebody else's: nothing of it is ours to change
+        raise
     except BaseException as error:
         noted = {} if budget is None else {"result": {**(get_group(opened, group_id)["result"] or {}), "spent_usd": budget.spent_usd}}
         update_group(opened, group_id, status="interrupted" if isinstance(error, (RunInterrupted, RunStoppedError)) else "failed", **noted)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'BACKENDS', 'RESEND_AFTER_S', 'choose_backend', 'open_backend', 'reachable_backend', 'linked_dataset',
-           'pull_dataset', 'dataset_for_run', 'push_dataset', 'rows_to_publish', 'Publication', 'publish_experiment',
-           'publish', 'publish_all']
+           'pull_dataset', 'dataset_for_run', 'push_dataset', 'rows_to_publish', 'plan_publication',
+           'awaits_publication', 'Publication', 'publish_experiment', 'publish', 'publish_all']
 
 # %% ../../nbs/experiments/14_publishing.ipynb #ac84d966
 import hashlib
@@ -329,6 +329,19 @@ def _publication_row(store: Store, experiment_id: str, backend: str) -> Any:
             publications.c.experiment_id == experiment_id, publications.c.backend == backend)).first()
 
 
+def plan_publication(store: Store, experiment_id: str, backend: str) -> None:
+    "Note that an experiment is to be published once it is finished, so that a kill in between is not forgotten"
+    if _publication_row(store, experiment_id, backend) is None:
+        with store.write() as c:
+            c.execute(sa.insert(publications).values(experiment_id=experiment_id, backend=backend, status="planned", updated_at=now_us()))
+
+
+def awaits_publication(store: Store, experiment_id: str, backend: str | None) -> bool:
+    "It was to be published there, and the process that was to do it ended before it could say how that went"
+    row = _publication_row(store, experiment_id, backend) if backend else None
+    return row is not None and row.status in ("planned", "publishing")
+
+
 def _lives(owner: str | None) -> bool:
     "Another process of this machine that still runs"
     host, _, pid = (owner or "").rpartition(":")
@@ -565,11 +578,14 @@ def publish(
 
 
 def _meant_for(store: Store, experiment: Mapping[str, Any]) -> str | None:
-    "The backend that the call which made an experiment named"
-    if not experiment.get("group_id"):
+    "Where the call that made an experiment wanted it"
+    if not experiment.get("id"):
         return None
-    name = (get_group(store, experiment["group_id"])["request"] or {}).get("backend")
-    return name if name != "local" else None
+    if experiment["group_id"]:
+        name = (get_group(store, experiment["group_id"])["request"] or {}).get("backend")
+        return name if name != "local" else None
+    with store.read() as c:
+        return c.scalar(sa.select(publications.c.backend).where(publications.c.experiment_id == experiment["id"]))
 
 
 def publish_all(
