@@ -353,3 +353,91 @@ def test_no_best_over_fewer_items_than_the_others_were_scored_on(stations):
     results = shown(stations, task, tonnes)
     assert results["best"] is None and results["comparison"]["uneven"]
     assert "over 20 of 40 items only" in results["headline"]
+
+
+# weights, and what a resumed comparison is
+
+def test_weights_reach_the_value_its_interval_and_the_report(stations):
+    from vote_experiments.interfaces.findings import open_run
+
+    weights = {"vote_results_quality": 1.0}
+    results = run(stations, "slips", weights=weights)
+    entry = results["experiments"][0]
+    low, high = entry["metrics_ci"]["overall_accuracy"]
+    assert entry["summary_metrics"]["overall_accuracy"] == pytest.approx(1 - (4 / 12) / 2) and low < 1 - (4 / 12) / 2 < high
+    again = open_run(results["group_id"], stations)
+    assert again.values["value"].mean() == pytest.approx(1 - (4 / 12) / 2)
+    assert stored_request(stations, results["group_id"])["weights"] == weights
+    with pytest.raises(ValueError, match="exact_form_mach.*did you mean 'exact_form_match'"):
+        run(stations, "slips", weights={"exact_form_mach": 1.0})
+
+
+def test_a_stored_request_keeps_what_decides_and_what_limits(stations):
+    results = run(stations, "slips", max_cost_usd=2.5, timeout_s=30.0, cache=False)
+    kept = stored_request(stations, results["group_id"])
+    assert (kept["max_cost_usd"], kept["timeout_s"], kept["cache"], kept["kind"]) == (2.5, 30.0, False, "models")
+
+
+def stopped(store):
+    with pytest.raises(ItemFailedError) as told:
+        run(store, "torn", "slips", raise_errors=True, jobs=1)
+    group = list_groups(store)[0]
+    assert f"vote-experiments resume {group['id']}" in str(told.value)
+    return group["id"]
+
+
+def test_a_comparison_is_not_resumed_with_other_configs(stations):
+    from vote_experiments.experiments.experiment import SettingsChangedError
+
+    group = stopped(stations)
+    with pytest.raises(SettingsChangedError, match="model_configs"):
+        run(stations, "reads-well", "later", resume=group)
+    assert [e["name"] for e in list_experiments(stations, group_id=group)] == ["vote-extraction-torn-t0.0"]
+    whole = run(stations, "torn", "slips", resume=group, jobs=4, raise_errors=False)
+    assert [e["total_records"] for e in whole["experiments"]] == [12, 12] and get_group(stations, group)["status"] == "finished"
+
+
+def test_only_failed_items_of_a_comparison_leave_its_rest_open(stations):
+    group = stopped(stations)
+    part = run(stations, "torn", "slips", resume=group, failed_only=True, raise_errors=False)
+    assert [e["status"] for e in part["experiments"]] == ["success", "failed"] and get_group(stations, group)["status"] == "interrupted"
+    assert "not begun yet" in part["experiments"][1]["error"]
+    whole = run(stations, "torn", "slips", resume=group, retry_failed=True, raise_errors=False)
+    assert [e["total_records"] for e in whole["experiments"]] == [12, 12] and get_group(stations, group)["status"] == "finished"
+
+
+@pytest.mark.parametrize("raise_errors", [True, False])
+def test_a_comparison_at_work_is_left_alone(stations, raise_errors):
+    import threading
+
+    from vote_experiments.experiments.experiment import RunBusyError
+
+    going, go_on = threading.Event(), threading.Event()
+
+    def waits(images, config):
+        going.set()
+        go_on.wait(20)
+        return reads_well(images, config)
+
+    register_model("waits", waits)
+    try:
+        first = threading.Thread(target=lambda: run(stations, "waits", "slips", raise_errors=raise_errors))
+        first.start()
+        assert going.wait(20)
+        with pytest.raises(RunBusyError):
+            run(stations, "waits", "slips", raise_errors=raise_errors, resume=True)
+        group, = list_groups(stations)
+        assert group["status"] == "running" and group["result"] is None
+        go_on.set()
+        first.join()
+        assert get_group(stations, group["id"])["status"] == "finished"
+    finally:
+        go_on.set()
+        forget_model("waits")
+
+
+def test_items_held_out_or_sampled_by_what_is_not_there(stations):
+    with pytest.raises(ValueError, match="'nope'"):
+        run(stations, "slips", holdout=["nope", "f01"])
+    with pytest.raises(ValueError, match="stratify_by='nope'"):
+        run(stations, "slips", stratify_by="nope", sample_size=3)
