@@ -24,8 +24,8 @@ from ..settings import redact
 # %% ../../nbs/interfaces/01_shell.ipynb #f05da7c5
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 _USAGE = {"ValueError", "FileNotFoundError", "IsADirectoryError", "NotADirectoryError", "PermissionError",
-          "DatasetNotFoundError", "RunNotFoundError"}
-_FAILED = {"ItemFailedError", "RunStoppedError", "RunBusyError", "StoreError", "ReportError", "ExtractionError", "OSError"}
+          "DatasetNotFoundError", "RunNotFoundError", "RemoteNotFoundError"}
+_FAILED = {"ItemFailedError", "RunStoppedError", "RunBusyError", "StoreError", "ReportError", "ExtractionError", "PlatformDown", "OSError"}
 _INTERRUPTED = {"RunInterrupted", "KeyboardInterrupt", "CancelledError"}
 
 
