@@ -236,7 +236,7 @@ def test_the_cap_stops_the_run_and_a_new_cap_resumes_it(server, store, capsys):
     how = {"model_configs": both, "jobs": 3, "show_comparison": False}
     with pytest.raises(RunStoppedError, match=r"USD are spent of max_cost_usd=0.0119; resume .* higher max_cost_usd") as told:
         run_model_experiments(**how, max_cost_usd=3.5 * FLASH_USD)
-    assert "vote-experiments resume exp_" in str(told.value)
+    assert "vote-experiments resume grp_" in str(told.value)
     made = len(server.calls)
     assert 4 <= made <= 3 + 3  # the cap is reached with the fourth; two more may be in flight then
     group, = list_groups(store)
@@ -313,7 +313,7 @@ print(results["experiments"][0]["successful_records"], results["experiments"][0]
 """
 
 
-@pytest.mark.parametrize("cache", ["cache", "no-cache"])
+@pytest.mark.parametrize("cache", ["cache", pytest.param("no-cache", marks=pytest.mark.slow)])
 def test_a_killed_batch_run_finds_its_one_job_again(server, store, tmp_path, cache):
     script = tmp_path / "batch.py"
     script.write_text(textwrap.dedent(BATCH))
@@ -348,7 +348,8 @@ def _everything_written(folder: Path) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_planted_key_is_nowhere(server, tmp_path, capsys, caplog):
+@pytest.mark.parametrize("report", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_planted_key_is_nowhere(server, tmp_path, capsys, caplog, report):
     caplog.set_level(logging.DEBUG)
     script = [wrong_key(KEY), failed(500, "INTERNAL", f"key={KEY}"), answered(f"the key is {KEY}"), Reply(body=f"<{KEY}>"),
               Reply(502, f"<html>{KEY}</html>"), failed(403, "PERMISSION_DENIED", KEY),
@@ -362,12 +363,12 @@ def test_a_planted_key_is_nowhere(server, tmp_path, capsys, caplog):
             results = run_model_experiments(
                 model_configs=[{"model": "gemini-2.5-flash", "temperature": t / 10, "max_attempts": 2, "metadata": {"k": KEY},
                                 "prompt": f"Read it. {KEY}"} for t in range(3)],
-                raise_errors=raises, evaluators=[*STANDARD_EVALUATORS, judge], cache=not raises, report=not raises)
+                raise_errors=raises, evaluators=[*STANDARD_EVALUATORS, judge], cache=not raises, report=report and not raises)
             shown.append(json.dumps(results))
         except Exception as error:
             shown.append(f"{error!r} {error.__cause__!r} {error.__context__!r}")
     written = _everything_written(tmp_path)
-    assert any(name.endswith("store.db") for name in written) and any(name.endswith("report.html") for name in written)
+    assert any(name.endswith("store.db") for name in written) and any(name.endswith("report.html" if report else "index.html") for name in written)
     assert not [name for name, content in written.items() if KEY.encode() in content]
     out, err = capsys.readouterr()
     for what, text in {"returned or raised": "".join(shown), "stdout": out, "stderr": err, "log": caplog.text}.items():
