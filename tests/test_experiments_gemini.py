@@ -27,6 +27,7 @@ from vote_experiments.data.datasets import save_dataset
 from vote_experiments.data.results import list_experiments, list_groups, status_counts
 from vote_experiments.data.store import Store
 from vote_experiments.experiments.engine import ItemFailedError, RunStoppedError
+from vote_experiments.experiments.estimate import estimate_experiments
 from vote_experiments.experiments.model_experiments import arun_model_experiments, run_model_experiments, stored_request
 from vote_experiments.forms.synthesis import form_set
 from vote_experiments.models import images
@@ -341,6 +342,40 @@ def test_batch_on_vertex_is_refused_for_every_item_with_the_way_out(server, monk
     monkeypatch.setenv("GOOGLE_VERTEX_BASE_URL", server.url)
     with pytest.raises(ItemFailedError, match="batches are read from Cloud Storage or BigQuery only"):
         run_model_experiments(model_configs=[{"model": "gemini-2.5-flash", "mode": "batch"}], show_comparison=False)
+
+
+# ------------------------------------------------------------------------------------------ what it would take
+def _methods(server):
+    return collections.Counter(read_model_request(r).method for r in server.requests)
+
+
+def test_an_estimate_counts_a_few_forms_and_pays_nothing(server, store):
+    configs = [*FLASH, {"model": "gemini-2.5-flash-lite", "mode": "batch"}, {"model": "gemini-9"}, {"model": "ocr-digits"}]
+    before = estimate_experiments(model_configs=configs, repeats=2, jobs=4)
+    assert _methods(server) == {"countTokens": 3 * 2 * 3} and list_groups(store) == []  # prompts and right answers
+    flash, lite, unknown, offline = before.configs
+    assert 258 * 2 < flash.prompt_tokens <= 258 * 7 and flash.output_tokens == 258 and flash.calls == 20
+    assert flash.cost_usd == pytest.approx(20 * (flash.prompt_tokens * 0.30 + 258 * 2.50) / 1e6, rel=0.01)
+    assert lite.cost_usd == pytest.approx(20 * (lite.prompt_tokens * 0.10 + 258 * 0.40) / 2e6, rel=0.01)
+    assert "thinking comes on top" in str(flash.notes) and "within 24 hours" in str(lite.notes) and lite.seconds is None
+    assert unknown.cost_usd is None and "price of gemini-9 is not known" in str(unknown.notes)
+    assert offline.cost_usd == 0 and before.cost_usd is None and "cost not known" in before.summary()
+    run_model_experiments(model_configs=FLASH, evaluators=[*STANDARD_EVALUATORS, extraction_judge], show_comparison=False, sample_size=4)
+    after = estimate_experiments(model_configs=FLASH, sample_size=6, jobs=3).configs[0]
+    assert after.output_tokens == 1000 and after.calls == 6 and after.seconds > 0  # as it really wrote; judges are not counted
+    warm = estimate_experiments(model_configs=[{**FLASH[0], "temperature": 0.5}]).configs[0]
+    assert warm.output_tokens == 1000 and "with other settings" in str(warm.notes)
+
+
+def test_an_estimate_without_an_answer_says_so(server, monkeypatch):
+    server.answer = lambda request: failed(403, "PERMISSION_DENIED", f"no access for {KEY}")
+    try:
+        found = estimate_experiments(model_configs=FLASH).configs[0]
+    finally:
+        del server.answer
+    assert found.cost_usd is None and "could not be counted: http 403" in str(found.notes) and KEY not in str(found.notes)
+    monkeypatch.delenv("GEMINI_API_KEY")
+    assert "cannot run here: no credentials" in str(estimate_experiments(model_configs=FLASH).configs[0].notes)
 
 
 # -------------------------------------------------------------------------------------------- secrets
