@@ -21,10 +21,10 @@ import sqlalchemy as sa
 from vote_experiments.data.results import get_experiment, list_experiments, status_counts
 from vote_experiments.data.store import StoreError, check_store, item_results, open_store, scores, traces
 from vote_experiments.experiments.engine import ItemFailedError, RunInterrupted, RunStoppedError
-from vote_experiments.experiments.experiment import (
-    RunBusyError, SettingsChangedError, arun_experiment, fingerprint, rescore, run_experiment, summarise,
-)
+from vote_experiments.experiments.experiment import arun_experiment, rescore, run_experiment
 from vote_experiments.experiments.processes import ProcessPools, TaskNotPicklableError, process_pool
+from vote_experiments.experiments.resuming import RunBusyError, SettingsChangedError, fingerprint
+from vote_experiments.experiments.summaries import summarise
 from vote_experiments.records import DatasetItem, Evaluation
 
 
@@ -804,7 +804,7 @@ def test_fingerprints_follow_closures_methods_objects_and_helpers():
 def test_fingerprints_are_the_same_in_every_process():
     code = textwrap.dedent("""
         import functools
-        from vote_experiments.experiments.experiment import fingerprint
+        from vote_experiments.experiments.resuming import fingerprint
         def task(x, wanted=frozenset(("alpha", "beta")), made=object()):
             return x in {"alpha", "beta", "gamma"}
         print(fingerprint(task), fingerprint(functools.partial(task, made=object())))

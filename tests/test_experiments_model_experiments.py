@@ -387,7 +387,7 @@ def stopped(store):
 
 
 def test_a_comparison_is_not_resumed_with_other_configs(stations):
-    from vote_experiments.experiments.experiment import SettingsChangedError
+    from vote_experiments.experiments.resuming import SettingsChangedError
 
     group = stopped(stations)
     with pytest.raises(SettingsChangedError, match="model_configs"):
@@ -410,7 +410,7 @@ def test_only_failed_items_of_a_comparison_leave_its_rest_open(stations):
 def test_a_comparison_at_work_is_left_alone(stations, raise_errors):
     import threading
 
-    from vote_experiments.experiments.experiment import RunBusyError
+    from vote_experiments.experiments.resuming import RunBusyError
 
     going, go_on = threading.Event(), threading.Event()
 

@@ -11,7 +11,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with the table below
     from .analysis.compare import Comparison, compare
     from .analysis.intervals import compute_ci_df, mean_interval
-    from .analysis.plots import plot_comparison, plot_sweep_heatmap, plot_sweep_metric, plot_sweep_metrics
+    from .analysis.plots import plot_comparison
+    from .analysis.sweep_plots import plot_sweep_heatmap, plot_sweep_metric, plot_sweep_metrics
     from .analysis.sweeps import collate_sweep_evals
     from .data.dataset_files import (
         Columns, export_dataset, group_folder, import_dataset, import_folder, read_dataset_file, write_dataset_file)
@@ -21,14 +22,13 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
     from .data.results import RunNotFoundError, experiment_result, list_experiments, list_groups
     from .data.store import Store, StoreError, backup_store, check_store, open_store
     from .experiments.engine import ItemFailedError, RunInterrupted, RunStoppedError
-    from .experiments.resuming import RunBusyError, SettingsChangedError
-    from .experiments.experiment import (
-        arescore, arun_experiment, rescore, run_experiment)
+    from .experiments.experiment import arescore, arun_experiment, rescore, run_experiment
     from .experiments.extract import extract
     from .experiments.model_experiments import arun_model_experiments, run_model_experiments
     from .experiments.processes import process_pool
     from .experiments.progress import Progress
     from .experiments.publishing import Publication, publish, pull_dataset, push_dataset
+    from .experiments.resuming import RunBusyError, SettingsChangedError
     from .experiments.sweeps import Step, Workflow, run_sweep, run_workflow
     from .experiments.trend import gate_run, trend
     from .forms.checks import check_report
@@ -50,7 +50,8 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
 _EXPORTS: dict[str, str] = {  # module: the names it gives to the package
     "analysis.compare": "Comparison compare",
     "analysis.intervals": "compute_ci_df mean_interval",
-    "analysis.plots": "plot_comparison plot_sweep_heatmap plot_sweep_metric plot_sweep_metrics",
+    "analysis.plots": "plot_comparison",
+    "analysis.sweep_plots": "plot_sweep_heatmap plot_sweep_metric plot_sweep_metrics",
     "analysis.sweeps": "collate_sweep_evals",
     "data.dataset_files": "Columns export_dataset group_folder import_dataset import_folder read_dataset_file "
                           "write_dataset_file",
@@ -59,13 +60,13 @@ _EXPORTS: dict[str, str] = {  # module: the names it gives to the package
     "data.results": "RunNotFoundError experiment_result list_experiments list_groups",
     "data.store": "Store StoreError backup_store check_store open_store",
     "experiments.engine": "ItemFailedError RunInterrupted RunStoppedError",
-    "experiments.resuming": "RunBusyError SettingsChangedError",
     "experiments.experiment": "arescore arun_experiment rescore run_experiment",
     "experiments.extract": "extract",
     "experiments.model_experiments": "arun_model_experiments run_model_experiments",
     "experiments.processes": "process_pool",
     "experiments.progress": "Progress",
     "experiments.publishing": "Publication publish pull_dataset push_dataset",
+    "experiments.resuming": "RunBusyError SettingsChangedError",
     "experiments.sweeps": "Step Workflow run_sweep run_workflow",
     "experiments.trend": "gate_run trend",
     "forms.checks": "check_report",

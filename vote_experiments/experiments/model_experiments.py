@@ -31,9 +31,9 @@ from vote_experiments.data.results import (
 )
 from ..data.store import Store, decode_json, encode_json, now_us, open_store
 from .archive import archive_folder, html_page, html_table, runs_index, write_json, write_text
-from vote_experiments.experiments.experiment import (
-    Run, RunBusyError, SettingsChangedError, _run_sync, arun_experiment, changed_settings, score_rules_of,
-)
+from .experiment import Run, arun_experiment, run_in_own_loop
+from .resuming import RunBusyError, SettingsChangedError, changed_settings
+from .summaries import score_rules_of
 from .engine import ItemFailedError, RunInterrupted, RunStoppedError, Slot
 from .platform import Backend
 from .processes import ProcessPools
@@ -671,7 +671,7 @@ async def arun_model_experiments(
 @functools.wraps(arun_model_experiments)
 def run_model_experiments(*positional: Any, **arguments: Any) -> dict[str, Any] | None:
     bound = inspect.signature(arun_model_experiments).bind(*positional, **arguments)
-    return _run_sync(arun_model_experiments, dict(bound.arguments))
+    return run_in_own_loop(arun_model_experiments, dict(bound.arguments))
 
 
 run_model_experiments.__annotations__["return"] = "dict[str, Any] | None"

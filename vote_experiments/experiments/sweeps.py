@@ -25,7 +25,7 @@ from typing import Any
 from ..data.responses import StoredResponses
 from ..data.results import create_group, update_group
 from ..data.store import encode_json, now_us, open_store
-from .experiment import fingerprint
+from .resuming import fingerprint
 from ..models.registry import check_configs
 from ..records import Record
 

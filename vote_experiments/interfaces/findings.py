@@ -41,8 +41,8 @@ from vote_experiments.data.results import (
     ResultSequence, RunNotFoundError, get_experiment, get_group, list_experiments, list_groups, score_table,
 )
 from ..data.store import Store, from_us, item_results, open_store, scores
-from ..experiments.experiment import summarise
 from ..experiments.model_experiments import accuracy_frame, compare_frame, compared_rule
+from ..experiments.summaries import summarise
 from ..forms.pages import count_pages, thumbnail
 from .doctor import usable_cores
 from ..models.extraction import ExtractionError, page_paths
