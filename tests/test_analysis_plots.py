@@ -17,8 +17,9 @@ from PIL import Image
 from vote_experiments.analysis.compare import compare
 from vote_experiments.analysis.plots import (
     COLORS, figure_bytes, plot_comparison, plot_cost_accuracy, plot_latency, plot_paired_differences, plot_scores_by,
-    plot_sweep_heatmap, plot_sweep_metric, plot_sweep_metrics, plot_vote_error_histogram, save_figure,
+    plot_vote_error_histogram, save_figure,
 )
+from vote_experiments.analysis.sweep_plots import plot_sweep_heatmap, plot_sweep_metric, plot_sweep_metrics
 
 RNG = np.random.default_rng(7)
 LONG = "vote-extraction-gemini-2.5-flash-lite-thinking-high-media-resolution"

@@ -6,16 +6,18 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
     from .compare import Comparison, items_needed, power
     from .intervals import (
         CI, Interval, compute_bernoulli_ci, compute_ci, compute_ci_df, compute_probability_ci, mean_interval)
-    from .plots import plot_comparison, plot_sweep_heatmap, plot_sweep_metric, plot_sweep_metrics
+    from .plots import plot_comparison
     from .repeats import repeat_variance, variance_parts
+    from .sweep_plots import plot_sweep_heatmap, plot_sweep_metric, plot_sweep_metrics
     from .sweeps import collate_sweep_evals
     from .trend import GateOutcome, Trend, gate, trend_of
 
 _EXPORTS: dict[str, str] = {  # module: the names it gives to the room
     "compare": "Comparison items_needed power",
     "intervals": "CI Interval compute_bernoulli_ci compute_ci compute_ci_df compute_probability_ci mean_interval",
-    "plots": "plot_comparison plot_sweep_heatmap plot_sweep_metric plot_sweep_metrics",
+    "plots": "plot_comparison",
     "repeats": "repeat_variance variance_parts",
+    "sweep_plots": "plot_sweep_heatmap plot_sweep_metric plot_sweep_metrics",
     "sweeps": "collate_sweep_evals",
     "trend": "GateOutcome Trend gate trend_of",
 }

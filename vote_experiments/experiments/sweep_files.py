@@ -211,7 +211,7 @@ def sweep_figures(
     frame: Any,  # what `collate_sweep_evals` returned
 ) -> dict[str, Any]:  # matplotlib figures by name
     "The plots a sweep file asks for"
-    from vote_experiments.analysis.plots import plot_sweep_heatmap, plot_sweep_metric, plot_sweep_metrics
+    from vote_experiments.analysis.sweep_plots import plot_sweep_heatmap, plot_sweep_metric, plot_sweep_metrics
 
     figures: dict[str, Any] = {}
     for wanted in _wanted_plots(file, ()):
