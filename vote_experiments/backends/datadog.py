@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['log', 'OLDEST_S', 'LARGEST_BYTES', 'check_keys', 'explained', 'published_times', 'fitting', 'metric', 'as_record',
-           'as_item', 'Datadog', 'comparison_url', 'open_backend']
+           'as_item', 'Datadog', 'comparison_url', 'import_files', 'open_backend']
 
 # %% ../../nbs/backends/00_datadog.ipynb #ec44c572
 import contextvars
+import csv
 import difflib
 import functools
 import json
@@ -21,6 +22,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -599,6 +601,24 @@ def comparison_url(
     at = urlsplit(dataset_url)
     dataset_id = at.path.rstrip("/").rpartition("/")[2]
     return f"{at.scheme}://{at.netloc}/llm/experiments?dataset={quote(dataset_id, safe='')}&project={quote(project, safe='')}"
+
+
+def import_files(
+    items: Iterable[DatasetItem],
+    folder: Path,
+    name: str,
+) -> list[Path]:  # NAME.json and NAME.csv
+    "Files for *Datasets → Import* on Datadog's page, or `LLMObs.create_dataset_from_csv`: JSON in cells, no byte order mark"
+    records = [as_record(i) for i in items]
+    folder.mkdir(parents=True, exist_ok=True)
+    as_json, as_csv = folder / f"{name}.json", folder / f"{name}.csv"
+    as_json.write_text(json.dumps(records, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    with open(as_csv, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "input", "expected_output", "metadata", "tags"])
+        cell = (lambda value: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        writer.writerows([r["id"], *map(cell, (r["input_data"], r["expected_output"], r["metadata"], r.get("tags", [])))] for r in records)
+    return [as_json, as_csv]
 
 
 def open_backend(

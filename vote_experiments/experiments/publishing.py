@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'BACKENDS', 'RESEND_AFTER_S', 'choose_backend', 'open_backend', 'reachable_backend', 'linked_dataset',
-           'pull_dataset', 'dataset_for_run', 'push_dataset', 'rows_to_publish', 'plan_publication',
-           'awaits_publication', 'Publication', 'publish_experiment', 'publish', 'publish_all']
+           'pull_dataset', 'dataset_for_run', 'push_dataset', 'dataset_files_for_import', 'rows_to_publish',
+           'plan_publication', 'awaits_publication', 'Publication', 'publish_experiment', 'publish', 'publish_all']
 
 # %% ../../nbs/experiments/14_publishing.ipynb #ac84d966
 import hashlib
@@ -27,6 +27,7 @@ from ..data.results import ResultSequence, get_experiment, get_group, owner_name
 from vote_experiments.data.store import (
     Store, datasets, decode_json, encode_json, item_results, now_us, observations, open_store, publications, scores, traces,
 )
+from .archive import slug
 from vote_experiments.experiments.platform import (
     Arrived, Backend, PlatformDown, RemoteDataset, RemoteNotFoundError, RowToPublish, RunToPublish,
 )
@@ -227,6 +228,19 @@ def push_dataset(
         remote = platform.push_dataset(local.name, _portable_items(local), local.description, remove_missing)
     _link(opened, local, platform, remote)
     return remote
+
+# %% ../../nbs/experiments/14_publishing.ipynb #5b5e5194
+def dataset_files_for_import(
+    dataset: Dataset | str,  # or its name
+    folder: str | os.PathLike,
+    *,
+    version: Any = None,  # when `dataset` is a name; None: the newest
+    store: Any = None,
+) -> list[Path]:
+    "Write a dataset as the JSON and CSV files that Datadog imports. Raises `DatasetNotFoundError`."
+    local = get_dataset(dataset, version, open_store(store)) if isinstance(dataset, str) else dataset
+    write = importlib.import_module("vote_experiments.backends.datadog").import_files
+    return write(_portable_items(local), Path(folder), slug(local.name))
 
 # %% ../../nbs/experiments/14_publishing.ipynb #6b3d8031
 _SPAN_COLUMNS = [observations.c[n] for n in (

@@ -6,7 +6,8 @@
 __all__ = ['BackendOption', 'ProjectOption', 'publish', 'push', 'pull']
 
 # %% ../../nbs/interfaces/03_cli_publish.ipynb #a0ef3db4
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -35,7 +36,7 @@ def publish(
     """
     from vote_experiments.experiments import publishing
 
-    settings = {"project_name": project} if project else {}
+    settings: dict[str, Any] = {"project_name": project} if project else {}
     with people_apart(as_json):
         found = publishing.publish(run, backend, store=store, resend_after_s=0.0 if again else publishing.RESEND_AFTER_S, **settings)
     show([{**p.to_dict(), "complete": p.complete} for p in found], as_json, *(f"{p}\n   {p.url}".rstrip() for p in found))
@@ -50,12 +51,17 @@ def push(
     project: ProjectOption = None,
     version: Annotated[str | None, typer.Option(show_default=False, help="Ours: a number or a moment. Default: the newest.")] = None,
     remove_missing: Annotated[bool, typer.Option("--remove-missing", help="Take out there what is not here.")] = False,
+    files: Annotated[Path | None, typer.Option("--files", show_default=False, metavar="FOLDER",
+        help="Send nothing: write the files that Datadog imports by hand.")] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     "Copy a dataset to a platform; only what changed is sent. Pages stay here."
-    from vote_experiments.experiments.publishing import push_dataset
+    from vote_experiments.experiments.publishing import dataset_files_for_import, push_dataset
 
+    if files is not None:
+        paths = dataset_files_for_import(name, files, version=version, store=store)
+        return show({"files": [str(p) for p in paths]}, as_json, *(f"Written: {p}" for p in paths))
     found = push_dataset(name, backend, version=version, store=store, remove_missing=remove_missing, project_name=project)
     show(found, as_json, f"Pushed: {name}, version {found.version} of {backend} project {found.project}.", f"   {found.url}")
 

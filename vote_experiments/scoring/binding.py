@@ -8,8 +8,11 @@ __all__ = ['TASK', 'EVALUATOR', 'COMPOSITE', 'RUN_EVALUATOR', 'SUMMARY_EVALUATOR
            'declared_rules']
 
 # %% ../../nbs/scoring/00_binding.ipynb #b39d07c9
+import copy
 import functools
+import importlib
 import inspect
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -115,7 +118,7 @@ def evaluator_context(values: Mapping[str, Any]) -> SimpleNamespace:
     return SimpleNamespace(
         name=getattr(values.get("item"), "id", None), inputs=values["input"], input=values["input"],
         input_data=values["input"], output=values["output"], output_data=values["output"],
-        expected_output=values["expected_output"], metadata=values.get("metadata"), trace_id=values.get("trace_id"),
+        expected_output=values["expected_output"], metadata=values.get("metadata") or {}, trace_id=values.get("trace_id"),
         span_id=None, attributes={}, metrics={}, duration=None, config=values.get("config"))
 
 
@@ -124,18 +127,20 @@ def _target(fn: Any, role: Role) -> Callable:
     evaluate = getattr(fn, "evaluate", None)
     if isinstance(fn, type):
         raise _cannot(fn, role, f"it is a class; give an instance, {fn.__name__}()")
-    if role is EVALUATOR and callable(evaluate) and not inspect.isfunction(fn):
-        if _takes_context(evaluate):
-            return _context_caller(evaluate)
+    if role in (EVALUATOR, SUMMARY_EVALUATOR) and callable(evaluate) and not inspect.isfunction(fn):
+        if _takes_context(evaluate, role):
+            return _context_caller(evaluate) if role is EVALUATOR else _summary_caller(evaluate)
         return evaluate
+    if role is EVALUATOR and callable(getattr(fn, "measure", None)):
+        return _measurer(fn)
     if not callable(fn):
         raise _cannot(fn, role, f"{type(fn).__name__} is not callable")
     return fn
 
 
-def _takes_context(evaluate: Callable) -> bool:
+def _takes_context(evaluate: Callable, role: Role) -> bool:
     required = [p for p in inspect.signature(evaluate).parameters.values() if p.default is inspect.Parameter.empty]
-    return len(required) == 1 and required[0].name not in EVALUATOR.names
+    return len(required) == 1 and required[0].name not in role.names
 
 
 def _context_caller(evaluate: Callable) -> Callable:
@@ -146,6 +151,42 @@ def _context_caller(evaluate: Callable) -> Callable:
         return await evaluate(evaluator_context(locals()))
 
     return call_async if inspect.iscoroutinefunction(evaluate) else call
+
+
+def _offered(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in values.items() if k in SUMMARY_EVALUATOR.names}
+
+
+def _summary_caller(evaluate: Callable) -> Callable:
+    "The same for a whole run: columns, and the scores by evaluator under both of their names"
+    def call(inputs, outputs, expected_outputs, evaluators_results, metadata, config):
+        return evaluate(SimpleNamespace(**_offered(locals()), evaluation_results=evaluators_results))
+
+    async def call_async(inputs, outputs, expected_outputs, evaluators_results, metadata, config):
+        return await evaluate(SimpleNamespace(**_offered(locals()), evaluation_results=evaluators_results))
+
+    return call_async if inspect.iscoroutinefunction(evaluate) else call
+
+# %% ../../nbs/scoring/00_binding.ipynb #ce9bf624
+def _measurer(metric: Any) -> Callable:
+    "Calls a metric in deepeval's manner: a test case of texts in, score and reason read off the metric"
+    def call(input, output, expected_output):
+        own = copy.copy(metric)
+        own.measure(_test_case(metric, *map(_as_text, (input, output, expected_output))))
+        return SimpleNamespace(value=own.score, reason=getattr(own, "reason", None), metadata=getattr(own, "score_breakdown", None))
+
+    return call
+
+
+def _as_text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _test_case(metric: Any, given: str | None, actual: str | None, expected: str | None) -> Any:
+    values = {"input": given or "", "actual_output": actual or "", "expected_output": expected}
+    if not any(c.__module__.partition(".")[0] == "deepeval" for c in type(metric).__mro__):
+        return SimpleNamespace(**values)
+    return importlib.import_module("deepeval.test_case").LLMTestCase(**values)
 
 # %% ../../nbs/scoring/00_binding.ipynb #0e638e81
 class Bound:
