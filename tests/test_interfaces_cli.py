@@ -155,10 +155,10 @@ def test_a_failed_experiment_is_exit_code_1_and_the_others_are_kept(forms):
 def test_the_first_failing_item_stops_a_run_which_is_then_continued(forms):
     line = shell("run", "-d", "forms", "-m", "breaks", "-j", "1", code=1).stderr.strip().split("\n")[-1]
     assert "this page cannot be read" in line and "vote-experiments resume grp_" in line
-    run = re.search(r"vote-experiments resume (exp_\w+)", line)[1]
+    run = re.search(r"vote-experiments resume (grp_\w+)", line)[1]
     result = value("resume", run, "--no-raise-errors")
     entry = result["experiments"][0]
-    assert (entry["experiment_id"], entry["successful_records"], entry["failed_records"]) == (run, 3, 1)
+    assert (result["group_id"], entry["successful_records"], entry["failed_records"]) == (run, 3, 1)
     ve.register_model("breaks", lambda images, config: {"reports": [TRUTH]})
     entry = value("resume", run[:-2], "--failed-only")["experiments"][0]
     assert (entry["successful_records"], entry["failed_records"]) == (4, 0)
@@ -474,7 +474,7 @@ def test_ctrl_c_stores_what_is_in_flight_and_says_how_to_continue(home):
     assert running.returncode == 130, out + err
     last = err.strip().split("\n")[-1]
     assert last.startswith("interrupted: ") and "Traceback" not in err
-    run = re.search(r"vote-experiments resume (exp_\w+)", last)[1]
+    run = re.search(r"vote-experiments resume (grp_\w+)", last)[1]
     done = process("resume", run, "--json", home=home, command=[sys.executable, "-c", SLOW])
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["experiments"][0]["successful_records"] == 12

@@ -221,7 +221,8 @@ def run(
 @app.command()
 def resume(
     run: Annotated[str, typer.Argument(metavar="RUN", help="As printed when it was interrupted, or latest.")],
-    failed_only: Annotated[bool, typer.Option("--failed-only", help="Ask only the items again that failed.")] = False,
+    failed_only: Annotated[bool, typer.Option("--failed-only", help="Ask the failed items again, and nothing else.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask the failed items again, and what is left.")] = False,
     allow_changes: Annotated[bool, typer.Option("--allow-changes",
         help="Go on although the code of the evaluators changed.")] = False,
     raise_errors: Annotated[bool | None, typer.Option("--raise-errors/--no-raise-errors", show_default=False,
@@ -235,11 +236,11 @@ def resume(
 
     \b
       vote-experiments resume latest
-      vote-experiments resume grp_0197 --failed-only
+      vote-experiments resume grp_0197 --retry-failed
     """
     from vote_experiments.data.store import open_store
     from vote_experiments.experiments.model_experiments import stored_request
 
     opened = open_store(store)
     request = stored_request(opened, run_id(opened, run)) | ({} if raise_errors is None else {"raise_errors": raise_errors})
-    run_and_show({**request, "store": opened, "failed_only": failed_only, "allow_changes": allow_changes}, as_json)
+    run_and_show({**request, "store": opened, "failed_only": failed_only, "retry_failed": retry_failed, "allow_changes": allow_changes}, as_json)
