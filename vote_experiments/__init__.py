@@ -19,11 +19,13 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
     from .data.datasets import (
         Dataset, DatasetNotFoundError, archive_item, delete_dataset, diff_versions, get_dataset, list_datasets,
         list_versions, save_dataset, upsert_item, validate_items)
+    from .data.responses import clear_responses, list_responses, prune_responses
     from .data.results import RunNotFoundError, experiment_result, list_experiments, list_groups
     from .data.store import Store, StoreError, backup_store, check_store, open_store
     from .experiments.engine import ItemFailedError, RunInterrupted, RunStoppedError
     from .experiments.experiment import arescore, arun_experiment, rescore, run_experiment
-    from .experiments.extract import extract
+    from .experiments.estimate import Estimates, estimate_experiments
+    from .experiments.extract import Extracted, extract
     from .experiments.model_experiments import arun_model_experiments, run_model_experiments
     from .experiments.processes import process_pool
     from .experiments.progress import Progress
@@ -36,6 +38,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
     from .forms.synthesis import demo_dataset, form_set, synthesize_dataset
     from .models.extraction import ExtractionError, vote_extraction_task
     from .models.registry import check_configs, forget_model, get_model, list_models, model_available, register_model
+    from .models.resilience import BudgetExceeded
     from .records import (
         DatasetItem, Evaluation, ExperimentResult, Extraction, ItemError, ItemResult, Model, Observation,
         RegressionError, Usage, observe)
@@ -44,6 +47,8 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
         arithmetic_consistency, ballot_accuracy_score, exact_form_match, field_f1, has_no_errors, invented_rows,
         name_cer, omitted_rows, row_shift, suspect_labels, vote_results_by_name, vote_results_quality,
         voter_statistics_accuracy, words_match_digits)
+    from .scoring.judges import (
+        JUDGES, LLMJudge, accuracy, coherence, depth, extraction_judge, llm_judge_evaluator, overall)
     from .scoring.summary import (
         STANDARD_SUMMARIES, avg_ballot_accuracy, avg_llm_judge_score, overall_accuracy, success_rate)
 
@@ -57,11 +62,13 @@ _EXPORTS: dict[str, str] = {  # module: the names it gives to the package
                           "write_dataset_file",
     "data.datasets": "Dataset DatasetNotFoundError archive_item delete_dataset diff_versions get_dataset "
                      "list_datasets list_versions save_dataset upsert_item validate_items",
+    "data.responses": "clear_responses list_responses prune_responses",
     "data.results": "RunNotFoundError experiment_result list_experiments list_groups",
     "data.store": "Store StoreError backup_store check_store open_store",
     "experiments.engine": "ItemFailedError RunInterrupted RunStoppedError",
     "experiments.experiment": "arescore arun_experiment rescore run_experiment",
-    "experiments.extract": "extract",
+    "experiments.estimate": "Estimates estimate_experiments",
+    "experiments.extract": "Extracted extract",
     "experiments.model_experiments": "arun_model_experiments run_model_experiments",
     "experiments.processes": "process_pool",
     "experiments.progress": "Progress",
@@ -74,36 +81,39 @@ _EXPORTS: dict[str, str] = {  # module: the names it gives to the package
     "forms.synthesis": "demo_dataset form_set synthesize_dataset",
     "models.extraction": "ExtractionError vote_extraction_task",
     "models.registry": "check_configs forget_model get_model list_models model_available register_model",
+    "models.resilience": "BudgetExceeded",
     "records": "DatasetItem Evaluation ExperimentResult Extraction ItemError ItemResult Model Observation "
                "RegressionError Usage observe",
     "scoring.evaluators": "FURTHER_EVALUATORS OPTIONAL_EVALUATORS STANDARD_EVALUATORS absolute_vote_error anls_star "
                           "arithmetic_consistency ballot_accuracy_score exact_form_match field_f1 has_no_errors "
                           "invented_rows name_cer omitted_rows row_shift suspect_labels vote_results_by_name "
                           "vote_results_quality voter_statistics_accuracy words_match_digits",
+    "scoring.judges": "JUDGES LLMJudge accuracy coherence depth extraction_judge llm_judge_evaluator overall",
     "scoring.summary": "STANDARD_SUMMARIES avg_ballot_accuracy avg_llm_judge_score overall_accuracy success_rate",
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 
 __all__ = [  # spelled out, because type checkers of our users go by it
-    "__version__", "Columns", "Comparison", "Dataset", "DatasetItem", "DatasetNotFoundError", "Evaluation",
-    "ExperimentResult", "Extraction", "ExtractionError", "FURTHER_EVALUATORS", "ItemError", "ItemFailedError",
-    "ItemResult", "Model", "OPTIONAL_EVALUATORS", "Observation", "Progress", "Publication", "RegressionError",
-    "Report", "RunBusyError", "RunInterrupted", "RunNotFoundError", "RunStoppedError", "STANDARD_EVALUATORS",
-    "STANDARD_SUMMARIES", "SettingsChangedError", "Step", "Store", "StoreError", "Usage", "Workflow",
-    "absolute_vote_error", "anls_star", "archive_item", "arescore", "arithmetic_consistency", "arun_experiment",
-    "arun_model_experiments", "avg_ballot_accuracy", "avg_llm_judge_score", "backup_store", "ballot_accuracy_score",
-    "check_configs", "check_report", "check_store", "collate_sweep_evals", "compare", "compute_ci_df",
-    "delete_dataset", "demo_dataset", "diff_versions", "exact_form_match", "experiment_result", "export_dataset",
-    "extract", "field_f1", "forget_model", "form_set", "gate_run", "get_dataset", "get_model", "group_folder",
+    "__version__", "BudgetExceeded", "Columns", "Comparison", "Dataset", "DatasetItem", "DatasetNotFoundError",
+    "Estimates", "Evaluation", "ExperimentResult", "Extracted", "Extraction", "ExtractionError", "FURTHER_EVALUATORS",
+    "ItemError", "ItemFailedError", "ItemResult", "JUDGES", "LLMJudge", "Model", "OPTIONAL_EVALUATORS", "Observation",
+    "Progress", "Publication", "RegressionError", "Report", "RunBusyError", "RunInterrupted", "RunNotFoundError",
+    "RunStoppedError", "STANDARD_EVALUATORS", "STANDARD_SUMMARIES", "SettingsChangedError", "Step", "Store",
+    "StoreError", "Usage", "Workflow", "absolute_vote_error", "accuracy", "anls_star", "archive_item", "arescore",
+    "arithmetic_consistency", "arun_experiment", "arun_model_experiments", "avg_ballot_accuracy", "avg_llm_judge_score",
+    "backup_store", "ballot_accuracy_score", "check_configs", "check_report", "check_store", "clear_responses",
+    "coherence", "collate_sweep_evals", "compare", "compute_ci_df", "delete_dataset", "demo_dataset", "depth",
+    "diff_versions", "estimate_experiments", "exact_form_match", "experiment_result", "export_dataset", "extract",
+    "extraction_judge", "field_f1", "forget_model", "form_set", "gate_run", "get_dataset", "get_model", "group_folder",
     "has_no_errors", "import_dataset", "import_folder", "invented_rows", "list_datasets", "list_experiments",
-    "list_groups", "list_models", "list_versions", "mean_interval", "model_available", "name_cer", "observe",
-    "omitted_rows", "open_store", "overall_accuracy", "parse_reports", "plain_reports", "plot_comparison",
-    "plot_sweep_heatmap", "plot_sweep_metric", "plot_sweep_metrics", "process_pool", "publish", "pull_dataset",
-    "push_dataset", "read_dataset_file", "read_reports", "register_model", "report_schema", "rescore", "row_shift",
-    "run_experiment", "run_model_experiments", "run_sweep", "run_workflow", "save_dataset", "success_rate",
-    "suspect_labels", "synthesize_dataset", "trend", "upsert_item", "validate_items", "vote_extraction_task",
-    "vote_results_by_name", "vote_results_quality", "voter_statistics_accuracy", "words_match_digits",
-    "write_dataset_file",
+    "list_groups", "list_models", "list_responses", "list_versions", "llm_judge_evaluator", "mean_interval",
+    "model_available", "name_cer", "observe", "omitted_rows", "open_store", "overall", "overall_accuracy",
+    "parse_reports", "plain_reports", "plot_comparison", "plot_sweep_heatmap", "plot_sweep_metric",
+    "plot_sweep_metrics", "process_pool", "prune_responses", "publish", "pull_dataset", "push_dataset",
+    "read_dataset_file", "read_reports", "register_model", "report_schema", "rescore", "row_shift", "run_experiment",
+    "run_model_experiments", "run_sweep", "run_workflow", "save_dataset", "success_rate", "suspect_labels",
+    "synthesize_dataset", "trend", "upsert_item", "validate_items", "vote_extraction_task", "vote_results_by_name",
+    "vote_results_quality", "voter_statistics_accuracy", "words_match_digits", "write_dataset_file",
 ]
 
 

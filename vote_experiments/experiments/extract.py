@@ -18,7 +18,7 @@ from ..data.results import experiment_result
 from ..data.store import open_store
 from .archive import slug
 from .model_experiments import run_model_experiments
-from .progress import Progress
+from .progress import Progress, ProgressPrinter
 from ..forms.checks import check_report
 from ..forms.schema import Report, read_reports, report_fields
 from ..records import ExperimentResult, ItemResult, Record
@@ -196,7 +196,8 @@ def extract(
     results = run_model_experiments(
         dataset_name=dataset.name, dataset_version=dataset.version, model_configs=configs, jobs=jobs, raise_errors=False,
         evaluators=[has_no_errors, arithmetic_consistency, words_match_digits], summary_evaluators=[], store=opened,
-        resume=True, max_cost_usd=max_cost_usd, progress=progress, show_comparison=progress is True, backend="local",
+        resume=True, max_cost_usd=max_cost_usd, show_comparison=False, backend="local",
+        progress=ProgressPrinter() if progress is True else progress,
         kind="extract") or {}
     return _collected(dataset, results, opened, out, format)
 
