@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['chosen_places', 'ConfigOutcome', 'reroute_note', 'experiment_entry', 'compared_score', 'compared_rule',
-           'accuracy_frame', 'compare_frame', 'compare_experiments_by_item', 'is_forced_plain',
-           'arun_model_experiments', 'run_model_experiments', 'stored_request']
+           'accuracy_frame', 'compare_frame', 'compare_experiments_by_item', 'arun_model_experiments',
+           'run_model_experiments', 'stored_request']
 
 # %% ../../nbs/experiments/05_model_experiments.ipynb #82bd104a
 import asyncio
@@ -37,7 +37,7 @@ from .summaries import score_rules_of
 from .engine import ItemFailedError, RunInterrupted, RunStoppedError, Slot
 from .platform import Backend
 from .processes import ProcessPools
-from .progress import Progress, ProgressPrinter, is_plain
+from .progress import Progress, ProgressPrinter, is_forced_plain
 from vote_experiments.experiments.publishing import (
     choose_backend, dataset_for_run, linked_dataset, open_backend, publish_all,
 )
@@ -53,7 +53,7 @@ from vote_experiments.scoring.summary import (
     JUDGE_SCORES, OVERALL, STANDARD_SUMMARIES, WEIGHTS, ScoreRule, is_weighted, item_accuracy, rule_of,
 )
 from vote_experiments.settings import (
-    DEFAULT_DATASET, DEFAULT_ML_APP, DEFAULT_MODEL_CONFIGS, DEFAULT_PROJECT, environment, keep_secret, redact,
+    DEFAULT_DATASET, DEFAULT_ML_APP, DEFAULT_MODEL_CONFIGS, DEFAULT_PROJECT, keep_secret, redact,
 )
 
 # %% ../../nbs/experiments/05_model_experiments.ipynb #5e01b9f1
@@ -334,10 +334,6 @@ def _show_table(request: _Comparable) -> None:
     else:
         print(table, flush=True)
 
-
-def is_forced_plain() -> bool:
-    "`VOTE_EXPERIMENTS_PLAIN` asks for text everywhere"
-    return (environment().get("VOTE_EXPERIMENTS_PLAIN") or "0") not in ("", "0")
 
 # %% ../../nbs/experiments/05_model_experiments.ipynb #047bc10c
 @dataclass
