@@ -23,13 +23,14 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
     from .data.results import RunNotFoundError, experiment_result, list_experiments, list_groups
     from .data.store import Store, StoreError, backup_store, check_store, open_store
     from .experiments.engine import ItemFailedError, RunInterrupted, RunStoppedError
-    from .experiments.experiment import arescore, arun_experiment, rescore, run_experiment
     from .experiments.estimate import Estimates, estimate_experiments
+    from .experiments.experiment import arescore, arun_experiment, rescore, run_experiment
     from .experiments.extract import Extracted, extract
     from .experiments.model_experiments import arun_model_experiments, run_model_experiments
     from .experiments.processes import process_pool
     from .experiments.progress import Progress
     from .experiments.publishing import Publication, publish, pull_dataset, push_dataset
+    from .experiments.race import RaceResult, arace, race
     from .experiments.resuming import RunBusyError, SettingsChangedError
     from .experiments.sweeps import Step, Workflow, run_sweep, run_workflow
     from .experiments.trend import gate_run, trend
@@ -66,13 +67,14 @@ _EXPORTS: dict[str, str] = {  # module: the names it gives to the package
     "data.results": "RunNotFoundError experiment_result list_experiments list_groups",
     "data.store": "Store StoreError backup_store check_store open_store",
     "experiments.engine": "ItemFailedError RunInterrupted RunStoppedError",
-    "experiments.experiment": "arescore arun_experiment rescore run_experiment",
     "experiments.estimate": "Estimates estimate_experiments",
+    "experiments.experiment": "arescore arun_experiment rescore run_experiment",
     "experiments.extract": "Extracted extract",
     "experiments.model_experiments": "arun_model_experiments run_model_experiments",
     "experiments.processes": "process_pool",
     "experiments.progress": "Progress",
     "experiments.publishing": "Publication publish pull_dataset push_dataset",
+    "experiments.race": "RaceResult arace race",
     "experiments.resuming": "RunBusyError SettingsChangedError",
     "experiments.sweeps": "Step Workflow run_sweep run_workflow",
     "experiments.trend": "gate_run trend",
@@ -95,25 +97,27 @@ _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in nam
 
 __all__ = [  # spelled out, because type checkers of our users go by it
     "__version__", "BudgetExceeded", "Columns", "Comparison", "Dataset", "DatasetItem", "DatasetNotFoundError",
-    "Estimates", "Evaluation", "ExperimentResult", "Extracted", "Extraction", "ExtractionError", "FURTHER_EVALUATORS",
-    "ItemError", "ItemFailedError", "ItemResult", "JUDGES", "LLMJudge", "Model", "OPTIONAL_EVALUATORS", "Observation",
-    "Progress", "Publication", "RegressionError", "Report", "RunBusyError", "RunInterrupted", "RunNotFoundError",
-    "RunStoppedError", "STANDARD_EVALUATORS", "STANDARD_SUMMARIES", "SettingsChangedError", "Step", "Store",
-    "StoreError", "Usage", "Workflow", "absolute_vote_error", "accuracy", "anls_star", "archive_item", "arescore",
-    "arithmetic_consistency", "arun_experiment", "arun_model_experiments", "avg_ballot_accuracy", "avg_llm_judge_score",
-    "backup_store", "ballot_accuracy_score", "check_configs", "check_report", "check_store", "clear_responses",
-    "coherence", "collate_sweep_evals", "compare", "compute_ci_df", "delete_dataset", "demo_dataset", "depth",
-    "diff_versions", "estimate_experiments", "exact_form_match", "experiment_result", "export_dataset", "extract",
-    "extraction_judge", "field_f1", "forget_model", "form_set", "gate_run", "get_dataset", "get_model", "group_folder",
-    "has_no_errors", "import_dataset", "import_folder", "invented_rows", "list_datasets", "list_experiments",
-    "list_groups", "list_models", "list_responses", "list_versions", "llm_judge_evaluator", "mean_interval",
-    "model_available", "name_cer", "observe", "omitted_rows", "open_store", "overall", "overall_accuracy",
-    "parse_reports", "plain_reports", "plot_comparison", "plot_sweep_heatmap", "plot_sweep_metric",
-    "plot_sweep_metrics", "process_pool", "prune_responses", "publish", "pull_dataset", "push_dataset",
-    "read_dataset_file", "read_reports", "register_model", "report_schema", "rescore", "row_shift", "run_experiment",
-    "run_model_experiments", "run_sweep", "run_workflow", "save_dataset", "success_rate", "suspect_labels",
-    "synthesize_dataset", "trend", "upsert_item", "validate_items", "vote_extraction_task", "vote_results_by_name",
-    "vote_results_quality", "voter_statistics_accuracy", "words_match_digits", "write_dataset_file",
+    "Estimates", "Evaluation", "ExperimentResult", "Extracted", "Extraction", "ExtractionError",
+    "FURTHER_EVALUATORS", "ItemError", "ItemFailedError", "ItemResult", "JUDGES", "LLMJudge", "Model",
+    "OPTIONAL_EVALUATORS", "Observation", "Progress", "Publication", "RaceResult", "RegressionError", "Report",
+    "RunBusyError", "RunInterrupted", "RunNotFoundError", "RunStoppedError", "STANDARD_EVALUATORS",
+    "STANDARD_SUMMARIES", "SettingsChangedError", "Step", "Store", "StoreError", "Usage", "Workflow",
+    "absolute_vote_error", "accuracy", "anls_star", "arace", "archive_item", "arescore", "arithmetic_consistency",
+    "arun_experiment", "arun_model_experiments", "avg_ballot_accuracy", "avg_llm_judge_score", "backup_store",
+    "ballot_accuracy_score", "check_configs", "check_report", "check_store", "clear_responses", "coherence",
+    "collate_sweep_evals", "compare", "compute_ci_df", "delete_dataset", "demo_dataset", "depth", "diff_versions",
+    "estimate_experiments", "exact_form_match", "experiment_result", "export_dataset", "extract",
+    "extraction_judge", "field_f1", "forget_model", "form_set", "gate_run", "get_dataset", "get_model",
+    "group_folder", "has_no_errors", "import_dataset", "import_folder", "invented_rows", "list_datasets",
+    "list_experiments", "list_groups", "list_models", "list_responses", "list_versions", "llm_judge_evaluator",
+    "mean_interval", "model_available", "name_cer", "observe", "omitted_rows", "open_store", "overall",
+    "overall_accuracy", "parse_reports", "plain_reports", "plot_comparison", "plot_sweep_heatmap",
+    "plot_sweep_metric", "plot_sweep_metrics", "process_pool", "prune_responses", "publish", "pull_dataset",
+    "push_dataset", "race", "read_dataset_file", "read_reports", "register_model", "report_schema", "rescore",
+    "row_shift", "run_experiment", "run_model_experiments", "run_sweep", "run_workflow", "save_dataset",
+    "success_rate", "suspect_labels", "synthesize_dataset", "trend", "upsert_item", "validate_items",
+    "vote_extraction_task", "vote_results_by_name", "vote_results_quality", "voter_statistics_accuracy",
+    "words_match_digits", "write_dataset_file",
 ]
 
 
