@@ -409,6 +409,7 @@ class Datadog:
     name = "datadog"
     patience_s = 20.0  # Datadog shows new rows some seconds after it took them
     batch_rows = 200
+    keeps_failed_scores = True
 
     def __init__(self, ml_app: str | None = None, api_key: str | None = None, app_key: str | None = None,
                  site: str | None = None, agentless_enabled: bool = True, project_name: str | None = None, **_: Any):
@@ -545,12 +546,13 @@ class Datadog:
                 if "No experiments found" in str(error) or re.search(r": 404\b", str(error)):
                     raise RemoteNotFoundError(f"Datadog has no experiment {remote['experiment_id']} any more") from None
                 raise
-        arrived = Arrived(run_scores=set(run.summary_evaluations))
+        scores: dict[str, set[str]] = {}
+        arrived = Arrived(scores=scores, run_scores=set(run.summary_evaluations))
         for row in run.rows:
             key = (row["metadata"] or {}).get("local_trace_id")
             if key:
                 arrived.rows[key] = {"span_id": row["span_id"], "trace_id": row["trace_id"], "ms": row["timestamp"] // 1_000_000}
-                arrived.scores.setdefault(key, set()).update(row["evaluations"])
+                scores.setdefault(key, set()).update(row["evaluations"])
         return arrived
 
     def send_rows(self, run: RunToPublish, remote: Mapping[str, Any], rows: Sequence[RowToPublish],

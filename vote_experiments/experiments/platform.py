@@ -37,6 +37,9 @@ class RemoteDataset(Record):
     description: str | None = None
 
 # %% ../../nbs/experiments/13_platform.ipynb #d1377625
+_TRACE_ID = re.compile(r"[0-9a-f]{32}$")
+
+
 @dataclass(slots=True)
 class RunToPublish(Record):
     "An experiment as a platform is told about it"
@@ -59,11 +62,13 @@ class RowToPublish(Record):
     start_time: float  # seconds since the epoch
     end_time: float
     observations: list[Observation] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)  # evaluators that failed, where no score can say so
 
     @property
     def key(self) -> str:
-        "What tells this row from all others, those of the same item included"
-        return self.result.trace_id or f"{self.result.id}"
+        "32 hex digits that tell this row from all others, those of the same item included: its trace's id"
+        found = self.result.trace_id or ""
+        return found if _TRACE_ID.match(found) else hashlib.sha256(f"{found} {self.result.id}".encode()).hexdigest()[:32]
 
     @property
     def scores(self) -> list[Evaluation]:
@@ -77,12 +82,12 @@ class RowToPublish(Record):
 class Arrived(Record):
     "What a platform says it has of a run"
     rows: dict[str, Any] = field(default_factory=dict)  # key of the row: the platform's handle of it
-    scores: dict[str, set[str]] = field(default_factory=dict)  # key of the row: names
+    scores: dict[str, set[str]] | None = field(default_factory=dict)  # key of the row: names; None: they cannot be read back
     run_scores: set[str] = field(default_factory=set)
 
     def missing_scores(self, row: RowToPublish) -> list[Evaluation]:
         "The scores of a row that are not there"
-        there = self.scores.get(row.key, ())
+        there = (self.scores or {}).get(row.key, ())
         return [e for e in row.scores if e.name not in there]
 
 # %% ../../nbs/experiments/13_platform.ipynb #32107f05
@@ -92,6 +97,7 @@ class Backend(Protocol):
     project: str | None
     patience_s: float  # how long new rows may take to be seen on reading back
     batch_rows: int  # rows handed over at once
+    keeps_failed_scores: bool  # a score without a value can say that its evaluator failed
 
     def connected(self) -> AbstractContextManager[Any]:
         "Ready to talk inside. Raises `ValueError` for wrong credentials, `PlatformDown` when there is no answer."

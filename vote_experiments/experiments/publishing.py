@@ -25,7 +25,7 @@ import sqlalchemy as sa
 from ..data.datasets import Dataset, DatasetNotFoundError, get_dataset, map_pages, save_dataset
 from ..data.results import ResultSequence, get_experiment, get_group, owner_name, resolve_run, update_experiment
 from vote_experiments.data.store import (
-    Store, datasets, decode_json, encode_json, item_results, now_us, observations, open_store, publications, scores, traces,
+    Store, datasets, decode_json, encode_json, item_results, iso, now_us, observations, open_store, publications, scores, traces,
 )
 from .archive import slug
 from vote_experiments.experiments.platform import (
@@ -263,6 +263,7 @@ def rows_to_publish(
     store: Store,
     experiment_id: str,
     roots: Sequence[Path] = (),  # folders that page paths are made relative to
+    failed_scores: bool = True,  # evaluators that failed count as scores without a value
 ) -> Iterator[RowToPublish]:
     "Every item that ran, in order, with its model calls; a few hundred at a time are held"
     batch: list[Any] = []
@@ -270,12 +271,12 @@ def rows_to_publish(
         if result.status != "skipped":
             batch.append(result)
         if len(batch) == _AT_ONCE:
-            yield from _with_calls(store, batch, roots)
+            yield from _with_calls(store, batch, roots, failed_scores)
             batch = []
-    yield from _with_calls(store, batch, roots)
+    yield from _with_calls(store, batch, roots, failed_scores)
 
 
-def _with_calls(store: Store, results: Sequence[Any], roots: Sequence[Path]) -> Iterator[RowToPublish]:
+def _with_calls(store: Store, results: Sequence[Any], roots: Sequence[Path], failed_scores: bool) -> Iterator[RowToPublish]:
     ids = [r.trace_id for r in results if r.trace_id]
     calls: dict[str, list[Observation]] = {}
     with store.read() as c:
@@ -286,13 +287,17 @@ def _with_calls(store: Store, results: Sequence[Any], roots: Sequence[Path]) -> 
     for r in results:
         r.item.input = _portable(r.item.input, roots)
         start, end = times.get(r.trace_id, (time.time(), time.time()))
-        yield RowToPublish(r, start, end, calls.get(r.trace_id, []))
+        failures = {}
+        if not failed_scores:
+            failures, r.evaluation_errors = r.evaluation_errors, {}
+        yield RowToPublish(r, start, end, calls.get(r.trace_id, []), failures)
 
 # %% ../../nbs/experiments/14_publishing.ipynb #d733f56d
-def _totals(store: Store, experiment_id: str) -> tuple[int, int, int]:
+def _totals(store: Store, experiment_id: str, failed_scores: bool = True) -> tuple[int, int, int]:
     "How many rows, scores and model calls there are to publish"
     mine = sa.and_(item_results.c.experiment_id == experiment_id, item_results.c.status != "skipped")
-    told = sa.or_(scores.c.value_number.is_not(None), scores.c.value_text.is_not(None), scores.c.source == "ERROR")
+    told = sa.or_(scores.c.value_number.is_not(None), scores.c.value_text.is_not(None),
+                  *([scores.c.source == "ERROR"] if failed_scores else []))
     named = (sa.select(scores.c.trace_id, scores.c.name).select_from(
         item_results.join(scores, scores.c.trace_id == item_results.c.trace_id)).where(mine, told).distinct().subquery())
     queries = (sa.select(sa.func.count()).select_from(item_results).where(mine), sa.select(sa.func.count()).select_from(named),
@@ -425,8 +430,9 @@ def _local_dataset(store: Store, row: Mapping[str, Any]) -> Dataset | None:
 
 def _run_to_publish(row: Mapping[str, Any], dataset: RemoteDataset) -> RunToPublish:
     settings, config = row["settings"] or {}, row["config"] or {}
+    run_name = f"{row['name']} - {iso(row['created_at'])}" if row["group_id"] else row["run_name"]  # unique, as runs there need
     tags = {**{k: config[k] for k in ("model", "temperature") if config.get(k) is not None}, **(row["metadata"] or {})}
-    return RunToPublish(row["id"], row["name"], row["run_name"], dataset, row["description"], next(iter(settings.get("task") or ()), "task"),
+    return RunToPublish(row["id"], row["name"], run_name, dataset, row["description"], next(iter(settings.get("task") or ()), "task"),
                         dict(config), {str(k): str(v) for k, v in tags.items()}, settings.get("repeats") or 1, row["created_at"] / 1e6)
 
 # %% ../../nbs/experiments/14_publishing.ipynb #317af9fb
@@ -475,7 +481,7 @@ def _send_missing(platform: Backend, ledger: _Ledger, run: RunToPublish, rows: I
         expected.update({r.key: {e.name for e in r.scores} for r in batch})
         current.add(digest := _digest(batch))
         accepted = digest in ledger.batches
-        lacking = any(r.key not in arrived.rows or arrived.missing_scores(r) for r in batch)
+        lacking = any(r.key not in arrived.rows or (arrived.scores is not None and arrived.missing_scores(r)) for r in batch)
         if not accepted or (lacking and time.time() - ledger.batches[digest][0] >= resend_after_s):
             _send_batch(platform, ledger, run, batch, arrived)
     ledger.batches = {d: b for d, b in ledger.batches.items() if d in current}
@@ -497,8 +503,10 @@ def _finish(platform: Backend, ledger: _Ledger, row: Mapping[str, Any], arrived:
 # %% ../../nbs/experiments/14_publishing.ipynb #51e38233
 def _seen(arrived: Arrived, expected: Mapping[str, set[str]]) -> tuple[int, int]:
     "Rows and scores that are there"
-    rows = sum(key in arrived.rows for key in expected)
-    return rows, sum(len(names & arrived.scores.get(key, set())) for key, names in expected.items())
+    there = {key: names for key, names in expected.items() if key in arrived.rows}
+    if arrived.scores is None:  # every one was accepted in an answer of its own, or sending had failed
+        return len(there), sum(map(len, there.values()))
+    return len(there), sum(len(names & arrived.scores.get(key, set())) for key, names in there.items())
 
 
 def _confirm(platform: Backend, ledger: _Ledger, expected: Mapping[str, set[str]], patience_s: float) -> tuple[int, int]:
@@ -537,7 +545,7 @@ def publish_experiment(
 ) -> Publication:
     "Send what the platform does not have of one experiment, and count what it has. Never raises for the platform's sake."
     row = get_experiment(store, experiment_id)
-    report = Publication(row["id"], row["name"], platform.name, *_totals(store, row["id"]), url=row["url"] or "")
+    report = Publication(row["id"], row["name"], platform.name, *_totals(store, row["id"], platform.keeps_failed_scores), url=row["url"] or "")
     try:
         ledger = _Ledger.open(store, row["id"], platform.name)
     except RuntimeError as error:
@@ -547,10 +555,11 @@ def publish_experiment(
         dataset, roots = _dataset_there(store, row, platform)
         run = _run_to_publish(row, dataset)
         arrived = _start(platform, ledger, run)
-        report.url = ledger.remote.get("url") or ""
-        update_experiment(store, row["id"], url=report.url)
-        expected = _send_missing(platform, ledger, run, rows_to_publish(store, row["id"], roots), arrived, resend_after_s)
+        expected = _send_missing(platform, ledger, run, rows_to_publish(store, row["id"], roots, platform.keeps_failed_scores), arrived, resend_after_s)
         _finish(platform, ledger, row, arrived, resend_after_s)
+        if ledger.remote.get("url"):  # some are known only now
+            report.url = ledger.remote["url"]
+            update_experiment(store, row["id"], url=report.url)
         report.rows, report.scores = _confirm(platform, ledger, expected, platform.patience_s if patience_s is None else patience_s)
     except Exception as error:  # whatever a platform's SDK comes up with must not cost the run
         report.error = redact(str(error) if isinstance(error, (PlatformDown, ValueError, LookupError)) else f"{type(error).__name__}: {error}")
@@ -618,6 +627,6 @@ def publish_all(
 
 def _not_published(store: Store, experiment_id: str, platform: Backend, error: str) -> Publication:
     row = get_experiment(store, experiment_id)
-    report = Publication(row["id"], row["name"], platform.name, *_totals(store, row["id"]), url=row["url"] or "", error=error)
+    report = Publication(row["id"], row["name"], platform.name, *_totals(store, row["id"], platform.keeps_failed_scores), url=row["url"] or "", error=error)
     log.warning("%s is not published: %s", row["name"], error)
     return report
