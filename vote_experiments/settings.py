@@ -49,6 +49,12 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("DD_SITE", "the Datadog site", "datadoghq.com"),
     Variable("DD_ENV", "the env tag sent to Datadog", "development"),
     Variable("DD_SERVICE", "the service tag sent to Datadog", "vote-extractor"),
+    Variable("LANGFUSE_PUBLIC_KEY", "publishing runs to Langfuse"),
+    Variable("LANGFUSE_SECRET_KEY", "publishing runs to Langfuse", secret=True),
+    Variable("LANGFUSE_BASE_URL", "the Langfuse server", "https://cloud.langfuse.com"),
+    Variable("INTERACTIVEAI_PUBLIC_KEY", "publishing runs to InteractiveAI"),
+    Variable("INTERACTIVEAI_SECRET_KEY", "publishing runs to InteractiveAI", secret=True),
+    Variable("INTERACTIVEAI_BASE_URL", "the InteractiveAI server", "https://app.interactive.ai"),
     Variable("API_KEY", "the key clients of `vote-experiments serve` must send", secret=True),
     Variable("API_BASE_URL", "the server our client and a served form talk to", "http://localhost:8000"),
 )

@@ -23,7 +23,7 @@ from vote_experiments.experiments.platform import (
     Arrived, PlatformDown, RemoteDataset, RemoteNotFoundError, RowToPublish, RunToPublish, without_pictures,
 )
 from ..records import DatasetItem, Evaluation, Observation, data_type_of
-from ..settings import DEFAULT_ML_APP, environment, keep_secret, redact
+from ..settings import DEFAULT_ML_APP, environment, keep_secret, redact, setting
 
 # %% ../../nbs/backends/01_langfuse.ipynb #54ad5165
 def check_keys(
@@ -136,7 +136,7 @@ def _row_attributes(names: Any, row: RowToPublish) -> dict[str, Any]:
 class Langfuse:
     "Langfuse 5, as `experiments.platform.Backend` describes"
     name, title, prefix, package = "langfuse", "Langfuse", "LANGFUSE", "langfuse"
-    tracer, header, default_url = "langfuse-sdk", "x-langfuse", "https://cloud.langfuse.com"
+    tracer, header = "langfuse-sdk", "x-langfuse"
     patience_s = 45.0  # ingestion is asynchronous; the SDK's documentation says 15 to 30 seconds
     batch_rows = 100
     keeps_failed_scores = False  # a score without a value is no score there; who failed is in the span's metadata
@@ -151,7 +151,8 @@ class Langfuse:
             raise ValueError(f"backend {self.name!r} needs the package {self.package} ({error}): pip install "
                              f"'vote-experiments[{self.package}]'") from error
         known = environment()
-        self.base_url = (base_url or known.get(f"{self.prefix}_BASE_URL") or known.get(f"{self.prefix}_HOST") or self.default_url).rstrip("/")
+        named = base_url or known.get(f"{self.prefix}_BASE_URL") or known.get(f"{self.prefix}_HOST")
+        self.base_url = (named or setting(f"{self.prefix}_BASE_URL") or "").rstrip("/")
         self.project = f"{urlsplit(self.base_url).netloc} {self._keys[0][:12]}"  # the keys say which project it is
         self._timeout_s, self._ids = timeout_s, {}
 
@@ -321,7 +322,7 @@ class Langfuse:
         text = (lambda value: None if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         found = {
             names.ENVIRONMENT: "sdk-experiment", names.EXPERIMENT_ID: remote.get("run"), names.EXPERIMENT_NAME: run.run_name,
-            names.EXPERIMENT_DESCRIPTION: run.description, names.EXPERIMENT_METADATA: text({**run.config, **run.tags, LOCAL_ID.replace("item", "experiment"): run.id}),
+            names.EXPERIMENT_DESCRIPTION: run.description, names.EXPERIMENT_METADATA: text({**run.config, **run.tags, "local_experiment_id": run.id}),
             names.EXPERIMENT_DATASET_ID: run.dataset.id, names.EXPERIMENT_ITEM_ID: self._item_id(run, row.result.item.id),
             names.EXPERIMENT_ITEM_EXPECTED_OUTPUT: text(row.result.item.expected_output),
             names.EXPERIMENT_ITEM_METADATA: text(row.result.item.metadata), names.EXPERIMENT_ITEM_ROOT_OBSERVATION_ID: span_id(row.key, "item")}
@@ -393,7 +394,7 @@ def _muted(name: str) -> Iterator[None]:
 class InteractiveAI(Langfuse):
     "InteractiveAI, which keeps dataset runs as Langfuse 3 did"
     name, title, prefix, package = "interactiveai", "InteractiveAI", "INTERACTIVEAI", "interactiveai"
-    tracer, header, default_url = "interactiveai-sdk", "x-interactiveai", "https://app.interactive.ai"
+    tracer, header = "interactiveai-sdk", "x-interactiveai"
 
     def _open_api(self) -> Any:
         import httpx
