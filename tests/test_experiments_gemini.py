@@ -144,7 +144,7 @@ def test_the_default_models_end_to_end(server, capsys):
     said = capsys.readouterr().out
     before, table = said.split("EXPERIMENT COMPARISON")
     told = ["BACKEND: local", f"Loading dataset: {DEFAULT_DATASET}", "RUNNING 3 EXPERIMENTS", "Experiment 1/3: gemini-2.5-flash (T=0.0)",
-            "10/10, 10 ok, 0 failed", "✅ Completed! Processed 10 records", "Experiment 3/3: gemini-3-pro-preview"]
+            "10/10, 10 ok, 0 failed", "$0.0340", "✅ Completed! Processed 10 records", "Experiment 3/3: gemini-3-pro-preview"]
     shown = ["vote-extraction-flash-t0", "$0.034", "vote-extraction-lite-t0", "$0.0070", "vote-extraction-pro-t0", "$0.18", "Results:",
              "BEST PERFORMER: not decided"]
     for text, parts in ((before, told), (table, shown)):

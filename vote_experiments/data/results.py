@@ -221,6 +221,7 @@ class Finished:
 
 
 _RESULT_COLUMNS = tuple(c.name for c in item_results.columns)
+_COST = _RESULT_COLUMNS.index("cost_usd")
 _TRACE_COLUMNS = ("id", "timestamp", "end_time", "name", "input", "output", "metadata", "tags", "environment", "level",
                   "status_message", "input_tokens", "output_tokens", "total_cost", "experiment_id", "dataset_item_id")
 _SCORE_COLUMNS = ("trace_id", "experiment_id", "name", "value_number", "value_text", "data_type", "comment", "metadata",
@@ -311,6 +312,7 @@ class ResultWriter:
         self.max_rows, self.max_wait_s = max_rows, max_wait_s
         self.error: BaseException | None = None
         self.n_stored = 0
+        self.cost_usd: float | None = None  # of what is stored; None: nothing priced yet
         self._trace = (trace_name, encode_json(dict(metadata)) if metadata else None, environment)
         insert = (lambda table, columns, conflict="": RowInsert(table, columns, store.dialect, conflict))
         self._insert = {
@@ -413,6 +415,8 @@ class ResultWriter:
                 if batch := getattr(rows, kind):
                     self._insert[kind](c, batch)
         self.n_stored += len(rows.results)
+        if costs := [row[_COST] for row in rows.results if row[_COST] is not None]:
+            self.cost_usd = (self.cost_usd or 0.0) + sum(costs)
         if self.on_stored is not None:
             self.on_stored(len(rows.results), rows.n_failed)
 

@@ -19,8 +19,8 @@ from datetime import datetime, UTC
 from typing import Any
 
 from vote_experiments.data.results import (
-    ResultSequence, ResultWriter, claim_experiment, create_experiment_row, experiment_result, get_experiment, status_counts,
-    stored_items, update_experiment,
+    ResultSequence, ResultWriter, claim_experiment, create_experiment_row, experiment_result, get_experiment, spent,
+    status_counts, stored_items, update_experiment,
 )
 from ..data.store import Store, StoreError, decode_json, encode_json, now_us, open_store
 from vote_experiments.experiments.engine import (
@@ -217,6 +217,7 @@ async def arun_experiment(
     slots = (left_of_dataset(request.source.slots(repeats), stored, wanted) if request.source.is_stored
              else left_of_local_data(request.source.slots(repeats), stored, wanted, allow_changes))
     state = _progress(request, opened, wanted)
+    state.cost_usd = spent(opened_store, opened.experiment_id)["cost_usd"] if opened.stored else None
     async with _heartbeat(opened_store, opened.experiment_id, opened.owner):
         live = await _drive(opened_store, request, state, plan, slots, progress, on_start, group_id)
         errors: dict[str, str] = {}
@@ -252,9 +253,12 @@ async def _drive(store: Store, request: _Request, state: Progress, plan: Plan, s
     "Run the engine and leave the experiment's status true, whatever happens"
     def stored(n: int, n_failed: int) -> None:
         state.done, state.failed = state.done + n, state.failed + n_failed
+        if writer.cost_usd is not None:
+            state.cost_usd = (paid_before or 0.0) + writer.cost_usd
         if progress is not None:
             progress(state)
 
+    paid_before = state.cost_usd
     if progress is not None:
         progress(state)
     try:
