@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
     from .analysis.compare import Comparison, compare
     from .analysis.intervals import compute_ci_df, mean_interval
     from .analysis.plots import plot_comparison
+    from .analysis.stakes import seat_flips
     from .analysis.sweep_plots import plot_sweep_heatmap, plot_sweep_metric, plot_sweep_metrics
     from .analysis.sweeps import collate_sweep_evals
     from .data.dataset_files import (
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
     from .data.results import RunNotFoundError, experiment_result, list_experiments, list_groups
     from .data.store import Store, StoreError, backup_store, check_store, open_store
     from .experiments.engine import ItemFailedError, RunInterrupted, RunStoppedError
+    from .experiments.ensemble import aensemble, ensemble
     from .experiments.estimate import Estimates, estimate_experiments
     from .experiments.experiment import arescore, arun_experiment, rescore, run_experiment
     from .experiments.extract import Extracted, extract
@@ -57,6 +59,7 @@ _EXPORTS: dict[str, str] = {  # module: the names it gives to the package
     "analysis.compare": "Comparison compare",
     "analysis.intervals": "compute_ci_df mean_interval",
     "analysis.plots": "plot_comparison",
+    "analysis.stakes": "seat_flips",
     "analysis.sweep_plots": "plot_sweep_heatmap plot_sweep_metric plot_sweep_metrics",
     "analysis.sweeps": "collate_sweep_evals",
     "data.dataset_files": "Columns export_dataset group_folder import_dataset import_folder read_dataset_file "
@@ -67,6 +70,7 @@ _EXPORTS: dict[str, str] = {  # module: the names it gives to the package
     "data.results": "RunNotFoundError experiment_result list_experiments list_groups",
     "data.store": "Store StoreError backup_store check_store open_store",
     "experiments.engine": "ItemFailedError RunInterrupted RunStoppedError",
+    "experiments.ensemble": "aensemble ensemble",
     "experiments.estimate": "Estimates estimate_experiments",
     "experiments.experiment": "arescore arun_experiment rescore run_experiment",
     "experiments.extract": "Extracted extract",
@@ -102,22 +106,22 @@ __all__ = [  # spelled out, because type checkers of our users go by it
     "OPTIONAL_EVALUATORS", "Observation", "Progress", "Publication", "RaceResult", "RegressionError", "Report",
     "RunBusyError", "RunInterrupted", "RunNotFoundError", "RunStoppedError", "STANDARD_EVALUATORS",
     "STANDARD_SUMMARIES", "SettingsChangedError", "Step", "Store", "StoreError", "Usage", "Workflow",
-    "absolute_vote_error", "accuracy", "anls_star", "arace", "archive_item", "arescore", "arithmetic_consistency",
-    "arun_experiment", "arun_model_experiments", "avg_ballot_accuracy", "avg_llm_judge_score", "backup_store",
-    "ballot_accuracy_score", "check_configs", "check_report", "check_store", "clear_responses", "coherence",
-    "collate_sweep_evals", "compare", "compute_ci_df", "delete_dataset", "demo_dataset", "depth", "diff_versions",
-    "estimate_experiments", "exact_form_match", "experiment_result", "export_dataset", "extract",
-    "extraction_judge", "field_f1", "forget_model", "form_set", "gate_run", "get_dataset", "get_model",
-    "group_folder", "has_no_errors", "import_dataset", "import_folder", "invented_rows", "list_datasets",
-    "list_experiments", "list_groups", "list_models", "list_responses", "list_versions", "llm_judge_evaluator",
-    "mean_interval", "model_available", "name_cer", "observe", "omitted_rows", "open_store", "overall",
-    "overall_accuracy", "parse_reports", "plain_reports", "plot_comparison", "plot_sweep_heatmap",
-    "plot_sweep_metric", "plot_sweep_metrics", "process_pool", "prune_responses", "publish", "pull_dataset",
-    "push_dataset", "race", "read_dataset_file", "read_reports", "register_model", "report_schema", "rescore",
-    "row_shift", "run_experiment", "run_model_experiments", "run_sweep", "run_workflow", "save_dataset",
-    "success_rate", "suspect_labels", "synthesize_dataset", "trend", "upsert_item", "validate_items",
-    "vote_extraction_task", "vote_results_by_name", "vote_results_quality", "voter_statistics_accuracy",
-    "words_match_digits", "write_dataset_file",
+    "absolute_vote_error", "accuracy", "aensemble", "anls_star", "arace", "archive_item", "arescore",
+    "arithmetic_consistency", "arun_experiment", "arun_model_experiments", "avg_ballot_accuracy",
+    "avg_llm_judge_score", "backup_store", "ballot_accuracy_score", "check_configs", "check_report", "check_store",
+    "clear_responses", "coherence", "collate_sweep_evals", "compare", "compute_ci_df", "delete_dataset",
+    "demo_dataset", "depth", "diff_versions", "ensemble", "estimate_experiments", "exact_form_match",
+    "experiment_result", "export_dataset", "extract", "extraction_judge", "field_f1", "forget_model", "form_set",
+    "gate_run", "get_dataset", "get_model", "group_folder", "has_no_errors", "import_dataset", "import_folder",
+    "invented_rows", "list_datasets", "list_experiments", "list_groups", "list_models", "list_responses",
+    "list_versions", "llm_judge_evaluator", "mean_interval", "model_available", "name_cer", "observe",
+    "omitted_rows", "open_store", "overall", "overall_accuracy", "parse_reports", "plain_reports",
+    "plot_comparison", "plot_sweep_heatmap", "plot_sweep_metric", "plot_sweep_metrics", "process_pool",
+    "prune_responses", "publish", "pull_dataset", "push_dataset", "race", "read_dataset_file", "read_reports",
+    "register_model", "report_schema", "rescore", "row_shift", "run_experiment", "run_model_experiments",
+    "run_sweep", "run_workflow", "save_dataset", "seat_flips", "success_rate", "suspect_labels",
+    "synthesize_dataset", "trend", "upsert_item", "validate_items", "vote_extraction_task", "vote_results_by_name",
+    "vote_results_quality", "voter_statistics_accuracy", "words_match_digits", "write_dataset_file",
 ]
 
 
