@@ -48,7 +48,7 @@ def test_large_numbers_are_taken_only_when_spelt_right():
 @pytest.mark.parametrize("shape", [(1, 1), (5, 300), (60, 3), (60, 200)])
 def test_empty_cells_have_no_picture_and_no_text(shape):
     cell = np.full(shape, 230, np.uint8)
-    assert words.pen_picture(cell) is None
+    assert words.line_picture(cell) is None
     assert words.read_text(cell) == "" and words.read_figures(cell) is None
 
 

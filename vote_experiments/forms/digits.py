@@ -26,6 +26,9 @@ class Ink(NamedTuple):
     strongest: float  # darkness of the darkest strokes
 
 
+_PAPER = np.ones((21, 21), np.uint8)  # wider than strokes
+
+
 def pen_ink(
     gray: np.ndarray,  # uint8[h, w]
     blur: float = 0.8,  # pixels; smooths the noise of the scan
@@ -33,9 +36,9 @@ def pen_ink(
 ) -> Ink:
     "What was written on the paper"
     smooth = cv2.GaussianBlur(gray, (0, 0), blur)
-    paper = cv2.blur(cv2.morphologyEx(smooth, cv2.MORPH_CLOSE, np.ones((21, 21), np.uint8)), (9, 9))
+    paper = cv2.blur(cv2.morphologyEx(smooth, cv2.MORPH_CLOSE, _PAPER), (9, 9))
     dark = cv2.subtract(paper, smooth)
-    below = np.cumsum(np.bincount(dark.ravel(), minlength=256)) / dark.size
+    below = np.cumsum(cv2.calcHist([dark], [0], None, [256], [0, 256])) / dark.size
     low, middle, top = (int(np.searchsorted(below, q)) for q in (0.16, 0.5, share))
     noise = max(1, middle - low)  # told from the lighter half, where there is no ink
     threshold = max(14.0, 0.42 * (top - middle), 3.2 * noise)
@@ -114,9 +117,11 @@ def estimate_hand(
                     if 13 <= b.height < 0.8 * cell.shape[0] and b.width < 1.6 * b.height]
         ys, xs = np.nonzero(ink.dark > ink.threshold)
         if 20 <= len(ys) <= 1500:  # more is not a number
-            for i, slant in enumerate(_SLANTS):
-                columns = np.bincount((xs + slant * (ys - cell.shape[0] / 2) + 60).astype(int))
-                fullness[i] += float((columns.astype(float) ** 2).sum())
+            h, w = cell.shape
+            columns = (xs + _SLANTS[:, None] * (ys - h / 2) + h).astype(int)
+            width = w + 2 * h
+            amounts = np.bincount((columns + np.arange(len(_SLANTS))[:, None] * width).ravel(), minlength=len(_SLANTS) * width)
+            fullness += (amounts.reshape(len(_SLANTS), width).astype(float) ** 2).sum(1)
     height = float(np.median(heights)) if len(heights) >= 3 else Hand.height
     slant = float(_SLANTS[int(fullness.argmax())]) if fullness.any() else Hand.slant
     return Hand(min(max(height, 14.0), 40.0), slant)
@@ -298,13 +303,13 @@ def features(
     f = np.minimum(glyphs / np.maximum(bright, 1)[:, None, None].astype(np.float32) * 1.25, 1).astype(np.float32)
     p = np.pad(f, ((0, 0), (1, 1), (1, 1)))
     dx, dy = p[:, 1:-1, 2:] - p[:, 1:-1, :-2], p[:, 2:, 1:-1] - p[:, :-2, 1:-1]
+    i, y, x = np.nonzero((dx != 0) | (dy != 0))
+    dx, dy = dx[i, y, x], dy[i, y, x]
     strength, direction = np.hypot(dx, dy), (np.arctan2(dy, dx) % (2 * np.pi)) * (8 / (2 * np.pi))
     lower = np.floor(direction)
     rest, lower = direction - lower, lower.astype(int) % 8
-    outline = np.zeros((n, 8, 6, 6), np.float32)
-    for b in range(8):  # each change counts for the two nearest of eight directions
-        share = np.where(lower == b, 1 - rest, np.where((lower + 1) % 8 == b, rest, 0))
-        outline[:, b] = (strength * share).reshape(n, 6, 4, 6, 4).sum((2, 4))
+    bins = [((i * 8 + b) * 6 + y // 4) * 6 + x // 4 for b in (lower, (lower + 1) % 8)]  # each change counts for two directions
+    outline = np.bincount(np.concatenate(bins), np.concatenate([strength * (1 - rest), strength * rest]), n * 8 * 6 * 6)
     outline = outline.reshape(n, -1)
     outline = np.sqrt(outline / (outline.sum(1, keepdims=True) + 1e-6))
     small = f.reshape(n, 8, 3, 8, 3).mean((2, 4)).reshape(n, -1) * 0.35

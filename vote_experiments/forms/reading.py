@@ -49,8 +49,7 @@ def _written_slots(form_type: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=2)
 def _print_to_remove(form_type: str, height: int) -> np.ndarray:
-    wider = cv2.dilate(blank_first_page(form_type).ink[:height], np.ones((3, 3), np.uint8))
-    return cv2.convertScaleAbs(cv2.GaussianBlur(wider, (0, 0), 0.8), alpha=0.84)
+    return cv2.convertScaleAbs(cv2.GaussianBlur(blank_first_page(form_type).ink[:height], (0, 0), 0.8), alpha=0.84)
 
 # %% ../../nbs/forms/10_reading.ipynb #035d04f5
 def cut_first_page(
@@ -321,7 +320,7 @@ def _read_words(sheets: Sheets, hand: Hand, readings: Readings) -> None:
     for n, row in sheets.rows():
         for column in ("candidate_name", "party_name"):
             if column in row:
-                readings.texts[f"{column}.{n}"] = read_text(row[column], scale=1.0)
+                readings.texts[f"{column}.{n}"] = read_text(row[column])
 
 # %% ../../nbs/forms/10_reading.ipynb #8bf85848
 def _within(candidates: Candidates, low: int, high: int) -> int | None:

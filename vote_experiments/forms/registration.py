@@ -6,7 +6,7 @@
 __all__ = ['Patch', 'Found', 'straighten', 'find_table', 'find_first_page', 'find_page']
 
 # %% ../../nbs/forms/06_registration.ipynb #8106b3cd
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -55,13 +55,18 @@ def _rules(small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones((22, 1), np.uint8)))
 
 # %% ../../nbs/forms/06_registration.ipynb #70313787
+_LEAN = 80  # pixels that a rule may lean from its upper to its lower end
+
+
 def _outer_rules(down: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     "The leftmost and the rightmost long rule, each as coefficients of x = a * y + b"
     n, label, box, _ = cv2.connectedComponentsWithStats(down)
     if n < 4 or (tallest := box[1:, 3].max()) < 40:
         return None
-    long = [i for i in range(1, n) if box[i, 3] >= max(26, tallest / 3)]
-    lines = [_line(label, i, box[i]) for i in long]
+    long = np.flatnonzero(box[1:, 3] >= max(26, tallest / 3)) + 1
+    x0, x1 = box[long, 0], box[long, 0] + box[long, 2]
+    outer = long[(x0 < x0.min() + _LEAN) | (x1 > x1.max() - _LEAN)]
+    lines = [_line(label, i, box[i]) for i in outer]
     middle = float(np.median(box[long, 1] + box[long, 3] / 2))
     at = [np.polyval(line, middle) for line in lines]
     return lines[int(np.argmin(at))], lines[int(np.argmax(at))]
@@ -131,9 +136,28 @@ def _as_table(across: np.ndarray, down: np.ndarray, corners: np.ndarray, form_ty
     edges = COLUMN_EDGES[form_type]
     height = int((TABLE_TOP + HEADER_HEIGHT + n * ROW_HEIGHT[form_type]) * _FIND)
     size, top, left, right = (int(PAGE_WIDTH * _FIND), height + 8), int(TABLE_TOP * _FIND), int(edges[0] * _FIND), int(edges[-1] * _FIND)
-    columns = _column_score(cv2.warpPerspective(down, to_small_form, size)[top:height], edges)
-    rules, rows = _row_rules(cv2.warpPerspective(across, to_small_form, size)[:, left:right], form_type, n)
+    across, down = (cv2.warpPerspective(rule, to_small_form, size, flags=cv2.INTER_NEAREST) for rule in (across, down))
+    columns = _column_score(down[top:height], edges)
+    rules, rows = _row_rules(across[:, left:right], form_type, n)
     return Found(form_type, to_small_form, (columns + rows) / 2, rules)
+
+
+def _tables(across: np.ndarray, down: np.ndarray) -> Iterator[Found]:
+    "The tables that these rules may be, whichever way the page lies"
+    for lying in (False, True):
+        corners = _corners(across.T if lying else down)
+        if corners is None:
+            continue
+        turned = corners[:, ::-1][[0, 3, 2, 1]].copy() if lying else corners  # a transposed picture is mirrored too
+        rules = (down, across) if lying else (across, down)
+        for half in (0, 2):
+            for form_type in FORM_TYPES:
+                found = _as_table(*rules, np.roll(turned, (-1 if lying else 0) - half, 0), form_type)
+                if found:
+                    yield found
+
+
+_CERTAIN = 0.85  # of a score: the other ways to lie reach 0.55 at most
 
 
 def find_table(
@@ -141,20 +165,11 @@ def find_table(
 ) -> Found | None:  # None: there is no such table
     "The ruled table of a table page"
     small, back = _resized(gray, _FIND)
-    across, down = _rules(small)
     best: Found | None = None
-    for lying in (False, True):
-        corners = _corners(across.T if lying else down)
-        if corners is None:
-            continue
-        turned = corners[:, ::-1][[0, 3, 2, 1]].copy() if lying else corners  # a transposed picture is mirrored too
-        for half in (0, 2):
-            for form_type in FORM_TYPES:
-                rules = (down, across) if lying else (across, down)
-                found = _as_table(*rules, np.roll(turned, (-1 if lying else 0) - half, 0), form_type)
-                if found and (best is None or found.score > best.score):
-                    best = found
-        if best is not None and best.score > 0.6:
+    for found in _tables(*_rules(small)):
+        if best is None or found.score > best.score:
+            best = found
+        if best.score > _CERTAIN:
             break
     if best is None or best.score < 0.35:
         return None
