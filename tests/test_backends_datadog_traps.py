@@ -8,6 +8,7 @@ import contextlib
 import functools
 import logging
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -462,8 +463,29 @@ print(done.publication)
 """
 
 
-def child(store):
-    return subprocess.Popen([sys.executable, "-c", CHILD, str(store.path)], stdout=subprocess.PIPE, text=True)
+GROUP = """
+import sys
+from vote_experiments.experiments.model_experiments import run_model_experiments
+
+def task(input_data):
+    return input_data
+
+def right(input_data, output_data, expected_output):
+    return output_data == expected_output
+
+found = run_model_experiments(dataset_name="golden", task_function=task, evaluators=[right], summary_evaluators=[], jobs=4, resume=True,
+                              model_configs=[{"model": "a"}, {"model": "b"}], store=sys.argv[1], show_comparison=False, backend="datadog")
+print([p["complete"] for p in found["publication"]])
+"""
+AGAIN = """
+import sys
+from vote_experiments.experiments.publishing import publish
+print(publish("latest", "datadog", store=sys.argv[1])[0])
+"""
+
+
+def child(store, code=CHILD):
+    return subprocess.Popen([sys.executable, "-c", code, str(store.path)], stdout=subprocess.PIPE, text=True)
 
 
 def killed_when(process, happened):
@@ -488,6 +510,39 @@ def test_a_run_killed_while_running_and_while_publishing_is_one_complete_experim
     assert f"published {n}/{n} rows, {n}/{n} scores" in out
     assert len(server.experiments) == 1 and len(server.rows()) == n and values(server) == {f"r{i}": True for i in range(n)}
     assert sum(map(len, server.metrics.values())) == n
+
+
+@promise("D14")
+@pytest.mark.slow
+def test_a_group_killed_before_all_was_published_is_resumed_into_the_same_experiments(server, sqlite_store):
+    save_dataset("golden", items(250), store=sqlite_store)
+    push_dataset("golden", store=sqlite_store)
+    server.delay_s = 0.05
+    killed_when(child(sqlite_store, GROUP), lambda: len(server.rows()) > 300)
+    server.delay_s = 0.0
+    out, _ = child(sqlite_store, GROUP).communicate(timeout=120)
+    assert "[True, True]" in out and len(server.experiments) == 2 and len(server.rows()) == 500 and stored(sqlite_store) == 500
+
+
+@promise("D14")
+@pytest.mark.slow
+def test_publishing_killed_at_random_is_complete_in_the_end_without_duplicates(server, sqlite_store):
+    n, draw = 1500, random.Random(7)
+    done = run_experiment(name="storm", data=save_dataset("golden", items(n), store=sqlite_store), task=calling_echo, evaluators=[right],
+                          store=sqlite_store)
+    server.delay_s = 0.02
+    seen = []
+    for _ in range(12):
+        process = child(sqlite_store, AGAIN)
+        time.sleep(draw.uniform(1.0, 4.0))
+        process.kill()
+        process.wait()
+        seen.append(len(server.rows()))
+    server.delay_s = 0.0
+    report = one(publish(done.experiment_id, "datadog", store=sqlite_store))
+    assert report.complete and len(server.experiments) == 1
+    assert len(server.rows()) == len({s["span_id"] for s in server.rows()}) == n and len(server.calls()) == n, seen
+    assert sum(map(len, server.metrics.values())) == n and values(server) == {f"r{i}": True for i in range(n)}
 
 
 def stored(store):
