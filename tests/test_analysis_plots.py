@@ -15,10 +15,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vote_experiments.analysis.compare import compare
+from vote_experiments.analysis.mistake_plots import (
+    plot_digit_confusions, plot_joins, plot_row_shifts, plot_seat_flips, plot_vote_error_by_size)
 from vote_experiments.analysis.plots import (
     COLORS, figure_bytes, plot_comparison, plot_cost_accuracy, plot_latency, plot_paired_differences, plot_scores_by,
     plot_vote_error_histogram, save_figure,
 )
+from vote_experiments.analysis.run_plots import plot_race, plot_repeats, plot_trend
 from vote_experiments.analysis.sweep_plots import plot_sweep_heatmap, plot_sweep_metric, plot_sweep_metrics
 
 RNG = np.random.default_rng(7)
@@ -48,7 +51,20 @@ def drawn(figure, form="png"):
         return figure_bytes(figure, form, 60)
 
 
+DIGITS = pd.DataFrame({"expected": ["1", "1", "0", ""], "answered": ["1", "7", "", "3"], "n": [90, 5, 2, 1], "share": [0.95, 0.05, 1.0, 1.0]})
+SEATS = pd.DataFrame({"province": ["แพร่", "น่าน"], "constituency": ["1", "2"], "form_type": ["Constituency", "PartyList"], "margin": [30, 900],
+                      "read_margin": [70, 880], "winner": ["1 นายก", "2 ข"], "read_winner": ["2 นายจ", "2 ข"], "winner_changes": [True, False]})
+HISTORY = pd.DataFrame([(r, 10 * r, n, s * r, n != "poor" or r < 3) for r in (1, 2, 3) for n, s in (("good", -0.2), (LONG, 0.1), ("poor", 2.0))],
+                       columns=["round", "items", "experiment", "evidence", "still_in"])
+RUNS = pd.DataFrame({"run": ["one", LONG], "mean": [0.9, 0.6], "lower": [0.8, 0.5], "upper": [0.95, 0.7], "verdict": ["first", "worse"]})
+
 EVERY = {
+    "digits": lambda: plot_digit_confusions(DIGITS), "seats": lambda: plot_seat_flips(SEATS), "race": lambda: plot_race(HISTORY),
+    "trend": lambda: plot_trend(RUNS),
+    "repeats": lambda: plot_repeats(pd.DataFrame({"experiment": ["a", THAI], "within_sd": [0.1, np.nan], "between_sd": [0.2, np.nan]})),
+    "shifts": lambda: plot_row_shifts(pd.DataFrame({"shift": [1, -1, 1], "rows": [4, 3, 2]})),
+    "sizes": lambda: plot_vote_error_by_size(pd.DataFrame({"votes": ["1–9"], "n": [4], "mean": [0.9], "lower": [0.7], "upper": [1.0]})),
+    "joins": lambda: plot_joins(pd.DataFrame({"experiment": ["a", "b"] * 2, "join": ["both", "neither"] * 2, "n": [9, 1, 3, 4]})),
     "comparison": lambda: plot_comparison(compare(forms())),
     "differences": lambda: plot_paired_differences(compare(forms())),
     "by": lambda: plot_scores_by(pd.DataFrame({"difficulty": ["ตราประทับ", "fold"], "mean": [0.9, 0.8], "lower": [0.8, 0.7], "upper": [1, 0.9]})),
@@ -300,3 +316,44 @@ def test_colours_can_be_told_apart_with_any_colour_vision():
     seen = rgb @ np.array([[0.29275, 0.70725, -0.02234], [0.29275, 0.70725, 0.02234], [-0.02234, 0.02234, 1.0]]).T
     gaps = [np.abs(a - b).max() for i, a in enumerate(seen) for b in seen[:i]]
     assert min(gaps) > 0.05
+
+
+# mistakes and runs
+
+
+def test_digit_confusions_draw_counts_and_refuse_to_mix_experiments():
+    figure = plot_digit_confusions(DIGITS)
+    assert {"5", "2", "1", "90"} <= set(words(figure)) and figure.axes[0].get_title(loc="left") == "Digits: 8 of 98 wrong"
+    with pytest.raises(ValueError, match="2 experiments; choose one: a, b"):
+        plot_digit_confusions(pd.concat([DIGITS.assign(experiment=e) for e in "ab"]))
+
+
+def test_a_flipped_seat_is_drawn_left_of_the_line_and_named():
+    figure = plot_seat_flips(SEATS)
+    assert "1 นายก → 2 นายจ" in words(figure)
+    assert [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() == "o"][:2] == [30, -70]
+    many = pd.concat([SEATS[1:].assign(margin=m) for m in range(1, 30)], ignore_index=True)
+    assert "9 larger margins not shown" in plot_seat_flips(many).axes[0].get_xlabel()
+
+
+def test_a_race_says_when_a_config_was_dropped():
+    figure = plot_race(HISTORY, 0.05)
+    assert "poor, dropped at 30" in words(figure) and sum("dropped at" in w for w in words(figure)) == 1
+
+
+def test_a_trend_says_which_steps_are_changes():
+    assert [w for w in words(plot_trend(RUNS)) if w] == ["worse"]
+
+
+def test_joins_add_up_to_one():
+    figure = plot_joins(pd.DataFrame({"experiment": ["a", "a", "b"], "join": ["both", "only by name", "neither"], "n": [9, 1, 3]}))
+    ends = {}
+    for bar in figure.axes[0].patches:
+        ends[round(bar.get_y(), 3)] = max(ends.get(round(bar.get_y(), 3), 0), bar.get_x() + bar.get_width())
+    assert list(ends.values()) == pytest.approx([1, 1])
+
+
+@pytest.mark.parametrize("plot", [plot_digit_confusions, plot_seat_flips, plot_race, plot_trend, plot_repeats, plot_joins, plot_vote_error_by_size])
+def test_frames_without_rows_or_columns_are_refused(plot):
+    with pytest.raises(ValueError, match="not found|no rows"):
+        plot(pd.DataFrame())
