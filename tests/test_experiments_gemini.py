@@ -33,6 +33,7 @@ from vote_experiments.forms.synthesis import form_set
 from vote_experiments.models import images
 from vote_experiments.models.registry import forget_model, register_model
 from vote_experiments.models.resilience import RetryPolicy, calling, forget_pace, run_sync
+from vote_experiments.records import Extraction
 from vote_experiments.scoring.evaluators import STANDARD_EVALUATORS
 from vote_experiments.scoring.judges import LLMJudge, extraction_judge
 from vote_experiments.settings import DEFAULT_DATASET, VARIABLES
@@ -271,6 +272,29 @@ def test_money_that_runs_out_in_a_judge_stops_the_run_and_no_form_is_read_twice(
     assert entry["successful_records"] == 10 and set(asked(server).values()) == {1} and len(server.calls) == 20
     assert results["comparison"] and entry["metrics_ci"]["llm_judge_evaluator"]
     assert "llm_judge_evaluator" not in str([r["evaluation_errors"] for r in [entry] if "evaluation_errors" in r])
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_the_cap_holds_for_registered_models_that_say_their_cost(server, is_async):
+    asked = []
+
+    def reads(images, config):
+        asked.append(images)
+        return Extraction({"reports": []}, cost_usd=0.01)
+
+    async def reads_later(images, config):
+        return reads(images, config)
+
+    register_model("reads", reads_later if is_async else reads)
+    how = {"model_configs": [{"model": "reads"}], "jobs": 2, "show_comparison": False}
+    try:
+        with pytest.raises(RunStoppedError, match="are spent of max_cost_usd=0.035"):
+            run_model_experiments(**how, max_cost_usd=0.035)
+        assert 4 <= len(asked) <= 5
+        results = run_model_experiments(**how, max_cost_usd=1, resume=True)
+    finally:
+        forget_model("reads")
+    assert len(asked) == 10 and results["experiments"][0]["cost_usd"] == pytest.approx(0.1)
 
 
 def test_judges_are_checked_before_anything_runs(server, store, monkeypatch):

@@ -1,7 +1,6 @@
 """The command line for using the winner: extract, the cache of answers, dry runs and cost caps"""
 
 import json
-import os
 import re
 from pathlib import Path
 
@@ -159,17 +158,19 @@ def test_a_capped_extraction_goes_on_where_it_stopped(gemini):
     assert not [p for p in Path.cwd().rglob("*") if p.is_file() and KEY.encode() in p.read_bytes()]
 
 
-def test_doctor_says_what_each_missing_credential_disables(home):
+def test_doctor_says_what_each_missing_credential_disables(home, monkeypatch):
     said = shell("doctor").stdout
     for name, purpose in (("GEMINI_API_KEY", "Gemini models"), ("GOOGLE_API_KEY", "Gemini models"), ("DD_API_KEY", "Datadog")):
         assert re.search(rf"^   {name} +not set; needed for: .*{purpose}", said, re.M), name
     assert re.search(r"^   GOOGLE_CLOUD_PROJECT +not set.*Vertex AI", said, re.M)
-    os.environ["GEMINI_API_KEY"] = KEY
-    try:
-        said = shell("doctor").stdout
-    finally:
-        del os.environ["GEMINI_API_KEY"]
+    assert re.search(r"^   gemini-… +no credentials for Gemini: set GEMINI_API_KEY", said, re.M)
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+    said = shell("doctor").stdout
     assert re.search(r"^   GEMINI_API_KEY +set$", said, re.M) and KEY not in said
+    assert re.search(r"^   gemini-… +ready, Developer API$", said, re.M)
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "elections")
+    monkeypatch.setenv("GOOGLE_GENAI_USE_VERTEXAI", "true")
+    assert re.search(r"^   gemini-… +ready, Vertex AI, project elections in us-central1$", shell("doctor").stdout, re.M)
 
 
 @pytest.mark.parametrize("name", ["extract", "cache list", "cache size", "cache clear", "cache prune"])

@@ -471,6 +471,7 @@ def _storm(server, pages, forms: int, concurrency: int, transport: str) -> tuple
 def test_a_storm_is_survived(server, pages, forms, concurrency, transport):
     found, spent = _storm(server, pages, forms, concurrency, transport)
     assert all(f.output and not f.problem for f in found) and len(found) == forms
+    print(f"{transport}: {forms} forms, {len(server.calls) / forms:.3f} calls an item, {server.most_in_flight} in flight at most")
     assert len(server.calls) == sum(f.attempts for f in found) <= 1.6 * forms
     assert server.most_in_flight <= concurrency
     billed = sum((f.usage for f in found), Usage())
@@ -504,5 +505,7 @@ def test_rate_is_found_and_a_halved_limit_followed(server, pages):
         return ok / (end - begin), no / (ok + no)
 
     (before, refused_before), (after, refused_after) = seen(30, 60), seen(80, 118)
+    print(f"limit 20/s: {before:.2f}/s and {100 * refused_before:.2f} % refused; halved to 10/s, 20 s later: "
+          f"{after:.2f}/s and {100 * refused_after:.2f} % refused")
     assert before >= 0.9 * 20 and refused_before < 0.05, (before, refused_before)
     assert after >= 0.9 * 10 and refused_after < 0.05, (after, refused_after)

@@ -50,7 +50,9 @@ def doctor_lines(
         f"{found['platform']}, {found['cores']} cores, {found['memory_gb'] or 'unknown'} GB of memory", "",
         "Packages", *_package_lines(found), "", "Settings and credentials", *map(_variable_line, found["variables"]), "",
         "Store", f"   {store['place']}: {state}", "", "Offline readers",
-        *(f"   {name:24} {why or 'ready'}" for name, why in found["offline_readers"].items()), "", "For reports",
+        *(f"   {name:24} {why or 'ready'}" for name, why in found["offline_readers"].items()), "", "Models over the network",
+        f"   {'gemini-…':24} " + (f"ready, {found['gemini']['way']}" if found["gemini"]["way"] else found["gemini"]["why_not"]),
+        "   others                   litellm/<provider>/<model>, with that provider's key in the environment", "", "For reports",
         f"   {'browser (PDF)':24} {found['browser'] or 'none: reports are HTML only; install chromium'}",
         f"   {'fonts with Thai':24} {len(found['fonts'])} in the package",
     ]

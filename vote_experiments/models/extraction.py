@@ -11,8 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .registry import get_model
-from .resilience import run_sync
+from .registry import get_model, provider_of
+from .resilience import call_context, run_sync
 from ..records import Extraction, Observation, listening, observe
 
 # %% ../../nbs/models/08_extraction.ipynb #b83832f5
@@ -43,6 +43,8 @@ def _model_config(config: Mapping[str, Any], metadata: Mapping[str, Any] | None,
 def _kept(model: str, extraction: Extraction, started: float, heard: Sequence[Observation]) -> Any:
     "The output of an extraction; what the call was is observed unless the model did so itself. Raises `ExtractionError`."
     if not any(o.type == "GENERATION" for o in heard):
+        if (budget := call_context().budget) is not None:  # models that observe their calls have charged them too
+            budget.charge(extraction.cost_usd)
         observe(Observation(
             model, "GENERATION", started, time.time(), output=extraction.output, model=model,
             model_version=extraction.model_version, usage=extraction.usage, cost_usd=extraction.cost_usd,
@@ -71,7 +73,9 @@ class ExtractionTask:
         return get_model(self.config["model"]).cpu_bound
 
     def __call__(self, input_data: Any, metadata: Any) -> Any:  # the output, or an awaitable of it
-        model = get_model(self.config["model"])
+        model, budget = get_model(self.config["model"]), call_context().budget
+        if budget is not None and provider_of(self.config["model"]) == "registered":  # providers of ours look before each try
+            budget.check()
         started = time.time()
         with listening() as heard:
             answer = model.extract(page_paths(input_data), _model_config(self.config, metadata, self.roots))
