@@ -42,8 +42,7 @@ def test_nothing_is_invented_and_arithmetic_never_makes_more_sums_wrong(answers)
     for decide in (majority, arithmetic):
         for path, value in report_fields(decide(members)).items():
             assert value is None or any(value == r.get(path) for r in read), path
-    ordered = sorted(members, key=failed)
-    assert failed(arithmetic(members)) <= failed(majority(ordered))
+    assert failed(arithmetic(members)) <= failed(majority(members))
 
 
 @given(forms, st.integers(1, 4))
@@ -67,12 +66,13 @@ def test_words_go_with_the_number_that_was_chosen():
 def test_two_wrong_numbers_are_found_together_and_the_cheapest_way_is_taken():
     truth = form([17, 20, 30], 67, 67, bad_ballots=2, no_vote_ballots=1, ballots_used=70)
     a, b, c = (form(v, g, t, bad_ballots=2, no_vote_ballots=1, ballots_used=70) for v, g, t in (
-        ([17, 26, 36], 67, 67), ([11, 20, 30], 67, 67), ([11, 26, 36], 61, 67)))
-    assert votes(majority(matched_answers([a, b, c])[0])) == [11, 26, 36]
+        ([17, 26, 39], 67, 67), ([10, 20, 30], 67, 67), ([10, 26, 39], 61, 67)))
+    assert votes(majority(matched_answers([a, b, c])[0])) == [10, 26, 39]
     fixed = arithmetic(matched_answers([a, b, c, truth])[0])
     assert votes(fixed) == [17, 20, 30] and failed(fixed) == 0
-    cheap = arithmetic(matched_answers([form([10, 5], 20), form([10, 10], 20), form([10, 5], 20), form([15, 5], 20)])[0])
-    assert votes(cheap) in ([10, 10], [15, 5]) and failed(cheap) == 0
+    either = [form([10, 5], 20), form([10, 10], 20), form([10, 5], 20), form([15, 5], 20)]
+    assert votes(arithmetic(matched_answers(either)[0])) == [10, 5], "two ways are as good: a person has to look"
+    assert votes(arithmetic(matched_answers([*either, form([10, 10], 20)])[0])) == [10, 10]
 
 
 def test_several_reports_of_one_item_and_members_that_answered_nothing():

@@ -18,7 +18,6 @@ from ..data.results import ResultSequence, create_group, get_experiment, resolve
 from ..data.store import Store, item_results, now_us, open_store
 from .experiment import arun_experiment, run_in_own_loop
 from .model_experiments import compare_experiments_by_item
-from ..forms.checks import ARITHMETIC_CHECKS, check_report
 from ..forms.schema import (
     BALLOT_FIELDS, VOTER_FIELDS, Report, VoteResult, comparable_header, numbered_rows, plain_reports, read_reports)
 from ..forms.thai import normalise_name
@@ -142,25 +141,28 @@ def _options(report: Report, answers: Sequence[Report]) -> list[_Option]:
 
 
 def _best_replacements(sums: np.ndarray, whole: np.ndarray, options: Sequence[_Option]) -> list[_Option]:
-    "One or two replacements that leave the fewest sums wrong, if that is fewer than now; among them those that overrule the fewest"
+    "The one or two replacements that leave the fewest sums wrong and overrule the fewest members; none when two ways are as good"
     wrong = int(((sums != 0) & whole).sum())
     if not wrong or not options:
         return []
     change, cost = np.stack([o.change for o in options]), np.array([o.cost for o in options])
-    after = ((sums + change != 0) & whole).sum(1)
-    i = int(np.lexsort((cost, after))[0])
-    best, chosen = (int(after[i]), int(cost[i])), [options[i]]
-    if best[0] and len(options) <= 600:
-        pairs = ((sums + change[:, None] + change[None] != 0) & whole).sum(2)
+    single = _best_way(((sums + change != 0) & whole).sum(1), cost)
+    if single[0] and 1 < len(options) <= 600:
         first, second = np.triu_indices(len(options), 1)
         distinct = np.array([options[a].path != options[b].path for a, b in zip(first, second)], dtype=bool)
         first, second = first[distinct], second[distinct]
         if len(first):
-            j = int(np.lexsort((cost[first] + cost[second], pairs[first, second]))[0])
-            found = int(pairs[first[j], second[j]]), int(cost[first[j]] + cost[second[j]])
-            if found[0] < best[0]:
-                best, chosen = found, [options[first[j]], options[second[j]]]
-    return chosen if best[0] < wrong else []
+            left, i, is_only = _best_way(((sums + change[first] + change[second] != 0) & whole).sum(1), cost[first] + cost[second])
+            if left < single[0]:
+                return [options[first[i]], options[second[i]]] if is_only else []
+    left, i, is_only = single
+    return [options[i]] if is_only and left < wrong else []
+
+
+def _best_way(left: np.ndarray, cost: np.ndarray) -> tuple[int, int, bool]:
+    "Sums that stay wrong, the place of the best way, and whether no other is as good"
+    i = int(np.lexsort((cost, left))[0])
+    return int(left[i]), i, int(((left == left[i]) & (cost == cost[i])).sum()) == 1
 
 # %% ../../nbs/experiments/12_ensemble.ipynb #1452be03
 def arithmetic(
@@ -168,7 +170,7 @@ def arithmetic(
 ) -> Report:
     "The majority, with numbers replaced where another member's make the form's sums come out"
     given = [a for a in answers if a is not None]
-    report = majority(_most_consistent_first(given))
+    report = majority(given)
     for _ in range(4):  # each time fewer sums are wrong
         chosen = _best_replacements(*_residuals(report), _options(report, given))
         if not chosen:
@@ -176,12 +178,6 @@ def arithmetic(
         for o in chosen:
             report = _replaced(report, o, given)
     return report
-
-
-def _most_consistent_first(answers: Sequence[Report]) -> list[Report]:
-    "Among equals, the member whose own sums come out is heard first"
-    failed = [len(check_report(a, ARITHMETIC_CHECKS).failed) for a in answers]
-    return [answers[i] for i in sorted(range(len(answers)), key=lambda i: failed[i])]
 
 
 def _part(report: Report, path: tuple[Any, ...]) -> tuple[Any, str]:
