@@ -165,6 +165,12 @@ def test_requests_that_wait_hold_no_pages(server, tmp_path):
         Image.fromarray(draw.integers(0, 255, (700, 700), dtype=np.uint8)).save(path)  # noise: 490 KB each
     server.batch_state, model = "RUNNING", GeminiModel("gemini-2.5-flash", Access(KEY, base_url=server.url))
 
+    def with_pages():
+        return [o for o in gc.get_objects() if isinstance(o, dict) and "inlineData" in o]
+
+    gc.collect()
+    of_other_tests = with_pages()
+
     async def run():
         calls = [asyncio.create_task(model.extract([p], {"mode": "batch"})) for p in paths]
         while not server.batches:
@@ -172,7 +178,7 @@ def test_requests_that_wait_hold_no_pages(server, tmp_path):
         gc.collect()
         held = sum(len(o.data) for o in gc.get_objects() if isinstance(o, EncodedPage))
         servers = {id(p) for b in server.batches.values() for line in b["lines"] for p in line["request"]["contents"][0]["parts"]}
-        bodies = [o for o in gc.get_objects() if isinstance(o, dict) and "inlineData" in o and id(o) not in servers]
+        bodies = [o for o in with_pages() if id(o) not in servers and not any(o is other for other in of_other_tests)]
         server.batch_state = "SUCCEEDED"
         return held, len(bodies), len(servers), await asyncio.gather(*calls)
 

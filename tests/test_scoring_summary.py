@@ -135,5 +135,6 @@ def test_misaligned_values_are_refused():
 
 def test_they_bind_as_summary_evaluators():
     outputs = [{"reports": []}]
-    given_ = {"inputs": [{}], "outputs": outputs, "expected_outputs": [{}], "evaluators_results": {n: [1.0] for n in values}}
+    given_ = {"inputs": [{}], "outputs": outputs, "expected_outputs": [{}], "evaluators_results": {n: [1.0] for n in values},
+              "weights": WEIGHTS}
     assert [bound(given_) for bound in bind_all(STANDARD_SUMMARIES, SUMMARY_EVALUATOR)] == [1.0, 1.0, 1.0]
