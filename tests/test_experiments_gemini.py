@@ -30,6 +30,7 @@ from vote_experiments.experiments.engine import ItemFailedError, RunStoppedError
 from vote_experiments.experiments.estimate import estimate_experiments
 from vote_experiments.experiments.model_experiments import arun_model_experiments, run_model_experiments, stored_request
 from vote_experiments.forms.synthesis import form_set
+from vote_experiments.interfaces import findings
 from vote_experiments.models import images
 from vote_experiments.models.registry import forget_model, register_model
 from vote_experiments.models.resilience import RetryPolicy, calling, forget_pace, run_sync
@@ -324,6 +325,8 @@ def test_a_reroute_is_told_wherever_the_model_is_named(server, capsys):
     assert f"Note: vote-extraction-flash: {note}" in said and "gemini-2.5-flash (answered by another)" in said
     page = Path(results["report_path"], "index.html").read_text()
     assert note in page and "gemini-2.5-flash (answered by another)" in page
+    asked = str(findings.asked(findings.open_run(results["group_id"], None)))
+    assert note in asked and asked.count("Another model answered") == 1
 
 
 # --------------------------------------------------------------------------------------------- batch

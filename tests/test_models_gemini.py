@@ -8,6 +8,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -478,6 +479,25 @@ def test_a_storm_is_survived(server, pages, forms, concurrency, transport):
     assert spent == pytest.approx(sum(f.cost_usd for f in found))
     assert spent == pytest.approx((billed.prompt_tokens * 0.30 + billed.output_tokens * 2.50) / 1e6)
     assert billed.prompt_tokens >= 1290 * forms
+
+
+def test_a_storm_is_survived_by_threads_too(server, pages):
+    "The sync door: twenty threads share one client and one pace"
+    draw = random.Random(5)
+    faults = [refused(0.05), overloaded(), Reply(hang=True), Reply(reset=True), html_502(), answered(TEXT[:99])]
+    server.default = lambda request: draw.choice(faults) if draw.random() < 0.3 else answered(TEXT, delay_s=0.02)
+    model, connections = GeminiModel("gemini-2.5-flash", Access(KEY, base_url=server.url)), server.connections
+
+    def one(_):
+        with calling(retry=RetryPolicy(base_s=0.05), images=kept, roots=["/"]):
+            return model.extract_sync(pages, {"max_attempts": 12, "deadline_s": 1.0})
+
+    kept = EncodedPages()
+    with ThreadPoolExecutor(20) as threads:
+        found = list(threads.map(one, range(30)))
+    assert all(f.output and not f.problem for f in found) and kept.encodings == 3
+    assert len(server.calls) == sum(f.attempts for f in found) <= 1.8 * 30 and server.most_in_flight <= 20
+    assert server.connections > connections
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ from vote_experiments.data.results import (
     ResultSequence, RunNotFoundError, get_experiment, get_group, list_experiments, list_groups, score_table,
 )
 from ..data.store import Store, from_us, item_results, open_store, scores
-from ..experiments.model_experiments import accuracy_frame, compare_frame, compared_rule
+from ..experiments.model_experiments import accuracy_frame, compare_frame, compared_rule, reroute_note
 from ..experiments.summaries import summarise
 from ..forms.pages import count_pages, thumbnail
 from .doctor import usable_cores
@@ -283,7 +283,8 @@ def _config_row(run: OpenedRun, e: Mapping[str, Any]) -> dict[str, Any]:
     model, temperature = config.pop("model", None), config.pop("temperature", "default")
     told = (lambda values: ", ".join(f"{k}={v}" for k, v in (values or {}).items()) or None)
     return {"Experiment": run.labels[e["id"]], "Model": model, "Temperature": None if model is None else _plain(temperature) or "default",
-            "Served as": ", ".join(e["summary"].get("model_versions") or {}) or None, "Further settings": told(config),
+            "Served as": ", ".join(e["summary"].get("model_versions") or {}) or None,
+            "Another model answered": model and reroute_note(model, e["summary"].get("model_versions") or {}), "Further settings": told(config),
             "Tags": told(redact(e["metadata"])), "Id": Html("<code>{}</code>").format(e["id"])}
 
 
