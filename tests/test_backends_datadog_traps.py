@@ -608,12 +608,13 @@ def test_bare_sdk_drops_input_and_output_of_a_large_row(sdk, server):
 def test_a_large_row_keeps_its_input_and_pictures_stay_at_home(server, sqlite_store, tmp_path):
     (tmp_path / "forms").mkdir()
     picture = "data:image/png;base64," + "iVBORw0KGgo" * 60_000
-    data = save_dataset("golden", [{"id": "a", "input": {"image_paths": ["p1.jpg"], "inline": picture}}], root=tmp_path / "forms",
-                        store=sqlite_store)
+    data = save_dataset("golden", [{"id": "a", "input": {"image_paths": ["p1.jpg"], "inline": picture}, "metadata": {
+        "notes": "long " * 400_000}}], root=tmp_path / "forms", store=sqlite_store)
     done = run_experiment(name="e", data=data, task=lambda item: "x " * 3_000_000, store=sqlite_store, backend="datadog")
     assert done.publication.complete
     row, = server.rows()
     assert "6000000 characters" in row["meta"]["output"] and row["meta"]["input"]["image_paths"] == ["p1.jpg"]
+    assert "too large to publish" in row["meta"]["metadata"]["metadata"]
     sent = b"".join(r.body for r in server.requests)
     assert b"iVBORw0KGgoiVBOR" not in sent and str(tmp_path).encode() not in sent
 

@@ -154,6 +154,12 @@ def test_refused_scores_are_no_silent_loss(server, sqlite_store):
     assert "refused 1 of 8 scores: value too long" in run(sqlite_store, server).publication.error
 
 
+def test_large_rows_go_in_more_requests(server, sqlite_store):
+    done = run_experiment(name="large", data=items(20), task=lambda item: "x " * 150_000, store=sqlite_store, backend=server.name)
+    sizes = [len(r.body) for r in server.requests if "otel" in r.path]
+    assert done.publication.complete and len(sizes) > 2 and max(sizes) < 3_000_000
+
+
 def test_a_server_that_is_down_costs_nothing(server, sqlite_store, monkeypatch):
     monkeypatch.setenv(f"{server.prefix}_BASE_URL", "http://127.0.0.1:9")
     done = run(sqlite_store, server)

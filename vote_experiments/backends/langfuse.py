@@ -11,7 +11,6 @@ import base64
 import difflib
 import hashlib
 import json
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,7 +19,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from vote_experiments.experiments.platform import (
-    Arrived, PlatformDown, RemoteDataset, RemoteNotFoundError, RowToPublish, RunToPublish, without_pictures,
+    Arrived, PlatformDown, RemoteDataset, RemoteNotFoundError, RowToPublish, RunToPublish, fitting, fitting_metadata, muted, without_pictures,
 )
 from ..records import DatasetItem, Evaluation, Observation, data_type_of
 from ..settings import DEFAULT_ML_APP, environment, keep_secret, redact, setting
@@ -100,6 +99,7 @@ def score_body(
 
 # %% ../../nbs/backends/01_langfuse.ipynb #2d216137
 _LEVELS = {"DEBUG", "DEFAULT", "WARNING", "ERROR"}
+_REQUEST_CHARACTERS = 2_000_000  # in one request; their servers take a few megabytes
 
 
 def _usage(o: Observation) -> dict[str, int] | None:
@@ -110,11 +110,10 @@ def _usage(o: Observation) -> dict[str, int] | None:
 
 def _call_attributes(names: Any, o: Observation) -> dict[str, Any]:
     "What is known of a model call, or of another step"
-    seen = {"model_version": o.model_version, "cached": o.cached or None, "attempts": o.attempts if o.attempts != 1 else None,
-            "waited_s": o.waited_s or None}
-    common = {"input": without_pictures(o.input), "output": without_pictures(o.output), "status_message": o.status_message,
-              "level": o.level if o.level in _LEVELS else None,
-              "metadata": {**(without_pictures(o.metadata) or {}), **{k: v for k, v in seen.items() if v is not None}}}
+    common = {"input": fitting(o.input), "output": fitting(o.output), "status_message": o.status_message,
+              "level": o.level if o.level in _LEVELS else None, "metadata": fitting_metadata(
+                  o.metadata, model_version=o.model_version, cached=o.cached or None,
+                  attempts=o.attempts if o.attempts != 1 else None, waited_s=o.waited_s or None)}
     if o.type != "GENERATION":
         return names.create_span_attributes(**common)
     cost = None if o.cost_usd is None else {"total": o.cost_usd}
@@ -123,13 +122,12 @@ def _call_attributes(names: Any, o: Observation) -> dict[str, Any]:
 
 def _row_attributes(names: Any, row: RowToPublish) -> dict[str, Any]:
     r = row.result
-    seen = {"repeat": r.repeat or None, "latency_s": r.latency_s, "attempts": r.attempts if r.attempts != 1 else None,
-            "cost_usd": r.cost_usd, "cached": r.cached or None, "model_version": r.model_version,
-            "evaluator_failures": row.failures or None}
     error = redact(str(r.error)) if r.error else None
     return names.create_span_attributes(
-        input=without_pictures(r.item.input), output=f"Error: {error}" if error else without_pictures(r.output),
-        metadata={**(r.item.metadata or {}), **{k: v for k, v in seen.items() if v is not None}},
+        input=fitting(r.item.input), output=f"Error: {error}" if error else fitting(r.output),
+        metadata=fitting_metadata(
+            r.item.metadata, repeat=r.repeat or None, latency_s=r.latency_s, attempts=r.attempts if r.attempts != 1 else None,
+            cost_usd=r.cost_usd, cached=r.cached or None, model_version=r.model_version, evaluator_failures=row.failures or None),
         level="ERROR" if error else None, status_message=error)
 
 # %% ../../nbs/backends/01_langfuse.ipynb #5afbec0f
@@ -189,7 +187,7 @@ class Langfuse:
         "The SDK's REST client and an exporter, open inside. Raises `ValueError` for wrong keys, `PlatformDown`."
         self._api, self._exporter, self._ids = self._open_api(), self._open_exporter(), {}
         try:
-            with self._in_words("looking for the project"), _muted("opentelemetry"):
+            with self._in_words("looking for the project"), muted("opentelemetry"):
                 projects = self._api.projects.get().data
                 if not projects:
                     raise ValueError(f"{self.title} knows no project for these keys ({self.prefix}_PUBLIC_KEY)")
@@ -304,15 +302,23 @@ class Langfuse:
                     return arrived
 
     def send_rows(self, run: RunToPublish, remote: Mapping[str, Any], rows: Sequence[RowToPublish], handles: dict[str, Any]) -> None:
-        "Rows as traces, 20 in a request, each answered. Raises `PlatformDown` unless all were accepted."
+        "Rows as traces, in requests of some 20 that are each answered. Raises `PlatformDown` unless all were accepted."
+        waiting: list[tuple[RowToPublish, list[Any]]] = []
+        size = 0
+        for row in rows:
+            spans = self._spans(run, remote, row)
+            waiting.append((row, spans))
+            size += sum(len(v) for s in spans for v in s.attributes.values() if isinstance(v, str))
+            if len(waiting) == 20 or size > _REQUEST_CHARACTERS or row is rows[-1]:
+                self._export([s for _, its in waiting for s in its])
+                self._accepted(run, remote, [r for r, _ in waiting], handles)
+                waiting, size = [], 0
+
+    def _export(self, spans: list[Any]) -> None:
         from opentelemetry.sdk.trace.export import SpanExportResult
 
-        for start in range(0, len(rows), 20):
-            some = rows[start:start + 20]
-            spans = [s for row in some for s in self._spans(run, remote, row)]
-            if self._exporter.export(spans) is not SpanExportResult.SUCCESS:
-                raise PlatformDown(f"{self.title} did not take the traces of {len(some)} rows")
-            self._accepted(run, remote, some, handles)
+        if self._exporter.export(spans) is not SpanExportResult.SUCCESS:
+            raise PlatformDown(f"{self.title} did not take {len(spans)} spans")
 
     def _accepted(self, run: RunToPublish, remote: Mapping[str, Any], rows: Sequence[RowToPublish], handles: dict[str, Any]) -> None:
         handles.update({row.key: span_id(row.key, "item") for row in rows})
@@ -377,18 +383,6 @@ class Langfuse:
     def comparison_url(self, dataset: RemoteDataset) -> str:
         "The dataset's page, which lists its runs side by side"
         return dataset.url
-
-
-@contextmanager
-def _muted(name: str) -> Iterator[None]:
-    "Keep a library from logging failures that are told otherwise"
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 # %% ../../nbs/backends/01_langfuse.ipynb #cde31b2b
 class InteractiveAI(Langfuse):
@@ -463,7 +457,7 @@ class InteractiveAI(Langfuse):
         for body in bodies:
             self._api.score.create(request=CreateScoreRequest(**body))
 
-
+# %% ../../nbs/backends/01_langfuse.ipynb #3979b5cb
 def open_backend(
     name: str = "langfuse",  # or interactiveai
     **settings: Any,  # public_key, secret_key, base_url
