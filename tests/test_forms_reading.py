@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from vote_experiments.forms import reading
+from vote_experiments.forms.layout import blank_first_page
+from vote_experiments.forms.registration import Found
 from vote_experiments.forms.schema import parse_reports
 from vote_experiments.forms.synthesis import form_set
 from vote_experiments.scoring.evaluators import ballot_accuracy_score, vote_results_quality
@@ -171,6 +173,28 @@ def test_hard_forms_never_end_in_an_error():
     d = form_set(7043, level="poor", options="thai_digits,strike_outs,touching_digits,stamps,withdrawn,blank_cells,fold", kind="Constituency")
     for reader in reading.READERS:
         assert reading.read_form_set([image(p) for p in d.pages], reader)["reports"]
+
+
+def test_a_mark_beside_the_total_is_no_row():
+    d = form_set(1, level="scan", options="hard", kind="Constituency")  # a shadow lies beside its total
+    answer = reading.read_form_set([image(p) for p in d.pages], "ocr-digits")
+    assert [r["number"] for r in answer["reports"][0]["vote_results"]] == [r["number"] for r in d.record["ground_truth"]["vote_results"]]
+
+
+def test_a_stroke_that_crosses_a_dotted_line_stays_whole():
+    print_ = blank_first_page("Constituency")
+    slot = print_.slots["form_info.district"]
+    dotted = slot.y0 + int(print_.ink[slot.y0:slot.y1, slot.x0:slot.x1].sum(1).argmax())
+    page = cv2.GaussianBlur(255 - cv2.convertScaleAbs(print_.ink, alpha=0.8), (0, 0), 0.7)
+    columns = range(slot.x0 + 40, slot.x0 + 48)  # on a dot, or between two
+    darkest_gaps = []
+    for x in columns:
+        drawn = page.copy()
+        cv2.line(drawn, (x, dotted - 12), (x, dotted + 8), 50, 3)
+        cell = reading.cut_first_page(drawn, Found("Constituency", np.eye(3))).cells["form_info.district"]
+        top, left = max(0, slot.y0 - 2), max(0, slot.x0 - 6)
+        darkest_gaps.append(int(cell[dotted - 10 - top:dotted + 6 - top, x - 1 - left:x + 2 - left].min(1).max()))
+    assert max(darkest_gaps) < 100
 
 
 # --- the arithmetic ----------------------------------------------------------------------------------------------

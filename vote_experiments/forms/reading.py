@@ -95,6 +95,11 @@ def _similarity(cell: np.ndarray, n: int) -> float:
     return float(cv2.matchTemplate(cell, look, cv2.TM_CCOEFF_NORMED).max())
 
 
+def _is_numberless(cell: np.ndarray, expected: int | None) -> bool:
+    "Is there no printed number? A shadow or a stamp is not taken for one when the number is known that would be there."
+    return _is_empty(cell) or (expected is not None and _similarity(cell, expected) < 0.5)
+
+
 def _first_number(rows: Sequence[Mapping[str, np.ndarray]], form_type: str) -> int | None:
     "The printed number of a page's first row, by comparing five rows with what each possible page would have"
     per = ROWS_PER_PAGE[form_type]
@@ -115,9 +120,9 @@ def cut_table(
     straight = straighten(page, found, found.rules[-1] + 4)
     rows = [{column: straight[top + 5:bottom - 3, edges[i] + 6:edges[i + 1] - 4].copy()
              for i, column in enumerate(COLUMNS[form_type])} for top, bottom in zip(found.rules[1:], found.rules[2:])]
-    has_total = len(rows) > ROWS_PER_PAGE[form_type] or _is_empty(rows[-1]["number"])
-    body = rows[:-1] if has_total else rows
-    return TablePage(form_type, body, rows[-1] if has_total else None, _first_number(body, form_type))
+    start = _first_number(rows[:-1] or rows, form_type)
+    has_total = len(rows) > ROWS_PER_PAGE[form_type] or _is_numberless(rows[-1]["number"], start and start + len(rows) - 1)
+    return TablePage(form_type, rows[:-1] if has_total else rows, rows[-1] if has_total else None, start)
 
 # %% ../../nbs/forms/10_reading.ipynb #38976c1a
 _DIGITS_WRONG, _WORDS_WRONG = 0.02, 0.05  # how often a witness says something else altogether
