@@ -12,6 +12,7 @@ from vote_experiments.analysis.compare import compare
 from vote_experiments.analysis.trend import gate, trend_of
 from vote_experiments.data.results import RunNotFoundError
 from vote_experiments.experiments.experiment import arun_experiment
+from vote_experiments.interfaces.shell import exit_code
 from vote_experiments.experiments.trend import gate_run, require, trend
 from vote_experiments.records import Evaluation, RegressionError
 
@@ -126,6 +127,7 @@ def test_stored_runs(sqlite_store, weekly):
     assert not previous.passed and previous.verdict == "worse" and previous.baseline == pytest.approx(39 / 40)
     with pytest.raises(RegressionError) as caught:
         require("latest", "previous", metric="correct", store=sqlite_store)
+    assert exit_code(caught.value) == 1, "a shell is told that the check failed"
     assert caught.value.result.run_name == "two" and len(caught.value.result.item_results) == 40
 
 

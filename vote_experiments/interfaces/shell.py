@@ -25,7 +25,8 @@ from ..settings import redact
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 _USAGE = {"ValueError", "FileNotFoundError", "IsADirectoryError", "NotADirectoryError", "PermissionError",
           "DatasetNotFoundError", "RunNotFoundError", "RemoteNotFoundError"}
-_FAILED = {"ItemFailedError", "RunStoppedError", "RunBusyError", "StoreError", "ReportError", "ExtractionError", "PlatformDown", "OSError"}
+_FAILED = {"ItemFailedError", "RunStoppedError", "RunBusyError", "StoreError", "ReportError", "ExtractionError", "PlatformDown", "RegressionError",
+           "OSError"}
 _INTERRUPTED = {"RunInterrupted", "KeyboardInterrupt", "CancelledError"}
 
 
