@@ -334,7 +334,6 @@ def _show_table(request: _Comparable) -> None:
     else:
         print(table, flush=True)
 
-
 # %% ../../nbs/experiments/05_model_experiments.ipynb #047bc10c
 @dataclass
 class _Plan:
