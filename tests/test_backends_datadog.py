@@ -418,6 +418,13 @@ def test_a_run_begins_without_datadog_over_the_snapshot_it_has(server, sqlite_st
         run_model_experiments(dataset_name="other", **how)
 
 
+def test_what_was_seen_before_an_outage_is_still_told(server, sqlite_store):
+    done = run_experiment(name="e", data=items(3), task=calling_echo, evaluators=[right], store=sqlite_store, backend="datadog")
+    server.fail("POST", ".", Reply(503))
+    report = one(publish(done.experiment_id, store=sqlite_store))
+    assert (report.rows, report.scores, report.spans, report.complete) == (3, 3, 3, False) and "503" in report.error
+
+
 def test_spans_that_the_intake_refuses_are_told(server, sqlite_store):
     done = run_experiment(name="e", data=items(3), task=echo, evaluators=[right], store=sqlite_store)
     server.fail("POST", "^/api/v2/llmobs$", Reply(400))

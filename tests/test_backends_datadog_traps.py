@@ -179,6 +179,27 @@ def test_an_sdk_that_was_enabled_otherwise_is_taken_over_and_put_back(sdk, serve
     assert set(server.projects) == {"ours", PROJECT}
 
 
+MODE = """
+import sys
+if sys.argv[1] == "before":
+    import ddtrace
+from vote_experiments.backends import datadog
+settings = datadog.open_backend(api_key="key-123456", app_key="app-123456")._settings
+with datadog._enabled(settings):
+    print(datadog._sdk()._instance._export_mode)
+"""
+
+
+@promise("D3")
+@pytest.mark.parametrize("imported", ["before", "by us"])
+def test_spans_go_to_their_intake_whoever_imported_the_sdk(imported, tmp_path):
+    "Beside APM traces, where the SDK sends them by default, nobody would hear what became of them"
+    quiet = {"DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false", "DD_REMOTE_CONFIGURATION_ENABLED": "false"}
+    bare = {k: v for k, v in os.environ.items() if not k.startswith(("DD_", "_DD_"))}
+    done = subprocess.run([sys.executable, "-c", MODE, imported], cwd=tmp_path, env=bare | quiet, capture_output=True, text=True, timeout=60)
+    assert "LLMOBS_AGENTLESS" in done.stdout, done.stderr[-2000:]
+
+
 def test_an_sdk_that_was_off_is_off_afterwards_with_its_settings(server, sqlite_store):
     LLMObs = datadog._sdk()
     before = datadog._current(LLMObs)

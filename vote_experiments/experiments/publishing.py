@@ -400,7 +400,7 @@ class Publication(Record):
                f"spans of {self.name} to {self.backend}")
         if self.complete:
             return out
-        late = f" ({self.accepted} rows were accepted; new ones are shown with a delay)" if self.accepted > self.rows else ""
+        late = "" if self.accepted <= self.rows else f" ({self.accepted} rows were accepted{'' if self.error else '; new ones are shown with a delay'})"
         why = f": {self.error}" if self.error else ""
         return f"{out}{late}{why}. Everything is stored here; repeat with: vote-experiments publish {self.experiment_id}"
 
@@ -545,7 +545,7 @@ def publish_experiment(
 ) -> Publication:
     "Send what the platform does not have of one experiment, and count what it has. Never raises for the platform's sake."
     row = get_experiment(store, experiment_id)
-    report = Publication(row["id"], row["name"], platform.name, *_totals(store, row["id"], platform.keeps_failed_scores), url=row["url"] or "")
+    report = _last_known(store, row, platform)
     try:
         ledger = _Ledger.open(store, row["id"], platform.name)
     except RuntimeError as error:
@@ -565,6 +565,15 @@ def publish_experiment(
         report.error = redact(str(error) if isinstance(error, (PlatformDown, ValueError, LookupError)) else f"{type(error).__name__}: {error}")
         log.warning("%s is not (all) published: %s", row["name"], report.error)
     return _kept(ledger, report)
+
+
+def _last_known(store: Store, row: Mapping[str, Any], platform: Backend) -> Publication:
+    "What there is to publish, and what of it was seen on the platform last time"
+    totals = _totals(store, row["id"], platform.keeps_failed_scores)
+    before = _publication_row(store, row["id"], platform.name)
+    counts = (decode_json(before.counts) if before is not None else None) or {}
+    seen = (min(n, counts.get(k) or 0) for k, n in zip(("rows", "scores", "spans"), totals))
+    return Publication(row["id"], row["name"], platform.name, *totals, *seen, url=row["url"] or "")
 
 
 def _kept(ledger: _Ledger, report: Publication) -> Publication:
@@ -627,6 +636,7 @@ def publish_all(
 
 def _not_published(store: Store, experiment_id: str, platform: Backend, error: str) -> Publication:
     row = get_experiment(store, experiment_id)
-    report = Publication(row["id"], row["name"], platform.name, *_totals(store, row["id"], platform.keeps_failed_scores), url=row["url"] or "", error=error)
+    report = _last_known(store, row, platform)
+    report.error = error
     log.warning("%s is not published: %s", row["name"], error)
     return report
