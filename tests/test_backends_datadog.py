@@ -215,12 +215,12 @@ def test_versions_on_datadog_are_whole_numbers(guide, version):
 # ── the same path from elsewhere ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_run_experiment_and_rescore_go_there_too(server, sqlite_store):
-    data = save_dataset("golden", items(4), store=sqlite_store)
-    done = run_experiment(name="e", data=data, task=calling_echo, evaluators=[right], store=sqlite_store, backend="datadog",
+def test_run_experiment_and_rescore_go_there_too(server, store):
+    data = save_dataset("golden", items(4), store=store)
+    done = run_experiment(name="e", data=data, task=calling_echo, evaluators=[right], store=store, backend="datadog",
                           run_evaluators=[lambda item_results: Evaluation("n", len(item_results))], repeats=2, project="ours")
     assert done.publication.complete and done.url == done.publication.url and done.url in done.format()
-    again = rescore(done.experiment_id, [right], store=sqlite_store, backend="datadog")
+    again = rescore(done.experiment_id, [right], store=store, backend="datadog")
     assert again.publication.complete and len(server.experiments) == 2 and set(server.projects) == {"ours"}
     first, second = server.experiments.values()
     assert first["attributes"]["run_count"] == 2 and len(server.rows(first["id"])) == len(server.rows(second["id"])) == 8
@@ -351,16 +351,16 @@ def test_versions_there_are_snapshots_here(server, sqlite_store):
     assert pull_dataset("datadog", "golden", 1, store=other).version == 1 and len(list_versions("golden", other)) == 2
 
 
-def test_the_remote_version_wins_and_the_run_is_over_it(server, sqlite_store):
-    save_dataset("golden", items(3), store=sqlite_store)
-    push_dataset("golden", store=sqlite_store)
-    save_dataset("golden", [{"id": "mine", "input": 1}], store=sqlite_store)
+def test_the_remote_version_wins_and_the_run_is_over_it(server, store):
+    save_dataset("golden", items(3), store=store)
+    push_dataset("golden", store=store)
+    save_dataset("golden", [{"id": "mine", "input": 1}], store=store)
     found = run_model_experiments(dataset_name="golden", task_function=echo, evaluators=[right], summary_evaluators=[], show_comparison=False,
-                                  model_configs=[{"model": "echo"}], store=sqlite_store)
+                                  model_configs=[{"model": "echo"}], store=store)
     assert found["dataset_size"] == 3 and set(values(server)) == {"r0", "r1", "r2"}
     assert next(iter(server.experiments.values()))["attributes"]["dataset_version"] == 1
-    assert list_groups(sqlite_store)[0]["request"]["dataset_version"] == 1
-    assert [i.id for i in get_dataset("golden", 2, sqlite_store)] == ["r0", "r1", "r2", "mine"]  # is kept
+    assert list_groups(store)[0]["request"]["dataset_version"] == 1
+    assert [i.id for i in get_dataset("golden", 2, store)] == ["r0", "r1", "r2", "mine"]  # is kept
 
 
 def test_files_for_import_by_hand_are_read_by_the_sdk(server, sqlite_store, tmp_path, monkeypatch):
@@ -478,7 +478,7 @@ def test_a_slow_datadog_does_not_slow_the_run(server, sqlite_store):
     assert not [t for t in requests if times[0] < t < times[-1]]  # not one request while items were worked on
 
 
-def test_only_new_items_of_a_resumed_run_are_sent(server, sqlite_store):
+def test_only_new_items_of_a_resumed_run_are_sent(server, store):
     fails = [True]
 
     def task(input_data):
@@ -486,11 +486,11 @@ def test_only_new_items_of_a_resumed_run_are_sent(server, sqlite_store):
             raise OSError("no answer")
         return input_data
 
-    data = save_dataset("golden", items(3), store=sqlite_store)
-    done = run_experiment(name="e", data=data, task=task, evaluators=[right], store=sqlite_store, backend="datadog")
+    data = save_dataset("golden", items(3), store=store)
+    done = run_experiment(name="e", data=data, task=task, evaluators=[right], store=store, backend="datadog")
     assert done.publication.complete and len(server.rows()) == 3
     fails[0] = False
-    again = run_experiment(name="e", data=data, task=task, evaluators=[right], store=sqlite_store, backend="datadog",
+    again = run_experiment(name="e", data=data, task=task, evaluators=[right], store=store, backend="datadog",
                            resume=done.experiment_id, failed_only=True, allow_changes=True)
     assert again.publication.complete and len(server.experiments) == 1 and len(server.rows()) == 4
     assert values(server) == {"r0": True, "r1": True, "r2": True}
