@@ -97,6 +97,16 @@ def test_items_needed_is_the_smallest_number(d, sd, alpha):
     assert power(d, sd, n, alpha) >= 0.8 and (n == 2 or power(d, sd, n - 1, alpha) < 0.8)
 
 
+def test_what_rounding_leaves_of_equal_means_needs_no_items():
+    "Means that are equal but for 1e-17 once asked for more items than an integer column holds"
+    assert items_needed(1e-17, 0.1) is None and items_needed(1e-6, 1.0) > 10**9
+    a = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.25])
+    b = a[::-1].copy()
+    b[0] += 1e-16
+    out = compare(pd.DataFrame({"a": a, "b": b}))
+    assert out.table["items_needed"].isna().all() and "cannot be told apart" in out.sentence
+
+
 def test_items_needed_without_a_difference_and_for_a_tiny_one():
     assert items_needed(0.0, 0.1) is None and items_needed(0.1, 0.0) is None and items_needed(math.nan, 1) is None
     assert items_needed(1e-9, 1) > 10**15

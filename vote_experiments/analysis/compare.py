@@ -230,9 +230,11 @@ def items_needed(
     if not difference or not sd or math.isnan(difference) or math.isnan(sd):
         return None
     effect = abs(difference) / sd
+    if effect < 1e-12:  # what rounding leaves of equal means
+        return None
     guess = ((ndtri(1 - alpha / 2) + ndtri(chance)) / effect) ** 2 + ndtri(1 - alpha / 2) ** 2 / 2
     if guess > 1e7:
-        return int(float(f"{guess:.2g}"))
+        return min(int(float(f"{guess:.2g}")), 10**18)  # as an integer column can hold it
     n = max(2, math.floor(guess) - 3)
     while n > 2 and power(difference, sd, n - 1, alpha) >= chance:
         n -= 1
