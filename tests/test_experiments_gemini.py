@@ -275,6 +275,16 @@ def test_money_that_runs_out_in_a_judge_stops_the_run_and_no_form_is_read_twice(
     assert "llm_judge_evaluator" not in str([r["evaluation_errors"] for r in [entry] if "evaluation_errors" in r])
 
 
+def test_a_cap_that_cannot_be_kept_is_refused_before_anything_runs(server, store):
+    for how in ({"model_configs": [*FLASH, {"model": "gemini-9"}]},
+                {"model_configs": FLASH, "evaluators": [extraction_judge.using("gemini-9")]}):
+        with pytest.raises(ValueError, match="max_cost_usd cannot be kept: the price of 'gemini-9' is not known; add it to a file"):
+            run_model_experiments(**how, max_cost_usd=1.0, raise_errors=False)
+    with pytest.raises(ValueError, match="max_cost_usd must be a number of USD above 0"):
+        run_model_experiments(model_configs=FLASH, max_cost_usd=0)
+    assert not server.requests and list_groups(store) == []
+
+
 @pytest.mark.parametrize("is_async", [False, True])
 def test_the_cap_holds_for_registered_models_that_say_their_cost(server, is_async):
     asked = []

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,9 @@ from PIL import Image
 from servers.loopback import Reply
 from servers.openai_server import OpenAIServer, completed, failed, images
 
+from vote_experiments.data.datasets import save_dataset
+from vote_experiments.experiments.engine import RunStoppedError
+from vote_experiments.experiments.model_experiments import run_model_experiments
 from vote_experiments.forms.schema import report_schema
 from vote_experiments.models.prompts import prompt_text
 from vote_experiments.models.registry import get_model, model_available
@@ -124,3 +128,25 @@ def test_what_is_missing_is_said(monkeypatch):
     assert "ANTHROPIC_API_KEY" in reason and all(m in reason for m in OFFLINE_MODELS)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-something-long")
     assert model_available("litellm/anthropic/claude-sonnet-4-5") is None
+
+
+def test_an_experiment_end_to_end(server, page, sqlite_store, tmp_path, monkeypatch, capsys):
+    "Cost, cache, cap and secrets are the same as with any other model"
+    monkeypatch.setenv("VOTE_EXPERIMENTS_RUNS", str(tmp_path / "runs"))
+    server.default = completed(TEXT, prompt=1000, completion=500)
+    save_dataset("forms", [{"id": f"f{i}", "input": {"image_paths": [page], "station": i}, "expected_output": json.loads(TEXT)["reports"][0]}
+                           for i in range(4)], root=Path(page).parent, store=sqlite_store)
+    how = {"dataset_name": "forms", "store": sqlite_store, "model_configs": [{"model": NAME, "temperature": 0.0}], "cache": False}
+    with pytest.raises(RunStoppedError, match="are spent of max_cost_usd"):
+        run_model_experiments(**how, jobs=1, max_cost_usd=1e-6)
+    assert len(server.chats) == 1
+    entry, = run_model_experiments(**how, jobs=1, max_cost_usd=1, resume=True)["experiments"]
+    assert (entry["successful_records"], len(server.chats)) == (4, 4) and entry["cost_usd"] > 0 and entry["rerouted"] is None
+    with pytest.raises(ValueError, match="price of 'litellm/openai/gpt-99' is not known"):
+        run_model_experiments(**{**how, "model_configs": [{"model": "litellm/openai/gpt-99"}]}, max_cost_usd=1)
+    server.default = failed(401, f"Incorrect API key provided: {KEY}", "invalid_request_error")
+    results = run_model_experiments(**how, raise_errors=False)
+    assert results["failed_experiments"] == 1 and "http 401" in results["experiments"][0]["error"]
+    written = b"".join(p.read_bytes() for folder in (tmp_path, Path(sqlite_store.url.removeprefix("sqlite:///")).parent)
+                       for p in folder.rglob("*") if p.is_file())
+    assert b"http 401" in written and KEY.encode() not in written and KEY not in "".join([json.dumps(results), *capsys.readouterr()])

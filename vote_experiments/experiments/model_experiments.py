@@ -45,7 +45,9 @@ from ..models.extraction import extraction_task, vote_extraction_task
 from ..models.gemini_batch import MOST_REQUESTS
 from ..models.images import EncodedPages
 from ..models.resilience import Budget, BudgetExceeded, calling
-from ..models.registry import ModelConfig, check_configs, is_reroute, model_available, provider_of
+from vote_experiments.models.registry import (
+    ModelConfig, cap_problem, check_configs, is_reroute, model_available, provider_of,
+)
 from ..records import ExperimentResult, as_number
 from ..scoring.binding import EVALUATOR, SUMMARY_EVALUATOR, TASK, bind, bind_all, callable_name, declared_rules
 from ..scoring.evaluators import FURTHER_EVALUATORS, OPTIONAL_EVALUATORS, STANDARD_EVALUATORS
@@ -392,6 +394,14 @@ def _check_judges(evaluators: Sequence[Any]) -> None:
             raise ValueError(f"evaluator {callable_name(e)!r} cannot judge here: {why}")
 
 
+def _check_cap(configs: Sequence[ModelConfig], evaluators: Sequence[Any]) -> None:
+    "Raises `ValueError` for a model whose calls could not be counted against a cap"
+    judges = [m for e in evaluators if isinstance(m := getattr(e, "model", None), str)]
+    for model in dict.fromkeys([*(c.model for c in configs), *judges]):
+        if why := cap_problem(model):
+            raise ValueError(why)
+
+
 _HOW = ("max_cost_usd", "jobs", "raise_errors", "timeout_s", "cache", "report")  # how to ask, which changes no answer
 
 
@@ -627,6 +637,8 @@ async def arun_model_experiments(
         "weights": dict(weights) if weights else None, "timeout_s": timeout_s, "cache": cache, "report": report, "kind": kind,
     }
     budget = None if max_cost_usd is None else Budget(max_cost_usd)
+    if budget is not None:
+        _check_cap(configs if task is None else [], judges)
     options = {"before_task": _call_setting(StoredResponses(opened), cache, budget),
                "stop_on": (BudgetExceeded,), "repeats": repeats, "executor": executor, "timeout_s": timeout_s, "failed_only": failed_only, "retry_failed": retry_failed,
                "allow_changes": allow_changes, "weights": weights, "project": project_name}

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DEFAULT_OUTPUT_TOKENS', 'Access', 'MissingCredentials', 'find_access', 'gemini_client', 'generation_config',
            'request_body', 'judged_answer', 'told_to_wait', 'refused_attempt', 'transport_errors', 'send_once',
-           'GeminiModel', 'open_model', 'unavailable']
+           'GeminiModel', 'open_model', 'price_is_known', 'unavailable']
 
 # %% ../../nbs/models/04_gemini.ipynb #438c44b7
 import json
@@ -23,7 +23,7 @@ from .answers import Question, Reading, ask, deadline, report_reading, retry_pol
 from .images import EncodedPage, EncodedPages
 from .prices import cost_usd, price_of
 from .prompts import DEFAULT_PROMPT, prompt_text
-from .registry import is_reroute
+from .registry import cap_problem, is_reroute
 from .resilience import (
     Attempt, Call, RetryPolicy, call_context, limiter_for, loop_resource, robust_call, run_sync)
 from ..records import Extraction, Usage
@@ -257,9 +257,8 @@ async def send_once(client: Any, model: str, body: Mapping[str, Any], reading: R
 # %% ../../nbs/models/04_gemini.ipynb #b36b5531
 def _check_budget(model: str) -> None:
     "A cap cannot be kept for a model whose price is not known"
-    if call_context().budget is not None and price_of(model) is None:
-        raise ValueError(f"max_cost_usd cannot be kept: the price of {model!r} is not known; add it to a file named by "
-                         "VOTE_EXPERIMENTS_PRICES, or run without max_cost_usd")
+    if call_context().budget is not None and (why := cap_problem(model)):
+        raise ValueError(why)
 
 # %% ../../nbs/models/04_gemini.ipynb #6ef53ee3
 class GeminiModel:
@@ -374,6 +373,11 @@ class GeminiModel:
 def open_model(name: str) -> GeminiModel:
     "The model of that name"
     return GeminiModel(name)
+
+
+def price_is_known(name: str) -> bool:
+    "Whether the cost of its calls can be told"
+    return price_of(name) is not None
 
 
 def unavailable(name: str) -> str | None:  # None: it can run

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SETTINGS', 'PROVIDERS', 'Setting', 'ModelConfig', 'default_suffix', 'check_config', 'check_configs', 'provider_of',
            'is_reroute', 'as_extraction', 'FunctionModel', 'register_model', 'forget_model', 'list_models', 'get_model',
-           'model_available']
+           'model_available', 'cap_problem']
 
 # %% ../../nbs/models/00_registry.ipynb #3624b146
 import importlib
@@ -351,3 +351,14 @@ def model_available(
     if provider == "registered":
         return None
     return importlib.import_module(PROVIDERS[provider][1]).unavailable(name)
+
+
+def cap_problem(
+    name: str,  # as for `get_model`
+) -> str | None:  # None: it can be kept
+    "Why `max_cost_usd` cannot be kept with a model: nobody knows its price"
+    provider = provider_of(name)
+    if provider not in ("gemini", "litellm") or importlib.import_module(PROVIDERS[provider][1]).price_is_known(name):
+        return None
+    return (f"max_cost_usd cannot be kept: the price of {name!r} is not known; add it to a file named by "
+            "VOTE_EXPERIMENTS_PRICES, or run without max_cost_usd")
