@@ -220,7 +220,7 @@ def test_many_samples_at_once_are_the_same_as_one_by_one(method):
     close(high, [s[1] for s in single], eps)
 
 
-@promise("S52", "S53", "S54")
+@promise("S52", "S53", "S54", "C4")
 def test_edges_of_the_compatible_functions():
     assert ends(compute_probability_ci([0.7])) == (0.7, 0.7)
     assert (*ends(compute_probability_ci([])), compute_probability_ci([]).count) == (0.0, 0.0, 0)
@@ -239,7 +239,7 @@ def seeds():
                          "steps": [10, 20, 30, 40, 50], "passed": [True, False, True, True, True]})
 
 
-@promise("S43", "S44", "S45", "S46", "S47")
+@promise("S43", "S44", "S45", "S46", "S47", "C3")
 def test_compute_ci_df_columns_order_and_counts():
     out = compute_ci_df(seeds(), value_col="accuracy", group_cols="learning_rate")
     assert list(out) == ["learning_rate", "mean", "lower_bound", "upper_bound", "count", "confidence"]
@@ -265,12 +265,14 @@ def test_the_choice_looks_at_the_whole_column_not_at_one_group():
     close(compute_ci_df(df, "g", "v").loc[0, "lower_bound"], compute_ci([0.1, 0.2]).lower_bound)
 
 
+@promise("C4")
 def test_compute_ci_df_drops_nan_and_says_so_in_the_count():
     df = pd.DataFrame({"g": ["x", "x", "y", "y"], "v": [0.5, np.nan, np.nan, np.nan]})
     out = compute_ci_df(df, "g", "v")
     assert out["count"].tolist() == [1, 0]
 
 
+@promise("C4")
 @pytest.mark.parametrize("method", [m for m in METHODS])
 def test_compute_ci_df_takes_a_method(method):
     low = compute_ci_df(seeds(), "task", "accuracy", method=method).loc[0, "lower_bound"]

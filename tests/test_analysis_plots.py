@@ -207,7 +207,7 @@ def test_vote_errors_are_shares_of_rows_and_the_exact_ones_a_number():
 # sweeps
 
 
-@promise("S55", "S58", "S59", "S63")
+@promise("S55", "S58", "S59", "S63", "C1")
 def test_sweep_metric_draws_means_and_sample_standard_deviations():
     df = sweep()
     ax = plot_sweep_metric(df=df, x_col="learning_rate", y_col="accuracy", title="Learning Rate vs Accuracy").axes[0]
@@ -238,7 +238,7 @@ def test_default_titles_and_colours(kwargs, title):
         assert [t.get_text() for t in ax.get_legend().get_texts()] == ["4", "8"]
 
 
-@promise("S60")
+@promise("S60", "C1")
 def test_facets_make_panels_and_share_their_axes():
     figure = plot_sweep_metric(sweep(), x="learning_rate", y="accuracy", facet_col="lora_rank", facet_row="seed")
     assert len(figure.axes) == 6 and figure.axes[0].get_title(loc="left") == "seed = 1, lora_rank = 4"
@@ -276,6 +276,7 @@ def test_the_heatmap_is_the_pivot_table(aggregation):
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["1e-05", "5e-05", "0.0001"]
 
 
+@promise("C2")
 def test_dotted_names_and_an_ax_of_ones_own():
     figure = Figure()
     ax = figure.subplots()

@@ -57,6 +57,7 @@ def test_configs_of_any_kind_show_what_differs_between_runs(make):
     assert list(df.columns) == ["rate", "task", "m"] and df["rate"].tolist() == [0.1, 0.2]
 
 
+@promise("C2")
 def test_whole_paths_and_everything_on_request():
     states = [state(Config(Inner(r)), {"t": {"m": 1}}, params={"train.rate": r}) for r in (0.1, 0.2)]
     assert list(collate(states, columns="path").columns) == ["train.rate", "task", "m"]

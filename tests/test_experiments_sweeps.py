@@ -83,7 +83,7 @@ def test_at_most_max_parallel_runs_are_active(sqlite_store, limit, peak):
     assert most == peak
 
 
-@promise("S14", "S15", "S16", "S17")
+@promise("S14", "S15", "S16", "S17", "C5")
 def test_a_failing_run_is_logged_and_left_out(sqlite_store, caplog):
     caplog.set_level(logging.INFO)
     grid = {"submit.hyperparameters.learning_rate": [0.1, 0.5, 0.9]}
@@ -99,7 +99,7 @@ def test_a_failing_run_is_logged_and_left_out(sqlite_store, caplog):
     assert sweep(sqlite_store, {"submit.hyperparameters.learning_rate": [0.5]}, workflow=workflow(fail_on=0.5)) == []
 
 
-@promise("S25", "S26")
+@promise("S25", "S26", "C5")
 def test_everything_is_checked_before_the_first_run(sqlite_store):
     calls = []
     for grid, words in [({"submit.hyperparams.rate": [1]}, "Field 'hyperparams' not found in Submit"),
@@ -222,7 +222,7 @@ class Typed:
     free: object = None
 
 
-@promise("S9")
+@promise("S9", "C6")
 def test_dicts_become_the_declared_class_and_types_are_checked_before_the_first_run(sqlite_store):
     ran = []
     steps = Workflow("typed", [Step("train", lambda config: ran.append(config), Typed)])

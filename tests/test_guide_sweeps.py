@@ -57,7 +57,7 @@ def collated(results, **more):
 RATES = {"submit_training.hyperparameters.learning_rate": [1e-4, 5e-5, 1e-5]}
 
 
-@promise("S64", "S65", "S66")
+@promise("S64", "S65", "S66", "C7")
 def test_the_complete_example(capsys, tmp_path):
     async def main():
         # 1. Define base config
