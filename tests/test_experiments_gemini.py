@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import os
+import random
 import re
 import signal
 import subprocess
@@ -320,6 +321,34 @@ def test_judges_are_checked_before_anything_runs(server, store, monkeypatch):
     finally:
         forget_model("reads")
     assert not read and list_groups(store) == []
+
+
+def _stormy(server, seed):
+    "Three in ten calls go wrong; counts what was billed"
+    draw, billed = random.Random(seed), []
+    faults = [lambda: refused(0.02), overloaded, lambda: Reply(hang=True), lambda: Reply(reset=True), lambda: Reply(502, "<html>"),
+              lambda: answered('{"reports": [{', tokens=TOKENS)]
+
+    def reply(request):
+        made = draw.choice(faults)() if draw.random() < 0.3 else server.generated(request.json, "gemini-2.5-flash")
+        if made.status == 200 and not (made.hang or made.reset):
+            billed.append(FLASH_USD)
+        return made
+
+    server.default = reply
+    return billed
+
+
+@pytest.mark.parametrize("repeats", [3, pytest.param(50, marks=pytest.mark.slow)])
+def test_a_storm_loses_nothing_and_every_billed_try_is_counted(server, repeats):
+    billed = _stormy(server, seed=repeats)
+    config = {**FLASH[0], "max_attempts": 12, "deadline_s": 2.0}
+    results = run_model_experiments(model_configs=[config], repeats=repeats, jobs=20, show_comparison=False, max_cost_usd=1000.0)
+    entry, = results["experiments"]
+    assert (entry["successful_records"], entry["failed_records"]) == (10 * repeats, 0)
+    assert entry["summary_metrics"]["overall_accuracy"] == 1.0
+    assert len(server.calls) <= 1.6 * 10 * repeats and server.most_in_flight <= 20
+    assert entry["cost_usd"] == pytest.approx(sum(billed)) and len(billed) > 10 * repeats
 
 
 # ----------------------------------------------------------------------------------- another model answered
