@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vote_experiments.analysis.compare import compare
+from vote_experiments.analysis.compare import compare, markdown_table
 from vote_experiments.analysis.frames import (
     DISPLAY_COLUMNS, ITEM_COLUMNS, display_table, dollars, labelled, results_frame, score_columns,
     scores_frame, seconds, summary_frame, summary_markdown, text_table, text_width,
@@ -233,3 +233,10 @@ def test_seconds(value, text):
 @pytest.mark.parametrize("value, text", [(0, "$0.00"), (0.00031, "$0.00031"), (0.0213, "$0.021"), (0.5, "$0.50"), (1234.5, "$1,234.50"), (None, "–")])
 def test_dollars(value, text):
     assert dollars(value) == text
+
+
+def test_missing_cells_are_a_dash_in_every_table():
+    "NaN among texts once ended a command with a TypeError"
+    frame = pd.DataFrame({"mean": [0.5, math.nan], "name": ["a", None], "n": pd.array([3, None], dtype="Int64")})
+    assert text_table(frame).splitlines()[-1].split() == ["–", "–", "–"]
+    assert markdown_table(frame).splitlines()[-1] == "| – | – | – |"

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NORMAL_ABOVE', 'PAIRED_METHODS', 'EXACT_UP_TO', 'FLIPS', 'PAIR_LAWS', 'ScoreTable', 'score_table', 'Paired',
            'sign_flip_p', 'mcnemar_p', 'holm', 'power', 'items_needed', 'fewest_items', 'paired_comparisons',
-           'markdown_table', 'plain_rows', 'Comparison', 'compare', 'PairLaw', 'paired_coverage']
+           'cell_texts', 'markdown_table', 'plain_rows', 'Comparison', 'compare', 'PairLaw', 'paired_coverage']
 
 # %% ../../nbs/analysis/01_compare.ipynb #7d1db676
 import html
@@ -330,11 +330,19 @@ def _about(n: int) -> str:
     return "more than a million" if n > 1_000_000 else f"about {n if n < 100 else int(float(f'{n:.2g}')):,}"
 
 # %% ../../nbs/analysis/01_compare.ipynb #a2d44ee4
+def cell_texts(
+    frame: pd.DataFrame,
+) -> list[list[str]]:  # row by row
+    "A frame's cells as texts; what is missing is a dash"
+    missing = (lambda v: v is None or v is pd.NA or isinstance(v, float) and math.isnan(v))
+    return [["–" if missing(v) else str(v) for v in row] for row in frame.astype(object).to_numpy().tolist()]
+
+
 def markdown_table(
     frame: pd.DataFrame,  # any frame; cells become text
 ) -> str:
     "A frame as a Markdown table; what is written in a cell (HTML, pipes, line ends) stays text"
-    rows = [[str(c) for c in frame.columns], ["---"] * frame.shape[1], *frame.astype(object).astype(str).to_numpy().tolist()]
+    rows = [[str(c) for c in frame.columns], ["---"] * frame.shape[1], *cell_texts(frame)]
     safe = lambda c: html.escape(c, quote=False).replace("|", "\\|").replace("\n", " ")  # noqa: E731
     return "\n".join("| " + " | ".join(map(safe, row)) + " |" for row in rows)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from .compare import markdown_table
+from .compare import cell_texts, markdown_table
 from .intervals import Interval, mean_interval
 from ..records import ExperimentResult, ItemResult, as_number
 from ..scoring.summary import JUDGE_SCORES, OVERALL, WEIGHTS, item_accuracy, rule_of
@@ -293,7 +293,7 @@ def text_table(
     frame: pd.DataFrame,  # cells become text
 ) -> str:
     "A frame as lines of aligned columns, numbers to the right"
-    rows = [[str(c) for c in frame.columns], *frame.astype(object).astype(str).to_numpy().tolist()]
+    rows = [[str(c) for c in frame.columns], *cell_texts(frame)]
     widths = [max(map(text_width, column)) for column in zip(*rows)]
     right = [all(c[:1] in "0123456789$–−+-" for c in column) for column in zip(*rows[1:])] or [False] * len(widths)
 
