@@ -2,6 +2,7 @@
 synthetic form sets. What is printed, paid, cached, stopped, resumed, and what never leaks."""
 
 import asyncio
+import base64
 import collections
 import hashlib
 import io
@@ -25,7 +26,7 @@ from servers.gemini_server import (
 from servers.loopback import Reply
 
 from vote_experiments.data.datasets import save_dataset
-from vote_experiments.data.results import list_experiments, list_groups, status_counts
+from vote_experiments.data.results import evaluator_errors, list_experiments, list_groups, status_counts
 from vote_experiments.data.store import Store
 from vote_experiments.experiments.engine import ItemFailedError, RunStoppedError
 from vote_experiments.experiments.estimate import estimate_experiments
@@ -66,7 +67,7 @@ def forms(tmp_path_factory):
 
 
 class Reader(GeminiServer):
-    "Reads the forms it is shown; the lite model misreads one number of every form, and gives out the tokens of Vertex"
+    "Reads the forms it is shown; the lite model misreads one number of each. Also gives out the tokens that Vertex AI asks for."
 
     def __init__(self, truth):
         super().__init__()
@@ -81,8 +82,6 @@ class Reader(GeminiServer):
         pages = [p["inlineData"]["data"] for p in body["contents"][0]["parts"] if "inlineData" in p]
         if not pages:  # a judge
             return answered(json.dumps({"reasoning": "as expected", "errors": [], "score": 9}), model=model, tokens=usage(500, 100))
-        import base64
-
         reports = json.loads(json.dumps(self.truth[hashlib.sha256(base64.urlsafe_b64decode(pages[0])).hexdigest()]))
         if "lite" in model:
             reports[0]["ballot_statistics"]["good_ballots"] += 1
@@ -273,7 +272,7 @@ def test_money_that_runs_out_in_a_judge_stops_the_run_and_no_form_is_read_twice(
     entry, = results["experiments"]
     assert entry["successful_records"] == 10 and set(asked(server).values()) == {1} and len(server.calls) == 20
     assert results["comparison"] and entry["metrics_ci"]["llm_judge_evaluator"]
-    assert "llm_judge_evaluator" not in str([r["evaluation_errors"] for r in [entry] if "evaluation_errors" in r])
+    assert evaluator_errors(store, row["id"]) == {}
 
 
 def test_a_cap_that_cannot_be_kept_is_refused_before_anything_runs(server, store):
@@ -326,12 +325,12 @@ def test_judges_are_checked_before_anything_runs(server, store, monkeypatch):
 def _stormy(server, seed):
     "Three in ten calls go wrong; counts what was billed"
     draw, billed = random.Random(seed), []
-    faults = [lambda: refused(0.02), overloaded, lambda: Reply(hang=True), lambda: Reply(reset=True), lambda: Reply(502, "<html>"),
+    faults = [lambda: refused(0.02), overloaded, lambda: Reply(reset=True), lambda: Reply(502, "<html>"),
               lambda: answered('{"reports": [{', tokens=TOKENS)]
 
     def reply(request):
         made = draw.choice(faults)() if draw.random() < 0.3 else server.generated(request.json, "gemini-2.5-flash")
-        if made.status == 200 and not (made.hang or made.reset):
+        if made.status == 200 and not made.reset:
             billed.append(FLASH_USD)
         return made
 
@@ -342,7 +341,7 @@ def _stormy(server, seed):
 @pytest.mark.parametrize("repeats", [3, pytest.param(50, marks=pytest.mark.slow)])
 def test_a_storm_loses_nothing_and_every_billed_try_is_counted(server, repeats):
     billed = _stormy(server, seed=repeats)
-    config = {**FLASH[0], "max_attempts": 12, "deadline_s": 2.0}
+    config = {**FLASH[0], "max_attempts": 12}
     results = run_model_experiments(model_configs=[config], repeats=repeats, jobs=20, show_comparison=False, max_cost_usd=1000.0)
     entry, = results["experiments"]
     assert (entry["successful_records"], entry["failed_records"]) == (10 * repeats, 0)

@@ -77,6 +77,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                          'vote_experiments/analysis/compare.py'),
                                                    'vote_experiments.analysis.compare._widened': ( 'analysis/compare.html#_widened',
                                                                                                    'vote_experiments/analysis/compare.py'),
+                                                   'vote_experiments.analysis.compare.cell_texts': ( 'analysis/compare.html#cell_texts',
+                                                                                                     'vote_experiments/analysis/compare.py'),
                                                    'vote_experiments.analysis.compare.compare': ( 'analysis/compare.html#compare',
                                                                                                   'vote_experiments/analysis/compare.py'),
                                                    'vote_experiments.analysis.compare.fewest_items': ( 'analysis/compare.html#fewest_items',

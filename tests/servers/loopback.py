@@ -156,7 +156,11 @@ class LoopbackServer:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            return await self._write(writer, self.answer(request))
+            reply = self.answer(request)
+            if reply.hang:
+                await reader.read()  # until the client goes away
+                return False
+            return await self._write(writer, reply)
         finally:
             self.in_flight -= 1
 
@@ -181,8 +185,6 @@ class LoopbackServer:
 
     async def _write(self, writer: asyncio.StreamWriter, reply: Reply) -> bool:
         await asyncio.sleep(reply.delay_s)
-        if reply.hang:
-            await asyncio.sleep(3600)
         if reply.reset:
             writer.transport.abort()
             return False
