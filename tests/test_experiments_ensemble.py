@@ -110,6 +110,7 @@ def test_an_ensemble_is_an_experiment_like_any_other(sqlite_store, members):
     row = get_experiment(sqlite_store, result.experiment_id)
     assert row["dataset_name"] == "forms" and row["config"]["members"]["hasty"] == members[1] and result.summary["usage"] is None
     assert list_groups(sqlite_store)[0]["kind"] == "ensemble" and list_groups(sqlite_store)[0]["status"] == "finished"
+    assert "is best" in list_groups(sqlite_store)[0]["result"]["headline"]
     found = compare_with_members(result)
     assert found.best == "ensemble-arithmetic" and found.distinguishable and found.items == 40
     assert "is best" in found.sentence and found.table["experiment"].tolist()[1] == "careful"

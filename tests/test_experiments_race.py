@@ -76,7 +76,8 @@ def test_equal_leaders_are_a_tied_set(forms):
     configs = [{"model": "reader-0.8", "name_suffix": n} for n in "ab"] + [{"model": "reader-0.2"}]
     found = run(forms, configs)
     assert found.winner is None and sorted(found.tied) == ["vote-extraction-a", "vote-extraction-b"]
-    assert "vote-extraction-a and vote-extraction-b cannot be told apart after 200 items" in found.sentence
+    assert ("vote-extraction-a and vote-extraction-b cannot be told apart after 200 items; "
+            "vote-extraction-reader-0.2-tdefault was shown to be behind") in found.sentence
     assert found.table["verdict"].tolist()[:2] == ["not distinguishable"] * 2 and found.table["verdict"][2].startswith("dropped after")
     assert get_group(forms, found.group_id)["result"]["best"] is None
 

@@ -284,8 +284,15 @@ async def aensemble(
         config={"model": title, "rule": said, "members": {r["name"]: e for r, e in zip(rows, ids)}}, max_concurrency=options.pop("max_concurrency", 4), **options)
     if result.dataset_run_id:  # the items are a stored dataset's
         update_experiment(opened, result.experiment_id, **{k: rows[0][k] for k in ("dataset_name", "dataset_hash")})
-    update_group(opened, group, status="finished", finished_at=now_us())
+    found = _compared(opened, result)
+    update_group(opened, group, status="finished", finished_at=now_us(), result={
+        "headline": found.sentence if found else "", "total_experiments": 1, "dataset_name": rows[0]["dataset_name"],
+        "comparison": found.to_dict() if found else None})
     return result
+
+
+def _compared(store: Store, result: ExperimentResult, score: str | None = None) -> Comparison | None:
+    return compare_experiments_by_item(store, {result.name: result.experiment_id, **(result.config or {})["members"]}, score=score)
 
 
 @functools.wraps(aensemble)
@@ -302,8 +309,7 @@ def compare_with_members(
     members = (result.config or {}).get("members")
     if not members:
         raise ValueError(f"experiment {result.experiment_id} is no ensemble; it has no members")
-    opened = open_store(store if store is not None else result._store)
-    found = compare_experiments_by_item(opened, {result.name: result.experiment_id, **members}, score=score)
+    found = _compared(open_store(store if store is not None else result._store), result, score)
     if found is None:
         raise ValueError("neither the ensemble nor its members have scores")
     return found

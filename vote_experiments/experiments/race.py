@@ -203,8 +203,9 @@ def _race_sentence(standing: pd.DataFrame, calls: int, full: int, error: float) 
     if len(left) == 1:
         return f"{left[0]} wins: all others were shown to be behind (error at most {100 * error:g} %). {cost}"
     n = int(standing["items"].max())
-    dropped = len(standing) - len(left)
-    rest = f"; the other {dropped} were shown to be behind" if dropped else ""
+    behind = standing.loc[standing["verdict"].str.startswith("dropped"), "experiment"].tolist()
+    who = _and(behind) if 0 < len(behind) <= 3 else f"the other {len(behind)}"
+    rest = f"; {who} {'was' if len(behind) == 1 else 'were'} shown to be behind" if behind else ""
     return f"{_and(left)} cannot be told apart after {n:,} items{rest} (error at most {100 * error:g} %). {cost}"
 
 # %% ../../nbs/experiments/11_race.ipynb #4b718487
