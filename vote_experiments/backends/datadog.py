@@ -147,8 +147,9 @@ def _current(sdk: Any) -> dict[str, Any]:
     from ddtrace import config
     from ddtrace.internal.settings.standalone import standalone_config
 
+    processor = getattr(getattr(sdk, "_instance", None), "_user_span_processor", None)
     return {**{n: getattr(config, n, None) for n in _CONFIG}, "app_key": sdk._app_key, "project": sdk._project_name,
-            "apm": standalone_config.apm_tracing_enabled, "processor": getattr(getattr(sdk, "_instance", None), "_user_span_processor", None)}
+            "apm": standalone_config.apm_tracing_enabled, "processor": processor}
 
 
 def _put_back(sdk: Any, before: Mapping[str, Any]) -> None:
@@ -379,7 +380,7 @@ def _pushed(dataset: Any, new: list[Any], changed: list[Any], gone: list[int]) -
 # %% ../../nbs/backends/00_datadog.ipynb #6b2a27ba
 class Datadog:
     "Datadog LLM Observability, as `experiments.platform.Backend` describes"
-    name = "datadog"
+    name, title = "datadog", "Datadog LLMObs"
     patience_s = 20.0  # Datadog shows new rows some seconds after it took them
     batch_rows = 200
     keeps_failed_scores = True
@@ -419,7 +420,8 @@ class Datadog:
         "Datasets of the project by name, as far as one page of them goes"
         project = self._client.project_create_or_get(self.project)
         answer = self._client.request("GET", f"/api/v2/llm-obs/v1/{project['_id']}/datasets")
-        return {d["attributes"]["name"]: d["attributes"] for d in (answer.get_json() or {}).get("data", [])} if answer.status == 200 else {}
+        found = (answer.get_json() or {}).get("data", []) if answer.status == 200 else []
+        return {d["attributes"]["name"]: d["attributes"] for d in found}
 
     def _not_there(self, name: str, version: Any) -> RemoteNotFoundError:
         known = self._known_datasets()
@@ -592,7 +594,8 @@ def import_files(
         writer = csv.writer(file)
         writer.writerow(["id", "input", "expected_output", "metadata", "tags"])
         cell = (lambda value: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-        writer.writerows([r["id"], *map(cell, (r["input_data"], r["expected_output"], r["metadata"], r.get("tags", [])))] for r in records)
+        cells = (lambda r: map(cell, (r["input_data"], r["expected_output"], r["metadata"], r.get("tags", []))))
+        writer.writerows([r["id"], *cells(r)] for r in records)
     return [as_json, as_csv]
 
 

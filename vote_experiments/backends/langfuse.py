@@ -230,8 +230,9 @@ class Langfuse:
     def _remote(self, dataset: Any, items: Sequence[Any], version: Any, given: Sequence[DatasetItem] = ()) -> RemoteDataset:
         newest = max((i.updated_at for i in items), default=dataset.updated_at)
         self._ids[dataset.name] = {_from_remote(i).id: i.id for i in items}
-        return RemoteDataset(dataset.id, dataset.name, str(version or newest.astimezone(UTC).isoformat()),
-                             f"{self.base_url}/project/{self._project_id}/datasets/{dataset.id}", self.project, given, dataset.description)
+        url = f"{self.base_url}/project/{self._project_id}/datasets/{dataset.id}"
+        return RemoteDataset(dataset.id, dataset.name, str(version or newest.astimezone(UTC).isoformat()), url, self.project, given,
+                             dataset.description)
 
     def pull_dataset(self, name: str, version: Any = None, tags: Sequence[str] | None = None) -> RemoteDataset:
         "A dataset with its items, oldest first. Raises `RemoteNotFoundError`, `ValueError` for a version that is no moment."
@@ -328,10 +329,12 @@ class Langfuse:
         text = (lambda value: None if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         found = {
             names.ENVIRONMENT: "sdk-experiment", names.EXPERIMENT_ID: remote.get("run"), names.EXPERIMENT_NAME: run.run_name,
-            names.EXPERIMENT_DESCRIPTION: run.description, names.EXPERIMENT_METADATA: text({**run.config, **run.tags, "local_experiment_id": run.id}),
+            names.EXPERIMENT_DESCRIPTION: run.description,
+            names.EXPERIMENT_METADATA: text({**run.config, **run.tags, "local_experiment_id": run.id}),
             names.EXPERIMENT_DATASET_ID: run.dataset.id, names.EXPERIMENT_ITEM_ID: self._item_id(run, row.result.item.id),
             names.EXPERIMENT_ITEM_EXPECTED_OUTPUT: text(row.result.item.expected_output),
-            names.EXPERIMENT_ITEM_METADATA: text(row.result.item.metadata), names.EXPERIMENT_ITEM_ROOT_OBSERVATION_ID: span_id(row.key, "item")}
+            names.EXPERIMENT_ITEM_METADATA: text(row.result.item.metadata),
+            names.EXPERIMENT_ITEM_ROOT_OBSERVATION_ID: span_id(row.key, "item")}
         return {k: v for k, v in found.items() if v is not None}
 
     def _spans(self, run: RunToPublish, remote: Mapping[str, Any], row: RowToPublish) -> list[Any]:
@@ -447,8 +450,8 @@ class InteractiveAI(Langfuse):
                 made = self._api.dataset_run_items.create(request=CreateDatasetRunItemRequest(
                     runName=run.run_name, runDescription=run.description, metadata={**run.config, **run.tags}, traceId=row.key,
                     datasetItemId=self._item_id(run, row.result.item.id), observationId=span_id(row.key, "item")))
-            remote |= {"run": made.dataset_run_id, "url": f"{self.base_url}/project/{self._project_id}/datasets/"  # type: ignore[operator]
-                       f"{run.dataset.id}/runs/{made.dataset_run_id}"}
+            page = f"{self.base_url}/project/{self._project_id}/datasets/{run.dataset.id}/runs/{made.dataset_run_id}"
+            remote |= {"run": made.dataset_run_id, "url": page}  # type: ignore[operator]  the caller keeps it
             handles[row.key] = span_id(row.key, "item")
 
     def _post_scores(self, bodies: list[dict[str, Any]]) -> None:

@@ -233,7 +233,6 @@ def compare_experiments_by_item(
 
 # %% ../../nbs/experiments/05_model_experiments.ipynb #f6fc9f0f
 _RULE = "─" * 80
-_TITLES = {"datadog": "Datadog LLMObs", "langfuse": "Langfuse", "interactiveai": "InteractiveAI"}
 
 
 class _Reporter:
@@ -249,8 +248,7 @@ class _Reporter:
     def opening(self, backend: str, why: str, platform: Backend | None, note: str | None, dataset: Dataset, n: int,
                 n_configs: int) -> None:
         some = "" if n == len(dataset) else f", {n} of them chosen"
-        enabled = [] if platform is None else [f"INITIALIZING {_TITLES[platform.name].upper()}",
-                                               f"✅ {_TITLES[platform.name]} enabled: {platform!r}"]
+        enabled = [] if platform is None else [f"INITIALIZING {platform.title.upper()}", f"✅ {platform.title} enabled: {platform!r}"]
         self.say(f"BACKEND: {backend} ({why})", *enabled, *([f"Note: {note}"] if note else []), f"Loading dataset: {dataset.name}",
                  f"✅ Dataset loaded: {len(dataset)} records (version {dataset.version}){some}", "",
                  f"RUNNING {n_configs} EXPERIMENT{'S' if n_configs != 1 else ''}")
@@ -513,7 +511,7 @@ async def _published(platform: Backend, plan: _Plan, group_id: str, result: dict
         e["url"] = urls.get(e["experiment_id"], e["url"])
     remote = linked_dataset(plan.store, plan.dataset, platform)
     told.comparison_url = (platform.comparison_url(remote) if remote else "") or told.comparison_url
-    told.viewed_in, told.published = f"View in {_TITLES[platform.name].removesuffix(' LLMObs')}", [str(p) for p in reports]
+    told.viewed_in, told.published = f"View in {platform.title.removesuffix(' LLMObs')}", [str(p) for p in reports]
     result |= {"experiments": json.loads(json.dumps(told.entries, default=str)), "comparison_url": told.comparison_url,
                "dataset_id": remote.id if remote else result["dataset_id"],
                "publication": [{**p.to_dict(), "complete": p.complete} for p in reports]}

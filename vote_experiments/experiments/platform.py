@@ -96,6 +96,7 @@ class Arrived(Record):
 class Backend(Protocol):
     "One platform"
     name: str  # datadog | langfuse | interactiveai
+    title: str  # as people call it
     project: str | None
     patience_s: float  # how long new rows may take to be seen on reading back
     batch_rows: int  # rows handed over at once

@@ -400,7 +400,8 @@ class Publication(Record):
                f"spans of {self.name} to {self.backend}")
         if self.complete:
             return out
-        late = "" if self.accepted <= self.rows else f" ({self.accepted} rows were accepted{'' if self.error else '; new ones are shown with a delay'})"
+        delay = "" if self.error else "; new ones are shown with a delay"
+        late = f" ({self.accepted} rows were accepted{delay})" if self.accepted > self.rows else ""
         why = f": {self.error}" if self.error else ""
         return f"{out}{late}{why}. Everything is stored here; repeat with: vote-experiments publish {self.experiment_id}"
 
@@ -432,8 +433,9 @@ def _run_to_publish(row: Mapping[str, Any], dataset: RemoteDataset) -> RunToPubl
     settings, config = row["settings"] or {}, row["config"] or {}
     run_name = f"{row['name']} - {iso(row['created_at'])}" if row["group_id"] else row["run_name"]  # unique, as runs there need
     tags = {**{k: config[k] for k in ("model", "temperature") if config.get(k) is not None}, **(row["metadata"] or {})}
-    return RunToPublish(row["id"], row["name"], run_name, dataset, row["description"], next(iter(settings.get("task") or ()), "task"),
-                        dict(config), {str(k): str(v) for k, v in tags.items()}, settings.get("repeats") or 1, row["created_at"] / 1e6)
+    task = next(iter(settings.get("task") or ()), "task")
+    return RunToPublish(row["id"], row["name"], run_name, dataset, row["description"], task, dict(config),
+                        {str(k): str(v) for k, v in tags.items()}, settings.get("repeats") or 1, row["created_at"] / 1e6)
 
 # %% ../../nbs/experiments/14_publishing.ipynb #317af9fb
 RESEND_AFTER_S = 600.0
@@ -555,14 +557,16 @@ def publish_experiment(
         dataset, roots = _dataset_there(store, row, platform)
         run = _run_to_publish(row, dataset)
         arrived = _start(platform, ledger, run)
-        expected = _send_missing(platform, ledger, run, rows_to_publish(store, row["id"], roots, platform.keeps_failed_scores), arrived, resend_after_s)
+        rows = rows_to_publish(store, row["id"], roots, platform.keeps_failed_scores)
+        expected = _send_missing(platform, ledger, run, rows, arrived, resend_after_s)
         _finish(platform, ledger, row, arrived, resend_after_s)
         if ledger.remote.get("url"):  # some are known only now
             report.url = ledger.remote["url"]
             update_experiment(store, row["id"], url=report.url)
         report.rows, report.scores = _confirm(platform, ledger, expected, platform.patience_s if patience_s is None else patience_s)
     except Exception as error:  # whatever a platform's SDK comes up with must not cost the run
-        report.error = redact(str(error) if isinstance(error, (PlatformDown, ValueError, LookupError)) else f"{type(error).__name__}: {error}")
+        told = isinstance(error, (PlatformDown, ValueError, LookupError))
+        report.error = redact(str(error) if told else f"{type(error).__name__}: {error}")
         log.warning("%s is not (all) published: %s", row["name"], report.error)
     return _kept(ledger, report)
 
