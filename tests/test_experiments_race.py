@@ -74,7 +74,7 @@ def test_the_result_is_kept_and_shown(forms, capsys):
 
 def test_equal_leaders_are_a_tied_set(forms):
     configs = [{"model": "reader-0.8", "name_suffix": n} for n in "ab"] + [{"model": "reader-0.2"}]
-    found = run(forms, configs)
+    found = run(forms, configs, round_size=40)
     assert found.winner is None and sorted(found.tied) == ["vote-extraction-a", "vote-extraction-b"]
     assert ("vote-extraction-a and vote-extraction-b cannot be told apart after 200 items; "
             "vote-extraction-reader-0.2-tdefault was shown to be behind") in found.sentence

@@ -135,12 +135,12 @@ def test_from_a_shell(home):
     def typed(*words):
         return subprocess.run([str(Path(sys.executable).parent / "vote-experiments"), *words], capture_output=True, text=True)
 
-    template = typed("sweep", "template")
-    assert template.returncode == 0 and template.stdout == SWEEP_TEMPLATE
+    template = CliRunner().invoke(app, ["sweep", "template"])
+    assert template.exit_code == 0 and template.stdout == SWEEP_TEMPLATE
     Path("template.yaml").write_text(template.stdout)
     assert read_sweep_file("template.yaml").param_grid == {"temperature": [0.0, 0.5]}
-    dry = typed("sweep", "rates.yaml", "--dry-run")
-    assert dry.returncode == 0 and "6 runs of workflow growing.py:workflow" in dry.stdout and not Path("out").exists()
+    dry = CliRunner().invoke(app, ["sweep", "rates.yaml", "--dry-run"])
+    assert dry.exit_code == 0 and "6 runs of workflow growing.py:workflow" in dry.stdout and not Path("out").exists()
     ran = typed("sweep", "rates.yaml")
     assert ran.returncode == 0 and "6 of 6 runs succeeded" in ran.stdout and Path("out/weight-heatmap.png").stat().st_size > 5000
     assert {"mean", "lower_bound", "upper_bound", "count", "confidence"} <= set(pd.read_csv("out/intervals.csv").columns)
