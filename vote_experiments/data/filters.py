@@ -80,7 +80,7 @@ def _text_of_json(column: Any) -> Expression:
 
     return expression
 
-# %% ../../nbs/data/05_filters.ipynb #a812c7ff
+# %% ../../nbs/data/05_filters.ipynb #4486e5ee
 _t, _o = traces.c, observations.c
 _of_observation = (lambda column: sa.select(column).where(_t.id == _o.trace_id).correlate(observations).scalar_subquery())
 COLUMNS: dict[str, dict[str, Column]] = {
@@ -111,7 +111,6 @@ COLUMNS: dict[str, dict[str, Column]] = {
         "dataset_run_id": Column(_STRING, _of_observation(_t.experiment_id)),
     },
 }
-{scope: len(columns) for scope, columns in COLUMNS.items()}
 
 # %% ../../nbs/data/05_filters.ipynb #20ee847f
 def _camel(name: str) -> str:
@@ -180,7 +179,7 @@ _VALUES: dict[str, Callable[[Any, str], Any]] = {
     "null": lambda value, where: None,
 }
 
-# %% ../../nbs/data/05_filters.ipynb #13821d3b
+# %% ../../nbs/data/05_filters.ipynb #921ef5d2
 _FIELDS = ("type", "column", "operator", "value", "key")
 
 
@@ -201,9 +200,6 @@ def _checked(given: Any, scope: str) -> Condition:
         raise ValueError(f"filter, column {column!r}: type {kind!r} needs a 'key', a text")
     return Condition(kind, column, operator, _VALUES[kind](given.get("value"), column),
                      clean_text(key) if kind in _WITH_KEY else None)
-
-
-_checked({"type": "datetime", "column": "timestamp", "operator": ">", "value": "2026-01-01"}, "traces")
 
 # %% ../../nbs/data/05_filters.ipynb #45093944
 def _from_object(given: Mapping[str, Any], scope: str) -> list[dict[str, Any]]:
@@ -281,7 +277,7 @@ def _score_condition(name: str, operator: str, value: Any) -> dict[str, Any]:
         return {"type": "booleanObject", "column": "score_booleans", "operator": "=", "value": value, "key": name}
     return {"type": "numberObject", "column": "scores_avg", "operator": operator, "value": value, "key": name}
 
-# %% ../../nbs/data/05_filters.ipynb #4c08135b
+# %% ../../nbs/data/05_filters.ipynb #3df41c68
 Filter = str | Mapping[str, Any] | Sequence[Any] | None
 
 
@@ -306,9 +302,6 @@ def parse_filter(
     else:
         raise ValueError(f"filter={filter!r}; give a dict, a list of conditions, or JSON text of either")
     return [_checked(c, scope) for c in given]
-
-
-parse_filter({"user_id": "user123", "timestamp": {"operator": ">", "value": "2024-01-01"}})
 
 # %% ../../nbs/data/05_filters.ipynb #058c440e
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
