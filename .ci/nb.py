@@ -35,10 +35,21 @@ def notebook(source: str, out: str) -> None:
     call("nbdev-clean", "--fname", out)
 
 
+def one_picture_each(path: str) -> None:
+    "A Pillow image shows itself as PNG and as JPEG; the smaller one is enough"
+    page = json.loads(Path(path).read_text())
+    for output in (o for cell in page["cells"] for o in cell.get("outputs", ())):
+        found = {k: len(v) for k, v in output.get("data", {}).items() if k in ("image/png", "image/jpeg")}
+        if len(found) == 2:
+            del output["data"][max(found, key=found.__getitem__)]
+    Path(path).write_text(json.dumps(page, ensure_ascii=False, indent=1) + "\n")
+
+
 def run(*notebooks: str) -> None:
     call("nbdev-export")
     for path in notebooks:
         call("nbdev-test", path, "--save", "--n-workers", "1", "--do-print")
+        one_picture_each(path)
         call("nbdev-clean", "--fname", path)
 
 
