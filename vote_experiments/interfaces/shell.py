@@ -146,7 +146,7 @@ def percent(value: Any, low: Any = None, high: Any = None) -> str:
 # %% ../../nbs/interfaces/01_shell.ipynb #2e3be49f
 app = typer.Typer(
     name="vote-experiments", cls=Doors, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
-    add_completion=False, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+    add_completion=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 datasets_app = typer.Typer(help="Import, draw, check, export datasets.",
                            no_args_is_help=True, rich_markup_mode=None)
 runs_app = typer.Typer(help="Look through what was run.", no_args_is_help=True, rich_markup_mode=None)
