@@ -510,15 +510,21 @@ def test_rate_is_found_and_a_halved_limit_followed(server, pages):
         while time.monotonic() < until:
             await model.extract(pages[:1], {"max_attempts": 20})
 
+    async def watch(until):  # a machine that is busy otherwise makes the clients stand still and then rush
+        while (before := time.monotonic()) < until:
+            await asyncio.sleep(0.05)
+            late.append(time.monotonic() - before - 0.05)
+
     async def run(start):
-        tasks = [asyncio.create_task(worker(start + 120)) for _ in range(40)]
+        tasks = [*(asyncio.create_task(worker(start + 120)) for _ in range(40)), asyncio.create_task(watch(start + 120))]
         await asyncio.sleep(60)
         limited.per_second = 10
         await asyncio.gather(*tasks)
 
-    start = time.monotonic()
+    start, late = time.monotonic(), []
     with calling(images=EncodedPages(), roots=["/"]):
         asyncio.run(run(start))
+    stood_still = sum(s for s in late if s > 0.1)
 
     def seen(begin, end):
         ok, no = (sum(start + begin <= t < start + end for t in times) for times in (limited.accepted, limited.refused))
@@ -526,6 +532,8 @@ def test_rate_is_found_and_a_halved_limit_followed(server, pages):
 
     (before, refused_before), (after, refused_after) = seen(30, 60), seen(80, 118)
     print(f"limit 20/s: {before:.2f}/s and {100 * refused_before:.2f} % refused; halved to 10/s, 20 s later: "
-          f"{after:.2f}/s and {100 * refused_after:.2f} % refused")
+          f"{after:.2f}/s and {100 * refused_after:.2f} % refused; the loop stood still for {stood_still:.1f} s of 120")
+    if stood_still > 3:
+        pytest.skip(f"the machine was too busy to pace calls: the loop stood still for {stood_still:.1f} s of 120")
     assert before >= 0.9 * 20 and refused_before < 0.05, (before, refused_before)
     assert after >= 0.9 * 10 and refused_after < 0.05, (after, refused_after)
