@@ -268,11 +268,13 @@ def test_without_a_configured_key_nothing_but_health_answers(tmp_path):
         assert httpx.get(f"{server.url}{ROOT}/health").json()["api_key_configured"] is False
 
 
-def test_what_is_not_there_is_a_404(http):
+def test_what_is_not_there_is_a_404(server, http):
     for path in ("/tasks/job_0", "/tasks/job_0/events", "/runs/grp_0", "/runs/exp_0/items", "/runs/exp_0/compare", "/runs/exp_0/report", "/nothing"):
         assert http.get(ROOT + path).status_code == 404
     found = http.post(f"{ROOT}/run", json=asked(dataset_name="staitons"))
     assert found.status_code == 404 and "stations" in found.json()["detail"]
+    for name in ("staitons", "0"):  # near one, near none: neither message may say where the store is
+        assert str(server.folder) not in http.post(f"{ROOT}/run-async", json=asked(dataset_name=name)).text
     found = http.post(f"{ROOT}/run", json=asked(dataset_version=99))
     assert found.status_code == 404 and "version 99" in found.json()["detail"]
     assert http.put(f"{ROOT}/run").status_code == 405

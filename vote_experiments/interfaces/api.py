@@ -385,6 +385,9 @@ def make_app(
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
+        import anyio.to_thread
+
+        anyio.to_thread.current_default_thread_limiter().total_tokens = 6  # more would wait for the store's connections, and make the loop wait
         service.runner.start()
         try:
             yield

@@ -92,12 +92,13 @@ class Rate:
         return 0.0 if tokens >= 1 else (1 - tokens) / self.per_s
 
 # %% ../../nbs/interfaces/05_api_guard.ipynb #ff1e18c4
+_STORE = re.compile(r"(?:sqlite|postgresql)(?:\+\w+)?://[^\s'\"]*")
 _PATH = re.compile(r"(?<![\w:/.])(?:file://)?(?:/[^\s/'\"<>|:,;()]+){2,}/?|[A-Za-z]:\\[^\s'\"<>|,;()]+")
 
 
 def outside(text: Any) -> str:
     "A message as a client may read it: no secrets, no folders of this machine"
-    said = clean_text(str(redact(str(text)))) or ""
+    said = _STORE.sub("…", clean_text(str(redact(str(text)))) or "")
     return _PATH.sub(lambda m: "…/" + re.split(r"[/\\]", m[0].rstrip("/\\"))[-1], said)[:2000]
 
 
