@@ -54,6 +54,17 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
         JUDGES, LLMJudge, accuracy, coherence, depth, extraction_judge, llm_judge_evaluator, overall)
     from .scoring.summary import (
         STANDARD_SUMMARIES, avg_ballot_accuracy, avg_llm_judge_score, overall_accuracy, success_rate)
+    from .data.traces import (
+        StoreSpanExporter, Trace, Traces, create_score, create_trace, export_traces, get_scores, get_trace,
+        get_traces, import_traces)
+    from .experiments.batch import (
+        BatchEvaluationResult, BatchEvaluationResumeToken, EvaluatorInputs, arun_batched_evaluation,
+        batch_evaluation_result, run_batched_evaluation)
+    from .experiments.client import (
+        Client, create_dataset, create_dataset_item, create_experiment, create_run, get_experiment_runs)
+    from .experiments.variants import (
+        RunnerContext, ab_test, aevaluate_experiment, compare_experiments, dataset_from_traces,
+        evaluate_experiment, export_experiment_results, prompt_variants)
 
 _EXPORTS: dict[str, str] = {  # module: the names it gives to the package
     "analysis.compare": "Comparison compare",
@@ -96,32 +107,45 @@ _EXPORTS: dict[str, str] = {  # module: the names it gives to the package
                           "vote_results_quality voter_statistics_accuracy words_match_digits",
     "scoring.judges": "JUDGES LLMJudge accuracy coherence depth extraction_judge llm_judge_evaluator overall",
     "scoring.summary": "STANDARD_SUMMARIES avg_ballot_accuracy avg_llm_judge_score overall_accuracy success_rate",
+    "data.traces": "StoreSpanExporter Trace Traces create_score create_trace export_traces get_scores "
+                   "get_trace get_traces import_traces",
+    "experiments.batch": "BatchEvaluationResult BatchEvaluationResumeToken EvaluatorInputs arun_batched_evaluation "
+                         "batch_evaluation_result run_batched_evaluation",
+    "experiments.client": "Client create_dataset create_dataset_item create_experiment create_run "
+                          "get_experiment_runs",
+    "experiments.variants": "RunnerContext ab_test aevaluate_experiment compare_experiments dataset_from_traces "
+                            "evaluate_experiment export_experiment_results prompt_variants",
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 
 __all__ = [  # spelled out, because type checkers of our users go by it
-    "__version__", "BudgetExceeded", "Columns", "Comparison", "Dataset", "DatasetItem", "DatasetNotFoundError",
-    "Estimates", "Evaluation", "ExperimentResult", "Extracted", "Extraction", "ExtractionError",
-    "FURTHER_EVALUATORS", "ItemError", "ItemFailedError", "ItemResult", "JUDGES", "LLMJudge", "Model",
-    "OPTIONAL_EVALUATORS", "Observation", "Progress", "Publication", "RaceResult", "RegressionError", "Report",
-    "RunBusyError", "RunInterrupted", "RunNotFoundError", "RunStoppedError", "STANDARD_EVALUATORS",
-    "STANDARD_SUMMARIES", "SettingsChangedError", "Step", "Store", "StoreError", "Usage", "Workflow",
-    "absolute_vote_error", "accuracy", "aensemble", "anls_star", "arace", "archive_item", "arescore",
-    "arithmetic_consistency", "arun_experiment", "arun_model_experiments", "avg_ballot_accuracy",
-    "avg_llm_judge_score", "backup_store", "ballot_accuracy_score", "check_configs", "check_report", "check_store",
-    "clear_responses", "coherence", "collate_sweep_evals", "compare", "compute_ci_df", "delete_dataset",
-    "demo_dataset", "depth", "diff_versions", "ensemble", "estimate_experiments", "exact_form_match",
-    "experiment_result", "export_dataset", "extract", "extraction_judge", "field_f1", "forget_model", "form_set",
-    "gate_run", "get_dataset", "get_model", "group_folder", "has_no_errors", "import_dataset", "import_folder",
-    "invented_rows", "list_datasets", "list_experiments", "list_groups", "list_models", "list_responses",
-    "list_versions", "llm_judge_evaluator", "mean_interval", "model_available", "name_cer", "observe",
-    "omitted_rows", "open_store", "overall", "overall_accuracy", "parse_reports", "plain_reports",
-    "plot_comparison", "plot_sweep_heatmap", "plot_sweep_metric", "plot_sweep_metrics", "process_pool",
-    "prune_responses", "publish", "pull_dataset", "push_dataset", "race", "read_dataset_file", "read_reports",
-    "register_model", "report_schema", "rescore", "row_shift", "run_experiment", "run_model_experiments",
-    "run_sweep", "run_workflow", "save_dataset", "seat_flips", "success_rate", "suspect_labels",
-    "synthesize_dataset", "trend", "upsert_item", "validate_items", "vote_extraction_task", "vote_results_by_name",
-    "vote_results_quality", "voter_statistics_accuracy", "words_match_digits", "write_dataset_file",
+    "__version__", "BatchEvaluationResult", "BatchEvaluationResumeToken", "BudgetExceeded", "Client", "Columns",
+    "Comparison", "Dataset", "DatasetItem", "DatasetNotFoundError", "Estimates", "Evaluation", "EvaluatorInputs",
+    "ExperimentResult", "Extracted", "Extraction", "ExtractionError", "FURTHER_EVALUATORS", "ItemError",
+    "ItemFailedError", "ItemResult", "JUDGES", "LLMJudge", "Model", "OPTIONAL_EVALUATORS", "Observation", "Progress",
+    "Publication", "RaceResult", "RegressionError", "Report", "RunBusyError", "RunInterrupted", "RunNotFoundError",
+    "RunStoppedError", "RunnerContext", "STANDARD_EVALUATORS", "STANDARD_SUMMARIES", "SettingsChangedError", "Step",
+    "Store", "StoreError", "StoreSpanExporter", "Trace", "Traces", "Usage", "Workflow", "ab_test",
+    "absolute_vote_error", "accuracy", "aensemble", "aevaluate_experiment", "anls_star", "arace", "archive_item",
+    "arescore", "arithmetic_consistency", "arun_batched_evaluation", "arun_experiment", "arun_model_experiments",
+    "avg_ballot_accuracy", "avg_llm_judge_score", "backup_store", "ballot_accuracy_score", "batch_evaluation_result",
+    "check_configs", "check_report", "check_store", "clear_responses", "coherence", "collate_sweep_evals", "compare",
+    "compare_experiments", "compute_ci_df", "create_dataset", "create_dataset_item", "create_experiment",
+    "create_run", "create_score", "create_trace", "dataset_from_traces", "delete_dataset", "demo_dataset", "depth",
+    "diff_versions", "ensemble", "estimate_experiments", "evaluate_experiment", "exact_form_match",
+    "experiment_result", "export_dataset", "export_experiment_results", "export_traces", "extract",
+    "extraction_judge", "field_f1", "forget_model", "form_set", "gate_run", "get_dataset", "get_experiment_runs",
+    "get_model", "get_scores", "get_trace", "get_traces", "group_folder", "has_no_errors", "import_dataset",
+    "import_folder", "import_traces", "invented_rows", "list_datasets", "list_experiments", "list_groups",
+    "list_models", "list_responses", "list_versions", "llm_judge_evaluator", "mean_interval", "model_available",
+    "name_cer", "observe", "omitted_rows", "open_store", "overall", "overall_accuracy", "parse_reports",
+    "plain_reports", "plot_comparison", "plot_sweep_heatmap", "plot_sweep_metric", "plot_sweep_metrics",
+    "process_pool", "prompt_variants", "prune_responses", "publish", "pull_dataset", "push_dataset", "race",
+    "read_dataset_file", "read_reports", "register_model", "report_schema", "rescore", "row_shift",
+    "run_batched_evaluation", "run_experiment", "run_model_experiments", "run_sweep", "run_workflow", "save_dataset",
+    "seat_flips", "success_rate", "suspect_labels", "synthesize_dataset", "trend", "upsert_item", "validate_items",
+    "vote_extraction_task", "vote_results_by_name", "vote_results_quality", "voter_statistics_accuracy",
+    "words_match_digits", "write_dataset_file",
 ]
 
 

@@ -201,6 +201,18 @@ class ItemResult(Record):
     evaluation_errors: dict[str, str] = field(default_factory=dict)  # evaluators that failed, and why
 
     @property
+    def input(self) -> Any:
+        return self.item.input
+
+    @property
+    def expected_output(self) -> Any:
+        return self.item.expected_output
+
+    @property
+    def dataset_item_id(self) -> str | None:  # None for local data
+        return self.item.id if self.dataset_run_id else None
+
+    @property
     def scores(self) -> dict[str, Any]:
         "Values by name; when a name was scored twice, the latest"
         return {e.name: e.value for e in self.evaluations}
