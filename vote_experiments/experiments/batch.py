@@ -16,7 +16,7 @@ import logging
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -210,7 +210,7 @@ class _Made(Evaluation):
 
 def _made(found: Any, name: str, is_composite: bool) -> list[_Made]:
     its = as_evaluations(found, name)
-    return [_Made(*(e[k] for k in ("name", "value", "comment", "metadata", "data_type", "config_id")), name, is_composite)
+    return [_Made(e.name, e.value, e.comment, e.metadata, e.data_type, e.config_id, name, is_composite)
             for e in its if e.value is not None]
 
 
@@ -336,7 +336,7 @@ class _BatchWriter(ResultWriter):
         for e in r.evaluations:
             if self.metadata:
                 e.metadata = {**self.metadata, **(e.metadata or {})}
-            yield (*score_row(trace_id, experiment_id, e, f.ended_us), *more, e.evaluator)
+            yield (*score_row(trace_id, experiment_id, e, f.ended_us), *more, e.evaluator)  # type: ignore[attr-defined]
         for name, said in r.evaluation_errors.items():
             yield (*score_row(trace_id, experiment_id, Evaluation(name, None, said), f.ended_us, "ERROR"), *more, name)
 
@@ -514,7 +514,7 @@ def _token_of(resume_from: Any) -> BatchEvaluationResumeToken | str | None:
     if isinstance(resume_from, str):
         return BatchEvaluationResumeToken.from_json(resume_from) if resume_from.lstrip().startswith("{") else resume_from
     if hasattr(resume_from, "scope"):  # a platform's own
-        return BatchEvaluationResumeToken(**{k: getattr(resume_from, k, None) for k in (
+        return BatchEvaluationResumeToken.from_dict({k: getattr(resume_from, k, None) for k in (
             "scope", "filter", "last_processed_timestamp", "last_processed_id")})
     raise ValueError(f"resume_from={resume_from!r}: give a token, its dict or JSON, a batch id, or 'latest'")
 
@@ -559,7 +559,7 @@ def _continued(store: Store, row: dict[str, Any], settings: Mapping[str, Any], o
 
 
 @asynccontextmanager
-async def _alive(store: Store, batch_id: str, owner: str) -> Any:
+async def _alive(store: Store, batch_id: str, owner: str) -> AsyncIterator[None]:
     "Say every few seconds that this process still works on the batch evaluation"
     def beat() -> None:
         with store.write() as c:
