@@ -16,6 +16,7 @@ from vote_experiments.data.traces import (
     StoreSpanExporter, TraceNotFoundError, add_observation, create_score, create_trace, delete_trace, export_traces,
     get_scores, get_trace, get_traces, import_traces, iter_traces, read_page, page_key,
 )
+from vote_experiments.experiments.variants import dataset_from_traces
 from vote_experiments.records import Observation, Usage
 
 
@@ -228,6 +229,11 @@ def test_the_spans_of_an_independent_program_become_traces(store):
     assert (chat.model, chat.model_version, chat.usage) == ("m", "m-001", Usage(100, 6, 4, 0)) and chat.parent_id == root.id
     assert root.parent_id is None and first.timestamp <= chat.start_time and chat.end_time <= first.end_time
     assert [(t.level, t.status_message) for t in found if t.level == "ERROR"] == [("ERROR", "out of ballots")]
+    for t in found[:3]:
+        t.score("human_verified", 1)
+    golden = dataset_from_traces("golden", {"score_name": "human_verified", "score_value_gte": 0.9}, store=store)
+    assert [(i.input, i.expected_output, i.metadata["scores"], i.source_trace_id) for i in reversed(golden.items)] == [
+        (t.input, t.output, {"human_verified": 1.0}, t.id) for t in found[:3]]
 
 
 def sdk():
