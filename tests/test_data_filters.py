@@ -164,7 +164,7 @@ def rows_of(store, filter, scope="traces"):
 def test_random_filters_give_the_rows_a_plain_reading_of_the_grammar_gives(store):
     rows = fill(store)
 
-    @settings(max_examples=150)
+    @settings(max_examples=80)
     @given(st.lists(conditions(), min_size=1, max_size=3), st.booleans())
     def agree(its, as_text):
         filter = json.dumps(its) if as_text else its

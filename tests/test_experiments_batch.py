@@ -466,7 +466,7 @@ def kill_storm(tmp_path, store, n, kills, seed):
 @promise("A67", "A68", "A85")
 @pytest.mark.parametrize("kills", [2, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_killed_at_random_and_resumed_nothing_is_skipped_or_judged_twice(tmp_path, store, kills):
-    n = 300 * (kills + 1)
+    n = 200 * (kills + 1)
     filled(store, n)
     batch_id, killed = kill_storm(tmp_path, store, n, kills, seed=kills)
     assert killed >= kills // 2
