@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from hypothesis import given, settings, strategies as st
 
 from promises import promise
+from servers.gemini_server import GeminiServer
 from vote_experiments.data.store import RowInsert, Store, observations, scores, trace_tags, traces
 from vote_experiments.data.traces import (
     StoreSpanExporter, TraceNotFoundError, add_observation, create_score, create_trace, delete_trace, export_traces,
@@ -234,6 +235,45 @@ def test_the_spans_of_an_independent_program_become_traces(store):
     golden = dataset_from_traces("golden", {"score_name": "human_verified", "score_value_gte": 0.9}, store=store)
     assert [(i.input, i.expected_output, i.metadata["scores"], i.source_trace_id) for i in reversed(golden.items)] == [
         (t.input, t.output, {"human_verified": 1.0}, t.id) for t in found[:3]]
+
+
+GEMINI_PROGRAM = """
+    import sys
+    from google import genai
+    from google.genai import types
+    from opentelemetry.instrumentation.google_genai import GoogleGenAiSdkInstrumentor
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from vote_experiments.data.traces import StoreSpanExporter
+
+    store, address = sys.argv[1:]
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(StoreSpanExporter(store)))
+    GoogleGenAiSdkInstrumentor().instrument(tracer_provider=provider, skip_dep_check=True)  # it knows google-genai below 3
+    client = genai.Client(api_key="of-nobody-0123456789", http_options=types.HttpOptions(base_url=address))
+    for question in ("อ่านหน้า 1", "อ่านหน้า 2", "อ่านหน้า 3"):
+        client.models.generate_content(model="gemini-2.5-flash", contents=question, config=types.GenerateContentConfig(temperature=0.0))
+    provider.shutdown()
+"""
+
+
+def test_the_calls_of_an_instrumented_gemini_client_become_a_golden_dataset(sqlite_store):
+    pytest.importorskip("opentelemetry.instrumentation.google_genai", reason="the instrumentation of google-genai is not installed")
+    store = sqlite_store
+    with GeminiServer() as server:
+        run_program(GEMINI_PROGRAM, store.url, server.url, OTEL_SEMCONV_STABILITY_OPT_IN="gen_ai_latest_experimental",
+                    OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT="SPAN_ONLY")
+        assert len(server.calls) == 3
+    found = get_traces(newest_first=False, store=store)
+    assert [t.input[0]["parts"][0]["content"] for t in found] == ["อ่านหน้า 1", "อ่านหน้า 2", "อ่านหน้า 3"]
+    call, = found[0].observations
+    assert (call.type, call.model, call.model_version) == ("GENERATION", "gemini-2.5-flash", "gemini-2.5-flash")
+    assert call.usage.prompt_tokens > 0 and found[0].output[0]["parts"][0]["content"] and "of-nobody" not in str(found)
+    for value, t in zip((1, 0, 1), found):
+        t.score("human_verified", value)
+    golden = dataset_from_traces("pages", {"score_name": "human_verified", "score_value_gte": 0.9}, store=store)
+    assert {i.source_trace_id for i in golden.items} == {found[0].id, found[2].id}
+    assert all(i.expected_output[0]["role"] == "assistant" and i.metadata["scores"] == {"human_verified": 1.0} for i in golden.items)
 
 
 def sdk():
