@@ -166,7 +166,7 @@ def test_requests_that_wait_hold_no_pages(server, tmp_path):
     server.batch_state, model = "RUNNING", GeminiModel("gemini-2.5-flash", Access(KEY, base_url=server.url))
 
     def with_pages():
-        return [o for o in gc.get_objects() if isinstance(o, dict) and "inlineData" in o]
+        return [o for o in gc.get_objects() if isinstance(o, EncodedPage) or isinstance(o, dict) and "inlineData" in o]
 
     gc.collect()
     of_other_tests = with_pages()
@@ -176,11 +176,11 @@ def test_requests_that_wait_hold_no_pages(server, tmp_path):
         while not server.batches:
             await asyncio.sleep(0.05)
         gc.collect()
-        held = sum(len(o.data) for o in gc.get_objects() if isinstance(o, EncodedPage))
         servers = {id(p) for b in server.batches.values() for line in b["lines"] for p in line["request"]["contents"][0]["parts"]}
-        bodies = [o for o in with_pages() if id(o) not in servers and not any(o is other for other in of_other_tests)]
+        ours = [o for o in with_pages() if id(o) not in servers and not any(o is other for other in of_other_tests)]
+        held, bodies = (sum(isinstance(o, kind) for o in ours) for kind in (EncodedPage, dict))
         server.batch_state = "SUCCEEDED"
-        return held, len(bodies), len(servers), await asyncio.gather(*calls)
+        return held, bodies, len(servers), await asyncio.gather(*calls)
 
     with calling(roots=["/"], poll_s=0.05):
         held, bodies, in_server, found = asyncio.run(run())
