@@ -9,7 +9,10 @@ from hypothesis import settings
 
 from vote_experiments.data.store import Store
 
-settings.register_profile("house", deadline=None)  # a busy machine is no failure
+# A busy machine is no failure, and a check of one commit gives the same answer twice. `pytest --hypothesis-profile=search`
+# looks for what nobody has seen yet; what it finds becomes an `@example`.
+settings.register_profile("house", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None, max_examples=500)
 settings.load_profile("house")
 
 POSTGRES = "VOTE_EXPERIMENTS_TEST_POSTGRES"  # the URL of a server on which schemas may be created

@@ -290,6 +290,7 @@ def plan_of(store, filter):
     with store.read() as c:
         if store.dialect == "sqlite":
             return " / ".join(r[3] for r in c.exec_driver_sql("EXPLAIN QUERY PLAN " + text))
+        c.exec_driver_sql("ANALYZE")  # or the plan depends on whether PostgreSQL has looked by itself already
         c.exec_driver_sql("SET LOCAL enable_seqscan = off")  # few rows: a scan would be quicker
         return " / ".join(r[0] for r in c.exec_driver_sql("EXPLAIN " + text.replace("%", "%%")))
 
@@ -299,7 +300,8 @@ def plan_of(store, filter):
     (None, ["ix_traces_time"]), ({"user_id": "ab"}, ["ix_traces_user"]), ({"session_id": "ab"}, ["ix_traces_session"]),
     ({"experiment_id": "e1"}, ["ix_traces_experiment"]), ({"from_timestamp": "2024-01-03"}, ["ix_traces_time"]),
     ({"tags": ["ab"]}, ["ix_traces|traces_pkey", "trace_tags|trace_tags_pkey"]),
-    ({"score_name": "k", "score_value_gte": 0.5}, ["ix_traces|traces_pkey", "ix_scores_trace"]),
+    # so few scores that PostgreSQL is free to take either of their indexes; SQLite has to take the narrow one
+    ({"score_name": "k", "score_value_gte": 0.5}, ["ix_traces|traces_pkey", "ix_scores_trace|ix_scores_value"]),
 ])
 def test_filters_use_indexes_and_rows_come_in_their_order(store, filter, indexes):
     fill(store)
@@ -308,3 +310,4 @@ def test_filters_use_indexes_and_rows_come_in_their_order(store, filter, indexes
         assert any(name in plan for name in one.split("|")), plan
     if store.dialect == "sqlite":
         assert "TEMP B-TREE" not in plan and "SCAN scores" not in plan and "SCAN trace_tags" not in plan, plan
+        assert "ix_scores_value" not in plan, plan

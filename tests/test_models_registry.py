@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from vote_experiments.models import registry
@@ -91,6 +91,8 @@ _VALUES = st.one_of(st.none(), st.booleans(), st.integers(-5, 200), st.floats(),
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example({"model": "\x1b"})
+@example({"model": "m" * 149, "temperature": 0.12345678901234568})
 @given(st.dictionaries(st.sampled_from(["model", "temperature", "name_suffix", "metadata", *SETTINGS, "typo"]), _VALUES))
 def test_a_config_is_accepted_and_stable_or_refused_with_its_place(config):
     try:

@@ -42,7 +42,7 @@ def pen_ink(
     low, middle, top = (int(np.searchsorted(below, q)) for q in (0.16, 0.5, share))
     noise = max(1, middle - low)  # told from the lighter half, where there is no ink
     threshold = max(14.0, 0.42 * (top - middle), 3.2 * noise)
-    return Ink(cv2.subtract(dark, middle), threshold, float(top - middle))
+    return Ink(cv2.subtract(dark, np.full_like(dark, middle)), threshold, float(top - middle))
 
 # %% ../../nbs/forms/07_digits.ipynb #1d7eea31
 FAINTEST = 14  # gray levels; a cell whose darkest places are lighter is empty

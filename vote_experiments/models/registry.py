@@ -133,11 +133,14 @@ def default_suffix(model: str, temperature: float | None) -> str:
     return f"{model}-t{'default' if temperature is None else temperature}"
 
 
-def _suffix(value: Any) -> str:
-    text = _text(value).strip()
-    if not text.isprintable() or len(text) > 200:
-        raise ValueError(f"must be at most 200 printable characters, not {value!r}")
-    return text
+def _name(longest: int) -> Callable[[Any], str]:
+    "A check for a name: what is shown in tables and becomes part of other names"
+    def check(value: Any) -> str:
+        text = _text(value).strip()
+        if not text.isprintable() or len(text) > longest:
+            raise ValueError(f"must be at most {longest} printable characters, not {value!r}")
+        return text
+    return check
 
 
 def _tags(value: Any) -> dict[str, str]:
@@ -147,7 +150,7 @@ def _tags(value: Any) -> dict[str, str]:
 
 # %% ../../nbs/models/00_registry.ipynb #7eb6d58e
 _EXPERIMENT_KEYS: dict[str, Callable[[Any], Any]] = {
-    "model": lambda v: _text(v).strip(), "temperature": _number(0.0, 1.0), "name_suffix": _suffix, "metadata": _tags}
+    "model": _name(150), "temperature": _number(0.0, 1.0), "name_suffix": _name(200), "metadata": _tags}
 
 
 def _known_keys(extra: Iterable[str] = ()) -> list[str]:
