@@ -27,7 +27,7 @@ from vote_experiments.data.results import list_experiments, list_groups
 from vote_experiments.data.store import Store
 from vote_experiments.experiments.experiment import rescore, run_experiment
 from vote_experiments.experiments.model_experiments import run_model_experiments
-from vote_experiments.experiments.platform import PlatformDown, RemoteNotFoundError
+from vote_experiments.backends.platform import PlatformDown, RemoteNotFoundError
 from vote_experiments.experiments.publishing import publish, pull_dataset, push_dataset
 from vote_experiments.experiments.sweeps import run_sweep
 from vote_experiments.interfaces.cli import app

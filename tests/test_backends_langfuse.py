@@ -19,7 +19,7 @@ from vote_experiments.data.datasets import get_dataset, save_dataset, upsert_ite
 from vote_experiments.data.store import Store  # noqa: E402
 from vote_experiments.experiments.experiment import run_experiment  # noqa: E402
 from vote_experiments.experiments.model_experiments import run_model_experiments  # noqa: E402
-from vote_experiments.experiments.platform import RemoteNotFoundError  # noqa: E402
+from vote_experiments.backends.platform import RemoteNotFoundError  # noqa: E402
 from vote_experiments.experiments.publishing import publish, pull_dataset, push_dataset  # noqa: E402
 from vote_experiments.interfaces.cli import app  # noqa: E402
 from vote_experiments.records import DatasetItem, Evaluation, Observation, Usage, observe  # noqa: E402
