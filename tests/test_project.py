@@ -100,7 +100,7 @@ def test_a_misspelt_name_is_an_attribute_error_with_the_nearest_one():
 
 # ── the house: imports point one way ────────────────────────────────────────────────────────────────────────────────
 
-ROOMS = ["settings", "records", "forms", "data", "models", "scoring", "analysis", "experiments", "backends", "interfaces", "workflow"]
+ROOMS = ["settings", "records", "backends", "forms", "data", "models", "scoring", "analysis", "experiments", "interfaces", "workflow"]
 LATE = {  # conveniences that import late, declared here and nowhere else
     ("records", "analysis"), ("records", "interfaces"), ("data", "experiments"), ("experiments", "interfaces"),
 }
