@@ -117,8 +117,17 @@ def test_a_store_opens_again_and_a_newer_one_is_refused(store):
         s.Store(url)
 
 
+def as_version_2(store):
+    "Take out of a store what version 3 added"
+    with store.write() as c:
+        for table in ("annotations", "adjudications", "review_flags"):
+            c.exec_driver_sql(f"DROP TABLE {table}")
+        c.execute(sa.update(s.store_info).values(value="2"))
+
+
 def as_version_1(store):
-    "Take out of a store what version 2 added"
+    "Take out of a store what versions 2 and 3 added"
+    as_version_2(store)
     with store.write() as c:
         for table in ("batch_items", "batches"):
             c.exec_driver_sql(f"DROP TABLE {table}")
@@ -138,6 +147,18 @@ def shape(store):
     with store.read() as c:
         indexes = sorted(c.exec_driver_sql(catalogue).scalars())
     return {t: sorted(c["name"] for c in seen.get_columns(t)) for t in sorted(seen.get_table_names())}, indexes
+
+
+def test_a_store_of_version_2_gets_the_tables_of_version_3_and_keeps_its_rows(store):
+    new = shape(store)
+    as_version_2(store)
+    with store.write() as c:
+        s.RowInsert(s.datasets, ("id", "name", "created_at"), store.dialect)(c, [("ds_1", "kept", 1)])
+    assert shape(store) != new
+    s.Store(store.url).close()
+    assert shape(store) == new
+    with store.read() as c:
+        assert c.execute(sa.select(s.datasets.c.name)).scalars().all() == ["kept"]
 
 
 def test_an_older_store_is_brought_up_to_date_with_its_rows(store):

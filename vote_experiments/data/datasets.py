@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SPELLINGS', 'STATUSES', 'PAGE_FIELDS', 'PAGE', 'derive_id', 'as_item', 'as_items', 'map_pages', 'content_hash',
            'DatasetItems', 'Dataset', 'plain_markdown', 'markdown_table', 'dataset_markdown', 'DatasetNotFoundError',
-           'DatasetVersion', 'get_dataset', 'list_datasets', 'list_versions', 'items_of_rows', 'save_dataset',
-           'upsert_item', 'archive_item', 'delete_dataset', 'FieldChange', 'field_changes', 'ItemChange', 'DatasetDiff',
-           'diff_versions', 'ItemProblem', 'validate_items']
+           'DatasetVersion', 'get_dataset', 'list_datasets', 'list_versions', 'items_of_rows', 'DatasetChangedError',
+           'save_dataset', 'upsert_item', 'archive_item', 'delete_dataset', 'FieldChange', 'field_changes',
+           'ItemChange', 'DatasetDiff', 'diff_versions', 'ItemProblem', 'validate_items']
 
 # %% ../../nbs/data/01_datasets.ipynb #da00c676
 import difflib
@@ -531,6 +531,18 @@ def items_of_rows(
 _BATCH = 256  # items written by one statement
 
 
+class DatasetChangedError(ValueError):
+    "An item was changed by somebody else since the version that a change was made beside"
+
+    def __init__(self, item_id: str, base_version: int, changed_in: int):
+        self.item_id, self.base_version, self.changed_in = item_id, base_version, changed_in
+        super().__init__(f"item {item_id!r} was changed in version {changed_in}, after version {base_version} that this change was "
+                         "made beside: open the newest version, look at what it says now, and make the change again")
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.item_id, self.base_version, self.changed_in)
+
+
 def _encoded(item: DatasetItem, prefixes: Sequence[str]) -> tuple:
     "(item_id, input, expected_output, metadata, status, source ids, content_hash) as they are stored"
     trace, observation = clean_text(item.source_trace_id), clean_text(item.source_observation_id)
@@ -556,15 +568,17 @@ def _laid_aside(items: Iterator[DatasetItem], roots: Callable[[], list[str]]) ->
         yield iter(lambda: pickle.load(file), None), ids  # noqa: S301 (our own bytes)
 
 # %% ../../nbs/data/01_datasets.ipynb #78b70576
-_NEW_COLUMNS = ("dataset_id", "position", "version_from", "valid_from", "item_id", "input", "expected_output",
+_NEW_COLUMNS = ("dataset_id", "position", "version_from", "valid_from", "provenance", "item_id", "input", "expected_output",
                 "metadata", "status", "source_trace_id", "source_observation_id", "content_hash")
 
 
 class _Upsert:
     "Writes batches of encoded items as one new version of a dataset, inside one transaction"
 
-    def __init__(self, connection: sa.Connection, dataset_id: str, version: int, now: int):
+    def __init__(self, connection: sa.Connection, dataset_id: str, version: int, now: int,
+                 said: Mapping[str, Any] | None = None, base_version: int | None = None):
         self.c, self.dataset_id, self.version, self.now = connection, dataset_id, version, now
+        self.said, self.base_version = said or {}, base_version
         self.insert = RowInsert(dataset_items, _NEW_COLUMNS, connection.dialect.name)
         d, mine = dataset_items.c, dataset_items.c.dataset_id == dataset_id
         last = connection.scalar(sa.select(sa.func.max(d.position)).where(mine))
@@ -583,9 +597,12 @@ class _Upsert:
                     moved.append({"row": old.row_id, "given": new[1]})
                 continue
             else:
+                if self.base_version is not None and old.version_from > self.base_version:
+                    raise DatasetChangedError(new[0], self.base_version, old.version_from)
                 place = old.position
                 closed.append(old.row_id)
-            rows.append((self.dataset_id, place, self.version, self.now, *new))
+            said = encode_json(self.said[new[0]]) if new[0] in self.said else None
+            rows.append((self.dataset_id, place, self.version, self.now, said, *new))
         self.close(closed)
         if moved:
             d = dataset_items
@@ -595,7 +612,8 @@ class _Upsert:
 
     def _known(self, ids: list[str]) -> dict[str, Any]:
         d = dataset_items.c
-        query = sa.select(d.item_id, d.row_id, d.position, d.content_hash, d.input).where(*self.current, d.item_id.in_(ids))
+        query = sa.select(d.item_id, d.row_id, d.position, d.content_hash, d.input, d.version_from).where(
+            *self.current, d.item_id.in_(ids))
         return {row.item_id: row for row in self.c.execute(query)}
 
     def close(self, row_ids: Sequence[int]) -> None:
@@ -646,9 +664,12 @@ def save_dataset(
     store: Any = None,  # a `Store`, a path or a URL; None: the default one
     provenance: dict[str, Any] | None = None,  # who or what made this version
     remove_missing: bool = False,  # take out the items that are not among `items`
+    item_provenance: Mapping[str, Any] | None = None,  # by item id: who or what changed it, where the version's is not the whole truth
+    base_version: int | None = None,  # refuse items that were changed after this version
 ) -> Dataset:  # the newest version
     """Add or update items by their id; a new version is made only when something changed. All or nothing is written.
-    Raises `ValueError` for a bad item or an id that comes twice, `StoreError` when the store refuses."""
+    Raises `ValueError` for a bad item or an id that comes twice, `DatasetChangedError` for an item that changed after
+    `base_version`, `StoreError` when the store refuses."""
     name, store = _check_name(name), open_store(store)
     root = list(root) if isinstance(root, Iterator) else root
     with store.read() as c:
@@ -663,7 +684,7 @@ def save_dataset(
     with _laid_aside(found, roots) as (batches, ids), store.write() as c:
         dataset_id, last = _open_dataset(c, name, description, metadata, roots())
         now = max(now_us(), last[1] + 1 if last else 0)
-        upsert = _Upsert(c, dataset_id, last[0] + 1 if last else 1, now)
+        upsert = _Upsert(c, dataset_id, last[0] + 1 if last else 1, now, item_provenance, base_version)
         for batch in batches:
             upsert.write(batch)
         if remove_missing:

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['SCHEMA_VERSION', 'schema', 'store_info', 'projects', 'datasets', 'dataset_versions', 'dataset_items',
            'experiment_groups', 'experiments', 'item_results', 'traces', 'trace_tags', 'observations', 'scores',
-           'batches', 'batch_items', 'responses', 'jobs', 'publications', 'BUSY_TIMEOUT_MS', 'MIGRATIONS',
-           'encode_json', 'decode_json', 'clean_text', 'now_us', 'to_us', 'from_us', 'iso', 'new_trace_id',
-           'new_span_id', 'new_id', 'StoreError', 'explain_database_error', 'Store', 'open_store', 'RowInsert',
-           'check_store', 'backup_store']
+           'batches', 'batch_items', 'responses', 'jobs', 'publications', 'annotations', 'adjudications',
+           'review_flags', 'BUSY_TIMEOUT_MS', 'MIGRATIONS', 'encode_json', 'decode_json', 'clean_text', 'now_us',
+           'to_us', 'from_us', 'iso', 'new_trace_id', 'new_span_id', 'new_id', 'StoreError', 'explain_database_error',
+           'Store', 'open_store', 'RowInsert', 'check_store', 'backup_store']
 
 # %% ../../nbs/data/00_store.ipynb #022dcc5b
 import os
@@ -159,7 +159,7 @@ def new_id(prefix: str) -> str:  # e.g. "exp" or "grp"
     return f"{prefix}_{time.time_ns() // 1_000_000 & 0xFFFFFFFFFF:010x}{_random.getrandbits(24):06x}"
 
 # %% ../../nbs/data/00_store.ipynb #ac0097b7
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 schema = sa.MetaData()
 _key = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows only in INTEGER columns
 _json = sa.Text  # JSON text, encoded by encode_json
@@ -222,7 +222,7 @@ dataset_items = _table(
     sa.Column("source_trace_id", sa.String(64)),
     sa.Column("source_observation_id", sa.String(64)),
     sa.Column("content_hash", sa.String(64), nullable=False),
-    sa.Column("provenance", _json),
+    sa.Column("provenance", _json),  # who or what set its values, where the version's provenance is not the whole truth
     sa.Index("ix_dataset_items_order", "dataset_id", "position", "version_from", "version_to", "status"),
     sa.Index("ix_dataset_items_id", "dataset_id", "item_id"),
 )
@@ -450,6 +450,55 @@ publications = _table(
     sa.Column("updated_at", sa.BigInteger, nullable=False),
 )
 
+annotations = _table(
+    "annotations",
+    sa.Column("id", _key, primary_key=True, autoincrement=True),
+    sa.Column("dataset_id", sa.ForeignKey("datasets.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("item_id", sa.Text, nullable=False),
+    sa.Column("kind", sa.String(8), nullable=False),  # person | model | import
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("answer", _json),  # the whole ground truth as this annotator has it
+    sa.Column("version", sa.Integer),  # of the dataset it was made beside
+    sa.Column("note", sa.Text),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Index("ix_annotations_item", "dataset_id", "item_id"),
+)
+
+adjudications = _table(
+    "adjudications",
+    sa.Column("id", _key, primary_key=True, autoincrement=True),
+    sa.Column("dataset_id", sa.ForeignKey("datasets.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("item_id", sa.Text, nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("decided", _json),
+    sa.Column("answers", _json),  # what each annotator had said, by name
+    sa.Column("kind", sa.String(8), nullable=False),
+    sa.Column("name", sa.Text, nullable=False),  # who decided
+    sa.Column("note", sa.Text),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Index("ix_adjudications_item", "dataset_id", "item_id"),
+)
+
+review_flags = _table(
+    "review_flags",
+    sa.Column("id", _key, primary_key=True, autoincrement=True),
+    sa.Column("dataset_id", sa.ForeignKey("datasets.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("item_id", sa.Text, nullable=False),
+    sa.Column("reason", sa.String(24), nullable=False),  # suspect_label | failed_check | disagreement | by_hand
+    sa.Column("path", sa.Text, nullable=False, server_default=""),  # of the value; "": the whole item
+    sa.Column("message", sa.Text),
+    sa.Column("severity", sa.Double, nullable=False),
+    sa.Column("state", sa.String(12), nullable=False),  # open | resolved | dismissed
+    sa.Column("kind", sa.String(8), nullable=False),
+    sa.Column("name", sa.Text, nullable=False),  # who or what raised it
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("closed_by", sa.Text),
+    sa.Column("closed_at", sa.BigInteger),
+    sa.Column("note", sa.Text),
+    sa.Index("ix_review_flags_item", "dataset_id", "item_id", "reason", "path", unique=True),
+    sa.Index("ix_review_flags_queue", "dataset_id", "state", "severity"),
+)
+
 # %% ../../nbs/data/00_store.ipynb #674e77f0
 class StoreError(RuntimeError):
     "The store cannot be used as asked; the message says why and what to do"
@@ -501,6 +550,7 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {  # from version: what `create_all` ca
         "DROP INDEX IF EXISTS ix_scores_trace_id",  # the name belongs into it
         "DROP INDEX IF EXISTS ix_traces_experiment_id",  # the order belongs into it
     ),
+    2: (),  # tables only: annotations, adjudications, review_flags
 }
 
 # %% ../../nbs/data/00_store.ipynb #6e07eada
