@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'ENDED', 'STATES', 'JOB_ARGUMENTS', 'Job', 'JobNotFoundError', 'JobEndedError', 'get_job', 'list_jobs',
            'check_job', 'submit_job', 'cancel_job', 'wait_for_job', 'jobs_to_do', 'claim_job', 'job_state', 'run_job',
-           'JobRunner']
+           'JobRunner', 'run_own_job']
 
 # %% ../../nbs/experiments/21_jobs.ipynb #3a78ca1c
 import asyncio
@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from ..data.datasets import get_dataset
 from ..data.results import get_experiment
 from ..data.store import Store, StoreError, decode_json, encode_json, jobs, new_id, now_us, open_store
-from .engine import Run, RunInterrupted
+from .engine import Run, RunInterrupted, run_blocking
 from .model_experiments import arun_model_experiments, stored_request
 from .progress import Progress
 from .publishing import choose_backend
@@ -130,13 +130,14 @@ def submit_job(
     arguments: Mapping[str, Any],  # of run_model_experiments: `JOB_ARGUMENTS`
     store: Any = None,  # a path, URL or `Store`; None: the default store
     by: str | None = None,  # who asks, e.g. the label of a key
+    owner: str | None = None,  # who runs it, and nobody else; None: whoever takes it from the queue
 ) -> Job:
     "Put a comparison into the queue. Raises as `check_job` does."
     opened = open_store(store)
     request, job_id = {"arguments": check_job(arguments, opened), "by": by}, new_id("job")
+    taken = {"status": "queued"} if owner is None else {"status": "running", "owner": owner, "heartbeat": now_us()}
     with opened.write() as c:
-        c.execute(sa.insert(jobs).values(id=job_id, kind="models", status="queued", request=encode_json(redact(request)),
-                                         created_at=now_us()))
+        c.execute(sa.insert(jobs).values(id=job_id, kind="models", request=encode_json(redact(request)), created_at=now_us(), **taken))
     return get_job(job_id, opened)
 
 # %% ../../nbs/experiments/21_jobs.ipynb #eff90937
@@ -218,7 +219,8 @@ class _Attempt:
         with self._lock:
             self._changed = True
             self._seen[p.name] = {"experiment_id": p.experiment_id, "name": p.name, "done": p.done, "total": p.total,
-                                  "failed": p.failed, "finished": p.finished, "eta_s": None if p.finished else p.eta_s}
+                                  "failed": p.failed, "finished": p.finished, "eta_s": None if p.finished else p.eta_s,
+                                  "rate": p.rate if p.done > p.done_before else None, "elapsed_s": p.elapsed_s, "cost_usd": p.cost_usd}
 
     def progress(self) -> dict[str, Any]:
         "Items and experiments, done and in all"
@@ -261,8 +263,8 @@ def run_job(attempt: _Attempt) -> None:
     job, store = attempt.job, attempt.store
     try:
         arguments = {**job.arguments, **(stored_request(store, job.group_id) if job.group_id else {})}
-        result = asyncio.run(arun_model_experiments(**arguments, store=store, show_comparison=False, progress=attempt.told,
-                                                    on_start=attempt.started))
+        result = run_blocking(lambda: arun_model_experiments(
+            **arguments, store=store, show_comparison=False, progress=attempt.told, on_start=attempt.started))
         assert result is not None
         attempt.write(status=job_state(result), result=result, progress=attempt.progress(), finished_at=now_us(),
                       group_id=result["group_id"])
@@ -370,3 +372,35 @@ class JobRunner:
                 except StoreError as error:
                     log.warning("no sign of life for job %s: %s", attempt.job.id, error)
             self._stopping.wait(self.poll_s) if not self._stopping.is_set() else time.sleep(0.05)
+
+# %% ../../nbs/experiments/21_jobs.ipynb #333f9c2e
+def run_own_job(
+    arguments: Mapping[str, Any],  # of run_model_experiments: `JOB_ARGUMENTS`
+    store: Any = None,  # a path, URL or `Store`; None: the default store
+    by: str | None = None,  # who asks
+    on_start: Callable[[Job], None] | None = None,  # gets the job before its first item is asked
+    beat_s: float = 0.25,  # seconds between two looks whether it was cancelled
+) -> Job:  # as it ended
+    "Run a comparison in this thread, as a job. Raises as `check_job` does; what goes wrong later is in the job."
+    opened, owner, over = open_store(store), new_owner(), threading.Event()
+    with at_work(owner):
+        job = submit_job(arguments, opened, by, owner)
+        attempt = _Attempt(opened, job, owner)
+        pulse = threading.Thread(target=_beat_until, args=(over, attempt, beat_s), name="vote-experiments-jobs", daemon=True)
+        pulse.start()
+        try:
+            if on_start is not None:
+                on_start(job)
+            run_job(attempt)
+        finally:
+            over.set()
+            pulse.join()
+    return get_job(job.id, opened)
+
+
+def _beat_until(over: threading.Event, attempt: _Attempt, beat_s: float) -> None:
+    while not over.wait(beat_s):
+        try:
+            attempt.beat()
+        except StoreError as error:
+            log.warning("no sign of life for job %s: %s", attempt.job.id, error)
