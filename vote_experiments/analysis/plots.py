@@ -12,7 +12,7 @@ import io
 import math
 import os
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -170,6 +170,11 @@ _WORDS = {"best": "best", "best mean": "best mean, no winner", "behind": "behind
           "no shared items": "no shared items", "no scores": "no scores"}
 
 
+def _sayer(words: Mapping[str, str] | None) -> Callable[..., str]:
+    "Texts of a picture in the language of `words`, their placeholders filled in"
+    return lambda text, **values: (words or {}).get(text, text).format(**values)
+
+
 def _dot_rows(ax: Axes, names: Sequence[Any], offset: Callable[[int], float] = float) -> None:
     "Names on the y axis, first on top"
     ax.set_yticks([offset(i) for i in range(len(names))], [_wrapped(n) for n in names])
@@ -202,11 +207,12 @@ def plot_comparison(
     title: str | None = None,
     label: str | None = None,  # what the mean is of
     unit: str | None = None,  # of values that are not fractions
+    words: Mapping[str, str] | None = None,  # what the picture says in another language, by the English text
 ) -> Figure:
     "The mean of every experiment with its interval, and what can be told apart in words"
     if isinstance(df, Comparison):
         label, unit, df = label or df.score, unit or df.unit.removeprefix("points") or None, df.table
-    frame = _needed(df, "experiment", "mean", "lower", "upper")
+    say, frame = _sayer(words), _needed(df, "experiment", "mean", "lower", "upper")
     frame = frame.assign(verdict=frame.get("verdict", pd.Series("", index=frame.index)).fillna(""))
     fraction = _is_fraction(frame["mean"], frame["lower"], frame["upper"]) and unit is None
     figure, axes = new_figure(7.6, _rows_height(frame["experiment"]))
@@ -217,14 +223,14 @@ def plot_comparison(
             ax.plot([r.lower, r.upper], [i, i], color=color, linewidth=2.2, solid_capstyle="butt")
             ax.plot([r.mean], [i], MARKERS[0], color=color, markersize=8,
                     markerfacecolor="white" if r.verdict == "not distinguishable" else color, markeredgewidth=1.8)
-        shown = "no scores" if math.isnan(r.mean) else f"{100 * r.mean:.1f} %" if fraction else f"{r.mean:.4g} {unit or ''}".strip()
-        words = _WORDS.get(r.verdict, r.verdict)
-        _beside(ax, i, shown + (f"  {words}" if words and words != shown else ""), color if r.verdict else INK, r.verdict == "best")
+        shown = say("no scores") if math.isnan(r.mean) else f"{100 * r.mean:.1f} %" if fraction else f"{r.mean:.4g} {unit or ''}".strip()
+        verdict = say(_WORDS.get(r.verdict, r.verdict))
+        _beside(ax, i, shown + (f"  {verdict}" if verdict and verdict != shown else ""), color if r.verdict else INK, r.verdict == "best")
     _dot_rows(ax, frame["experiment"])
     if fraction:
         _percent_axis(ax.xaxis)
     measure = (label or "score").replace("_", " ")
-    _titled(ax, title or "Mean and 95 % interval", f"{measure}, {'%' if fraction else unit or 'mean'}")
+    _titled(ax, title or say("Mean and 95 % interval"), f"{measure}, {'%' if fraction else unit or say('mean')}")
     return figure
 
 # %% ../../nbs/analysis/04_plots.ipynb #ed613714
@@ -279,9 +285,10 @@ def plot_scores_by(
     by: str = "difficulty",  # the column of slices
     title: str | None = None,
     label: str = "accuracy",  # what the mean is of
+    words: Mapping[str, str] | None = None,  # what the picture says in another language, by the English text
 ) -> Figure:
     "Means with intervals in every slice, experiments beside each other"
-    frame = _needed(df, by, "mean", "lower", "upper")
+    say, frame = _sayer(words), _needed(df, by, "mean", "lower", "upper")
     by = resolve_column(frame, by)
     frame = frame if "experiment" in frame.columns else frame.assign(experiment="")
     slices, names = list(dict.fromkeys(frame[by])), list(dict.fromkeys(frame["experiment"]))
@@ -300,10 +307,10 @@ def plot_scores_by(
     _dot_rows(ax, rows)
     if _is_fraction(frame["mean"], frame["lower"], frame["upper"]):
         _percent_axis(ax.xaxis)
-        label += " in %"
+        label = say("{what} in %", what=label)
     if names != [""]:
         _legend(ax, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    _titled(ax, title or f"By {str(by).replace('_', ' ')}", f"{label}, mean and 95 % interval")
+    _titled(ax, title or f"By {str(by).replace('_', ' ')}", say("{what}, mean and 95 % interval", what=label))
     return figure
 
 # %% ../../nbs/analysis/04_plots.ipynb #827cbc0e
@@ -341,9 +348,10 @@ def plot_cost_accuracy(
     title: str | None = None,
     per: str = "run",  # what the cost is for: run, item, page
     label: str = "overall accuracy",
+    words: Mapping[str, str] | None = None,  # what the picture says in another language, by the English text
 ) -> Figure:
     "What a point of accuracy costs: upper left is better. Experiments of unknown price are listed below."
-    frame = _needed(df, "experiment", "cost_usd", "mean", "lower", "upper")
+    say, frame = _sayer(words), _needed(df, "experiment", "cost_usd", "mean", "lower", "upper")
     known = frame[frame["cost_usd"].notna() & frame["mean"].notna()].reset_index(drop=True)
     unknown = [str(e) for e in frame.loc[frame["cost_usd"].isna(), "experiment"]]
     longest = max((len(str(e)) for e in known["experiment"]), default=0)
@@ -362,25 +370,26 @@ def plot_cost_accuracy(
     if _is_fraction(known["mean"], known["lower"], known["upper"]):
         _percent_axis(ax.yaxis)
         label += ", %"
-    note = "\n" + _wrapped(f"price unknown: {', '.join(unknown)}", 90) if unknown else ""
+    note = "\n" + _wrapped(say("price unknown: {names}", names=", ".join(unknown)), 90) if unknown else ""
     if known.empty:
-        _nothing(ax, f"no experiment has a known price{note}")
-    _titled(ax, title or "Cost against accuracy", f"cost per {per}, US dollars{note}", label)
+        _nothing(ax, say("no experiment has a known price") + note)
+    _titled(ax, title or say("Cost against accuracy"), say("cost per {per}, US dollars", per=say(per)) + note, label)
     return figure
 
 # %% ../../nbs/analysis/04_plots.ipynb #5c56830d
 def plot_latency(
     df: pd.DataFrame,  # experiment, latency_s: one row per item, as `results_frame` returns it
     title: str | None = None,
+    words: Mapping[str, str] | None = None,  # what the picture says in another language, by the English text
 ) -> Figure:
     "How long items took, per experiment: median, middle half, 5th to 95th percentile"
-    frame = _needed(df, "experiment", "latency_s")
+    say, frame = _sayer(words), _needed(df, "experiment", "latency_s")
     its = {e: some["latency_s"].dropna().to_numpy(float) for e, some in frame.groupby("experiment", sort=False)}
     figure, axes = new_figure(7.6, _rows_height(list(its)))
     ax = axes[0, 0]
     for i, times in enumerate(its.values()):
         if not len(times):
-            _beside(ax, i, "no times", SOFT)
+            _beside(ax, i, say("no times"), SOFT)
             continue
         p5, p25, p50, p75, p95 = np.percentile(times, [5, 25, 50, 75, 95])
         ax.plot([p5, p95], [i, i], color=BEST, linewidth=1.4)
@@ -388,7 +397,7 @@ def plot_latency(
         if len(times) <= 60:
             ax.plot(times, np.full(len(times), i), "|", color=INK, markersize=9, alpha=0.45)
         ax.plot([p50], [i], MARKERS[0], color=BEST, markersize=7.5, markeredgecolor="white", zorder=4)
-        _beside(ax, i, f"p50 {seconds(p50)} · p95 {seconds(p95)}")
+        _beside(ax, i, say("p50 {p50} · p95 {p95}", p50=seconds(p50), p95=seconds(p95)))
     _dot_rows(ax, list(its))
     every = np.concatenate(list(its.values()))
     if len(every) and every.min() > 0 and every.max() / every.min() > 30:
@@ -397,16 +406,17 @@ def plot_latency(
     else:
         ax.set_xlim(left=0)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    _titled(ax, title or "Time per item", "seconds, without waiting in queues")
+    _titled(ax, title or say("Time per item"), say("seconds, without waiting in queues"))
     return figure
 
 # %% ../../nbs/analysis/04_plots.ipynb #439f8807
 def plot_vote_error_histogram(
     df: pd.DataFrame,  # bins (bin, share, `experiment`) from `vote_error_bins`, or differences (difference, n) from `vote_errors`
     title: str | None = None,
+    words: Mapping[str, str] | None = None,  # what the picture says in another language, by the English text
 ) -> Figure:
     "How far wrong vote counts are off, one panel per experiment, all on one scale"
-    frame = vote_error_bins(df) if "difference" in getattr(df, "columns", ()) else df
+    say, frame = _sayer(words), vote_error_bins(df) if "difference" in getattr(df, "columns", ()) else df
     frame = _needed(frame, "bin", "share")
     frame = frame if "experiment" in frame.columns else frame.assign(experiment="")
     names, bins = list(dict.fromkeys(frame["experiment"])), [b for b in dict.fromkeys(frame["bin"]) if b != "exact"]
@@ -419,13 +429,13 @@ def plot_vote_error_histogram(
         for i, h in enumerate(heights):
             if h > 0:
                 ax.text(i, h, f"{100 * h:.1f}" if h >= 0.001 else "<0.1", ha="center", va="bottom", **_text(fontsize=8.5))
-        exact = f"{100 * float(its.get('exact', 0.0)):.1f} % exact"
+        exact = say("{share} % exact", share=f"{100 * float(its.get('exact', 0.0)):.1f}")
         ax.set_title(f"{name}: {exact}" if name else exact, loc="left", **_text(fontsize=10))
         ax.set_ylim(0, 1.18 * top if top and top > 0 else 0.01)
         _percent_axis(ax.yaxis)
         _grid(ax, "y")
-    axes[-1, 0].set_xticks(range(len(bins)), bins, rotation=35, ha="right", rotation_mode="anchor")
-    _titled(axes[-1, 0], None, "answered minus expected votes")
-    figure.suptitle(_wrapped(title or "Wrong vote counts", 64), x=0.01, ha="left", **_text(fontsize=12.5, fontweight="bold"))
-    figure.supylabel("share of rows, %", **_text(color=SOFT))
+    axes[-1, 0].set_xticks(range(len(bins)), list(map(say, bins)), rotation=35, ha="right", rotation_mode="anchor")
+    _titled(axes[-1, 0], None, say("answered minus expected votes"))
+    figure.suptitle(_wrapped(title or say("Wrong vote counts"), 64), x=0.01, ha="left", **_text(fontsize=12.5, fontweight="bold"))
+    figure.supylabel(say("share of rows, %"), **_text(color=SOFT))
     return figure

@@ -7,6 +7,7 @@ __all__ = ['plot_race', 'plot_trend', 'plot_repeats']
 
 # %% ../../nbs/analysis/13_run_plots.ipynb #2c7e2105
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -14,16 +15,17 @@ from matplotlib.figure import Figure
 
 from .plots import (
     BEHIND, BEST, COLORS, FAINT, INK, MARKERS, SOFT, _beside, _declutter, _dot_rows, _grid, _is_fraction, _legend, _needed, _percent_axis,
-    _rows_height, _text, _titled, _wrapped, new_figure)
+    _rows_height, _sayer, _text, _titled, _wrapped, new_figure)
 
 # %% ../../nbs/analysis/13_run_plots.ipynb #a0e457a8
 def plot_race(
     history: pd.DataFrame,  # round, items, experiment, evidence (natural logarithm), still_in: `RaceResult.history`
     error: float = 0.05,  # probability of ever dropping a config that is truly best
     title: str | None = None,
+    words: Mapping[str, str] | None = None,  # what the picture says in another language, by the English text
 ) -> Figure:
     "Evidence against every config over the items it was asked; those that reach the line are dropped"
-    frame = _needed(history, "items", "experiment", "evidence", "still_in")
+    say, frame = _sayer(words), _needed(history, "items", "experiment", "evidence", "still_in")
     names = list(dict.fromkeys(frame["experiment"]))
     figure, axes = new_figure(8.2, max(3.6, 0.3 * len(names) + 1.6))
     ax, limit = axes[0, 0], math.log10(len(names) / error)
@@ -42,14 +44,14 @@ def plot_race(
     low, high = ax.get_ylim()
     places = _declutter([e[1] for e in ends], (high - low) * 0.26 / (figure.get_size_inches()[1] - 1.1))
     for (x, y, name, color, survives), place in zip(ends, places):
-        ax.annotate(_wrapped(name) + ("" if survives else f", dropped at {x:,.0f}"), (x, y), xytext=(1.02, place), textcoords=("axes fraction", "data"),
+        ax.annotate(_wrapped(name) + ("" if survives else say(", dropped at {items}", items=f"{x:,.0f}")), (x, y), xytext=(1.02, place), textcoords=("axes fraction", "data"),
                     va="center", annotation_clip=False, arrowprops={"arrowstyle": "-", "color": "#c4cdd4", "linewidth": 0.7, "shrinkB": 5},
                     **_text(color=color, fontsize=9.5))
-    ax.text(0, limit, " dropped above", va="bottom", **_text(color=SOFT, fontsize=9))
+    ax.text(0, limit, f" {say('dropped above')}", va="bottom", **_text(color=SOFT, fontsize=9))
     ticks = [t for t in range(-1, math.ceil(limit) + 2) if low <= t <= high]
     ax.set_yticks(ticks, [f"{10.0 ** t:g}" if t < 4 else f"{10 ** t:,}" for t in ticks])
     _grid(ax, "y")
-    _titled(ax, title or "Evidence that a config is not the best", "items asked", "coins won from one, by betting against it")
+    _titled(ax, title or say("Evidence that a config is not the best"), say("items asked"), say("coins won from one, by betting against it"))
     return figure
 
 # %% ../../nbs/analysis/13_run_plots.ipynb #4d0b4c43
