@@ -487,6 +487,7 @@ review_flags = _table(
     sa.Column("reason", sa.String(24), nullable=False),  # suspect_label | failed_check | disagreement | by_hand
     sa.Column("path", sa.Text, nullable=False, server_default=""),  # of the value; "": the whole item
     sa.Column("message", sa.Text),
+    sa.Column("detail", _json),  # e.g. what models read instead
     sa.Column("severity", sa.Double, nullable=False),
     sa.Column("state", sa.String(12), nullable=False),  # open | resolved | dismissed
     sa.Column("kind", sa.String(8), nullable=False),
@@ -670,7 +671,7 @@ def open_store(
         return known
 
 # %% ../../nbs/data/00_store.ipynb #25cd9ac1
-_CHUNKS = (256, 64, 16, 4, 1)
+_CHUNKS = (1000, 500, 100, 20, 5, 1)  # rows a statement; 1,000 of our widest rows are within both databases' limits
 
 
 class RowInsert:
