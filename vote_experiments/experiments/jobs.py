@@ -5,18 +5,21 @@
 # %% auto #0
 __all__ = ['log', 'ENDED', 'STATES', 'JOB_ARGUMENTS', 'Job', 'JobNotFoundError', 'JobEndedError', 'get_job', 'list_jobs',
            'check_job', 'submit_job', 'cancel_job', 'wait_for_job', 'jobs_to_do', 'claim_job', 'job_state', 'run_job',
-           'JobRunner', 'run_own_job']
+           'JobRunner', 'run_own_job', 'work_until_told', 'WorkerProcess']
 
 # %% ../../nbs/experiments/21_jobs.ipynb #3a78ca1c
 import asyncio
 import contextlib
 import logging
+import os
+import signal
+import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, BinaryIO
 
 import sqlalchemy as sa
 
@@ -73,13 +76,16 @@ def _job(row: Mapping[str, Any]) -> Job:
                decode_json(row["result"]), row["error"], row["group_id"], row["owner"], row["created_at"], row["finished_at"])
 
 
+_BY_ID = sa.select(jobs).where(jobs.c.id == sa.bindparam("job_id"))  # built once: clients ask for it all the time
+
+
 def get_job(
     job_id: str,
     store: Any = None,  # a path, URL or `Store`; None: the default store
 ) -> Job:
     "One job as it is now. Raises `JobNotFoundError`."
     with open_store(store).read() as c:
-        row = c.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().first()
+        row = c.execute(_BY_ID, {"job_id": job_id}).mappings().first()
     if row is None:
         raise JobNotFoundError(f"no job {job_id!r}")
     return _job(row)
@@ -404,3 +410,101 @@ def _beat_until(over: threading.Event, attempt: _Attempt, beat_s: float) -> None
             attempt.beat()
         except StoreError as error:
             log.warning("no sign of life for job %s: %s", attempt.job.id, error)
+
+# %% ../../nbs/experiments/21_jobs.ipynb #3c2937f1
+def work_until_told(
+    runner: JobRunner,
+    told: BinaryIO | None = None,  # a line on it: look at the queue; its end: stop. None: signals only
+) -> None:
+    "Run jobs until SIGTERM, Ctrl-C, or the end of `told`; then store what is in flight. Only in a main thread."
+    stop = threading.Event()
+
+    def listen() -> None:
+        for _ in iter(told.readline, b""):  # type: ignore[union-attr]
+            runner.wake()
+        stop.set()
+
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: stop.set())
+    if told is not None:
+        threading.Thread(target=listen, name="vote-experiments-told", daemon=True).start()
+    with runner:
+        stop.wait()
+
+# %% ../../nbs/experiments/21_jobs.ipynb #4dda4030
+class WorkerProcess:
+    "A `JobRunner` in another process, started again when it dies; a context manager, or `start()` and `stop()`"
+
+    def __init__(
+        self,
+        command: Sequence[str],  # that calls `work_until_told` with its standard input
+        environment: Mapping[str, str] | None = None,  # None: that of this process
+        grace_s: float = 20.0,  # seconds it gets to end before it is killed
+        restart_s: float = 1.0,  # seconds before it is started again; doubled each time, up to 30, while it dies young
+    ):
+        self.command, self.environment, self.grace_s, self.restart_s = list(command), environment, grace_s, restart_s
+        self._stopping, self._pipe_lock = threading.Event(), threading.Lock()
+        self._process: subprocess.Popen | None = None
+        self._watcher = threading.Thread(target=self._watch, name="vote-experiments-watch", daemon=True)
+
+    def __enter__(self) -> "WorkerProcess":
+        return self.start()
+
+    def __exit__(self, *_: Any) -> None:
+        self.stop()
+
+    def start(self) -> "WorkerProcess":
+        "Begin, with the jobs that a process before left unfinished"
+        self._process = self._started()
+        self._watcher.start()
+        return self
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def wake(self) -> None:
+        "There may be something to do; when it cannot be told, it looks for itself soon"
+        with self._pipe_lock, contextlib.suppress(OSError, ValueError):  # it died, its pipe is full, we stopped meanwhile
+            os.write(self._process.stdin.fileno(), b"\n")  # type: ignore[union-attr]
+
+    def ask_to_stop(self) -> None:
+        "Take nothing new; returns at once"
+        self._stopping.set()
+        with self._pipe_lock, contextlib.suppress(OSError):
+            if self._process is not None and self._process.stdin is not None:
+                self._process.stdin.close()
+
+    def stop(self) -> None:
+        "Wait until what is in flight is stored and the jobs are back in the queue"
+        self.ask_to_stop()
+        if self._watcher.ident is not None:
+            self._watcher.join()
+        if self._process is not None:
+            self._end(self._process)
+
+    def _started(self) -> subprocess.Popen:
+        process = subprocess.Popen(self.command, stdin=subprocess.PIPE, env=self.environment)
+        os.set_blocking(process.stdin.fileno(), False)  # type: ignore[union-attr]
+        return process
+
+    def _end(self, process: subprocess.Popen) -> None:
+        try:
+            process.wait(self.grace_s + 5)
+        except subprocess.TimeoutExpired:
+            log.warning("the worker process did not end in %g s and is killed", self.grace_s + 5)
+            process.kill()
+            process.wait()
+
+    def _watch(self) -> None:
+        wait_s, began = self.restart_s, time.monotonic()
+        while not self._stopping.wait(0.2):
+            if self.is_alive:
+                continue
+            code, lived_s = self._process.returncode, time.monotonic() - began  # type: ignore[union-attr]
+            wait_s = self.restart_s if lived_s > 60 else min(2 * wait_s, 30.0)
+            log.warning("the worker process ended (%s) and is started again in %g s; its jobs are resumed", code, wait_s)
+            if self._stopping.wait(wait_s):
+                return
+            self._process, began = self._started(), time.monotonic()
+        self.ask_to_stop()  # it may have been started while somebody asked to stop

@@ -138,17 +138,17 @@ def ended(job: Job, base: str) -> RunResponse:
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:\d{1,5})?|\[[0-9a-fA-F:]{2,45}\](:\d{1,5})?")
 
 
-def base_of(request: Request) -> str:
+async def base_of(request: Request) -> str:
     "The server's address without a slash at the end"
     host = request.headers.get("host", "")
     return f"{request.url.scheme}://{host}" if _HOST.fullmatch(host) else (setting("API_BASE_URL") or "").rstrip("/")
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:
     return request.app.state.service
 
 
-def _label(request: Request) -> str:
+async def _label(request: Request) -> str:
     return getattr(request.state, "label", None) or "unknown"
 
 
