@@ -366,6 +366,7 @@ class Run:
         self.failure: ItemResult | None = None  # the first failed item when raise_errors
         self.stop_reason: BaseException | None = None  # one of the plan's `stop_on`
         self.stopping = False
+        self.loop: asyncio.AbstractEventLoop | None = None  # on which it runs; stop it from elsewhere by call_soon_threadsafe
         self._tasks: list[asyncio.Task] = []
         self._in_thread = Threads()
         self._judge = Judging(plan, self._in_thread)
@@ -373,6 +374,7 @@ class Run:
 
     async def __call__(self, slots: Iterator[Slot]) -> None:
         "Work on every slot. Raises what the store said when results could not be written."
+        self.loop = asyncio.get_running_loop()
         self._ask.begin()
         self._tasks = [asyncio.create_task(self._worker(slots)) for _ in range(max(1, self.plan.jobs))]
         try:

@@ -327,9 +327,8 @@ def run_in_own_loop(arun: Callable, arguments: dict[str, Any]) -> Any:
         if times == 1:
             print("\nstopping: no new items, storing those in flight (Ctrl-C again to stop at once)", flush=True)
         for run in runs[-1:]:
-            loop = getattr(run, "_loop", None)
-            if loop is not None:
-                loop.call_soon_threadsafe(run.stop if times == 1 else run.abort)
+            if run.loop is not None:
+                run.loop.call_soon_threadsafe(run.stop if times == 1 else run.abort)
 
     return run_blocking(lambda: arun(**arguments, on_start=on_start), on_interrupt)
 
