@@ -61,6 +61,12 @@ class DatasetItem(Record):
     source_observation_id: str | None = None  # the observation this item was made from
     status: str = "ACTIVE"  # ACTIVE | ARCHIVED
     _source: tuple[str, int, int] | None = field(default=None, repr=False, compare=False)  # dataset id, version, row
+    _roots: tuple[str, ...] = field(default=(), repr=False, compare=False)  # the dataset's folders of page images
+
+    def _repr_html_(self) -> str:
+        from vote_experiments.interfaces.cards import item_card
+
+        return item_card(self)
 
 # %% ../nbs/01_records.ipynb #04438018
 @dataclass(slots=True)
@@ -277,6 +283,11 @@ class ExperimentResult(Record):
         from vote_experiments.interfaces.report import archive
 
         return archive(self.group_id or self.experiment_id, store=self._store, **options)
+
+    def _repr_html_(self) -> str:
+        from vote_experiments.interfaces.cards import result_card
+
+        return result_card(self)
 
     def _repr_markdown_(self) -> str:
         from vote_experiments.analysis.frames import summary_markdown

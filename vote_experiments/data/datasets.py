@@ -356,7 +356,7 @@ class Dataset(Record):
     def _item(self, row: Any) -> DatasetItem:
         "The item of a row, which remembers where it came from"
         item = _item(row)
-        item._source = self.id, self.version, row[0]
+        item._source, item._roots = (self.id, self.version, row[0]), self._roots
         return item
 
     def run_experiment(self, **arguments: Any) -> Any:  # as for run_experiment, without `data`
@@ -364,6 +364,11 @@ class Dataset(Record):
         from vote_experiments.experiments.experiment import run_experiment
 
         return run_experiment(data=self, **arguments)
+
+    def _repr_html_(self) -> str:
+        from vote_experiments.interfaces.cards import dataset_card
+
+        return dataset_card(self)
 
     def _repr_markdown_(self) -> str:
         return dataset_markdown(self)
