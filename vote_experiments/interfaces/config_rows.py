@@ -13,7 +13,7 @@ from typing import Any
 
 import ipywidgets as w
 
-from .findings import Html
+from .markup import Html
 from .form_pieces import classed
 from .texts import Words
 from ..models.registry import SETTINGS, check_config, default_suffix, list_models, model_available, provider_of

@@ -17,7 +17,7 @@ import ipywidgets as w
 
 from ..analysis.frames import dollars
 from ..experiments.progress import duration, rate_text
-from .findings import Html, joined
+from .markup import Html, joined
 from .texts import Words
 from ..settings import redact
 
