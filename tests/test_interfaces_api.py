@@ -186,7 +186,7 @@ def test_health_needs_no_key_and_says_what_is_configured(server):
         found = httpx.get(server.url + path)
         assert found.status_code == 200
         assert found.json() == {"status": "healthy", "service": "experiments", "datadog_configured": False, "api_key_configured": True,
-                                "gemini_configured": True, "store": "ok", "note": found.json()["note"]}
+                                "gemini_configured": True, "store": "ok", "worker": "ok", "note": found.json()["note"]}
 
 
 def test_what_was_run_is_listed_shown_compared_and_read_item_by_item(http):

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['log', 'Here', 'Base', 'Label', 'TaskId', 'RunId', 'key_header', 'api', 'health_routes', 'Service', 'unfit', 'ended',
            'base_of', 'run', 'run_async', 'tasks', 'task', 'cancel', 'task_events', 'events', 'runs', 'run_detail',
-           'items', 'compare', 'report', 'health', 'make_app', 'serve']
+           'items', 'compare', 'report', 'health', 'make_app', 'worker_process', 'serve']
 
 # %% ../../nbs/interfaces/17_api.ipynb #b0edc0e8
 import asyncio
 import json
 import logging
+import os
 import re
 import sys
 import threading
@@ -21,6 +22,7 @@ from typing import Annotated, Any, Literal
 
 try:
     import fastapi
+    import h11
     import uvicorn
 except ImportError as missing:
     raise ImportError(f"the HTTP API needs {missing.name}: pip install 'vote-experiments[api]'") from None
@@ -29,16 +31,19 @@ from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from fastapi.security import APIKeyHeader
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .. import __version__
 from ..data.datasets import DatasetNotFoundError, get_dataset
 from ..data.results import ResultSequence, RunNotFoundError, get_experiment, get_group, list_groups, resolve_run, score_names
 from ..data.store import Store, StoreError, clean_text, decode_json, encode_json, iso, open_store
-from ..experiments.jobs import Job, JobEndedError, JobNotFoundError, JobRunner, cancel_job, get_job, list_jobs, submit_job
-from .api_guard import REPORT_POLICY, Guard, JsonLines, Limits, outside, page_outside, read_keys
+from vote_experiments.experiments.jobs import (
+    Job, JobEndedError, JobNotFoundError, JobRunner, WorkerProcess, cancel_job, get_job, list_jobs, submit_job,
+)
+from .api_guard import REPORT_POLICY, Guard, Limits, log_json, outside, page_outside, read_keys
 from vote_experiments.interfaces.api_messages import (
     Accepted, ComparisonOut, FieldProblems, Health, ItemOut, ItemPage, Problem, RunDetail, RunLine, RunList, RunRequest, RunResponse,
-    StoredExperiment, Task, TaskList, run_response, task_of,
+    StoredExperiment, Task, TaskList, docs_page, run_response, task_of,
 )
 from ..settings import environment, redact, setting
 
@@ -48,15 +53,22 @@ log = logging.getLogger("vote_experiments.api")
 class Service:
     "The state of one server: its store, runner and limits"
 
-    def __init__(self, store: Store, keys: Mapping[str, bytes], limits: Limits, workers: int, grace_s: float):
-        self.store, self.keys, self.limits = store, keys, limits
-        self.runner = JobRunner(store, workers=workers, poll_s=0.2, grace_s=grace_s)
+    def __init__(self, store: Store, keys: Mapping[str, bytes], limits: Limits, runner: JobRunner | WorkerProcess | None):
+        self.store, self.keys, self.limits, self.runner = store, keys, limits, runner
         self.stopping, self._accepting, self.streams = threading.Event(), threading.Lock(), dict[str, int]()
 
     def stop_soon(self) -> None:
         "A signal came: take no new jobs, end what waits"
         self.stopping.set()
-        self.runner.ask_to_stop()
+        if self.runner:
+            self.runner.ask_to_stop()
+
+    @property
+    def worker_state(self) -> Literal["ok", "restarting", "elsewhere"]:
+        "Is there somebody who runs the tasks?"
+        if self.runner is None:
+            return "elsewhere"
+        return "ok" if isinstance(self.runner, JobRunner) or self.runner.is_alive else "restarting"
 
     def accept(self, asked: RunRequest, label: str) -> Job:
         "Put a request into the queue. Raises `HTTPException`, `ValueError`, `DatasetNotFoundError`."
@@ -69,7 +81,8 @@ class Service:
                 raise HTTPException(429, f"{n} tasks of this key are queued or running, and {self.limits.open_jobs} are allowed",
                                     {"Retry-After": "30"})
             job = submit_job(asked.arguments(), self.store, by=label)
-        self.runner.wake()
+        if self.runner:
+            self.runner.wake()
         return job
 
     def _check_limits(self, asked: RunRequest) -> None:
@@ -185,11 +198,13 @@ async def run(asked: RunRequest, request: Request, service: Here, base: Base, la
 
     It may take long: give your client a timeout of minutes, or use run-async. When the connection breaks, the run goes on and is
     found in the list of tasks."""
-    job = await asyncio.to_thread(_accepted, service, asked, label)
+    job, waited_s = await asyncio.to_thread(_accepted, service, asked, label), 0.0
     while not job.has_ended:
         if service.stopping.is_set():
             raise HTTPException(503, f"The server is stopping; task {job.id} goes on when it is back", {"Retry-After": "10"})
-        await asyncio.sleep(0.1)
+        pause_s = min(0.05 + waited_s / 10, 1.0)  # what takes long is looked at less often
+        await asyncio.sleep(pause_s)
+        waited_s += pause_s
         job = await asyncio.to_thread(get_job, job.id, service.store)
     return ended(job, base)
 
@@ -219,9 +234,10 @@ def tasks(service: Here, base: Base, state: Literal["queued", "running", "succes
 
 
 @api.get("/tasks/{task_id}", response_model=Task, responses=_declared(404), tags=["tasks"])
-def task(task_id: TaskId, service: Here, base: Base) -> Any:
-    "How far a task is, and its result once it has ended."
-    return task_of(get_job(task_id, service.store), base)
+async def task(task_id: TaskId, service: Here, base: Base) -> Any:
+    "How far a task is, and its result once it has ended. Ask as often as twice a second, or follow its events."
+    found = task_of(await asyncio.to_thread(get_job, task_id, service.store), base)
+    return Response(found.model_dump_json(), media_type="application/json")  # it is a Task already: not checked twice
 
 
 @api.delete("/tasks/{task_id}", response_model=Task, responses=_declared(403, 404, 409), tags=["tasks"])
@@ -359,8 +375,9 @@ def health(service: Here) -> Any:
         store = "ok"
     except StoreError:
         store = "the store cannot be read"
-    return Health(status="healthy" if store == "ok" else "degraded", api_key_configured=bool(service.keys),
-                  datadog_configured=is_set("DD_API_KEY"), store=store,
+    worker = service.worker_state
+    return Health(status="degraded" if store != "ok" or worker == "restarting" else "healthy", api_key_configured=bool(service.keys),
+                  datadog_configured=is_set("DD_API_KEY"), store=store, worker=worker,
                   gemini_configured=is_set("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_CLOUD_PROJECT"),
                   note="Experiments require a backend API key; a Datadog API key only for publishing there")
 
@@ -372,32 +389,45 @@ Every request but health needs the header `X-API-Key`. Shares are fractions in [
 shell (`vote-experiments runs list`) and notebooks find it too."""
 
 
+_TAGS = {"run": "Ask for a comparison of models", "tasks": "Follow what was asked for", "runs": "Look at what was found", "health": "Is it there?"}
+
+
+def _docs(app: FastAPI) -> HTMLResponse:
+    page, policy = docs_page(app.openapi())
+    return HTMLResponse(page, headers={"content-security-policy": policy})
+
+
 def make_app(
     store: Any = None,  # a path, URL or `Store`; None: the default store
     keys: Mapping[str, bytes] | str | None = None,  # as `read_keys` gives them, or as in API_KEY; None: API_KEY
     limits: Limits | None = None,
     workers: int = 2,  # jobs at once
     grace_s: float = 20.0,  # seconds that items in flight get when it stops
+    runner: JobRunner | WorkerProcess | Literal["elsewhere"] | None = None,  # who runs the tasks; None: threads of this process
 ) -> Guard:
     "The API as an ASGI application; its runner begins and ends with it"
-    known = read_keys(keys) if keys is None or isinstance(keys, str) else dict(keys)
-    service = Service(open_store(store), known, limits or Limits(), workers, grace_s)
+    known, opened = read_keys(keys) if keys is None or isinstance(keys, str) else dict(keys), open_store(store)
+    does = None if runner == "elsewhere" else runner or JobRunner(opened, workers=workers, poll_s=0.2, grace_s=grace_s)
+    service = Service(opened, known, limits or Limits(), does)  # type: ignore[arg-type]
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
         import anyio.to_thread
 
         anyio.to_thread.current_default_thread_limiter().total_tokens = 6  # more would wait for the store's connections, and make the loop wait
-        service.runner.start()
+        if service.runner:
+            service.runner.start()
         try:
             yield
         finally:
             service.stop_soon()
-            await asyncio.to_thread(service.runner.stop)
+            if service.runner:
+                await asyncio.to_thread(service.runner.stop)
 
-    app = FastAPI(title="vote-experiments", version=__version__, description=_ABOUT, lifespan=lifespan, redoc_url=None,
-                  swagger_ui_oauth2_redirect_url=None)
+    app = FastAPI(title="vote-experiments", version=__version__, description=_ABOUT, lifespan=lifespan, redoc_url=None, docs_url=None,
+                  openapi_tags=[{"name": n, "description": d} for n, d in _TAGS.items()])
     app.state.service = service
+    app.add_api_route("/docs", lambda: _docs(app), methods=["GET"], include_in_schema=False)
     app.include_router(health_routes)
     app.include_router(api)
     for route, method, to in (("/tasks/{task_id}", "GET", task), ("/tasks/{task_id}", "DELETE", cancel), ("/tasks/{task_id}/events", "GET", events)):
@@ -409,6 +439,38 @@ def make_app(
     return Guard(app, known, service.limits)
 
 # %% ../../nbs/interfaces/17_api.ipynb #9c018bef
+class _Prompt(H11Protocol):
+    "HTTP/1.1 whose request heads arrive in time"
+    head_s: float = 10.0
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def _wait_for_head(self) -> None:
+        is_waiting = self.conn.their_state is h11.IDLE and not self.transport.is_closing()
+        if self._deadline is not None and not is_waiting:
+            self._deadline.cancel()
+            self._deadline = None
+        elif self._deadline is None and is_waiting:
+            self._deadline = self.loop.call_later(self.head_s, self._too_slow)
+
+    def _too_slow(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+            self.transport.close()
+
+# %% ../../nbs/interfaces/17_api.ipynb #3a4a3dba
 class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service):
         super().__init__(config)
@@ -420,25 +482,36 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
+def worker_process(
+    store: Store,
+    workers: int,  # jobs at once
+    grace_s: float,  # seconds that items in flight get when it stops
+    modules: Sequence[str] = (),  # that register models
+) -> WorkerProcess:
+    "The command `vote-experiments work`, not started yet; where the store is stands in its environment, which others cannot read"
+    load = [word for m in modules for word in ("--load", m)]
+    command = [sys.executable, "-c", "from vote_experiments.interfaces.cli import main; main()", "work", "--attached",
+               "--workers", str(workers), "--grace", str(grace_s), *load]
+    return WorkerProcess(command, {**os.environ, "VOTE_EXPERIMENTS_STORE": store.url}, grace_s)
+
+
 def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     *,
     store: Any = None,  # a path, URL or `Store`; None: the default store
     limits: Limits | None = None,
-    workers: int = 2,  # jobs at once
+    workers: int = 2,  # jobs at once, in a process of their own; 0: only what `vote-experiments work` does elsewhere
     grace_s: float = 20.0,  # seconds that items in flight get when it stops
+    modules: Sequence[str] = (),  # that register models of yours; the worker imports them too
 ) -> None:
     "Serve the API until a signal comes. Log lines are JSON on standard error."
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    for name in ("vote_experiments", "uvicorn.error"):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(logging.INFO)
-    guard = make_app(store, None, limits, workers, grace_s)
+    log_json("vote_experiments", "uvicorn.error")
+    opened, allowed = open_store(store), limits or Limits()
+    guard = make_app(opened, None, allowed, runner=worker_process(opened, workers, grace_s, modules) if workers else "elsewhere")
     if not guard.keys:
         log.warning("API_KEY is not set: nothing but health will answer")
-    config = uvicorn.Config(guard, host=host, port=port, log_config=None, access_log=False, server_header=False, lifespan="on",
+    protocol = type("_Protocol", (_Prompt,), {"head_s": allowed.head_s})
+    config = uvicorn.Config(guard, host=host, port=port, log_config=None, access_log=False, server_header=False, lifespan="on", http=protocol, ws="none",
                             timeout_graceful_shutdown=int(grace_s) + 5, limit_concurrency=1000, h11_max_incomplete_event_size=32_768)
     _Server(config, guard.app.state.service).run()
