@@ -46,13 +46,16 @@ def impatient(monkeypatch):
     monkeypatch.setattr(gemini_batch, "GATHER_S", 0.1)
 
 
-def read(server, page, temperatures, transport="aiohttp", cache=None, seconds=60.0, **context):
-    "One call per temperature, all at once; a call that is not answered in time is cancelled, as when a process is killed"
+def read(server, page, temperatures, transport="aiohttp", cache=None, killed=False, **context):
+    "One call per temperature, all at once; `killed`: all are cancelled once their job is known, as when a process is killed"
     model = GeminiModel("gemini-2.5-flash", Access(KEY, base_url=server.url, transport=transport))
 
     async def run():
         calls = [asyncio.create_task(model.extract([page], {"mode": "batch", "temperature": t})) for t in temperatures]
-        await asyncio.wait(calls, timeout=seconds)
+        while killed and not (len(cache) == len(calls) and all("job" in v for v in cache.values())):
+            await asyncio.sleep(0.05)
+        if not killed:
+            await asyncio.wait(calls, timeout=60)
         for call in calls:
             call.cancel()
         return await asyncio.gather(*calls, return_exceptions=True)
@@ -86,8 +89,8 @@ def test_many_calls_become_one_job(server, page, transport, inline, monkeypatch)
 
 def test_a_killed_run_waits_for_its_job_again(server, page):
     cache, server.batch_state = Kept(), "RUNNING"
-    killed = read(server, page, [0.0, 0.5], cache=cache, seconds=1.5)
-    assert all(isinstance(e, asyncio.CancelledError) for e in killed) and len(jobs_created(server)) == 1
+    given_up = read(server, page, [0.0, 0.5], cache=cache, killed=True)
+    assert all(isinstance(e, asyncio.CancelledError) for e in given_up) and len(jobs_created(server)) == 1
     server.batch_state = "SUCCEEDED"
     assert all(f.output for f in read(server, page, [0.0, 0.5], cache=cache)) and len(jobs_created(server)) == 1
     assert all(f.cached for f in read(server, page, [0.0, 0.5], cache=cache)) and len(jobs_created(server)) == 1
@@ -95,7 +98,7 @@ def test_a_killed_run_waits_for_its_job_again(server, page):
 
 def test_killed_between_creating_the_job_and_knowing_its_name(server, page):
     cache, server.batch_state = Kept(), "RUNNING"
-    read(server, page, [0.0], cache=cache, seconds=1.0)
+    read(server, page, [0.0], cache=cache, killed=True)
     (key, marker), = cache.items()
     cache[key] = {"label": server.batches[marker["job"]]["display_name"]}
     server.batch_state = "SUCCEEDED"
@@ -207,7 +210,7 @@ def test_the_job_is_remembered_until_its_answer_is_kept(server, page):
 
 def test_a_lost_job_is_looked_for_once(server, page):
     cache, server.batch_state = Kept(), "RUNNING"
-    read(server, page, [k / 10 for k in range(9)], cache=cache, seconds=1.0)
+    read(server, page, [k / 10 for k in range(9)], cache=cache, killed=True)
     label = next(iter(server.batches.values()))["display_name"]
     for key in list(cache):
         cache[key] = {"label": label}
