@@ -1,9 +1,10 @@
-"""Copy the report templates of nbs/reports/ into the package, as papermill wants them.
+"""Copy the report templates of nbs/reports/ and the pages of nbs/apps/ into the package, as papermill and Voila want them.
 
     python .ci/sync_data.py            copy
     python .ci/sync_data.py --check    change nothing; exit with 1 when a copy is out of date
 
-A copy has no outputs and no raw cells, and its first code cell has the tag `parameters` (nbdev-clean drops tags).
+A copy has no outputs and no raw cells. The first code cell of a report has the tag `parameters` (nbdev-clean drops tags); a page
+has its code only, and its heading as the title of the browser's tab.
 """
 
 import json
@@ -11,32 +12,41 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE, TARGET = ROOT / "nbs/reports", ROOT / "vote_experiments/interfaces/reports"
+KINDS = ("reports", "apps")  # nbs/<kind> goes to vote_experiments/interfaces/<kind>
 
 
-def packaged(notebook: dict) -> str:
-    "The text of a template's copy"
-    cells = [c for c in notebook["cells"] if c["cell_type"] != "raw"]
+def packaged(notebook: dict, kind: str) -> str:
+    "The text of a notebook's copy"
+    kept = ("code", "markdown") if kind == "reports" else ("code",)
+    cells = [c for c in notebook["cells"] if c["cell_type"] in kept]
     first = next(c for c in cells if c["cell_type"] == "code")
-    cells = [{**c, "metadata": {"tags": ["parameters"]} if c is first else {},
+    cells = [{**c, "metadata": {"tags": ["parameters"]} if c is first and kind == "reports" else {},
               **({"outputs": [], "execution_count": None} if c["cell_type"] == "code" else {})} for c in cells]
-    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-    return json.dumps({**notebook, "metadata": kernel, "cells": cells}, ensure_ascii=False, indent=1) + "\n"
+    metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    if kind == "apps":
+        heading = next(c for c in notebook["cells"] if c["cell_type"] == "markdown")
+        metadata["title"] = "".join(heading["source"]).splitlines()[0].removeprefix("# ")
+    return json.dumps({**notebook, "metadata": metadata, "cells": cells}, ensure_ascii=False, indent=1) + "\n"
 
 
 def main(check: bool) -> int:
-    wanted = {p.name: packaged(json.loads(p.read_text(encoding="utf-8"))) for p in sorted(SOURCE.glob("*.ipynb"))}
-    there = {p.name: p.read_text(encoding="utf-8") for p in TARGET.glob("*.ipynb")}
-    changed = sorted(n for n in wanted.keys() | there.keys() if wanted.get(n) != there.get(n))
-    if check:
+    n_changed = n = 0
+    for kind in KINDS:
+        source, target = ROOT / "nbs" / kind, ROOT / "vote_experiments/interfaces" / kind
+        wanted = {p.name: packaged(json.loads(p.read_text(encoding="utf-8")), kind) for p in sorted(source.glob("*.ipynb"))}
+        there = {p.name: p.read_text(encoding="utf-8") for p in target.glob("*.ipynb")}
+        changed = sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
+        n, n_changed = n + len(wanted), n_changed + len(changed)
+        if check:
+            for name in changed:
+                print(f"{target.relative_to(ROOT)}/{name} is not what nbs/{kind}/ says: run python .ci/sync_data.py")
+            continue
+        target.mkdir(parents=True, exist_ok=True)
         for name in changed:
-            print(f"{TARGET.relative_to(ROOT)}/{name} is not what nbs/reports/ says: run python .ci/sync_data.py")
-        return 1 if changed else 0
-    TARGET.mkdir(parents=True, exist_ok=True)
-    for name in changed:
-        (TARGET / name).unlink(missing_ok=True) if name not in wanted else (TARGET / name).write_text(wanted[name], encoding="utf-8")
-    print(f"{len(wanted)} templates, {len(changed)} written")
-    return 0
+            (target / name).unlink(missing_ok=True) if name not in wanted else (target / name).write_text(wanted[name], encoding="utf-8")
+    if not check:
+        print(f"{n} notebooks, {n_changed} written")
+    return 1 if check and n_changed else 0
 
 
 if __name__ == "__main__":

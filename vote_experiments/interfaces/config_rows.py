@@ -81,13 +81,14 @@ class ConfigRow:
         self.suffix = self._text("suffix", "")
         self.metadata = self._text("metadata", '{"purpose": "baseline"}')
         self.settings = self._text("settings", '{"thinking_level": "low"}', names=names)
-        self.duplicate = classed(w.Button(icon="copy"), "ve-small")
-        self.remove = classed(w.Button(icon="trash"), "ve-small")
-        self.message, self.note = w.HTML(), w.HTML()
+        self.duplicate = classed(w.Button(description=say("duplicate_row")), "ve-small")
+        self.remove = classed(w.Button(description=say("remove_row")), "ve-small")
+        self.head, self.message, self.note = w.HTML(), w.HTML(), w.HTML()
         self.controls = {"model": self.model, "temperature": self.temperature, "suffix": self.suffix, "metadata": self.metadata,
                          "settings": self.settings}
         self.widget = classed(w.Box([
-            self.model, self.temperature, self.suffix, classed(w.Box([self.duplicate, self.remove]), "ve-actions"),
+            classed(w.Box([self.head, classed(w.Box([self.duplicate, self.remove]), "ve-actions")]), "ve-wide", "ve-head"),
+            self.model, self.temperature, self.suffix,
             classed(w.Box([self.metadata, self.settings]), "ve-more"), classed(self.message, "ve-wide"), classed(self.note, "ve-wide")]), "ve-row")
         self.set(config or {})
         for control in self.controls.values():
@@ -145,6 +146,7 @@ class ConfigRow:
             config, problem = {}, error
         self.suffix.placeholder = default_suffix(self.model.value.strip() or "…", config.get("temperature"))
         self.duplicate.tooltip, self.remove.tooltip = self.say("duplicate", name=self.name), self.say("remove", name=self.name)
+        self.head.value = Html("<h3>{}</h3>").format(self.name)
         self.tell(problem)
         return problem
 
@@ -184,7 +186,7 @@ class ConfigRows:
     ):
         self.say, self.rows, self._on_change, self._is_filling = say, [], on_change, False
         self.box = w.VBox(layout=w.Layout(gap="10px", width="auto"))
-        self.add = w.Button(description=say("add_model"), icon="plus")
+        self.add = w.Button(description="+ " + say("add_model"))
         self.add.on_click(lambda _: self.append())
         self.widget = w.VBox([self.box, self.add], layout=w.Layout(gap="10px", width="auto"))
         self.set(configs)

@@ -107,8 +107,8 @@ class ExperimentForm:
 
     # parts
 
-    def _button(self, text: str, icon: str, do: Any, *css: str, tip: str | None = None) -> Any:
-        found = classed(w.Button(description=self.say(text), icon=icon, tooltip=self.say(tip or text)), *css)
+    def _button(self, text: str, do: Any, *css: str, tip: str | None = None) -> Any:
+        found = classed(w.Button(description=self.say(text), tooltip=self.say(tip or text)), *css)
         found.on_click(self.work.safely(do))
         return found
 
@@ -122,19 +122,19 @@ class ExperimentForm:
             label = self.say(f"preset_{name}") if f"preset_{name}" in self.say else preset.label
             self.presets[name] = classed(w.Button(description=label, tooltip=label), "ve-small", "ve-chip")
             self.presets[name].on_click(self.work.safely(lambda name=name: self.apply_preset(name)))
-        self.presets["reset"] = self._button("preset_reset", "undo", self.reset, "ve-small", "ve-chip")
+        self.presets["reset"] = self._button("preset_reset", self.reset, "ve-small", "ve-chip")
         chips = line(w.HTML(Html('<span class="ve-hint">{}</span>').format(self.say("presets"))), *self.presets.values())
         return card(self.say("models"), chips, self.rows.widget)
 
     def _run_part(self) -> Any:
-        self.run_wait = self._button("run_wait", "play", lambda: self.run(False), "ve-primary", tip="run_wait_tip")
-        self.run_background = self._button("run_background", "clock-o", lambda: self.run(True), tip="run_background_tip")
-        self.stop = self._button("stop", "stop", self.stop_run, "ve-stop", tip="stop_tip")
-        self.estimate = self._button("estimate", "calculator", lambda: self._begin_with_request(self._estimate), "ve-small")
+        self.run_wait = self._button("run_wait", lambda: self.run(False), "ve-primary", tip="run_wait_tip")
+        self.run_background = self._button("run_background", lambda: self.run(True), tip="run_background_tip")
+        self.stop = self._button("stop", self.stop_run, "ve-stop", tip="stop_tip")
+        self.estimate = self._button("estimate", lambda: self._begin_with_request(self._estimate), "ve-small")
         self.stop.disabled, self.said, self.estimated, self.progress = True, w.HTML(), w.HTML(), w.HTML()
-        self.take_up = self._button("continue_run", "play", lambda: self.work.begin(self._take_up()), "ve-small")
+        self.take_up = self._button("continue_run", lambda: self.work.begin(self._take_up()), "ve-small")
         self.running = w.Dropdown(description=self.say("running_runs"), tooltip=self.say("running_runs"))
-        self.follow = self._button("follow", "eye", lambda: self.running.value and self.follow_run(self.running.value), "ve-small")
+        self.follow = self._button("follow", lambda: self.running.value and self.follow_run(self.running.value), "ve-small")
         self.others = classed(w.Box([self.running, self.follow]), "ve-line", "ve-hidden")
         self.take_up.add_class("ve-hidden")
         self.json, self.python = w.HTML(), w.HTML()
@@ -145,8 +145,8 @@ class ExperimentForm:
 
     def _results_part(self) -> Any:
         self.results = w.HTML(paragraph(self.say("no_results"), "note"))
-        self.clear = self._button("clear_results", "times", self.clear_results, "ve-small")
-        self.items = self._button("download_items", "table", lambda: self.work.begin(self._make_items()), "ve-small")
+        self.clear = self._button("clear_results", self.clear_results, "ve-small")
+        self.items = self._button("download_items", lambda: self.work.begin(self._make_items()), "ve-small")
         self.items_link = w.HTML()
         self.items_line = classed(line(self.items, self.items_link), "ve-hidden")
         return card(self.say("results"), self.results, self.items_line, aside=[self.clear])
@@ -154,9 +154,9 @@ class ExperimentForm:
     def _past_part(self) -> Any:
         self.past = w.Select(options=[], rows=6, description=self.say("past_list"), tooltip=self.say("past"))
         self.past_note = w.HTML()
-        self.show_past = self._button("show_results", "bar-chart", lambda: self._with_past(self._show_run), "ve-small")
-        self.use_past = self._button("use_settings", "pencil", lambda: self._with_past(self._use_run), "ve-small")
-        self.refresh = self._button("refresh", "refresh", lambda: self.work.begin(self._list()), "ve-small")
+        self.show_past = self._button("show_results", lambda: self._with_past(self._show_run), "ve-small")
+        self.use_past = self._button("use_settings", lambda: self._with_past(self._use_run), "ve-small")
+        self.refresh = self._button("refresh", lambda: self.work.begin(self._list()), "ve-small")
         return card(self.say("past"), self.past, line(self.show_past, self.use_past), self.past_note, aside=[self.refresh])
 
     # what is asked

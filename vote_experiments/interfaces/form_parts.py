@@ -121,7 +121,7 @@ class DataPart(Fields):
         self.version: Any = (w.Dropdown if place.has_datasets else w.Text)(description=say("version"), tooltip=say("version_tip"))
         self.size = w.Text(description=say("sample_size"), placeholder=say("all_items"), tooltip=say("sample_tip"), continuous_update=False)
         super().__init__({"dataset": self.name, "dataset_typed": self.typed, "version": self.version, "sample_size": self.size})
-        self.refresh = classed(w.Button(description=say("refresh"), icon="refresh"), "ve-small")
+        self.refresh = classed(w.Button(description=say("refresh")), "ve-small")
         self.none = w.VBox([w.HTML(message(say("no_datasets"), "warning")), line(self._draw_button())], layout=w.Layout(gap="8px"))
         self.preview = self._preview()
         chosen = fields(classed(self.name, "ve-two"), classed(self.typed, "ve-two"), self.version, self.size)
@@ -195,8 +195,8 @@ class DataPart(Fields):
 
     def _preview(self) -> Any:
         self._is_open, self.pages = False, w.HTML()
-        self.before = classed(w.Button(icon="chevron-left", tooltip=self.say("previous_item")), "ve-small")
-        self.after = classed(w.Button(icon="chevron-right", tooltip=self.say("next_item")), "ve-small")
+        self.before = classed(w.Button(description="‹ " + self.say("previous_item")), "ve-small")
+        self.after = classed(w.Button(description=self.say("next_item") + " ›"), "ve-small")
         self.where = w.HTML()
         self.before.on_click(self.work.safely(lambda: self._step(-1)))
         self.after.on_click(self.work.safely(lambda: self._step(1)))
@@ -228,7 +228,7 @@ class DataPart(Fields):
     # no dataset yet
 
     def _draw_button(self) -> Any:
-        self.draw = w.Button(description=self.say("draw_practice"), icon="pencil")
+        self.draw = w.Button(description=self.say("draw_practice"))
         self.draw.on_click(self.work.safely(lambda: self.work.begin(self._draw())))
         return self.draw
 

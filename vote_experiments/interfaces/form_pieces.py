@@ -68,10 +68,11 @@ def folded(
     on_open: Callable[[], None] | None = None,  # called when it is opened
 ) -> w.VBox:
     "A widget behind a button"
-    button = classed(w.ToggleButton(is_open, description=title, icon="chevron-down" if is_open else "chevron-right"), "ve-fold")
+    sign = (lambda is_open: f"{'▾' if is_open else '▸'} {title}")
+    button = classed(w.ToggleButton(is_open, description=sign(is_open), tooltip=title), "ve-fold")
 
     def turned(change: Mapping[str, Any]) -> None:
-        button.icon = "chevron-down" if change["new"] else "chevron-right"
+        button.description = sign(change["new"])
         shown(content, change["new"])
         if change["new"] and on_open is not None:
             on_open()
