@@ -23,7 +23,7 @@ from vote_experiments.experiments.archive import runs_index
 from vote_experiments.experiments.experiment import run_experiment
 from vote_experiments.experiments.model_experiments import run_model_experiments
 from vote_experiments.forms.synthesis import draft_report, form_set
-from vote_experiments.interfaces import findings, report
+from vote_experiments.interfaces import findings, opened, report
 from vote_experiments.interfaces.doctor import browser
 from vote_experiments.records import Evaluation, Observation, Usage, observe
 from vote_experiments.scoring.evaluators import STANDARD_EVALUATORS
@@ -128,9 +128,9 @@ def test_the_page_is_one_small_file_that_names_no_address(archived):
 
 def test_every_section_is_there_and_says_something(archived):
     text = told(archived.page)
-    for said in ("cannot be told apart", "Overall accuracy", "row − column", "What was asked", "Content hash", "Constituency แบ่งเขต",
-                 "2.2.1 Good ballots บัตรดี", "What makes it hard", "answered minus expected", "Cost of the run", "95th percentile",
-                 "no answer for", "evaluator broken_evaluator", "The worst items", "did not answer the report", "Suspect labels",
+    for said in ("cannot be told apart", "Overall accuracy", "row − column", "What was asked?", "Content hash", "Constituency แบ่งเขต",
+                 "2.2.1 Good ballots บัตรดี", "What makes it hard", "answered minus expected", "Cost of the run", "95 % within",
+                 "no answer for", "evaluator broken_evaluator", "Which items went worst?", "did not answer the report", "Which labels look wrong?",
                  "run_model_experiments(", "vote-experiments report grp_", "items.csv"):
         assert said.lower() in text.lower(), said
 
@@ -257,7 +257,7 @@ def test_a_pdf_with_thai_and_pages(archived, chromium, tmp_path):
     report.print_pdf(archived.folder / "report.html", tmp_path / "report.pdf")
     pdf = pdfium.PdfDocument(tmp_path / "report.pdf")
     text = "".join(page.get_textpage().get_text_range() for page in pdf)
-    assert len(pdf) > 3 and "จังหวัด" in text and "Accuracy by field" in text
+    assert len(pdf) > 3 and "จังหวัด" in text and "Which fields go wrong?" in text
     width, height = pdf[0].get_size()
     assert abs(width - 595) < 3 and abs(height - 842) < 3  # A4 in points
     pdf.close()
@@ -309,9 +309,10 @@ def test_the_packaged_template_is_the_one_in_nbs():
     sync_data = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sync_data)
     assert sync_data.main(check=True) == 0
-    made = json.loads(sync_data.packaged(json.loads((ROOT / "nbs/reports/experiment.ipynb").read_text())))
-    tagged = [c for c in made["cells"] if c["metadata"].get("tags") == ["parameters"]]
-    assert len(tagged) == 1 and "".join(tagged[0]["source"]).startswith("run = ")
+    for name in ("experiment", "sweep", "compare"):
+        made = json.loads(sync_data.packaged(json.loads((ROOT / f"nbs/reports/{name}.ipynb").read_text())))
+        tagged = [c for c in made["cells"] if c["metadata"].get("tags") == ["parameters"]]
+        assert len(tagged) == 1 and "".join(tagged[0]["source"]).startswith("run = ")
 
 
 def test_inside_a_running_loop(tmp_path):
@@ -354,15 +355,15 @@ def test_a_task_of_ones_own_says_what_it_does_not_have(home):
     result = run_experiment(name="sums", data=sums(), task=lambda input_data: input_data["a"] + 1 + (input_data["a"] == 2),
                             evaluators=[lambda output, expected_output: Evaluation("exact", output == expected_output)], store=home.store)
     text = everything(findings.open_run(result.experiment_id[:12], home.store))
-    for said in ("Only sums has scores", "needs two experiments", "not polling-station reports", "price of no experiment is known",
-                 "Nothing failed", "sum-2", "this run has one", "the same list of dicts"):
+    for said in ("How good is sums?", "Only sums has scores", "needs two experiments", "not polling-station reports",
+                 "price of no experiment is known", "Nothing failed", "sum-2", "this run has one", "the same list of dicts"):
         assert said in text, said
 
 
 def test_a_single_experiment_has_a_folder_of_its_own_that_the_index_lists(home, monkeypatch):
     result = run_experiment(name="on its own", data=sums(), task=lambda item: 1, store=home.store)
     row = list_experiments(home.store)[0]
-    monkeypatch.setattr(report, "execute", lambda path, parameters, folder, environment: (
+    monkeypatch.setattr(report, "execute", lambda path, parameters, folder, environment, language: (
         (folder / "report.ipynb").write_text("{}"), ({"cells": []}, None))[1])  # what a kernel would do is tested above
     folder = report.archive("latest", store=home.store)
     assert folder.name.endswith(f"-on-its-own-{row['id'].removeprefix('exp_')}")
@@ -405,7 +406,7 @@ def test_an_unfinished_run_is_told_as_far_as_it_came(home):
         run_experiment(name="cut short", data=sums(), task=one, evaluators=[lambda output: True], store=home.store, raise_errors=True,
                        max_concurrency=1)
     text = everything(findings.open_run("latest", home.store))
-    assert "cut short is failed" in text and "RuntimeError: stop" in text
+    assert "cut short is failed:" in text and "RuntimeError: stop" in text
 
 
 def test_repeats_are_one_item_and_many_experiments_are_cut_to_the_best(home):
@@ -415,9 +416,9 @@ def test_repeats_are_one_item_and_many_experiments_are_cut_to_the_best(home):
                        evaluators=[lambda output, expected_output: Evaluation("exact", output == expected_output)], store=home.store,
                        group_id=group, position=k, repeats=2, config={"model": "m", "temperature": 0.0})
     run = findings.open_run(group, home.store)
-    assert len(run.shown) == findings.MOST_BESIDE and run.comparison.items == 6
+    assert len(run.shown) == opened.MOST_BESIDE and run.comparison.items == 6
     text = everything(run)
-    assert "The 2 experiments with the lowest means are left out" in text and "# kind: sweep" in text
+    assert "The 2 experiments with the lowest means are left out" in text and "request = {" in text
 
 
 def test_a_score_where_less_is_better_ranks_the_other_way(home):
@@ -425,7 +426,7 @@ def test_a_score_where_less_is_better_ranks_the_other_way(home):
         run_experiment(name=name, data=sums(8), task=lambda item, off=off: off,
                        evaluators=[lambda output: Evaluation("name_cer", output)], store=home.store, group_id=None)
     rows = list_experiments(home.store)
-    run = findings.OpenedRun(home.store, "both", None, rows, findings.experiment_labels(rows))
+    run = findings.OpenedRun(home.store, "both", None, rows, opened.experiment_labels(rows))
     assert run.score == "name_cer" and run.comparison.best == "near"
     assert findings.worst(run, 1) == [("sum-0", 0, pytest.approx(0.5))]
 
@@ -462,8 +463,8 @@ def test_unknown_runs_and_languages(home):
     create_experiment_row(home.store, "a", "a")
     with pytest.raises(RunNotFoundError, match="exp_"):
         report.archive("exp_nothing", store=home.store)
-    with pytest.raises(ValueError, match="'th'"):
-        report.archive("latest", store=home.store, language="th")
+    with pytest.raises(ValueError, match="'thai' must be one of 'en', 'th'"):
+        report.archive("latest", store=home.store, language="thai")
 
 
 def test_spreadsheets_do_not_run_what_models_wrote(home):
@@ -485,7 +486,7 @@ def test_a_store_with_a_password_reaches_the_kernel_by_its_environment(archived)
 
 def test_the_fingerprint_sees_what_a_report_would_show(home):
     result = run_experiment(name="sums", data=sums(), task=lambda item: 1, evaluators=[lambda output: True], store=home.store)
-    seen = (lambda: report.fingerprint(findings.open_run(result.experiment_id, home.store), report.template(), "en"))
+    seen = (lambda: report.fingerprint(findings.open_run(result.experiment_id, home.store), report.template()))
     before = seen()
     assert seen() == before
     from vote_experiments.data.results import update_experiment

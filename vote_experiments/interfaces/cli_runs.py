@@ -76,28 +76,34 @@ def compare(
 # %% ../../nbs/interfaces/08_cli_runs.ipynb #44aafa73
 @app.command()
 def report(
-    run: Annotated[str, typer.Argument(metavar="RUN")] = "latest",
+    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN...", show_default=False,
+        help="Groups or experiments; several are told side by side. Default: latest.")] = None,
     pdf: Annotated[bool, typer.Option("--pdf", help="Print it as PDF too; needs Chromium.")] = False,
     rerender: Annotated[bool, typer.Option("--rerender",
         help="Make it again from the store although it is there.")] = False,
+    language: Annotated[str | None, typer.Option("--language", show_default=False,
+        help="en or th. Default: the one it is in already, else English.")] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Archive the full report of a run.
 
+    Several runs are told side by side in one report.
+
     \b
       vote-experiments report latest
-      vote-experiments report grp_0197 --pdf
+      vote-experiments report grp_0197 --pdf --language th
+      vote-experiments report grp_0197 exp_0198
     """
     from vote_experiments.data.store import open_store
     from vote_experiments.interfaces.report import archive
 
     opened = open_store(store)
-    wanted = run_id(opened, run)
+    wanted = [run_id(opened, run) for run in runs or ["latest"]]
     with people_apart(as_json):
-        folder = archive(wanted, store=opened, pdf=pdf, rerender=rerender)
+        folder = archive(wanted, store=opened, pdf=pdf, rerender=rerender, language=language)
     files = sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file())
-    show({"run": wanted, "folder": str(folder), "files": files}, as_json, f"Report: {report_page(folder)}")
+    show({"run": wanted if len(wanted) > 1 else wanted[0], "folder": str(folder), "files": files}, as_json, f"Report: {report_page(folder)}")
 
 # %% ../../nbs/interfaces/08_cli_runs.ipynb #e0676224
 def _moment(us: int | None) -> str:
