@@ -16,8 +16,7 @@ import logging
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,7 +32,7 @@ from ..data.traces import SCORE_COLUMNS, Trace, TraceObservation, page_key, read
 from .engine import Plan, Run, Slot
 from .experiment import run_in_own_loop
 from vote_experiments.experiments.resuming import (
-    HEARTBEAT_S, RunBusyError, SettingsChangedError, at_work, changed_settings, fingerprint, is_busy, new_owner,
+    RunBusyError, SettingsChangedError, changed_settings, fingerprint, is_busy, new_owner, working,
 )
 from ..records import DatasetItem, Evaluation, Record
 from ..scoring.binding import COMPOSITE, EVALUATOR, MAPPER, Bound, as_evaluations, bind, bind_all
@@ -558,27 +557,11 @@ def _continued(store: Store, row: dict[str, Any], settings: Mapping[str, Any], o
     return row | {"is_new": False}
 
 
-@asynccontextmanager
-async def _alive(store: Store, batch_id: str, owner: str) -> AsyncIterator[None]:
-    "Say every few seconds that this process still works on the batch evaluation"
+def _beating(store: Store, batch_id: str) -> Callable[[], None]:
     def beat() -> None:
         with store.write() as c:
             c.execute(sa.update(batches).where(batches.c.id == batch_id).values(heartbeat=now_us()))
-
-    async def beats() -> None:
-        while True:
-            await asyncio.sleep(HEARTBEAT_S)
-            try:
-                await asyncio.to_thread(beat)
-            except StoreError as error:
-                log.warning("no heartbeat: %s", error)
-
-    task = asyncio.create_task(beats())
-    try:
-        with at_work(owner):
-            yield
-    finally:
-        task.cancel()
+    return beat
 
 # %% ../../nbs/experiments/13_batch.ipynb #abf887de
 def _result(store: Store, row: Mapping[str, Any], has_more: bool, error: BaseException | None) -> BatchEvaluationResult:
@@ -643,7 +626,7 @@ async def arun_batched_evaluation(
                 _remembering(request.composite, True) if request.composite else None, jobs=max_concurrency, more=pages.more,
                 keeps_traces=False)
     try:
-        async with _alive(opened, batch_id, owner):
+        async with working(_beating(opened, batch_id), owner):
             with _BatchWriter(opened, batch_id, counted, request.metadata, pages.place) as writer:
                 run = Run(plan, writer)
                 if on_start is not None:

@@ -11,9 +11,8 @@ import difflib
 import functools
 import inspect
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, UTC
 from typing import Any
@@ -22,7 +21,7 @@ from vote_experiments.data.results import (
     ResultSequence, ResultWriter, claim_experiment, create_experiment_row, experiment_result, get_experiment, spent,
     status_counts, stored_items, update_experiment,
 )
-from ..data.store import Store, StoreError, decode_json, encode_json, now_us, open_store
+from ..data.store import Store, decode_json, encode_json, now_us, open_store
 from vote_experiments.experiments.engine import (
     ItemFailedError, Plan, Run, RunInterrupted, RunStoppedError, Slot, run_blocking,
 )
@@ -31,8 +30,8 @@ from ..backends.platform import Backend
 from .progress import Progress
 from .publishing import awaits_publication, plan_publication, publish_all, reachable_backend
 from vote_experiments.experiments.resuming import (
-    HEARTBEAT_S, RunBusyError, SettingsChangedError, Wanted, at_work, changed_settings, find_resumable, fingerprint, is_busy,
-    left_of_dataset, left_of_local_data, new_owner,
+    RunBusyError, SettingsChangedError, Wanted, changed_settings, find_resumable, fingerprint, is_busy,
+    left_of_dataset, left_of_local_data, new_owner, working,
 )
 from .summaries import evaluate_run, summarise
 from ..records import ExperimentResult
@@ -138,23 +137,8 @@ def how_to_resume(experiment_id: str, group_id: str | None = None) -> str:
     return f"continue with resume={group_id!r} or: vote-experiments resume {group_id}"
 
 
-@asynccontextmanager
-async def _heartbeat(store: Store, experiment_id: str, owner: str) -> AsyncIterator[None]:
-    "Say every few seconds that this process still works on the experiment"
-    async def beat() -> None:
-        while True:
-            await asyncio.sleep(HEARTBEAT_S)
-            try:
-                await asyncio.to_thread(update_experiment, store, experiment_id, heartbeat=now_us())
-            except StoreError as error:
-                log.warning("no heartbeat: %s", error)
-
-    task = asyncio.create_task(beat())
-    try:
-        with at_work(owner):
-            yield
-    finally:
-        task.cancel()
+def _beating(store: Store, experiment_id: str) -> Callable[[], None]:
+    return lambda: update_experiment(store, experiment_id, heartbeat=now_us())
 
 # %% ../../nbs/experiments/07_experiment.ipynb #22741356
 async def arun_experiment(
@@ -218,7 +202,7 @@ async def arun_experiment(
              else left_of_local_data(request.source.slots(repeats), stored, wanted, allow_changes))
     state = _progress(request, opened, wanted)
     state.cost_usd = spent(opened_store, opened.experiment_id)["cost_usd"] if opened.stored else None
-    async with _heartbeat(opened_store, opened.experiment_id, opened.owner):
+    async with working(_beating(opened_store, opened.experiment_id), opened.owner):
         live = await _drive(opened_store, request, state, plan, slots, progress, on_start, group_id)
         errors: dict[str, str] = {}
         late = await evaluate_run(opened_store, opened.experiment_id, request.run_evaluators, config, metadata, weights, errors)

@@ -12,7 +12,6 @@ import hashlib
 import importlib
 import logging
 import os
-import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from vote_experiments.data.store import (
     Store, datasets, decode_json, encode_json, item_results, iso, now_us, observations, open_store, publications, scores, traces,
 )
 from .archive import slug
+from .resuming import process_lives
 from vote_experiments.backends.platform import (
     Arrived, Backend, PlatformDown, RemoteDataset, RemoteNotFoundError, RowToPublish, RunToPublish,
 )
@@ -326,7 +326,7 @@ class _Ledger:
         "The stored one, or a new one. Raises `RuntimeError` while another process publishes."
         row = _publication_row(store, experiment_id, backend)
         kept = decode_json(row.remote) or {} if row is not None else {}
-        if row is not None and row.status == "publishing" and _lives(kept.get("owner")):
+        if row is not None and row.status == "publishing" and _is_publishing(kept.get("owner")):
             raise RuntimeError(f"process {kept['owner']} is publishing it right now")
         ids, batches, half, run_scores = (kept.get(k) or {} for k in ("ids", "batches", "half", "run_scores"))
         counts = decode_json(row.counts) if row is not None else None
@@ -361,18 +361,9 @@ def awaits_publication(store: Store, experiment_id: str, backend: str | None) ->
     return row is not None and row.status in ("planned", "publishing")
 
 
-def _lives(owner: str | None) -> bool:
-    "Another process of this machine that still runs"
-    host, _, pid = (owner or "").rpartition(":")
-    if host != socket.gethostname() or owner == owner_name():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        pass
-    return True
+def _is_publishing(owner: str | None) -> bool:
+    "Another process of this machine is at it"
+    return bool(owner) and owner != owner_name() and process_lives(owner or "") is True
 
 # %% ../../nbs/experiments/06_publishing.ipynb #bb0b342f
 @dataclass

@@ -4,22 +4,24 @@
 
 # %% auto #0
 __all__ = ['log', 'HEARTBEAT_S', 'fingerprint', 'SettingsChangedError', 'changed_settings', 'RunBusyError', 'new_owner',
-           'at_work', 'is_busy', 'find_resumable', 'Wanted', 'left_of_dataset', 'left_of_local_data']
+           'at_work', 'working', 'process_lives', 'is_busy', 'find_resumable', 'Wanted', 'left_of_dataset',
+           'left_of_local_data']
 
 # %% ../../nbs/experiments/04_resuming.ipynb #f7ed5fff
+import asyncio
 import functools
 import hashlib
 import itertools
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from ..data.results import get_experiment, list_experiments, owner_name
-from ..data.store import Store, encode_json, new_span_id, now_us
+from ..data.store import Store, StoreError, encode_json, new_span_id, now_us
 from .engine import Slot
 
 log = logging.getLogger("vote_experiments")
@@ -151,20 +153,53 @@ def at_work(owner: str) -> Iterator[None]:
         _at_work.discard(owner)
 
 # %% ../../nbs/experiments/04_resuming.ipynb #0938d7c6
+@asynccontextmanager
+async def working(
+    beat: Callable[[], Any],  # writes the time into the row, in a thread
+    owner: str,  # a name by `new_owner`
+) -> AsyncIterator[None]:
+    "Say every few seconds that this process still works on something"
+    async def beats() -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            try:
+                await asyncio.to_thread(beat)
+            except StoreError as error:
+                log.warning("no heartbeat: %s", error)
+
+    task = asyncio.create_task(beats())
+    try:
+        with at_work(owner):
+            yield
+    finally:
+        task.cancel()
+
+
+def process_lives(
+    process: str,  # `host:pid`, as `data.results.owner_name` says it
+) -> bool | None:  # None: it is another machine's, nobody here knows
+    "A process still runs"
+    host, _, pid = process.rpartition(":")
+    if host != socket.gethostname():
+        return None
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def is_busy(row: Mapping[str, Any]) -> bool:
     "Somebody who still lives is working on this experiment"
     if row["status"] != "running" or not row["owner"]:
         return False
-    host, pid, _ = row["owner"].rsplit(":", 2)
-    if f"{host}:{pid}" == owner_name():
+    process, _ = row["owner"].rsplit(":", 1)
+    if process == owner_name():
         return row["owner"] in _at_work
-    if host == socket.gethostname():
-        try:
-            os.kill(int(pid), 0)
-        except (ProcessLookupError, ValueError):
-            return False
-        except PermissionError:
-            pass
+    if process_lives(process) is False:
+        return False
     return now_us() - (row["heartbeat"] or 0) < _ALIVE_US
 
 # %% ../../nbs/experiments/04_resuming.ipynb #d206603b
