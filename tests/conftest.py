@@ -51,6 +51,12 @@ def store(request, tmp_path_factory):
 
 
 @pytest.fixture
+def postgres_store():
+    "An empty PostgreSQL schema"
+    yield from _postgres_store()
+
+
+@pytest.fixture
 def sqlite_store(tmp_path_factory):
     "An empty SQLite store, for what only SQLite has"
     store = Store(tmp_path_factory.mktemp("store") / "store.db")

@@ -165,6 +165,7 @@ PROGRAM = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 def test_a_killed_runner_is_resumed_and_no_stored_item_runs_twice(tmp_path, monkeypatch):
     "SIGKILL with five jobs at work; two new processes want them at once; every item is stored once"
     store = Store(tmp_path / "store.db")

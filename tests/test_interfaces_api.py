@@ -1,6 +1,7 @@
 """The HTTP API against a live server on 127.0.0.1: the documented requests, refusals, attacks, kills."""
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +25,9 @@ from vote_experiments.data.datasets import save_dataset
 from vote_experiments.data.results import list_experiments, status_counts
 from vote_experiments.data.store import Store, item_results
 from vote_experiments.experiments.jobs import get_job, list_jobs
+from vote_experiments.interfaces.api import make_app
 from vote_experiments.interfaces.client import ApiError, ExperimentsClient
+from vote_experiments.interfaces.doctor import browser
 from vote_experiments.settings import VARIABLES
 
 SERVER = Path(__file__).parent / "servers" / "api_server.py"
@@ -37,20 +41,20 @@ PLANTED = "planted-gemini-secret-0123456789"
 class Running:
     "A server process and what it wrote"
 
-    def __init__(self, folder: Path, *limits: str, api_key: str = f"ci:{KEY},anna:{OTHER}"):
+    def __init__(self, folder: Path, *limits: str, api_key: str = f"ci:{KEY},anna:{OTHER}", store: str | None = None):
         self.folder, self.limits, self.api_key = folder, limits, api_key
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
         self.url, self.log = f"http://127.0.0.1:{self.port}", folder / "server.log"
-        self.calls, self.store = folder / "calls.txt", folder / "store.db"
+        self.calls, self.store = folder / "calls.txt", store or str(folder / "store.db")
 
     def start(self) -> "Running":
         clean = {k: v for k, v in os.environ.items() if k not in {v.name for v in VARIABLES}}
         env = {**clean, "API_KEY": self.api_key, "GEMINI_API_KEY": PLANTED, "VOTE_EXPERIMENTS_RUNS": str(self.folder / "runs")}
         with open(self.log, "a") as log:
-            self.process = subprocess.Popen([sys.executable, str(SERVER), str(self.port), str(self.store), str(self.calls), *self.limits],
-                                            cwd=self.folder, env=env, stderr=log, stdout=log)
+            self.process = subprocess.Popen([sys.executable, str(SERVER), str(self.port), self.store, str(self.calls), *self.limits],
+                                            cwd=self.folder, env=env, stderr=log, stdout=log, start_new_session=True)
         until = time.monotonic() + 90
         while True:
             with contextlib.suppress(httpx.TransportError):
@@ -63,21 +67,24 @@ class Running:
         self.process.send_signal(sig)
         return self.process.wait(60)
 
+    def kill(self) -> None:
+        "Server and worker at the same instant, as when the power fails"
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(60)
+
     def client(self, key: str = KEY) -> httpx.Client:
         return httpx.Client(base_url=self.url, headers={"X-API-Key": key}, timeout=60)
 
 
-def seed(folder: Path) -> None:
-    store = Store(folder / "store.db")
+def seed(store: Store) -> None:
     for name, n in ((BANGBAMRU, 10), ("stations", 6), ("long", 20)):
         save_dataset(name, [{"id": f"f{i}", "input": {"image_paths": [f"{i}.jpg"]}, "expected_output": TRUTH} for i in range(n)], store=store)
-    store.close()
 
 
 @contextlib.contextmanager
 def running(folder: Path, *limits: str, **more):
-    if not (folder / "store.db").exists():
-        seed(folder)
+    store = Store(more.get("store") or folder / "store.db")
+    seed(store), store.close()
     server = Running(folder, *limits, **more).start()
     try:
         yield server
@@ -244,9 +251,9 @@ def test_a_field_that_is_wrong_is_a_422_that_names_it(http, change, where):
 def test_keys(server):
     paths = [("GET", f"{ROOT}/runs"), ("POST", f"{ROOT}/run"), ("POST", f"{ROOT}/run-async"), ("GET", f"{ROOT}/tasks/x"), ("DELETE", f"{ROOT}/tasks/x"),
              ("GET", f"{ROOT}/nothing"), ("GET", "/tasks/x"), ("OPTIONS", f"{ROOT}/run")]
-    for key in (None, "", "wrong", KEY + "x", KEY[:-1], f"ci:{KEY}"):
-        for method, path in paths:
-            found = httpx.request(method, server.url + path, headers={} if key is None else {"X-API-Key": key})
+    with httpx.Client(base_url=server.url) as nobody:
+        for key, (method, path) in itertools.product((None, "", "wrong", KEY + "x", KEY[:-1], f"ci:{KEY}"), paths):
+            found = nobody.request(method, path, headers={} if key is None else {"X-API-Key": key})
             assert found.status_code == 401 and found.json()["detail"].startswith("Missing or invalid API key")
     with server.client(OTHER) as anna, server.client() as ci:
         task_id = ci.post(f"{ROOT}/run-async", json=asked()).json()["task_id"]
@@ -259,13 +266,13 @@ def test_keys(server):
 
 
 def test_without_a_configured_key_nothing_but_health_answers(tmp_path):
-    with running(tmp_path, api_key="") as server:
+    with TestClient(make_app(tmp_path / "store.db", keys="")) as http:
         for path in ("/docs", "/openapi.json", f"{ROOT}/runs", "/", "/tasks/x"):
             for headers in ({}, {"X-API-Key": ""}, {"X-API-Key": "anything"}):
-                found = httpx.get(server.url + path, headers=headers)
+                found = http.get(path, headers=headers)
                 assert found.status_code == 503 and "API key not configured" in found.json()["detail"]
-        assert httpx.post(f"{server.url}{ROOT}/run", json=asked()).status_code == 503
-        assert httpx.get(f"{server.url}{ROOT}/health").json()["api_key_configured"] is False
+        assert http.post(f"{ROOT}/run", json=asked()).status_code == 503
+        assert http.get(f"{ROOT}/health").json()["api_key_configured"] is False
 
 
 def test_what_is_not_there_is_a_404(server, http):
@@ -290,13 +297,28 @@ def test_a_run_that_broke_off_is_a_500_without_internals(http):
 
 
 def test_too_much_is_refused(tmp_path):
-    with running(tmp_path, "body_bytes=2000", "body_s=1", "rate_per_minute=1", "rate_burst=12", "open_jobs=2", "streams=1") as server, server.client() as http:
+    with running(tmp_path, "body_bytes=2000", "body_s=0.4", "head_s=0.4", "rate_per_minute=1", "rate_burst=16", "open_jobs=2", "streams=1") as server, server.client() as http:
         assert http.post(f"{ROOT}/run", content=b"[" + b" " * 3000).status_code == 413
         assert http.post(f"{ROOT}/run", content=iter([b" " * 1500] * 4)).status_code == 413  # chunked: no length is said
         with socket.create_connection(("127.0.0.1", server.port)) as slow:
             slow.sendall(f"POST {ROOT}/run HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nContent-Length: 100\r\n\r\n{{".encode())
             slow.settimeout(20)
             assert slow.recv(100).startswith(b"HTTP/1.1 408")
+        whole = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+        for first, part in ((b"", b""), (b"", whole[:-2]), (whole, whole[:-2])):  # nothing, half a head, half a second one
+            with socket.create_connection(("127.0.0.1", server.port)) as slow:
+                slow.settimeout(20)
+                slow.sendall(first)
+                assert not first or slow.recv(65536).startswith(b"HTTP/1.1 200")
+                slow.sendall(part)
+                said = b"".join(iter(lambda: slow.recv(65536), b""))  # until it is closed
+                assert b"HTTP/1.1 408" in said
+        with socket.create_connection(("127.0.0.1", server.port)) as large:
+            with contextlib.suppress(ConnectionError):
+                large.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Large: " + b"a" * 200_000)
+            large.settimeout(20)
+            with contextlib.suppress(ConnectionError):
+                assert large.recv(100)[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 431", b"")
         long = asked(dataset_name="long", cache=False, jobs=1, repeats=10, model_configs=[{"model": "slow"}])
         ids = [http.post(f"{ROOT}/run-async", json=long).json()["task_id"] for _ in range(2)]
         full = http.post(f"{ROOT}/run-async", json=long)
@@ -380,6 +402,36 @@ def test_bodies_that_are_no_requests(http, body):
     assert http.get("/health").status_code == 200
 
 
+@pytest.mark.browser
+@pytest.mark.skipif(not browser(), reason="needs Chromium")
+def test_the_documentation_needs_nothing_from_elsewhere_and_its_forms_work(server):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=browser(), args=["--no-sandbox", "--disable-gpu"])
+        tab, elsewhere, complaints = chromium.new_page(), [], []
+        tab.route("**/*", lambda route: route.continue_() if route.request.url.startswith(server.url) else (elsewhere.append(route.request.url), route.abort()))
+        tab.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+        tab.on("pageerror", lambda e: complaints.append(str(e)))
+        tab.goto(f"{server.url}/docs")
+        assert tab.locator("details[id]").count() >= 13 and not tab.get_by_text("With curl").first.is_visible()
+        tab.locator("summary", has_text=f"{ROOT}/run ").first.click()
+        form = tab.locator(f"form[data-path='{ROOT}/run']")
+        form.get_by_role("button", name="Send").click()
+        form.locator("pre", has_text="401").wait_for()
+        tab.get_by_label("X-API-Key").fill(KEY)
+        form.locator("textarea").fill(json.dumps(asked()))
+        form.get_by_role("button", name="Send").click()
+        form.locator("pre", has_text='"status": "success"').wait_for(timeout=30_000)
+        tab.locator("summary", has_text="{run_id}/items").click()
+        form = tab.locator("form[data-path$='/items']")
+        form.locator("input[name=run_id]").fill("latest"), form.locator("input[name=limit]").fill("2")
+        form.get_by_role("button", name="Send").click()
+        form.locator("pre", has_text='"total"').wait_for()
+        chromium.close()
+    assert not elsewhere and [c for c in complaints if "401" not in c] == []
+
+
 def schema_checks(url: str, n: int) -> None:
     import schemathesis
     from schemathesis import checks as c
@@ -425,31 +477,70 @@ def test_the_openapi_document_can_be_used_without_other_docs(server):
 
 
 # ------------------------------------------------------------------------------------------- kills, secrets, load
-def test_a_killed_server_finishes_its_five_tasks_after_a_restart(tmp_path):
-    with running(tmp_path) as server:
-        with server.client() as http:
-            ids = [http.post(f"{ROOT}/run-async", json=asked(dataset_name="long", cache=False, jobs=1, model_configs=[
-                {"model": "slow", "seed": i, "name_suffix": f"s{i}"}])).json()["task_id"] for i in range(5)]
-            until = time.monotonic() + 60
-            while not (server.calls.exists() and len({line.split()[0] for line in server.calls.read_text().splitlines()}) == 5):
-                assert time.monotonic() < until
-                time.sleep(0.02)
-        server.end(signal.SIGKILL)
-        store = Store(server.store)
-        seeds = {e["id"]: e["config"]["seed"] for e in list_experiments(store)}
-        with store.read() as c:
-            safe = {f"{seeds[e]} {i[1:]}.jpg" for e, i in c.execute(item_results.select().with_only_columns(
-                item_results.c.experiment_id, item_results.c.item_id))}
-        n = len(server.calls.read_text().splitlines())
-        assert {get_job(i, store).status for i in ids} == {"running"} and len(seeds) == 5 and n < 100
+def five_slow_tasks(server) -> list[str]:
+    "Ids of five tasks of twenty items, all of them at work"
+    with server.client() as http:
+        ids = [http.post(f"{ROOT}/run-async", json=asked(dataset_name="long", cache=False, jobs=1, model_configs=[
+            {"model": "slow", "seed": i, "name_suffix": f"s{i}"}])).json()["task_id"] for i in range(5)]
+    until = time.monotonic() + 60
+    while not (server.calls.exists() and len({line.split()[0] for line in server.calls.read_text().splitlines()}) == 5):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    return ids
+
+
+def stored_items(store: Store) -> set[str]:
+    "Items that are safe, written as the readers write their calls"
+    seeds = {e["id"]: e["config"]["seed"] for e in list_experiments(store)}
+    with store.read() as c:
+        return {f"{seeds[e]} {i[1:]}.jpg" for e, i in c.execute(item_results.select().with_only_columns(item_results.c.experiment_id, item_results.c.item_id))}
+
+
+def all_ended_well(server, store, ids, safe, n) -> None:
+    with ExperimentsClient(server.url, KEY) as client:
+        done = [client.wait(i, 120) for i in ids]
+    assert [t["state"] for t in done] == ["success"] * 5 and all(t["result"]["experiments"][0]["total_records"] == 20 for t in done)
+    calls, found = server.calls.read_text().splitlines(), list_experiments(store)
+    assert len(set(calls)) == 100 and not safe & set(calls[n:]), "nothing that was stored is asked again"
+    assert [status_counts(store, e["id"])["ok"] for e in found] == [20] * 5, "continued, not begun again"
+
+
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=[pytest.mark.postgres, pytest.mark.slow])])
+def test_a_killed_server_finishes_its_five_tasks_after_a_restart(kind, request, tmp_path):
+    store = request.getfixturevalue("postgres_store" if kind == "postgresql" else "sqlite_store")
+    with running(tmp_path, store=store.url) as server:
+        ids = five_slow_tasks(server)
+        server.kill()
+        n, safe = len(server.calls.read_text().splitlines()), stored_items(store)
+        assert {get_job(i, store).status for i in ids} == {"running"} and n < 100
         server.start()
-        with ExperimentsClient(server.url, KEY) as client:
-            done = [client.wait(i, 120) for i in ids]
-        assert [t["state"] for t in done] == ["success"] * 5 and all(t["result"]["experiments"][0]["total_records"] == 20 for t in done)
-        calls = server.calls.read_text().splitlines()
-        assert len(set(calls)) == 100 and not safe & set(calls[n:]), "nothing that was stored is asked again"
-        assert [status_counts(store, e)["ok"] for e in seeds] == [20] * 5 and len(list_experiments(store)) == 5
+        all_ended_well(server, store, ids, safe, n)
+
+
+def test_a_killed_worker_is_started_again_and_none_outlives_its_server(tmp_path):
+    with running(tmp_path) as server:
+        ids, store = five_slow_tasks(server), Store(server.store)
+        os.kill(worker_of(server), signal.SIGKILL)
+        n, safe = len(server.calls.read_text().splitlines()), stored_items(store)
+        assert httpx.get(f"{server.url}/health").status_code == 200
+        all_ended_well(server, store, ids, safe, n)
+        assert "is started again" in server.log.read_text() and httpx.get(f"{server.url}/health").json()["worker"] == "ok"
+        second, until = worker_of(server), time.monotonic() + 30
+        server.end(signal.SIGKILL)  # the server alone
+        while Path(f"/proc/{second}").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        assert not Path(f"/proc/{second}").exists()
         store.close()
+
+
+def worker_of(server) -> int:
+    "The process that the server started"
+    def parent(process: Path) -> int | None:
+        with contextlib.suppress(OSError):
+            return int((process / "stat").read_text().rpartition(")")[2].split()[1])
+
+    found, = (int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and parent(p) == server.process.pid)
+    return found
 
 
 def test_a_signal_stores_what_is_in_flight(tmp_path):
@@ -498,27 +589,17 @@ def test_serving_without_the_extra_says_what_to_install(tmp_path):
     assert "pip install 'vote-experiments[api]'" in done.stdout
 
 
-@pytest.mark.slow
-def test_fifty_clients_for_a_minute_lose_no_job(tmp_path):
+CLIENTS = Path(__file__).parent / "servers" / "fifty_clients.py"
+
+
+@pytest.mark.parametrize("seconds, repeats, most_s", [(3, 1, 1.5), pytest.param(60, 5, 0.25, marks=pytest.mark.slow)])
+def test_fifty_clients_at_once_lose_no_job(tmp_path, seconds, repeats, most_s):
+    "one task each and its status twice a second, while items are read all the time"
     with running(tmp_path, "rate_per_minute=1000000", "rate_burst=100000", "open_jobs=1000") as server:
-        ids, times, until, lock = [], [], time.monotonic() + 60, threading.Lock()
-
-        def one(i: int) -> None:
-            with server.client() as http:
-                mine = http.post(f"{ROOT}/run-async", json=asked(dataset_name="long", cache=False, model_configs=[
-                    {"model": "slow", "seed": i, "name_suffix": f"c{i}"}])).json()["task_id"]
-                own = []
-                while time.monotonic() < until:
-                    started = time.perf_counter()
-                    assert http.get(f"{ROOT}/tasks/{mine}").status_code == 200
-                    own.append(time.perf_counter() - started)
-                    time.sleep(0.5)
-                with lock:
-                    ids.append(mine), times.extend(own)
-
-        threads = [threading.Thread(target=one, args=(i,)) for i in range(50)]
-        [t.start() for t in threads], [t.join() for t in threads]
-        assert len(ids) == 50
+        done = subprocess.run([sys.executable, str(CLIENTS), server.url, KEY, str(seconds), str(repeats)], capture_output=True, text=True, check=True)
+        found = json.loads(done.stdout)
         with ExperimentsClient(server.url, KEY) as client:
-            assert {client.wait(i, 120)["state"] for i in ids} == {"success"}
-        print(f"status calls: {len(times)}, p99 {sorted(times)[int(0.99 * len(times))]:.3f} s")
+            states = [client.wait(i, 240)["state"] for i in found.pop("tasks")]
+        print(json.dumps(found), "load", os.getloadavg()[0])
+        assert states == ["success"] * 50 and found["statuses"] == {"200": found["n"]} and found["n"] >= 50 * seconds
+        assert os.getloadavg()[0] > 3 * (os.cpu_count() or 1) or found["p99_s"] < most_s  # a machine that others use says nothing

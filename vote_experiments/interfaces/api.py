@@ -427,6 +427,8 @@ def make_app(
     app = FastAPI(title="vote-experiments", version=__version__, description=_ABOUT, lifespan=lifespan, redoc_url=None, docs_url=None,
                   openapi_tags=[{"name": n, "description": d} for n, d in _TAGS.items()])
     app.state.service = service
+    for said in (*api.routes, *health_routes.routes):
+        said.summary = said.description.partition(". ")[0].partition(".\n")[0].rstrip(".")  # type: ignore[attr-defined]
     app.add_api_route("/docs", lambda: _docs(app), methods=["GET"], include_in_schema=False)
     app.include_router(health_routes)
     app.include_router(api)

@@ -318,7 +318,7 @@ def kind_of(
     if schema.get("type") == "array":
         return f"list of {kind_of(schema.get('items', {}))}"
     low, high = schema.get("minimum", schema.get("exclusiveMinimum")), schema.get("maximum", schema.get("exclusiveMaximum"))
-    limits = "" if low is None and high is None else f", {low:g} to {high:g}" if None not in (low, high) else f", from {low:g}"
+    limits = "" if low is None else f", from {low:g}" if high is None or high >= 2**31 else f", {low:g} to {high:,g}"
     return {"string": "text", "object": "object"}.get(schema.get("type", ""), schema.get("type", "anything")) + limits
 
 # %% ../../nbs/interfaces/16_api_messages.ipynb #daca8b8e
@@ -335,8 +335,19 @@ def _table(rows: Iterator[tuple[str, bool, str, str]]) -> str:
 def _fields(schema: Mapping[str, Any]) -> Iterator[tuple[str, bool, str, str]]:
     for name, field in schema.get("properties", {}).items():
         default = field.get("default")
-        says = field.get("description", "") + (f" Default: {json.dumps(default)}." if default is not None and default != [] else "")
-        yield name, name in schema.get("required", ()), kind_of(field), says
+        says = [field.get("description", ""), f"Default {json.dumps(default)}" if default not in (None, []) else ""]
+        yield name, name in schema.get("required", ()), kind_of(field), ". ".join(filter(None, says))
+
+
+def _ordered(value: Any, schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Any:
+    "An example with its fields in the order of the schema, which the document has lost"
+    schema = schemas.get(schema.get("$ref", "").rpartition("/")[2], schema)
+    if isinstance(value, list):
+        return [_ordered(v, schema.get("items", {}), schemas) for v in value]
+    if not isinstance(value, dict):
+        return value
+    known = schema.get("properties", {})
+    return {k: _ordered(value[k], known.get(k, {}), schemas) for k in (*(k for k in known if k in value), *(k for k in value if k not in known))}
 
 
 def curl_line(method: str, path: str, body: Any = None, key: bool = True) -> str:
@@ -351,12 +362,12 @@ def curl_line(method: str, path: str, body: Any = None, key: bool = True) -> str
 def _operation(path: str, method: str, said: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
     is_open = not said.get("security")
     asked = (((said.get("requestBody") or {}).get("content") or {}).get("application/json") or {}).get("schema", {}).get("$ref", "").rpartition("/")[2]
-    example = (schemas[asked].get("examples") or [None])[0] if asked else None
+    example = _ordered((schemas[asked].get("examples") or [None])[0], schemas[asked], schemas) if asked else None
     parameters = said.get("parameters", [])
     inputs = "".join(f"<label>{_escaped(p['name'])}<input name='{_escaped(p['name'])}' data-in='{p['in']}' {'required' if p.get('required') else ''}></label>"
                      for p in parameters)
     rows = ((p["name"], p.get("required", False), kind_of(p["schema"]), p.get("description", p["schema"].get("description", ""))) for p in parameters)
-    box = f"<label style='display:block'>Body<textarea spellcheck=false>{_escaped(json.dumps(example, indent=2))}</textarea></label>" if asked else ""
+    box = f"<label style='display:block'>Body<textarea spellcheck=false rows=16>{html.escape(json.dumps(example, indent=2))}</textarea></label>" if asked else ""
     return "".join((
         f"<details id='{_escaped(said['operationId'])}'><summary><b class={method}>{method.upper()}</b><span class=path>{_escaped(path)}</span>",
         f"<span class=says>{_escaped(said.get('summary', ''))}</span></summary>",
@@ -378,7 +389,7 @@ def _answers(responses: Mapping[str, Any], schemas: Mapping[str, Any]) -> Iterat
         shown += [k for k in kinds.values() if code[0] == "2" and schemas.get(k, {}).get("examples")]
     yield "</table></div>"
     for name in shown:
-        yield f"<pre>{html.escape(json.dumps(schemas[name]['examples'][0], indent=2))}</pre>"
+        yield f"<pre>{html.escape(json.dumps(_ordered(schemas[name]['examples'][0], schemas[name], schemas), indent=2))}</pre>"
 
 # %% ../../nbs/interfaces/16_api_messages.ipynb #81cf51b4
 def docs_page(
