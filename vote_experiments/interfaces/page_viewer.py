@@ -181,7 +181,7 @@ class PageViewer:
         self.language, self.say = language, Words("records", language)
         self._class = f"ve-zoom-{next(_numbers)}"
         self.page = classed(w.ToggleButtons(options=[("1", 1)], description=self.say("page")), "ve-pages")
-        self.zoom = w.IntSlider(100, 50, 400, 25, description=self.say("zoom"))
+        self.zoom = w.IntSlider(100, 50, 400, 25, readout=False)  # said by its label
         self.picture, self.note, self._style = w.HTML(), w.HTML(), w.HTML(layout=w.Layout(display="none"))
         self.loaded: LoadedPages | None = None
         self.aside = Aside(self._failed)
@@ -189,9 +189,10 @@ class PageViewer:
         self.zoom.observe(lambda _: self._zoomed(), "value")
         self._zoomed()
         self._line = classed(w.Box([self.page, self.zoom]), "ve-page-line")
-        self.widget = classed(w.VBox([self._style, self._line, self.picture, self.note], layout=w.Layout(gap="8px")), self._class)
+        self.widget = classed(w.VBox([self._style, self._line, self.picture, self.note]), "ve-viewer", self._class)
 
     def _zoomed(self) -> None:
+        self.zoom.description = self.say("zoom", n=self.zoom.value)
         self._style.value = f"<style>.{self._class} .ve-sheet img {{ width: {self.zoom.value}%; }}</style>"
 
     def show(self, loaded: LoadedPages) -> None:
