@@ -186,7 +186,7 @@ class ConfigRows:
     ):
         self.say, self.rows, self._on_change, self._is_filling = say, [], on_change, False
         self.box = w.VBox(layout=w.Layout(gap="10px", width="auto"))
-        self.add = w.Button(description="+ " + say("add_model"))
+        self.add = classed(w.Button(description="+ " + say("add_model")), "ve-start")
         self.add.on_click(lambda _: self.append())
         self.widget = w.VBox([self.box, self.add], layout=w.Layout(gap="10px", width="auto"))
         self.set(configs)

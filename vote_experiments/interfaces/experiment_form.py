@@ -47,7 +47,7 @@ def estimate_html(say: Words, found: Any) -> Html:
     "`Estimates` as a sentence and a table"
     if found is None:
         return message(say("estimate_server"))
-    cost = (lambda v: say("not_known") if v is None else say("about", value=dollars(v)))
+    cost = (lambda v: say("not_known") if v is None else dollars(v) if not v else say("about", value=dollars(v)))
     took = (lambda v: say("not_known") if v is None else say("about", value=duration(v)))
     line_ = say("estimate_line", calls=f"{sum(c.calls for c in found.configs):,}", items=f"{found.n_items:,}", cost=cost(found.cost_usd), time=took(found.seconds))
     rows = [{say("experiment"): c.experiment_name.removeprefix("vote-extraction-"), say("calls"): f"{c.calls:,}", say("cost"): cost(c.cost_usd),

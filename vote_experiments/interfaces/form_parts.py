@@ -109,6 +109,7 @@ class Fields:
 
 # %% ../../nbs/interfaces/43_form_parts.ipynb #f676f6a1
 _OTHER = "\0other"  # no dataset can be called so
+_NEWEST = 0  # a list of ipywidgets cannot have None as a choice
 
 
 class DataPart(Fields):
@@ -152,7 +153,7 @@ class DataPart(Fields):
         self.name.value = name if name in known else _OTHER
         self.typed.value = "" if name in known else name
         allowed = [v for _, v in self.version.options] if isinstance(self.version, w.Dropdown) else None
-        self.version.value = version if allowed is None or version in allowed else None if allowed is not None else ""
+        self.version.value = ("" if version is None else str(version)) if allowed is None else version if version in allowed else _NEWEST
         self.size.value = "" if size is None else str(size)
 
     def _chosen(self) -> None:
@@ -161,7 +162,7 @@ class DataPart(Fields):
         if isinstance(self.version, w.Dropdown):
             its = [] if name == _OTHER else self.place.versions(name)
             newest = self.say("version_newest_n", n=its[0]) if its else self.say("version_newest")
-            self.version.options = [(newest, None), *((str(v), v) for v in its)]
+            self.version.options = [(newest, _NEWEST), *((str(v), v) for v in its)]
         n = getattr(self, "_sizes", {}).get(name)
         self.size.placeholder = self.say("all_items") if n is None else self.say("all_n_items", n=f"{n:,}")
         self._at = 0
@@ -183,7 +184,7 @@ class DataPart(Fields):
             if not name:
                 field = "dataset_typed" if self.name.value in (_OTHER, None) else "dataset"
                 raise FieldProblem(field, say("dataset_missing", field=say("dataset")))
-            version = whole(say, "version", version) if isinstance(version, str) else version
+            version = whole(say, "version", version) if isinstance(version, str) else version or None
             found = {"dataset_name": name, "dataset_version": version, "sample_size": whole(say, "sample_size", self.size.value)}
         except FieldProblem as wrong:
             self.tell(wrong)
@@ -214,14 +215,14 @@ class DataPart(Fields):
 
     def _look(self) -> None:
         self.where.value = Html("{}").format(self.say("loading"))
-        self.work.begin(self._show_item(self.name.value, self.version.value, self._at))
+        self.work.begin(self._show_item(self.name.value, self.version.value or None, self._at))
 
     async def _show_item(self, name: str, version: Any, at: int) -> None:
         try:
             self._n, where, pages = await asyncio.to_thread(item_preview, self.say, self.place, name, version, at)
         except Exception as error:  # the dataset was deleted meanwhile: said here, where it belongs
             where, pages = "", problem(self.say, error)
-        if (name, version, at) == (self.name.value, self.version.value, self._at):
+        if (name, version, at) == (self.name.value, self.version.value or None, self._at):
             self.where.value, self.pages.value = where, pages
             self.before.disabled, self.after.disabled = at <= 0, at >= self._n - 1
 
@@ -299,6 +300,9 @@ _KEYS = {"datadog": ("DD_API_KEY", "DD_APP_KEY"), "langfuse": ("LANGFUSE_PUBLIC_
          "interactiveai": ("INTERACTIVEAI_PUBLIC_KEY", "INTERACTIVEAI_SECRET_KEY")}
 
 
+_AUTO = "auto"
+
+
 class SettingsPart(Fields):
     "Items at once, repeats, when to stop, and the platform"
 
@@ -332,12 +336,12 @@ class SettingsPart(Fields):
 
     def _backends(self) -> list[tuple[str, str | None]]:
         if not self.is_here:
-            return [(self.say("backend_server"), None), *((b, b) for b in BACKENDS)]
-        return [(self.say("backend_auto", name=choose_backend(None)[0]), None), (self.say("backend_local"), "local"),
+            return [(self.say("backend_server"), _AUTO), *((b, b) for b in BACKENDS)]
+        return [(self.say("backend_auto", name=choose_backend(None)[0]), _AUTO), (self.say("backend_local"), "local"),
                 *((b, b) for b in BACKENDS if b != "local")]
 
     def _tell_keys(self) -> None:
-        chosen = self.backend.value or (choose_backend(None)[0] if self.is_here else "local")
+        chosen = self.backend.value if self.backend.value != _AUTO else choose_backend(None)[0] if self.is_here else "local"
         its = [(n, bool(environment().get(n))) for n in _KEYS.get(chosen, ())] if self.is_here else []
         self.keys.value = joined(Html('<span class="ve-hint">{} {}</span><br>').format(
             "✓" if there else "✕", self.say("key_set" if there else "key_missing", name=n)) for n, there in its)
@@ -351,7 +355,7 @@ class SettingsPart(Fields):
         try:
             found = {"jobs": whole(say, "jobs", self.jobs.value, 2), "repeats": whole(say, "repeats", self.repeats.value, 1),
                      "raise_errors": self.raise_errors.value, "max_cost_usd": amount(say, "max_cost", self.max_cost.value),
-                     "backend": self.backend.value, "ml_app": self.ml_app.value.strip() or DEFAULT_ML_APP, "site": self.site.value,
+                     "backend": None if self.backend.value == _AUTO else self.backend.value, "ml_app": self.ml_app.value.strip() or DEFAULT_ML_APP, "site": self.site.value,
                      "project_name": self.project.value.strip() or DEFAULT_PROJECT, "agentless_enabled": self.agentless.value}
         except FieldProblem as wrong:
             self.tell(wrong)
@@ -368,8 +372,7 @@ class SettingsPart(Fields):
         self.agentless.value = bool(request.get("agentless_enabled", True))
         for control, key in ((self.backend, "backend"), (self.site, "site")):
             values = [o[1] if isinstance(o, tuple) else o for o in control.options]
-            if request.get(key) in values:
-                control.value = request[key]
+            control.value = request[key] if request.get(key) in values else control.value if key == "site" else _AUTO
 
 # %% ../../nbs/interfaces/43_form_parts.ipynb #ce8df526
 _DEFAULTS = {"ml_app": DEFAULT_ML_APP, "project_name": DEFAULT_PROJECT, "agentless_enabled": True, "jobs": 2, "repeats": 1,

@@ -28,7 +28,7 @@ from vote_experiments.experiments.jobs import (
     ENDED, Job, JobRunner, cancel_job, check_job, get_job, jobs_to_do, list_jobs, run_own_job, submit_job,
 )
 from .client import ExperimentsClient
-from .findings import failures, open_run
+from .opened import open_run
 from ..models.registry import provider_of
 from ..settings import runs_folder
 
@@ -245,6 +245,8 @@ class StoreRuns:
 
     def failures(self, run: str) -> Any:
         "Failed items grouped by cause, as escaped HTML; None when nothing failed"
+        from vote_experiments.interfaces.findings import failures  # with all that draws pictures: not before somebody needs it
+
         opened = open_run(run, self.store)
         return failures(opened) if any(e["summary"].get("n_failed") for e in opened.experiments) or opened.never_began else None
 

@@ -35,7 +35,7 @@ def metric(entry: Mapping[str, Any], name: str) -> Html:
 
 # %% ../../nbs/interfaces/42_run_results.ipynb #900e4e6c
 def _tile(label: str, value: Any, more: Any = "") -> Html:
-    return Html('<div class="ve-tile"><dt>{}</dt><dd>{}{}</dd></div>').format(label, value, Html("<small>{}</small>").format(more) if more else "")
+    return Html('<div class="ve-tile"><span>{}</span><b>{}{}</b></div>').format(label, value, Html("<small>{}</small>").format(more) if more else "")
 
 
 def _accuracy(entry: Mapping[str, Any]) -> float:
@@ -55,7 +55,7 @@ def tiles(say: Words, result: Mapping[str, Any]) -> Html:
         shown.append(_tile(say("tile_highest"), f"{100 * _accuracy(highest):.1f} %", highest["experiment_name"].removeprefix("vote-extraction-")))
     shown += [_tile(say("tile_items"), f"{read:,}", say("tile_failed", n=f"{bad:,}")),
               _tile(say("tile_cost"), say("not_known") if cost is None else dollars(cost))]
-    return Html('<dl class="ve-tiles">{}</dl>').format(joined(shown))
+    return Html('<div class="ve-tiles">{}</div>').format(joined(shown))
 
 # %% ../../nbs/interfaces/42_run_results.ipynb #bff4f4eb
 _MARKS = {"success": "✓", "failed": "✕"}
@@ -65,8 +65,9 @@ def _row(say: Words, e: Mapping[str, Any]) -> dict[str, Any]:
     temperature = e.get("temperature")
     status = f"{_MARKS.get(e['status'], '')} {say('status_' + e['status']) if 'status_' + e['status'] in say else e['status']}".strip()
     records = f"{e['successful_records']:,}" if not e["failed_records"] else say("n_of", n=f"{e['successful_records']:,}", total=f"{e['total_records']:,}")
-    return {say("experiment"): e["experiment_name"].removeprefix("vote-extraction-"), say("model"): e.get("model"),
-            say("temperature"): say("model_default") if temperature is None else str(temperature), say("status"): status, say("records"): records,
+    asked = Html("{}<small>T = {}</small>").format(e.get("model") or "–", say("model_default") if temperature is None else temperature)
+    return {say("experiment"): e["experiment_name"].removeprefix("vote-extraction-"), say("model"): asked,
+            say("records"): Html("{}<small>{}</small>").format(records, status),
             **{say(m): metric(e, m) for m in METRICS}, say("median_time"): seconds((e.get("latency") or {}).get("p50")),
             say("cost"): dollars(e.get("cost_usd"))}
 
