@@ -185,10 +185,10 @@ class ConfigRows:
         on_change: Callable[[], None] = lambda: None,  # called when a config was edited, added or removed
     ):
         self.say, self.rows, self._on_change, self._is_filling = say, [], on_change, False
-        self.box = w.VBox(layout=w.Layout(gap="10px", width="auto"))
+        self.box = classed(w.VBox(), "ve-stack")
         self.add = classed(w.Button(description="+ " + say("add_model")), "ve-start")
         self.add.on_click(lambda _: self.append())
-        self.widget = w.VBox([self.box, self.add], layout=w.Layout(gap="10px", width="auto"))
+        self.widget = classed(w.VBox([self.box, self.add]), "ve-stack")
         self.set(configs)
 
     def set(self, configs: Iterable[Mapping[str, Any]]) -> None:

@@ -332,9 +332,10 @@ class ExperimentForm:
         shown(self.items_line, self.place.has_datasets and bool(found.get("group_id")))
 
     def _told(self, result: dict[str, Any] | None, run: str | None) -> tuple[dict[str, Any], Html]:
-        found = result or self.place.result(str(run))
+        found, language = result or self.place.result(str(run)), self.say.language
         bad = any(e["failed_records"] or e["status"] == "failed" for e in found["experiments"])
-        return found, result_html(self.say, found, self.place.failures(found["group_id"]) if bad else None)
+        told = {**found, "headline": self.place.finding(found["group_id"], language) or found.get("headline")}
+        return found, result_html(self.say, told, self.place.failures(found["group_id"], language) if bad else None)
 
     def clear_results(self) -> None:
         "Show no result; runs stay where they are kept"
@@ -381,6 +382,8 @@ class ExperimentForm:
         self.past_note.value = self.past_note.value if past else paragraph(self.say("no_past"), "note")
         others = [f for f in going_on if f.id != self._following]
         self.running.options = [(f"{f.id} · {self.say('state_' + f.state)}", f.id) for f in others]
+        if others:
+            self.running.value = others[0].id
         shown(self.others, bool(others))
 
     def _look_around(self) -> tuple[list[Any], list[Followed]]:

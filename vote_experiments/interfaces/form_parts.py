@@ -123,7 +123,7 @@ class DataPart(Fields):
         self.size = w.Text(description=say("sample_size"), placeholder=say("all_items"), tooltip=say("sample_tip"), continuous_update=False)
         super().__init__({"dataset": self.name, "dataset_typed": self.typed, "version": self.version, "sample_size": self.size})
         self.refresh = classed(w.Button(description=say("refresh")), "ve-small")
-        self.none = w.VBox([w.HTML(message(say("no_datasets"), "warning")), line(self._draw_button())], layout=w.Layout(gap="8px"))
+        self.none = classed(w.VBox([w.HTML(message(say("no_datasets"), "warning")), line(self._draw_button())]), "ve-stack")
         self.preview = self._preview()
         chosen = fields(classed(self.name, "ve-two"), classed(self.typed, "ve-two"), self.version, self.size)
         self.widget = card(say("data"), self.none, chosen, self.told, self.preview, aside=[self.refresh])
@@ -163,6 +163,7 @@ class DataPart(Fields):
             its = [] if name == _OTHER else self.place.versions(name)
             newest = self.say("version_newest_n", n=its[0]) if its else self.say("version_newest")
             self.version.options = [(newest, _NEWEST), *((str(v), v) for v in its)]
+            self.version.value = _NEWEST
         n = getattr(self, "_sizes", {}).get(name)
         self.size.placeholder = self.say("all_items") if n is None else self.say("all_n_items", n=f"{n:,}")
         self._at = 0
@@ -206,7 +207,7 @@ class DataPart(Fields):
             self._is_open = True
             self._look()
 
-        self.fold = folded(self.say("preview"), w.VBox([line(self.before, self.after, self.where), self.pages]), on_open=opened)
+        self.fold = folded(self.say("preview"), classed(w.VBox([line(self.before, self.after, self.where), self.pages]), "ve-stack"), on_open=opened)
         return self.fold
 
     def _step(self, by: int) -> None:
@@ -319,8 +320,8 @@ class SettingsPart(Fields):
         self.agentless = w.Checkbox(True, description=say("agentless"), tooltip=say("agentless"), indent=False)
         self.keys = w.HTML()
         super().__init__({k: getattr(self, k) for k in ("jobs", "repeats", "max_cost", "raise_errors", "backend", "ml_app", "site", "project", "agentless")})
-        platform = w.VBox([fields(classed(self.backend, "ve-two"), self.ml_app, self.project, self.site, classed(self.agentless, "ve-wide")), self.keys],
-                          layout=w.Layout(gap="10px"))
+        platform = classed(w.VBox([fields(classed(self.backend, "ve-two"), self.project, self.ml_app, self.site,
+                                          classed(self.agentless, "ve-wide")), self.keys]), "ve-stack")
         self.widget = card(say("run_settings"), fields(self.jobs, self.repeats, self.max_cost, classed(self.raise_errors, "ve-wide")), self.told,
                            folded(say("platform"), platform))
 

@@ -145,7 +145,7 @@ _COPY = ("const t=this.nextElementSibling.innerText,b=this;const ok=()=>{b.inner
 
 def copyable(say: Words, text: str) -> Html:
     "A text with a button that copies it"
-    return Html('<button type="button" class="ve-copy" data-done="{}" onclick="{}">{}</button><pre tabindex="0">{}</pre>').format(
+    return Html('<div class="ve-copied"><button type="button" class="ve-copy" data-done="{}" onclick="{}">{}</button><pre tabindex="0">{}</pre></div>').format(
         say("copied"), _COPY, say("copy"), text)
 
 

@@ -94,7 +94,9 @@ class RunPlace(Protocol):
 
     def request(self, run: str) -> dict[str, Any]: ...  # its arguments, as far as they are known
 
-    def failures(self, run: str) -> Any: ...  # escaped HTML, or None
+    def failures(self, run: str, language: str) -> Any: ...  # escaped HTML, or None
+
+    def finding(self, run: str, language: str) -> str | None: ...  # None: as the result says it
 
 # %% ../../nbs/interfaces/20_run_places.ipynb #34b04f6c
 _METRICS = {"overall_accuracy": ("overall_accuracy", None), "success_rate": ("success_rate", None),
@@ -243,11 +245,15 @@ class StoreRuns:
         "What a run asked. Raises `RunNotFoundError`."
         return get_group(self.store, run)["request"] or {}
 
-    def failures(self, run: str) -> Any:
+    def finding(self, run: str, language: str) -> str | None:
+        "What the comparison allows to say, in another language than English"
+        return next(iter(open_run(run, self.store, language).sentences), None) if language != "en" else None
+
+    def failures(self, run: str, language: str = "en") -> Any:
         "Failed items grouped by cause, as escaped HTML; None when nothing failed"
         from vote_experiments.interfaces.findings import failures  # with all that draws pictures: not before somebody needs it
 
-        opened = open_run(run, self.store)
+        opened = open_run(run, self.store, language)
         return failures(opened) if any(e["summary"].get("n_failed") for e in opened.experiments) or opened.never_began else None
 
 # %% ../../nbs/interfaces/20_run_places.ipynb #7c40b1f1
@@ -333,5 +339,8 @@ class ServerRuns:
         return {"dataset_name": its[0]["dataset_name"] if its else None, "dataset_version": its[0]["dataset_version"] if its else None,
                 "model_configs": [{**(e["config"] or {}), "name_suffix": e["experiment_name"].removeprefix("vote-extraction-")} for e in its]}
 
-    def failures(self, run: str) -> None:
+    def failures(self, run: str, language: str = "en") -> None:
         "Told per experiment only"
+
+    def finding(self, run: str, language: str) -> None:
+        "As the server says it"

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlparse
 from ..analysis.frames import dollars, seconds
 from .markup import Html, estimate, joined, paragraph, table
 from .form_pieces import as_json, download, message
-from .texts import Words
+from .texts import Words, texts
 from ..settings import redact
 
 # %% ../../nbs/interfaces/42_run_results.ipynb #b9608373
@@ -68,8 +68,8 @@ def _row(say: Words, e: Mapping[str, Any]) -> dict[str, Any]:
     asked = Html("{}<small>T = {}</small>").format(e.get("model") or "–", say("model_default") if temperature is None else temperature)
     return {say("experiment"): e["experiment_name"].removeprefix("vote-extraction-"), say("model"): asked,
             say("records"): Html("{}<small>{}</small>").format(records, status),
-            **{say(m): metric(e, m) for m in METRICS}, say("median_time"): seconds((e.get("latency") or {}).get("p50")),
-            say("cost"): dollars(e.get("cost_usd"))}
+            **{say(m): metric(e, m) for m in METRICS},
+            say("time_and_cost"): Html("{}<small>{}</small>").format(seconds((e.get("latency") or {}).get("p50")), dollars(e.get("cost_usd")))}
 
 
 def comparison_table(say: Words, result: Mapping[str, Any]) -> Html:
@@ -90,7 +90,9 @@ def comparison_figure(say: Words, result: Mapping[str, Any]) -> Html:
         return Html("")
     frame = frame.assign(**{c: pd.to_numeric(frame[c], errors="coerce") for c in ("mean", "lower", "upper")},
                          experiment=frame["experiment"].astype(str).str.removeprefix("vote-extraction-"))
-    svg = figure_bytes(plot_comparison(frame, label=say("overall_accuracy") if compared.get("score") == "overall_accuracy" else compared.get("score")))
+    words = {english: its[say.language] for english, its in texts("plots").items()}
+    label = say("overall_accuracy") if compared.get("score") == "overall_accuracy" else compared.get("score")
+    svg = figure_bytes(plot_comparison(frame, label=label, words=words))
     return Html('<figure><img alt="{}" src="data:image/svg+xml;base64,{}"></figure>').format(
         say("figure_alt", headline=result.get("headline") or ""), base64.b64encode(svg).decode())
 
