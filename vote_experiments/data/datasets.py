@@ -441,29 +441,29 @@ class DatasetVersion(Record):
     provenance: dict[str, Any] | None = None
 
 
-def _versions(connection: sa.Connection, dataset_id: str) -> list[DatasetVersion]:
+def _versions(connection: sa.Connection, dataset_id: str, *where: Any, newest: int | None = None) -> list[DatasetVersion]:
+    "Versions, oldest first; at most the `newest` n"
     v = dataset_versions.c
     query = sa.select(v.version, v.created_at, v.n_items, v.content_hash, v.provenance).where(
-        v.dataset_id == dataset_id).order_by(v.version)
-    return [DatasetVersion(r[0], from_us(r[1]), r[2], r[3], decode_json(r[4])) for r in connection.execute(query)]  # type: ignore[arg-type]
+        v.dataset_id == dataset_id, *where).order_by(v.version.desc()).limit(newest)
+    rows = connection.execute(query).all()
+    return [DatasetVersion(r[0], from_us(r[1]), r[2], r[3], decode_json(r[4])) for r in reversed(rows)]  # type: ignore[arg-type]
 
 
-def _choose(versions: list[DatasetVersion], wanted: Any, name: str) -> DatasetVersion:
+def _version(connection: sa.Connection, dataset_id: str, wanted: Any, name: str) -> DatasetVersion:
     "The version meant by None, a number, a datetime or a text"
+    v, where = dataset_versions.c, []
     if isinstance(wanted, str) and wanted.strip().isdecimal():
         wanted = int(wanted)
-    if wanted is None:
-        return versions[-1]
     if isinstance(wanted, int) and not isinstance(wanted, bool):
-        found = [v for v in versions if v.version == wanted]
+        where = [v.version == wanted if 0 < wanted < 2**31 else sa.false()]
     elif isinstance(wanted, (str, datetime)):
-        moment = from_us(to_us(wanted))
-        found = [v for v in versions if v.created_at <= moment][-1:]  # type: ignore[operator]
-    else:
+        where = [v.created_at <= to_us(wanted)]
+    elif wanted is not None:
         raise TypeError(f"version={wanted!r}: give a number, a datetime or ISO text")
-    if found:
+    if found := _versions(connection, dataset_id, *where, newest=1):
         return found[0]
-    listed = ", ".join(f"{v.version} ({v.created_at:%Y-%m-%dT%H:%M:%SZ})" for v in versions[-10:])
+    listed = ", ".join(f"{v.version} ({v.created_at:%Y-%m-%dT%H:%M:%SZ})" for v in _versions(connection, dataset_id, newest=10))
     raise DatasetNotFoundError(f"dataset {name!r} has no version {wanted!s}; it has {listed}")
 
 # %% ../../nbs/data/01_datasets.ipynb #5e988865
@@ -489,7 +489,7 @@ def get_dataset(
         row = c.execute(sa.select(datasets).where(datasets.c.name == name)).first()
         if row is None:
             raise _not_found(c, name, store)
-        return _dataset(row, _choose(_versions(c, row.id), version, name), store)
+        return _dataset(row, _version(c, row.id, version, name), store)
 
 # %% ../../nbs/data/01_datasets.ipynb #d64780ed
 def list_datasets(
