@@ -10,15 +10,16 @@ import pandas as pd
 import pytest
 
 from promises import promise
-from vote_experiments.data.results import RunNotFoundError
-from vote_experiments.data.traces import get_traces
+from vote_experiments import run_experiment
+from vote_experiments.data.results import RunNotFoundError, score_names, score_numbers, score_table
+from vote_experiments.data.traces import add_observation, create_score, get_traces
 from vote_experiments.experiments.client import Client
 from vote_experiments.experiments.trend import trend
 from vote_experiments.experiments.variants import (
     RunnerContext, ab_test, aevaluate_experiment, compare_experiments, dataset_from_traces, evaluate_experiment,
     export_experiment_results, prompt_variants,
 )
-from vote_experiments.records import RegressionError
+from vote_experiments.records import Evaluation, Observation, RegressionError
 
 
 @pytest.fixture
@@ -432,6 +433,20 @@ def test_datasets_and_items(client):
     assert [i.expected_output for i in client.get_dataset("golden-v1").items] == ["corrected", "another"]
     client.create_dataset(name="golden-v2")
     assert len(client.get_dataset("golden-v2")) == 0 and len(client.get_dataset("golden-v1")) == 2
+
+
+def test_a_score_of_one_call_is_no_score_of_its_item(store):
+    result = run_experiment(name="calls", data=[{"input": 1, "expected_output": 1}], task=lambda input: input,
+                            evaluators=[lambda output, expected_output: Evaluation("right", output == expected_output)], store=store)
+    one = result.item_results[0]
+    call = add_observation(one.trace_id, Observation("call", "GENERATION"), store)
+    create_score(observation_id=call.id, name="right", value=False, store=store)
+    create_score(observation_id=call.id, name="terse", value=True, store=store)
+    assert [(e.name, e.value) for e in result.item_results[0].evaluations] == [("right", True)]
+    assert score_names(store, result.experiment_id) == ["right"]
+    assert [row[-1] for row in score_table(store, result.experiment_id)] == [{"right": 1.0}]
+    assert [row[-1] for row in score_numbers(store, result.experiment_id)] == [{"right": 1.0}]
+
 
 
 @promise("B10")

@@ -429,6 +429,7 @@ class ResultWriter:
 # %% ../../nbs/data/03_results.ipynb #ddb41ba8
 _PAGE = 500
 _LATEST_FIRST = sa.desc(scores.c.id)
+_OF_ITEM = scores.c.observation_id.is_(None)  # a score of one model call says nothing of the item
 
 
 def _evaluation(row: Any) -> Evaluation:
@@ -503,7 +504,7 @@ class ResultSequence(Sequence):
             by_trace: dict[str, list[Any]] = {}
             ids = [r.trace_id for r in rows if r.trace_id]
             if ids:
-                for s in c.execute(sa.select(scores).where(scores.c.trace_id.in_(ids)).order_by(scores.c.id)):
+                for s in c.execute(sa.select(scores).where(scores.c.trace_id.in_(ids), _OF_ITEM).order_by(scores.c.id)):
                     by_trace.setdefault(s.trace_id, []).append(s)
         out = [_item_result(r, by_trace.get(r.trace_id, [])) for r in rows]
         for r in out if self._live else ():
@@ -588,7 +589,7 @@ class _RanSequence(ResultSequence):
 def score_names(store: Store, experiment_id: str) -> list[str]:  # in first-seen order
     "Names of the scores of an experiment's items"
     query = (sa.select(scores.c.name, sa.func.min(scores.c.id)).where(
-        scores.c.experiment_id == experiment_id, scores.c.trace_id.is_not(None))
+        scores.c.experiment_id == experiment_id, scores.c.trace_id.is_not(None), _OF_ITEM)
         .group_by(scores.c.name).order_by(sa.func.min(scores.c.id)))
     with store.read() as c:
         return [r.name for r in c.execute(query)]
@@ -624,7 +625,7 @@ def score_table(
     query = (sa.select(item_results.c.repeat, item_results.c.position, item_results.c.item_id, item_results.c.status,
                        scores.c.name, scores.c.value_number, scores.c.value_text, scores.c.data_type)
              .select_from(item_results.outerjoin(scores, sa.and_(
-                 scores.c.trace_id == item_results.c.trace_id, scores.c.source != "ERROR")))
+                 scores.c.trace_id == item_results.c.trace_id, scores.c.source != "ERROR", _OF_ITEM)))
              .where(item_results.c.experiment_id == experiment_id, _DONE)
              .order_by(item_results.c.repeat, item_results.c.position, scores.c.id))
     current: tuple | None = None
@@ -648,7 +649,7 @@ def score_numbers(
     r = item_results.c
     query = (sa.select(r.repeat, r.position, r.status, scores.c.name, scores.c.value_number)
              .select_from(item_results.outerjoin(scores, sa.and_(
-                 scores.c.trace_id == r.trace_id, scores.c.source != "ERROR")))
+                 scores.c.trace_id == r.trace_id, scores.c.source != "ERROR", _OF_ITEM)))
              .where(r.experiment_id == experiment_id, _DONE).order_by(r.repeat, r.position, scores.c.id))
     key: tuple[int, int] | None = None
     failed, numbers = False, {}
