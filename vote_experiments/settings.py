@@ -29,7 +29,7 @@ class Variable:
     default: str | None = None  # used when it is not set
     secret: bool = False  # never shown, stored or logged
 
-
+# %% ../nbs/00_settings.ipynb #02869e56
 VARIABLES: tuple[Variable, ...] = (
     Variable("VOTE_EXPERIMENTS_STORE", "where runs are kept: a path or a SQLAlchemy URL"),
     Variable("VOTE_EXPERIMENTS_RUNS", "where reports are archived", "runs"),
@@ -157,7 +157,7 @@ class Preset:
 def _gemini(model: str, suffix: str, **settings: Any) -> dict[str, Any]:
     return {"model": model, "temperature": 0.0, "name_suffix": suffix, **settings}
 
-
+# %% ../nbs/00_settings.ipynb #2a7ff430
 PRESETS: dict[str, Preset] = {
     "offline": Preset("Offline readers, no key needed", OFFLINE_MODEL_CONFIGS, None),
     "baseline": Preset("Baseline comparison", (
@@ -213,18 +213,7 @@ def secret_values() -> list[str]:  # longest first, so that a secret inside anot
     named = {v for k, v in environment().items() if v and len(v) >= 6 and _names_a_secret(k)}
     return sorted((s for v in named | _handed_over for s in _spellings(v)), key=len, reverse=True)
 
-
-def redact(value: Any) -> Any:  # the same shape, secrets replaced
-    "Replace secrets in a text, or in every text of a dict, list or tuple; other values pass unchanged"
-    return redactor()(value)
-
-
-def redactor() -> Callable[[Any], Any]:
-    "`redact` with the secrets of this moment, for many values"
-    secrets = secret_values()
-    return lambda value: _redact(value, secrets)
-
-
+# %% ../nbs/00_settings.ipynb #bf0b642f
 _SECRET_FIELD = re.compile(r"(?i)(^|[_\-.])((api|app|access|secret|private|auth|x)[_\-]?(api[_\-]?)?key|password|passwd|secret"
                            r"|credentials?|authorization|((access|auth|bearer|refresh|id)[_\-]?)token)$")
 
@@ -247,3 +236,14 @@ def _redact(value: Any, secrets: list[str]) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_redact(v, secrets) for v in value) if type(value) in (list, tuple) else value
     return value
+
+# %% ../nbs/00_settings.ipynb #1d44e3bb
+def redact(value: Any) -> Any:  # the same shape, secrets replaced
+    "Replace secrets in a text, or in every text of a dict, list or tuple; other values pass unchanged"
+    return redactor()(value)
+
+
+def redactor() -> Callable[[Any], Any]:
+    "`redact` with the secrets of this moment, for many values"
+    secrets = secret_values()
+    return lambda value: _redact(value, secrets)
