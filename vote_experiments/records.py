@@ -134,7 +134,7 @@ class Observation(Record):
     id: str | None = None  # 16 hex digits; given by the engine when None
     parent_id: str | None = None
 
-
+# %% ../nbs/01_records.ipynb #b8427b5c
 _listening: ContextVar[list[Observation] | None] = ContextVar("vote_experiments_observations", default=None)
 
 
@@ -183,7 +183,7 @@ class ItemError(Record):
     def __str__(self) -> str:
         return f"{self.type}: {self.message}" if self.message else self.type
 
-
+# %% ../nbs/01_records.ipynb #4ec64c5f
 @dataclass(slots=True)
 class ItemResult(Record):
     "One item in one experiment and repeat"
