@@ -11,7 +11,6 @@ import html
 import json
 import os
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from ..settings import redact, runs_folder
 # %% ../../nbs/experiments/08_archive.ipynb #d212687d
 def slug(text: str) -> str:
     "A text as part of a file name: lower case, only letters, digits, dots and hyphens, at most 60 characters"
-    return re.sub(r"-{2,}", "-", re.sub(r"[^\w.-]+|_", "-", text.strip().lower())).strip("-.")[:60].rstrip("-.") or "run"
+    return re.sub(r"-{2,}", "-", re.sub(r"[^\w\u0e31\u0e34-\u0e3a\u0e47-\u0e4e.-]+|_", "-", text.strip().lower())).strip("-.")[:60].rstrip("-.") or "run"
 
 
 def archive_folder(
@@ -53,7 +52,7 @@ def experiment_folder(
 # %% ../../nbs/experiments/08_archive.ipynb #76378f41
 def write_text(path: Path, text: str) -> Path:
     "Write a whole text file or nothing, secrets redacted"
-    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.write_text(redact(clean_text(text) or ""), encoding="utf-8")
     part.replace(path)
     return path

@@ -26,6 +26,8 @@ def groups_of(run: OpenedRun) -> list[dict[str, Any]]:
 
 def side_by_side_table(run: OpenedRun) -> Html:
     "A row per experiment: which run it belongs to, when, on which data; and a sentence when the data differ"
+    if run.kind == "race":  # one run, told above
+        return Html("")
     say, names = run.say, {g["id"]: g["name"] or g["kind"] for g in groups_of(run)}
     rows = [{say("col_experiment"): run.labels[e["id"]], say("col_run"): names.get(e["group_id"] or "", e["name"]), say("col_when"): run.moment(e["created_at"]),
              say("col_dataset"): _data(run, e), say("col_items"): f"{e['summary']['n_items']:,}",
@@ -51,14 +53,14 @@ def races_and_ensembles(run: OpenedRun, folder: str | os.PathLike | None = None)
 
 
 def _race(run: OpenedRun, group: Mapping[str, Any], folder: str | os.PathLike | None, name: str) -> Html:
-    told, raced = race_sentences(run.say, group["result"]), (group["result"] or {}).get("race")
+    labels = {e["name"]: run.labels[e["id"]] for e in run.experiments if e["group_id"] == group["id"]}
+    told, raced = race_sentences(run.say, group["result"], labels), (group["result"] or {}).get("race")
     if not raced:
         return paragraph(told[0])
     own = [paragraph(s) for s in told] if run.kind == "compare" else []  # else it is the finding of the page
     history, say = pd.DataFrame(raced["history"]), run.say
-    labels = {e["name"]: run.labels[e["id"]] for e in run.experiments if e["group_id"] == group["id"]}
     rows = [{say("col_experiment"): labels.get(r["experiment"], r["experiment"]), say("col_items_asked"): f"{r['items']:,}", say("col_mean"): percent(r["mean"]),
-             say("col_leader"): _to_leader(run, r), say("col_verdict"): _race_verdict(run, r["verdict"])} for r in raced["table"]]
+             say("col_leader"): _to_leader(run, r), say("col_outcome"): _race_verdict(run, r["verdict"])} for r in raced["table"]]
     figure = plot_race(history.assign(experiment=[labels.get(n, n) for n in history["experiment"]]), raced["error"], words=run.picture_words)
     return joined([*own, picture(figure, name, say("alt_race"), folder), table(filled(rows), "wide"), paragraph(say("race_note"), "note")])
 

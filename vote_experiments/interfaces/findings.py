@@ -122,7 +122,7 @@ def headline(run: OpenedRun) -> Html:
         return paragraph(run.say("none_began"))
     own = list(dict.fromkeys(n for e in run.experiments for n in e["summary"]["scores"]))
     shown = ([OVERALL] if run.score == OVERALL else []) + own[:MOST_SCORES]
-    notes: list[Any] = [run.say("interval_note"), *_legend(run, shown)]
+    notes: list[Any] = [run.say("interval_note"), Html(", ").join(_legend(run, shown))]
     if len(own) > MOST_SCORES:
         notes.append(run.say("further_scores", n=len(own) - MOST_SCORES))
     return joined([table([_headline_row(run, e, shown) for e in run.ranked], "wide"), paragraph(Html(" ").join(notes), "note")])

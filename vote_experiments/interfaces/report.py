@@ -318,7 +318,7 @@ footer { margin-top: 3rem; color: var(--soft); font-size: .85rem; border-top: 1p
   .scroll { overflow: visible; } thead { display: table-header-group; break-after: avoid; } tbody tr:first-child { break-before: avoid; }
   tr, figure, .pages, .finding, .warning, .short, .facts, .item { break-inside: avoid; } .note { font-size: 8pt; }
   caption, .item h3, .item > h3 + .note, .pages { break-after: avoid; } .heatmap td.number { width: auto; }
-  tbody th, .heatmap tbody th { min-width: 0; } td:not(.number) { min-width: 4.6rem; }
+  tbody th, .heatmap tbody th { min-width: 5.2rem; } .matrix tbody th { min-width: 6.5rem; } td:not(.number) { min-width: 4.6rem; }
   .item { padding: .6rem .7rem; } .pages img, .nopage { flex: 0 1 6rem; } a { color: inherit; } pre { font-size: 7.5pt; }
 }
 """
