@@ -4256,6 +4256,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                              'vote_experiments/interfaces/dataset_manager.py'),
                                                              'vote_experiments.interfaces.dataset_manager.diff_html': ( 'interfaces/dataset_manager.html#diff_html',
                                                                                                                         'vote_experiments/interfaces/dataset_manager.py'),
+                                                             'vote_experiments.interfaces.dataset_manager.flag_words': ( 'interfaces/dataset_manager.html#flag_words',
+                                                                                                                         'vote_experiments/interfaces/dataset_manager.py'),
                                                              'vote_experiments.interfaces.dataset_manager.keep_uploads': ( 'interfaces/dataset_manager.html#keep_uploads',
                                                                                                                            'vote_experiments/interfaces/dataset_manager.py'),
                                                              'vote_experiments.interfaces.dataset_manager.listed_items': ( 'interfaces/dataset_manager.html#listed_items',

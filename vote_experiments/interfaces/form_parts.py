@@ -42,7 +42,7 @@ class Work:
             task: Any = asyncio.get_running_loop().create_task(self._guarded(coroutine))
             task.add_done_callback(self._going_on.discard)
         except RuntimeError:  # there is no loop
-            task = threading.Thread(target=asyncio.run, args=(self._guarded(coroutine),), name="vote-experiments-form", daemon=True)
+            task = threading.Thread(target=asyncio.run, args=(self._to_the_end(coroutine),), name="vote-experiments-form", daemon=True)
             task.start()
         self._going_on.add(task)
         return task
@@ -53,11 +53,22 @@ class Work:
         except Exception as error:
             self.on_error(error)
 
+    async def _to_the_end(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        "With a loop of its own, which must not end before what the coroutine began"
+        await self._guarded(coroutine)
+        while tasks := self._tasks_here():
+            await asyncio.wait(tasks)
+
+    def _tasks_here(self) -> list[asyncio.Task]:
+        here, me = asyncio.get_running_loop(), asyncio.current_task()
+        return [t for t in list(self._going_on) if isinstance(t, asyncio.Task) and t.get_loop() is here and t is not me and not t.done()]
+
     async def ended(self) -> None:
         "Wait for everything that was begun"
-        while going_on := [t for t in self._going_on if not (t.done() if isinstance(t, asyncio.Task) else not t.is_alive())]:
-            tasks = [t for t in going_on if isinstance(t, asyncio.Task)]
+        while any(t.is_alive() if isinstance(t, threading.Thread) else not t.done() for t in list(self._going_on)):
+            tasks = self._tasks_here()
             await (asyncio.wait(tasks) if tasks else asyncio.sleep(0.02))
+        self._going_on.clear()
 
     def safely(self, fn: Callable[[], Any]) -> Callable[[Any], None]:
         "A handler for `on_click` and `observe` that shows what goes wrong, which ipywidgets would swallow"

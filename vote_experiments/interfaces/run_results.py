@@ -26,12 +26,12 @@ from ..settings import redact
 METRICS = ("overall_accuracy", "success_rate", "avg_ballot_accuracy")
 
 
-def metric(entry: Mapping[str, Any], name: str) -> Html:
+def metric(say: Words, entry: Mapping[str, Any], name: str) -> Html:
     "A metric of an experiment with its interval in small print"
     mean, interval = (entry.get("summary_metrics") or {}).get(name), (entry.get("metrics_ci") or {}).get(name) or (None, None)
     if not isinstance(mean, (int, float)) or isinstance(mean, bool):
         return Html("–") if mean is None else Html("{}").format(mean)
-    return estimate(float(mean), *interval, is_share=0 <= mean <= 1)
+    return estimate(float(mean), *interval, is_share=0 <= mean <= 1, to=say("to_word"))
 
 # %% ../../nbs/interfaces/42_run_results.ipynb #900e4e6c
 def _tile(label: str, value: Any, more: Any = "") -> Html:
@@ -68,7 +68,7 @@ def _row(say: Words, e: Mapping[str, Any]) -> dict[str, Any]:
     asked = Html("{}<small>T = {}</small>").format(e.get("model") or "–", say("model_default") if temperature is None else temperature)
     return {say("experiment"): e["experiment_name"].removeprefix("vote-extraction-"), say("model"): asked,
             say("records"): Html("{}<small>{}</small>").format(records, status),
-            **{say(m): metric(e, m) for m in METRICS},
+            **{say(m): metric(say, e, m) for m in METRICS},
             say("time_and_cost"): Html("{}<small>{}</small>").format(seconds((e.get("latency") or {}).get("p50")), dollars(e.get("cost_usd")))}
 
 
@@ -109,7 +109,7 @@ def _detail(say: Words, e: Mapping[str, Any]) -> Html:
              say("latency"): f"{seconds(latency.get('p50'))} · {seconds(latency.get('p95'))}" if latency.get("p50") is not None else None,
              say("tokens"): " / ".join("–" if t is None else f"{t:,.0f}" for t in tokens) if any(tokens) else None,
              say("cost"): dollars(e.get("cost_usd")), say("from_cache"): f"{e.get('n_cached') or 0:,}", "ID": e.get("experiment_id")}
-    rows = [{say("metric"): say(k) if k in say else k.replace("_", " "), say("value"): metric(e, k)} for k in e.get("summary_metrics") or {}]
+    rows = [{say("metric"): say(k) if k in say else k.replace("_", " "), say("value"): metric(say, e, k)} for k in e.get("summary_metrics") or {}]
     rows += [{say("metric"): k, say("value"): v} for k, v in facts.items() if v not in (None, "")]
     notes = [message(redact(str(e[k])), "problem" if k == "error" else "warning") for k in ("error", "rerouted") if e.get(k)]
     link = Html('<p><a href="{}" target="_blank" rel="noopener">{}</a></p>').format(e["url"], say("open_link")) if is_web(e.get("url")) else Html("")
@@ -174,7 +174,7 @@ def result_html(
     parts = [paragraph(say("shown_run", run=result.get("group_id") or "", dataset=result.get("dataset_name") or ""), "note")]
     parts += [message(say("is_partial"), "warning")] if result.get("is_partial") else []
     parts += [tiles(say, result)]
-    parts += [Html('<p class="ve-finding">{}</p>').format(result["headline"])] if result.get("headline") else []
+    parts += [Html('<p class="ve-finding">{}</p>').format(str(result["headline"]).replace("vote-extraction-", ""))] if result.get("headline") else []
     parts += [comparison_table(say, result), comparison_figure(say, result), links(say, result)]
     parts += [Html("<h3>{}</h3>{}").format(say("failures"), failures)] if failures else []
     return joined([*parts, Html("<h3>{}</h3>").format(say("details")), details(say, result)])
