@@ -44,7 +44,7 @@ class Slot:
     answered: ItemResult | None = None  # a stored answer to judge again: the task is not called
     encoded: tuple[str | None, str | None] | None = None  # input and expected output as JSON: what is stored, whoever changes them
 
-
+# %% ../../nbs/experiments/02_engine.ipynb #1b1ac48b
 @dataclass
 class Plan:
     "What to do with every item"
