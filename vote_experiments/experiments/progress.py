@@ -81,7 +81,7 @@ def is_plain(stream: Any = None) -> bool:
     stream = stream or sys.stdout
     return is_forced_plain() or not getattr(stream, "isatty", lambda: False)()
 
-
+# %% ../../nbs/experiments/03_progress.ipynb #90478abc
 class ProgressPrinter:
     "Prints a `Progress` as a live line in a terminal, or as a line every few seconds elsewhere"
 
