@@ -174,7 +174,7 @@ async def working(
     finally:
         task.cancel()
 
-
+# %% ../../nbs/experiments/04_resuming.ipynb #15eaf54d
 def process_lives(
     process: str,  # `host:pid`, as `data.results.owner_name` says it
 ) -> bool | None:  # None: it is another machine's, nobody here knows
