@@ -119,7 +119,7 @@ def _run_values(store: Store, experiment_id: str, config: Any, metadata: Any) ->
         "metadata": metadata, "config": config,
     }
 
-# %% ../../nbs/experiments/05_summaries.ipynb #fe757a94
+# %% ../../nbs/experiments/05_summaries.ipynb #a8b2e4bd
 async def evaluate_run(
     store: Store,
     experiment_id: str,
