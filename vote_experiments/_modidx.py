@@ -5488,6 +5488,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                             'vote_experiments/models/registry.py'),
                                                   'vote_experiments.models.registry.Setting': ( 'models/registry.html#setting',
                                                                                                 'vote_experiments/models/registry.py'),
+                                                  'vote_experiments.models.registry.Setting.schema': ( 'models/registry.html#setting.schema',
+                                                                                                       'vote_experiments/models/registry.py'),
                                                   'vote_experiments.models.registry._awaited': ( 'models/registry.html#_awaited',
                                                                                                  'vote_experiments/models/registry.py'),
                                                   'vote_experiments.models.registry._checked': ( 'models/registry.html#_checked',

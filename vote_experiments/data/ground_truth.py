@@ -599,7 +599,7 @@ def flag_suspects(
             path = report_prefix(forms.index(s.form_type) if s.form_type in forms else 0, len(forms)) + s.path
             message = f"the truth says {s.expected}, {len(s.models)} of {s.n_models} models read {s.answered}"
             raised.append((s.item_id, "suspect_label", path, message, len(s.expected_fails) + 0.1 * len(s.models),
-                           {"answered": s.answered, "models": list(s.models), "checks": list(s.checks)}))
+                           {"expected": s.expected, "answered": s.answered, "models": list(s.models), "n_models": s.n_models, "checks": list(s.checks)}))
     _raise_flags(dataset, raised, as_author(by))
     return len(raised)
 
@@ -613,7 +613,8 @@ def _flag_disagreement(dataset: Dataset, item: DatasetItem, by: Author) -> None:
     who = sorted({w for d in found for w in d.answers})
     message = f"{len(found)} value{'' if len(found) == 1 else 's'} differ{'s' if len(found) == 1 else ''} from {', '.join(who)}: " \
               f"{', '.join(d.path for d in found[:3])}{' …' if len(found) > 3 else ''}"
-    _raise_flags(dataset, [(item.id, "disagreement", "", message, min(0.9, 0.05 * len(found)), None)], by)
+    _raise_flags(dataset, [(item.id, "disagreement", "", message, min(0.9, 0.05 * len(found)),
+                            {"paths": [d.path for d in found], "who": who})], by)
 
 
 def _refresh_flags(dataset: Dataset, ids: Sequence[str], by: Author) -> None:

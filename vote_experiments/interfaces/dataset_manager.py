@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ITEMS_SHOWN', 'CHANGES_SHOWN', 'BACKENDS', 'DOWNLOADED', 'listed_items', 'multi_model_runs', 'diff_html', 'Desk',
-           'TruthTab', 'ReviewTab', 'keep_uploads', 'dataset_folder', 'AddTab', 'VersionsTab', 'DatasetManager']
+           'flag_words', 'TruthTab', 'ReviewTab', 'keep_uploads', 'dataset_folder', 'AddTab', 'VersionsTab',
+           'DatasetManager']
 
 # %% ../../nbs/interfaces/54_dataset_manager.ipynb #717eb913
 import asyncio
@@ -147,6 +148,19 @@ def _login() -> str:
         return ""
 
 # %% ../../nbs/interfaces/54_dataset_manager.ipynb #a31a9d3a
+def flag_words(f: ReviewFlag, say: Words) -> str:
+    "What a flag says, in the reader's language where we know how"
+    known = f.detail if isinstance(f.detail, Mapping) else {}
+    if f.reason == "suspect_label" and "n_models" in known:
+        return say("suspect_says", field=field_label(f.path, say.language), truth=say("blank") if known["expected"] is None else value_text(known["expected"]),
+                   answered=value_text(known["answered"]), n=len(known["models"]), total=known["n_models"])
+    if f.reason == "disagreement" and known.get("paths"):
+        paths = known["paths"]
+        names = ", ".join(field_label(p, say.language) for p in paths[:4]) + (" …" if len(paths) > 4 else "")
+        return say("disagree_says", who=", ".join(known.get("who") or ()), fields=names)
+    return f"{field_label(f.path, say.language)}: {f.message}" if f.path and f.reason == "by_hand" else f.message
+
+
 class TruthTab:
     "Items on the left, the page in the middle, its ground truth on the right"
 
@@ -164,7 +178,7 @@ class TruthTab:
         say, full = self.say, w.Layout(width="auto")
         self.order = w.Dropdown(options=[(say("order_review"), "review"), (say("order_data"), "data")], description=say("item_order"), layout=full)
         self.find = w.Text(description=say("find"), continuous_update=False, layout=full)
-        self.items = classed(w.Select(description=say("items"), rows=18, layout=full), "ve-list")
+        self.items = classed(w.Select(description=say("items"), rows=6, layout=full), "ve-list")
         self.part = w.HTML()
         self.earlier = self.desk.button("earlier", lambda: self._turn(-ITEMS_SHOWN), "ve-small")
         self.later = self.desk.button("later", lambda: self._turn(ITEMS_SHOWN), "ve-small")
@@ -199,7 +213,7 @@ class TruthTab:
         editor = classed(w.VBox([
             self._flags, self._decide, card(say("tab_truth"), self.mode, self.hint, self.form.widget, line(self.keep), self.origins, flag_line),
             ]), "ve-column")
-        middle = classed(w.VBox([card(Words("records", self.desk.language)("pages"), self.head, self.viewer.widget), self._checks, self._pending]), "ve-column")
+        middle = classed(w.VBox([card(Words("records", self.desk.language)("pages"), self.head, self.viewer.widget), self._checks, self._pending]), "ve-column", "ve-stay")
         self._work = classed(w.Box([self._list, middle, editor]), "ve-three")
         self.empty = w.HTML(message(say("no_datasets")))
         self.widget = w.VBox([self.empty, self._work])
@@ -304,17 +318,17 @@ class TruthTab:
         shown(self._flags, bool(flags))
         self.flags.children = [self._flag_row(f) for f in flags]
 
-    def _flag_row(self, f: ReviewFlag) -> w.VBox:
-        field = field_label(f.path, self.desk.language) if f.path and f.reason in ("suspect_label", "by_hand") else ""
-        text = Html("<b>{}</b> {} {}").format(self.say(f"reason_{f.reason}"), Html("{}:").format(field) if field else "", f.message)
+    def _flag_row(self, f: ReviewFlag) -> w.Box:
+        text = Html("<b>{}</b><br>{}").format(self.say(f"reason_{f.reason}"), flag_words(f, self.say))
         buttons = []
         if f.reason == "suspect_label" and isinstance(f.detail, Mapping) and f.detail.get("answered") is not None:
             take = classed(w.Button(description=self.say("take", value=value_text(f.detail["answered"]))), "ve-small")
             take.on_click(self.desk.guarded(functools.partial(self.form.put, f.path, f.detail["answered"])))
             buttons.append(take)
         for state, key in (("resolved", "resolve"), ("dismissed", "dismiss")):
-            buttons.append(self.desk.button(key, functools.partial(self._close_flag, f.id, state), "ve-small"))
-        return w.VBox([w.HTML(text), line(*buttons)])
+            if (state, f.reason) != ("resolved", "disagreement"):  # that is decided below
+                buttons.append(self.desk.button(key, functools.partial(self._close_flag, f.id, state), "ve-small"))
+        return classed(w.Box([w.HTML(text), line(*buttons)]), "ve-flag-row")
 
     def _close_flag(self, flag_id: int, state: str) -> None:
         close_flag(flag_id, state, self.desk.author(), store=self.desk.store)
@@ -341,8 +355,7 @@ class TruthTab:
         rows = [self._decision_row(d) for d in found]
         self._choices = {d.path: (choice, third) for d, (choice, third) in zip(found, rows)}
         decide = self.desk.button("decide_save", self.decide, "ve-primary")
-        self.decisions.children = [*(classed(w.Box([w.HTML(Html("<b>{}</b>").format(field_label(d.path, self.desk.language))), choice, third]), "ve-decide")
-                                     for d, (choice, third) in zip(found, rows)), line(decide)] if found else []
+        self.decisions.children = [*(classed(w.Box([choice, third]), "ve-decide") for choice, third in rows), line(decide)] if found else []
 
     def _decision_row(self, d: Disagreement) -> tuple[w.Dropdown, w.Text]:
         blank = (lambda v: self.say("blank") if v is None else value_text(v))
@@ -462,8 +475,8 @@ class ReviewTab:
         self.run = classed(w.Dropdown(description=say("suspect_run"), layout=full), "ve-two")
         self.suspects = desk.button("flag_suspects", self.find_suspects)
         self.counts, self.progress = w.HTML(), w.HTML()
-        self.widget = card(say("tab_review"), fields(self.run, self.suspects, self.check_all), self.progress, fields(self.state), self.counts,
-                           self.queue, line(self.open, self.resolve, self.dismiss))
+        self.widget = card(say("tab_review"), line(self.check_all), fields(self.run), line(self.suspects), self.progress,
+                           fields(self.state), self.counts, self.queue, line(self.open, self.resolve, self.dismiss))
         desk.opened.append(self.refresh)
 
     def refresh(self) -> None:
@@ -472,7 +485,8 @@ class ReviewTab:
             self.queue.options, self.run.options = [], [(self.say("no_run"), None)]
             return
         runs = multi_model_runs(self.desk.store, dataset.name)
-        self.run.options, self.suspects.disabled = runs or [(self.say("no_run"), None)], not runs
+        self.run.options = runs or [(self.say("no_run"), None)]
+        self.run.index, self.suspects.disabled = 0, not runs
         self.counts.value = Html("<p>{}</p>").format(self.say("queue_counts", **queue_counts(dataset.name, self.desk.store)))
         flags = review_queue(dataset.name, self.state.value, limit=200, store=self.desk.store)
         self._flags = {f.id: f for f in flags}
@@ -485,7 +499,7 @@ class ReviewTab:
 
     def _line(self, f: ReviewFlag) -> str:
         closed = f" · {self.say('col_closed')} {f.closed_by}" if f.closed_by else ""
-        return redact(f"{f.item_id} · {self.say(f'reason_{f.reason}')} · {f.message}"[:220] + closed)
+        return redact(f"{f.item_id} · {self.say(f'reason_{f.reason}')} · {flag_words(f, self.say)}"[:220] + closed)
 
     def _open(self) -> None:
         if self.queue.value is not None:

@@ -307,7 +307,7 @@ class RecordExplorer:
         self._go = w.VBox([self.head, go, w.HTML(Html('<span class="ve-hint">{}</span>').format(say("keys")))])
         self._checks = card(say("checks"), w.HTML(Html('<p class="ve-hint">{}</p>').format(say("checks_note"))), self.checks)
         right = classed(w.VBox([card(say("answers"), self.answers, aside=[self.only, self.repeat]), self._checks]), "ve-column")
-        self._side = classed(w.Box([card(say("pages"), self.viewer.widget), right]), "ve-side")
+        self._side = classed(w.Box([classed(card(say("pages"), self.viewer.widget), "ve-stay"), right]), "ve-side")
         filters = fields(self.run, self.order, self.score, self.tag, self.find)
         self.widget = framed(records_style(), classed(w.VBox([card(say("title"), filters, self.said, self._go), self._side]), "ve-column"))
 
