@@ -33,8 +33,9 @@ def field_label(
     language: str = "en",
 ) -> str:
     "A value's path in words: `vote_results[number=3].vote_count` is `Votes, no. 3`"
-    path = path.rpartition("].")[2] if path.startswith("reports[") and "vote_results" not in path else path
-    path = path[path.index("vote_results["):] if "vote_results[" in path else path
+    if path.startswith("reports["):
+        number, _, rest = path[len("reports["):].partition("].")
+        return Words("records", language)("of_report", field=field_label(rest, language), n=int(number) + 1 if number.isdecimal() else number)
     if not path.startswith("vote_results["):
         return _one_name(FIELD_NAMES[path], language) if path in FIELD_NAMES else path.rpartition(".")[2].replace("_", " ") or path
     key, _, name = path[len("vote_results["):].partition("].")
