@@ -15,6 +15,7 @@ import inspect
 import itertools
 import json
 import logging
+import math
 import time
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -277,7 +278,7 @@ async def _run_step(workflow: Workflow, step: Step, state: WorkflowState, atoms:
         its.runtime_seconds, its.finished_at = time.perf_counter() - started, datetime.now(UTC)
     return its
 
-
+# %% ../../nbs/experiments/10_sweeps.ipynb #7354da3b
 async def run_workflow(
     workflow: Workflow,
     config: Any = None,
@@ -324,7 +325,7 @@ class SweepStates(list):
         super().__init__(states)
         self.failed = list(failed)  # (overrides, error) of each run that failed
 
-
+# %% ../../nbs/experiments/10_sweeps.ipynb #4a47950e
 async def run_sweep(
     workflow: Workflow | None = None,  # None: models over a dataset, see below
     base_config: Any = None,
@@ -362,7 +363,7 @@ async def run_sweep(
         raise
     found = _sorted_out(states, outcomes)
     update_group(opened, group, status="finished", finished_at=now_us(), result={
-        "succeeded": len(found), "failed": [{"params": p, "error": f"{type(e).__name__}: {e}"} for p, e in found.failed]})
+        "succeeded": len(found), "runs": [{"params": s.params, "metrics": _measured(s)} for s in found], "failed": [{"params": p, "error": f"{type(e).__name__}: {e}"} for p, e in found.failed]})
     if raise_on_error and found.failed:
         raise found.failed[0][1]
     return found
@@ -389,6 +390,20 @@ async def _run_states(workflow: Workflow, states: Sequence[WorkflowState], cache
         for _ in range(min(len(states), max_parallel or len(states))):
             group.create_task(worker())
     return outcomes
+
+
+def _measured(state: WorkflowState) -> dict[str, float]:
+    "Numbers that the steps handed out, by name; those of a task by `task metric`, by the metric alone when there is one task"
+    found: dict[str, float] = {}
+    for name, value in ((k, v) for step in state.step_states for k, v in step.output_atoms.items()):
+        tasks = value if isinstance(value, Mapping) and all(isinstance(v, Mapping) for v in value.values()) else {"": {name: value}}
+        for task, metrics in tasks.items():
+            found |= {f"{task} {k}" if len(tasks) > 1 else str(k): float(v) for k, v in metrics.items() if _is_measure(v)}
+    return found
+
+
+def _is_measure(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _sorted_out(states: Sequence[WorkflowState], outcomes: Sequence[BaseException | None]) -> SweepStates:

@@ -114,7 +114,7 @@ def page_outside(page: str) -> str:
 # %% ../../nbs/interfaces/15_api_guard.ipynb #01b48665
 OPEN = ("/health", "/api/v1/experiments/health")  # answered without a key, configured or not
 DOCS = ("/docs", "/openapi.json")  # without a key once one is configured: they say nothing that is not public
-REPORT_POLICY = ("sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
+REPORT_POLICY = ("sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; "  # no page of ours has a script
                  "font-src data:; frame-ancestors 'none'")
 SECURITY_HEADERS = {
     "x-content-type-options": "nosniff", "x-frame-options": "DENY", "referrer-policy": "no-referrer", "cache-control": "no-store",
