@@ -41,7 +41,7 @@ class _ModelConfig(BaseModel):
 
 
 ModelConfigIn = create_model("ModelConfigIn", __base__=_ModelConfig, __doc__=_ModelConfig.__doc__, **{
-    s.name: (Any, Field(None, description=s.meaning)) for s in SETTINGS.values()})  # type: ignore[call-overload]
+    s.name: (Any, Field(None, json_schema_extra=s.schema)) for s in SETTINGS.values()})  # type: ignore[call-overload]
 
 # %% ../../nbs/interfaces/16_api_messages.ipynb #276b6af1
 class RunRequest(BaseModel):

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from . import cli_demo, cli_run, cli_sweep, cli_runs, cli_models, cli_publish, cli_gate, cli_serve, cli_ui, cli_store, cli_datasets  # noqa: F401, I001 in the order of the help
+from . import cli_demo, cli_run, cli_race, cli_sweep, cli_runs, cli_models, cli_publish, cli_gate, cli_serve, cli_ui, cli_store, cli_datasets  # noqa: F401, I001 in the order of the help
 from .shell import FAILED, JsonOption, StoreOption, app, show, told
 
 # %% ../../nbs/interfaces/14_cli.ipynb #a314b2b4

@@ -32,6 +32,7 @@ def _number(low: float, high: float, above: bool = False) -> Callable[[Any], flo
             raise ValueError(f"must be {words}, not {value!r}")
         return number
 
+    check.__dict__["schema"] = {"type": "number", "exclusiveMinimum" if above else "minimum": low, "maximum": high}
     return check
 
 # %% ../../nbs/models/00_registry.ipynb #b94abeaa
@@ -45,6 +46,7 @@ def _whole(low: int, high: int | None = None) -> Callable[[Any], int]:
             raise ValueError(f"must be {words}, not {value!r}")
         return number
 
+    check.__dict__["schema"] = {"type": "integer", "minimum": low} | ({} if high is None else {"maximum": high})
     return check
 
 # %% ../../nbs/models/00_registry.ipynb #d786c5d9
@@ -56,6 +58,7 @@ def _one_of(*names: str) -> Callable[[Any], str]:
             raise ValueError(f"must be one of {', '.join(names)}, not {value!r}")
         return value.lower()
 
+    check.__dict__["schema"] = {"enum": list(names)}
     return check
 
 
@@ -65,6 +68,9 @@ def _text(value: Any) -> str:
         raise ValueError(f"must be a text that is not empty, not {value!r}")
     return value
 
+
+_text.__dict__["schema"] = {"type": "string", "minLength": 1}
+
 # %% ../../nbs/models/00_registry.ipynb #b8bb9f94
 @dataclass(frozen=True)
 class Setting:
@@ -73,6 +79,11 @@ class Setting:
     meaning: str  # in one line, with the unit
     check: Callable[[Any], Any]  # the clean value, or ValueError saying what it must be
     providers: tuple[str, ...] = ("gemini", "litellm")  # who uses it
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        "The same check as JSON Schema, for editors of config files and for the HTTP API's documentation"
+        return {"description": self.meaning, **self.check.__dict__.get("schema", {})}
 
 
 SETTINGS: dict[str, Setting] = {s.name: s for s in (
