@@ -58,7 +58,8 @@ def _tag_queries(dialect: str, experiment_id: str) -> list[sa.Select]:  # item i
     if dialect == "sqlite":
         each = sa.func.json_each(text, "$.difficulties").table_valued("value", joins_implicitly=True)
         level = sa.func.json_extract(text, "$.level")
-        hard = sa.select(r.item_id, sa.literal("difficulty"), sa.cast(each.c.value, sa.Text)).select_from(joined).where(*its)
+        hard = sa.select(r.item_id, sa.literal("difficulty"), sa.cast(each.c.value, sa.Text)).select_from(joined).where(
+            *its, sa.func.json_type(text, "$.difficulties") == "array", each.c.value.is_not(None))
     else:
         data = sa.cast(text, sa.dialects.postgresql.JSONB)
         found = sa.case((sa.func.jsonb_typeof(data["difficulties"]) == "array", data["difficulties"]),
