@@ -153,7 +153,7 @@ def pull_dataset(
     _link(opened, local, connected, remote)
     return local
 
-
+# %% ../../nbs/experiments/06_publishing.ipynb #4a5d19a7
 @contextmanager
 def _connection(platform: Backend | str, settings: Mapping[str, Any]) -> Iterator[Backend]:
     "A backend by name is opened and connected; one that is given is connected"
@@ -182,7 +182,7 @@ def _same_here(store: Store, name: str, platform: Backend, remote: RemoteDataset
 def _by_id(items: Iterable[DatasetItem]) -> dict[str, Any]:
     return {i.id: (i.input, i.expected_output, i.metadata or None) for i in items}
 
-
+# %% ../../nbs/experiments/06_publishing.ipynb #ecfac3c7
 def dataset_for_run(
     platform: Backend,
     name: str,
@@ -258,7 +258,7 @@ def _observation(r: Any) -> Observation:
         decode_json(r.input), decode_json(r.output), decode_json(r.metadata), r.model, r.model_version, usage, r.cost_usd,
         r.level or "DEFAULT", r.status_message, bool(r.cached), r.waited_s or 0.0, r.attempts or 1, r.id, r.parent_id)
 
-
+# %% ../../nbs/experiments/06_publishing.ipynb #de2bc44e
 def rows_to_publish(
     store: Store,
     experiment_id: str,
@@ -341,7 +341,7 @@ class _Ledger:
             if not c.execute(sa.update(publications).where(*mine).values(**values)).rowcount:
                 c.execute(sa.insert(publications).values(experiment_id=self.experiment_id, backend=self.backend, **values))
 
-
+# %% ../../nbs/experiments/06_publishing.ipynb #ba285c83
 def _publication_row(store: Store, experiment_id: str, backend: str) -> Any:
     with store.read() as c:
         return c.execute(sa.select(publications).where(
@@ -464,7 +464,7 @@ def _send_batch(platform: Backend, ledger: _Ledger, run: RunToPublish, batch: Se
     ledger.half = {}
     ledger.save()
 
-
+# %% ../../nbs/experiments/06_publishing.ipynb #dacd1c9e
 def _send_missing(platform: Backend, ledger: _Ledger, run: RunToPublish, rows: Iterator[RowToPublish], arrived: Arrived,
                   resend_after_s: float) -> dict[str, set[str]]:
     "Send what is not there, batch by batch: the names of the scores of every row"
@@ -561,7 +561,7 @@ def publish_experiment(
         log.warning("%s is not (all) published: %s", row["name"], report.error)
     return _kept(ledger, report)
 
-
+# %% ../../nbs/experiments/06_publishing.ipynb #bcfac3b7
 def _last_known(store: Store, row: Mapping[str, Any], platform: Backend) -> Publication:
     "What there is to publish, and what of it was seen on the platform last time"
     totals = _totals(store, row["id"], platform.keeps_failed_scores)
