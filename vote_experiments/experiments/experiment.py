@@ -69,7 +69,7 @@ class _Request:
             "dataset": {"id": dataset_id, "version": version},
         })))  # as it will be read back
 
-
+# %% ../../nbs/experiments/07_experiment.ipynb #dfaaf09d
 def _checked(name: str, task: Any, data: Any, evaluators: Any, composite: Any, run_evaluators: Any,
              summary_evaluators: Any, repeats: int, max_concurrency: int, timeout_s: Any, **rest: Any) -> _Request:
     if not name or not isinstance(name, str):
@@ -112,7 +112,7 @@ def _open(store: Store, request: _Request, resume: bool | str | None, allow_chan
             **row_values), owner)
     return _continue(store, row, settings, allow_changes, wanted, owner)
 
-
+# %% ../../nbs/experiments/07_experiment.ipynb #20f0163f
 def _continue(store: Store, row: Mapping[str, Any], settings: Mapping[str, Any], allow_changes: bool,
               wanted: Wanted, owner: str) -> _Opened:
     busy = RunBusyError(f"experiment {row['id']} is being run by process {row['owner']}; wait for it, or stop it first")
@@ -273,7 +273,7 @@ async def _drive(store: Store, request: _Request, state: Progress, plan: Plan, s
                              f"{state.experiment_id}: {hint}")
     return run.live
 
-
+# %% ../../nbs/experiments/07_experiment.ipynb #e423f088
 def _leave(store: Store, experiment_id: str, error: BaseException) -> None:
     "Note why an experiment ended early; the store may be what failed"
     interrupted = isinstance(error, (asyncio.CancelledError, KeyboardInterrupt))
