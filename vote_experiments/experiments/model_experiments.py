@@ -182,7 +182,7 @@ def compared_rule(store: Store, experiments: Iterable[str], score: str) -> Score
     declared = {k: v for e in experiments for k, v in score_rules_of(store, e).items() if k == score}
     return rule_of(score, declared)
 
-
+# %% ../../nbs/experiments/09_model_experiments.ipynb #21eab807
 def accuracy_frame(
     store: Store,
     experiments: Mapping[str, str],  # label: experiment id
@@ -207,7 +207,7 @@ def accuracy_frame(
         frame.loc[frame["failed"].astype(bool), "value"] = 0.0
     return frame
 
-
+# %% ../../nbs/experiments/09_model_experiments.ipynb #7ba5c5d7
 def compare_frame(
     frame: Any,  # as `accuracy_frame` gives it
     higher_is_better: bool = True,
@@ -324,7 +324,7 @@ class _Comparable:
         return ["BEST PERFORMER:" if self.best() else "BEST PERFORMER: not decided. The highest mean is:", f"   Model: {best['model']}", f"   Temperature: {best['temperature']}",
                 f"   Overall Accuracy: {'–' if value is None else f'{100 * value:.1f}%'}", f"   {self.headline()}"]
 
-
+# %% ../../nbs/experiments/09_model_experiments.ipynb #2b96ddec
 def _show_table(request: _Comparable) -> None:
     table = request.table()
     if "ipykernel" in sys.modules and not is_forced_plain():
@@ -371,7 +371,7 @@ def _startable(configs: Sequence[ModelConfig], task: Any, raise_errors: bool) ->
         raise ValueError(next(iter(reasons.values())))
     return reasons
 
-
+# %% ../../nbs/experiments/09_model_experiments.ipynb #9033648f
 def _check_weights(weights: Mapping[str, Any] | None, evaluators: Sequence[Any]) -> None:
     "Raises `ValueError` for a weight of a score that nothing will give"
     bound = bind_all(evaluators, EVALUATOR)
@@ -399,7 +399,7 @@ def _check_cap(configs: Sequence[ModelConfig], evaluators: Sequence[Any]) -> Non
         if why := cap_problem(model):
             raise ValueError(why)
 
-
+# %% ../../nbs/experiments/09_model_experiments.ipynb #b050297a
 _HOW = ("max_cost_usd", "jobs", "raise_errors", "timeout_s", "cache", "report")  # how to ask, which changes no answer
 
 
@@ -473,7 +473,7 @@ async def _run_all(plan: _Plan, group_id: str, reasons: Mapping[int, str], repor
             outcomes.append(outcome)
     return outcomes
 
-
+# %% ../../nbs/experiments/09_model_experiments.ipynb #3ca8278b
 def _finish(plan: _Plan, group_id: str, outcomes: Sequence[ConfigOutcome], backend: str, project: str) -> tuple[dict, _Comparable]:
     "Compare, write the light page, keep the result with the group"
     folder = archive_folder(plan.store, group_id)
