@@ -201,7 +201,7 @@ def extract(
         kind="extract") or {}
     return _collected(dataset, results, opened, out, format)
 
-
+# %% ../../nbs/experiments/12_extract.ipynb #ba5b345e
 def _collected(dataset: Dataset, results: Mapping[str, Any], store: Any, out: Any, format: str) -> Extracted:  # noqa: A002
     runs = [experiment_result(e["experiment_id"], store) for e in results["experiments"] if e["experiment_id"]]
     if not runs:
