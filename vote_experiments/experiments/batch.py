@@ -114,7 +114,7 @@ class EvaluatorStats(Record):
     def success_rate(self) -> float | None:  # None: it never ran
         return self.successful_runs / self.total_runs if self.total_runs else None
 
-
+# %% ../../nbs/experiments/13_batch.ipynb #416b9674
 class BatchEvaluations(Mapping):
     "Evaluations by item id, the composite's too, read from the store when asked for"
 
@@ -229,7 +229,7 @@ def _remembering(bound: Bound, is_composite: bool = False) -> Bound:
         own.name = f"composite {name}"  # its failures are counted apart
     return own
 
-
+# %% ../../nbs/experiments/13_batch.ipynb #45ce1179
 def _mapping(bound: Bound) -> Bound:
     "The mapper as a task: sets what evaluators see, returns the output"
     call, task = bound._call, copy.copy(bound)
@@ -364,7 +364,7 @@ def _may_pass(error: BaseException) -> bool:
         return status in (408, 409, 429) or status >= 500
     return isinstance(error, (StoreError, OSError, TimeoutError, sa.exc.OperationalError, sa.exc.InterfaceError))
 
-
+# %% ../../nbs/experiments/13_batch.ipynb #5eb07209
 class _Pages:
     "The stored items as an iterator of slots that can be filled again: `more()` reads the next page"
 
@@ -488,7 +488,7 @@ def _checked(scope: str | None, mapper: Any, filter: Filter, evaluators: Any, co
     return _Request(scope, parse_filter(filter, scope), bind(mapper, MAPPER), bind_all(evaluators, EVALUATOR),
                     bind(composite, COMPOSITE) if composite else None, metadata)
 
-
+# %% ../../nbs/experiments/13_batch.ipynb #4debde1f
 def _row(store: Store, batch_id: str) -> dict[str, Any]:
     with store.read() as c:
         row = c.execute(sa.select(batches).where(batches.c.id == batch_id)).first()
@@ -538,7 +538,7 @@ def _open(store: Store, request: _Request, resume_from: Any, allow_changes: bool
         c.execute(sa.insert(batches).values(row))
     return _row(store, row["id"]) | {"is_new": True}, owner
 
-
+# %% ../../nbs/experiments/13_batch.ipynb #c51eab4c
 def _continued(store: Store, row: dict[str, Any], settings: Mapping[str, Any], owner: str, allow_changes: bool) -> dict[str, Any]:
     busy = RunBusyError(f"batch evaluation {row['id']} is being run by process {row['owner']}; wait for it, or stop it first")
     if is_busy(row):
@@ -643,7 +643,7 @@ async def arun_batched_evaluation(
         f"{result.total_scores_created} scores")
     return result
 
-
+# %% ../../nbs/experiments/13_batch.ipynb #19ff90c8
 def _read(store: Store, scope: str, where: Sequence[Any], after: Any, limit: int) -> list[Any]:
     return read_page(store, scope, where, after, limit)
 
