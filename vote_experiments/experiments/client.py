@@ -56,7 +56,7 @@ def _item_id(dataset: Dataset, item: DatasetItem) -> str:
         return wanted
     return hashlib.sha256((encode_json(same(item), sort_keys=True) or "").encode()).hexdigest()[:16]
 
-
+# %% ../../nbs/experiments/14_client.ipynb #d3faddb6
 def create_dataset_item(
     dataset_name: str,
     input: Any = None,  # noqa: A002
@@ -103,7 +103,7 @@ class Experiment(Record):
     def __repr__(self) -> str:
         return f"Experiment({self._row['name']!r}, id={self._row['id']!r})"
 
-
+# %% ../../nbs/experiments/14_client.ipynb #b0af995e
 def create_experiment(
     name: str,
     metadata: Mapping[str, Any] | None = None,  # `model_config` in it is also the experiment's config
@@ -127,7 +127,7 @@ def create_experiment(
 def _of_dataset(dataset: Dataset) -> dict[str, Any]:
     return {"dataset_id": dataset.id, "dataset_name": dataset.name, "dataset_version": dataset.version, "dataset_hash": dataset.content_hash}
 
-
+# %% ../../nbs/experiments/14_client.ipynb #b5919421
 def _find_item(c: sa.Connection, item_id: str, dataset_ids: Sequence[str]) -> Any:
     "The current row of a dataset item: of the first of these datasets that has it, else the one added last"
     d = dataset_items.c
@@ -170,7 +170,7 @@ def create_run(
             _link_dataset(c, row["id"], item.dataset_id)
     return ResultSequence(opened, row["id"], None)[position]
 
-
+# %% ../../nbs/experiments/14_client.ipynb #379ce398
 def _trace_of_run(c: sa.Connection, row: Mapping[str, Any], trace_id: str | None, dataset_item_id: str | None, item: Any,
                   given: Any, output: Any, metadata: Mapping[str, Any] | None) -> str:
     "The run's trace, linked to its experiment and item, with its input and output"
@@ -201,7 +201,7 @@ def _link_dataset(c: sa.Connection, experiment_id: str, dataset_id: str) -> None
     c.execute(sa.update(experiments).where(experiments.c.id == experiment_id).values(
         dataset_id=dataset_id, dataset_name=name, dataset_version=newest.version, dataset_hash=newest.content_hash))
 
-
+# %% ../../nbs/experiments/14_client.ipynb #2001c9f1
 def get_experiment_runs(
     experiment_id: str,
     store: Any = None,  # a `Store`, a path or a URL; None: the default one
