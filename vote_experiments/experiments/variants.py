@@ -176,7 +176,7 @@ def compare_experiments(
     winner = max(scored, key=scored.__getitem__) if scored else None
     return {"winner": winner, "results": results, **_paired(pd.concat(frames, ignore_index=True), len(scored))}
 
-
+# %% ../../nbs/experiments/15_variants.ipynb #439a232e
 def _spellings(names: str | Sequence[str]) -> Sequence[str]:
     return (names,) if isinstance(names, str) else tuple(names)
 
@@ -234,7 +234,7 @@ def _deciding(found: Mapping[str, ExperimentResult]) -> Sequence[str]:
     names = list(dict.fromkeys(n for r in found.values() for n in (r.summary.get("scores") or {})))
     return OVERALL if any(n in OVERALL for n in names) or len(names) != 1 else names
 
-
+# %% ../../nbs/experiments/15_variants.ipynb #e14d2ffc
 def prompt_variants(
     dataset: Any,  # a dataset, its name, or a list of items
     templates: Mapping[str, str],  # name: prompt template, in the task's `config["prompt_template"]`
