@@ -43,6 +43,7 @@ class Draft:
     def __init__(self, truth: Any):
         self.truth = self.base = truth  # as stored; what the typed values are put into
         self.typed: dict[str, Any] = {}
+        self._judged: tuple[Any, dict[tuple[str, Any], str]] = (truth, {})  # of a base: what is wrong with a value at a path; "": nothing
 
     @property
     def is_changed(self) -> bool:
@@ -58,13 +59,20 @@ class Draft:
 
     def problems(self) -> dict[str, str]:  # by path
         "What cannot be read, and why"
-        found: dict[str, str] = {}
+        if self._judged[0] is not self.base:
+            self._judged = self.base, {}
+        known = self._judged[1]
         for path, value in self.typed.items():
-            try:
-                with_values(self.base, {path: value})
-            except ValueError as error:
-                found[path] = str(error).partition(": ")[2] or str(error)
-        return found
+            if (path, value) not in known:
+                known[path, value] = self._problem(path, value)
+        return {path: known[path, value] for path, value in self.typed.items() if known[path, value]}
+
+    def _problem(self, path: str, value: Any) -> str:
+        try:
+            with_values(self.base, {path: value})
+        except ValueError as error:
+            return str(error).partition(": ")[2] or str(error)
+        return ""
 
     def value(self) -> Any:
         "The ground truth with everything that can be read"
