@@ -257,9 +257,13 @@ def lab(home):
         yield f"http://127.0.0.1:{port}"
 
 
+TALL = 4200  # JupyterLab hides what is scrolled out of sight, and a hidden button cannot be clicked
+
+
 def run_cell(page):
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90 * SECONDS)
-    page.wait_for_function("!document.querySelector('.jp-Notebook-ExecutionIndicator[data-status=unknown]')", timeout=60 * SECONDS)
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=90 * SECONDS)
+    page.wait_for_timeout(500)
     page.locator(".jp-CodeCell .cm-content").first.click()
     page.keyboard.press("Shift+Enter")
     return ready(page)
@@ -267,7 +271,7 @@ def run_cell(page):
 
 @pytest.mark.browser
 def test_the_form_in_jupyterlab(lab, home, chromium):
-    page = run_cell(opened(chromium, f"{lab}/lab/tree/form.ipynb", 1600))
+    page = run_cell(opened(chromium, f"{lab}/lab/tree/form.ipynb", 1600, TALL))
     page.keyboard.press("Control+b")  # the side bar
     run_through(page, ["experiments-jupyterlab-1600.png"])
     assert page.evaluate(NAMELESS) == [] and page.evaluate("window.pwned") is None
@@ -335,7 +339,7 @@ form.settings.jobs.value = "50"
 form""")
     notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
     nbformat.write(notebook, home.folder / "burst.ipynb")
-    page = run_cell(opened(chromium, f"{lab}/lab/tree/burst.ipynb", 1600))
+    page = run_cell(opened(chromium, f"{lab}/lab/tree/burst.ipynb", 1600, TALL))
     page.evaluate("""() => { window.updates = []; new MutationObserver(() => { const b = document.querySelector('[role=progressbar]');
       const now = b && b.parentElement.innerText; if (now && now != window.seen) { window.seen = now; window.updates.push(performance.now()) } })
       .observe(document.body, {subtree: true, childList: true, attributes: true}) }""")

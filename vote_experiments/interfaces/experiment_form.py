@@ -379,7 +379,8 @@ class ExperimentForm:
         before = self.past.value
         self.past.options = [(self.say("past_line", when=p.when, status=p.status, name=p.name or p.kind, headline=p.headline or "–"), p.run) for p in past]
         self.past.value = before if before in [p.run for p in past] else None
-        self.past_note.value = self.past_note.value if past else paragraph(self.say("no_past"), "note")
+        nothing = paragraph(self.say("no_past"), "note")
+        self.past_note.value = nothing if not past else "" if self.past_note.value == nothing else self.past_note.value
         others = [f for f in going_on if f.id != self._following]
         self.running.options = [(f"{f.id} · {self.say('state_' + f.state)}", f.id) for f in others]
         if others:
