@@ -129,7 +129,7 @@ class _Course:
     def known(self) -> dict[str, str]:  # experiment ids by name
         return {e["name"]: e["id"] for e in list_experiments(self.store, group_id=self.group_id)}
 
-
+# %% ../../nbs/experiments/16_race.ipynb #49fcbcdc
 async def _ask(course: _Course, config: ModelConfig, position: int, asked: int, known: str | None, pools: ProcessPools,
                on_start: Callable[[Run], None] | None) -> None:
     "Bring a config's experiment up to so many items"
@@ -162,7 +162,7 @@ def _scored(course: _Course, ids: Mapping[str, str]) -> tuple[np.ndarray, str]:
         table[position, place[experiment]] = value
     return (table if compared_rule(course.store, ids.values(), name).higher_is_better else 1 - table), name
 
-
+# %% ../../nbs/experiments/16_race.ipynb #9df7c490
 async def _run_rounds(course: _Course, on_start: Callable[[Run], None] | None) -> tuple[Race, pd.DataFrame, np.ndarray, str]:
     race, history, begin, names = Race(len(course.configs), course.error), [], 0, [c.experiment_name for c in course.configs]
     table, score = np.empty((0, len(names))), course.score or ""
@@ -196,7 +196,7 @@ def _standing(names: Sequence[str], race: Race, table: np.ndarray, error: float)
                      float(race.evidence()[i]), verdict))
     return pd.DataFrame(rows, columns=["experiment", "items", "mean", "shared", "difference", "lower", "upper", "evidence", "verdict"])
 
-
+# %% ../../nbs/experiments/16_race.ipynb #527258d7
 def _race_sentence(standing: pd.DataFrame, calls: int, full: int, error: float) -> str:
     left = standing.loc[~standing["verdict"].str.startswith("dropped"), "experiment"].tolist()
     cost = f"{calls:,} of {full:,} calls were made, {100 * (1 - calls / full):.0f} % saved." if full else ""
@@ -230,7 +230,7 @@ def _finish(course: _Course, race: Race, history: pd.DataFrame, table: np.ndarra
     _write_page(course, folder, result, kept)
     return result
 
-
+# %% ../../nbs/experiments/16_race.ipynb #62d010b9
 def _write_page(course: _Course, folder: Any, result: RaceResult, kept: Mapping[str, Any]) -> None:
     from vote_experiments.analysis.plots import figure_bytes
     from vote_experiments.analysis.run_plots import plot_race
