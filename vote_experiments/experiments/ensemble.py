@@ -87,7 +87,7 @@ def majority(
         "vote_results": [_voted_row([r[k] for r in rows if k in r]) for k in keys],
         **_voted_section(given, ["total_votes_recorded"]), "notes": _voted([a.notes for a in given])})
 
-
+# %% ../../nbs/experiments/17_ensemble.ipynb #700667a0
 def _header_key(given: Sequence[Report], headers: Sequence[Mapping[str, Any]], name: str, value: Any) -> Any:
     "A header field in the form in which two equal ones are equal"
     return next(h[name] for a, h in zip(given, headers) if getattr(a.form_info, name) == value)
@@ -110,7 +110,7 @@ _EQUATIONS: dict[str, dict[str, int]] = {  # side each number is on
 def _sides(name: str) -> np.ndarray:
     return np.array([sides.get(name, 0) for sides in _EQUATIONS.values()], dtype=np.int64)
 
-
+# %% ../../nbs/experiments/17_ensemble.ipynb #1a51c140
 def _places(report: Report) -> dict[tuple[Any, ...], tuple[str, int | None]]:
     "Every number that is in a sum: its path, its name in the equations, its value"
     b = report.ballot_statistics
@@ -139,7 +139,7 @@ def _options(report: Report, answers: Sequence[Report]) -> list[_Option]:
             options.append(_Option(path, other, _sides(name) * (other - (value or 0)), sum(v == value for v in said) - said.count(other)))
     return options
 
-
+# %% ../../nbs/experiments/17_ensemble.ipynb #315dc252
 def _best_replacements(sums: np.ndarray, whole: np.ndarray, options: Sequence[_Option]) -> list[_Option]:
     "The one or two replacements that leave the fewest sums wrong and overrule the fewest members; none when two ways are as good"
     wrong = int(((sums != 0) & whole).sum())
@@ -248,7 +248,7 @@ def combine(
         raise ValueError("no member of the ensemble has an answer for this item")
     return {"reports": plain_reports([decide(answers) for answers in matched])}
 
-
+# %% ../../nbs/experiments/17_ensemble.ipynb #74db6e5a
 async def aensemble(
     runs: Sequence[str],  # experiment ids, or beginnings of them; a group's id stands for all its experiments
     rule: str | Callable[[Sequence[Report | None]], Report] = "arithmetic",  # majority | arithmetic, or a function of one report's answers
@@ -290,7 +290,7 @@ async def aensemble(
         "comparison": found.to_dict() if found else None})
     return result
 
-
+# %% ../../nbs/experiments/17_ensemble.ipynb #ea46b395
 def _compared(store: Store, result: ExperimentResult, score: str | None = None) -> Comparison | None:
     return compare_experiments_by_item(store, {result.name: result.experiment_id, **(result.config or {})["members"]}, score=score)
 
