@@ -84,7 +84,7 @@ class SweepFile(Record):
     output: dict[str, Any] = field(default_factory=dict)  # what to make: folder, metrics, plot, confidence_intervals
     name: str = ""  # of the sweep; the file's name when it says none
 
-
+# %% ../../nbs/experiments/11_sweep_files.ipynb #e1326030
 def _only(where: str, given: Any, known: Sequence[str]) -> dict[str, Any]:
     "The mapping given, when all its keys are known. Raises `ValueError` with the nearest name."
     if given is None:
