@@ -446,7 +446,7 @@ def kill_storm(tmp_path, store, n, kills, seed):
         process = subprocess.Popen([sys.executable, tmp_path / "child.py", store.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if killed < kills:
             started = time.monotonic()
-            while process.poll() is None and time.monotonic() - started < 20:  # until this process has stored something
+            while process.poll() is None and time.monotonic() - started < 120:  # until this process has stored something
                 time.sleep(0.02)
                 with store.read() as c:
                     if (c.scalar(sa.select(sa.func.count()).select_from(batch_items)) or 0) > killed * n // (kills + 1):
