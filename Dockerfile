@@ -1,9 +1,9 @@
-# The HTTP API on port 8000, with the offline readers. Build: docker build -t vote-experiments .
+# The HTTP API on port 8000 (and the page, see compose.yaml), with the offline readers. Build: docker build -t vote-experiments .
 FROM python:3.11-slim-bookworm
 RUN useradd --create-home --uid 10001 votes && mkdir /data && chown votes /data
 WORKDIR /app
 COPY . /app
-RUN pip install --no-cache-dir '.[api,postgres]'
+RUN pip install --no-cache-dir '.[api,postgres,ui]'
 USER votes
 WORKDIR /data
 ENV VOTE_EXPERIMENTS_STORE=/data/.vote_experiments/store.db VOTE_EXPERIMENTS_RUNS=/data/runs VOTE_EXPERIMENTS_PLAIN=1

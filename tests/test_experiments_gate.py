@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner
 
+from promises import promise
 from vote_experiments.analysis.trend import GateOutcome
 from vote_experiments.data.datasets import save_dataset
 from vote_experiments.data.results import RunNotFoundError, list_experiments, update_experiment
@@ -55,6 +56,7 @@ def shell(*words):
     return done.exit_code, done.output
 
 
+@promise("G7")
 def test_exit_codes_and_files(home, tmp_path, monkeypatch):
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
     first = run()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from promises import promise
 from vote_experiments.data.datasets import save_dataset
 from vote_experiments.data.results import list_experiments, list_groups
 from vote_experiments.data.store import Store
@@ -31,13 +32,14 @@ main()
 """
 
 
-@pytest.mark.parametrize("schema, path", [("vendor.github-workflows", WORKFLOW), ("vendor.github-workflows", GITHUB / "workflows" / "ci.yml"),
-                                          ("vendor.github-actions", ACTION)])
-def test_the_published_schema_accepts_it(schema, path):
-    done = subprocess.run([sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(path)], capture_output=True, text=True)
+@promise("G1")
+@pytest.mark.parametrize("schema, paths", [("vendor.github-workflows", [WORKFLOW, GITHUB / "workflows" / "ci.yml"]), ("vendor.github-actions", [ACTION])])
+def test_the_published_schema_accepts_it(schema, paths):
+    done = subprocess.run([sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *map(str, paths)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
+@promise("G2")
 def test_the_documented_inputs_schedule_and_secrets():
     text, found = WORKFLOW.read_text(), yaml.safe_load(WORKFLOW.read_text())
     on = found[True]  # YAML 1.1 reads `on` as a truth value
@@ -48,6 +50,7 @@ def test_the_documented_inputs_schedule_and_secrets():
     assert found["permissions"] == {"contents": "read"}
 
 
+@promise("G3")
 def test_nothing_that_a_person_types_becomes_shell_code():
     "inputs reach a script as environment variables only"
     for step in [*yaml.safe_load(ACTION.read_text())["runs"]["steps"], *yaml.safe_load(WORKFLOW.read_text())["jobs"]["experiments"]["steps"]]:
@@ -99,6 +102,7 @@ def runner(tmp_path):
     return found
 
 
+@promise("G4")
 def test_a_week_passes_and_the_next_fails_when_a_model_became_worse(runner, tmp_path):
     asked = {"dataset_name": "stations", "dataset_file": "forms.json", "models": "good, changing", "fail_under": "0.5"}
     code, said, out = runner.run(**asked)
@@ -117,6 +121,7 @@ def test_a_week_passes_and_the_next_fails_when_a_model_became_worse(runner, tmp_
     store.close()
 
 
+@promise("G5")
 def test_mistakes_stop_at_the_step_that_finds_them(runner, tmp_path):
     code, said, _ = runner.run(dataset_name="nowhere")
     assert code == 2 and "::error::There is no such dataset" in said
@@ -132,6 +137,7 @@ def test_mistakes_stop_at_the_step_that_finds_them(runner, tmp_path):
     assert code == 2 and not (tmp_path / "hacked").exists()
 
 
+@promise("G6")
 def test_the_key_of_a_service_account_becomes_a_private_file(runner, tmp_path):
     runner.env |= {"GCP_SA_KEY": '{"type": "service_account"}', "GCP_PROJECT_ID": "my-project"}
     runner.run(dataset_name="nowhere")

@@ -13,9 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from promises import promise
 import vote_experiments as ve
 from vote_experiments.interfaces import cli, cli_demo, cli_run
 from vote_experiments.interfaces.doctor import examine, faults
@@ -104,6 +106,7 @@ def test_run_compares_models_and_says_where_everything_is(forms):
     assert [e["name"] for e in value("runs", "show", run)] == ["vote-extraction-right-t0.0", "vote-extraction-blank-t0.0"]
 
 
+@promise("F3")
 def test_json_is_the_result_of_run_model_experiments_and_people_read_standard_error(forms):
     done = shell("run", "-d", "forms", "-m", "right", "-n", "2", "--json", code=0)
     result = json.loads(done.stdout)
@@ -123,6 +126,7 @@ def test_every_model_runs_at_every_temperature(forms):
         ("right", 0.0), ("right", 0.2), ("blank", 0.0), ("blank", 0.2)]
 
 
+@promise("F4")
 @pytest.mark.parametrize("name, text", [
     ("ask.yaml", "dataset_name: forms\nsample_size: 3\nmodel_configs:\n  - {model: right, temperature: 0.0, name_suffix: mine}\n"),
     ("ask.toml", 'dataset_name = "forms"\nsample_size = 3\nmodel_configs = [{model = "right", name_suffix = "mine"}]\n'),
@@ -135,6 +139,7 @@ def test_a_config_file_says_the_same_and_flags_win(forms, name, text):
     assert value("run", name, "-n", "1")["experiments"][0]["sample_size"] == 1
 
 
+@promise("F4")
 def test_a_config_file_may_name_a_preset_evaluators_and_a_moment(forms):
     (forms / "ask.yaml").write_text(
         "dataset_name: forms\ndataset_version: 2999-01-01\nmodel_configs: [{model: right}]\nevaluators: [row_shift, has_no_errors]\n")
@@ -145,6 +150,7 @@ def test_a_config_file_may_name_a_preset_evaluators_and_a_moment(forms):
     assert cli_run.whole_request(forms / "ask.yaml", {})["model_configs"] == list(PRESETS["offline"].model_configs)
 
 
+@promise("F2")
 def test_a_failed_experiment_is_exit_code_1_and_the_others_are_kept(forms):
     done = shell("run", "-d", "forms", "-m", "right", "-m", "invalid-model", "--no-raise-errors", "--json", code=1)
     result = json.loads(done.stdout)
@@ -183,7 +189,12 @@ def test_compare_takes_runs_experiments_and_one_score(forms):
     assert means == {"vote-extraction-right-t0.0": 1.0, "vote-extraction-blank-t0.0": 0.0}
     said = shell("compare", code=0).stdout
     assert "vote-extraction-blank-t0.0" in said and "verdict" in said
-    assert "scores are exact_form_match" in refused("compare", "--score", "no_such_score")
+    assert "Scores are exact_form_match" in refused("compare", "--score", "no_such_score")
+
+
+def test_an_unknown_score_is_answered_with_the_nearest(forms):
+    value("run", "-d", "forms", "-m", "right")
+    assert "did you mean 'vote_results_quality'? Scores are exact_form_match" in refused("compare", "latest", "--score", "vote_result_quality")
 
 
 def test_compare_says_when_the_data_were_not_the_same(forms):
@@ -216,6 +227,7 @@ def test_runs_show_names_the_items_that_failed(forms):
 # ── datasets ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@promise("F9")
 def test_a_dataset_goes_in_is_shown_changed_compared_exported_and_deleted(home):
     path = write_forms(home)
     assert value("datasets", "import", path)["version"] == 1
@@ -244,6 +256,7 @@ def test_columns_of_a_csv_file_are_chosen(home):
     assert (item["id"], item["input"], item["expected_output"]) == ("007", {"pages": []}, 12)
 
 
+@promise("F9")
 def test_a_folder_of_scans_is_shown_before_it_is_stored(home):
     write_forms(home)
     (home / "forms.json").unlink()
@@ -256,6 +269,7 @@ def test_a_folder_of_scans_is_shown_before_it_is_stored(home):
     assert found["stored"]["items"] == 4 and len(found["form_sets"]) == 4
 
 
+@promise("F9")
 def test_validate_names_every_problem_of_a_dataset_or_a_file(home):
     path = write_forms(home)
     assert value("datasets", "validate", path) == {"problems": [], "errors": 0, "warnings": 0}
@@ -270,6 +284,7 @@ def test_validate_names_every_problem_of_a_dataset_or_a_file(home):
     assert "gone.png" in shell("datasets", "validate", "forms", code=1).stdout
 
 
+@promise("F9")
 def test_synth_draws_and_stores_a_dataset(home):
     found = value("datasets", "synth", "-n", "1", "--seed", "3", "--level", "clean", "--kind", "Constituency", "--name", "drawn")
     assert (found["name"], found["items"]) == ("drawn", 1)
@@ -280,6 +295,7 @@ def test_synth_draws_and_stores_a_dataset(home):
 # ── bad input: one line that names the value and the remedy ─────────────────────────────────────────────────────────
 
 
+@promise("F2", "F5")
 @pytest.mark.parametrize("words, said", [
     (["run", "-d", "form", "-m", "right"], "nearest names are 'forms'"),
     (["run", "-d", "forms", "-m", "right", "-n", "0"], "sample_size=0"),
@@ -300,6 +316,7 @@ def test_synth_draws_and_stores_a_dataset(home):
     (["run", "nothing.yaml"], "nothing.yaml"),
     (["resume", "grp_0"], "grp_0"),
     (["compare", "nothing"], "nothing"),
+    (["schema", "rnu"], "run, sweep"),
     (["runs", "show", "nothing"], "nothing"),
     (["datasets", "show", "form"], "'forms'"),
     (["datasets", "import", "nothing.json"], "nothing.json"),
@@ -343,6 +360,7 @@ def test_an_empty_dataset_and_a_used_one_are_refused(forms):
     assert value("datasets", "delete", "forms", "-y", "--force")["deleted"] == "forms"
 
 
+@promise("F5")
 def test_a_mistyped_command_or_option_is_exit_code_2_with_the_nearest_name(home):
     assert "'run'" in shell("rnu", code=2).stderr
     assert "--sample-size" in shell("run", "--smaple-size", "3", code=2).stderr
@@ -368,6 +386,7 @@ def test_an_error_that_should_not_happen_is_still_one_line(home, monkeypatch):
 # ── doctor ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@promise("F8")
 def test_doctor_says_what_is_set_and_never_its_value(home, monkeypatch):
     monkeypatch.setenv("GEMINI_API_KEY", "planted-secret-key")
     monkeypatch.setenv("VOTE_EXPERIMENTS_STORE", "postgresql://me:planted-password@nowhere.invalid/db")
@@ -429,15 +448,38 @@ def test_help_answers_at_once_and_loads_nothing_heavy(home):
     assert not loaded & {"pandas", "numpy", "scipy", "sqlalchemy", "pydantic", "matplotlib", "cv2", "ddtrace"}
 
 
-def test_every_command_explains_itself(home):
-    names = ["run", "resume", "demo", "compare", "report", "doctor", *(f"datasets {n}" for n in (
-        "list", "show", "import", "import-folder", "export", "synth", "validate", "diff", "delete")),
-        *(f"runs {n}" for n in ("list", "show", "delete"))]
-    for name in names:
+SPECIFIED = ["demo", "run", "resume", "compare", "report", "export", "sweep", "race", "ensemble", "extract", "gate", "publish", "serve", "work", "ui", "doctor",
+             "schema", *(f"datasets {n}" for n in ("list", "show", "import", "import-folder", "export", "synth", "validate", "diff", "delete")),
+             *(f"runs {n}" for n in ("list", "show", "delete", "share", "import")), *(f"cache {n}" for n in ("list", "size", "clear", "prune")),
+             *(f"store {n}" for n in ("backup", "check"))]
+NO_RESULT = ("serve", "work", "ui", "schema")  # they print no value
+
+
+def commands(group, name=""):
+    "Every command with its full name"
+    for own, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{name}{own} ")
+        else:
+            yield f"{name}{own}", command
+
+
+@promise("F1")
+def test_the_whole_tree_of_commands_teaches():
+    tree = dict(commands(typer.main.get_command(cli.app)))
+    assert set(SPECIFIED) <= set(tree)
+    for name, command in tree.items():
         said = shell(*name.split(), "--help", code=0).stdout
-        assert "--json" in said and "--store" in said, name
+        options = {o for p in command.params for o in p.opts}
+        assert name in NO_RESULT or {"--json", "--store"} <= options, name
+        assert all(getattr(p, "help", None) or p.param_type_name == "argument" for p in command.params if p.opts != ["--port", "-p"]), name
+        assert "\x1b" not in said and len(command.help or "") > 10, name
+        required = [p for p in command.params if p.required]
+        needs_words = required or len(options) > 4
+        assert not needs_words or f"vote-experiments {name}" in said, f"{name} --help shows no example"
 
 
+@promise("F6")
 def test_a_pipe_and_plain_mode_get_no_control_codes(home):
     shell("datasets", "import", write_forms(home), code=0)
     piped = process("run", "-d", "forms", "-m", "slow", home=home, command=[sys.executable, "-c", SLOW])
@@ -460,6 +502,7 @@ def test_a_pipe_and_plain_mode_get_no_control_codes(home):
     assert b"\x1b" not in said and b"\r" not in said.replace(b"\r\n", b"\n")
 
 
+@promise("F2")
 def test_ctrl_c_stores_what_is_in_flight_and_says_how_to_continue(home):
     shell("datasets", "import", write_forms(home, 12), code=0)
     words = ["run", "-d", "forms", "-m", "slow", "-j", "1"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from promises import promise
 from vote_experiments.data.store import Store
 from vote_experiments.experiments.experiment import run_experiment
 from vote_experiments.interfaces import cli
@@ -43,6 +44,7 @@ def run(tmp_path, monkeypatch):
     store.close()
 
 
+@promise("F14")
 def test_a_run_as_csv_opens_in_a_spreadsheet_and_runs_nothing_there(run, tmp_path):
     shell("export", run.experiment_id, "-o", "out/items.csv")
     raw = (tmp_path / "out/items.csv").read_bytes()
@@ -52,6 +54,7 @@ def test_a_run_as_csv_opens_in_a_spreadsheet_and_runs_nothing_there(run, tmp_pat
     assert not [v for r in rows for v in r.values() if v[:1] in ("=", "+", "-", "@")]
 
 
+@promise("F14")
 def test_a_run_as_json_lines_keeps_every_value(run, tmp_path):
     assert json.loads(shell("export", run.experiment_id, "-o", "items.jsonl", "--json"))["rows"] == 8
     rows = [json.loads(line) for line in (tmp_path / "items.jsonl").read_text().splitlines()]
@@ -59,12 +62,14 @@ def test_a_run_as_json_lines_keeps_every_value(run, tmp_path):
     shell("export", run.experiment_id, "-o", "items.xlsx", code=2), shell("export", "exp_none", code=2)
 
 
+@promise("F12")
 def test_a_backup_is_whole_and_never_written_over(run, tmp_path):
     shell("store", "backup", "safe/copy.db")
     assert len(Store(tmp_path / "safe/copy.db").path.read_bytes()) and shell("export", run.experiment_id, "-o", "b.csv", "--store", "safe/copy.db")
     shell("store", "backup", "safe/copy.db", code=1)
 
 
+@promise("F12")
 def test_a_damaged_store_is_told(run, tmp_path):
     assert json.loads(shell("store", "check", "--json"))["faults"] == []
     with sqlite3.connect(tmp_path / "store.db") as c:
@@ -73,6 +78,7 @@ def test_a_damaged_store_is_told(run, tmp_path):
     assert "points to a missing" in shell("store", "check", code=1)
 
 
+@promise("F7")
 def test_a_shell_completes_commands(tmp_path):
     program = Path(sys.executable).parent / "vote-experiments"
     env = {**os.environ, "_VOTE_EXPERIMENTS_COMPLETE": "complete_bash", "COMP_WORDS": "vote-experiments ga", "COMP_CWORD": "1"}

@@ -8,11 +8,14 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
+import pytest
 import yaml
 
+from promises import promise
 from vote_experiments.settings import VARIABLES
 
 HOME = Path(__file__).parent.parent
@@ -28,7 +31,7 @@ def one(name: str) -> str:
 def test_the_dockerfile_installs_the_package_and_does_not_run_as_root():
     known = {"FROM", "RUN", "WORKDIR", "COPY", "USER", "ENV", "VOLUME", "EXPOSE", "HEALTHCHECK", "STOPSIGNAL", "CMD"}
     assert {i for i, _ in INSTRUCTIONS} <= known and INSTRUCTIONS[0][0] == "FROM"
-    assert one("USER") != "root" and "[api,postgres]" in next(r for i, r in INSTRUCTIONS if i == "RUN" and "pip" in r)
+    assert one("USER") != "root" and "[api,postgres,ui]" in next(r for i, r in INSTRUCTIONS if i == "RUN" and "pip" in r)
     variables = dict(p.split("=", 1) for p in one("ENV").split())
     assert variables.keys() <= {v.name for v in VARIABLES}
 
@@ -41,30 +44,65 @@ def test_compose_is_valid_and_asks_for_its_secrets():
     api = services["fastapi-backend"]
     assert api["ports"] == ["127.0.0.1:8000:8000"] and api["command"] == json.loads(one("CMD"))
     assert api["environment"]["API_KEY"].startswith("${API_KEY:?") and "${POSTGRES_PASSWORD:?" in api["environment"]["VOTE_EXPERIMENTS_STORE"]
+    page = services["streamlit-frontend"]
+    assert page["network_mode"] == "host" and "ports" not in page, "reached from this machine only"
     ours = {v.name for v in VARIABLES}
-    assert api["environment"].keys() <= ours
+    assert api["environment"].keys() | page["environment"].keys() <= ours
 
 
-def test_the_command_and_the_health_check_work(tmp_path):
+def free_port() -> str:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
-        port = str(s.getsockname()[1])
-    command = [port if w == "8000" else "127.0.0.1" if w == "0.0.0.0" else w for w in json.loads(one("CMD"))]
-    check = [w.replace("8000", port) for w in json.loads(re.search(r"CMD (\[.*\])", one("HEALTHCHECK"))[1])]
+        return str(s.getsockname()[1])
+
+
+@pytest.fixture
+def here(tmp_path):
+    "Folder and environment as in the image"
     places = {k: v.replace("/data", str(tmp_path)) for k, v in (p.split("=", 1) for p in one("ENV").split())}
     clean = {k: v for k, v in os.environ.items() if k not in {v.name for v in VARIABLES}}
-    env = {**clean, **places, "API_KEY": "compose:a-key-for-the-test", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    server = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+    return tmp_path, {**clean, **places, "API_KEY": "compose:a-key-for-the-test", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+def wait_until_healthy(service: subprocess.Popen, check: list[str], env: dict) -> None:
+    until = time.monotonic() + 120
+    while subprocess.run(check, env=env, capture_output=True).returncode:
+        assert service.poll() is None and time.monotonic() < until, service.stderr.read() if service.poll() is not None else "it takes too long"
+        time.sleep(0.3)
+
+
+@promise("G8")
+def test_the_command_and_the_health_check_of_the_api_work(here):
+    folder, env, port = *here, free_port()
+    command = [port if w == "8000" else "127.0.0.1" if w == "0.0.0.0" else w for w in json.loads(one("CMD"))]
+    check = [w.replace("8000", port) for w in json.loads(re.search(r"CMD (\[.*\])", one("HEALTHCHECK"))[1])]
+    with open(folder / "log", "w") as log:
+        server = subprocess.Popen(command, cwd=folder, env=env, stderr=log, text=True)
     try:
-        until = time.monotonic() + 90
-        while subprocess.run(check, env=env, capture_output=True).returncode:
-            assert server.poll() is None and time.monotonic() < until
-            time.sleep(0.3)
+        wait_until_healthy(server, check, env)
         answer = httpx.get(f"http://127.0.0.1:{port}/api/v1/experiments/runs", headers={"X-API-Key": "a-key-for-the-test"})
-        assert answer.json() == {"runs": []} and (tmp_path / ".vote_experiments" / "store.db").is_file()
+        assert answer.json() == {"runs": []} and (folder / ".vote_experiments" / "store.db").is_file()
     finally:
         server.send_signal(getattr(signal, one("STOPSIGNAL")))
-        assert server.wait(30) in (0, -signal.SIGTERM)
-    lines = [json.loads(line) for line in server.stderr.read().splitlines()]
+        code = server.wait(30)
+    text = (folder / "log").read_text()
+    assert code in (0, -signal.SIGTERM), text
+    lines = [json.loads(line) for line in text.splitlines()]
     assert any("/api/v1/experiments/runs" == line.get("path") for line in lines)
-    server.stderr.close()
+
+
+@promise("G8")
+@pytest.mark.skipif(find_spec("voila") is None, reason="needs Voilà")
+def test_the_command_and_the_health_check_of_the_page_work(here):
+    folder, env, port = *here, free_port()
+    page = yaml.safe_load((HOME / "compose.yaml").read_text())["services"]["streamlit-frontend"]
+    command = [port if w == "8501" else w for w in page["command"]]
+    with open(folder / "log", "w+") as log:
+        server = subprocess.Popen(command, cwd=folder, env=env, stderr=log, stdout=log, text=True)
+        try:
+            wait_until_healthy(server, [w.replace("8501", port) for w in page["healthcheck"]["test"][1:]], env)
+            assert f"http://127.0.0.1:{port}/?token=" in (folder / "log").read_text()
+            assert httpx.get(f"http://127.0.0.1:{port}/").status_code in (302, 403), "nobody gets in without the token"
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait(30)

@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -343,7 +344,9 @@ def compare(run_id: RunId, service: Here, score: Annotated[str | None, Query(max
         chosen[name if name not in chosen else f"{name} ({experiment_id})"] = experiment_id
     known = {n for e in chosen.values() for n in score_names(service.store, e)}
     if score is not None and score not in (*known, "overall_accuracy"):
-        raise unfit(f"score: no experiment has {score!r}; there are {', '.join(sorted(known)) or 'none'}", "score")
+        near = get_close_matches(score, known, 1)
+        raise unfit(f"score: no experiment has {score!r}" + (f", did you mean {near[0]!r}?" if near else ".")
+                    + f" There are {', '.join(sorted(known)) or 'none'}", "score")
     try:
         found = compare_experiments_by_item(service.store, chosen, score=score)
     except ValueError as error:

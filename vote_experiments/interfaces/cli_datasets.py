@@ -49,7 +49,12 @@ def show_dataset(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    "One dataset: its history and its first items."
+    """One dataset: its history and its first items.
+
+    \b
+      vote-experiments datasets show forms
+      vote-experiments datasets show forms --version 2 --limit 50
+    """
     from vote_experiments.data import datasets as data
 
     found = data.get_dataset(name, version, store)
@@ -153,7 +158,12 @@ def export_file(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    "Write a dataset to a file; its pages stay."
+    """Write a dataset to a file; its pages stay.
+
+    \b
+      vote-experiments datasets export forms forms.json
+      vote-experiments datasets export forms forms.csv --version 2
+    """
     from vote_experiments.data.dataset_files import export_dataset
     from vote_experiments.data.datasets import get_dataset
 
@@ -211,6 +221,10 @@ def validate(
 ) -> None:
     """Say what would spoil a run on a dataset.
 
+    \b
+      vote-experiments datasets validate forms
+      vote-experiments datasets validate forms.json --no-pages
+
     Exits with 1 when there is an error; warnings alone are 0.
     """
     from vote_experiments.data.dataset_files import read_dataset_file
@@ -238,7 +252,12 @@ def diff(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    "What changed between two versions, field by field."
+    """What changed between two versions, field by field.
+
+    \b
+      vote-experiments datasets diff forms 1
+      vote-experiments datasets diff forms 2026-01-31 3
+    """
     from vote_experiments.data.datasets import diff_versions
 
     found = diff_versions(name, a, b, store)
@@ -258,7 +277,12 @@ def delete_dataset(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    "Remove a dataset; its page images stay."
+    """Remove a dataset; its page images stay.
+
+    \b
+      vote-experiments datasets delete forms
+      vote-experiments datasets delete forms --yes --force
+    """
     from vote_experiments.data import datasets as data
 
     found = data.get_dataset(name, store=store)

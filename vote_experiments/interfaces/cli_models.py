@@ -157,6 +157,9 @@ def clear_cache(
 ) -> None:
     """Forget answers; the same questions are paid for again.
 
+    \b
+      vote-experiments cache clear --model gemini-2.5-flash
+
     Results of runs stay. Do not clear while a batch job is waited for: the note which job it is lies here too.
     """
     from vote_experiments.data.responses import clear_responses, list_responses

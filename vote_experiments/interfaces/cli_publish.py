@@ -56,7 +56,14 @@ def push(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    "Copy a dataset to a platform; only what changed is sent. Pages stay here."
+    """Copy a dataset to a platform.
+
+    \b
+      vote-experiments datasets push forms
+      vote-experiments datasets push forms --files for-datadog/
+
+    Only what changed is sent; pages stay here.
+    """
     from vote_experiments.experiments.publishing import dataset_files_for_import, push_dataset
 
     if files is not None:
@@ -76,7 +83,12 @@ def pull(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    "Copy a platform's dataset into the store, as a version here."
+    """Copy a platform's dataset into the store, as a version here.
+
+    \b
+      vote-experiments datasets pull vote-extraction-bangbamru-1-10
+      vote-experiments datasets pull forms --backend langfuse --tag split:test
+    """
     from vote_experiments.experiments.publishing import pull_dataset
 
     found = pull_dataset(backend, name, version, store=store, tags=tag, project_name=project)

@@ -7,6 +7,7 @@ __all__ = ['compare', 'report', 'list_runs', 'show_run', 'delete_run']
 
 # %% ../../nbs/interfaces/08_cli_runs.ipynb #864bf073
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,8 +43,9 @@ def _comparison(store: Any, chosen: Mapping[str, Mapping[str, Any]], score: str 
     found = compare_experiments_by_item(store, {label: e["id"] for label, e in chosen.items()}, score=score)
     if found is None:
         known = dict.fromkeys(n for e in chosen.values() for n in score_names(store, e["id"]))
-        raise ValueError(f"nothing to compare: no experiment has a number for {score or 'overall accuracy'!r}; "
-                         f"scores are {', '.join(known) or 'none'}")
+        near = get_close_matches(score or "", known, 1)
+        raise ValueError(f"nothing to compare: no experiment has a number for {score or 'overall accuracy'!r}"
+                         + (f", did you mean {near[0]!r}?" if near else ".") + f" Scores are {', '.join(known) or 'none'}")
     return found
 
 # %% ../../nbs/interfaces/08_cli_runs.ipynb #761b6672
@@ -194,6 +196,9 @@ def delete_run(
     as_json: JsonOption = False,
 ) -> None:
     """Delete a run; its report stays.
+
+    \b
+      vote-experiments runs delete grp_0197
 
     Everything stored about it goes: results, scores, traces. The folder of its report stays.
     """

@@ -23,7 +23,11 @@ def backup(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    "Copy the store to a file while it is in use, and check the copy."
+    """Copy the store to a file while it is in use, and check the copy.
+
+    \b
+      vote-experiments store backup safe/store.db
+    """
     from vote_experiments.data.store import backup_store, open_store
 
     path = backup_store(open_store(store), file)
