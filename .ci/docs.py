@@ -516,11 +516,11 @@ def problems(out: Path, names: Names) -> list[str]:
     found = [f"{p.relative_to(ROOT)} is not what nbs/index.ipynb says: run python .ci/readme.py"
              for p, data in readme.made().items() if not p.exists() or p.read_bytes() != data]
     texts = {p.relative_to(out).as_posix(): p.read_text(encoding="utf-8") for p in sorted(out.rglob("*.html"))}
+    texts = {url: re.sub(r"<pre.*?</pre>", "", text, flags=re.S) for url, text in texts.items()}  # what is only quoted does not count
     anchors = {url: set(re.findall(r' id="([^"]+)"', text)) for url, text in texts.items()}
     for url, text in texts.items():
-        bare = re.sub(r"<pre.*?</pre>", "", text, flags=re.S)
-        found += [f"{url}: fetches {t}" for t in re.findall(r'<(?:script|img|link|iframe)\b[^>]*(?:src|href)="((?:https?:)?//[^"]+)"', bare)]
-        found += broken_links(out, url, bare, anchors)
+        found += [f"{url}: fetches {t}" for t in re.findall(r'<(?:script|img|link|iframe)\b[^>]*(?:src|href)="((?:https?:)?//[^"]+)"', text)]
+        found += broken_links(out, url, text, anchors)
         twice = [a for a in anchors[url] if len(re.findall(rf' id="{re.escape(a)}"', text)) > 1]
         found += [f"{url}: two places are called #{a}" for a in twice]
     navigation = re.search(r'<nav class="rooms".*?</nav>', texts["index.html"], re.S)[0]
