@@ -186,7 +186,7 @@ def _p(p: float) -> str:
     return "< .001" if p < 0.001 else "= " + f"{p:.3f}".lstrip("0") if p < 1 else "= 1"
 
 # %% ../../nbs/interfaces/00_findings.ipynb #f1bb7574
-ITEMS_READ = 500  # items whose answers are read field by field; of a longer run, every k-th
+ITEMS_READ = 300  # items whose answers are read field by field; of a longer run, every k-th
 _WINDOW = 50
 
 

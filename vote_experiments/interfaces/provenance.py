@@ -61,6 +61,11 @@ def _argument(name: str, value: Any) -> str:
     return f"    {name}={text}".replace("\n", "\n" + " " * (len(name) + 5)) + ","
 
 
+def _named_function(names: Sequence[str], otherwise: str) -> str:
+    "Functions by their names; what has none (a lambda) by what it is"
+    return ", ".join(n if n.isidentifier() else otherwise for n in names)
+
+
 def _call(function: str, lines: Sequence[str], awaited: bool = False) -> str:
     "An import and a call, an argument a line"
     return "\n".join([f"from vote_experiments import {function}", "", f"{'await ' * awaited}{function}(", *lines, ")"])
@@ -70,8 +75,9 @@ def _own_functions(request: Mapping[str, Any]) -> list[str]:
     "The arguments that were functions, when they were not the usual ones"
     task, judges = request.get("task"), list(request.get("evaluators") or [])
     task = next(iter(task), "task") if isinstance(task, Mapping) else task
-    lines = [] if task is None or str(task).endswith("vote_extraction_task") else [f"    task_function={task},  # your own function"]
-    return lines + ([] if judges == [e.__name__ for e in STANDARD_EVALUATORS] else [f"    evaluators=[{', '.join(judges)}],"])
+    usual = task is None or str(task).endswith("vote_extraction_task")
+    lines = [] if usual else [f"    task_function={_named_function([str(task)], 'task')},  # your own function"]
+    return lines + ([] if judges == [e.__name__ for e in STANDARD_EVALUATORS] else [f"    evaluators=[{_named_function(judges, 'evaluator')}],"])
 
 # %% ../../nbs/interfaces/32_provenance.ipynb #c8ab14e0
 def call_text(run: OpenedRun) -> str:
@@ -91,8 +97,8 @@ def call_text(run: OpenedRun) -> str:
         data = repr(run.dataset_name) if run.dataset_name else "items"
         own = run.experiments[0]["settings"] or {} if run.experiments else {}
         return _call("ab_test", [f"    {data},", *([] if run.dataset_name else ["    # the same list of dicts"]), _argument("configs", request["configs"]),
-                                 f"    task={', '.join(own.get('task') or ['task'])},  # your own function",
-                                 f"    evaluators=[{', '.join(own.get('evaluators') or [])}],", _argument("name", run.name), _argument("kind", kind)])
+                                 f"    task={_named_function(list(own.get('task') or ['task']), 'task')},  # your own function",
+                                 f"    evaluators=[{_named_function(list(own.get('evaluators') or []), 'evaluator')}],", _argument("name", run.name), _argument("kind", kind)])
     if run.group and request:
         return f"# kind: {kind}\nrequest = {pprint.pformat(request, width=100, sort_dicts=False)}"
     return "\n\n".join(["from vote_experiments import get_dataset, run_experiment", *map(_experiment_call, run.experiments)])
@@ -110,7 +116,8 @@ def _experiment_call(e: Mapping[str, Any]) -> str:
     s = e["settings"] or {}
     data = f"get_dataset({e['dataset_name']!r}, {e['dataset_version']})" if e["dataset_name"] else "items,  # the same list of dicts"
     lines = [_argument("name", e["name"]), f"    data={data}" + ("," if e["dataset_name"] else ""),
-             f"    task={', '.join(s.get('task') or ['task'])},  # your own function", f"    evaluators=[{', '.join(s.get('evaluators') or [])}],"]
+             f"    task={_named_function(list(s.get('task') or ['task']), 'task')},  # your own function",
+             f"    evaluators=[{_named_function(list(s.get('evaluators') or []), 'evaluator')}],"]
     lines += [_argument(k, redact(v)) for k, v in (("config", e["config"]), ("metadata", e["metadata"])) if v]
     lines += [_argument("repeats", s["repeats"])] if s.get("repeats", 1) != 1 else []
     return "\n".join(["run_experiment(", *lines, ")"])

@@ -519,14 +519,15 @@ def _render(run: OpenedRun, path: Path, folder: Path, made_from: str) -> None:
     environment = {**environment_of(run), "language": run.language}
     write_json(folder / "environment.json", environment)
     write_json(folder / "parameters.json", _parameters_of(run))
-    write_json(folder / "result.json", all_findings(run))
+    (folder / "result.json").unlink(missing_ok=True)
     given, variables = _store_parameter(run.store)
     with ThreadPoolExecutor(1) as pool:  # the notebook works in a process of its own meanwhile
-        items = pool.submit(write_items, run, folder / "items.csv")
+        items = pool.submit(lambda: (write_items(run, folder / "items.csv"), run.comparison))
         notebook, failed = execute(path, {"run": run.runs or run.id, "store": given, "folder": str(folder), "language": run.language}, folder,
                                    variables, run.language)
         items.result()
-    write_json(folder / "result.json", json.loads((folder / "result.json").read_text(encoding="utf-8")))  # secrets that only we know
+    kept = folder / "result.json"  # not there when the notebook did not come so far
+    write_json(kept, json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else all_findings(run))  # and secrets that only we know
     warning = run.say("not_complete", why=failed) if failed else ""
     write_text(folder / "report.html", report_html(notebook, run.say("page_title", name=run.name), run.language, warning))
     if failed:
