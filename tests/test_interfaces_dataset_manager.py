@@ -464,7 +464,7 @@ def open_tab(page, name):
 
 @pytest.mark.browser
 def test_a_known_wrong_field_is_marked_and_keys_go_through_the_records(page):
-    open_tab(page, "Records")
+    open_tab(page, "Explore")
     page.wait_for_selector(".ve-record h3", timeout=120 * SECONDS)
     page.locator(".ve-sheet img").first.wait_for(timeout=60 * SECONDS)
     first = page.locator(".ve-record h3").first.inner_text()
