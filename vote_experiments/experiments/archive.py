@@ -40,7 +40,7 @@ def archive_folder(
     update_group(store, group_id, archive=str(folder))
     return folder
 
-
+# %% ../../nbs/experiments/08_archive.ipynb #5c717182
 def experiment_folder(
     experiment: Mapping[str, Any],  # its row, as `get_experiment` returns it
     runs: str | os.PathLike | None = None,  # None: `settings.runs_folder()`
@@ -72,7 +72,7 @@ h1 { font-size: 1.6rem; margin-bottom: .25rem; } h2 { font-size: 1.15rem; margin
 .lead { color: #45535f; margin-top: 0; } .finding { border-left: 4px solid #0072b2; padding: .25rem 1rem; background: #f3f8fc; }
 table { border-collapse: collapse; width: 100%; font-size: .95rem; } caption { text-align: left; color: #45535f; }
 th, td { text-align: left; padding: .35rem .7rem; border-bottom: 1px solid #d8dfe5; vertical-align: top; }
-th { border-bottom: 2px solid #7b8a97; font-weight: 600; } td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+th { border-bottom: 2px solid #7b8a97; font-weight: 600; } td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 pre { background: #f5f7f9; padding: .75rem 1rem; overflow-x: auto; } a { color: #005a8c; } .scroll { overflow-x: auto; }
 @media print { body { margin: 0; max-width: none; } a { color: inherit; } tr { break-inside: avoid; } }
 """
@@ -103,7 +103,7 @@ def html_table(
     body = "".join(f"<tr>{''.join(f'<td{css(c)}>{cell(c, r.get(c))}</td>' for c in columns)}</tr>\n" for r in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
 
-
+# %% ../../nbs/experiments/08_archive.ipynb #81735ba5
 def html_page(
     title: str,
     body: str,  # HTML, escaped already
@@ -129,6 +129,10 @@ def _best_mean(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{show(best['mean'])}{' %' if is_share else ''}" + (f" [{show(low)}, {show(high)}]" if low is not None and high is not None else "")
 
 
+def _short(text: str | None, most: int = 180) -> str:
+    return "" if not text else text if len(text) <= most else f"{text[:most].rsplit(' ', 1)[0]} …"
+
+
 def _archived_groups(store: Store, runs: Path) -> list[tuple[int, Path, dict[str, Any]]]:  # time, folder, row of the page
     found = []
     for g in list_groups(store):
@@ -136,8 +140,8 @@ def _archived_groups(store: Store, runs: Path) -> list[tuple[int, Path, dict[str
         if folder.parent == runs and (folder / "index.html").exists():
             scored = (result.get("race") or {}).get("table") or (result.get("comparison") or {}).get("experiments") or []
             found.append((g["created_at"], folder, {
-                "run": g["id"], "what": g["name"] or g["kind"], "kind": g["kind"], "dataset": result.get("dataset_name"),
-                "experiments": result.get("total_experiments"), "found": result.get("headline") or "", "best mean": _best_mean(scored)}))
+                "run": g["id"], "what": f"{g['name'] or ''} ({g['kind']})".strip(), "dataset": result.get("dataset_name"),
+                "experiments": result.get("total_experiments"), "best mean": _best_mean(scored), "found": _short(result.get("headline"))}))
     return found
 
 
@@ -156,8 +160,8 @@ def _archived_experiments(store: Store, runs: Path) -> list[tuple[int, Path, dic
         if experiment_folder(e, runs) == page.parent:
             summary = e["summary"] or {}
             scored = [summary.get("overall_accuracy") or next(iter((summary.get("scores") or {}).values()), None) or {}]
-            found.append((e["created_at"], page.parent, {"run": e["id"], "what": e["name"], "kind": "experiment", "dataset": e["dataset_name"],
-                                                         "experiments": 1, "found": "", "best mean": _best_mean(scored)}))
+            found.append((e["created_at"], page.parent, {"run": e["id"], "what": e["name"], "dataset": e["dataset_name"], "experiments": 1,
+                                                         "best mean": _best_mean(scored), "found": ""}))
     return found
 
 # %% ../../nbs/experiments/08_archive.ipynb #f9536e2c
@@ -171,9 +175,9 @@ def _archived_comparison(store: Store, folder: Path, its_id: str) -> list[tuple[
         return []
     compared = (result.get("analysis") or {}).get("comparison") or {}
     return [(max(e["created_at"] for e in rows), folder, {
-        "run": its_id, "what": " + ".join(dict.fromkeys(e["name"] for e in rows)), "kind": "compare",
-        "dataset": ", ".join(dict.fromkeys(e["dataset_name"] for e in rows if e["dataset_name"])), "experiments": len(rows),
-        "found": compared.get("sentence") or "", "best mean": _best_mean(compared.get("experiments") or [])})] if rows else []
+        "run": its_id, "what": f"{len(told)} runs side by side", "experiments": len(rows),
+        "dataset": ", ".join(dict.fromkeys(e["dataset_name"] for e in rows if e["dataset_name"])),
+        "best mean": _best_mean(compared.get("experiments") or []), "found": _short(compared.get("sentence"))})] if rows else []
 
 # %% ../../nbs/experiments/08_archive.ipynb #04283301
 def runs_index(
