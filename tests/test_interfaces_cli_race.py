@@ -30,7 +30,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VOTE_EXPERIMENTS_STORE", str(tmp_path / "store.db"))
     store = Store()
-    save_dataset("stations", [{"id": f"f{i}", "input": {"image_paths": [f"{i}.jpg"]}, "expected_output": report(200)["reports"][0]} for i in range(40)],
+    save_dataset("stations", [{"id": f"f{i}", "input": {"image_paths": [f"{i}.jpg"]}, "expected_output": report(200)["reports"][0]} for i in range(30)],
                  store=store)
     store.close()
     register_model("right", lambda images, config: report(200))
@@ -42,10 +42,8 @@ def home(tmp_path, monkeypatch):
 @promise("F15")
 def test_a_race_asks_less_and_an_ensemble_nothing(home):
     found = json.loads(shell("race", "-d", "stations", "-m", "right", "-m", "never", "--json"))
-    assert found["winner"] == "vote-extraction-right-t0.0" and found["calls"] < found["calls_full"] == 80 and found["sentence"]
+    assert "vote-extraction-right-t0.0 wins" in found["sentence"] and found["winner"] == "vote-extraction-right-t0.0" and found["calls"] < found["calls_full"] == 60
     assert {r["experiment"] for r in found["table"]} == set(found["experiments"])
-    said = shell("race", "-d", "stations", "-m", "right", "-m", "never")
-    assert "vote-extraction-right-t0.0 wins" in said and "% saved" in said
     together = json.loads(shell("ensemble", *found["experiments"].values(), "--rule", "majority", "--json"))
     assert together["members"] and together["comparison"]["experiments"] and together["name"] == "ensemble-majority"
     assert "Experiment: exp_" in shell("ensemble", found["group_id"])

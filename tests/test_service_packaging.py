@@ -92,6 +92,7 @@ def test_the_command_and_the_health_check_of_the_api_work(here):
 
 
 @promise("G8")
+@pytest.mark.slow  # `vote-experiments ui` has tests of its own
 @pytest.mark.skipif(find_spec("voila") is None, reason="needs Voilà")
 def test_the_command_and_the_health_check_of_the_page_work(here):
     folder, env, port = *here, free_port()

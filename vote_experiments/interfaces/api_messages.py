@@ -317,9 +317,11 @@ def kind_of(
         return " | ".join(map(str, schema.get("enum", [schema.get("const")])))
     if schema.get("type") == "array":
         return f"list of {kind_of(schema.get('items', {}))}"
-    low, high = schema.get("minimum", schema.get("exclusiveMinimum")), schema.get("maximum", schema.get("exclusiveMaximum"))
+    low: Any = schema.get("minimum", schema.get("exclusiveMinimum"))
+    high: Any = schema.get("maximum", schema.get("exclusiveMaximum"))
     limits = "" if low is None else f", from {low:g}" if high is None or high >= 2**31 else f", {low:g} to {high:,g}"
-    return {"string": "text", "object": "object"}.get(schema.get("type", ""), schema.get("type", "anything")) + limits
+    word = str(schema.get("type", "anything"))
+    return {"string": "text"}.get(word, word) + limits
 
 # %% ../../nbs/interfaces/16_api_messages.ipynb #daca8b8e
 def _escaped(text: Any) -> str:
