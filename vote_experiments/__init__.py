@@ -20,6 +20,10 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
     from .data.datasets import (
         Dataset, DatasetNotFoundError, archive_item, delete_dataset, diff_versions, get_dataset, list_datasets,
         list_versions, save_dataset, upsert_item, validate_items)
+    from .data.ground_truth import adjudicate, annotate, correct_truth, flag_item, review_queue, value_origins
+    from .interfaces.dataset_manager import DatasetManager
+    from .interfaces.record_explorer import RecordExplorer
+    from .interfaces.experiment_form import ExperimentForm
     from .data.responses import clear_responses, list_responses, prune_responses
     from .data.results import RunNotFoundError, experiment_result, list_experiments, list_groups
     from .data.store import Store, StoreError, backup_store, check_store, open_store
@@ -77,6 +81,10 @@ _EXPORTS: dict[str, str] = {  # module: the names it gives to the package
                           "write_dataset_file",
     "data.datasets": "Dataset DatasetNotFoundError archive_item delete_dataset diff_versions get_dataset "
                      "list_datasets list_versions save_dataset upsert_item validate_items",
+    "data.ground_truth": "adjudicate annotate correct_truth flag_item review_queue value_origins",
+    "interfaces.dataset_manager": "DatasetManager",
+    "interfaces.record_explorer": "RecordExplorer",
+    "interfaces.experiment_form": "ExperimentForm",
     "data.responses": "clear_responses list_responses prune_responses",
     "data.results": "RunNotFoundError experiment_result list_experiments list_groups",
     "data.store": "Store StoreError backup_store check_store open_store",
@@ -120,32 +128,33 @@ _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in nam
 
 __all__ = [  # spelled out, because type checkers of our users go by it
     "__version__", "BatchEvaluationResult", "BatchEvaluationResumeToken", "BudgetExceeded", "Client", "Columns",
-    "Comparison", "Dataset", "DatasetItem", "DatasetNotFoundError", "Estimates", "Evaluation", "EvaluatorInputs",
-    "ExperimentResult", "Extracted", "Extraction", "ExtractionError", "FURTHER_EVALUATORS", "ItemError",
-    "ItemFailedError", "ItemResult", "JUDGES", "LLMJudge", "Model", "OPTIONAL_EVALUATORS", "Observation", "Progress",
-    "Publication", "RaceResult", "RegressionError", "Report", "RunBusyError", "RunInterrupted", "RunNotFoundError",
-    "RunStoppedError", "RunnerContext", "STANDARD_EVALUATORS", "STANDARD_SUMMARIES", "SettingsChangedError", "Step",
-    "Store", "StoreError", "StoreSpanExporter", "Trace", "Traces", "Usage", "Workflow", "ab_test",
-    "absolute_vote_error", "accuracy", "aensemble", "aevaluate_experiment", "anls_star", "arace", "archive_item",
-    "arescore", "arithmetic_consistency", "arun_batched_evaluation", "arun_experiment", "arun_model_experiments",
+    "Comparison", "Dataset", "DatasetItem", "DatasetManager", "DatasetNotFoundError", "Estimates", "Evaluation",
+    "EvaluatorInputs", "ExperimentForm", "ExperimentResult", "Extracted", "Extraction", "ExtractionError",
+    "FURTHER_EVALUATORS", "ItemError", "ItemFailedError", "ItemResult", "JUDGES", "LLMJudge", "Model",
+    "OPTIONAL_EVALUATORS", "Observation", "Progress", "Publication", "RaceResult", "RecordExplorer", "RegressionError",
+    "Report", "RunBusyError", "RunInterrupted", "RunNotFoundError", "RunStoppedError", "RunnerContext",
+    "STANDARD_EVALUATORS", "STANDARD_SUMMARIES", "SettingsChangedError", "Step", "Store", "StoreError",
+    "StoreSpanExporter", "Trace", "Traces", "Usage", "Workflow", "ab_test", "absolute_vote_error", "accuracy",
+    "adjudicate", "aensemble", "aevaluate_experiment", "anls_star", "annotate", "arace", "archive_item", "arescore",
+    "arithmetic_consistency", "arun_batched_evaluation", "arun_experiment", "arun_model_experiments",
     "avg_ballot_accuracy", "avg_llm_judge_score", "backup_store", "ballot_accuracy_score", "batch_evaluation_result",
     "check_configs", "check_report", "check_store", "clear_responses", "coherence", "collate_sweep_evals", "compare",
-    "compare_experiments", "compute_ci_df", "create_dataset", "create_dataset_item", "create_experiment",
-    "create_run", "create_score", "create_trace", "dataset_from_traces", "delete_dataset", "demo_dataset", "depth",
-    "diff_versions", "ensemble", "estimate_experiments", "evaluate_experiment", "exact_form_match",
-    "experiment_result", "export_dataset", "export_experiment_results", "export_traces", "extract",
-    "extraction_judge", "field_f1", "forget_model", "form_set", "gate_run", "get_dataset", "get_experiment_runs",
-    "get_model", "get_scores", "get_trace", "get_traces", "group_folder", "has_no_errors", "import_dataset",
-    "import_folder", "import_traces", "invented_rows", "list_datasets", "list_experiments", "list_groups",
-    "list_models", "list_responses", "list_versions", "llm_judge_evaluator", "mean_interval", "model_available",
-    "name_cer", "observe", "omitted_rows", "open_store", "overall", "overall_accuracy", "parse_reports",
-    "plain_reports", "plot_comparison", "plot_sweep_heatmap", "plot_sweep_metric", "plot_sweep_metrics",
-    "process_pool", "prompt_variants", "prune_responses", "publish", "pull_dataset", "push_dataset", "race",
-    "read_dataset_file", "read_reports", "register_model", "report_schema", "rescore", "row_shift",
-    "run_batched_evaluation", "run_experiment", "run_model_experiments", "run_sweep", "run_workflow", "save_dataset",
-    "seat_flips", "success_rate", "suspect_labels", "synthesize_dataset", "trend", "upsert_item", "validate_items",
-    "vote_extraction_task", "vote_results_by_name", "vote_results_quality", "voter_statistics_accuracy",
-    "words_match_digits", "write_dataset_file",
+    "compare_experiments", "compute_ci_df", "correct_truth", "create_dataset", "create_dataset_item",
+    "create_experiment", "create_run", "create_score", "create_trace", "dataset_from_traces", "delete_dataset",
+    "demo_dataset", "depth", "diff_versions", "ensemble", "estimate_experiments", "evaluate_experiment",
+    "exact_form_match", "experiment_result", "export_dataset", "export_experiment_results", "export_traces", "extract",
+    "extraction_judge", "field_f1", "flag_item", "forget_model", "form_set", "gate_run", "get_dataset",
+    "get_experiment_runs", "get_model", "get_scores", "get_trace", "get_traces", "group_folder", "has_no_errors",
+    "import_dataset", "import_folder", "import_traces", "invented_rows", "list_datasets", "list_experiments",
+    "list_groups", "list_models", "list_responses", "list_versions", "llm_judge_evaluator", "mean_interval",
+    "model_available", "name_cer", "observe", "omitted_rows", "open_store", "overall", "overall_accuracy",
+    "parse_reports", "plain_reports", "plot_comparison", "plot_sweep_heatmap", "plot_sweep_metric",
+    "plot_sweep_metrics", "process_pool", "prompt_variants", "prune_responses", "publish", "pull_dataset",
+    "push_dataset", "race", "read_dataset_file", "read_reports", "register_model", "report_schema", "rescore",
+    "review_queue", "row_shift", "run_batched_evaluation", "run_experiment", "run_model_experiments", "run_sweep",
+    "run_workflow", "save_dataset", "seat_flips", "success_rate", "suspect_labels", "synthesize_dataset", "trend",
+    "upsert_item", "validate_items", "value_origins", "vote_extraction_task", "vote_results_by_name",
+    "vote_results_quality", "voter_statistics_accuracy", "words_match_digits", "write_dataset_file",
 ]
 
 

@@ -1696,6 +1696,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                            'vote_experiments/experiments/archive.py'),
                                                       'vote_experiments.experiments.archive._is_number': ( 'experiments/archive.html#_is_number',
                                                                                                            'vote_experiments/experiments/archive.py'),
+                                                      'vote_experiments.experiments.archive._short': ( 'experiments/archive.html#_short',
+                                                                                                       'vote_experiments/experiments/archive.py'),
                                                       'vote_experiments.experiments.archive.archive_folder': ( 'experiments/archive.html#archive_folder',
                                                                                                                'vote_experiments/experiments/archive.py'),
                                                       'vote_experiments.experiments.archive.experiment_folder': ( 'experiments/archive.html#experiment_folder',

@@ -11,7 +11,7 @@ import base64
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -42,7 +42,7 @@ class Aside:
         self._failed, self._busy = failed, busy or (lambda _: None)
         self._newest = 0
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="vote-experiments-aside")
-        self._under_way: set[Future | asyncio.Future] = set()
+        self._under_way: set[asyncio.Future] = set()
 
     def run(
         self,
@@ -161,7 +161,7 @@ def load_pages(
     except ExtractionError:
         paths = []
     pages = [p for path in paths for p in _pages_of(path, roots)]
-    first = page_html(item, *pages[0], 1, roots, language) if pages else Html('<p class="note">{}</p>').format(Words("records", language)("no_pages"))
+    first = page_html(item, pages[0][0], pages[0][1], 1, roots, language) if pages else Html('<p class="note">{}</p>').format(Words("records", language)("no_pages"))
     return LoadedPages(item, pages, first, roots)
 
 # %% ../../nbs/interfaces/51_page_viewer.ipynb #1a74ca55
@@ -212,8 +212,8 @@ class PageViewer:
         loaded, n = self.loaded, change["new"]
         if loaded is None or not n or n > len(loaded.pages):
             return
-        work = (lambda: page_html(loaded.item, *loaded.pages[n - 1], n, loaded.roots, self.language))
-        self.aside.run(work, lambda html: setattr(self.picture, "value", html))
+        path, page = loaded.pages[n - 1]
+        self.aside.run(lambda: page_html(loaded.item, path, page, n, loaded.roots, self.language), lambda html: setattr(self.picture, "value", html))
 
     def _failed(self, error: Exception) -> None:
         self.picture.value = Html('<div class="ve-nosheet" role="alert">{}: {}</div>').format(type(error).__name__, redact(str(error)))
