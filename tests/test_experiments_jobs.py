@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from vote_experiments.data.datasets import DatasetNotFoundError, save_dataset
 from vote_experiments.data.results import get_group, list_experiments, status_counts
 from vote_experiments.data.store import Store, item_results, jobs
+from vote_experiments.experiments.archive import write_text
 from vote_experiments.experiments.jobs import (
     JobEndedError, JobNotFoundError, JobRunner, cancel_job, claim_job, get_job, jobs_to_do, list_jobs, run_own_job, submit_job,
     wait_for_job)
@@ -96,6 +97,23 @@ def test_one_of_many_gets_a_job(home):
     threads = [threading.Thread(target=want) for _ in range(16)]
     [t.start() for t in threads], [t.join() for t in threads]
     assert len(got) == 1 and get_job(row["id"], home).owner == got[0]
+
+
+def test_jobs_that_end_together_write_the_page_of_runs_together(tmp_path):
+    "fifty clients found it: a temporary file named after the process alone was moved away under another thread"
+    gate, wrong = threading.Barrier(8), []
+
+    def write(i: int) -> None:
+        gate.wait()
+        for k in range(100):
+            try:
+                write_text(tmp_path / "index.html", f"{i} {k}")
+            except OSError as error:
+                wrong.append(error)
+
+    threads = [threading.Thread(target=write, args=(i,)) for i in range(8)]
+    [t.start() for t in threads], [t.join() for t in threads]
+    assert wrong == [] and [p.name for p in tmp_path.iterdir()] == ["index.html"]
 
 
 def test_a_running_job_is_cancelled_from_anywhere_and_its_items_stay(home):

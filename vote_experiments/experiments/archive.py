@@ -11,6 +11,7 @@ import html
 import json
 import os
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def experiment_folder(
 # %% ../../nbs/experiments/08_archive.ipynb #76378f41
 def write_text(path: Path, text: str) -> Path:
     "Write a whole text file or nothing, secrets redacted"
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     part.write_text(redact(clean_text(text) or ""), encoding="utf-8")
     part.replace(path)
     return path
