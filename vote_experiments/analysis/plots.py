@@ -172,7 +172,7 @@ _WORDS = {"best": "best", "best mean": "best mean, no winner", "behind": "behind
 
 def _sayer(words: Mapping[str, str] | None) -> Callable[..., str]:
     "Texts of a picture in the language of `words`, their placeholders filled in"
-    return lambda text, **values: (words or {}).get(text, text).format(**values)
+    return lambda text, **values: ((words or {}).get(text) or text).format(**values)
 
 
 def _dot_rows(ax: Axes, names: Sequence[Any], offset: Callable[[int], float] = float) -> None:

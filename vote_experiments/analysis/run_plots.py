@@ -47,7 +47,7 @@ def plot_race(
         ax.annotate(_wrapped(name) + ("" if survives else say(", dropped at {items}", items=f"{x:,.0f}")), (x, y), xytext=(1.02, place), textcoords=("axes fraction", "data"),
                     va="center", annotation_clip=False, arrowprops={"arrowstyle": "-", "color": "#c4cdd4", "linewidth": 0.7, "shrinkB": 5},
                     **_text(color=color, fontsize=9.5))
-    ax.text(0.995, limit, say("dropped above"), va="bottom", ha="right", transform=ax.get_yaxis_transform(), **_text(color=SOFT, fontsize=9))
+    ax.text(0.995, limit, say("dropped above"), va="top", ha="right", transform=ax.get_yaxis_transform(), **_text(color=SOFT, fontsize=9))
     ticks = [t for t in range(-1, math.ceil(limit) + 2) if low <= t <= high]
     ax.set_yticks(ticks, [f"{10.0 ** t:g}" if t < 4 else f"{10 ** t:,}" for t in ticks])
     _grid(ax, "y")

@@ -84,13 +84,13 @@ def asked(run: OpenedRun) -> Html:
     "The data, the task, the evaluators, and every configuration"
     first = run.experiments[0] if run.experiments else {}
     settings, request, say = first.get("settings") or {}, run.request, run.say
-    names = (lambda key: ", ".join(request.get(key) or settings.get(key) or []) or None)
+    names = (lambda key: ", ".join([request[key]] if isinstance(request.get(key), str) else request.get(key) or settings.get(key) or []) or None)
     data = first.get("dataset_name") or request.get("dataset_name")
     version = first.get("dataset_version")
     facts = {
         say("col_dataset"): say("dataset_version", name=data, version=version) if data and version else data or say("dataset_given"),
         say("content_hash"): Html("<code>{}</code>").format(first["dataset_hash"][:16]) if first.get("dataset_hash") else None,
-        say("col_items"): f"{items_asked(run):,}", say("task"): request.get("task") or ", ".join(settings.get("task") or []) or None,
+        say("col_items"): f"{items_asked(run):,}", say("task"): names("task"),
         say("evaluators"): names("evaluators"), say("summary_evaluators"): names("summary_evaluators"),
         **{say(f"asked_{key}"): _plain(run, request.get(key)) for key in _ASKED},
         say("begun"): run.moment(run.created_at), say("finished"): run.moment((run.group or first).get("finished_at")),

@@ -298,7 +298,7 @@ tbody tr:last-child > * { border-bottom-color: #7b8a97; }
 .thai { font-weight: 400; color: var(--soft); white-space: nowrap; }
 .matrix td { text-align: right; } .matrix thead th + th { text-align: right; }
 .differences { table-layout: fixed; min-width: 40rem; } .differences td, .differences th { text-align: left; }
-.differences th:first-child { width: 24%; } .differences th:nth-child(2), .differences td:nth-child(2) { width: 13%; }
+.differences thead th { font-size: .8rem; padding-left: .35rem; padding-right: .35rem; } .differences th:first-child { width: 19%; } .differences th:nth-child(2), .differences td:nth-child(2) { width: 11%; }
 .failures th:first-child { width: 42%; }
 .wrong { color: #a03c00; font-weight: 700; } .right { color: #6b7a87; } em { color: var(--soft); }
 figure { margin: 1rem 0; } figure img { width: 100%; max-width: 52rem; height: auto; display: block; }
