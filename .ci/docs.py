@@ -239,6 +239,7 @@ def output(page: Page, names: Names, module: str, out: dict, alt: str) -> str:
     if "text/html" in data:
         text = re.sub(r"<style.*?</style>", "", data["text/html"], flags=re.S)
         text = re.sub(r' (border="1"|style="text-align: right;"|id="[^"]*")', "", text)
+        text = re.sub(r'<a\b[^>]*\bhref="(?!https?:)[^"]*"[^>]*>(.*?)</a>', r"<u>\1</u>", text, flags=re.S)  # files of the example
         styled = " paper" if "style=" in text or "<svg" in text or "<img" in text else ""
         return f'<div class="out html{styled}">{demoted(text)}</div>'
     if "text/markdown" in data:
