@@ -340,7 +340,8 @@ def skeletons() -> list[Page]:
 def room_sentence(room: str) -> str:
     "What the table of index.ipynb says about a room"
     found = re.search(rf"\[`nbs/{room}`\]\([^)]*\) \| ([^|\n]+?) \|", (NBS / "index.ipynb").read_text(encoding="utf-8"))
-    sentence = found[1] if found else {"reports": "the notebooks that a run's report is made from",
+    sentence = found[1] if found else {"tutorials": "what you need, what you see, what it means, what to do next",
+                                       "reports": "the notebooks that a run's report is made from",
                                        "apps": "pages for people who write no code"}.get(room, "")
     return sentence[:1].upper() + sentence[1:]
 
@@ -410,8 +411,8 @@ def room_body(page: Page, pages: list[Page]) -> str:
 def names_body(page: Page, names: Names) -> str:
     "Every public name, by module"
     parts = []
-    for module, found in names.modules.items():
-        if not found or module not in names.page_of:
+    for module in names.page_of:  # in reading order
+        if not (found := names.modules.get(module)):
             continue
         rows = []
         for e in sorted(found.values(), key=lambda e: e.name.lower()):
