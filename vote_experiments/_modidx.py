@@ -4964,6 +4964,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                    'vote_experiments/interfaces/run_places.py'),
                                                         'vote_experiments.interfaces.run_places.RunPlace.stop': ( 'interfaces/run_places.html#runplace.stop',
                                                                                                                   'vote_experiments/interfaces/run_places.py'),
+                                                        'vote_experiments.interfaces.run_places.RunPlace.take_up': ( 'interfaces/run_places.html#runplace.take_up',
+                                                                                                                     'vote_experiments/interfaces/run_places.py'),
                                                         'vote_experiments.interfaces.run_places.RunPlace.unfinished': ( 'interfaces/run_places.html#runplace.unfinished',
                                                                                                                         'vote_experiments/interfaces/run_places.py'),
                                                         'vote_experiments.interfaces.run_places.RunPlace.versions': ( 'interfaces/run_places.html#runplace.versions',

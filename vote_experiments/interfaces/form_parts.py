@@ -377,7 +377,7 @@ class SettingsPart(Fields):
 
     def set(self, request: Mapping[str, Any]) -> None:
         "Fill in the part from a request; what it does not say gets its default"
-        written = (lambda key, default="": str(default if request.get(key) is None else request[key]))
+        written: Callable[..., str] = (lambda key, default="": str(default if request.get(key) is None else request[key]))
         self.jobs.value, self.repeats.value, self.max_cost.value = written("jobs", 2), written("repeats", 1), written("max_cost_usd")
         self.raise_errors.value = bool(request.get("raise_errors", True))
         self.project.value, self.ml_app.value = written("project_name", DEFAULT_PROJECT), written("ml_app", DEFAULT_ML_APP)

@@ -84,6 +84,8 @@ class RunPlace(Protocol):
 
     def look(self, job_id: str) -> Followed: ...
 
+    def take_up(self) -> None: ...  # have jobs taken that nobody works on
+
     def stop(self, job_id: str) -> None: ...
 
     def unfinished(self) -> list[Followed]: ...  # newest first
