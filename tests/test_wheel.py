@@ -9,6 +9,7 @@ import tomllib
 import venv
 from pathlib import Path
 
+import matplotlib
 import pytest
 import yaml
 
@@ -40,7 +41,7 @@ def used(python: Path, folder: Path, **environment: str) -> Path:
     "What a newcomer does first, in an empty folder: the demo, then the report of its run"
     def run(*words: str) -> subprocess.CompletedProcess:
         done = subprocess.run([str(python.parent / words[0]), *words[1:]], cwd=folder, env={**home_of(folder), **environment}, capture_output=True,
-                              text=True, timeout=250)
+                              text=True, timeout=500)
         assert done.returncode == 0, done.stdout + done.stderr
         return done
     where = run("python", "-c", "import vote_experiments; print(vote_experiments.__file__)").stdout.strip()
@@ -52,6 +53,7 @@ def used(python: Path, folder: Path, **environment: str) -> Path:
     return next((folder / "runs").glob("*/report.html"))
 
 
+@pytest.mark.timeout(900)  # a busy machine is no failure
 def test_a_wheel_works_in_an_environment_of_its_own(wheel, tmp_path):
     venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
     python = tmp_path / "venv/bin/python"
@@ -59,11 +61,13 @@ def test_a_wheel_works_in_an_environment_of_its_own(wheel, tmp_path):
     subprocess.run([sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index", str(wheel)], check=True)
     # numpy and the like from here; Python does not follow the .pth files it finds there, such as the one to this repository
     (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    report = used(python, tmp_path, JUPYTER_PATH=f"{sysconfig.get_path('data')}/share/jupyter")  # nbconvert's templates
+    borrowed = {"JUPYTER_PATH": f"{sysconfig.get_path('data')}/share/jupyter", "MPLCONFIGDIR": matplotlib.get_cachedir()}
+    report = used(python, tmp_path, **borrowed)  # nbconvert's templates and the list of fonts belong to the libraries
     assert report.stat().st_size > 10_000
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_wheel_brings_everything_it_needs(wheel, tmp_path):
     "With its dependencies from the network: nothing from here helps"
     venv.create(tmp_path / "venv", with_pip=True)
