@@ -1,6 +1,7 @@
 "A store with drawn form sets and a run over them in which everything that can be odd is; shared by the record widgets' tests"
 
 import copy
+import functools
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,15 +17,20 @@ IMAGE = '"><img src=x onerror="window.pwned=2">'
 KINDS = {"a right": "Constituency", "b wrong": "Constituency", "c gone": "Constituency", f"d {SCRIPT}": "both"}
 
 
+@functools.cache
+def _drawn(seed: int, kind: str):
+    return form_set(seed, level="clean", options="hard" if seed == 2 else "plain", kind=kind)
+
+
 def draw_stations(folder: Path) -> list[dict]:
     "Four form sets; one page of the third is not there"
     records = []
     for seed, (name, kind) in enumerate(KINDS.items(), 1):
-        drawn = form_set(seed, level="clean", options="hard" if seed == 2 else "plain", kind=kind)
+        drawn = _drawn(seed, kind)
         for path, page in zip(drawn.record["input"]["image_paths"], drawn.pages):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(page)
-        records.append({**drawn.record, "id": name})
+        records.append({**copy.deepcopy(drawn.record), "id": name})
     records[2]["input"]["image_paths"][1] = "pages/deleted.jpg"
     return records
 
