@@ -310,7 +310,7 @@ def test_the_packaged_template_is_the_one_in_nbs():
     spec.loader.exec_module(sync_data)
     assert sync_data.main(check=True) == 0
     for name in ("experiment", "sweep", "compare"):
-        made = json.loads(sync_data.packaged(json.loads((ROOT / f"nbs/reports/{name}.ipynb").read_text())))
+        made = json.loads(sync_data.packaged(json.loads((ROOT / f"nbs/reports/{name}.ipynb").read_text()), "reports"))
         tagged = [c for c in made["cells"] if c["metadata"].get("tags") == ["parameters"]]
         assert len(tagged) == 1 and "".join(tagged[0]["source"]).startswith("run = ")
 
