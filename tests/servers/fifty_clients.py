@@ -1,4 +1,4 @@
-"""Fifty clients at once: python fifty_clients.py URL KEY SECONDS REPEATS. Each asks for a run and looks at it twice a second; prints JSON.
+"""Fifty clients at once: python fifty_clients.py URL KEY SECONDS REPEATS [CLIENTS]. Each asks for a run and looks at it twice a second; prints JSON.
 
 One process with plain sockets: fifty threads of a comfortable client would measure themselves.
 """
@@ -36,15 +36,15 @@ async def client(i: int, repeats: int, address: tuple[str, int], key: str, until
     writer.close()
 
 
-async def main(url: str, key: str, seconds: float, repeats: int) -> None:
+async def main(url: str, key: str, seconds: float, repeats: int, n: int = 50) -> None:
     times: list[float] = []
     codes, tasks, parts = collections.Counter(), [], urlsplit(url)
     address = (parts.hostname or "127.0.0.1", parts.port or 80)
-    await asyncio.gather(*(client(i, repeats, address, key, time.monotonic() + seconds, times, codes, tasks) for i in range(50)))
+    await asyncio.gather(*(client(i, repeats, address, key, time.monotonic() + seconds, times, codes, tasks) for i in range(n)))
     times.sort()
     print(json.dumps({"n": len(times), "p50_s": round(times[len(times) // 2], 4), "p99_s": round(times[int(0.99 * len(times))], 4),
                       "max_s": round(times[-1], 4), "statuses": dict(codes), "tasks": tasks}))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3]), *map(int, sys.argv[4:])))
