@@ -9,7 +9,6 @@ __all__ = ['PAGE_VARIABLE', 'page_settings', 'experiments_page', 'page_here']
 import json
 import os
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -73,8 +72,7 @@ def _others(language: str, store: Any) -> list[tuple[str, Callable[[], Any]]]:
 
         return DatasetManager(store=store, language=language).widget
 
-    its = (("tab_explore", "record_explorer", explorer), ("tab_datasets", "dataset_manager", datasets))
-    return [(name, make) for name, module, make in its if find_spec(f"vote_experiments.interfaces.{module}")]
+    return [("tab_explore", explorer), ("tab_datasets", datasets)]
 
 
 def page_here() -> w.Tab:
