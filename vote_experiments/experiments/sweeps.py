@@ -396,7 +396,7 @@ def _measured(state: WorkflowState) -> dict[str, float]:
     "Numbers that the steps handed out, by name; those of a task by `task metric`, by the metric alone when there is one task"
     found: dict[str, float] = {}
     for name, value in ((k, v) for step in state.step_states for k, v in step.output_atoms.items()):
-        tasks = value if isinstance(value, Mapping) and all(isinstance(v, Mapping) for v in value.values()) else {"": {name: value}}
+        tasks: Mapping[Any, Any] = value if isinstance(value, Mapping) and all(isinstance(v, Mapping) for v in value.values()) else {"": {name: value}}
         for task, metrics in tasks.items():
             found |= {f"{task} {k}" if len(tasks) > 1 else str(k): float(v) for k, v in metrics.items() if _is_measure(v)}
     return found
