@@ -12,8 +12,7 @@ from hypothesis import example, given, settings, strategies as st
 from PIL import Image
 
 from vote_experiments.data import dataset_files as f
-from vote_experiments.data.datasets import DatasetNotFoundError, get_dataset, save_dataset, upsert_item
-from vote_experiments.data.store import Store
+from vote_experiments.data.datasets import DatasetNotFoundError, save_dataset, upsert_item
 from vote_experiments.records import DatasetItem
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=10) | st.sampled_from(

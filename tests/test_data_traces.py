@@ -1,6 +1,5 @@
 """Traces: written, scored with a history, filtered, carried as JSON Lines, and sent by any OpenTelemetry program."""
 
-import json
 import subprocess
 import sys
 import textwrap

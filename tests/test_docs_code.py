@@ -47,7 +47,7 @@ ELSEWHERE = {  # the beginning of a line -> why it is not executed here, and whe
 }
 INSTEAD = {"-n 20": "-n 1", "import-folder scans/ my-forms": "import-folder scans/ my-forms --yes"}  # shorter; nobody is there to ask
 COMMANDS = ("vote-experiments", "export ")
-PLATFORM = ("nbs/interfaces/09_cli_publish.ipynb", "nbs/tutorials/06_datadog.ipynb")  # these talk to a stand-in for Datadog
+PLATFORM = ("nbs/interfaces/15_cli_publish.ipynb", "nbs/tutorials/06_datadog.ipynb")  # these talk to a stand-in for Datadog
 
 
 @dataclass(frozen=True)

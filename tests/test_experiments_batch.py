@@ -10,7 +10,6 @@ import sys
 import textwrap
 import threading
 import time
-import tracemalloc
 from collections import Counter
 
 import pytest
@@ -18,7 +17,7 @@ import sqlalchemy as sa
 from hypothesis import given, settings, strategies as st
 
 from promises import promise
-from vote_experiments.data.store import RowInsert, batch_items, batches, check_store, encode_json, observations, scores, to_us, trace_tags, traces
+from vote_experiments.data.store import RowInsert, batch_items, batches, check_store, encode_json, scores, to_us, trace_tags, traces
 from vote_experiments.data.traces import Trace, create_trace, get_scores, get_traces
 from vote_experiments.experiments.batch import (
     BatchEvaluationResumeToken, EvaluatorInputs, arun_batched_evaluation, batch_evaluation_result, run_batched_evaluation,

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from promises import promise
-from vote_experiments.data.datasets import get_dataset, save_dataset
+from vote_experiments.data.datasets import save_dataset
 from vote_experiments.data.results import experiment_result, get_experiment, list_experiments
 from vote_experiments.data.store import item_results, scores, traces
 from vote_experiments.data.traces import StoreSpanExporter, get_scores, get_trace

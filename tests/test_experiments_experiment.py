@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import json
 import os
 import random
 import signal
@@ -20,12 +19,12 @@ import sqlalchemy as sa
 
 from vote_experiments.data.results import get_experiment, list_experiments, status_counts
 from vote_experiments.data.store import StoreError, check_store, item_results, open_store, scores, traces
-from vote_experiments.experiments.engine import ItemFailedError, RunInterrupted, RunStoppedError
+from vote_experiments.experiments.engine import ItemFailedError, RunStoppedError
 from vote_experiments.experiments.experiment import arun_experiment, rescore, run_experiment
 from vote_experiments.experiments.processes import ProcessPools, TaskNotPicklableError, process_pool
 from vote_experiments.experiments.resuming import RunBusyError, SettingsChangedError, fingerprint
 from vote_experiments.experiments.summaries import summarise
-from vote_experiments.records import DatasetItem, Evaluation
+from vote_experiments.records import Evaluation
 
 
 def numbers(n):

@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 import random
 import re
 import signal
@@ -20,7 +19,6 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from promises import promise
 from servers.gemini_server import (
     GeminiServer, answered, failed, overloaded, read_model_request, refused, usage, wrong_key)
 from servers.loopback import Reply

@@ -8,7 +8,6 @@ import sys
 import textwrap
 import threading
 import time
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -18,7 +17,7 @@ from vote_experiments.data.results import get_group, list_experiments, status_co
 from vote_experiments.data.store import Store, item_results, jobs
 from vote_experiments.experiments.archive import write_text
 from vote_experiments.experiments.jobs import (
-    JobEndedError, JobNotFoundError, JobRunner, cancel_job, claim_job, get_job, jobs_to_do, list_jobs, run_own_job, submit_job,
+    JobEndedError, JobNotFoundError, JobRunner, cancel_job, claim_job, get_job, jobs_to_do, list_jobs, submit_job,
     wait_for_job)
 from vote_experiments.experiments.resuming import new_owner
 from vote_experiments.models.registry import forget_model, register_model

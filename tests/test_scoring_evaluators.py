@@ -34,7 +34,6 @@ from vote_experiments.scoring.evaluators import (
     suspect_labels,
     vote_results_by_name,
     vote_results_quality,
-    voter_statistics_accuracy,
     words_match_digits,
 )
 

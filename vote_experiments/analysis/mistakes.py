@@ -9,7 +9,7 @@ __all__ = ['SIZES', 'JOINS', 'answered_pairs', 'digit_pairs', 'digit_confusions'
 # %% ../../nbs/analysis/10_mistakes.ipynb #d22ca01d
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np

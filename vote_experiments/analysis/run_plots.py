@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .plots import (
-    BEHIND, BEST, COLORS, FAINT, INK, MARKERS, SOFT, _beside, _declutter, _dot_rows, _grid, _is_fraction, _legend, _needed, _percent_axis,
+    BEHIND, BEST, COLORS, FAINT, INK, SOFT, _declutter, _dot_rows, _grid, _is_fraction, _legend, _needed, _percent_axis,
     _rows_height, _sayer, _text, _titled, _wrapped, new_figure)
 
 # %% ../../nbs/analysis/13_run_plots.ipynb #a0e457a8

@@ -8,7 +8,6 @@ __all__ = ['BLANKS', 'seat_flips', 'stakes_sentence']
 # %% ../../nbs/analysis/12_stakes.ipynb #e706387e
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
 

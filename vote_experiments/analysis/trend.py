@@ -9,7 +9,7 @@ __all__ = ['PROOFS', 'Trend', 'trend_of', 'GateOutcome', 'gate']
 import html
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from .datasets import Dataset, get_dataset, save_dataset
 from vote_experiments.data.store import (
-    RowInsert, Store, adjudications, annotations, clean_text, dataset_items, dataset_versions, decode_json, encode_json,
+    RowInsert, adjudications, annotations, clean_text, dataset_items, dataset_versions, decode_json, encode_json,
     from_us, now_us, observations, open_store, review_flags,
 )
 from ..forms.checks import check_report

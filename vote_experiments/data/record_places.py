@@ -7,7 +7,7 @@ __all__ = ['Place', 'record_places', 'record_tags', 'results_at', 'score_choices
 
 # %% ../../nbs/data/08_record_places.ipynb #06b2155e
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from .store import Store, decode_json, encode_json, from_us, now_us, open_store, responses
+from .store import decode_json, encode_json, from_us, now_us, open_store, responses
 from ..records import Record
 from ..settings import redact
 

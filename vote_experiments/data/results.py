@@ -15,9 +15,8 @@ import os
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -25,7 +24,7 @@ import sqlalchemy as sa
 
 from vote_experiments.data.store import (
     RowInsert, Store, clean_text, dataset_items, decode_json, encode_json, experiment_groups, experiments,
-    explain_database_error, from_us, item_results, new_id, new_span_id, now_us, observations, open_store,
+    explain_database_error, item_results, new_id, new_span_id, now_us, observations, open_store,
     publications, scores, trace_tags, traces,
 )
 from vote_experiments.records import (

@@ -30,7 +30,7 @@ from vote_experiments.data.store import (
     RowInsert, Store, clean_text, decode_json, encode_json, experiments, from_us, new_span_id, new_trace_id, now_us,
     observations, open_store, scores, to_us, trace_tags, traces,
 )
-from ..records import Evaluation, Observation, Record, Usage, as_number, data_type_of
+from ..records import Evaluation, Observation, Record, Usage, as_number
 from ..settings import redact
 
 log = logging.getLogger("vote_experiments")

@@ -20,7 +20,7 @@ from vote_experiments.data.results import (
     ResultSequence, create_experiment_row, experiment_result, get_experiment, list_experiments,
 )
 from vote_experiments.data.store import (
-    Store, dataset_items, dataset_versions, datasets, decode_json, encode_json, experiments, item_results, new_trace_id, now_us,
+    Store, dataset_items, dataset_versions, datasets, encode_json, experiments, item_results, new_trace_id, now_us,
     open_store, scores, traces,
 )
 from vote_experiments.data.traces import (

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.dataset_files import group_folder, import_folder
-from ..data.datasets import Dataset, get_dataset
+from ..data.datasets import Dataset
 from ..data.results import experiment_result
 from ..data.store import open_store
 from .archive import slug
@@ -21,7 +21,7 @@ from .model_experiments import run_model_experiments
 from .progress import Progress, ProgressPrinter
 from ..forms.checks import check_report
 from ..forms.schema import Report, read_reports, report_fields
-from ..records import ExperimentResult, ItemResult, Record
+from ..records import ItemResult
 from ..scoring.evaluators import arithmetic_consistency, has_no_errors, match_reports, words_match_digits
 
 # %% ../../nbs/experiments/12_extract.ipynb #f3ecc029

@@ -6,7 +6,6 @@
 __all__ = ['Progress', 'duration', 'rate_text', 'progress_line', 'is_forced_plain', 'is_plain', 'ProgressPrinter']
 
 # %% ../../nbs/experiments/03_progress.ipynb #42321ac5
-import os
 import sys
 import threading
 import time

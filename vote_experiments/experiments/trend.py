@@ -6,7 +6,6 @@
 __all__ = ['is_all_cached', 'trend', 'gate_run', 'require']
 
 # %% ../../nbs/experiments/18_trend.ipynb #bffada62
-import math
 from collections.abc import Mapping
 from typing import Any
 

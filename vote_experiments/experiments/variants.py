@@ -11,7 +11,6 @@ __all__ = ['OVERALL', 'DEPTH', 'PASS_MARK', 'batch_evaluate_experiment', 'datase
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from ..analysis.frames import score_columns
 from ..data.datasets import Dataset, DatasetItems, get_dataset, save_dataset
 from ..data.filters import Filter
 from vote_experiments.data.results import (
-    ResultSequence, create_group, experiment_result, get_experiment, score_table, update_experiment, update_group,
+    ResultSequence, create_group, get_experiment, score_table, update_experiment, update_group,
 )
 from ..data.store import Store, item_results, now_us, open_store
 from ..data.traces import Trace, get_traces
@@ -31,7 +30,7 @@ from .client import get_experiment_runs
 from .engine import run_blocking
 from .experiment import run_experiment
 from .summaries import summarise
-from ..records import ExperimentResult, Record, as_number
+from ..records import ExperimentResult, as_number
 
 # %% ../../nbs/experiments/15_variants.ipynb #4ff9b999
 def _golden(t: Trace) -> dict[str, Any]:

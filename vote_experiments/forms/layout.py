@@ -20,7 +20,6 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-import cv2
 import freetype
 import numpy as np
 import uharfbuzz

@@ -29,7 +29,7 @@ from vote_experiments.forms.handwriting import (
     write_number, write_words,
 )
 from vote_experiments.forms.layout import (
-    FORM_TYPES, NUMBER_FIELDS, PAGE_HEIGHT, PAGE_WIDTH, PRINT, PRINT_BOLD, SIGNATURES, Box, Page, Slot,
+    FORM_TYPES, NUMBER_FIELDS, PAGE_HEIGHT, PAGE_WIDTH, PRINT, SIGNATURES, Box, Page, Slot,
     blank_first_page, blank_table_page, draw_text, table_pages, text_width,
 )
 from .thai import number_words, to_thai_digits

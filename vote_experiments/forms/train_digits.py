@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from vote_experiments.forms.digits import (
-    NO_DIGIT, THAI_ONE, WRONG_CUT, DigitModel, Hand, Line, digit_model, features, find_lines, glyph, place, read_numbers, shear,
+    NO_DIGIT, THAI_ONE, WRONG_CUT, DigitModel, Hand, digit_model, features, find_lines, glyph, place, read_numbers, shear,
 )
 
 # %% ../../nbs/forms/09_train_digits.ipynb #7fab1f22

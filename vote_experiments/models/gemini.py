@@ -10,7 +10,6 @@ __all__ = ['DEFAULT_OUTPUT_TOKENS', 'Access', 'MissingCredentials', 'find_access
 # %% ../../nbs/models/07_gemini.ipynb #438c44b7
 import json
 import math
-import os
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

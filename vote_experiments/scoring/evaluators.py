@@ -20,7 +20,7 @@ from ..forms.checks import ARITHMETIC_CHECKS, Check, Checks, check_report
 from ..forms.schema import (
     BALLOT_FIELDS, HEADER_FIELDS, OPTIONAL_HEADER_FIELDS, VOTER_FIELDS, Report, VoteResult, comparable_header, numbered_rows,
     plain_reports, read_reports, report_fields)
-from ..forms.thai import normalise_name, normalise_text
+from ..forms.thai import normalise_name
 from ..records import Evaluation, ItemResult, Record
 from .binding import score_rule
 
