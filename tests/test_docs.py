@@ -109,7 +109,7 @@ def test_a_link_that_leads_nowhere_is_found(builder, tmp_path):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1000, 1600])
-@pytest.mark.parametrize("url", ["index.html", "tutorials/04_is_a_better.html", "experiments/07_experiment.html", "names.html"])
+@pytest.mark.parametrize("url", ["index.html", "tutorials/04_is_a_better.html", "experiments/08_experiment.html", "names.html"])
 def test_a_page_opens_from_the_disk_and_asks_nobody(site, chromium, url, width):
     page, asked, complaints = chromium.new_page(viewport={"width": width, "height": 900}), [], []
     page.context.set_offline(True)
