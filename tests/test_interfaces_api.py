@@ -208,6 +208,7 @@ def test_what_was_run_is_listed_shown_compared_and_read_item_by_item(http):
     ran = http.post(f"{ROOT}/run", json=asked(raise_errors=False, model_configs=[{"model": "quick", "name_suffix": "q"}, {"model": "torn"}])).json()
     assert (ran["status"], ran["message"]) == ("partial", "Ran 2 experiments, 1 of them failed")
     assert http.get(f"{ROOT}/runs").json()["runs"][0]["run"] == ran["run"]
+    assert {"name": "stations", "version": 1, "n_items": 6, "description": None} in http.get(f"{ROOT}/datasets").json()["datasets"]
     detail = http.get(f"{ROOT}/runs/{ran['run']}").json()
     assert [e["experiment_name"] for e in detail["experiments"]] == ["vote-extraction-q", "vote-extraction-torn-tdefault"]
     page = http.get(f"{ROOT}/runs/{ran['run']}/items", params={"offset": 4, "limit": 4}).json()
@@ -260,7 +261,7 @@ def test_a_field_that_is_wrong_is_a_422_that_names_it(http, change, where):
 
 @promise("E8")
 def test_keys(server):
-    paths = [("GET", f"{ROOT}/runs"), ("POST", f"{ROOT}/run"), ("POST", f"{ROOT}/run-async"), ("GET", f"{ROOT}/tasks/x"), ("DELETE", f"{ROOT}/tasks/x"),
+    paths = [("GET", f"{ROOT}/runs"), ("GET", f"{ROOT}/datasets"), ("POST", f"{ROOT}/run"), ("POST", f"{ROOT}/run-async"), ("GET", f"{ROOT}/tasks/x"), ("DELETE", f"{ROOT}/tasks/x"),
              ("GET", f"{ROOT}/nothing"), ("GET", "/tasks/x"), ("OPTIONS", f"{ROOT}/run")]
     with httpx.Client(base_url=server.url) as nobody:
         for key, (method, path) in itertools.product((None, "", "wrong", KEY + "x", KEY[:-1], f"ci:{KEY}"), paths):

@@ -513,6 +513,7 @@ def test_a_form_drives_a_server(home, server):
     async def go():
         form = ExperimentForm(api_base_url=server.url, api_key=KEY, dataset_name="stations",
                               model_configs=[{"model": "slow", "temperature": 0.0}, {"model": "quick", "temperature": 0.0}])
+        assert ("stations (6 items)", "stations") in form.data.name.options and form.data.name.value == "stations"
         form.run_wait.click()
         await until(lambda: "aria-valuenow" in form.progress.value)
         await form.settled()
@@ -520,7 +521,7 @@ def test_a_form_drives_a_server(home, server):
         assert form.result["experiments"][0]["metrics_ci"]["success_rate"][1] == 1.0 and "data:image/svg+xml" in form.results.value
         assert f'href="{server.url}/api/v1/experiments/runs/' in form.results.value
         assert form.past.options[0][1] == form.result["group_id"]
-        form.data.typed.value = "staitons"
+        form.data.choose("staitons")
         form.run_background.click()
         await form.settled()
         assert "HTTP 404" in form.said.value and "stations" in form.said.value

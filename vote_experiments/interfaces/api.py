@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'Here', 'Base', 'Label', 'TaskId', 'RunId', 'key_header', 'api', 'health_routes', 'Service', 'unfit', 'ended',
-           'base_of', 'run', 'run_async', 'tasks', 'task', 'cancel', 'task_events', 'events', 'runs', 'run_detail',
-           'items', 'compare', 'report', 'health', 'make_app', 'worker_process', 'serve']
+           'base_of', 'run', 'run_async', 'tasks', 'task', 'cancel', 'task_events', 'events', 'runs', 'datasets',
+           'run_detail', 'items', 'compare', 'report', 'health', 'make_app', 'worker_process', 'serve']
 
 # %% ../../nbs/interfaces/25_api.ipynb #b0edc0e8
 import asyncio
@@ -35,7 +35,7 @@ from fastapi.security import APIKeyHeader
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .. import __version__
-from ..data.datasets import DatasetNotFoundError, get_dataset
+from ..data.datasets import DatasetNotFoundError, get_dataset, list_datasets
 from ..data.results import ResultSequence, RunNotFoundError, get_experiment, get_group, list_groups, resolve_run, score_names
 from ..data.store import Store, StoreError, clean_text, decode_json, encode_json, iso, open_store
 from vote_experiments.experiments.jobs import (
@@ -43,7 +43,7 @@ from vote_experiments.experiments.jobs import (
 )
 from .api_guard import REPORT_POLICY, Guard, Limits, log_json, outside, page_outside, read_keys
 from vote_experiments.interfaces.api_messages import (
-    Accepted, ComparisonOut, FieldProblems, Health, ItemOut, ItemPage, Problem, RunDetail, RunLine, RunList, RunRequest, RunResponse,
+    Accepted, ComparisonOut, DatasetLine, DatasetList, FieldProblems, Health, ItemOut, ItemPage, Problem, RunDetail, RunLine, RunList, RunRequest, RunResponse,
     StoredExperiment, Task, TaskList, docs_page, run_response, task_of,
 )
 from ..settings import environment, setting
@@ -294,6 +294,13 @@ def runs(service: Here, limit: Annotated[int, Query(ge=1, le=200)] = 20) -> Any:
     return RunList(runs=[RunLine(
         run=g["id"], kind=g["kind"], name=g["name"], status=g["status"], project_name=g["project"], created_at=iso(g["created_at"]),
         finished_at=iso(g["finished_at"]), headline=(g["result"] or {}).get("headline")) for g in list_groups(service.store, limit)])
+
+
+@api.get("/datasets", response_model=DatasetList, tags=["runs"])
+def datasets(service: Here) -> Any:
+    "What a run may ask for as `dataset_name`, by name. Items are not shown."
+    return DatasetList(datasets=[DatasetLine(name=d.name, version=d.version, n_items=d.n_items, description=d.description)
+                                 for d in list_datasets(service.store)])
 
 
 @api.get("/runs/{run_id}", response_model=RunDetail, responses=_declared(404), tags=["runs"])

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['Name', 'ModelConfigIn', 'RunRequest', 'ExperimentOut', 'RunResponse', 'run_response', 'Accepted', 'TaskProgress',
-           'Task', 'task_of', 'TaskList', 'RunLine', 'RunList', 'StoredExperiment', 'RunDetail', 'ItemOut', 'ItemPage',
-           'ComparisonOut', 'Health', 'Problem', 'FieldProblem', 'FieldProblems', 'kind_of', 'curl_line', 'docs_page']
+           'Task', 'task_of', 'TaskList', 'RunLine', 'RunList', 'DatasetLine', 'DatasetList', 'StoredExperiment',
+           'RunDetail', 'ItemOut', 'ItemPage', 'ComparisonOut', 'Health', 'Problem', 'FieldProblem', 'FieldProblems',
+           'kind_of', 'curl_line', 'docs_page']
 
 # %% ../../nbs/interfaces/24_api_messages.ipynb #691c420b
 import base64
@@ -223,6 +224,19 @@ class RunLine(BaseModel):
 class RunList(BaseModel):
     "Newest first"
     runs: list[RunLine]
+
+
+class DatasetLine(BaseModel):
+    "A dataset that a run may ask for"
+    name: str
+    version: int = Field(description="The newest; older ones may be asked for by number")
+    n_items: int
+    description: str | None
+
+
+class DatasetList(BaseModel):
+    "By name"
+    datasets: list[DatasetLine]
 
 
 class StoredExperiment(BaseModel):

@@ -9,12 +9,10 @@ __all__ = ['ApiError', 'refusal', 'ExperimentsClient']
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..settings import keep_secret, redact, setting
 
-if TYPE_CHECKING:
-    pass
 
 # %% ../../nbs/interfaces/26_client.ipynb #8b99b214
 class ApiError(RuntimeError):
@@ -110,6 +108,10 @@ class ExperimentsClient:
     def tasks(self, state: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
         "Newest first"
         return self._ask("GET", "/tasks", params={"limit": limit} | ({"state": state} if state else {}))["tasks"]
+
+    def datasets(self) -> list[dict[str, Any]]:
+        "What a run may ask for, by name: name, newest version, number of items"
+        return self._ask("GET", "/datasets", timeout=5.0)["datasets"]
 
     def cancel(self, task_id: str) -> dict[str, Any]:
         "Cancel a task of ours"

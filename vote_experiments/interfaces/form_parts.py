@@ -153,7 +153,7 @@ class DataPart(Fields):
         first = next((n for n in (before, DEFAULT_DATASET, SYNTHETIC_DATASET, *names) if n in names), _OTHER)
         self.name.value = first
         shown(self.none, self.place.has_datasets and not names)
-        shown(self.name, self.place.has_datasets and bool(names))
+        shown(self.name, bool(names))
         shown(self.preview, self.place.has_datasets and bool(names))
         self._sizes = {d.name: d.n_items for d in found}
         self._chosen()

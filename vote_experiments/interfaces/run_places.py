@@ -27,7 +27,7 @@ from ..experiments.estimate import estimate_experiments
 from vote_experiments.experiments.jobs import (
     ENDED, Job, JobRunner, cancel_job, get_job, jobs_to_do, list_jobs, run_own_job, submit_job,
 )
-from .client import ExperimentsClient
+from .client import ApiError, ExperimentsClient
 from .opened import open_run
 from ..models.registry import provider_of
 from ..settings import runs_folder
@@ -72,7 +72,7 @@ class PastRun:
 class RunPlace(Protocol):
     "Where runs happen"
     title: str  # the store's or the server's address, without secrets
-    has_datasets: bool  # datasets can be listed and looked at
+    has_datasets: bool  # items of datasets can be looked at, versions listed
 
     def datasets(self) -> list[DatasetChoice]: ...
 
@@ -275,8 +275,11 @@ class ServerRuns:
         self.title = self.client.base_url
 
     def datasets(self) -> list[DatasetChoice]:
-        "Nothing: a server does not list them"
-        return []
+        "What the server has, by name; nothing while it cannot be asked: a name may be typed, and a run says what is wrong"
+        try:
+            return [DatasetChoice(d["name"], d["version"], d["n_items"]) for d in self.client.datasets()]
+        except ApiError:
+            return []
 
     def versions(self, name: str) -> list[int]:
         "Nothing: a server does not list them"
