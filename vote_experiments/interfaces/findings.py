@@ -39,7 +39,7 @@ from ..experiments.model_experiments import reroute_note
 from ..forms.pages import count_pages, thumbnail
 from .doctor import usable_cores
 from .markup import Html, fact_table, filled, joined, paragraph, percent, table
-from .opened import OpenedRun
+from .opened import OpenedRun, open_run  # noqa: F401 the templates open a run through this module
 from ..models.extraction import ExtractionError, page_paths
 from ..records import ItemResult
 from ..scoring.evaluators import SuspectLabel, suspect_labels

@@ -43,7 +43,7 @@ from .doctor import BROWSERS, browser
 from .findings import Answers, failure_causes, worst
 from .markup import Html, joined, paragraph
 from .opened import OpenedRun, open_run
-from .provenance import environment_of
+from .provenance import environment_of, how_to_repeat  # noqa: F401 the templates call it here
 from .sweep_findings import sweep_analysis
 from .texts import Words, check_language, texts
 from ..scoring.summary import WEIGHTS, item_accuracy
