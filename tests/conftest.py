@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from hypothesis import settings
 
 from vote_experiments.data.store import Store
+from vote_experiments.interfaces.doctor import browser
 
 # A busy machine is no failure, and a check of one commit gives the same answer twice. `pytest --hypothesis-profile=search`
 # looks for what nobody has seen yet; what it finds becomes an `@example`.
@@ -62,3 +63,15 @@ def sqlite_store(tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("store") / "store.db")
     yield store
     store.close()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    "Debian's Chromium, driven by playwright"
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if browser() is None:
+        pytest.skip("no Chromium on this machine")
+    with sync_api.sync_playwright() as p:
+        opened = p.chromium.launch(executable_path=browser(), args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from vote_experiments.interfaces.report import browser
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILDER = ROOT / ".ci/docs.py"
@@ -40,17 +39,6 @@ def builder():
     finally:
         sys.path.remove(str(BUILDER.parent))
         sys.modules.pop("docs", None)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if browser() is None:
-        pytest.skip("no Chromium on this machine")
-    with sync_api.sync_playwright() as p:
-        opened = p.chromium.launch(executable_path=browser(), args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 def test_a_parameter_is_documented_by_the_comment_on_its_line(builder, tmp_path, monkeypatch):

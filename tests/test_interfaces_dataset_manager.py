@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from record_stations import IMAGE, SCRIPT, draw_stations, stations_with_a_run
 from test_interfaces_ui import (
-    ARTIFACTS, BIN, FAINT, NAMELESS, SECONDS, TOO_WIDE, _answers, chromium, free_port, opened, process, wait_for,  # noqa: F401
+    ARTIFACTS, BIN, FAINT, NAMELESS, SECONDS, TOO_WIDE, _answers, free_port, opened, process, wait_for,  # noqa: F401
 )
 
 from vote_experiments.data import ground_truth as g

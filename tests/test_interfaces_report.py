@@ -24,7 +24,6 @@ from vote_experiments.experiments.experiment import run_experiment
 from vote_experiments.experiments.model_experiments import run_model_experiments
 from vote_experiments.forms.synthesis import draft_report, form_set
 from vote_experiments.interfaces import findings, opened, report
-from vote_experiments.interfaces.doctor import browser
 from vote_experiments.records import Evaluation, Observation, Usage, observe
 from vote_experiments.scoring.evaluators import STANDARD_EVALUATORS
 from vote_experiments.settings import keep_secret
@@ -205,17 +204,6 @@ def test_rendering_again_gives_the_same_numbers_and_pictures(archived):
 
 
 # -- in a browser
-
-@pytest.fixture(scope="module")
-def chromium():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if browser() is None:
-        pytest.skip("no Chromium on this machine")
-    with sync_api.sync_playwright() as p:
-        opened = p.chromium.launch(executable_path=browser(), args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
-
 
 @pytest.mark.browser
 @pytest.mark.parametrize("policy", ["with the policy", "without it"])

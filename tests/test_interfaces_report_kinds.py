@@ -33,7 +33,6 @@ from vote_experiments.forms.synthesis import draft_report
 from vote_experiments.interfaces import comparison_findings, findings, provenance, report, sweep_findings
 from vote_experiments.interfaces.api_guard import REPORT_POLICY
 from vote_experiments.interfaces.cli import app
-from vote_experiments.interfaces.doctor import browser
 from vote_experiments.interfaces.opened import open_run
 from vote_experiments.interfaces.texts import texts
 from vote_experiments.scoring.evaluators import STANDARD_EVALUATORS
@@ -272,17 +271,6 @@ def test_the_index_lists_every_kind_newest_first_with_its_figure(lab, compared):
     assert compared.folder.name in listed and stamps == sorted(stamps, reverse=True) and len(listed) >= 4
     assert "compare" in page and "race" in page and re.search(r"\d %? ?\[\d", page) and "<script" not in page
     assert "default-src 'none'" in page
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if browser() is None:
-        pytest.skip("no Chromium on this machine")
-    with sync_api.sync_playwright() as p:
-        opened = p.chromium.launch(executable_path=browser(), args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 @pytest.mark.browser

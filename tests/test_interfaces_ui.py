@@ -21,12 +21,12 @@ from vote_experiments.data.store import Store
 from vote_experiments.experiments.jobs import get_job, list_jobs, wait_for_job
 from vote_experiments.forms.synthesis import form_set
 from vote_experiments.interfaces import cli_ui
-from vote_experiments.interfaces.doctor import browser
 from vote_experiments.interfaces.page import PAGE_VARIABLE, experiments_page, page_settings
 from vote_experiments.settings import VARIABLES
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "test-artifacts"
 HOSTILE = '<img src=x onerror="window.pwned=1">'
+ARTIFACTS.mkdir(exist_ok=True)
 SECONDS = 1000  # of playwright's milliseconds
 BIN = Path(sys.executable).parent
 
@@ -84,18 +84,6 @@ def home(tmp_path_factory):
     save_dataset(f"zz {HOSTILE}", [{"id": HOSTILE, "input": {"image_paths": ["gone.jpg"]}}], root=folder, store=store)
     yield SimpleNamespace(folder=folder, store=store, path=folder / "store.db")
     store.close()
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if browser() is None:
-        pytest.skip("no Chromium on this machine")
-    ARTIFACTS.mkdir(exist_ok=True)
-    with sync_api.sync_playwright() as p:
-        opened = p.chromium.launch(executable_path=browser(), args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -1994,6 +1994,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                           'vote_experiments/experiments/engine.py'),
                                                      'vote_experiments.experiments.engine.Run.abort': ( 'experiments/engine.html#run.abort',
                                                                                                         'vote_experiments/experiments/engine.py'),
+                                                     'vote_experiments.experiments.engine.Run.end_from_elsewhere': ( 'experiments/engine.html#run.end_from_elsewhere',
+                                                                                                                     'vote_experiments/experiments/engine.py'),
                                                      'vote_experiments.experiments.engine.Run.stop': ( 'experiments/engine.html#run.stop',
                                                                                                        'vote_experiments/experiments/engine.py'),
                                                      'vote_experiments.experiments.engine.RunInterrupted': ( 'experiments/engine.html#runinterrupted',

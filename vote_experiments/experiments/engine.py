@@ -8,6 +8,7 @@ __all__ = ['log', 'T', 'Slot', 'Plan', 'RunStoppedError', 'ItemFailedError', 'Th
 
 # %% ../../nbs/experiments/01_engine.ipynb #550c1886
 import asyncio
+import contextlib
 import contextvars
 import functools
 import inspect
@@ -358,7 +359,7 @@ _LIVE_LIMIT = 1000  # outputs with no JSON form kept as they were; later ones ar
 
 
 class Run:
-    "One pass of a plan over items. `await run(slots)`; `stop()` finishes what is in flight, `abort()` does not."
+    "One pass of a plan over items, made on the loop that will run it. `await run(slots)`; `stop()` finishes what is in flight, `abort()` does not."
 
     def __init__(self, plan: Plan, writer: ResultWriter):
         self.plan, self.writer = plan, writer
@@ -366,7 +367,7 @@ class Run:
         self.failure: ItemResult | None = None  # the first failed item when raise_errors
         self.stop_reason: BaseException | None = None  # one of the plan's `stop_on`
         self.stopping = False
-        self.loop: asyncio.AbstractEventLoop | None = None  # on which it runs; stop it from elsewhere by call_soon_threadsafe
+        self._loop = asyncio.get_running_loop()
         self._tasks: list[asyncio.Task] = []
         self._in_thread = Threads()
         self._judge = Judging(plan, self._in_thread)
@@ -374,7 +375,6 @@ class Run:
 
     async def __call__(self, slots: Iterator[Slot]) -> None:
         "Work on every slot. Raises what the store said when results could not be written."
-        self.loop = asyncio.get_running_loop()
         self._ask.begin()
         self._tasks = [asyncio.create_task(self._worker(slots)) for _ in range(max(1, self.plan.jobs))]
         try:
@@ -410,6 +410,11 @@ class Run:
         self.stopping = self._ask.is_given_up = True
         for t in self._tasks:
             t.cancel()
+
+    def end_from_elsewhere(self, at_once: bool = False) -> None:
+        "`stop`, or `abort`, asked for in another thread; nothing happens when the run's loop has ended"
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self.abort if at_once else self.stop)
 
     # the life of an item
 

@@ -311,8 +311,7 @@ def run_in_own_loop(arun: Callable, arguments: dict[str, Any]) -> Any:
         if times == 1:
             print("\nstopping: no new items, storing those in flight (Ctrl-C again to stop at once)", flush=True)
         for run in runs[-1:]:
-            if run.loop is not None:
-                run.loop.call_soon_threadsafe(run.stop if times == 1 else run.abort)
+            run.end_from_elsewhere(at_once=times > 1)
 
     return run_blocking(lambda: arun(**arguments, on_start=on_start), on_interrupt)
 

@@ -8,7 +8,6 @@ __all__ = ['log', 'ENDED', 'STATES', 'JOB_ARGUMENTS', 'Job', 'JobNotFoundError',
            'JobRunner', 'run_own_job', 'work_until_told', 'WorkerProcess']
 
 # %% ../../nbs/experiments/21_jobs.ipynb #3a78ca1c
-import asyncio
 import contextlib
 import logging
 import os
@@ -201,7 +200,6 @@ class _Attempt:
         self.store, self.job, self.owner = store, job, owner
         self.stopping, self.beaten = False, time.monotonic()
         self._run: Run | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._seen: dict[str, dict[str, Any]] = {e["name"]: e for e in job.progress.get("experiments", ())}
         self._changed, self._lock = False, threading.Lock()
 
@@ -214,7 +212,7 @@ class _Attempt:
 
     def started(self, run: Run) -> None:
         "An experiment is about to ask its first item: from here on, a restart must find it"
-        self._run, self._loop = run, asyncio.get_running_loop()
+        self._run = run
         if self.job.group_id is None:
             self.job.group_id = get_experiment(self.store, run.plan.experiment_id)["group_id"]
             self.stopping |= not self.write(group_id=self.job.group_id)
@@ -254,9 +252,8 @@ class _Attempt:
     def stop(self, at_once: bool = False) -> None:
         "Take no new items; what is in flight is stored, or with `at_once` given up"
         self.stopping = True
-        if self._run is not None and self._loop is not None and not self._loop.is_closed():
-            with contextlib.suppress(RuntimeError):  # closed meanwhile
-                self._loop.call_soon_threadsafe(self._run.abort if at_once else self._run.stop)
+        if self._run is not None:
+            self._run.end_from_elsewhere(at_once)
 
 # %% ../../nbs/experiments/21_jobs.ipynb #f9cdd29a
 def job_state(result: Mapping[str, Any]) -> str:  # success | partial | failed

@@ -43,8 +43,8 @@ from vote_experiments.experiments.jobs import (
 )
 from .api_guard import REPORT_POLICY, Guard, Limits, log_json, outside, page_outside, read_keys
 from vote_experiments.interfaces.api_messages import (
-    Accepted, ComparisonOut, DatasetLine, DatasetList, FieldProblems, Health, ItemOut, ItemPage, Problem, RunDetail, RunLine, RunList, RunRequest, RunResponse,
-    StoredExperiment, Task, TaskList, docs_page, run_response, task_of,
+    Accepted, ComparisonOut, DatasetLine, DatasetList, FieldProblems, Health, ItemOut, ItemPage, Problem, RunDetail,
+    RunLine, RunList, RunRequest, RunResponse, StoredExperiment, Task, TaskList, docs_page, run_response, task_of,
 )
 from ..settings import environment, setting
 
