@@ -477,7 +477,7 @@ def test_a_known_wrong_field_is_marked_and_keys_go_through_the_records(page):
     page.wait_for_function("document.querySelector('.ve-record h3').innerText == 'b wrong'")
     row = page.locator(".ve-compare tr.ve-off", has_text="Votes, no. 3")
     assert row.locator(".ve-diff").inner_text().split() == ["4,321", "differs"]
-    assert page.locator(".ve-compare tr.ve-off").count() == 2
+    page.wait_for_function("document.querySelectorAll('.ve-compare tr.ve-off').length == 2")
     looked_at(page, "records")
     assert page.evaluate("window.pwned") is None and not [u for u in page.asked if not u.startswith(("data:", "http://127.0.0.1", "ws://127.0.0.1", "blob:"))
                                                          and "cdn" not in u]
@@ -498,6 +498,7 @@ def test_one_value_is_edited_in_the_browser_and_saved_as_a_version(page):
     looked_at(page, "datasets")
     manager.get_by_role("button", name="Save as a new version").click()
     manager.get_by_text("Version 2 is saved").first.wait_for(timeout=30 * SECONDS)
+    manager.locator(".ve-diffs .ve-new").first.wait_for()
     assert manager.locator(".ve-diffs .ve-new").count() == 1
     store = page.made.store
     [changed] = diff_versions("stations", 1, 2, store).changed
