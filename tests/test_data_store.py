@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -199,6 +200,25 @@ def test_a_password_is_not_shown():
     with pytest.raises(s.StoreError) as e:
         s.Store("postgresql+psycopg://me:hunter2secret@127.0.0.1:9/none")
     assert "hunter2secret" not in str(e.value) and "127.0.0.1" in str(e.value)
+
+
+# Many rows -------------------------------------------------------------------------------------------------------
+
+def test_every_row_arrives_as_it_was_however_often_a_column_repeats_itself(store):
+    rng, columns = random.Random(5), ("id", "timestamp", "name", "input", "total_cost", "bookmarked", "level")
+    pools = {"name": ["a"], "input": [None], "total_cost": [0.5], "bookmarked": [1], "level": [None]}
+    more = {"name": "ข", "input": '{"n": "?1"}', "total_cost": None, "bookmarked": 0, "level": "ERROR"}
+    insert, expected = s.RowInsert(s.traces, columns, store.dialect), []
+    for batch, n in enumerate((1, 1, 7, 0, 131, 2, 2777, 1, 640, 26, 5, 1)):
+        if batch % 2 and more:  # a column that was the same everywhere begins to vary, one after the other
+            name = list(more)[0]
+            pools[name].append(more.pop(name))
+        rows = [(f"t{len(expected) + i:05d}", 7, *(rng.choice(pools[c]) for c in columns[2:])) for i in range(n)]
+        with store.write() as c:
+            insert(c, rows)
+        expected += rows
+    with store.read() as c:
+        assert [tuple(r) for r in c.execute(sa.select(*(s.traces.c[k] for k in columns)).order_by(s.traces.c.id))] == expected
 
 
 # Several at once -------------------------------------------------------------------------------------------------

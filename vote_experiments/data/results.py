@@ -11,12 +11,14 @@ __all__ = ['RunNotFoundError', 'create_group', 'update_group', 'create_experimen
 
 # %% ../../nbs/data/03_results.ipynb #e2061fa4
 import asyncio
+import math
 import os
 import socket
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -284,6 +286,19 @@ def _result_row(f: Finished) -> tuple:
             r.cost_usd, int(r.cached), r.model_version)
 
 
+_OUTPUT = _TRACE_COLUMNS.index("output")  # metadata is the next one
+
+
+def _without_secrets(rows: list[tuple]) -> list[tuple]:
+    "Rows of traces with secrets hidden in output and metadata; most have none, which a look at many at once tells"
+    hide, clean = redactor(), []
+    for part in (rows[i:i + 100] for i in range(0, len(rows), 100)):
+        texts = "\n".join(filter(None, chain.from_iterable(row[_OUTPUT:_OUTPUT + 2] for row in part)))
+        clean += part if hide(texts) == texts else [
+            (*row[:_OUTPUT], hide(row[_OUTPUT]), hide(row[_OUTPUT + 1]), *row[_OUTPUT + 2:]) for row in part]
+    return clean
+
+
 def _trace_row(f: Finished, name: str, metadata: str | None, environment: str | None) -> tuple:
     r, u = f.result, f.result.usage
     asked, answered = f.encoded[0] if f.encoded else encode_json(r.item.input), f.output or encode_json(r.output)
@@ -407,8 +422,7 @@ class ResultWriter:
             return rows
 
     def _store(self, rows: _Rows) -> None:
-        hide, k = redactor(), _TRACE_COLUMNS.index("output")  # metadata is the next one
-        rows.traces = [(*row[:k], hide(row[k]), hide(row[k + 1]), *row[k + 2:]) for row in rows.traces]
+        rows.traces = _without_secrets(rows.traces)
         with self.store.write() as c:
             for kind in ("traces", "results", "scores", "observations", "tags"):
                 if batch := getattr(rows, kind):
@@ -611,9 +625,14 @@ def evaluator_errors(store: Store, experiment_id: str) -> dict[str, int]:
 
 # %% ../../nbs/data/03_results.ipynb #08e06bda
 def _streamed(connection: sa.Connection, query: sa.Select) -> Iterator[Any]:
-    "The rows of a long answer, a thousand at a time; PostgreSQL's driver would hold them all"
-    for rows in connection.execution_options(yield_per=1000).execute(query).partitions():
-        yield from rows
+    "The rows of a long answer, a thousand at a time"
+    if connection.dialect.name == "sqlite":  # its driver holds nothing back, and SQLAlchemy's rows take half as long again
+        cursor: Any = connection.execute(query).cursor
+        while rows := cursor.fetchmany(1000):
+            yield from rows
+    else:
+        for part in connection.execute(query, execution_options={"yield_per": 1000}).partitions():
+            yield from part
 
 
 def score_table(
@@ -646,29 +665,36 @@ def score_numbers(
 ) -> Iterator[tuple[int, bool, dict[str, float | None]]]:  # position, failed, numbers by score name
     "What means are made of: `score_table` without texts and item ids, for half the time"
     r = item_results.c
-    query = (sa.select(r.repeat, r.position, r.status, scores.c.name, scores.c.value_number)
+    query = (sa.select(r.repeat, r.position, r.status == "failed", scores.c.name, scores.c.value_number)
              .select_from(item_results.outerjoin(scores, sa.and_(
                  scores.c.trace_id == r.trace_id, scores.c.source != "ERROR", _OF_ITEM)))
              .where(r.experiment_id == experiment_id, _DONE).order_by(r.repeat, r.position, scores.c.id))
-    key: tuple[int, int] | None = None
+    its_repeat = its_position = -1
     failed, numbers = False, {}
     with store.read() as c:
-        for repeat, position, status, name, number in _streamed(c, query):
-            if key is None or key[1] != position or key[0] != repeat:
-                if key is not None:
-                    yield key[1], failed, numbers
-                key, failed, numbers = (repeat, position), status == "failed", {}
+        for repeat, position, is_failed, name, number in _streamed(c, query):
+            if position != its_position or repeat != its_repeat:
+                if its_position >= 0:
+                    yield its_position, failed, numbers
+                its_repeat, its_position, failed, numbers = repeat, position, bool(is_failed), {}
             if name is not None:
                 numbers[name] = number
-    if key is not None:
-        yield key[1], failed, numbers
+    if its_position >= 0:
+        yield its_position, failed, numbers
 
 # %% ../../nbs/data/03_results.ipynb #7330f9fe
-def _quantile(connection: sa.Connection, ordered: sa.Select, n: int, share: float) -> float | None:
-    "A quantile of n ordered values, between the two nearest as numpy has it"
-    below = int(share * max(n - 1, 0))
-    near = connection.scalars(ordered.offset(below).limit(2)).all()
-    return near[0] + (near[-1] - near[0]) * (share * (n - 1) - below) if near else None
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    "Between the two nearest values, as numpy has it"
+    below = int(share * (len(ordered) - 1))
+    near = ordered[below:below + 2]
+    return near[0] + (near[-1] - near[0]) * (share * (len(ordered) - 1) - below)
+
+
+def _latency(ordered: Sequence[float]) -> dict[str, Any]:  # keys p50, p95, mean, max; None of no values
+    if not ordered:
+        return {"p50": None, "p95": None, "mean": None, "max": None, "n": 0}
+    return {"p50": _quantile(ordered, 0.5), "p95": _quantile(ordered, 0.95), "mean": math.fsum(ordered) / len(ordered),
+            "max": ordered[-1], "n": len(ordered)}
 
 
 def spent(store: Store, experiment_id: str) -> dict[str, Any]:
@@ -682,10 +708,7 @@ def spent(store: Store, experiment_id: str) -> dict[str, Any]:
             total(r.prompt_tokens), total(r.output_tokens), total(r.thoughts_tokens), total(r.cached_tokens),
             sa.func.sum(r.cost_usd), sa.func.count(r.cost_usd), total(r.cached), sa.func.count(r.prompt_tokens),
             total(r.attempts), total(r.waited_s)).where(its)).one()
-        n, mean, top = c.execute(sa.select(sa.func.count(), sa.func.avg(r.latency_s), sa.func.max(r.latency_s))
-                                 .where(timed)).one()
-        its_quantile = (lambda q: _quantile(c, sa.select(r.latency_s).where(timed).order_by(r.latency_s), n, q))
-        latency = {"p50": its_quantile(0.5), "p95": its_quantile(0.95), "mean": mean, "max": top, "n": n}
+        latency = _latency(sorted(s for s, in _streamed(c, sa.select(r.latency_s).where(timed))))
         versions = {v: k for v, k in c.execute(sa.select(r.model_version, sa.func.count()).where(
             its, r.model_version.is_not(None)).group_by(r.model_version))}
     usage = dict(zip(("prompt_tokens", "output_tokens", "thoughts_tokens", "cached_tokens"), map(int, sums[:4])))

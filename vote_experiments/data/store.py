@@ -18,7 +18,7 @@ import sqlite3
 import threading
 import time
 from contextlib import AbstractContextManager, contextmanager
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
@@ -146,7 +146,7 @@ os.register_at_fork(after_in_child=lambda: _random.seed(_bits(128)))
 
 def new_trace_id() -> str:
     "32 hex digits: 12 of time in milliseconds, 20 random"
-    return f"{time.time_ns() // 1_000_000:012x}{_random.getrandbits(80):020x}"
+    return f"{time.time_ns() // 1_000_000 << 80 | _random.getrandbits(80):032x}"
 
 
 def new_span_id() -> str:
@@ -671,11 +671,12 @@ def open_store(
         return known
 
 # %% ../../nbs/data/00_store.ipynb #25cd9ac1
-_CHUNKS = (1000, 500, 100, 20, 5, 1)  # rows a statement; 1,000 of our widest rows are within both databases' limits
+_CHUNKS = (2000, 1000, 500, 100, 20, 5, 1)  # rows a statement
+_MOST_VALUES = 32_000  # values a statement, within both databases' limits
 
 
 class RowInsert:
-    "Inserts tuples into one table, many rows a statement"
+    "Inserts tuples into one table, many rows a statement; a value that a column repeats in all rows is sent once"
 
     def __init__(
         self,
@@ -684,18 +685,37 @@ class RowInsert:
         dialect: str,  # sqlite | postgresql
         on_conflict: str = "",  # SQL after VALUES, e.g. "ON CONFLICT DO NOTHING"
     ):
-        quote = (lambda c: f'"{c}"')
-        row = "(" + ",".join(["?" if dialect == "sqlite" else "%s"] * len(columns)) + ")"
-        head = f'INSERT INTO "{table.name}" ({",".join(map(quote, columns))}) VALUES '
-        self._sql = {n: f"{head}{','.join([row] * n)} {on_conflict}" for n in _CHUNKS}
+        self._head, self._columns, self._tail = f'INSERT INTO "{table.name}"', columns, on_conflict
+        everything, self._place = list(range(len(columns))), "%s" if dialect == "postgresql" else "?"
+        self._fixed, self._varying = (everything, []) if dialect == "sqlite" else ([], everything)
+        self._sql: dict[int, str] = {}
 
-    def __call__(self, connection: sa.Connection, rows: list[tuple]) -> None:
-        start, left = 0, len(rows)
-        for n in _CHUNKS:
-            while left >= n:
-                flat = tuple(chain.from_iterable(rows[start:start + n]))
-                connection.exec_driver_sql(self._sql[n], flat)
-                start, left = start + n, left - n
+    def __call__(self, connection: sa.Connection, rows: Sequence[tuple]) -> None:
+        if not rows:
+            return
+        columns = list(zip(*rows))
+        self._learn(columns, len(rows))
+        once = [columns[i][0] for i in self._fixed]
+        each, start = list(zip(*(columns[i] for i in self._varying))), 0
+        for n in (n for n in _CHUNKS if n * len(self._varying) <= _MOST_VALUES or n == 1):
+            while len(rows) - start >= n:
+                sql = self._sql.get(n) or self._statement(n)
+                connection.exec_driver_sql(sql, (*once, *chain.from_iterable(each[start:start + n])))
+                start += n
+
+    def _learn(self, columns: Sequence[tuple], n: int) -> None:
+        "A column once seen to vary is taken to vary from then on: few distinct statements, which stay prepared"
+        varies = [i for i in self._fixed if columns[i].count(columns[i][0]) < n]
+        if varies:
+            self._fixed = [i for i in self._fixed if i not in varies]
+            self._varying, self._sql = sorted(self._varying + varies), {}
+
+    def _statement(self, n: int) -> str:
+        "INSERT with n rows. The fixed columns come first: ?1, ?2 … may stand in every row, and a bare ? counts on."
+        names = ",".join(f'"{self._columns[i]}"' for i in (*self._fixed, *self._varying))
+        row = ",".join([f"?{i}" for i in range(1, len(self._fixed) + 1)] + [self._place] * len(self._varying))
+        self._sql[n] = f"{self._head} ({names}) VALUES {','.join([f'({row})'] * n)} {self._tail}"
+        return self._sql[n]
 
 # %% ../../nbs/data/00_store.ipynb #93b9fd2c
 def check_store(store: Store) -> list[str]:  # faults found; empty when the store is sound

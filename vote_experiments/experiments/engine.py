@@ -161,6 +161,9 @@ def _leave_trace(joined: Any) -> None:
 # %% ../../nbs/experiments/01_engine.ipynb #5a5dde56
 def _named_once(by_name: dict[str, list[Evaluation]], errors: dict[str, str]) -> list[Evaluation]:
     "All evaluations; where two evaluators give one score name, the second has failed"
+    every = [e for its in by_name.values() for e in its]
+    if len({e.name for e in every}) == len(every):
+        return every
     found: dict[str, tuple[str, Evaluation]] = {}
     for evaluator, its in by_name.items():
         for e in its:

@@ -55,23 +55,36 @@ class _Columns:
     accuracy: array
     failed: array
     positions: array
+    is_weighted: bool = False  # there is an overall accuracy
 
     @classmethod
     def of(cls, store: Store, experiment_id: str, weights: Mapping[str, Any] | None) -> "_Columns":
-        names, weights = score_names(store, experiment_id), weights or WEIGHTS
-        got = cls({n: array("d") for n in names}, {}, array("d"), array("b"), array("q"))
-        weighted = is_weighted(names, weights)
+        got = cls({}, {}, array("d"), array("b"), array("q"))
         for position, failed, numbers in score_numbers(store, experiment_id):
-            for n, column in got.values.items():
-                number = numbers.get(n)
-                column.append(math.nan if failed or number is None else number)
-            if weighted:
-                whole = item_accuracy(numbers, failed, weights)
-                got.accuracy.append(math.nan if whole is None else whole)
-            got.failed.append(failed)
-            got.positions.append(position)
+            got._add(position, failed, numbers, weights or WEIGHTS)
         got._count_failed(score_rules_of(store, experiment_id))
         return got
+
+    def _add(self, position: int, failed: bool, numbers: Mapping[str, float | None], weights: Mapping[str, Any]) -> None:
+        values, n_before = self.values, len(self.failed)
+        for name, number in numbers.items():
+            if name not in values:
+                self._add_column(name, weights)
+            values[name].append(math.nan if failed or number is None else number)
+        if len(numbers) < len(values):
+            for column in (c for c in values.values() if len(c) == n_before):
+                column.append(math.nan)
+        if self.is_weighted:
+            whole = item_accuracy(numbers, failed, weights)
+            self.accuracy.append(math.nan if whole is None else whole)
+        self.failed.append(failed)
+        self.positions.append(position)
+
+    def _add_column(self, name: str, weights: Mapping[str, Any]) -> None:
+        self.values[name] = array("d", [math.nan]) * len(self.failed)
+        if not self.is_weighted and is_weighted((name,), weights):
+            self.is_weighted = True
+            self.accuracy.extend(0.0 if failed else math.nan for failed in self.failed)
 
     def _count_failed(self, declared: Mapping[str, Any]) -> None:
         "Failed items are 0 in the scores whose rule says so"

@@ -221,11 +221,12 @@ def bind(
 
 # %% ../../nbs/scoring/00_binding.ipynb #1adcfc15
 def _caller(fn: Callable, positional: tuple[str, ...], keywords: tuple[str, ...]) -> Callable[[Mapping[str, Any]], Any]:
-    if not positional:
-        if len(keywords) == 1:
-            one = keywords[0]
-            return lambda values: fn(**{one: values[one]})
-        return lambda values: fn(**{k: values[k] for k in keywords})
+    if not positional and len(keywords) == 1:
+        one, = keywords
+        return lambda values: fn(**{one: values[one]})
+    if not positional and len(keywords) == 2:
+        one, two = keywords
+        return lambda values: fn(**{one: values[one], two: values[two]})
     return lambda values: fn(*[values[k] for k in positional], **{k: values[k] for k in keywords})
 
 
@@ -296,8 +297,11 @@ def as_evaluations(
     name: str,  # of the evaluator: the name of a bare scalar
 ) -> list[Evaluation]:
     "Everything an evaluator may return as a list of `Evaluation`. Raises `TypeError` or `ValueError` for anything else."
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return [Evaluation(name, _scalar(value) if isinstance(value, (int, float)) else value)]
+    kind = value.__class__
+    if kind is bool or kind is str or value is None or kind is float and value - value == 0:  # not inf, not NaN
+        return [Evaluation(name, value)]
+    if isinstance(value, (int, float, str)):
+        return [Evaluation(name, _scalar(value))]
     if isinstance(value, Evaluation):
         value.value = _scalar(value.value)
         return [value]
