@@ -671,7 +671,7 @@ def open_store(
         return known
 
 # %% ../../nbs/data/00_store.ipynb #25cd9ac1
-_CHUNKS = (2000, 1000, 500, 100, 20, 5, 1)  # rows a statement
+_CHUNKS = (1000, 500, 100, 20, 5, 1)  # rows a statement
 _MOST_VALUES = 32_000  # values a statement, within both databases' limits
 
 
