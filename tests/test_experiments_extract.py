@@ -3,9 +3,10 @@
 import pytest
 from PIL import Image
 
-from vote_experiments.data.results import list_experiments
+from vote_experiments.data.results import ResultSequence, list_experiments
 from vote_experiments.experiments.engine import RunStoppedError
 from vote_experiments.experiments.extract import extract
+from vote_experiments.forms.synthesis import form_set
 from vote_experiments.forms.thai import number_words
 from vote_experiments.models.registry import forget_model, register_model
 from vote_experiments.models.resilience import BudgetExceeded
@@ -90,6 +91,28 @@ def test_new_scans_are_a_new_version_and_a_stopped_night_goes_on(night, sqlite_s
     read = extract(night, {"model": "broke"}, jobs=1, store=sqlite_store, progress=False)
     assert len(read.stations) == 5 and sorted(CALLS) == [0, 1, 2, 3, 4]
     assert len(list_experiments(sqlite_store)) == 1
+
+
+def test_an_offline_reader_reads_only_what_came_since(night, sqlite_store, tmp_path):
+    folder = tmp_path / "more"
+    folder.mkdir()
+
+    def arrives(seed, name):
+        for number, page in enumerate(form_set(seed).pages, 1):
+            (folder / f"{name}_page{number}.jpg").write_bytes(page)
+
+    def read():
+        found = extract(folder, {"model": "ocr-digits"}, store=sqlite_store, progress=False)
+        results = ResultSequence(sqlite_store, found.experiment_ids[0], None)
+        return {r.item.id: r.cached for r in results}, {r.item.id: r.output for r in results}
+
+    arrives(3, "a"), arrives(4, "b")
+    assert read()[0] == {"a": False, "b": False}
+    arrives(5, "c"), arrives(6, "b")  # one more, and one scanned again under its old name
+    cached, outputs = read()
+    assert cached == {"a": True, "b": False, "c": False} and outputs["a"]["reports"][0] != outputs["b"]["reports"][0]
+    arrives(7, "d")
+    assert read() == ({"a": True, "b": True, "c": True, "d": False}, {**outputs, "d": read()[1]["d"]})
 
 
 def test_bad_requests(night, sqlite_store, tmp_path):

@@ -28,6 +28,9 @@ class StoredResponses:
         self.store = open_store(store)
         self.hits = self.misses = 0
 
+    def __reduce__(self) -> tuple:
+        return StoredResponses, (self.store.url,)  # another process opens the store for itself
+
     def get(self, key: str) -> dict[str, Any] | None:
         "The answer kept under a key, or None"
         with self.store.read() as c:

@@ -351,10 +351,12 @@ class _Plan:
     request: dict[str, Any]  # as kept with the group
 
     def task_for(self, config: ModelConfig) -> Any:
-        "The task of one config: the user's, or the default one with the dataset's folders allowed"
+        """The task of one config: the user's, or the default one with the dataset's folders allowed. Only `extract` lets
+        readers that compute keep their readings: an experiment measures how long they take."""
         if self.task is not None:
             return self.task
-        return extraction_task(config.config, [str(r) for r in self.dataset.roots])
+        keeps = self.request["kind"] == "extract" and self.request["cache"] is True and self.options["repeats"] == 1
+        return extraction_task(config.config, [str(r) for r in self.dataset.roots], StoredResponses(self.store) if keeps else None)
 
     def in_flight(self, config: ModelConfig) -> int:
         "Items asked at once: `jobs`, or all of them when they go into one batch job"

@@ -62,8 +62,10 @@ class ExtractionTask:
         self,
         config: Mapping[str, Any],  # model and its generation settings
         roots: Sequence[str] | None = None,  # folders images may come from; None: `settings.image_roots()`
+        readings: Any = None,  # `get(key)` and `keep(key, dict)`: where models that compute keep what they read
     ):
         self.config, self.roots = dict(config), None if roots is None else [str(r) for r in roots]
+        self.readings = readings
         self.name = "vote_extraction_task"
         self.settings_for_resume = {"task": self.name, "model": self.config.get("model")}
 
@@ -76,9 +78,11 @@ class ExtractionTask:
         model, budget = get_model(self.config["model"]), call_context().budget
         if budget is not None and provider_of(self.config["model"]) == "registered":  # providers of ours look before each try
             budget.check()
-        started = time.time()
+        started, config = time.time(), _model_config(self.config, metadata, self.roots)
+        if self.readings is not None and getattr(model, "takes_readings", False):
+            config["readings"] = self.readings
         with listening() as heard:
-            answer = model.extract(page_paths(input_data), _model_config(self.config, metadata, self.roots))
+            answer = model.extract(page_paths(input_data), config)
         if inspect.isawaitable(answer):
             return self._read_async(answer, started)
         for o in heard:
@@ -101,10 +105,14 @@ class AsyncExtractionTask(ExtractionTask):
         return await found if inspect.isawaitable(found) else found
 
 
-def extraction_task(config: Mapping[str, Any], roots: Sequence[str] | None = None) -> ExtractionTask:
+def extraction_task(
+    config: Mapping[str, Any],
+    roots: Sequence[str] | None = None,  # folders images may come from; None: `settings.image_roots()`
+    readings: Any = None,  # as `ExtractionTask` takes it
+) -> ExtractionTask:
     "The default task for a config, in the form the engine runs best. Raises `ValueError` for an unknown model."
-    model = get_model(config["model"])
-    return AsyncExtractionTask(config, roots) if inspect.iscoroutinefunction(model.extract) else ExtractionTask(config, roots)
+    kind = AsyncExtractionTask if inspect.iscoroutinefunction(get_model(config["model"]).extract) else ExtractionTask
+    return kind(config, roots, readings)
 
 # %% ../../nbs/models/10_extraction.ipynb #d4a39344
 def vote_extraction_task(

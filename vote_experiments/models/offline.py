@@ -6,16 +6,36 @@
 __all__ = ['VERSION', 'OfflineReader', 'open_model', 'unavailable']
 
 # %% ../../nbs/models/02_offline.ipynb #865c7cb1
+import hashlib
+import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..records import Extraction
+from .. import __version__
 from ..settings import OFFLINE_MODELS
 
 # %% ../../nbs/models/02_offline.ipynb #9e2876e5
 VERSION = "offline-1"  # of the readers; part of every result
+_MOST_BYTES = 100_000_000  # of a file; a larger one is refused by `forms.pages`
+
+
+def _reading_key(reader: str, images: Sequence[Any], config: Mapping[str, Any]) -> str | None:  # None: no page files
+    "What a reading is kept under: everything it depends on. Raises what `forms.pages.page_path` raises."
+    from vote_experiments.forms.pages import page_path
+
+    digests = []
+    for image in images:
+        path = page_path(image, config.get("roots")) if isinstance(image, (str, os.PathLike)) else None
+        if path is None or path.stat().st_size > _MOST_BYTES:
+            return None
+        with path.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    depends_on = ["offline", reader, VERSION, __version__, digests, config.get("candidates")]
+    return hashlib.sha256(json.dumps(depends_on, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -23,18 +43,25 @@ class OfflineReader:
     "One of the offline readers"
     name: str  # one of `settings.OFFLINE_MODELS`
     cpu_bound: bool = True  # it computes: run it in a process of its own
+    takes_readings: bool = True  # it looks at the config's `readings`
 
     def extract(
         self,
         images: Sequence[Any],  # paths of the item's pages, in order
-        config: Mapping[str, Any],  # `candidates` and `roots` are used
+        config: Mapping[str, Any],  # `candidates`, `roots` and `readings` are used
     ) -> Extraction:  # its output is {"reports": [...], "notes": [...]}
         """Read one form set. Raises what `forms.reading.read_form_set` raises: `FileNotFoundError`, `PermissionError`,
         `ModuleNotFoundError` without Tesseract, `ValueError` when no page of the form is found."""
         from vote_experiments.forms.reading import read_form_set
 
+        readings = config.get("readings")
+        key = None if readings is None else _reading_key(self.name, images, config)
+        if readings is not None and key is not None and (kept := readings.get(key)):
+            return Extraction(kept["output"], model_version=VERSION, cost_usd=0.0, cached=True)
         start = time.perf_counter()
         output = read_form_set(images, self.name, config.get("candidates"), config.get("roots"))
+        if readings is not None and key is not None:
+            readings.keep(key, {"model": self.name, "output": output})
         return Extraction(output, model_version=VERSION, cost_usd=0.0, latency_s=time.perf_counter() - start)
 
 # %% ../../nbs/models/02_offline.ipynb #03f1968e
