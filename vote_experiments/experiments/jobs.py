@@ -412,8 +412,9 @@ def _beat_until(over: threading.Event, attempt: _Attempt, beat_s: float) -> None
 def work_until_told(
     runner: JobRunner,
     told: BinaryIO | None = None,  # a line on it: look at the queue; its end: stop. None: signals only
+    idle_s: float | None = None,  # seconds without anything to do after which it ends; None: it waits for more
 ) -> None:
-    "Run jobs until SIGTERM, Ctrl-C, or the end of `told`; then store what is in flight. Only in a main thread."
+    "Run jobs until SIGTERM, Ctrl-C (both only in a main thread) or the end of `told`; then store what is in flight"
     stop = threading.Event()
 
     def listen() -> None:
@@ -421,12 +422,18 @@ def work_until_told(
             runner.wake()
         stop.set()
 
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: stop.set())
+    if threading.current_thread() is threading.main_thread():
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, lambda *_: stop.set())
     if told is not None:
         threading.Thread(target=listen, name="vote-experiments-told", daemon=True).start()
     with runner:
-        stop.wait()
+        busy_at = time.monotonic()
+        while not stop.wait(None if idle_s is None else 0.1):
+            if runner.at_work_on or any(True for _ in jobs_to_do(runner.store)):
+                busy_at = time.monotonic()
+            elif idle_s is not None and time.monotonic() - busy_at >= idle_s:
+                return
 
 # %% ../../nbs/experiments/21_jobs.ipynb #4dda4030
 class WorkerProcess:
