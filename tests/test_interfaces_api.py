@@ -29,7 +29,6 @@ from vote_experiments.data.store import Store, item_results
 from vote_experiments.experiments.jobs import get_job, list_jobs
 from vote_experiments.interfaces.api import make_app
 from vote_experiments.interfaces.client import ApiError, ExperimentsClient
-from vote_experiments.interfaces.doctor import browser
 from vote_experiments.settings import VARIABLES
 
 SERVER = Path(__file__).parent / "servers" / "api_server.py"
@@ -427,32 +426,27 @@ def test_bodies_that_are_no_requests(http, body):
 
 @promise("E16")
 @pytest.mark.browser
-@pytest.mark.skipif(not browser(), reason="needs Chromium")
-def test_the_documentation_needs_nothing_from_elsewhere_and_its_forms_work(server):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=browser(), args=["--no-sandbox", "--disable-gpu"])
-        tab, elsewhere, complaints = chromium.new_page(), [], []
-        tab.route("**/*", lambda route: route.continue_() if route.request.url.startswith(server.url) else (elsewhere.append(route.request.url), route.abort()))
-        tab.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
-        tab.on("pageerror", lambda e: complaints.append(str(e)))
-        tab.goto(f"{server.url}/docs")
-        assert tab.locator("details[id]").count() >= 13 and not tab.get_by_text("With curl").first.is_visible()
-        tab.locator("summary", has_text=f"{ROOT}/run ").first.click()
-        form = tab.locator(f"form[data-path='{ROOT}/run']")
-        form.get_by_role("button", name="Send").click()
-        form.locator("pre", has_text="401").wait_for()
-        tab.get_by_label("X-API-Key").fill(KEY)
-        form.locator("textarea").fill(json.dumps(asked()))
-        form.get_by_role("button", name="Send").click()
-        form.locator("pre", has_text='"status": "success"').wait_for(timeout=30_000)
-        tab.locator("summary", has_text="{run_id}/items").click()
-        form = tab.locator("form[data-path$='/items']")
-        form.locator("input[name=run_id]").fill("latest"), form.locator("input[name=limit]").fill("2")
-        form.get_by_role("button", name="Send").click()
-        form.locator("pre", has_text='"total"').wait_for()
-        chromium.close()
+def test_the_documentation_needs_nothing_from_elsewhere_and_its_forms_work(server, chromium):
+    tab, elsewhere, complaints = chromium.new_page(), [], []
+    tab.route("**/*", lambda route: route.continue_() if route.request.url.startswith(server.url) else (elsewhere.append(route.request.url), route.abort()))
+    tab.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+    tab.on("pageerror", lambda e: complaints.append(str(e)))
+    tab.goto(f"{server.url}/docs")
+    assert tab.locator("details[id]").count() >= 13 and not tab.get_by_text("With curl").first.is_visible()
+    tab.locator("summary", has_text=f"{ROOT}/run ").first.click()
+    form = tab.locator(f"form[data-path='{ROOT}/run']")
+    form.get_by_role("button", name="Send").click()
+    form.locator("pre", has_text="401").wait_for()
+    tab.get_by_label("X-API-Key").fill(KEY)
+    form.locator("textarea").fill(json.dumps(asked()))
+    form.get_by_role("button", name="Send").click()
+    form.locator("pre", has_text='"status": "success"').wait_for(timeout=30_000)
+    tab.locator("summary", has_text="{run_id}/items").click()
+    form = tab.locator("form[data-path$='/items']")
+    form.locator("input[name=run_id]").fill("latest"), form.locator("input[name=limit]").fill("2")
+    form.get_by_role("button", name="Send").click()
+    form.locator("pre", has_text='"total"').wait_for()
+    tab.close()
     assert not elsewhere and [c for c in complaints if "401" not in c] == []
 
 
