@@ -15,6 +15,7 @@ from servers.langfuse_server import KEYS, LangfuseServer, decoded  # noqa: E402
 from servers.loopback import Reply  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
+from vote_experiments.backends import langfuse  # noqa: E402
 from vote_experiments.data.datasets import get_dataset, save_dataset, upsert_item  # noqa: E402
 from vote_experiments.data.store import Store  # noqa: E402
 from vote_experiments.experiments.experiment import run_experiment  # noqa: E402
@@ -200,6 +201,29 @@ def test_the_same_item_may_be_in_two_datasets(server, sqlite_store):
     for name in ("golden-v1", "golden-v2"):
         push_dataset(save_dataset(name, items(2), store=sqlite_store), server.name, store=sqlite_store)
     assert [len(server.items[n]) for n in ("golden-v1", "golden-v2")] == [2, 2]
+
+
+def test_a_picture_inside_an_input_is_pushed_once(server):
+    "What is compared is what was sent: the picture itself never arrives"
+    item = DatasetItem("form-1", {"page": "data:image/png;base64," + "A" * 4000})
+    with langfuse.open_backend(server.name).connected() as there:
+        for _ in range(2):
+            there.push_dataset("golden", [item])
+    assert sum(r.method == "POST" and "item" in r.path for r in server.requests) == 1
+
+
+def test_items_that_are_gone_here_are_taken_out_there(server):
+    with langfuse.open_backend(server.name).connected() as there:
+        there.push_dataset("golden", [DatasetItem("a", 1), DatasetItem("b", 2)])
+        there.push_dataset("golden", [DatasetItem("b", 2)])
+        assert [i.id for i in there.pull_dataset("golden").items] == ["a", "b"]
+        there.push_dataset("golden", [DatasetItem("b", 2)], remove_missing=True)
+        assert [i.id for i in there.pull_dataset("golden").items] == ["b"]
+
+
+def test_what_fails_while_connected_is_not_blamed_on_the_keys(server):
+    with pytest.raises(KeyError, match="of the caller"), langfuse.open_backend(server.name).connected():
+        raise KeyError("of the caller")
 
 
 def test_what_is_not_there_is_named(server, sqlite_store):

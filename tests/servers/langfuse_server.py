@@ -120,6 +120,8 @@ class LangfuseServer(LoopbackServer):
         one = {"datasets": "dataset", "dataset-items": "item", "dataset-run-items": "run_item"}
         if isinstance(reply.body, dict) and "meta" in reply.body:
             return Reply(200, {"data": {many[head]: reply.body["data"], "meta": reply.body["meta"]}})
+        if request.method == "DELETE":  # the SDK's routes name no key for what was deleted
+            return Reply(200, {"data": reply.body})
         return Reply(200, {"data": {one[head]: reply.body} if head in one else {"id": "s"}})
 
     def _answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Reply:
