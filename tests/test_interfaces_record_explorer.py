@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import re
+import threading
 
 import pytest
 import sqlalchemy as sa
@@ -13,7 +14,8 @@ from vote_experiments.data.datasets import delete_dataset, get_dataset, save_dat
 from vote_experiments.data.record_places import Place, record_places, record_tags, results_at
 from vote_experiments.data.results import Finished, ResultWriter, create_experiment_row, experiment_result
 from vote_experiments.data.store import Store, new_trace_id, now_us
-from vote_experiments.interfaces.record_explorer import RecordExplorer, field_rows, ordered_places, run_ids
+from vote_experiments.interfaces import record_explorer
+from vote_experiments.interfaces.record_explorer import RecordExplorer, field_rows, ordered_places, run_choices, run_ids
 from vote_experiments.records import DatasetItem, Evaluation, ItemError, ItemResult
 from vote_experiments.forms.schema import Report, parse_reports
 
@@ -272,6 +274,83 @@ def test_in_a_kernel_it_works_beside_the_loop(ran):
 
     explorer = asyncio.run(through())
     assert explorer.at.value == 4 and explorer.shown_places[3].item_id[:1] in re.search(r"<h3>(.)", explorer.head.value)[1]
+
+
+# -- asked while something else is under way
+
+@pytest.fixture
+def two_runs(tmp_path):
+    "A store with two runs over items of their own, the first of another level"
+    store = Store(tmp_path / "store.db")
+    for name, level in (("first", "poor"), ("second", "clean")):
+        experiment = create_experiment_row(store, name, name)
+        with ResultWriter(store) as writer:
+            for i in range(3):
+                item = DatasetItem(f"{name} {i}", {"n": i}, "yes", {"level": level})
+                writer.add(Finished(ItemResult(item, "long " * 100, [Evaluation("ok", i == 1), Evaluation("sure", i / 2)], None, new_trace_id(), experiment,
+                                               position=i), now_us(), now_us()))
+    yield store, *(i for name in ("first", "second") for label, i in run_choices(store) if f"· {name} ·" in label)
+    store.close()
+
+
+async def waited_for(explorer):
+    for aside in (explorer.opening, explorer.reading, explorer.source.counting):
+        await aside.idle()
+    return explorer
+
+
+def test_a_score_chosen_while_another_run_opens_judges_that_run(two_runs):
+    store, first, second = two_runs
+
+    async def through():
+        explorer = await waited_for(RecordExplorer(first, store))
+        explorer.run.value = second
+        explorer.score.value = "sure"
+        return await waited_for(explorer)
+
+    explorer = asyncio.run(through())
+    assert shown_ids(explorer) == ["second 0", "second 1", "second 2"] and explorer.score.value == "sure" and explorer.run.value == second
+
+
+def test_a_record_that_arrives_when_it_is_filtered_away_leaves_the_reason_alone(two_runs):
+    async def through():
+        explorer = await waited_for(RecordExplorer(two_runs[1], two_runs[0]))
+        explorer.step(1)
+        explorer.find.value = "nowhere"
+        return await waited_for(explorer)
+
+    assert "No record fits" in asyncio.run(through()).said.value
+
+
+def test_difficulties_of_the_run_before_do_not_come_late(two_runs, monkeypatch):
+    store, first, second = two_runs
+    is_left, is_late, real = threading.Event(), threading.Event(), record_explorer.record_tags
+
+    def slow_for_the_first(store, ids):
+        assert ids != [first] or is_left.wait(20)
+        found = real(store, ids)
+        if ids == [first]:
+            is_late.set()
+        return found
+
+    monkeypatch.setattr(record_explorer, "record_tags", slow_for_the_first)
+
+    async def through():
+        explorer = RecordExplorer(first, store)
+        await explorer.opening.idle()
+        explorer.run.value = second
+        await explorer.opening.idle()
+        await asyncio.sleep(0.1)
+        is_left.set()
+        assert await asyncio.to_thread(is_late.wait, 20)
+        await asyncio.sleep(0.1)
+        return await waited_for(explorer)
+
+    assert list(asyncio.run(through()).tags) == [("level", "clean")]
+
+
+def test_answers_that_are_no_reports_are_shown_whole(two_runs):
+    assert "long " * 99 in RecordExplorer(two_runs[1], two_runs[0]).answers.value
 
 
 # -- cards

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CARD_STYLE', 'field_label', 'form_label', 'score_label', 'value_text', 'small_pages', 'check_mark', 'check_list',
-           'item_card', 'dataset_card', 'result_card']
+           'about_item', 'item_card', 'dataset_card', 'result_card']
 
 # %% ../../nbs/interfaces/33_cards.ipynb #029c99e2
 import base64
@@ -113,11 +113,16 @@ def _card(*parts: Any) -> Html:
     return Html('{}<div class="ve-item">{}</div>').format(Html(CARD_STYLE), joined(parts))
 
 
-def _about_item(item: DatasetItem, say: Words) -> str:
+def about_item(
+    item: DatasetItem,
+    say: Words,
+    most: int | None = 8,  # difficulties named; None: all
+) -> str:
+    "The quality of an item's pages and what is difficult about it, as its metadata has them"
     known = item.metadata if isinstance(item.metadata, Mapping) else {}
     hard = known.get("difficulties")
     said = [say("level", level=known["level"])] if isinstance(known.get("level"), str) else []
-    said += [str(d).replace("_", " ") for d in hard[:8]] if isinstance(hard, (list, tuple)) else []
+    said += [str(d).replace("_", " ") for d in hard[:most]] if isinstance(hard, (list, tuple)) else []
     return " · ".join(said)
 
 # %% ../../nbs/interfaces/33_cards.ipynb #aefbd3dc
@@ -148,7 +153,7 @@ def item_card(
         reports = []
     shown = joined(_values_of(r, language) for r in reports) if reports else Html("<p>{}</p>").format(
         say("without_truth") if item.expected_output is None else value_text(item.expected_output, 400))
-    return _card(Html("<h4>{}</h4>").format(item.id), Html('<p class="soft">{}</p>').format(_about_item(item, say)),
+    return _card(Html("<h4>{}</h4>").format(item.id), Html('<p class="soft">{}</p>').format(about_item(item, say)),
                  small_pages(item.input, _item_roots(item) if roots is None else roots, language=language), Html('<div class="flex">{}</div>').format(shown))
 
 
@@ -167,7 +172,7 @@ def dataset_card(
     said = [f"{say('version')} {dataset.version}", say("n_items", n=f"{dataset.n_items:,}"), f"{made:%Y-%m-%d %H:%M} UTC" if made else None,
             (dataset.content_hash or "")[:12]]
     lines = [Html('<tr><td>{}</td><th scope="row">{}</th><td>{}</td><td>{}</td></tr>').format(
-        small_pages(i.input, dataset.roots, 1, 56, language), i.id, _about_item(i, say), _truth_line(i, say)) for i in dataset.iter_items(limit=n)]
+        small_pages(i.input, dataset.roots, 1, 56, language), i.id, about_item(i, say), _truth_line(i, say)) for i in dataset.iter_items(limit=n)]
     more = Html("<small>{}</small>").format(say("n_more", n=f"{dataset.n_items - n:,}")) if dataset.n_items > n else ""
     about = Html("<p>{}</p>").format(value_text(dataset.description, 500)) if dataset.description else ""
     return _card(Html("<h4>{}</h4>").format(dataset.name), Html('<p class="soft">{}</p>').format(" · ".join(s for s in said if s)), about,
