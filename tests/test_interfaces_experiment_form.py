@@ -414,6 +414,29 @@ def test_a_form_opened_later_follows_a_run_of_another_process_and_stops_it(home,
         process.kill()
 
 
+def test_a_run_that_is_not_followed_any_more_is_not_told(home):
+    "its last look is still under way when somebody chooses another one"
+    jobs = [submit_job({"dataset_name": "stations", "model_configs": [{"model": "quick"}]}, home) for _ in range(2)]
+    cancel_job(jobs[0].id, home)
+
+    async def go():
+        form, told = form_of(home), []
+        await until(lambda: form.followed is not None)
+        form.said.observe(lambda change: told.append(str(change["new"])), "value")
+        form.follow_run(jobs[0].id)
+        await asyncio.sleep(0)
+        form.follow_run(jobs[1].id)
+        for _ in range(2):  # looks at the second one, after the last at the first
+            seen = form.followed
+            await until(lambda seen=seen: form.followed is not seen)
+        assert form.followed.id == jobs[1].id and not any("Stopped" in text for text in told) and not form.stop.disabled
+        cancel_job(jobs[1].id, home)
+        await form.settled()
+        assert "Stopped" in form.said.value
+
+    asyncio.run(go())
+
+
 def test_a_background_run_belongs_to_a_process_of_its_own(home, tmp_path):
     "it is finished although the form, and whoever made it, is not looked at any more"
     Image.new("L", (400, 560), 255).save(tmp_path / "blank.png")
