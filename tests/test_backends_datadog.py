@@ -197,7 +197,7 @@ def test_the_complete_example(guide, tmp_path, capsys):
 
 @pytest.mark.parametrize("how, said", [
     ({"dataset_name": "vote-extraction-bangbamru"}, rf"has no dataset .* it has '{GUIDE_DATASET}'"),
-    ({"project_name": "somewhere-else"}, "'somewhere-else' has no dataset .* is project_name right"),
+    ({"project_name": "somewhere-else"}, "'somewhere-else' has no dataset .*is project_name right"),
     ({"dataset_version": 7}, "has no version 7; the newest is 1"),
 ])
 def test_what_is_not_on_datadog_is_named(guide, gemini, how, said):

@@ -615,6 +615,19 @@ def test_rows_have_their_real_times_and_old_ones_say_so(server, sqlite_store, da
         assert abs(started - (time.time() - days * 86400)) < 60
 
 
+@promise("D16")
+def test_scores_that_could_not_be_sent_for_days_arrive(server, sqlite_store):
+    "Their rows are old by then, and a score with the time of its row would be refused"
+    server.fail("POST", "/events$", Reply(503))
+    done = run_experiment(name="e", data=items(3), task=echo, evaluators=[right], store=sqlite_store)
+    assert not one(publish(done.experiment_id, "datadog", store=sqlite_store)).complete and len(server.rows()) == 3
+    server.faults.clear()
+    for span in server.spans:
+        span["start_ns"] -= 2 * 86400 * 10**9
+    assert one(publish(done.experiment_id, "datadog", store=sqlite_store)).complete
+    assert len(server.rows()) == 3 and values(server) == dict.fromkeys(("r0", "r1", "r2"), True)
+
+
 @promise("D17")
 def test_bare_sdk_drops_input_and_output_of_a_large_row(sdk, server):
     def large(input_data, config):
