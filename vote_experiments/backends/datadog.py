@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['log', 'OLDEST_S', 'SCORES_AT_ONCE', 'check_keys', 'explained', 'Project', 'published_times', 'metric', 'score_time',
            'post_metrics', 'as_record', 'as_item', 'changes', 'push_changes', 'known_datasets', 'not_there',
-           'version_number', 'pull', 'remote_dataset', 'comparison_url', 'unrun_experiment', 'found_or_created',
-           'arrived', 'pulled_run', 'Datadog', 'open_backend', 'import_files']
+           'version_number', 'pull', 'dataset_to_push_to', 'remote_dataset', 'comparison_url', 'unrun_experiment',
+           'found_or_created', 'arrived', 'pulled_run', 'Datadog', 'open_backend', 'import_files']
 
 # %% ../../nbs/backends/01_datadog.ipynb #ec44c572
 import contextvars
@@ -459,6 +459,19 @@ def pull(
             raise
 
 # %% ../../nbs/backends/01_datadog.ipynb #0d4482af
+def dataset_to_push_to(
+    project: Project,
+    name: str,
+    description: str | None,
+) -> Any:
+    "The SDK's dataset with the records that are there, created when there is none"
+    try:
+        return pull(project, name)
+    except RemoteNotFoundError:
+        with project.in_words(f"creating dataset {name!r}"):
+            return _sdk().create_dataset(name, project_name=project.name, description=description or "")
+
+
 def remote_dataset(
     project: Project,
     dataset: Any,  # the SDK's
@@ -467,7 +480,7 @@ def remote_dataset(
     "A dataset of the SDK in the words of this package"
     return RemoteDataset(dataset._id, dataset.name, dataset.version, dataset.url, project.name, items, dataset.description or None)
 
-
+# %% ../../nbs/backends/01_datadog.ipynb #56db777b
 def comparison_url(
     dataset_url: str,  # as the SDK tells it
     project: str,
@@ -586,11 +599,7 @@ class Datadog:
     def push_dataset(self, name: str, items: Sequence[DatasetItem], description: str | None = None,
                      remove_missing: bool = False) -> RemoteDataset:
         "Create or update a dataset by the items' ids. Raises `PlatformDown` when reading back does not find them all."
-        try:
-            dataset = pull(self._project, name)
-        except RemoteNotFoundError:
-            with self._project.in_words(f"creating dataset {name!r}"):
-                dataset = _sdk().create_dataset(name, project_name=self.project, description=description or "")
+        dataset = dataset_to_push_to(self._project, name, description)
         wanted = changes(dataset, [as_record(i) for i in items], remove_missing)
         if not wanted and dataset.version:
             return remote_dataset(self._project, dataset)

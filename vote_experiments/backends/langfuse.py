@@ -8,8 +8,8 @@ __all__ = ['LOCAL_ID', 'ROWS_AT_ONCE', 'CHARACTERS_AT_ONCE', 'SCORES_AT_ONCE', '
            'span_id', 'item_span_id', 'langfuse_experiment_id', 'by_page', 'by_cursor', 'item_request', 'as_item',
            'requests_for_changes', 'version_moment', 'score_body', 'check_taken', 'call_attributes', 'row_attributes',
            'experiment_attributes', 'as_span', 'row_spans', 'posted', 'find_dataset', 'active_items', 'remote_dataset',
-           'project_of', 'push_items', 'id_there', 'trace', 'experiment_there', 'arrived', 'Langfuse',
-           'interactiveai_api', 'interactiveai_request', 'run_item', 'InteractiveAI', 'open_backend']
+           'project_of', 'push_items', 'id_there', 'trace', 'experiment_there', 'experiment_items', 'arrived',
+           'Langfuse', 'interactiveai_api', 'interactiveai_request', 'run_item', 'InteractiveAI', 'open_backend']
 
 # %% ../../nbs/backends/02_langfuse.ipynb #fc11115d
 import base64
@@ -480,6 +480,16 @@ def experiment_there(
             "url": there.page(f"experiments/results?baseline={quote(made, safe='')}")}
 
 
+def experiment_items(
+    there: Connection,
+    remote: Mapping[str, Any],  # from `experiment_there`
+) -> Iterator[Any]:
+    "What Langfuse shows of a run's items, with their scores, a hundred at a time"
+    asked = {"from_start_time": datetime.fromisoformat(remote["since"]), "experiment_id": remote["run"], "fields": "core,scores"}
+    with there.account.in_words("reading the experiment back"):
+        yield from by_cursor(lambda cursor: there.api.experiments.list_items(cursor=cursor, limit=100, **asked))
+
+# %% ../../nbs/backends/02_langfuse.ipynb #e456ed8e
 def arrived(
     items: Iterable[Any],  # of an experiment on Langfuse, with `trace_id` and `scores`
 ) -> Arrived:
@@ -539,9 +549,7 @@ class Langfuse:
 
     def read_back(self, remote: Mapping[str, Any]) -> Arrived:
         "What Langfuse shows of the experiment, with its scores"
-        asked = {"from_start_time": datetime.fromisoformat(remote["since"]), "experiment_id": remote["run"], "fields": "core,scores"}
-        with self._account.in_words("reading the experiment back"):
-            return arrived(by_cursor(lambda cursor: self._there.api.experiments.list_items(cursor=cursor, limit=100, **asked)))
+        return arrived(experiment_items(self._there, remote))
 
     def send_rows(self, run: RunToPublish, remote: Mapping[str, Any], rows: Sequence[RowToPublish], handles: dict[str, Any]) -> None:
         "Rows as traces, in requests of some 20 that are each answered. Raises `PlatformDown` unless all were accepted."
