@@ -229,7 +229,7 @@ def test_a_second_reader_sees_no_counts_and_a_third_person_decides(desk):
     votes = [cells["vote_count"].value for _, cells in truth.form.rows]
     desk.desk.name.value = "Lek"
     truth.mode.value = "second"
-    assert {f.value for f in truth.form.counts.values()} == {""} and "ve-hidden" in truth._flags._dom_classes
+    assert {f.value for f in truth.form.counts.values()} == {""} and "ve-hidden" in truth._shown.flags.widget._dom_classes
     assert {cells["vote_count"].value for _, cells in truth.form.rows} == {""} and truth.form.header["form_info.province"].value
     assert truth.form.checks.value == "" and truth.origins.value == ""
     for path, field in truth.form.counts.items():
@@ -241,7 +241,7 @@ def test_a_second_reader_sees_no_counts_and_a_third_person_decides(desk):
     assert GOOD in found and all(p == GOOD or p.endswith("_text") or p.startswith("total") for p in found)
     assert "values differ" in said(desk) and truth.mode.value == "correct" and len(list_versions("stations", store)) == 1
     desk.desk.name.value = "Daeng"
-    choice, third = truth._choices[GOOD]
+    choice, third = truth._shown.decisions.choices[GOOD]
     assert [name for name, _ in choice.options] == [f"ground truth: {int(shown[GOOD]):,}", "Lek: 1", "another value:"]
     choice.value, third.value = 2, "5"
     truth.decide()
