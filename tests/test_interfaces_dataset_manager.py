@@ -414,7 +414,7 @@ def test_in_a_kernel_it_works_beside_the_loop(drawn, tmp_path):
         save_dataset("stations", copy.deepcopy(drawn.records[:1]), root=drawn.folder, store=store)
         manager = DatasetManager(store)
         assert manager.truth.head.value == ""
-        await manager.truth._reading.idle()
+        await manager.truth._shown.reading.idle()
         manager.add.n.value, manager.add.kind.value = 1, "Constituency"
         manager.add.draw.click()
         assert manager.add.draw.disabled and "Working" in said(manager)

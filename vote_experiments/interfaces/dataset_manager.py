@@ -534,38 +534,67 @@ class Saving:
         author = self.desk.author()
         self.aside.run(lambda: annotate(dataset.name, item_id, reading, author, store=self.desk.store), self._kept)
 
-# %% ../../nbs/interfaces/37_dataset_manager.ipynb #1391ba53
+# %% ../../nbs/interfaces/37_dataset_manager.ipynb #56d05e83
 class ItemPart:
-    "An item: its pages, what speaks against its ground truth, and the fields"
+    "The item that is open: its pages, what speaks against its ground truth, and the fields"
 
-    def __init__(self, editor: ItemEditor, flags: FlagList, decisions: DecisionList, flag_line: FlagLine):
-        self.editor, self.flags, self.decisions, self.flag_line = editor, flags, decisions, flag_line
-        self.column = classed(w.VBox([flags.widget, decisions.widget, editor.fields(flag_line)]), "ve-column")
+    def __init__(
+        self,
+        desk: Desk,
+        edited: Callable[[], None],  # called after every key press
+        showed: Callable[[], None],  # called when another item is shown
+        again: Callable[[], None],  # called when flags have changed
+        decide: Callable[[], None],  # called by the button of decisions
+        keep: Callable[[], None],  # called by the button of a second reader
+    ):
+        self.desk, self._showed = desk, showed
+        self.drafts: dict[str, Draft] = {}  # by item
+        self.item_id: str | None = None
+        self.reading = Aside(desk.failed)
+        self.editor = ItemEditor(desk, edited, self.show, keep)
+        self.flags = FlagList(desk, self.editor.form.put, again)
+        self.flag_line = FlagLine(desk, self.opened, again)
+        self.decisions = DecisionList(desk, decide)
+        self.column = classed(w.VBox([self.flags.widget, self.decisions.widget, self.editor.fields(self.flag_line)]), "ve-column")
 
-    def show(self, found: ItemRead, draft: Draft) -> None:
-        "Show an item; to a second reader nothing of what is known about it"
-        is_blind = self.editor.is_blind
-        self.editor.show(found, draft)
+    def changed(self) -> dict[str, Draft]:
+        "Drafts with changes that are not saved, by item"
+        return {i: d for i, d in self.drafts.items() if d.is_changed}
+
+    def opened(self) -> tuple[Dataset, str]:
+        "The dataset and the item that are open. Raises `LookupError` when none is."
+        if self.desk.dataset is None or self.item_id is None:
+            raise LookupError(self.desk.say("no_items"))
+        return self.desk.dataset, self.item_id
+
+    def show(self) -> None:
+        "Read the item that is open and show it"
+        dataset, item_id = self.desk.dataset, self.item_id
+        if dataset is not None and item_id is not None:
+            self.reading.run(lambda: read_item(dataset, item_id, self.desk.language), self._show)
+
+    def _show(self, found: ItemRead) -> None:
+        "To a second reader nothing is shown of what is known"
+        truth, is_blind = found.item.expected_output, self.editor.is_blind
+        self.editor.show(found, Draft(truth) if is_blind else self.drafts.setdefault(found.item.id, Draft(truth)))
         self.flags.show([] if is_blind else found.flags)
         self.decisions.show([] if is_blind else found.disagreements)
         for part in (self.flag_line.text, self.flag_line.button):
             shown(part, not is_blind)
+        self._showed()
 
-# %% ../../nbs/interfaces/37_dataset_manager.ipynb #fede58ad
+# %% ../../nbs/interfaces/37_dataset_manager.ipynb #1391ba53
 class TruthTab:
     "Items on the left, the page in the middle, its ground truth on the right"
 
     def __init__(self, desk: Desk):
         self.desk, self.say = desk, desk.say
-        self.drafts: dict[str, Draft] = {}
-        self.item_id: str | None = None
-        self._reading, self._saving = Aside(desk.failed), Saving(desk, self._is_saving, self._after_saving, self._reading_kept)
-        self._items = ItemList(desk, self.open_item, lambda i: i in self.drafts and self.drafts[i].is_changed)
-        editor = ItemEditor(desk, self._edited, self._show_item, self.keep_reading)
-        self._shown = ItemPart(editor, FlagList(desk, editor.form.put, self._show_again), DecisionList(desk, self.decide),
-                               FlagLine(desk, self._open_one, self._show_again))
+        self._saving = Saving(desk, self._is_saving, self._after_saving, self._reading_kept)
+        self._shown = ItemPart(desk, self._edited, self._show_changes, self._show_again, self.decide, self.keep_reading)
+        self._items = ItemList(desk, self.open_item, lambda i: i in self._shown.changed())
         self._changes = SavePart(desk, self.save_version, self._discard)
         self._name_controls()
+        editor = self._shown.editor
         middle = classed(w.VBox([editor.page, editor.checks, self._changes.widget]), "ve-column", "ve-stay")
         self._work = classed(w.Box([self._items.widget, middle, self._shown.column]), "ve-three")
         self.empty = w.HTML(message(self.say("no_datasets")))
@@ -584,10 +613,15 @@ class TruthTab:
     @property
     def changed(self) -> dict[str, Draft]:
         "Drafts with changes that are not saved, by item"
-        return {i: d for i, d in self.drafts.items() if d.is_changed}
+        return self._shown.changed()
+
+    @property
+    def item_id(self) -> str | None:
+        "The item that is open"
+        return self._shown.item_id
 
     def _dataset_opened(self) -> None:
-        self.drafts, self.item_id = {}, None
+        self._shown.drafts, self._shown.item_id = {}, None
         there = self.desk.dataset is not None
         shown(self.empty, not there)
         shown(self._work, there)
@@ -597,26 +631,11 @@ class TruthTab:
 
     def open_item(self, item_id: str) -> None:
         "Show an item. Raises `LookupError` when there is none."
-        self.item_id = item_id
-        self._show_item()
-
-    def _open_one(self) -> tuple[Dataset, str]:
-        if self.desk.dataset is None or self.item_id is None:
-            raise LookupError(self.say("no_items"))
-        return self.desk.dataset, self.item_id
-
-    def _show_item(self) -> None:
-        dataset, item_id = self.desk.dataset, self.item_id
-        if dataset is not None and item_id is not None:
-            self._reading.run(lambda: read_item(dataset, item_id, self.desk.language), self._item_read)
-
-    def _item_read(self, found: ItemRead) -> None:
-        truth, is_blind = found.item.expected_output, self._shown.editor.is_blind
-        self._shown.show(found, Draft(truth) if is_blind else self.drafts.setdefault(found.item.id, Draft(truth)))
-        self._show_changes()
+        self._shown.item_id = item_id
+        self._shown.show()
 
     def _show_again(self) -> None:
-        self._show_item()
+        self._shown.show()
         self._items.fill(self.item_id)
 
     def _edited(self) -> None:
@@ -627,7 +646,7 @@ class TruthTab:
         self._changes.show(self.changed, is_needed=not self._shown.editor.is_blind)
 
     def _discard(self) -> None:
-        self.drafts = {}
+        self._shown.drafts = {}
         self._show_again()
 
     def _is_saving(self, busy: bool) -> None:
@@ -640,19 +659,19 @@ class TruthTab:
 
     def decide(self) -> None:
         "Keep the decisions that are chosen"
-        dataset, item_id = self._open_one()
+        dataset, item_id = self._shown.opened()
         if item_id in self.changed:
             raise ValueError(self.say("unsaved_elsewhere"))
         self._saving.decide(dataset, item_id, self._shown.decisions.decided())
 
     def keep_reading(self) -> None:
         "Keep what was typed beside the ground truth"
-        self._saving.keep_reading(*self._open_one(), self.form.reading())
+        self._saving.keep_reading(*self._shown.opened(), self.form.reading())
 
     def _after_saving(self, before: Dataset, saved: Dataset, text: str) -> None:
         item_id, self.note.value = self.item_id, ""
         self.desk.open(saved.name)
-        self.item_id = item_id
+        self._shown.item_id = item_id
         self._items.fill(item_id)
         if item_id is not None:
             self.open_item(item_id)
