@@ -12,7 +12,7 @@ from hypothesis import example, given, settings, strategies as st
 from PIL import Image
 
 from vote_experiments.data import dataset_files as f
-from vote_experiments.data.datasets import DatasetNotFoundError, save_dataset, upsert_item
+from vote_experiments.data.datasets import DatasetNotFoundError, save_dataset, upsert_item, validate_items
 from vote_experiments.records import DatasetItem
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=10) | st.sampled_from(
@@ -480,3 +480,13 @@ def test_a_folder_without_scans(tmp_path, sqlite_store):
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6), max_size=6))
 def test_natural_order_sorts_anything(names):
     assert sorted(sorted(names, key=f.natural_order), key=f.natural_order) == sorted(names[::-1], key=f.natural_order)
+
+
+def test_a_column_of_page_images_is_looked_after_even_alone(sqlite_store, tmp_path):
+    file = tmp_path / "flat.csv"
+    file.write_text("id,image_paths,eligible_voters\na,pages/none_page1.jpg,100\n")
+    dataset = f.import_dataset(file, "flat", columns=f.Columns(input="image_paths", expected=["eligible_voters"]), store=sqlite_store)
+    assert dataset[0].input["image_paths"]
+    kinds = {p.kind: p for p in validate_items(dataset)}
+    assert set(kinds) == {"missing_image", "ground_truth"} and kinds["ground_truth"].severity == "warning"
+    assert "no report with form_info" in kinds["ground_truth"].message and "eligible_voters" in kinds["ground_truth"].message

@@ -78,9 +78,40 @@ def test_a_folder_becomes_tables_with_doubts_from_a_second_reader(night, sqlite_
 
 def test_failed_forms_are_rows_too(night, sqlite_store):
     read = extract(night, {"model": "hasty"}, store=sqlite_store, progress=False)
+    assert read.n_unread == 1 and read.summary().startswith("4 reports read") and "1 form set could not be read" in read.summary()
     failed = read.stations[read.stations["form_set"] == "s3"].iloc[0]
     assert failed["doubtful"] and "torn" in failed["doubts"]
     assert read.totals["forms"].tolist() == [4, 4]
+
+
+def spoiled(images, config):
+    "Each station with another fault that no sum shows"
+    found, station = answer(station_of(images)), station_of(images)
+    report = found["reports"][0]
+    if station == 0:
+        report["vote_results"], report["total_votes_recorded"] = [], None
+    elif station == 1:
+        report["vote_results"][1] |= {"vote_count": None, "vote_count_text": None}
+    elif station == 2:
+        report["voter_statistics"]["eligible_voters"] = 3
+    elif station == 3:
+        report["voter_statistics"]["eligible_voters"] = None
+    elif station == 4:
+        found["notes"] = ["image 2 (s4_page2.png): the picture is cut off", "no candidate list was given: names are as read"]
+    return found
+
+
+def test_what_is_blank_missing_or_impossible_is_doubtful(night, sqlite_store, tmp_path):
+    register_model("careful", spoiled)
+    read = extract(night, {"model": "careful"}, store=sqlite_store, out=tmp_path, progress=False)
+    doubts = dict(zip(read.stations["form_set"], read.stations["doubts"]))
+    assert read.n_doubtful == 5 and "no votes were read" in doubts["s0"]
+    assert "not read: vote_results[number=2].vote_count" in doubts["s1"]
+    assert "more voters present than eligible: 300 > 3" in doubts["s2"] and "not read: voter_statistics.eligible_voters" in doubts["s3"]
+    assert doubts["s4"] == "image 2 (s4_page2.png): the picture is cut off"
+    assert read.totals["unread"].tolist() == [0, 1]
+    assert ".0" not in (tmp_path / "totals.csv").read_text() + (tmp_path / "votes.csv").read_text()
+    assert ",480," in (tmp_path / "stations.csv").read_text(), "a blank makes no decimals of the others"
 
 
 def test_new_scans_are_a_new_version_and_a_stopped_night_goes_on(night, sqlite_store):

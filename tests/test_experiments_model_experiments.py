@@ -338,7 +338,7 @@ def test_fewer_errors_are_better_when_the_evaluator_says_so(stations):
     results = shown(stations, lambda input_data, config: input_data["i"] + (config["model"] == "weak"), errors_made)
     assert results["best"] == "vote-extraction-strong-tdefault"
     again = open_run(results["group_id"], stations)
-    assert again.comparison.sentence == results["headline"].replace("vote-extraction-", "") and not again.higher_is_better, "a report decides as the run did"
+    assert f"By errors_made: {again.comparison.sentence}" == results["headline"].replace("vote-extraction-", "") and not again.higher_is_better, "a report decides as the run did"
 
 
 def test_no_best_over_fewer_items_than_the_others_were_scored_on(stations):

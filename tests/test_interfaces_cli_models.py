@@ -77,6 +77,16 @@ def test_extract_reads_a_folder_and_shows_what_is_doubtful(home):
     assert [(t["number"], t["votes"], t["forms"]) for t in totals] == [(1, 1000, 5), (2, 450, 5)]
 
 
+def test_a_form_set_that_could_not_be_read_is_told_in_the_exit_code(home):
+    ve.register_model("torn", lambda images, config: answer(station(images)) if station(images) else {"reports": "none"})
+    try:
+        assert "4 reports read in extract-scans, 0 of them doubtful, 1 form set could not be read" in shell(
+            "extract", "scans", "-c", "torn", code=1).stdout
+        assert value("extract", "scans", "-c", "torn", code=1)["unread"] == 1
+    finally:
+        ve.forget_model("torn")
+
+
 def test_the_config_may_be_named_by_a_run_a_file_json_or_a_model(home):
     ve.save_dataset("forms", [{"id": f"s{i}", "input": {"image_paths": [f"scans/s{i % 5}_page1.png"]},
                                "expected_output": answer(i)["reports"][0]} for i in range(12)])
@@ -88,6 +98,8 @@ def test_the_config_may_be_named_by_a_run_a_file_json_or_a_model(home):
     assert cli_models.chosen_config(decided["experiments"][1]["experiment_id"])["model"] == "blind"
     assert decided["best"] == "vote-extraction-careful-t0.0"
     assert cli_models.chosen_config("latest") == cli_models.chosen_config(decided["group_id"]) == {"model": "careful", "temperature": 0.0}
+    value("extract", "scans", "-c", "careful", "--second", "hasty")
+    assert cli_models.chosen_config("latest")["model"] == "careful", "reading a folder is no comparison"
     value("run", "-d", "forms", "-m", "careful", "-t", "0", "-t", "0.5")
     done = shell("extract", "scans", "-c", "latest", code=2)
     assert "did not decide" in done.stderr and "vote-extraction-careful-t0.5" in done.stderr

@@ -23,7 +23,8 @@ from typing import Any
 import orjson
 
 from vote_experiments.data.datasets import (
-    SPELLINGS, Dataset, DatasetNotFoundError, as_items, get_dataset, map_pages, markdown_table, plain_markdown, save_dataset,
+    PAGE_FIELDS, SPELLINGS, Dataset, DatasetNotFoundError, as_items, get_dataset, map_pages, markdown_table, plain_markdown,
+    save_dataset,
 )
 from .store import encode_json, iso, open_store, to_us
 from ..records import DatasetItem, Record
@@ -189,7 +190,8 @@ def _json_text(value: Any, indent: bool = False) -> bytes:
 # %% ../../nbs/data/02_dataset_files.ipynb #fb113864
 @dataclass(frozen=True)
 class Columns:
-    "Which columns of a CSV file make up an item. A list becomes an object with these keys, a text the value itself."
+    """Which columns of a CSV file make up an item. A list becomes an object with these keys, a text the value itself,
+    unless it is the column of the page images: an input names them."""
     id: str = "id"
     input: str | Sequence[str] | None = None
     expected: str | Sequence[str] | None = None
@@ -197,6 +199,8 @@ class Columns:
 
     def chosen(self) -> dict[str, str | list[str]]:  # by field of the record
         fields = {"input": self.input, "expected_output": self.expected, "metadata": self.metadata}
+        if self.input in PAGE_FIELDS:
+            fields["input"] = [str(self.input)]
         return {k: v if isinstance(v, str) else list(v) for k, v in fields.items() if v is not None}
 
     def names(self) -> list[str]:

@@ -890,7 +890,7 @@ def validate_items(
         if item.id and first != i:
             found.append(ItemProblem(name, "duplicate_id", f"items {first} and {i} have the same id {name!r}", "id"))
         found += _input_problems(name, item.input, roots if pages else None)
-        found += _truth_problems(name, item.expected_output)
+        found += _truth_problems(name, item.expected_output, isinstance(item.input, dict) and any(k in item.input for k in PAGE_FIELDS))
     return found
 
 # %% ../../nbs/data/01_datasets.ipynb #9a4da41d
@@ -937,7 +937,7 @@ def _page_problem(path: Any, roots: Sequence[str | os.PathLike]) -> tuple[int | 
         return None, ("unreadable_image", str(e))
 
 # %% ../../nbs/data/01_datasets.ipynb #b85e5130
-def _truth_problems(name: str, truth: Any) -> Iterator[ItemProblem]:
+def _truth_problems(name: str, truth: Any, of_pages: bool) -> Iterator[ItemProblem]:
     from vote_experiments.forms.schema import read_reports
 
     if truth is None or truth in ({}, [], "", "null"):
@@ -949,6 +949,10 @@ def _truth_problems(name: str, truth: Any) -> Iterator[ItemProblem]:
         except ValueError as e:
             problems = [str(e)]
         yield from (ItemProblem(name, "ground_truth", p, "expected_output") for p in problems)
+    elif of_pages:
+        fields = f" (it has {', '.join(map(str, truth))[:80]})" if isinstance(truth, dict) else ""
+        yield ItemProblem(name, "ground_truth", f"the ground truth is no report with form_info, vote_results …{fields}: only evaluators "
+                          "of your own can score it", "expected_output", "warning")
 
 
 def _looks_like_report(value: Any) -> bool:

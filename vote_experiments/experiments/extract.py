@@ -20,7 +20,7 @@ from .archive import slug
 from .model_experiments import run_model_experiments
 from .progress import Progress, ProgressPrinter
 from ..forms.checks import check_report
-from ..forms.schema import Report, read_reports, report_fields
+from ..forms.schema import BALLOT_FIELDS, VOTER_FIELDS, Report, numbered_rows, read_reports, report_fields
 from ..records import ItemResult
 from ..scoring.evaluators import arithmetic_consistency, has_no_errors, match_reports, words_match_digits
 
@@ -31,12 +31,29 @@ def report_doubts(
     compared: bool = False,  # there was another reader
 ) -> list[str]:  # empty: nothing speaks against the report
     "Why a person should look at a report that was read without ground truth"
-    doubts = [f"{c.name}: {c.message}" for c in check_report(report).checks if c.status in ("fail", "warn")]
+    doubts = _blanks(report)
+    doubts += [f"{c.name}: {c.message}" for c in check_report(report).checks if c.status in ("fail", "warn")]
     if compared and second is None:
         doubts.append("the second reader found no such report")
     elif second is not None:
         doubts += _disagreements(report, second)
     return doubts
+
+
+def _blanks(report: Report, most: int = 5) -> list[str]:
+    "What was not read: a blank switches off the checks that would have caught it"
+    blank = [f"voter_statistics.{f}" for f in VOTER_FIELDS if getattr(report.voter_statistics, f) is None]
+    blank += [f"ballot_statistics.{f}" for f in BALLOT_FIELDS if getattr(report.ballot_statistics, f) is None]
+    blank += [f"vote_results[{key}].vote_count" for key, row in numbered_rows(report).items() if row.vote_count is None]
+    more = f" and {len(blank) - most} more" if len(blank) > most else ""
+    return ([] if report.vote_results else ["no votes were read: is the page with the table missing or damaged?"]) + (
+        [f"not read: {', '.join(blank[:most])}{more}"] if blank else [])
+
+
+def _page_problems(output: Any) -> list[str]:
+    "What an offline reader noted about pages that it could not use"
+    notes = output.get("notes") if isinstance(output, Mapping) else None
+    return [n for n in notes if isinstance(n, str) and (n.startswith("image ") or "left out" in n)] if isinstance(notes, list) else []
 
 
 def _disagreements(first: Report, second: Report, most: int = 5) -> list[str]:
@@ -77,18 +94,31 @@ _PLACE = ("form_set", "form_type", "province", "district", "sub_district", "cons
           "doubtful")
 
 
+def _second_reports(second: Mapping[str, Any] | None, item_id: str) -> list[Report]:
+    "What the other reader found; nothing when its answer is no report"
+    try:
+        return read_reports(second[item_id])[0] if second is not None and second.get(item_id) is not None else []
+    except ValueError:
+        return []
+
+
 def read_forms(results: Iterable[ItemResult], second: Mapping[str, Any] | None = None) -> Iterator[ReadForm]:
     "Every report of every form set; a form set that failed is one doubtful row"
     for r in results:
         if r.error is not None:
             yield ReadForm(r.item.id, None, [f"not read: {r.error}"])
             continue
-        reports, problems = read_reports(r.output)
+        try:
+            reports, problems = read_reports(r.output)
+        except ValueError as error:
+            yield ReadForm(r.item.id, None, [f"not read: {error}"])
+            continue
         if not reports:
             yield ReadForm(r.item.id, None, ["no report was found on the pages"])
-        others = read_reports(second[r.item.id])[0] if second is not None and second.get(r.item.id) is not None else []
+        others = _second_reports(second, r.item.id)
         for mine, theirs in match_reports(reports, others):
-            yield ReadForm(r.item.id, mine, [*map(str, problems), *report_doubts(mine, theirs, second is not None)])
+            doubts = [*map(str, problems), *_page_problems(r.output), *report_doubts(mine, theirs, second is not None)]
+            yield ReadForm(r.item.id, mine, doubts)
 
 # %% ../../nbs/experiments/12_extract.ipynb #ee5331f3
 FORMATS = ("csv", "json", "parquet")
@@ -102,6 +132,7 @@ class Extracted:
     totals: Any  # DataFrame
     experiment_ids: list[str]  # the reader's run, and the second reader's
     dataset: str
+    n_unread: int = 0  # form sets of which nothing could be read
     cost_usd: float | None = None
     files: list[Path] = field(default_factory=list)
 
@@ -112,7 +143,10 @@ class Extracted:
     def summary(self) -> str:
         "One sentence"
         cost = "" if self.cost_usd is None else f", ${self.cost_usd:.4f} spent"
-        return f"{len(self.stations)} reports read in {self.dataset}, {self.n_doubtful} of them doubtful{cost}"
+        sets = "form set" if self.n_unread == 1 else "form sets"
+        unread = f", {self.n_unread} {sets} could not be read" if self.n_unread else ""
+        return (f"{len(self.stations) - self.n_unread} reports read in {self.dataset}, {self.n_doubtful - self.n_unread} of them "
+                f"doubtful{unread}{cost}")
 
     def _repr_markdown_(self) -> str:
         from vote_experiments.analysis.compare import markdown_table
@@ -132,6 +166,9 @@ def tabulate(forms: Sequence[ReadForm]) -> tuple[Any, Any, Any]:
         stations = stations.sort_values(["doubtful", "form_set"], ascending=[False, True], kind="stable", ignore_index=True)
     votes = pd.DataFrame([row for f in forms for row in f.votes()],
                          columns=[*_PLACE, "number", "candidate_name", "party_name", "vote_count", "vote_count_text"])
+    counts = [c for c in stations if c in (*VOTER_FIELDS, *BALLOT_FIELDS, "total_votes_recorded")]
+    stations = stations.astype(dict.fromkeys(counts, "Int64"))  # a blank must not make decimals of a column
+    votes = votes.astype({"number": "Int64", "vote_count": "Int64"})
     return stations, votes, _totals(votes)
 
 
@@ -139,7 +176,7 @@ def _totals(votes: Any) -> Any:
     "Votes by constituency and number; names are the most frequent reading"
     keys = ["form_type", "province", "constituency_number", "number"]
     most = (lambda names: names.dropna().mode().iloc[0] if names.notna().any() else None)
-    counted = votes.assign(vote_count=votes["vote_count"].astype("Float64"), unread=votes["vote_count"].isna())
+    counted = votes.assign(unread=votes["vote_count"].isna())
     return counted.groupby(keys, dropna=False, sort=True).agg(
         candidate_name=("candidate_name", most), party_name=("party_name", most), votes=("vote_count", "sum"),
         forms=("form_set", "nunique"), doubtful_forms=("doubtful", "sum"), unread=("unread", "sum")).reset_index()
@@ -209,7 +246,8 @@ def _collected(dataset: Dataset, results: Mapping[str, Any], store: Any, out: An
     second = {r.item.id: r.output for r in runs[1].item_results} if len(runs) > 1 else None
     forms = list(read_forms([*runs[0].item_results, *runs[0].failed_items], second))
     costs = [e["cost_usd"] for e in results["experiments"] if e["cost_usd"] is not None]
-    made = Extracted(*tabulate(forms), [r.experiment_id for r in runs], dataset.name, sum(costs) if costs else None)
+    made = Extracted(*tabulate(forms), [r.experiment_id for r in runs], dataset.name, sum(f.report is None for f in forms),
+                     sum(costs) if costs else None)
     if out is not None:
         made.files = write_tables(made, out, format)
     return made

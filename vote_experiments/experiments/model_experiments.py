@@ -122,6 +122,12 @@ def _metrics(result: ExperimentResult) -> dict[str, Any]:
     return {e.name: e.value for e in result.run_evaluations}
 
 
+def _own_scores(result: ExperimentResult) -> dict[str, dict[str, Any]]:
+    "Summaries of scores that no standard metric tells of"
+    standard = {callable_name(e) for e in STANDARD_EVALUATORS}
+    return {k: v for k, v in result.summary.get("scores", {}).items() if k not in standard}
+
+
 _INTERVALS = {"overall_accuracy": "overall_accuracy", "success_rate": "success_rate",
               "avg_ballot_accuracy": "ballot_accuracy_score"}
 
@@ -268,6 +274,7 @@ class _Reporter:
         cached = "" if not n else ", all from the cache: no model was called" if n == r.summary["n_items"] else f", {n} from the cache"
         self.say(f"✅ Completed! Processed {r.summary['n_items']} records ({r.summary['n_failed']} failed{cached})",
                  "   Summary Metrics:", *(f"   - {k}: {_shown(v)}" for k, v in _metrics(r).items()),
+                 *(f"   - {k}: {_shown(v['mean'])} ({v['n']} scored)" for k, v in _own_scores(r).items()),
                  *(f"   ⚠ evaluator {k} failed on {n} items" for k, n in r.summary.get("evaluator_errors", {}).items()),
                  *(f"   ⚠ {k} failed: {why}" for k, why in r.summary.get("run_evaluator_errors", {}).items()))
 
@@ -304,7 +311,10 @@ class _Comparable:
         return display_table([{**e, "model": f"{e['model']} (answered by another)"} if e["rerouted"] else e for e in self.entries])
 
     def headline(self) -> str:
-        return self.comparison.sentence if self.comparison else "nothing to compare: no experiment has scores"
+        c = self.comparison
+        if c is None:
+            return "nothing to compare: no experiment has scores"
+        return c.sentence if c.score in (None, OVERALL) else f"By {c.score}: {c.sentence}"
 
     def leading(self) -> dict[str, Any] | None:
         "The entry with the best mean, which need not be better than the others"
@@ -320,9 +330,13 @@ class _Comparable:
         best = self.leading()
         if best is None:
             return ["BEST PERFORMER:", f"   {self.headline()}"]
+        score = self.comparison.score if self.comparison else None
         value = best["summary_metrics"].get(OVERALL)
+        mean = f"Overall Accuracy: {'–' if value is None else f'{100 * value:.1f}%'}"
+        if self.comparison and score not in (None, OVERALL):
+            mean = f"{score}: {_shown(float(self.comparison.table['mean'].iloc[0]))}"
         return ["BEST PERFORMER:" if self.best() else "BEST PERFORMER: not decided. The highest mean is:", f"   Model: {best['model']}", f"   Temperature: {best['temperature']}",
-                f"   Overall Accuracy: {'–' if value is None else f'{100 * value:.1f}%'}", f"   {self.headline()}"]
+                f"   {mean}", f"   {self.headline()}"]
 
 # %% ../../nbs/experiments/09_model_experiments.ipynb #2b96ddec
 def _show_table(request: _Comparable) -> None:

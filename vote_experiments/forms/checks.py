@@ -112,7 +112,9 @@ PRESENT_TOLERANCE = 5  # voters who came and took no ballot, or were counted twi
 
 
 def _voters_present(r: Report) -> Check:
-    present, used = r.voter_statistics.voters_present, r.ballot_statistics.ballots_used
+    eligible, present, used = r.voter_statistics.eligible_voters, r.voter_statistics.voters_present, r.ballot_statistics.ballots_used
+    if present is not None and eligible is not None and present > eligible:
+        return Check("voters_present", "warn", f"more voters present than eligible: {present} > {eligible}")
     if present is None or used is None:
         return Check("voters_present", "skipped", f"voters present {present} and ballots used {used} cannot be compared")
     close = abs(present - used) <= PRESENT_TOLERANCE

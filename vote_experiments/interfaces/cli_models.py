@@ -48,11 +48,12 @@ def _config_in_file(path: Path) -> dict[str, Any]:
 
 def _config_of_run(run: str, store: Any) -> dict[str, Any]:
     "The config of an experiment, or of the best one of a group"
-    from vote_experiments.data.results import get_experiment, get_group, list_experiments
+    from vote_experiments.data.results import get_experiment, get_group, list_experiments, list_groups
     from vote_experiments.data.store import open_store
 
     opened = open_store(store)
-    wanted = run_id(opened, run)
+    compared = (g["id"] for g in list_groups(opened) if g["kind"] != "extract")  # reading a folder decides nothing
+    wanted = run_id(opened, next(compared, run) if run == "latest" else run)
     if wanted.startswith("exp_"):
         return dict(get_experiment(opened, wanted)["config"] or {})
     group = get_group(opened, wanted)
@@ -77,7 +78,7 @@ def _doubtful_rows(stations: Any, most: int | None = None) -> list[dict[str, Any
 def extract_folder(
     folder: Annotated[Path, typer.Argument(help="Scans or PDFs, grouped into form sets by sub-folder or name.")],
     config: Annotated[str, typer.Option("--config", "-c", metavar="RUN|FILE|JSON|MODEL",
-        help="The reader: latest, grp_… or exp_… of a run, a file, {\"model\": …}, or a model's name.")],
+        help="The reader: latest (the best of the newest comparison), grp_… or exp_… of a run, a file, {\"model\": …}, or a model's name.")],
     second: Annotated[str | None, typer.Option("--second", metavar="RUN|FILE|JSON|MODEL", show_default=False,
         help="Another reader, whose disagreement is a reason for doubt.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", show_default=False,
@@ -95,7 +96,8 @@ def extract_folder(
     """Read unlabelled scans with the chosen config.
 
     Election night in one command: every form set is read, the doubtful ones come first, votes are added up by
-    constituency. Stopped by Ctrl-C, a power cut or the cost cap, the same command goes on where it was.
+    constituency. Stopped by Ctrl-C, a power cut or the cost cap, the same command goes on where it was; what it knows
+    already is not read again. Exit code 1 when a form set could not be read.
 
     \b
       vote-experiments extract scans/ --config latest
@@ -113,9 +115,11 @@ def extract_folder(
     told = [*(["", "Doubtful, to be looked at:", Table(rows)] if rows else []),
             *([f"… and {found.n_doubtful - len(rows)} more"] if found.n_doubtful > len(rows) else [])]
     show({"summary": found.summary(), "dataset": found.dataset, "config": chosen, "reports": len(found.stations),
-          "doubtful": _doubtful_rows(found.stations), "cost_usd": found.cost_usd, "experiments": found.experiment_ids,
+          "unread": found.n_unread, "doubtful": _doubtful_rows(found.stations), "cost_usd": found.cost_usd, "experiments": found.experiment_ids,
           "files": list(map(str, found.files))}, as_json,
          *told, "", found.summary(), *(f"Written: {p}" for p in found.files))
+    if found.n_unread:
+        raise typer.Exit(1)
 
 # %% ../../nbs/interfaces/12_cli_models.ipynb #54f6427b
 cache_app = typer.Typer(help="Look after the answers that were paid for.", no_args_is_help=True, rich_markup_mode=None)
