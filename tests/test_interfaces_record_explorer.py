@@ -378,3 +378,19 @@ def test_a_dataset_of_anything_has_a_card(sqlite_store):
     harmless(saved._repr_html_())
     for item in saved:
         harmless(item._repr_html_())
+
+
+def test_where_there_is_no_truth_the_readings_stand_side_by_side(sqlite_store):
+    def report(votes, name="นาย ก"):
+        return {"form_info": {"form_type": "Constituency", "province": "ขอนแก่น"}, "voter_statistics": {"eligible_voters": 480},
+                "ballot_statistics": {"good_ballots": 290}, "vote_results": [{"number": 1, "candidate_name": name, "vote_count": votes}]}
+
+    e = [create_experiment_row(sqlite_store, n, n) for n in ("careful", "hasty", "silent")]
+    with ResultWriter(sqlite_store) as writer:
+        for i, output in zip(e, ({"reports": [report(200, SCRIPT)]}, {"reports": [report(201, SCRIPT)]}, "no idea")):
+            writer.add(Finished(ItemResult(DatasetItem("f", {"n": 1}), output, trace_id=new_trace_id(), experiment_id=i), now_us(), now_us()))
+    explorer = RecordExplorer(e, sqlite_store)
+    seen = harmless(explorer.view.answers.value)
+    assert "200" in seen and "201" in seen and "290" not in seen and "no ground truth" in seen and "form_info" not in seen
+    alone = RecordExplorer(e[:1], sqlite_store)
+    assert "290" in harmless(alone.view.answers.value) and "480" in alone.view.answers.value

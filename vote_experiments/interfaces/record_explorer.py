@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SHOWN_CHECKS', 'ORDERS', 'FieldRow', 'field_rows', 'compare_table', 'checks_table', 'run_ids', 'run_choices',
            'run_name', 'places_by', 'RunRecords', 'open_records', 'ordered_places', 'score_text', 'record_head',
-           'answers_html', 'ReadRecord', 'read_record', 'RecordFilters', 'RecordSteps', 'RecordView', 'RecordSource',
-           'RecordExplorer']
+           'readings_table', 'answers_html', 'ReadRecord', 'read_record', 'RecordFilters', 'RecordSteps', 'RecordView',
+           'RecordSource', 'RecordExplorer']
 
 # %% ../../nbs/interfaces/35_record_explorer.ipynb #5f01c733
 import math
@@ -22,7 +22,7 @@ from ..data.record_places import Place, record_places, record_tags, results_at, 
 from ..data.results import get_experiment, list_experiments, list_groups, resolve_run
 from ..data.store import Store, from_us, open_store
 from ..forms.checks import ARITHMETIC_CHECKS, Check, check_report
-from ..forms.schema import Report, parse_reports
+from ..forms.schema import Report, parse_reports, report_fields
 from .cards import about_item, check_mark, field_label, form_label, score_label, value_text
 from .form_pieces import Filling, card, classed, fields, framed, message, problem, safely, shown
 from .markup import Html, joined, paragraph
@@ -267,6 +267,38 @@ def _plain_answers(expected: Any, by_label: Mapping[str, ItemResult], say: Words
     note = paragraph(say("no_truth"), "note") if expected is None else Html("")
     return note + _region(say("answers"), [Html('<table class="ve-compare"><tbody>{}</tbody></table>').format(rows)])
 
+# %% ../../nbs/interfaces/35_record_explorer.ipynb #9732604d
+def readings_table(
+    answers: Mapping[str, Report],  # by model: what each read of one report
+    say: Words,
+    only_differences: bool = True,
+) -> Html:
+    "A report's fields as the models read them, without a ground truth"
+    by_model = {m: report_fields(r) for m, r in answers.items()}
+    paths = list(dict.fromkeys(p for found in by_model.values() for p in found))
+    disputed = [p for p in paths if len({repr(found.get(p)) for found in by_model.values()}) > 1]
+    rows = joined(Html('<tr class="{}"><th scope="row">{}</th>{}</tr>').format(
+        "ve-off" if p in disputed else "", field_label(p, say.language),
+        joined(Html("<td>{}</td>").format(_value(found.get(p), say)) for found in by_model.values()))
+        for p in (disputed if only_differences and len(by_model) > 1 else paths))
+    caption = form_label(next(iter(answers.values())).form_info.form_type, say.language)
+    head = joined(Html('<th scope="col">{}</th>').format(h) for h in (say("field"), *by_model))
+    return Html('<table class="ve-compare"><caption>{}</caption><thead><tr>{}</tr></thead><tbody>{}</tbody></table>').format(caption, head, rows)
+
+
+def _readings(by_label: Mapping[str, ItemResult], say: Words, only_differences: bool) -> tuple[Html, Html] | None:
+    "Tables of fields and of checks where there is no ground truth; None when no answer is a report"
+    answered = {m: found for m, r in by_label.items() if not r.error and (found := _answered(r.output))}
+    if not answered:
+        return None
+    tables, checks = [], []
+    for first in max(answered.values(), key=len):
+        its = {m: match for m, found in answered.items() if (match := match_reports([first], found)[0][1]) is not None}
+        tables.append(readings_table(its, say, only_differences))
+        checks.append(checks_table(None, its, list(by_label), say))
+    note = paragraph(say("no_truth"), "note")
+    return note + _region(say("answers"), tables), _region(say("checks"), checks)
+
 # %% ../../nbs/interfaces/35_record_explorer.ipynb #eb437ab0
 def answers_html(
     expected: Any,  # an item's ground truth
@@ -278,7 +310,8 @@ def answers_html(
     try:
         truth = parse_reports(expected)
     except ValueError:
-        return _plain_answers(expected, by_label, say), Html("")
+        readings = _readings(by_label, say, only_differences) if expected is None else None
+        return readings or (_plain_answers(expected, by_label, say), Html(""))
     matched = {m: match_reports(truth, [] if r.error else _answered(r.output)) for m, r in by_label.items()}
     tables, checks = [], []
     for i, report in enumerate(truth):
