@@ -105,7 +105,8 @@ def report(
     with people_apart(as_json):
         folder = archive(wanted, store=opened, pdf=pdf, rerender=rerender, language=language)
     files = sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file())
-    show({"run": wanted if len(wanted) > 1 else wanted[0], "folder": str(folder), "files": files}, as_json, f"Report: {report_page(folder)}")
+    show({"run": wanted if len(wanted) > 1 else wanted[0], "folder": str(folder), "files": files}, as_json, f"Report: {report_page(folder)}",
+         *([f"PDF:    {Path(folder, 'report.pdf')}"] if pdf else []))
 
 # %% ../../nbs/interfaces/14_cli_runs.ipynb #e0676224
 def _moment(us: int | None) -> str:
