@@ -123,12 +123,12 @@ def checks_table(
     say: Words,
 ) -> Html:
     "What every answer's arithmetic says"
-    reports = {say("truth"): expected, **{m: answers.get(m) for m in models}}
+    reports = {**({} if expected is None else {say("truth"): expected}), **{m: answers.get(m) for m in models}}
     checked = {who: {} if r is None else {c.name: c for c in check_report(r, list(SHOWN_CHECKS)).checks} for who, r in reports.items()}
     names = [n for n in SHOWN_CHECKS if any(n in its and its[n].status != "skipped" for its in checked.values())]
     if not names:
         return Html("")
-    words, own = Words("report", say.language), checked[say("truth")]
+    words, own = Words("report", say.language), checked.get(say("truth"), {})
     called = (lambda n: words(f"check_{n}") if f"check_{n}" in words else n.replace("_", " "))
     head = joined(Html('<th scope="col">{}</th>').format(h) for h in (say("check"), *checked))
     lines = joined(Html('<tr><th scope="row">{}</th>{}</tr>').format(called(n), joined(_check_cell(its.get(n), own.get(n), say) for its in checked.values())) for n in names)
@@ -389,7 +389,10 @@ class RecordFilters:
         "Difficulties and page qualities to choose from, with how many items have them; none is chosen"
         named = [(self.say(f"tag_{kind}", **{"name" if kind == "difficulty" else "level": name.replace("_", " ")}, n=f"{len(ids):,}"), (kind, name))
                  for (kind, name), ids in tags.items()]
-        self._filling.set(self.tag, options=[(self.say("tag_any"), None), *named])
+        options = ((self.say("tag_any"), None), *named)
+        if options != self.tag.options:  # the same again would leave the control blank in a browser
+            self._filling.set(self.tag, options=options)
+        self._filling.set(self.tag, index=0)
 
     def fit(self, places: Sequence[Place], tags: Mapping[tuple[str, str], set[str]]) -> list[Place]:
         "The places that were asked for, in the order that was asked for"
