@@ -20,17 +20,16 @@ from ..settings import OFFLINE_MODELS
 
 # %% ../../nbs/models/02_offline.ipynb #9e2876e5
 VERSION = "offline-1"  # of the readers; part of every result
-_MOST_BYTES = 100_000_000  # of a file; a larger one is refused by `forms.pages`
 
 
 def _reading_key(reader: str, images: Sequence[Any], config: Mapping[str, Any]) -> str | None:  # None: no page files
     "What a reading is kept under: everything it depends on. Raises what `forms.pages.page_path` raises."
-    from vote_experiments.forms.pages import page_path
+    from vote_experiments.forms.pages import MAX_BYTES, page_path
 
     digests = []
     for image in images:
         path = page_path(image, config.get("roots")) if isinstance(image, (str, os.PathLike)) else None
-        if path is None or path.stat().st_size > _MOST_BYTES:
+        if path is None or path.stat().st_size > MAX_BYTES:  # the reader says so itself
             return None
         with path.open("rb") as file:
             digests.append(hashlib.file_digest(file, "sha256").hexdigest())
