@@ -55,7 +55,7 @@ def home(tmp_path, monkeypatch):
 def models():
     "Models by name, for as long as a test lasts"
     def breaks(images, config):
-        if "f2" in str(images):
+        if any(Path(image).name.startswith("f2_") for image in images):
             raise RuntimeError("this page cannot be read")
         return {"reports": [TRUTH]}
 
