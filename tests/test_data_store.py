@@ -207,18 +207,25 @@ def test_a_password_is_not_shown():
 def test_every_row_arrives_as_it_was_however_often_a_column_repeats_itself(store):
     rng, columns = random.Random(5), ("id", "timestamp", "name", "input", "total_cost", "bookmarked", "level")
     pools = {"name": ["a"], "input": [None], "total_cost": [0.5], "bookmarked": [1], "level": [None]}
-    more = {"name": "ข", "input": '{"n": "?1"}', "total_cost": None, "bookmarked": 0, "level": "ERROR"}
+    more = {"name": ["ข", '"{%s},\\'], "input": ['{"n": "?1"}', "NULL", ""], "total_cost": [None, 2], "bookmarked": [0, True], "level": ["ERROR"]}
     insert, expected = s.RowInsert(s.traces, columns, store.dialect), []
     for batch, n in enumerate((1, 1, 7, 0, 131, 2, 2777, 1, 640, 26, 5, 1)):
         if batch % 2 and more:  # a column that was the same everywhere begins to vary, one after the other
             name = list(more)[0]
-            pools[name].append(more.pop(name))
+            pools[name] += more.pop(name)
         rows = [(f"t{len(expected) + i:05d}", 7, *(rng.choice(pools[c]) for c in columns[2:])) for i in range(n)]
         with store.write() as c:
             insert(c, rows)
         expected += rows
     with store.read() as c:
         assert [tuple(r) for r in c.execute(sa.select(*(s.traces.c[k] for k in columns)).order_by(s.traces.c.id))] == expected
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("rows", [[("k" * 41, "v")], [("k", "v"), ("l" * 41, "v")]])
+def test_a_text_beyond_its_column_is_refused_not_cut(postgres_store, rows):
+    with pytest.raises(sa.exc.DataError, match="too long"), postgres_store.write() as c:
+        s.RowInsert(s.store_info, ("key", "value"), "postgresql")(c, rows)
 
 
 # Several at once -------------------------------------------------------------------------------------------------

@@ -12,8 +12,10 @@ import textwrap
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 
@@ -522,7 +524,7 @@ log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 async def task(input_data):
     await asyncio.sleep(0.005)
-    os.write(log, b"%d\\n" % input_data["n"])
+    os.write(log, b"%d %d %.6f\\n" % (input_data["n"], os.getpid(), time.monotonic()))
     return input_data["n"]
 
 def judge(output):
@@ -542,25 +544,43 @@ def child(tmp_path, store, n, code=CHILD):
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def storm(tmp_path, store, n, kills, seed):
-    rng, n_killed = random.Random(seed), 0
-    while n_killed < kills:
-        process = child(tmp_path, store, n)
-        try:
-            process.wait(rng.uniform(0.4, 1.6))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            n_killed += 1
+@dataclass
+class Answer:
+    "One answer of the child's task, as its log has it"
+    n: int
+    pid: int
+    at: float  # seconds of the clock that all processes share
+
+
+def answers(tmp_path) -> list[Answer]:
+    path = tmp_path / "asked.log"
+    lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+    return [Answer(int(n), int(pid), float(at)) for n, pid, at in lines]
+
+
+def storm(tmp_path, store, n, kills, seed) -> dict[int, float]:  # by process: when it was killed
+    "Kill the run again and again, now and then while it still starts, mostly while it works"
+    rng, killed, log = random.Random(seed), {}, tmp_path / "asked.log"
+    while len(killed) < kills:
+        before, process = log.stat().st_size if log.exists() else 0, child(tmp_path, store, n)
+        if rng.random() < 0.75:
+            while process.poll() is None and (log.stat().st_size if log.exists() else 0) == before:
+                time.sleep(0.002)
+            time.sleep(rng.uniform(0, 0.25))
+        else:
+            time.sleep(rng.uniform(0, 0.8))
+        assert process.poll() is None, ("it ended before it was killed", process.communicate())
+        process.send_signal(signal.SIGKILL)
+        killed[process.pid] = time.monotonic()
         process.communicate()
-        if any(e["status"] == "finished" for e in list_experiments(store)):
-            return "", n_killed
-    return child(tmp_path, store, n).communicate(timeout=120)[1], n_killed
+    return killed
 
 
 @pytest.mark.parametrize("kills", [6, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_sigkill_at_random_moments_loses_and_repeats_nothing(tmp_path, store, kills):
-    n = 150 * kills
-    err, n_killed = storm(tmp_path, store, n, kills, seed=kills)
+    n = 4000 + 1000 * kills
+    killed = storm(tmp_path, store, n, kills, seed=kills)
+    err = child(tmp_path, store, n).communicate(timeout=300)[1]
     assert check_store(store) == []
     row = list_experiments(store, name="killed")[0]
     assert len(list_experiments(store)) == 1 and row["status"] == "finished", err[-2000:]
@@ -570,9 +590,16 @@ def test_sigkill_at_random_moments_loses_and_repeats_nothing(tmp_path, store, ki
         judged = c.execute(sa.select(scores.c.trace_id).where(scores.c.name == "judge")).scalars().all()
     assert sorted(stored) == list(range(n)), "an item was lost or doubled"
     assert len(judged) == len(set(judged)) == n, "an item was scored twice"
-    asked = (tmp_path / "asked.log").read_text().split()
-    # in flight (20) and at most 100 ms of 20 × 5 ms tasks, for each kill
-    assert len(asked) - n <= n_killed * (20 + 20 * 0.2 / 0.005)
+    last: dict[int, Answer] = {}
+    ages = []  # seconds before the kill at which an answer came that was asked for again
+    for answer in answers(tmp_path):
+        if answer.n in last:
+            ages.append(killed[last[answer.n].pid] - last[answer.n].at)
+        last[answer.n] = answer
+    print(f"{kills} kills: {len(ages)} of {n} asked again, {sum(a > 0.1 for a in ages)} of them answered more than 100 ms before")
+    assert len({a.pid for a in answers(tmp_path)} & set(killed)) > kills / 3, "hardly a kill met a run at work"
+    # a batch is begun after 50 ms; a machine with other work may take long to end it, so most must be young, not all
+    assert np.median(ages or [0]) <= 0.1 and max(ages, default=0) < 1, sorted(ages)[-20:]
 
 
 def interrupted_child(tmp_path, store, n_signals, code=CHILD, n=4000):
@@ -592,7 +619,7 @@ def test_ctrl_c_once_stores_what_is_in_flight_and_says_how_to_resume(tmp_path, s
     code, out, err = interrupted_child(tmp_path, sqlite_store, 1)
     assert code != 0 and "continue with resume=" in err and "stopping" in out
     row = list_experiments(sqlite_store)[0]
-    asked = len((tmp_path / "asked.log").read_text().split())
+    asked = len(answers(tmp_path))
     assert row["status"] == "interrupted" and status_counts(sqlite_store, row["id"])["ok"] == asked < 4000
 
 

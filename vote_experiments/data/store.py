@@ -672,7 +672,8 @@ def open_store(
 
 # %% ../../nbs/data/00_store.ipynb #25cd9ac1
 _CHUNKS = (1000, 500, 100, 20, 5, 1)  # rows a statement
-_MOST_VALUES = 32_000  # values a statement, within both databases' limits
+_MOST_VALUES = 32_000  # values a statement, within SQLite's limit
+_ARRAY_TYPES = {str: "text", int: "bigint", float: "double precision"}  # without lengths: a cast to one would cut in silence
 
 
 class RowInsert:
@@ -686,8 +687,9 @@ class RowInsert:
         on_conflict: str = "",  # SQL after VALUES, e.g. "ON CONFLICT DO NOTHING"
     ):
         self._head, self._columns, self._tail = f'INSERT INTO "{table.name}"', columns, on_conflict
-        everything, self._place = list(range(len(columns))), "%s" if dialect == "postgresql" else "?"
-        self._fixed, self._varying = (everything, []) if dialect == "sqlite" else ([], everything)
+        self._kinds = [table.c[name].type.python_type for name in columns]
+        self._insert = self._arrays if dialect == "postgresql" else self._rows
+        self._fixed, self._varying = list(range(1, len(columns))), [0]
         self._sql: dict[int, str] = {}
 
     def __call__(self, connection: sa.Connection, rows: Sequence[tuple]) -> None:
@@ -695,13 +697,21 @@ class RowInsert:
             return
         columns = list(zip(*rows))
         self._learn(columns, len(rows))
-        once = [columns[i][0] for i in self._fixed]
-        each, start = list(zip(*(columns[i] for i in self._varying))), 0
-        for n in (n for n in _CHUNKS if n * len(self._varying) <= _MOST_VALUES or n == 1):
-            while len(rows) - start >= n:
-                sql = self._sql.get(n) or self._statement(n)
+        self._insert(connection, [columns[i][0] for i in self._fixed], [columns[i] for i in self._varying])
+
+    def _rows(self, connection: sa.Connection, once: list, varying: list[tuple]) -> None:
+        each, start = list(zip(*varying)), 0
+        for n in (n for n in _CHUNKS if n * len(varying) <= _MOST_VALUES or n == 1):
+            while len(each) - start >= n:
+                sql = self._sql.get(n) or self._rows_statement(n)
                 connection.exec_driver_sql(sql, (*once, *chain.from_iterable(each[start:start + n])))
                 start += n
+
+    def _arrays(self, connection: sa.Connection, once: list, varying: list[tuple]) -> None:
+        as_kind = (lambda kind, values: [v if v is None else kind(v) for v in values])  # an array has one type: not 1 and 0.5
+        fixed = (as_kind(self._kinds[i], (v,))[0] for i, v in zip(self._fixed, once))
+        arrays = (as_kind(self._kinds[i], column) for i, column in zip(self._varying, varying))
+        connection.exec_driver_sql(self._sql.get(0) or self._arrays_statement(), (*fixed, *arrays))
 
     def _learn(self, columns: Sequence[tuple], n: int) -> None:
         "A column once seen to vary is taken to vary from then on: few distinct statements, which stay prepared"
@@ -710,12 +720,23 @@ class RowInsert:
             self._fixed = [i for i in self._fixed if i not in varies]
             self._varying, self._sql = sorted(self._varying + varies), {}
 
-    def _statement(self, n: int) -> str:
+    def _names(self) -> str:
+        return ",".join(f'"{self._columns[i]}"' for i in (*self._fixed, *self._varying))
+
+    def _rows_statement(self, n: int) -> str:
         "INSERT with n rows. The fixed columns come first: ?1, ?2 … may stand in every row, and a bare ? counts on."
-        names = ",".join(f'"{self._columns[i]}"' for i in (*self._fixed, *self._varying))
-        row = ",".join([f"?{i}" for i in range(1, len(self._fixed) + 1)] + [self._place] * len(self._varying))
-        self._sql[n] = f"{self._head} ({names}) VALUES {','.join([f'({row})'] * n)} {self._tail}"
+        row = ",".join([f"?{i}" for i in range(1, len(self._fixed) + 1)] + ["?"] * len(self._varying))
+        self._sql[n] = f"{self._head} ({self._names()}) VALUES {','.join([f'({row})'] * n)} {self._tail}"
         return self._sql[n]
+
+    def _arrays_statement(self) -> str:
+        "INSERT with a value for each fixed column and an array for each other one"
+        once = [f"%s::{_ARRAY_TYPES[self._kinds[i]]}" for i in self._fixed]
+        arrays = ",".join(f"%s::{_ARRAY_TYPES[self._kinds[i]]}[]" for i in self._varying)
+        each = [f"v{i}" for i in self._varying]
+        self._sql[0] = (f"{self._head} ({self._names()}) SELECT {','.join(once + each)} "
+                        f"FROM unnest({arrays}) AS r({','.join(each)}) {self._tail}")
+        return self._sql[0]
 
 # %% ../../nbs/data/00_store.ipynb #93b9fd2c
 def check_store(store: Store) -> list[str]:  # faults found; empty when the store is sound
