@@ -440,6 +440,16 @@ def test_progress_tells_only_what_is_stored(store):
     assert all(told <= stored for told, stored, _ in seen)
 
 
+def test_progress_is_printed_when_asked_for_and_nothing_else_is_taken_for_it(sqlite_store, capsys):
+    run_experiment(name="told", data=numbers(3), task=double, store=sqlite_store, progress=True)
+    assert "3/3" in capsys.readouterr().out
+    run_experiment(name="quiet", data=numbers(3), task=double, store=sqlite_store, progress=False)
+    assert capsys.readouterr().out == ""
+    with pytest.raises(TypeError, match="progress='bar' is neither"):
+        run_experiment(name="wrong", data=numbers(3), task=double, store=sqlite_store, progress="bar")
+    assert [e["name"] for e in list_experiments(sqlite_store)] == ["told", "quiet"]
+
+
 def test_a_broken_progress_callback_is_an_error_not_a_loss(store):
     def watch(p):
         if p.done:

@@ -163,10 +163,9 @@ def __getattr__(name: str) -> Any:
     if module is None:
         if name.startswith("_"):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from difflib import get_close_matches
+        from vote_experiments.settings import did_you_mean
 
-        near = get_close_matches(name, _MODULE_OF, 1)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{did_you_mean(name, _MODULE_OF)}")
     from importlib import import_module
 
     value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)

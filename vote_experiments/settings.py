@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VARIABLES', 'STORE_FOLDER', 'DEFAULT_DATASET', 'DEFAULT_PROJECT', 'DEFAULT_ML_APP', 'SYNTHETIC_DATASET',
            'DEFAULT_MODEL_CONFIGS', 'OFFLINE_MODELS', 'OFFLINE_MODEL_CONFIGS', 'PRESETS', 'HIDDEN', 'Variable',
-           'environment', 'setting', 'store_url', 'runs_folder', 'image_roots', 'Preset', 'keep_secret',
+           'environment', 'setting', 'did_you_mean', 'store_url', 'runs_folder', 'image_roots', 'Preset', 'keep_secret',
            'secret_values', 'redact', 'redactor']
 
 # %% ../nbs/00_settings.ipynb #f0bfe2d6
@@ -13,7 +13,7 @@ import html
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -94,6 +94,20 @@ def setting(
 ) -> str | None:  # the value; an empty string counts as not set
     "The value of one environment variable, or its default. Raises `KeyError` for a variable not in `VARIABLES`."
     return environment().get(name) or _BY_NAME[name].default or default
+
+# %% ../nbs/00_settings.ipynb #67c05c47
+def did_you_mean(
+    name: Any,  # what was given
+    known: Iterable[str],  # what would have been accepted
+    otherwise: str = "",  # said when nothing is near
+    most: int = 1,  # names to offer
+) -> str:  # goes behind "unknown score 'acuracy'"
+    "The nearest known name as the end of a sentence"
+    from difflib import get_close_matches
+
+    lower = {str(k).lower(): str(k) for k in known}
+    near = [repr(lower[n]) for n in get_close_matches(str(name).lower(), lower, most)]
+    return f"; did you mean {' or '.join(near)}?" if near else otherwise
 
 # %% ../nbs/00_settings.ipynb #a4468b6b
 STORE_FOLDER = ".vote_experiments"

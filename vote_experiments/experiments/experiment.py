@@ -7,7 +7,6 @@ __all__ = ['log', 'how_to_resume', 'arun_experiment', 'run_experiment', 'run_in_
 
 # %% ../../nbs/experiments/08_experiment.ipynb #8b65f194
 import asyncio
-import difflib
 import functools
 import inspect
 import logging
@@ -27,7 +26,7 @@ from vote_experiments.experiments.engine import (
 )
 from .items import Source
 from ..backends.platform import Backend
-from .progress import Progress
+from .progress import Progress, progress_reporter
 from .publishing import awaits_publication, plan_publication, publish_all, reachable_backend
 from vote_experiments.experiments.resuming import (
     RunBusyError, SettingsChangedError, Wanted, changed_settings, find_resumable, fingerprint, is_busy,
@@ -35,7 +34,7 @@ from vote_experiments.experiments.resuming import (
 )
 from .summaries import evaluate_run, summarise
 from ..records import ExperimentResult
-from ..settings import redact
+from ..settings import did_you_mean, redact
 from vote_experiments.scoring.binding import (
     COMPOSITE, EVALUATOR, RUN_EVALUATOR, SUMMARY_EVALUATOR, TASK, Bound, bind, bind_all, declared_rules,
 )
@@ -164,7 +163,7 @@ async def arun_experiment(
     executor: Executor | Callable[[int], Executor] | None = None,  # where a sync task runs; or what makes such a pool
     timeout_s: float | None = None,  # seconds a task may take
     raise_errors: bool = False,  # stop at the first failing item and raise
-    progress: Callable[[Progress], None] | None = None,  # told whenever items were stored
+    progress: bool | Callable[[Progress], None] | None = None,  # True: print it; a callable is told whenever items were stored
     group_id: str | None = None,
     project: str | None = None,
     position: int = 0,  # place in the group
@@ -181,7 +180,7 @@ async def arun_experiment(
     `raise_errors`; `StoreError` when results cannot be written (what was stored is safe)."""
     if (failed_only or retry_failed) and not resume:
         raise ValueError("failed_only and retry_failed go with resume=: which run has the failed items?")
-    wanted = Wanted(missing=not failed_only, failed=failed_only or retry_failed)
+    wanted, tell = Wanted(missing=not failed_only, failed=failed_only or retry_failed), progress_reporter(progress)
     request = _checked(name, task, data, evaluators, composite_evaluator, run_evaluators, summary_evaluators, repeats,
                        max_concurrency, timeout_s, run_name=run_name, description=description, config=config, metadata=metadata)
     opened_store = open_store(store)
@@ -203,7 +202,7 @@ async def arun_experiment(
     state = _progress(request, opened, wanted)
     state.cost_usd = spent(opened_store, opened.experiment_id)["cost_usd"] if opened.stored else None
     async with working(_beating(opened_store, opened.experiment_id), opened.owner):
-        live = await _drive(opened_store, request, state, plan, slots, progress, on_start, group_id)
+        live = await _drive(opened_store, request, state, plan, slots, tell, on_start, group_id)
         errors: dict[str, str] = {}
         late = await evaluate_run(opened_store, opened.experiment_id, request.run_evaluators, config, metadata, weights, errors)
     summary = summarise(opened_store, opened.experiment_id, weights)
@@ -293,12 +292,14 @@ run_experiment.__doc__ = (arun_experiment.__doc__ or "").replace(
     "Stays on the caller's event loop.", "Works from sync code and inside a notebook's running loop.")
 
 
-def run_in_own_loop(arun: Callable, arguments: dict[str, Any]) -> Any:
+def run_in_own_loop(arun: Callable, arguments: dict[str, Any], positional: Sequence[Any] = ()) -> Any:
     "Run an async door in a loop of its own; Ctrl-C once finishes what is in flight, twice gives up at once"
-    known = inspect.signature(arun).parameters
+    signature = inspect.signature(arun)
+    known = signature.parameters
     if not any(p.kind is p.VAR_KEYWORD for p in known.values()) and (wrong := next((k for k in arguments if k not in known), None)):
-        near = difflib.get_close_matches(wrong, known, 1)
-        raise TypeError(f"{arun.__name__.removeprefix('a')}() has no argument {wrong!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        raise TypeError(f"{arun.__name__.removeprefix('a')}() has no argument {wrong!r}{did_you_mean(wrong, known)}")
+    if positional:
+        arguments = dict(signature.bind(*positional, **arguments).arguments)
     runs: list[Run] = []
     told = arguments.pop("on_start", None)
 

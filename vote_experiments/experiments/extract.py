@@ -18,7 +18,7 @@ from ..data.results import experiment_result
 from ..data.store import open_store
 from .archive import slug
 from .model_experiments import run_model_experiments
-from .progress import Progress, ProgressPrinter
+from .progress import Progress, progress_reporter
 from ..forms.checks import check_report
 from ..forms.schema import BALLOT_FIELDS, VOTER_FIELDS, Report, numbered_rows, read_reports, report_fields
 from ..records import ItemResult
@@ -216,7 +216,7 @@ def extract(
     max_cost_usd: float | None = None,  # stop, resumably, when so much is spent
     store: Any = None,  # a path, URL or `Store`; None: the default store
     name: str | None = None,  # of the dataset; None: after the folder
-    progress: bool | Callable[[Progress], None] = True,
+    progress: bool | Callable[[Progress], None] = True,  # True: print it; a callable gets every `Progress`
 ) -> Extracted:
     """Read every form set of a folder, flag the doubtful ones and add up the votes.
 
@@ -234,7 +234,7 @@ def extract(
         dataset_name=dataset.name, dataset_version=dataset.version, model_configs=configs, jobs=jobs, raise_errors=False,
         evaluators=[has_no_errors, arithmetic_consistency, words_match_digits], summary_evaluators=[], store=opened,
         resume=True, max_cost_usd=max_cost_usd, show_comparison=False, backend="local",
-        progress=ProgressPrinter() if progress is True else progress,
+        progress=progress_reporter(progress),
         kind="extract") or {}
     return _collected(dataset, results, opened, out, format)
 

@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any, BinaryIO
 
 import sqlalchemy as sa
@@ -32,7 +31,7 @@ from .publishing import choose_backend
 from .resuming import HEARTBEAT_S, RunBusyError, at_work, is_busy, new_owner
 from ..models.registry import check_configs, model_available
 from ..records import Record
-from ..settings import redact
+from ..settings import did_you_mean, redact
 
 log = logging.getLogger("vote_experiments.jobs")
 
@@ -115,9 +114,7 @@ def check_job(
     "Refuse what cannot work. Raises `ValueError`, or `DatasetNotFoundError` listing the nearest names."
     for key in arguments:
         if key not in JOB_ARGUMENTS:
-            near = get_close_matches(str(key), JOB_ARGUMENTS, 1)
-            raise ValueError(f"a job has no argument {key!r}" + (f"; did you mean {near[0]!r}?" if near else
-                             f"; it takes {', '.join(JOB_ARGUMENTS)}"))
+            raise ValueError(f"a job has no argument {key!r}{did_you_mean(key, JOB_ARGUMENTS, '; it takes ' + ', '.join(JOB_ARGUMENTS))}")
     checked = dict(arguments)
     configs = check_configs(arguments.get("model_configs"))
     missing = [why for c in configs if (why := model_available(c.model))]

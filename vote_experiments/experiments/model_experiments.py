@@ -9,9 +9,7 @@ __all__ = ['chosen_places', 'ConfigOutcome', 'reroute_note', 'experiment_entry',
 
 # %% ../../nbs/experiments/09_model_experiments.ipynb #82bd104a
 import asyncio
-import difflib
 import functools
-import inspect
 import json
 import math
 import random
@@ -37,7 +35,7 @@ from .summaries import score_rules_of
 from .engine import ItemFailedError, RunInterrupted, RunStoppedError, Slot
 from ..backends.platform import Backend
 from .processes import ProcessPools
-from .progress import Progress, ProgressPrinter, is_forced_plain
+from .progress import Progress, is_forced_plain, progress_reporter
 from vote_experiments.experiments.publishing import (
     choose_backend, dataset_for_run, linked_dataset, open_backend, publish_all,
 )
@@ -55,7 +53,7 @@ from vote_experiments.scoring.summary import (
     JUDGE_SCORES, OVERALL, STANDARD_SUMMARIES, WEIGHTS, ScoreRule, is_weighted, item_accuracy, rule_of,
 )
 from vote_experiments.settings import (
-    DEFAULT_DATASET, DEFAULT_ML_APP, DEFAULT_MODEL_CONFIGS, DEFAULT_PROJECT, keep_secret, redact,
+    DEFAULT_DATASET, DEFAULT_ML_APP, DEFAULT_MODEL_CONFIGS, DEFAULT_PROJECT, did_you_mean, keep_secret, redact,
 )
 
 # %% ../../nbs/experiments/09_model_experiments.ipynb #5e01b9f1
@@ -244,16 +242,17 @@ _RULE = "─" * 80
 class _Reporter:
     "Prints the documented blocks, or nothing"
 
-    def __init__(self, show: bool, show_progress: bool):
-        self.show, self.printer = show, ProgressPrinter() if show and show_progress else None
+    def __init__(self, show: bool):
+        self.show = show
 
     def say(self, *lines: str) -> None:
         if self.show:
             print("\n".join(lines), flush=True)
 
     def opening(self, backend: str, why: str, platform: Backend | None, note: str | None, dataset: Dataset, n: int,
-                n_configs: int) -> None:
+                asked: int | None, n_configs: int) -> None:
         some = "" if n == len(dataset) else f", {n} of them chosen"
+        some += f"; sample_size={asked} asks for more than there are" if asked is not None and asked > n else ""
         enabled = [] if platform is None else [f"INITIALIZING {platform.title.upper()}", f"✅ {platform.title} enabled: {platform!r}"]
         self.say(f"BACKEND: {backend} ({why})", *enabled, *([f"Note: {note}"] if note else []), f"Loading dataset: {dataset.name}",
                  f"✅ Dataset loaded: {len(dataset)} records (version {dataset.version}){some}", "",
@@ -395,9 +394,8 @@ def _check_weights(weights: Mapping[str, Any] | None, evaluators: Sequence[Any])
     several = any(b.fn not in (*STANDARD_EVALUATORS, *FURTHER_EVALUATORS, *OPTIONAL_EVALUATORS) for b in bound)  # may name theirs freely
     wrong = next((w for w in weights or {} if w not in known), None)
     if wrong is not None and not several:
-        near = difflib.get_close_matches(wrong, known, 1)
-        raise ValueError(f"weights has {wrong!r}, which no evaluator gives" + (f"; did you mean {near[0]!r}?" if near else
-                         f": the scores are {', '.join(sorted(b.name for b in bound))}"))
+        there_are = f": the scores are {', '.join(sorted(b.name for b in bound))}"
+        raise ValueError(f"weights has {wrong!r}, which no evaluator gives{did_you_mean(wrong, known, there_are)}")
 
 
 def _check_judges(evaluators: Sequence[Any]) -> None:
@@ -667,10 +665,10 @@ async def arun_model_experiments(
         update_group(opened, group_id, request=request)
     if budget is not None:
         budget.charge(_already_spent(opened, group_id))
-    reporter = _Reporter(show_comparison, progress is True)
-    reporter.opening(chosen, why, platform, note, dataset, len(places), len(configs))
+    reporter, tell = _Reporter(show_comparison), progress_reporter(progress if callable(progress) or show_comparison else None)
+    reporter.opening(chosen, why, platform, note, dataset, len(places), sample_size, len(configs))
     try:
-        outcomes = await _run_all(plan, group_id, reasons, reporter, progress if callable(progress) else reporter.printer,
+        outcomes = await _run_all(plan, group_id, reasons, reporter, tell,
                                   on_start)
     except RunBusyError:  # it is somebody else's: nothing of it is ours to change
         raise
@@ -691,8 +689,7 @@ async def arun_model_experiments(
 # %% ../../nbs/experiments/09_model_experiments.ipynb #6d60d090
 @functools.wraps(arun_model_experiments)
 def run_model_experiments(*positional: Any, **arguments: Any) -> dict[str, Any] | None:
-    bound = inspect.signature(arun_model_experiments).bind(*positional, **arguments)
-    return run_in_own_loop(arun_model_experiments, dict(bound.arguments))
+    return run_in_own_loop(arun_model_experiments, arguments, positional)
 
 
 run_model_experiments.__annotations__["return"] = "dict[str, Any] | None"

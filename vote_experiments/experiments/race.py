@@ -8,7 +8,6 @@ __all__ = ['ItemsSoFar', 'drawn_order', 'round_ends', 'RaceResult', 'arace', 'ra
 # %% ../../nbs/experiments/16_race.ipynb #360bc96e
 import base64
 import html
-import inspect
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +31,7 @@ from .experiment import arun_experiment, run_in_own_loop
 from .model_experiments import (
     ConfigOutcome, accuracy_frame, chosen_places, compared_rule, compared_score, experiment_entry)
 from .processes import ProcessPools
-from .progress import Progress
+from .progress import Progress, progress_reporter
 from .resuming import SettingsChangedError, changed_settings, fingerprint
 from ..models.extraction import extraction_task, vote_extraction_task
 from ..models.images import EncodedPages
@@ -333,7 +332,7 @@ async def arace(
     budget = None if max_cost_usd is None else Budget(max_cost_usd)
     options = {"evaluators": judges, "summary_evaluators": summaries, "before_task": _in_context(StoredResponses(opened) if cache else None, cache, budget),
                "stop_on": (BudgetExceeded,), "executor": executor, "timeout_s": timeout_s, "project": project_name,
-               "progress": progress if callable(progress) else None}
+               "progress": None if progress is True else progress_reporter(progress)}  # True: a line a round
     say = (lambda text: print(text, flush=True)) if progress is True else (lambda text: None)
     course = _Course(opened, dataset, order, round_ends(len(order), round_size), configs, group_id, task, options, repeats, score, weights,
                      error, jobs, say)
@@ -349,4 +348,4 @@ async def arace(
 
 def race(*positional: Any, **arguments: Any) -> RaceResult:
     "`arace` from sync code and inside a notebook's running loop"
-    return run_in_own_loop(arace, dict(inspect.signature(arace).bind(*positional, **arguments).arguments))
+    return run_in_own_loop(arace, arguments, positional)

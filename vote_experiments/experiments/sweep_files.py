@@ -15,13 +15,13 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from .sweeps import (
     SweepStates, Workflow, check_sweep, combinations, run_sweep)
 from ..records import Record
+from ..settings import did_you_mean
 
 # %% ../../nbs/experiments/11_sweep_files.ipynb #fb55f985
 def _yaml(text: str) -> Any:
@@ -93,9 +93,7 @@ def _only(where: str, given: Any, known: Sequence[str]) -> dict[str, Any]:
         raise ValueError(f"{where} must be a mapping of names to values, not {given!r}")
     for key in given:
         if key not in known:
-            near = get_close_matches(str(key), known, 1)
-            raise ValueError(f"{where} has an unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else ".")
-                             + f" Known keys: {', '.join(known)}")
+            raise ValueError(f"{where} has an unknown key {key!r}{did_you_mean(key, known, '.')} Known keys: {', '.join(known)}")
     return dict(given)
 
 # %% ../../nbs/experiments/11_sweep_files.ipynb #50d78e5d

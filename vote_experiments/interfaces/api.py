@@ -17,7 +17,6 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -46,7 +45,7 @@ from vote_experiments.interfaces.api_messages import (
     Accepted, ComparisonOut, DatasetLine, DatasetList, FieldProblems, Health, ItemOut, ItemPage, Problem, RunDetail,
     RunLine, RunList, RunRequest, RunResponse, StoredExperiment, Task, TaskList, docs_page, run_response, task_of,
 )
-from ..settings import environment, setting
+from ..settings import did_you_mean, environment, setting
 
 log = logging.getLogger("vote_experiments.api")
 
@@ -351,9 +350,8 @@ def compare(run_id: RunId, service: Here, score: Annotated[str | None, Query(max
         chosen[name if name not in chosen else f"{name} ({experiment_id})"] = experiment_id
     known = {n for e in chosen.values() for n in score_names(service.store, e)}
     if score is not None and score not in (*known, "overall_accuracy"):
-        near = get_close_matches(score, known, 1)
-        raise unfit(f"score: no experiment has {score!r}" + (f", did you mean {near[0]!r}?" if near else ".")
-                    + f" There are {', '.join(sorted(known)) or 'none'}", "score")
+        raise unfit(f"score: no experiment has {score!r}{did_you_mean(score, known, '.')} "
+                    f"There are {', '.join(sorted(known)) or 'none'}", "score")
     try:
         found = compare_experiments_by_item(service.store, chosen, score=score)
     except ValueError as error:

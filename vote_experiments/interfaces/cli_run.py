@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from .shell import FAILED, JsonOption, StoreOption, app, people_apart, report_page, run_id, show
-from ..settings import DEFAULT_DATASET, PRESETS
+from ..settings import DEFAULT_DATASET, PRESETS, did_you_mean
 
 # %% ../../nbs/interfaces/10_cli_run.ipynb #3500c090
 _ONLY_IN_PYTHON = ("task_function", "summary_evaluators", "executor", "progress", "on_start", "show_comparison",
@@ -159,8 +159,6 @@ def read_request(
 
 
 def _check_key(path: str, key: Any) -> None:
-    from difflib import get_close_matches
-
     known = request_keys()
     if key in known:
         return
@@ -168,9 +166,7 @@ def _check_key(path: str, key: Any) -> None:
         raise ValueError(f"config file {path!r}: {key!r} is a secret and does not belong in a file; set {_SECRET_ARGUMENTS[key]}")
     if key in _ONLY_IN_PYTHON:
         raise ValueError(f"config file {path!r}: {key!r} can only be given in Python, to run_model_experiments")
-    near = get_close_matches(str(key), known, 1)
-    raise ValueError(f"config file {path!r}: unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else ".")
-                     + f" Known keys: {', '.join(known)}")
+    raise ValueError(f"config file {path!r}: unknown key {key!r}{did_you_mean(key, known, '.')} Known keys: {', '.join(known)}")
 
 # %% ../../nbs/interfaces/10_cli_run.ipynb #4a8d6d7a
 def _setting(text: str) -> tuple[str, Any]:
@@ -197,18 +193,13 @@ def model_configs(
 def preset_request(name: str) -> dict[str, Any]:
     "The request that a preset stands for. Raises `ValueError` listing the presets."
     if name not in PRESETS:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, PRESETS, 1)
-        said = f", did you mean {near[0]!r}?" if near else "."
-        raise ValueError(f"unknown preset {name!r}{said} There are: {'; '.join(f'{k} ({p.label})' for k, p in PRESETS.items())}")
+        there_are = "; ".join(f"{k} ({p.label})" for k, p in PRESETS.items())
+        raise ValueError(f"unknown preset {name!r}{did_you_mean(name, PRESETS, '.')} There are: {there_are}")
     return {"model_configs": list(PRESETS[name].model_configs), "sample_size": PRESETS[name].sample_size}
 
 # %% ../../nbs/interfaces/10_cli_run.ipynb #6e801b5c
 def evaluators_named(names: Sequence[str]) -> list[Callable]:
     "Evaluators of this package by name. Raises `ValueError` with the nearest name."
-    from difflib import get_close_matches
-
     from vote_experiments.scoring.evaluators import FURTHER_EVALUATORS, OPTIONAL_EVALUATORS, STANDARD_EVALUATORS
 
     from vote_experiments.scoring.binding import callable_name
@@ -217,9 +208,7 @@ def evaluators_named(names: Sequence[str]) -> list[Callable]:
     known = {callable_name(e): e for e in (*STANDARD_EVALUATORS, *FURTHER_EVALUATORS, *OPTIONAL_EVALUATORS, *JUDGES)}
     for name in names:
         if name not in known:
-            near = get_close_matches(name, known, 1)
-            raise ValueError(f"unknown evaluator {name!r}" + (f", did you mean {near[0]!r}?" if near else ".")
-                             + f" There are: {', '.join(known)}")
+            raise ValueError(f"unknown evaluator {name!r}{did_you_mean(name, known, '.')} There are: {', '.join(known)}")
     return [known[n] for n in names]
 
 # %% ../../nbs/interfaces/10_cli_run.ipynb #820d8394

@@ -7,7 +7,6 @@ __all__ = ['compare', 'report', 'list_runs', 'show_run', 'delete_run']
 
 # %% ../../nbs/interfaces/14_cli_runs.ipynb #864bf073
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ import typer
 from vote_experiments.interfaces.shell import (
     JsonOption, StoreOption, Table, YesOption, agreed, app, people_apart, percent, report_page, run_id, runs_app, shortened, show,
 )
+from ..settings import did_you_mean
 
 # %% ../../nbs/interfaces/14_cli_runs.ipynb #6c2a1193
 def _chosen_experiments(store: Any, runs: Sequence[str]) -> dict[str, dict[str, Any]]:  # by a label of its own
@@ -43,9 +43,8 @@ def _comparison(store: Any, chosen: Mapping[str, Mapping[str, Any]], score: str 
     found = compare_experiments_by_item(store, {label: e["id"] for label, e in chosen.items()}, score=score)
     if found is None:
         known = dict.fromkeys(n for e in chosen.values() for n in score_names(store, e["id"]))
-        near = get_close_matches(score or "", known, 1)
         raise ValueError(f"nothing to compare: no experiment has a number for {score or 'overall accuracy'!r}"
-                         + (f", did you mean {near[0]!r}?" if near else ".") + f" Scores are {', '.join(known) or 'none'}")
+                         f"{did_you_mean(score or '', known, '.')} Scores are {', '.join(known) or 'none'}")
     return found
 
 # %% ../../nbs/interfaces/14_cli_runs.ipynb #761b6672

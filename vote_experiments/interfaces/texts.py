@@ -9,13 +9,14 @@ __all__ = ['LANGUAGES', 'COMMON', 'check_language', 'text_groups', 'texts', 'Wor
 import string
 import tomllib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import lru_cache
 from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
 from markupsafe import Markup
+
+from ..settings import did_you_mean
 
 # %% ../../nbs/interfaces/01_texts.ipynb #e7fe7b2a
 LANGUAGES: dict[str, str] = {"en": "English", "th": "ไทย"}  # how each calls itself
@@ -69,8 +70,7 @@ class Words:
 
     def _template(self, key: str) -> str:
         if key not in self._texts:
-            near = get_close_matches(key, self._texts, 1)
-            raise KeyError(f"translations/{self.group}.toml has no {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            raise KeyError(f"translations/{self.group}.toml has no {key!r}{did_you_mean(key, self._texts)}")
         return self._texts[key][self.language]
 
 # %% ../../nbs/interfaces/01_texts.ipynb #27b1cecf

@@ -6,7 +6,7 @@
 __all__ = ['EXTRACTION_V1', 'PROMPTS', 'DEFAULT_PROMPT', 'prompt_text', 'prompt_name']
 
 # %% ../../nbs/models/03_prompts.ipynb #9808be17
-from difflib import get_close_matches
+from ..settings import did_you_mean
 
 # %% ../../nbs/models/03_prompts.ipynb #3883600f
 EXTRACTION_V1 = """\
@@ -51,9 +51,7 @@ def prompt_text(
     if name in PROMPTS:
         return PROMPTS[name]
     if len(name.split()) == 1 and name.isascii():
-        near = get_close_matches(name, PROMPTS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"prompt {name!r} is not known; {hint}known: {', '.join(PROMPTS)}; or give the prompt's text")
+        raise ValueError(f"prompt {name!r} is not known{did_you_mean(name, PROMPTS, '.')} Known: {', '.join(PROMPTS)}; or give the prompt's text")
     return name
 
 

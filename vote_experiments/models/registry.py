@@ -14,12 +14,11 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any
 
 from ..records import Extraction, Model
-from ..settings import DEFAULT_MODEL_CONFIGS, OFFLINE_MODELS
+from ..settings import DEFAULT_MODEL_CONFIGS, OFFLINE_MODELS, did_you_mean
 
 # %% ../../nbs/models/00_registry.ipynb #2ec11e74
 def _number(low: float, high: float, above: bool = False) -> Callable[[Any], float]:
@@ -167,12 +166,6 @@ _EXPERIMENT_KEYS: dict[str, Callable[[Any], Any]] = {
 def _known_keys(extra: Iterable[str] = ()) -> list[str]:
     return [*_EXPERIMENT_KEYS, *SETTINGS, *extra]
 
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    "', did you mean …?' when something is close"
-    close = get_close_matches(name.lower(), list(names), n=2, cutoff=0.6)
-    return f", did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
-
 # %% ../../nbs/models/00_registry.ipynb #02e41511
 def _checked(index: int, key: Any, value: Any, extra: Mapping[str, Any]) -> Any:
     "One value of one config, or ValueError naming both"
@@ -181,7 +174,7 @@ def _checked(index: int, key: Any, value: Any, extra: Mapping[str, Any]) -> Any:
         return value
     if key not in _known_keys():
         known = ", ".join(_known_keys(extra))
-        raise ValueError(f"{where}: unknown key{_nearest(str(key), _known_keys(extra)) or '.'} Known keys: {known}")
+        raise ValueError(f"{where}: unknown key{did_you_mean(key, _known_keys(extra), '.')} Known keys: {known}")
     check = _EXPERIMENT_KEYS.get(key) or SETTINGS[key].check
     try:
         return check(value)
@@ -338,7 +331,7 @@ def list_models() -> list[str]:
 
 
 def _unknown(name: str) -> ValueError:
-    near = _nearest(name, list_models()) or "."
+    near = did_you_mean(name, list_models(), ".", most=2)
     return ValueError(f"unknown model {name!r}{near} Offline models, no key needed: {', '.join(OFFLINE_MODELS)}. "
                       "Others: gemini-…, litellm/<provider>/<model>, or your own through register_model")
 
