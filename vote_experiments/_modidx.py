@@ -205,6 +205,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                   'vote_experiments/analysis/frames.py'),
                                                   'vote_experiments.analysis.frames._mean_text': ( 'analysis/frames.html#_mean_text',
                                                                                                    'vote_experiments/analysis/frames.py'),
+                                                  'vote_experiments.analysis.frames._own_cells': ( 'analysis/frames.html#_own_cells',
+                                                                                                   'vote_experiments/analysis/frames.py'),
                                                   'vote_experiments.analysis.frames._percent': ( 'analysis/frames.html#_percent',
                                                                                                  'vote_experiments/analysis/frames.py'),
                                                   'vote_experiments.analysis.frames._safe': ( 'analysis/frames.html#_safe',

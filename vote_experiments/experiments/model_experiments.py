@@ -161,6 +161,7 @@ def experiment_entry(
     entry = {
         "experiment_name": c.experiment_name, "model": c.model, "temperature": c.temperature, "sample_size": n_sample,
         "summary_metrics": _metrics(r) if r and not outcome.failed else {}, "url": url,
+        "own_scores": _own_scores(r) if r and not outcome.failed else {},
         "status": "failed" if outcome.failed else "success", "experiment_id": r.experiment_id if r else None,
         "total_records": s.get("n_items", 0), "successful_records": s.get("n_ok", 0),
         "failed_records": s.get("n_failed", 0), "metrics_ci": _metrics_ci(r) if r and s else {},
