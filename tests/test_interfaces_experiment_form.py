@@ -18,6 +18,7 @@ from vote_experiments.data.datasets import delete_dataset, save_dataset
 from vote_experiments.data.results import list_experiments, list_groups, status_counts
 from vote_experiments.data.store import Store
 from vote_experiments.experiments.jobs import cancel_job, get_job, list_jobs, submit_job, wait_for_job
+from vote_experiments.experiments.model_experiments import run_model_experiments
 from vote_experiments.interfaces import run_places
 from vote_experiments.interfaces.config_rows import ConfigRows
 from vote_experiments.interfaces.experiment_form import ExperimentForm, RequestProblem
@@ -488,6 +489,22 @@ def test_earlier_runs_are_shown_again_and_their_settings_used(home):
         assert "ความถูกต้องโดยรวม" in other.results.value and "ถึง" in other.results.value
         other.clear.click()
         assert other.result is None and "Overall" not in other.results.value and len(list_groups(home)) == 1
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(("version", "used"), [(1, 1), (2, None)])
+def test_the_settings_of_a_run_over_an_older_version_name_it(home, version, used):
+    stations(home, 7)
+    run_model_experiments(dataset_name="stations", dataset_version=version, model_configs=[{"model": "quick"}], store=home, show_comparison=False)
+
+    async def go():
+        form = form_of(home, dataset_name=None)
+        await form.settled()
+        form.past.value = form.past.options[0][1]
+        form.use_past.click()
+        await form.settled()
+        assert (form.arguments()["dataset_name"], form.arguments()["dataset_version"]) == ("stations", used)
 
     asyncio.run(go())
 

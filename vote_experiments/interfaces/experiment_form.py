@@ -125,7 +125,8 @@ def fill_in(
 ) -> None:
     "Put a request into the parts"
     if request.get("dataset_name"):
-        data.choose(request["dataset_name"], None, request.get("sample_size"))
+        version = request.get("dataset_version") if request.get("backend", "local") == "local" else None  # a platform counts its own
+        data.choose(request["dataset_name"], version, request.get("sample_size"))
     rows.set([{k: v for k, v in c.items() if v not in (None, {})} for c in request.get("model_configs") or ()])
     settings.set(request)
 

@@ -302,12 +302,15 @@ class DataPart(Fields):
         self._chosen()
 
     def choose(self, name: str, version: Any = None, size: int | None = None) -> None:
-        "Fill in the part"
+        "Fill in the part; the newest version stays the newest when there is a newer one"
         known = [v for _, v in self.name.options]
         self.name.value = name if name in known else _OTHER
         self.typed.value = "" if name in known else name
         allowed = [v for _, v in self.version.options] if isinstance(self.version, w.Dropdown) else None
-        self.version.value = ("" if version is None else str(version)) if allowed is None else version if version in allowed else _NEWEST
+        if allowed is None:
+            self.version.value = "" if version is None else str(version)
+        else:
+            self.version.value = version if version in allowed[2:] else _NEWEST
         self.size.value = "" if size is None else str(size)
 
     def _chosen(self) -> None:
