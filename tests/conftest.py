@@ -16,6 +16,16 @@ settings.register_profile("house", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=500)
 settings.load_profile("house")
 
+LONG_FILES = ("interfaces_ui", "interfaces_cli", "interfaces_api", "github_workflow", "docs", "docs_code", "experiments_batch",
+              "experiments_experiment", "interfaces_report", "wheel", "experiments_extract", "interfaces_cli_schema")
+
+
+def pytest_collection_modifyitems(items):
+    "Files that take long begin first, so that no worker is left alone with one at the end"
+    rank = {f"test_{name}": i for i, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
 POSTGRES = "VOTE_EXPERIMENTS_TEST_POSTGRES"  # the URL of a server on which schemas may be created
 
 

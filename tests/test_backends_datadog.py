@@ -446,10 +446,11 @@ def test_spans_that_were_accepted_and_lost_are_told_and_sent_again_when_asked(se
 
 def test_rows_that_are_shown_late_are_waited_for_and_never_doubled(server, sqlite_store, monkeypatch):
     done = run_experiment(name="e", data=items(3), task=echo, evaluators=[right], store=sqlite_store)
-    real, shown_at = server.give_events, time.monotonic() + 1.0
+    real, shown_at = server.give_events, float("inf")
     monkeypatch.setattr(server, "give_events", lambda request, experiment: real(request, experiment) if time.monotonic() > shown_at else Reply(
         200, {"data": {"id": experiment, "type": "experiment_events", "attributes": {"spans": [], "summary_metrics": []}}}))
     assert not one(publish(done.experiment_id, "datadog", store=sqlite_store, patience_s=0)).complete
+    shown_at = time.monotonic() + 1.0
     assert one(publish(done.experiment_id, "datadog", store=sqlite_store)).complete and len(server.rows()) == 3
 
 

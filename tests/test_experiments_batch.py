@@ -239,6 +239,7 @@ def test_a_batch_can_be_kept_to_one_run(store):
 def test_at_most_max_concurrency_items_are_judged_at_once(store, kind):
     filled(store, 30)
     now, peak, lock = 0, 0, threading.Lock()
+    threads, tasks = threading.Barrier(6), asyncio.Barrier(6)  # nobody leaves before six are there, however slow the machine
 
     def enter(step):
         nonlocal now, peak
@@ -247,10 +248,11 @@ def test_at_most_max_concurrency_items_are_judged_at_once(store, kind):
             peak = max(peak, now)
 
     def sync_judge(output):
-        enter(1), time.sleep(0.01), enter(-1)
+        enter(1), threads.wait(60), time.sleep(0.01), enter(-1)
 
     async def async_judge(output):
         enter(1)
+        await asyncio.wait_for(tasks.wait(), 60)
         await asyncio.sleep(0.01)
         enter(-1)
 
@@ -431,7 +433,7 @@ def mapper(item):
     return EvaluatorInputs(item.input, item.output)
 
 async def judge(output):
-    await asyncio.sleep(0.002)
+    await asyncio.sleep(0.01)
     return output
 
 result = run_batched_evaluation(scope="traces", mapper=mapper, evaluators=[judge], composite_evaluator=lambda evaluations: 1.0,

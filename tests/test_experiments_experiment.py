@@ -642,12 +642,13 @@ def test_ctrl_c_twice_stops_at_once(tmp_path, sqlite_store):
 
 
 def test_a_run_of_a_living_process_is_not_taken_over(tmp_path, store):
-    process = child(tmp_path, store, 4000)
+    process = child(tmp_path, store, 4000, CHILD.replace("sleep(0.005)", "sleep(0.1)"))  # 20 s: longer than we need to try
     log = tmp_path / "asked.log"
-    while not log.exists() or not log.stat().st_size:
-        time.sleep(0.05)
-    run_id = list_experiments(store)[0]["id"]
     try:
+        while not log.exists() or not log.stat().st_size:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        run_id = list_experiments(store)[0]["id"]
         with pytest.raises(RunBusyError, match=str(process.pid)):
             run_experiment(name="killed", data=numbers(1), task=double, store=store, resume=run_id)
     finally:
@@ -868,23 +869,26 @@ def test_another_request_of_the_same_name_is_told_when_it_is_not_continued(store
 
 
 def test_one_run_is_worked_on_once_in_one_process(store):
-    asked, began = [], threading.Event()
+    asked, began, tried = [], threading.Event(), threading.Event()
 
-    async def task(input_data):
+    def task(input_data):
         asked.append(input_data["n"])
         began.set()
-        await asyncio.sleep(0.05)
+        tried.wait(60)
         return 1
 
     request = dict(name="twice", data=numbers(6), task=task, store=store, max_concurrency=1)
     first = threading.Thread(target=lambda: run_experiment(**request))
     first.start()
-    began.wait(10)
-    run_id = list_experiments(store, name="twice")[0]["id"]
-    for resume in (run_id, True):
-        with pytest.raises(RunBusyError, match=run_id):
-            run_experiment(**request, resume=resume)
-    first.join()
+    try:
+        assert began.wait(60)
+        run_id = list_experiments(store, name="twice")[0]["id"]
+        for resume in (run_id, True):
+            with pytest.raises(RunBusyError, match=run_id):
+                run_experiment(**request, resume=resume)
+    finally:
+        tried.set()
+        first.join()
     assert sorted(asked) == list(range(6)) and len(list_experiments(store)) == 1
 
 

@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from promises import promise
+from servers.loopback import kept_port
 from vote_experiments.data.datasets import save_dataset
 from vote_experiments.data.results import list_experiments, status_counts
 from vote_experiments.data.store import Store, item_results
@@ -42,11 +43,8 @@ PLANTED = "planted-gemini-secret-0123456789"
 class Running:
     "A server process and what it wrote"
 
-    def __init__(self, folder: Path, *limits: str, api_key: str = f"ci:{KEY},anna:{OTHER}", store: str | None = None):
-        self.folder, self.limits, self.api_key = folder, limits, api_key
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            self.port = s.getsockname()[1]
+    def __init__(self, folder: Path, port: int, *limits: str, api_key: str = f"ci:{KEY},anna:{OTHER}", store: str | None = None):
+        self.folder, self.port, self.limits, self.api_key = folder, port, limits, api_key
         self.url, self.log = f"http://127.0.0.1:{self.port}", folder / "server.log"
         self.calls, self.store = folder / "calls.txt", store or str(folder / "store.db")
 
@@ -86,12 +84,13 @@ def seed(store: Store) -> None:
 def running(folder: Path, *limits: str, **more):
     store = Store(more.get("store") or folder / "store.db")
     seed(store), store.close()
-    server = Running(folder, *limits, **more).start()
-    try:
-        yield server
-    finally:
-        if server.process.poll() is None:
-            server.end()
+    with kept_port() as port:
+        server = Running(folder, port, *limits, **more).start()
+        try:
+            yield server
+        finally:
+            if server.process.poll() is None:
+                server.end()
 
 
 @pytest.fixture(scope="module")
@@ -576,7 +575,7 @@ def test_a_signal_stores_what_is_in_flight(tmp_path):
         with server.client() as http:
             answers = []
             waiting = threading.Thread(target=lambda: answers.append(httpx.post(
-                f"{server.url}{ROOT}/run", json=asked(dataset_name="long", cache=False, jobs=2, model_configs=[{"model": "slow"}]),
+                f"{server.url}{ROOT}/run", json=asked(dataset_name="long", cache=False, jobs=1, model_configs=[{"model": "slow"}]),
                 headers={"X-API-Key": KEY}, timeout=60)))
             waiting.start()
             until = time.monotonic() + 60

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 from record_stations import IMAGE, SCRIPT, draw_stations, stations_with_a_run
+from servers.loopback import kept_port
 from test_interfaces_ui import (
-    ARTIFACTS, BIN, FAINT, NAMELESS, SECONDS, TOO_WIDE, _answers, free_port, opened, process, wait_for,  # noqa: F401
+    ARTIFACTS, BIN, FAINT, NAMELESS, SECONDS, TOO_WIDE, _answers, opened, process, wait_for,  # noqa: F401
 )
 
 from vote_experiments.data import ground_truth as g
@@ -435,7 +436,7 @@ def page(tmp_path_factory, request):
     browser = request.getfixturevalue("chromium")
     pytest.importorskip("voila", reason="Voila is not installed")
     made = stations_with_a_run(tmp_path_factory.mktemp("page"))
-    with process(made.folder, BIN / "vote-experiments", "ui", "--no-browser", "--port", free_port(), "--store", made.path) as server:
+    with kept_port() as port, process(made.folder, BIN / "vote-experiments", "ui", "--no-browser", "--port", port, "--store", made.path) as server:
         address = wait_for(lambda: re.search(r"http://127\.0\.0\.1:\d+/\?token=\S+", server.log.read_text()), server.log.read_text)[0]
         wait_for(lambda: _answers(address), server.log.read_text)
         page = opened(browser, address, 1600)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -264,12 +265,21 @@ def test_an_unknown_model_is_said_in_its_row_and_refused(home):
 # -- running
 
 def test_a_run_that_is_waited_for(home):
+    seen_at_work = threading.Event()
+
+    def waits(images, config):
+        seen_at_work.wait(60)
+        return {"reports": [TRUTH]}
+
+    register_model("slow", waits)
+
     async def go():
         form = form_of(home, "slow", "quick")
         form.run_wait.click()
         assert "Starting" in form.said.value and form.run_wait.disabled, "a click is answered before anything else happens"
         await until(lambda: 'aria-valuenow="' in form.progress.value and form.followed is not None)
         assert not form.stop.disabled
+        seen_at_work.set()
         await form.settled()
         return form
 
@@ -571,7 +581,7 @@ def test_a_form_drives_a_server(home, server):
         assert form.data.value["dataset_name"] == "stations" and [c["model"] for c in form.rows.value] == ["slow", "quick"]
         form.data.choose("long")
         form.rows.set([{"model": "slow", "name_suffix": "to-stop"}])
-        form.settings.jobs.value = "1"
+        form.settings.jobs.value, form.settings.repeats.value = "1", "5"  # 10 s
         form.run_background.click()
         await until(lambda: form.followed is not None and form.followed.state == "running" and not form.stop.disabled)
         form.stop.click()

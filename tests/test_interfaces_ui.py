@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import httpx
 import nbformat
 import pytest
+from servers.loopback import kept_port
 
 from vote_experiments.data.datasets import save_dataset
 from vote_experiments.data.store import Store
@@ -34,12 +35,6 @@ BIN = Path(sys.executable).parent
 def clean_environment(folder, **more):
     known = {v.name for v in VARIABLES} | {PAGE_VARIABLE, "JUPYTER_PATH"}
     return {**{k: v for k, v in os.environ.items() if k not in known}, "VOTE_EXPERIMENTS_RUNS": str(folder / "runs"), **more}
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 @contextlib.contextmanager
@@ -89,7 +84,7 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def voila(home):
     pytest.importorskip("voila", reason="Voila is not installed")
-    with process(home.folder, BIN / "vote-experiments", "ui", "--no-browser", "--port", free_port(), "--store", home.path) as server:
+    with kept_port() as port, process(home.folder, BIN / "vote-experiments", "ui", "--no-browser", "--port", port, "--store", home.path) as server:
         address = wait_for(lambda: re.search(r"http://127\.0\.0\.1:\d+/\?token=\S+", server.log.read_text()), server.log.read_text)[0]
         wait_for(lambda: _answers(address), server.log.read_text)
         yield SimpleNamespace(url=address, log=server.log)
@@ -240,11 +235,11 @@ def lab(home):
         f"from vote_experiments.interfaces.experiment_form import ExperimentForm\nExperimentForm(store={str(home.path)!r}, dataset_name='stations')")
     notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
     nbformat.write(notebook, home.folder / "form.ipynb")
-    port = free_port()
-    with process(home.folder, sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1",
-                 "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-                 f"--ServerApp.root_dir={home.folder}", JUPYTER_CONFIG_DIR=str(home.folder / "config"), JUPYTERLAB_SETTINGS_DIR=str(home.folder / "settings"),
-                 JUPYTERLAB_WORKSPACES_DIR=str(home.folder / "workspaces")) as server:
+    with kept_port() as port, process(
+            home.folder, sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1",
+            "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+            f"--ServerApp.root_dir={home.folder}", JUPYTER_CONFIG_DIR=str(home.folder / "config"), JUPYTERLAB_SETTINGS_DIR=str(home.folder / "settings"),
+            JUPYTERLAB_WORKSPACES_DIR=str(home.folder / "workspaces")) as server:
         wait_for(lambda: _answers(f"http://127.0.0.1:{port}/lab?"), server.log.read_text)
         yield f"http://127.0.0.1:{port}"
 

@@ -159,8 +159,8 @@ SCENES = {  # name: (replies before the good one, config, problems of the attemp
     "429 with RetryInfo": ([refused(0.2)], {}, ["http 429 RESOURCE_EXHAUSTED"]),
     "429 with Retry-After": ([refused(retry_after_s=0)], {}, ["http 429"]),
     "503 twice": ([overloaded(), overloaded()], {}, ["http 503 UNAVAILABLE"] * 2),
-    "hang": ([Reply(hang=True)], {"deadline_s": 0.3}, ["timeout: no answer within 0.3 s"]),
-    "drip": ([Reply(body=GOOD.body, drip_s=0.05)], {"deadline_s": 0.3}, ["timeout: no answer within 0.3 s"]),
+    "hang": ([Reply(hang=True)], {"deadline_s": 0.8}, ["timeout: no answer within 0.8 s"]),
+    "drip": ([Reply(body=GOOD.body, drip_s=0.05)], {"deadline_s": 0.8}, ["timeout: no answer within 0.8 s"]),
     "reset": ([Reply(reset=True)], {}, ["transport: "]),
     "truncated body": ([Reply(body=GOOD.body, cut_after=200)], {}, ["transport: "]),
     "HTML 502": ([html_502()], {}, ["http 502"]),
@@ -490,7 +490,7 @@ def test_a_storm_is_survived_by_threads_too(server, pages):
 
     def one(_):
         with calling(retry=RetryPolicy(base_s=0.05), images=kept, roots=["/"]):
-            return model.extract_sync(pages, {"max_attempts": 12, "deadline_s": 1.0})
+            return model.extract_sync(pages, {"max_attempts": 12, "deadline_s": 2.0})
 
     kept = EncodedPages()
     with ThreadPoolExecutor(20) as threads:

@@ -43,7 +43,7 @@ def server():
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(gemini_batch, "GATHER_S", 0.1)
+    monkeypatch.setattr(gemini_batch, "GATHER_S", 0.25)
 
 
 def read(server, page, temperatures, transport="aiohttp", cache=None, killed=False, **context):

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 import yaml
 
 from promises import promise
+from servers.loopback import kept_port
 from vote_experiments.settings import VARIABLES
 
 HOME = Path(__file__).parent.parent
@@ -50,10 +50,10 @@ def test_compose_is_valid_and_asks_for_its_secrets():
     assert api["environment"].keys() | page["environment"].keys() <= ours
 
 
-def free_port() -> str:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return str(s.getsockname()[1])
+@pytest.fixture
+def port():
+    with kept_port() as kept:
+        yield str(kept)
 
 
 @pytest.fixture
@@ -64,22 +64,22 @@ def here(tmp_path):
     return tmp_path, {**clean, **places, "API_KEY": "compose:a-key-for-the-test", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
-def wait_until_healthy(service: subprocess.Popen, check: list[str], env: dict) -> None:
+def wait_until_healthy(service: subprocess.Popen, check: list[str], env: dict, log: Path) -> None:
     until = time.monotonic() + 120
     while subprocess.run(check, env=env, capture_output=True).returncode:
-        assert service.poll() is None and time.monotonic() < until, service.stderr.read() if service.poll() is not None else "it takes too long"
+        assert service.poll() is None and time.monotonic() < until, log.read_text()
         time.sleep(0.3)
 
 
 @promise("G8")
-def test_the_command_and_the_health_check_of_the_api_work(here):
-    folder, env, port = *here, free_port()
+def test_the_command_and_the_health_check_of_the_api_work(here, port):
+    folder, env = here
     command = [port if w == "8000" else "127.0.0.1" if w == "0.0.0.0" else w for w in json.loads(one("CMD"))]
     check = [w.replace("8000", port) for w in json.loads(re.search(r"CMD (\[.*\])", one("HEALTHCHECK"))[1])]
     with open(folder / "log", "w") as log:
         server = subprocess.Popen(command, cwd=folder, env=env, stderr=log, text=True)
     try:
-        wait_until_healthy(server, check, env)
+        wait_until_healthy(server, check, env, folder / "log")
         answer = httpx.get(f"http://127.0.0.1:{port}/api/v1/experiments/runs", headers={"X-API-Key": "a-key-for-the-test"})
         assert answer.json() == {"runs": []} and (folder / ".vote_experiments" / "store.db").is_file()
     finally:
@@ -94,14 +94,14 @@ def test_the_command_and_the_health_check_of_the_api_work(here):
 @promise("G8")
 @pytest.mark.slow  # `vote-experiments ui` has tests of its own
 @pytest.mark.skipif(find_spec("voila") is None, reason="needs Voilà")
-def test_the_command_and_the_health_check_of_the_page_work(here):
-    folder, env, port = *here, free_port()
+def test_the_command_and_the_health_check_of_the_page_work(here, port):
+    folder, env = here
     page = yaml.safe_load((HOME / "compose.yaml").read_text())["services"]["streamlit-frontend"]
     command = [port if w == "8501" else w for w in page["command"]]
     with open(folder / "log", "w+") as log:
         server = subprocess.Popen(command, cwd=folder, env=env, stderr=log, stdout=log, text=True)
         try:
-            wait_until_healthy(server, [w.replace("8501", port) for w in page["healthcheck"]["test"][1:]], env)
+            wait_until_healthy(server, [w.replace("8501", port) for w in page["healthcheck"]["test"][1:]], env, folder / "log")
             assert f"http://127.0.0.1:{port}/?token=" in (folder / "log").read_text()
             assert httpx.get(f"http://127.0.0.1:{port}/").status_code in (302, 403), "nobody gets in without the token"
         finally:

@@ -9,7 +9,7 @@ TRUTH = {"form_info": {"form_type": "Constituency"}, "vote_results": [{"number":
 
 
 async def slow(images, config):
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.1)
     with open(os.environ["CALLS_OF_TEST"], "a") as f:
         f.write(f"{config.get('seed')} {images[0].rsplit('/', 1)[-1]}\n")
     return {"reports": [TRUTH]}

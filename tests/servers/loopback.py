@@ -6,13 +6,24 @@ hang, drip, be cut off or close the connection without a word. What a reply says
 
 import asyncio
 import collections
+import contextlib
 import dataclasses
 import json
+import socket
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+
+
+@contextlib.contextmanager
+def kept_port() -> Iterator[int]:
+    "A port for a server in another process: bound here but not listened on, so the server can take it and nobody else is given it"
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(("127.0.0.1", 0))
+        yield s.getsockname()[1]
 
 
 @dataclasses.dataclass
