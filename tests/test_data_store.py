@@ -223,6 +223,17 @@ def test_every_row_arrives_as_it_was_however_often_a_column_repeats_itself(store
 
 
 @pytest.mark.postgres
+@pytest.mark.parametrize("most", [1, 300, 10**6])
+def test_texts_beyond_what_an_array_takes_go_in_parts(postgres_store, monkeypatch, most):
+    monkeypatch.setattr(s, "_MOST_LETTERS", most)
+    rows = [(f"p{i}", i, None if i % 7 == 0 else "ย" * (i % 50)) for i in range(230)]
+    with postgres_store.write() as c:
+        s.RowInsert(s.traces, ("id", "timestamp", "input"), "postgresql")(c, rows)
+    with postgres_store.read() as c:
+        assert c.execute(sa.select(s.traces.c.id, s.traces.c.timestamp, s.traces.c.input).order_by(s.traces.c.timestamp)).tuples().all() == rows
+
+
+@pytest.mark.postgres
 @pytest.mark.parametrize("rows", [[("k" * 41, "v")], [("k", "v"), ("l" * 41, "v")]])
 def test_a_text_beyond_its_column_is_refused_not_cut(postgres_store, rows):
     with pytest.raises(sa.exc.DataError, match="too long"), postgres_store.write() as c:

@@ -673,6 +673,7 @@ def open_store(
 # %% ../../nbs/data/00_store.ipynb #25cd9ac1
 _CHUNKS = (1000, 500, 100, 20, 5, 1)  # rows a statement
 _MOST_VALUES = 32_000  # values a statement, within SQLite's limit
+_MOST_LETTERS = 50_000_000  # in an array, which PostgreSQL takes up to 1 GB
 _ARRAY_TYPES = {str: "text", int: "bigint", float: "double precision"}  # without lengths: a cast to one would cut in silence
 
 
@@ -708,10 +709,15 @@ class RowInsert:
                 start += n
 
     def _arrays(self, connection: sa.Connection, once: list, varying: list[tuple]) -> None:
-        as_kind = (lambda kind, values: [v if v is None else kind(v) for v in values])  # an array has one type: not 1 and 0.5
-        fixed = (as_kind(self._kinds[i], (v,))[0] for i, v in zip(self._fixed, once))
-        arrays = (as_kind(self._kinds[i], column) for i, column in zip(self._varying, varying))
-        connection.exec_driver_sql(self._sql.get(0) or self._arrays_statement(), (*fixed, *arrays))
+        as_kind = (lambda i, values: [v if v is None else self._kinds[i](v) for v in values])  # an array has one type: not 1 and 0.5
+        fixed = [as_kind(i, (v,))[0] for i, v in zip(self._fixed, once)]
+        arrays = [as_kind(i, column) for i, column in zip(self._varying, varying)]
+        longest = max((sum(map(len, filter(None, a))) for i, a in zip(self._varying, arrays) if self._kinds[i] is str), default=0)
+        n = len(arrays[0])
+        step = max(1, n * _MOST_LETTERS // max(longest, _MOST_LETTERS))
+        for start in range(0, n, step):
+            part = arrays if step >= n else [a[start:start + step] for a in arrays]
+            connection.exec_driver_sql(self._sql.get(0) or self._arrays_statement(), (*fixed, *part))
 
     def _learn(self, columns: Sequence[tuple], n: int) -> None:
         "A column once seen to vary is taken to vary from then on: few distinct statements, which stay prepared"
