@@ -19,8 +19,10 @@ from typer.testing import CliRunner
 
 from promises import promise
 import vote_experiments as ve
-from vote_experiments.interfaces import cli, cli_demo, cli_run
-from vote_experiments.interfaces.doctor import examine, faults
+from vote_experiments.cli import main as cli
+from vote_experiments.cli import demo as cli_demo
+from vote_experiments.cli import run as cli_run
+from vote_experiments.reports.doctor import examine, faults
 from vote_experiments.settings import PRESETS
 
 TRUTH = {"form_info": {"form_type": "Constituency", "province": "แพร่"}, "ballot_statistics": {"ballots_used": 10},
@@ -420,7 +422,7 @@ COMMAND = [str(Path(sys.executable).with_name("vote-experiments"))]
 SLOW = textwrap.dedent("""
     import sys, time
     import vote_experiments as ve
-    from vote_experiments.interfaces.cli import main
+    from vote_experiments.cli.main import main
     def slow(images, config):
         with open("asked.txt", "a") as f: f.write(images[0] + "\\n")
         time.sleep(0.3)
@@ -445,7 +447,7 @@ def test_help_answers_at_once_and_loads_nothing_heavy(home):
     help_s = min(seconds("--help", said="vote-experiments demo") for _ in range(4))
     parser_s = min(seconds("import typer, rich.console", command=[sys.executable, "-c"]) for _ in range(4))
     assert help_s < max(0.5, 4 * parser_s), "half a second, on a slow machine in the measure of what the parser alone takes"
-    code = "import sys; import vote_experiments.interfaces.cli; print(*sys.modules)"
+    code = "import sys; import vote_experiments.cli.main; print(*sys.modules)"
     loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
     assert not loaded & {"pandas", "numpy", "scipy", "sqlalchemy", "pydantic", "matplotlib", "cv2", "ddtrace"}
 

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from promises import promise
 from vote_experiments.experiments.sweep_files import SWEEP_TEMPLATE
-from vote_experiments.interfaces import cli
-from vote_experiments.interfaces.cli_run import check_types, read_request, run_schema, sweep_schema
+from vote_experiments.cli import main as cli
+from vote_experiments.cli.run import check_types, read_request, run_schema, sweep_schema
 from vote_experiments.models.registry import SETTINGS
 
 GOOD = {

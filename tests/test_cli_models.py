@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 from promises import promise
 import vote_experiments as ve
-from vote_experiments.data.responses import StoredResponses
+from vote_experiments.store.response_cache import StoredResponses
 from vote_experiments.forms.thai import number_words
-from vote_experiments.interfaces import cli, cli_models
+from vote_experiments.cli import main as cli
+from vote_experiments.cli import models as cli_models
 from vote_experiments.models.resilience import forget_pace, run_sync
 from vote_experiments.settings import VARIABLES
 

@@ -6,9 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from promises import promise
-from vote_experiments.data.datasets import save_dataset
-from vote_experiments.data.store import Store
-from vote_experiments.interfaces import cli
+from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.store.database import Store
+from vote_experiments.cli import main as cli
 from vote_experiments.models.registry import forget_model, register_model
 from vote_experiments.settings import VARIABLES
 

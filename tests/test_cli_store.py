@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from promises import promise
-from vote_experiments.data.store import Store
+from vote_experiments.store.database import Store
 from vote_experiments.experiments.experiment import run_experiment
-from vote_experiments.interfaces import cli
+from vote_experiments.cli import main as cli
 from vote_experiments.settings import VARIABLES
 
 

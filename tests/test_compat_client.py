@@ -11,11 +11,11 @@ import pytest
 
 from promises import promise
 from vote_experiments import run_experiment
-from vote_experiments.data.results import RunNotFoundError, score_names, score_numbers, score_table
-from vote_experiments.data.traces import add_observation, create_score
-from vote_experiments.experiments.client import Client
+from vote_experiments.store.results import RunNotFoundError, score_names, score_numbers, score_table
+from vote_experiments.traces.traces import add_observation, create_score
+from vote_experiments.compat.client import Client
 from vote_experiments.experiments.trend import trend
-from vote_experiments.experiments.variants import (
+from vote_experiments.compat.variants import (
     RunnerContext, ab_test, aevaluate_experiment, compare_experiments, dataset_from_traces, export_experiment_results, prompt_variants,
 )
 from vote_experiments.records import Evaluation, Observation, RegressionError

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
-from vote_experiments.data import datasets as d
-from vote_experiments.data.store import Store, dataset_items, experiments
+from vote_experiments.datasets import dataset as d
+from vote_experiments.store.database import Store, dataset_items, experiments
 from vote_experiments.records import DatasetItem
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
@@ -227,7 +227,7 @@ def test_two_threads_save_one_dataset_at_once(store):
 
 SAVER = """
 import sys
-from vote_experiments.data.datasets import save_dataset
+from vote_experiments.datasets.dataset import save_dataset
 for i in range(5):
     save_dataset("a", [{"id": f"{sys.argv[2]}{k}", "input": i} for k in range(700)], store=sys.argv[1])
 """

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 from PIL import Image
 
-from vote_experiments.data import dataset_files as f
-from vote_experiments.data.datasets import DatasetNotFoundError, save_dataset, upsert_item, validate_items
+from vote_experiments.datasets import files as f
+from vote_experiments.datasets.dataset import DatasetNotFoundError, save_dataset, upsert_item, validate_items
 from vote_experiments.records import DatasetItem
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=10) | st.sampled_from(
@@ -231,7 +231,7 @@ def test_a_malformed_file_says_where(tmp_path, sqlite_store, name, content, word
 
 
 def get_names(store):
-    from vote_experiments.data.datasets import list_datasets
+    from vote_experiments.datasets.dataset import list_datasets
     return [x.name for x in list_datasets(store)]
 
 

@@ -7,10 +7,10 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given, strategies as st
 
-from vote_experiments.data import ground_truth as g
-from vote_experiments.data.datasets import DatasetChangedError, DatasetNotFoundError, diff_versions, get_dataset, save_dataset
-from vote_experiments.data.store import RowInsert, dataset_items, observations, traces
-from vote_experiments.experiments.variants import dataset_from_traces
+from vote_experiments.datasets import ground_truth as g
+from vote_experiments.datasets.dataset import DatasetChangedError, DatasetNotFoundError, diff_versions, get_dataset, save_dataset
+from vote_experiments.store.database import RowInsert, dataset_items, observations, traces
+from vote_experiments.compat.variants import dataset_from_traces
 from vote_experiments.forms.schema import read_reports
 from vote_experiments.forms.synthesis import draft_report
 from vote_experiments.scoring.evaluators import SuspectLabel
@@ -266,7 +266,7 @@ def test_hostile_names_and_texts_are_kept_as_they_are(stations):
 
 
 def test_deleting_a_dataset_takes_its_annotations_along(stations):
-    from vote_experiments.data.datasets import delete_dataset
+    from vote_experiments.datasets.dataset import delete_dataset
 
     g.annotate("stations", "s1", second_reading(ballot_statistics__good_ballots=1), "Lek", store=stations)
     delete_dataset("stations", store=stations)

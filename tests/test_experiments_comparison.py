@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from vote_experiments.data.datasets import DatasetNotFoundError, get_dataset, save_dataset
-from vote_experiments.data.results import get_group, list_experiments, list_groups, status_counts
-from vote_experiments.experiments.engine import ItemFailedError
-from vote_experiments.experiments.model_experiments import (
+from vote_experiments.datasets.dataset import DatasetNotFoundError, get_dataset, save_dataset
+from vote_experiments.store.results import get_group, list_experiments, list_groups, status_counts
+from vote_experiments.engine.engine import ItemFailedError
+from vote_experiments.experiments.comparison import (
     arun_model_experiments, choose_backend, chosen_places, run_model_experiments, stored_request,
 )
 from vote_experiments.models.registry import forget_model, register_model
@@ -266,7 +266,7 @@ def test_which_backend_is_said_with_its_reason(monkeypatch, tmp_path):
 KILLED = """
 import sys, time
 from pathlib import Path
-from vote_experiments.experiments.model_experiments import run_model_experiments
+from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.models.registry import register_model
 
 def slow(images, config):
@@ -328,7 +328,7 @@ def test_a_model_that_fails_does_not_win_by_a_users_own_score(stations):
 
 
 def test_fewer_errors_are_better_when_the_evaluator_says_so(stations):
-    from vote_experiments.interfaces.findings import open_run
+    from vote_experiments.reports.findings import open_run
     from vote_experiments.scoring.binding import score_rule
 
     @score_rule(higher_is_better=False)
@@ -358,7 +358,7 @@ def test_no_best_over_fewer_items_than_the_others_were_scored_on(stations):
 # weights, and what a resumed comparison is
 
 def test_weights_reach_the_value_its_interval_and_the_report(stations):
-    from vote_experiments.interfaces.findings import open_run
+    from vote_experiments.reports.findings import open_run
 
     weights = {"vote_results_quality": 1.0}
     results = run(stations, "slips", weights=weights)
@@ -387,7 +387,7 @@ def stopped(store):
 
 
 def test_a_comparison_is_not_resumed_with_other_configs(stations):
-    from vote_experiments.experiments.resuming import SettingsChangedError
+    from vote_experiments.engine.resuming import SettingsChangedError
 
     group = stopped(stations)
     with pytest.raises(SettingsChangedError, match="model_configs"):
@@ -410,7 +410,7 @@ def test_only_failed_items_of_a_comparison_leave_its_rest_open(stations):
 def test_a_comparison_at_work_is_left_alone(stations, raise_errors):
     import threading
 
-    from vote_experiments.experiments.resuming import RunBusyError
+    from vote_experiments.engine.resuming import RunBusyError
 
     going, go_on = threading.Event(), threading.Event()
 

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from vote_experiments.interfaces.texts import LANGUAGES, Words, text_groups, text_problems, texts
+from vote_experiments.html.translations import LANGUAGES, Words, text_groups, text_problems, texts
 
 THAI = re.compile(r"[\u0e00-\u0e7f]")
 

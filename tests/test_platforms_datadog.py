@@ -17,20 +17,20 @@ from PIL import Image
 from servers.datadog_server import ENVIRONMENT, DatadogServer
 from servers.gemini_server import GeminiServer, answered
 from servers.loopback import Reply
-from test_backends_datadog_traps import bare_sdk, calling_echo, echo, items, one, right, values
+from test_platforms_datadog_traps import bare_sdk, calling_echo, echo, items, one, right, values
 from typer.testing import CliRunner
 
-import vote_experiments.experiments.publishing as publishing
-from vote_experiments.backends import datadog
-from vote_experiments.data.datasets import get_dataset, list_versions, save_dataset, upsert_item
-from vote_experiments.data.results import list_experiments, list_groups
-from vote_experiments.data.store import Store
+import vote_experiments.platforms.publishing as publishing
+from vote_experiments.platforms import datadog
+from vote_experiments.datasets.dataset import get_dataset, list_versions, save_dataset, upsert_item
+from vote_experiments.store.results import list_experiments, list_groups
+from vote_experiments.store.database import Store
 from vote_experiments.experiments.experiment import rescore, run_experiment
-from vote_experiments.experiments.model_experiments import run_model_experiments
-from vote_experiments.backends.platform import PlatformDown, RemoteNotFoundError
-from vote_experiments.experiments.publishing import publish, pull_dataset, push_dataset
+from vote_experiments.experiments.comparison import run_model_experiments
+from vote_experiments.platforms.platform import PlatformDown, RemoteNotFoundError
+from vote_experiments.platforms.publishing import publish, pull_dataset, push_dataset
 from vote_experiments.experiments.sweeps import run_sweep
-from vote_experiments.interfaces.cli import app
+from vote_experiments.cli.main import app
 from vote_experiments.models.extraction import vote_extraction_task
 from vote_experiments.records import DatasetItem, Evaluation
 from vote_experiments.scoring.evaluators import (

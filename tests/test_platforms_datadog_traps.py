@@ -22,13 +22,13 @@ from servers.datadog_server import ENVIRONMENT, DatadogServer
 from servers.gemini_server import GeminiServer
 from servers.loopback import Reply
 
-from vote_experiments.backends import datadog
-from vote_experiments.data.datasets import save_dataset
-from vote_experiments.data.store import Store, item_results, now_us, traces
-from vote_experiments.experiments.engine import ItemFailedError
+from vote_experiments.platforms import datadog
+from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.store.database import Store, item_results, now_us, traces
+from vote_experiments.engine.engine import ItemFailedError
 from vote_experiments.experiments.experiment import run_experiment
-from vote_experiments.experiments.model_experiments import run_model_experiments
-from vote_experiments.experiments.publishing import publish, pull_dataset, push_dataset
+from vote_experiments.experiments.comparison import run_model_experiments
+from vote_experiments.platforms.publishing import publish, pull_dataset, push_dataset
 from vote_experiments.records import Evaluation, Observation, Usage, observe
 
 PROJECT = "traps"
@@ -183,7 +183,7 @@ MODE = """
 import sys
 if sys.argv[1] == "before":
     import ddtrace
-from vote_experiments.backends import datadog
+from vote_experiments.platforms import datadog
 settings = datadog.open_backend(api_key="key-123456", app_key="app-123456")._settings
 with datadog._enabled(settings):
     print(datadog._sdk()._instance._export_mode)
@@ -469,8 +469,8 @@ def test_every_row_score_and_call_of_a_large_run_arrives(server, sqlite_store, n
 CHILD = """
 import sys, time
 from vote_experiments.experiments.experiment import run_experiment
-from vote_experiments.data.datasets import get_dataset
-from vote_experiments.data.store import Store
+from vote_experiments.datasets.dataset import get_dataset
+from vote_experiments.store.database import Store
 
 def task(input_data):
     time.sleep(0.01)
@@ -488,7 +488,7 @@ print(done.publication)
 
 GROUP = """
 import sys
-from vote_experiments.experiments.model_experiments import run_model_experiments
+from vote_experiments.experiments.comparison import run_model_experiments
 
 def task(input_data):
     return input_data
@@ -502,7 +502,7 @@ print([p["complete"] for p in found["publication"]])
 """
 AGAIN = """
 import sys
-from vote_experiments.experiments.publishing import publish
+from vote_experiments.platforms.publishing import publish
 print(publish("latest", "datadog", store=sys.argv[1])[0])
 """
 

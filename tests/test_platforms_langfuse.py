@@ -15,14 +15,14 @@ from servers.langfuse_server import KEYS, LangfuseServer, decoded  # noqa: E402
 from servers.loopback import Reply  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
-from vote_experiments.backends import langfuse  # noqa: E402
-from vote_experiments.data.datasets import get_dataset, save_dataset, upsert_item  # noqa: E402
-from vote_experiments.data.store import Store  # noqa: E402
+from vote_experiments.platforms import langfuse# noqa: E402
+from vote_experiments.datasets.dataset import get_dataset, save_dataset, upsert_item  # noqa: E402
+from vote_experiments.store.database import Store  # noqa: E402
 from vote_experiments.experiments.experiment import run_experiment  # noqa: E402
-from vote_experiments.experiments.model_experiments import run_model_experiments  # noqa: E402
-from vote_experiments.backends.platform import RemoteNotFoundError  # noqa: E402
-from vote_experiments.experiments.publishing import publish, pull_dataset, push_dataset  # noqa: E402
-from vote_experiments.interfaces.cli import app  # noqa: E402
+from vote_experiments.experiments.comparison import run_model_experiments  # noqa: E402
+from vote_experiments.platforms.platform import RemoteNotFoundError  # noqa: E402
+from vote_experiments.platforms.publishing import publish, pull_dataset, push_dataset  # noqa: E402
+from vote_experiments.cli.main import app  # noqa: E402
 from vote_experiments.records import DatasetItem, Evaluation, Observation, Usage, observe  # noqa: E402
 
 PLATFORMS = ("langfuse", "interactiveai")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vote_experiments.backends.platform import (
+from vote_experiments.platforms.platform import (
     PlatformDown, RemoteNotFoundError, RowToPublish, check_pushed, dataset_not_found, in_requests, in_words)
 from vote_experiments.records import DatasetItem, ItemResult, Observation
 

@@ -14,16 +14,18 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 
-from vote_experiments.data.datasets import get_dataset, save_dataset
-from vote_experiments.data.results import (
+from vote_experiments.datasets.dataset import get_dataset, save_dataset
+from vote_experiments.store.results import (
     RunNotFoundError, create_experiment_row, create_group, experiment_result, get_group, list_experiments, update_group,
 )
-from vote_experiments.data.store import Store
-from vote_experiments.experiments.archive import runs_index
+from vote_experiments.store.database import Store
+from vote_experiments.engine.archive import runs_index
 from vote_experiments.experiments.experiment import run_experiment
-from vote_experiments.experiments.model_experiments import run_model_experiments
+from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.forms.synthesis import draft_report, form_set
-from vote_experiments.interfaces import findings, opened, report
+from vote_experiments.reports import findings
+from vote_experiments.reports import stored_run as opened
+from vote_experiments.reports import report
 from vote_experiments.records import Evaluation, Observation, Usage, observe
 from vote_experiments.scoring.evaluators import STANDARD_EVALUATORS
 from vote_experiments.settings import keep_secret
@@ -477,7 +479,7 @@ def test_the_fingerprint_sees_what_a_report_would_show(home):
     seen = (lambda: report.fingerprint(findings.open_run(result.experiment_id, home.store), report.template()))
     before = seen()
     assert seen() == before
-    from vote_experiments.data.results import update_experiment
+    from vote_experiments.store.results import update_experiment
 
     update_experiment(home.store, result.experiment_id, url="file:///elsewhere")
     assert seen() == before

@@ -19,22 +19,26 @@ from vote_experiments.analysis.plots import (
 )
 from vote_experiments.analysis.run_plots import plot_race
 from vote_experiments.analysis.sweep_plots import plot_sweep_metric
-from vote_experiments.data.datasets import save_dataset
-from vote_experiments.data.results import create_group, get_experiment, list_experiments
-from vote_experiments.data.store import Store
-from vote_experiments.experiments.archive import runs_index
+from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.store.results import create_group, get_experiment, list_experiments
+from vote_experiments.store.database import Store
+from vote_experiments.engine.archive import runs_index
 from vote_experiments.experiments.ensemble import ensemble
 from vote_experiments.experiments.experiment import run_experiment
-from vote_experiments.experiments.model_experiments import run_model_experiments
+from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.experiments.race import race
 from vote_experiments.experiments.sweeps import Step, Workflow, run_sweep
-from vote_experiments.experiments.variants import ab_test
+from vote_experiments.compat.variants import ab_test
 from vote_experiments.forms.synthesis import draft_report
-from vote_experiments.interfaces import comparison_findings, findings, provenance, report, sweep_findings
-from vote_experiments.interfaces.api_guard import REPORT_POLICY
-from vote_experiments.interfaces.cli import app
-from vote_experiments.interfaces.opened import open_run
-from vote_experiments.interfaces.texts import texts
+from vote_experiments.reports import comparison_findings
+from vote_experiments.reports import findings
+from vote_experiments.reports import provenance
+from vote_experiments.reports import report
+from vote_experiments.reports import sweep_findings
+from vote_experiments.server.guard import REPORT_POLICY
+from vote_experiments.cli.main import app
+from vote_experiments.reports.stored_run import open_run
+from vote_experiments.html.translations import texts
 from vote_experiments.scoring.evaluators import STANDARD_EVALUATORS
 
 SCRIPT = "<script>window.pwned=1</script>"

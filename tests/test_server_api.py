@@ -24,12 +24,12 @@ from hypothesis import strategies as st
 
 from promises import promise
 from servers.loopback import kept_port
-from vote_experiments.data.datasets import save_dataset
-from vote_experiments.data.results import list_experiments, status_counts
-from vote_experiments.data.store import Store, item_results
-from vote_experiments.experiments.jobs import get_job, list_jobs
-from vote_experiments.interfaces.api import make_app
-from vote_experiments.interfaces.client import ApiError, ExperimentsClient
+from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.store.results import list_experiments, status_counts
+from vote_experiments.store.database import Store, item_results
+from vote_experiments.server.jobs import get_job, list_jobs
+from vote_experiments.server.api import make_app
+from vote_experiments.server.client import ApiError, ExperimentsClient
 from vote_experiments.settings import VARIABLES
 
 SERVER = Path(__file__).parent / "servers" / "api_server.py"
@@ -612,7 +612,7 @@ def test_log_lines_are_json_with_ids_and_without_secrets(server, http):
 
 
 def test_serving_without_the_extra_says_what_to_install(tmp_path):
-    code = "import sys; sys.modules['uvicorn'] = None\ntry:\n import vote_experiments.interfaces.api\nexcept ImportError as e: print(e)"
+    code = "import sys; sys.modules['uvicorn'] = None\ntry:\n import vote_experiments.server.api\nexcept ImportError as e: print(e)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert "pip install 'vote-experiments[api]'" in done.stdout
 

@@ -12,14 +12,14 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from vote_experiments.data.datasets import DatasetNotFoundError, save_dataset
-from vote_experiments.data.results import get_group, list_experiments, status_counts
-from vote_experiments.data.store import Store, item_results, jobs
-from vote_experiments.experiments.archive import write_text
-from vote_experiments.experiments.jobs import (
+from vote_experiments.datasets.dataset import DatasetNotFoundError, save_dataset
+from vote_experiments.store.results import get_group, list_experiments, status_counts
+from vote_experiments.store.database import Store, item_results, jobs
+from vote_experiments.engine.archive import write_text
+from vote_experiments.server.jobs import (
     JobEndedError, JobNotFoundError, JobRunner, cancel_job, claim_job, get_job, jobs_to_do, list_jobs, submit_job,
     wait_for_job)
-from vote_experiments.experiments.resuming import new_owner
+from vote_experiments.engine.resuming import new_owner
 from vote_experiments.models.registry import forget_model, register_model
 from vote_experiments.settings import VARIABLES
 
@@ -167,7 +167,7 @@ def test_no_secret_is_kept_with_a_job(home, monkeypatch):
 PROGRAM = textwrap.dedent("""
     import asyncio, os, sys, time
     import vote_experiments as ve
-    from vote_experiments.experiments.jobs import JobRunner, list_jobs
+    from vote_experiments.server.jobs import JobRunner, list_jobs
     store, log = sys.argv[1:3]
     truth = {"form_info": {"form_type": "Constituency"}, "vote_results": [{"number": 1, "vote_count": 200}]}
     async def slow(images, config):

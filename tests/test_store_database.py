@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given, strategies as st
 
-from vote_experiments.data import store as s
+from vote_experiments.store import database as s
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-2**63, 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
@@ -244,7 +244,7 @@ def test_a_text_beyond_its_column_is_refused_not_cut(postgres_store, rows):
 
 WRITER = """
 import sys
-from vote_experiments.data.store import RowInsert, Store, projects
+from vote_experiments.store.database import RowInsert, Store, projects
 store = Store(sys.argv[1])
 insert = RowInsert(projects, ("name", "created_at"), store.dialect)
 for batch in range(20):

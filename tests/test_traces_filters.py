@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from hypothesis import given, settings, strategies as st
 
 from promises import promise
-from vote_experiments.data.filters import COLUMNS, OPERATORS, compile_filter, parse_filter
-from vote_experiments.data.store import (
+from vote_experiments.traces.filters import COLUMNS, OPERATORS, compile_filter, parse_filter
+from vote_experiments.store.database import (
     RowInsert, decode_json, encode_json, observations, scores, to_us, trace_tags, traces,
 )
 

@@ -11,12 +11,12 @@ from hypothesis import given, settings, strategies as st
 
 from promises import promise
 from servers.gemini_server import GeminiServer
-from vote_experiments.data.store import RowInsert, Store, observations, scores, trace_tags, traces
-from vote_experiments.data.traces import (
+from vote_experiments.store.database import RowInsert, Store, observations, scores, trace_tags, traces
+from vote_experiments.traces.traces import (
     StoreSpanExporter, TraceNotFoundError, add_observation, create_score, create_trace, delete_trace, export_traces,
     get_scores, get_trace, get_traces, import_traces, iter_traces, read_page, page_key,
 )
-from vote_experiments.experiments.variants import dataset_from_traces
+from vote_experiments.compat.variants import dataset_from_traces
 from vote_experiments.records import Observation, Usage
 
 
@@ -183,7 +183,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from vote_experiments.data.traces import StoreSpanExporter
+from vote_experiments.traces.traces import StoreSpanExporter
 
 provider = TracerProvider(resource=Resource({"service.name": "shop", "deployment.environment": "live"}))
 provider.add_span_processor(BatchSpanProcessor(StoreSpanExporter(sys.argv[1]), max_export_batch_size=7))
@@ -243,7 +243,7 @@ GEMINI_PROGRAM = """
     from opentelemetry.instrumentation.google_genai import GoogleGenAiSdkInstrumentor
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    from vote_experiments.data.traces import StoreSpanExporter
+    from vote_experiments.traces.traces import StoreSpanExporter
 
     store, address = sys.argv[1:]
     provider = TracerProvider()

@@ -10,17 +10,17 @@ from types import SimpleNamespace
 import pytest
 from record_stations import IMAGE, SCRIPT, draw_stations, stations_with_a_run
 from servers.loopback import kept_port
-from test_interfaces_ui import (
+from test_widgets_page import (
     ARTIFACTS, BIN, FAINT, NAMELESS, SECONDS, TOO_WIDE, _answers, opened, process, wait_for,  # noqa: F401
 )
 
-from vote_experiments.data import ground_truth as g
-from vote_experiments.data.dataset_files import read_dataset_file
-from vote_experiments.data.datasets import diff_versions, get_dataset, list_datasets, list_versions, save_dataset
-from vote_experiments.data.store import Store
-from vote_experiments.experiments import publishing
-from vote_experiments.interfaces.dataset_manager import DatasetManager, keep_uploads, listed_items
-from vote_experiments.interfaces.truth_form import Draft, TruthForm
+from vote_experiments.datasets import ground_truth as g
+from vote_experiments.datasets.files import read_dataset_file
+from vote_experiments.datasets.dataset import diff_versions, get_dataset, list_datasets, list_versions, save_dataset
+from vote_experiments.store.database import Store
+from vote_experiments.platforms import publishing
+from vote_experiments.widgets.dataset_manager import DatasetManager, keep_uploads, listed_items
+from vote_experiments.widgets.truth_form import Draft, TruthForm
 
 GOOD = "ballot_statistics.good_ballots"
 
@@ -396,7 +396,7 @@ def test_a_failing_platform_is_a_message(desk, monkeypatch):
     def refuses(*_, **__):
         raise publishing.PlatformDown(f"no answer {SCRIPT}{IMAGE}")
 
-    monkeypatch.setattr("vote_experiments.interfaces.dataset_manager.push_dataset", refuses)
+    monkeypatch.setattr("vote_experiments.widgets.dataset_manager.push_dataset", refuses)
     desk.versions.push.click()
     assert "PlatformDown" in harmless(said(desk)) and not desk.versions.push.disabled
 

@@ -15,18 +15,18 @@ import ipywidgets as w
 import pytest
 from PIL import Image
 
-from vote_experiments.data.datasets import delete_dataset, save_dataset
-from vote_experiments.data.results import list_experiments, list_groups, status_counts
-from vote_experiments.data.store import Store
-from vote_experiments.experiments.jobs import cancel_job, get_job, list_jobs, submit_job, wait_for_job
-from vote_experiments.experiments.model_experiments import run_model_experiments
-from vote_experiments.interfaces import run_places
-from vote_experiments.interfaces.config_rows import ConfigRows
-from vote_experiments.interfaces.experiment_form import ExperimentForm, RequestProblem
-from vote_experiments.interfaces.form_parts import DATADOG_SITES, as_python
-from vote_experiments.interfaces.form_pieces import progress_words
-from vote_experiments.interfaces.run_places import ServerRuns, StoreRuns
-from vote_experiments.interfaces.texts import Words
+from vote_experiments.datasets.dataset import delete_dataset, save_dataset
+from vote_experiments.store.results import list_experiments, list_groups, status_counts
+from vote_experiments.store.database import Store
+from vote_experiments.server.jobs import cancel_job, get_job, list_jobs, submit_job, wait_for_job
+from vote_experiments.experiments.comparison import run_model_experiments
+from vote_experiments.widgets import local_or_remote as run_places
+from vote_experiments.widgets.config_rows import ConfigRows
+from vote_experiments.widgets.experiment_form import ExperimentForm, RequestProblem
+from vote_experiments.widgets.sections import DATADOG_SITES, as_python
+from vote_experiments.widgets.controls import progress_words
+from vote_experiments.widgets.local_or_remote import ServerRuns, StoreRuns
+from vote_experiments.html.translations import Words
 from vote_experiments.models.registry import forget_model, register_model
 from vote_experiments.settings import OFFLINE_MODELS, PRESETS, VARIABLES
 
@@ -396,7 +396,7 @@ def test_a_form_opened_later_follows_a_run_of_another_process_and_stops_it(home,
     stations(home, 2000, "many")
     program = textwrap.dedent(f"""
         import asyncio
-        from vote_experiments.experiments.jobs import run_own_job
+        from vote_experiments.server.jobs import run_own_job
         from vote_experiments.models.registry import register_model
         async def reads(images, config):
             await asyncio.sleep(0.02)
@@ -551,14 +551,14 @@ def test_an_address_that_is_none_is_refused(home):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    from test_interfaces_api import running
+    from test_server_api import running
 
     with running(tmp_path_factory.mktemp("served"), "rate_per_minute=60000", "rate_burst=5000") as found:
         yield found
 
 
 def test_a_form_drives_a_server(home, server):
-    from test_interfaces_api import KEY
+    from test_server_api import KEY
 
     async def go():
         form = ExperimentForm(api_base_url=server.url, api_key=KEY, dataset_name="stations",

@@ -10,12 +10,12 @@ import sqlalchemy as sa
 from record_stations import IMAGE, SCRIPT, stations_with_a_run
 
 from vote_experiments.analysis.compare import compare
-from vote_experiments.data.datasets import delete_dataset, get_dataset, save_dataset
-from vote_experiments.data.record_places import Place, record_places, record_tags, results_at
-from vote_experiments.data.results import Finished, ResultWriter, create_experiment_row, experiment_result
-from vote_experiments.data.store import Store, new_trace_id, now_us
-from vote_experiments.interfaces import record_explorer
-from vote_experiments.interfaces.record_explorer import RecordExplorer, field_rows, ordered_places, run_choices, run_ids
+from vote_experiments.datasets.dataset import delete_dataset, get_dataset, save_dataset
+from vote_experiments.store.record_paths import Place, record_places, record_tags, results_at
+from vote_experiments.store.results import Finished, ResultWriter, create_experiment_row, experiment_result
+from vote_experiments.store.database import Store, new_trace_id, now_us
+from vote_experiments.widgets import record_explorer
+from vote_experiments.widgets.record_explorer import RecordExplorer, field_rows, ordered_places, run_choices, run_ids
 from vote_experiments.records import DatasetItem, Evaluation, ItemError, ItemResult
 from vote_experiments.forms.schema import Report, parse_reports
 

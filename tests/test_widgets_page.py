@@ -17,12 +17,12 @@ import nbformat
 import pytest
 from servers.loopback import kept_port
 
-from vote_experiments.data.datasets import save_dataset
-from vote_experiments.data.store import Store
-from vote_experiments.experiments.jobs import get_job, list_jobs, wait_for_job
+from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.store.database import Store
+from vote_experiments.server.jobs import get_job, list_jobs, wait_for_job
 from vote_experiments.forms.synthesis import form_set
-from vote_experiments.interfaces import cli_ui
-from vote_experiments.interfaces.page import PAGE_VARIABLE, experiments_page, page_settings
+from vote_experiments.cli import ui as cli_ui
+from vote_experiments.widgets.page import PAGE_VARIABLE, experiments_page, page_settings
 from vote_experiments.settings import VARIABLES
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "test-artifacts"
@@ -232,7 +232,7 @@ def _pid_of(log):
 @pytest.fixture(scope="module")
 def lab(home):
     cell = nbformat.v4.new_code_cell(
-        f"from vote_experiments.interfaces.experiment_form import ExperimentForm\nExperimentForm(store={str(home.path)!r}, dataset_name='stations')")
+        f"from vote_experiments.widgets.experiment_form import ExperimentForm\nExperimentForm(store={str(home.path)!r}, dataset_name='stations')")
     notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
     nbformat.write(notebook, home.folder / "form.ipynb")
     with kept_port() as port, process(
@@ -270,7 +270,7 @@ def test_the_form_in_jupyterlab(lab, home, chromium):
 def test_without_voila_the_command_says_what_to_install(monkeypatch, capsys):
     from typer.testing import CliRunner
 
-    from vote_experiments.interfaces.shell import app
+    from vote_experiments.cli.shell import app
 
     monkeypatch.setattr(cli_ui, "find_spec", lambda name: None)
     answer = CliRunner().invoke(app, ["ui", "--no-browser"])
@@ -316,9 +316,9 @@ def test_a_click_is_answered_while_results_arrive(lab, home, chromium, record_pr
     "50 items in flight, 5,000 results: a click that needs the kernel is answered within 200 ms"
     cell = nbformat.v4.new_code_cell(f"""
 import asyncio
-from vote_experiments.data.datasets import save_dataset
-from vote_experiments.data.store import Store
-from vote_experiments.interfaces.experiment_form import ExperimentForm
+from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.store.database import Store
+from vote_experiments.widgets.experiment_form import ExperimentForm
 from vote_experiments.models.registry import register_model
 truth = {{"form_info": {{"form_type": "Constituency"}}, "vote_results": [{{"number": 1, "vote_count": 200}}]}}
 async def burst(images, config):
