@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree
 
-from ..analysis.trend import GateOutcome
+from ..analysis.gates import GateOutcome
 from ..store.results import RunNotFoundError, get_experiment, resolve_run
 from ..store.database import Store, open_store
 from .trend import gate_run, is_all_cached

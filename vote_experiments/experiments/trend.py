@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..analysis.trend import GateOutcome, Trend, gate, trend_of
+from ..analysis.gates import GateOutcome, gate, gate_history
+from ..analysis.trend import Trend, trend_of
 from ..store.results import RunNotFoundError, get_experiment, list_experiments, resolve_run, score_names
 from ..store.results import experiment_result
 from ..store.database import Store, iso, open_store
