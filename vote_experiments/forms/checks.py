@@ -81,20 +81,14 @@ def _equation(name: str, left: str, parts: dict[str, int | None], right: str, wh
 def _ballots_used(r: Report) -> Check:
     b = r.ballot_statistics
     parts = {"good_ballots": b.good_ballots, "bad_ballots": b.bad_ballots, "no_vote_ballots": b.no_vote_ballots}
-    return _equation("ballots_used", "good + bad + no vote", parts, "ballots_used", b.ballots_used)
+    whole = report_kind(r).counted_ballots
+    return _equation("ballots_used", "good + bad + no vote", parts, whole, getattr(b, whole))
 
 
 def _ballots_allocated(r: Report) -> Check:
     b = r.ballot_statistics
     parts = {"ballots_used": b.ballots_used, "ballots_remaining": b.ballots_remaining}
     return _equation("ballots_allocated", "used + remaining", parts, "ballots_allocated", b.ballots_allocated)
-
-
-def _ballots_received(r: Report) -> Check:
-    "5/16 and 5/17: every ballot received for counting is good, bad or without a vote"
-    b = r.ballot_statistics
-    parts = {"good_ballots": b.good_ballots, "bad_ballots": b.bad_ballots, "no_vote_ballots": b.no_vote_ballots}
-    return _equation("ballots_received", "good + bad + no vote", parts, "ballots_allocated", b.ballots_allocated)
 
 # %% ../../nbs/forms/02_checks.ipynb #3681ad91
 def _votes_equal(name: str, r: Report, right: str, whole: int | None) -> Check:
@@ -205,11 +199,11 @@ def _unique(r: Report) -> Check:
 
 # %% ../../nbs/forms/02_checks.ipynb #3be43063
 _CHECKS: dict[str, Callable[[Report], Check]] = {
-    "ballots_used": _ballots_used, "ballots_allocated": _ballots_allocated, "ballots_received": _ballots_received,
+    "ballots_used": _ballots_used, "ballots_allocated": _ballots_allocated,
     "votes_equal_good_ballots": _votes_good, "votes_equal_total": _votes_total, "voters_present": _voters_present, "words_match_digits": _words_match,
     "header_complete": _header, "not_negative": _not_negative, "numbers_unique": _unique, "text_coverage": _text_coverage}
 CHECKS = tuple(_CHECKS)
-ARITHMETIC_CHECKS = ("ballots_used", "ballots_allocated", "ballots_received", "votes_equal_good_ballots", "votes_equal_total")
+ARITHMETIC_CHECKS = ("ballots_used", "ballots_allocated", "votes_equal_good_ballots", "votes_equal_total")
 
 
 def check_report(

@@ -38,6 +38,7 @@ class FormKind:
     chair: str  # title printed after the first signature
     members: str  # title printed after the eight others
     editions: tuple[Edition, ...]  # the newest first
+    counted_ballots: str = "ballots_used"  # the number that good, bad and no-vote ballots add up to
     reasons: int = 3  # dotted lines to explain a count that does not fit; 0 when the form has none
     signatures: int = 9  # people who sign on the last page
 
@@ -99,7 +100,7 @@ _OUTSIDE = replace(
     _STATION, code="5/17", place="committee", header_fields=_COMMITTEE_HEADER,
     title=f"{_TITLE}แบบแบ่งเขตเลือกตั้งที่ออกเสียงลงคะแนนก่อนวันเลือกตั้งนอกเขตเลือกตั้งและนอกราชอาณาจักร",
     optional_header_fields=("form_code", "copy_number"), voter_fields=(), ballot_fields=("ballots_allocated", *_COUNTED),
-    checks=("ballots_received", *_SUMS_OF_VOTES, *_ANY_FORM), chair="ประธานกรรมการนับคะแนนบัตรเลือกตั้ง",
+    checks=("ballots_used", *_SUMS_OF_VOTES, *_ANY_FORM), counted_ballots="ballots_allocated", chair="ประธานกรรมการนับคะแนนบัตรเลือกตั้ง",
     members="กรรมการนับคะแนนบัตรเลือกตั้ง", reasons=6,
     editions=(Edition(2569, (10,), 2, ("provincial", "bangkok")), Edition(2566, (10,), 2)))
 _INSIDE = replace(
@@ -154,8 +155,8 @@ def kinds_table() -> str:  # Markdown
 # %% ../../nbs/forms/01_kinds.ipynb #e8358072
 _DROPPED = re.compile(r"[\s.,()\[\]\"'“”:]")
 _CODE = re.compile(r"(?:แบบ)?(?:สส|ss|mp)?([56])(?:/|⁄|ทับ|_|-|\\)(1[678]?)(?:แบบ)?[-_/]?(.*)")
-_PARTY_LIST = re.compile(r"(?:แบบ)?(?:บช|บัญชีรายชื่อ|partylist|party_list|party-list|pl)")
-_CONSTITUENCY = re.compile(r"(?:แบบ)?(?:แบ่งเขต(?:เลือกตั้ง)?|constituency|แบ่งเขต)")
+_PARTY_LIST = re.compile(r"(?:(?:แบบ)?(?:บช|บัญชีรายชื่อ|party[_-]?list))+")
+_CONSTITUENCY = re.compile(r"(?:แบบ)?(?:แบ่งเขต(?:เลือกตั้ง)?|constituency)")
 _REFERENDUM_WORDS = ("referendum", "ประชามติ", "ออกเสียงประชามติ")
 
 

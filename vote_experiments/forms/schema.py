@@ -326,7 +326,7 @@ def parse_reports(
 
 # %% ../../nbs/forms/01_schema.ipynb #046e1f9c
 _KEPT_WHEN_GIVEN = {m: tuple(n for n in m.model_fields if n.endswith("_text") and n != "vote_count_text")
-                    for m in (VoterStatistics, BallotStatistics, Report)} | {FormInfo: ("form_code", "committee_number", "copy_number")}
+                    for m in (VoterStatistics, BallotStatistics, Report)}
 
 
 def plain_reports(
@@ -335,8 +335,7 @@ def plain_reports(
     "Reports as plain dicts in our spelling"
     plain = [r.model_dump() for r in reports]
     for report in plain:
-        parts = {Report: report, FormInfo: report["form_info"], VoterStatistics: report["voter_statistics"],
-                 BallotStatistics: report["ballot_statistics"]}
+        parts = {Report: report, VoterStatistics: report["voter_statistics"], BallotStatistics: report["ballot_statistics"]}
         for model, part in parts.items():
             for name in _KEPT_WHEN_GIVEN[model]:
                 if part[name] is None:
