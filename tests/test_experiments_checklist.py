@@ -9,10 +9,10 @@ import pytest
 import sqlalchemy as sa
 
 from promises import promise
-from vote_experiments.data.datasets import save_dataset
-from vote_experiments.data.results import experiment_result, get_experiment, list_experiments
-from vote_experiments.data.store import item_results, scores, traces
-from vote_experiments.data.traces import StoreSpanExporter, get_scores, get_trace
+from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.store.results import experiment_result, get_experiment, list_experiments
+from vote_experiments.store.database import item_results, scores, traces
+from vote_experiments.traces.traces import StoreSpanExporter, get_scores, get_trace
 from vote_experiments.experiments.experiment import run_experiment
 from vote_experiments.records import DatasetItem, Evaluation, ExperimentResult, ItemError, ItemResult
 

@@ -64,7 +64,7 @@ class DatasetItem(Record):
     _roots: tuple[str, ...] = field(default=(), repr=False, compare=False)  # the dataset's folders of page images
 
     def _repr_html_(self) -> str:
-        from vote_experiments.interfaces.cards import item_card
+        from vote_experiments.reports.cards import item_card
 
         return item_card(self)
 
@@ -279,13 +279,13 @@ class ExperimentResult(Record):
         return summary_frame(self)
 
     def report(self, **options: Any) -> Any:
-        "Archive the full report of this run and return its folder; see `interfaces.report`"
-        from vote_experiments.interfaces.report import archive
+        "Archive the full report of this run and return its folder; see `reports.report`"
+        from vote_experiments.reports.report import archive
 
         return archive(self.group_id or self.experiment_id, store=self._store, **options)
 
     def _repr_html_(self) -> str:
-        from vote_experiments.interfaces.cards import result_card
+        from vote_experiments.reports.cards import result_card
 
         return result_card(self)
 
