@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FIELD_NAMES', 'PER_ROW', 'NEARLY_A_NAME', 'SECTION_NAMES', 'KNOWN_KEYS', 'plain_key', 'find_field', 'suggest_field',
-           'has_only_known_keys', 'respell_report', 'unknown_key_message']
+           'has_only_known_keys', 'is_report_like', 'respell_report', 'unknown_key_message']
 
 # %% ../../nbs/forms/12_field_names.ipynb #c72d5abc
 import re
@@ -163,6 +163,17 @@ def has_only_known_keys(
     return sections and (not isinstance(rows, (list, tuple)) or all(
         not isinstance(row, Mapping) or KNOWN_KEYS["row"].issuperset(row) for row in rows))
 
+# %% ../../nbs/forms/12_field_names.ipynb #a3abeff9
+def is_report_like(
+    value: Mapping[str, Any],
+) -> bool:
+    "Whether an object has the parts of a report, in our keys or in those of peers"
+    if not KNOWN_KEYS[""].isdisjoint(value):
+        return True
+    has_statistics = any(isinstance(value.get(k), Mapping) for k, s in _OTHER_SECTIONS.items() if s != "form_info")
+    rows = next((value[k] for k in _ROWS if isinstance(value.get(k), (list, tuple))), ())
+    return has_statistics or any(isinstance(row, Mapping) and any(find_field(str(k)) in PER_ROW for k in row) for row in rows)
+
 # %% ../../nbs/forms/12_field_names.ipynb #14ef1a15
 def _target(key: str, in_row: bool) -> str | None:
     "The field a key means, its words included"
@@ -178,8 +189,10 @@ def _target(key: str, in_row: bool) -> str | None:
 def _put(report: dict[str, Any], field: str, value: Any) -> None:
     "Set a field that is not set yet"
     section, _, name = field.rpartition(".")
-    part = report.setdefault(section, {}) if section else report
-    if part.get(name) is None:
+    if section and report.get(section) is None:
+        report[section] = {}
+    part = report[section] if section else report
+    if isinstance(part, dict) and part.get(name) is None:
         part[name] = value
 
 # %% ../../nbs/forms/12_field_names.ipynb #bd5e73c7
