@@ -17,11 +17,12 @@ from ..analysis.compare import Comparison
 from ..store.results import ResultSequence, create_group, get_experiment, resolve_run, update_experiment, update_group
 from ..store.database import Store, item_results, now_us, open_store
 from .experiment import arun_experiment, run_in_own_loop
-from .comparison import compare_experiments_by_item
+from ..engine.stored_comparison import compare_experiments_by_item
 from ..forms.schema import (
     BALLOT_FIELDS, VOTER_FIELDS, Report, VoteResult, comparable_header, numbered_rows, plain_reports, read_reports)
 from ..forms.thai import normalise_name
-from ..records import DatasetItem, ExperimentResult
+from ..records import DatasetItem
+from .result import ExperimentResult
 from ..scoring.evaluators import STANDARD_EVALUATORS, match_reports
 from ..scoring.summary import STANDARD_SUMMARIES
 

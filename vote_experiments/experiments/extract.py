@@ -14,7 +14,7 @@ from typing import Any
 
 from ..datasets.files import group_folder, import_folder
 from ..datasets.dataset import Dataset
-from ..store.results import experiment_result
+from .result import experiment_result
 from ..store.database import open_store
 from ..engine.archive import slug
 from .comparison import run_model_experiments

@@ -35,7 +35,7 @@ from vote_experiments.analysis.plots import (
 from ..datasets.dataset import DatasetNotFoundError, get_dataset
 from ..store.results import ResultSequence
 from ..store.database import item_results, scores
-from ..experiments.comparison import reroute_note
+from ..models.registry import reroute_note
 from ..forms.pages import count_pages, thumbnail
 from .doctor import usable_cores
 from ..html.markup import Html, fact_table, filled, joined, paragraph, percent, table
