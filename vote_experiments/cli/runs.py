@@ -38,7 +38,7 @@ def _other_data(chosen: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _comparison(store: Any, chosen: Mapping[str, Mapping[str, Any]], score: str | None) -> Any:
     from vote_experiments.store.results import score_names
-    from vote_experiments.experiments.comparison import compare_experiments_by_item
+    from vote_experiments.engine.stored_comparison import compare_experiments_by_item
 
     found = compare_experiments_by_item(store, {label: e["id"] for label, e in chosen.items()}, score=score)
     if found is None:

@@ -19,7 +19,7 @@ from ..forms.schema import HEADER_FIELDS, Report, read_reports
 from .findings import FIELD_NAMES, Html, joined
 from ..html.translations import Words
 from ..models.extraction import ExtractionError, page_paths
-from ..records import DatasetItem, ExperimentResult
+from ..records import DatasetItem, ExperimentRecord
 from ..settings import image_roots, redact
 
 # %% ../../nbs/reports/07_cards.ipynb #f351d1a2
@@ -185,7 +185,7 @@ def _truth_line(item: DatasetItem, say: Words) -> str:
 
 # %% ../../nbs/reports/07_cards.ipynb #17f07a71
 def result_card(
-    result: ExperimentResult,
+    result: ExperimentRecord,
     language: str = "en",
 ) -> Html:
     "A result: counts, scores with intervals, time and cost"

@@ -20,7 +20,7 @@ from ..analysis.compare import Comparison, Speaker
 from ..analysis.sweeps import config_leaves, short_names
 from ..store.results import RunNotFoundError, get_experiment, get_group, list_experiments, list_groups
 from ..store.database import Store, from_us, open_store
-from ..experiments.comparison import accuracy_frame, compare_frame, compared_rule
+from ..engine.stored_comparison import accuracy_frame, compare_frame, compared_rule
 from ..engine.summaries import summarise
 from ..html.markup import Html, estimate
 from ..html.translations import Words, check_language, texts
