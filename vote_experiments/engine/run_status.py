@@ -14,8 +14,8 @@ import sqlalchemy as sa
 
 from .resuming import is_busy, process_lives
 from ..records import Record
-from ..store.database import Store, experiments, item_results, jobs, now_us, open_store
-from ..store.results import get_experiment, get_group, list_experiments, list_groups
+from ..store.database import Store, decode_json, experiments, item_results, jobs, now_us, open_store
+from ..store.results import get_experiment, get_group, latest_run, list_experiments, list_groups
 
 # %% ../../nbs/engine/07_run_status.ipynb #ca31c96c
 RUN_STATUSES = ("waiting", "running", "finished", "partial", "interrupted", "failed")
@@ -180,10 +180,11 @@ def _group_state(store: Store, group: Mapping[str, Any], rows: Sequence[Mapping[
 # %% ../../nbs/engine/07_run_status.ipynb #0044d912
 def run_state(
     store: Any,  # a path, URL or `Store`; None: the default store
-    run: str,  # id of a group or an experiment, or an unambiguous beginning
+    run: str,  # id of a group or an experiment, an unambiguous beginning, or "latest"
 ) -> RunState:
     "How far a run is. Raises `RunNotFoundError`."
     opened = open_store(store)
+    run = latest_run(opened) if run == "latest" else run
     if not run.startswith("grp"):
         row = get_experiment(opened, run)
         state = experiment_states(opened, [row])[0]
@@ -215,8 +216,6 @@ _FEW_COLUMNS = ("id", "group_id", "name", "status", "owner", "heartbeat", "n_ite
 
 def _rows_of(store: Store, ids: Sequence[str]) -> list[dict[str, Any]]:
     "The columns of experiments that a status needs"
-    from vote_experiments.store.database import decode_json
-
     columns = [experiments.c[name] for name in _FEW_COLUMNS]
     query = sa.select(*columns).where(experiments.c.id.in_(list(ids))).order_by(experiments.c.created_at, experiments.c.position)
     with store.read() as connection:

@@ -21,8 +21,9 @@ import sqlalchemy as sa
 from ..datasets.dataset import DatasetNotFoundError, get_dataset, list_datasets, list_versions
 from ..store.results import get_group, list_groups
 from ..store.database import Store, from_us, open_store
+from ..engine.run_status import ExperimentState, RunState, run_state, run_states
 from ..experiments.estimate import estimate_experiments
-from ..server.jobs import ENDED, Job, cancel_job, get_job, jobs_to_do, list_jobs, run_own_job, submit_job
+from ..server.jobs import ENDED, Job, cancel_job, get_job, jobs_to_do, list_jobs, resume_job, run_own_job, submit_job
 from ..server.client import ApiError, ExperimentsClient
 from ..reports.stored_run import open_run
 from ..models.registry import provider_of
@@ -39,7 +40,7 @@ class Followed:
     result: dict[str, Any] | None = None  # as run_model_experiments returns it
     error: str | None = None
     run: str | None = None  # the group, once it has begun
-    is_orphaned: bool = False  # its process is gone; somebody must take it
+    is_orphaned: bool = False  # its process is gone; a worker must take it
 
     @property
     def has_ended(self) -> bool:
@@ -60,9 +61,15 @@ class PastRun:
     run: str  # id of the group
     name: str | None
     kind: str
-    status: str
+    status: str  # as `engine.run_status` derives it
     when: str  # minutes, UTC
     headline: str | None = None
+    dataset: str | None = None
+    n_experiments: int | None = None
+    n_done: int | None = None  # stored item results
+    n_failed: int | None = None  # of them, with an error
+    accuracy: float | None = None  # highest overall accuracy, a fraction
+    can_continue: bool = False  # some of it is missing, and nobody works on it
 
 # %% ../../nbs/widgets/00_local_or_remote.ipynb #1ceb3555
 class RunPlace(Protocol):
@@ -88,7 +95,9 @@ class RunPlace(Protocol):
 
     def past(self, limit: int) -> list[PastRun]: ...  # newest first
 
-    def result(self, run: str) -> dict[str, Any]: ...  # as run_model_experiments returns it
+    def result(self, run: str) -> dict[str, Any]: ...  # as run_model_experiments returns it, with the statuses of this moment
+
+    def resume(self, run: str) -> str: ...  # continue an interrupted run; the job's id
 
     def request(self, run: str) -> dict[str, Any]: ...  # its arguments, as far as they are known
 
@@ -97,6 +106,7 @@ class RunPlace(Protocol):
     def finding(self, run: str, language: str) -> str | None: ...  # None: as the result says it
 
 # %% ../../nbs/widgets/00_local_or_remote.ipynb #34b04f6c
+ENTRY_STATUS = {"finished": "success"}  # a result calls a finished experiment a success; other statuses keep their names
 _METRICS = {"overall_accuracy": ("overall_accuracy", None), "success_rate": ("success_rate", None),
             "avg_ballot_accuracy": ("scores", "ballot_accuracy_score")}
 
@@ -106,6 +116,7 @@ def entry_of(
     name: str,
     config: Mapping[str, Any] | None,
     summary: Mapping[str, Any] | None,  # counts, scores with n and interval, time and cost
+    status: str,  # of the experiment: running | finished | interrupted | failed
     **known: Any,  # what is known better
 ) -> dict[str, Any]:
     "An entry of `experiments`, from what is stored of an experiment"
@@ -113,7 +124,7 @@ def entry_of(
     found = {m: (s.get(key) or {}) if score is None else (s.get(key) or {}).get(score) or {} for m, (key, score) in _METRICS.items()}
     served = list(s.get("model_versions") or {})
     return {"experiment_id": experiment_id, "experiment_name": name, "model": config.get("model"), "temperature": config.get("temperature"),
-            "status": "success", "total_records": s.get("n_items", 0), "successful_records": s.get("n_ok", 0),
+            "status": ENTRY_STATUS.get(status, status), "total_records": s.get("n_items", 0), "successful_records": s.get("n_ok", 0),
             "failed_records": s.get("n_failed", 0), "summary_metrics": {m: f["mean"] for m, f in found.items() if f},
             "metrics_ci": {m: [f["lower"], f["upper"]] for m, f in found.items() if f}, "latency": s.get("latency"),
             "usage": s.get("usage"), "cost_usd": s.get("cost_usd"), "n_cached": s.get("n_cached", 0), "url": "",
@@ -137,6 +148,37 @@ def start_worker(store: Store) -> subprocess.Popen:
     return worker
 
 # %% ../../nbs/widgets/00_local_or_remote.ipynb #d5d080cf
+def with_state(
+    result: Mapping[str, Any],  # as run_model_experiments returns it
+    state: RunState,
+) -> dict[str, Any]:
+    "A result with the statuses and counts of this moment"
+    by_id = {e.experiment_id: e for e in state.experiments}
+    entries = [_entry_now(e, by_id.get(e.get("experiment_id"))) for e in result["experiments"]]
+    n_good = sum(e["status"] == "success" for e in entries)
+    n_bad = sum(e["status"] == "failed" for e in entries)
+    return {**result, "experiments": entries, "successful_experiments": n_good, "failed_experiments": n_bad, "status": state.status,
+            "can_continue": state.can_continue}
+
+
+def _entry_now(entry: Mapping[str, Any], state: ExperimentState | None) -> dict[str, Any]:
+    if state is None:
+        return {**entry, "status": "failed"}
+    status = "failed" if entry["status"] == "failed" and state.is_complete else ENTRY_STATUS.get(state.status, state.status)
+    return {**entry, "status": status, "total_records": state.n_done, "planned_records": state.n_planned,
+            "successful_records": state.n_ok, "failed_records": state.n_failed}
+
+
+def _past_run(group: Mapping[str, Any], state: RunState) -> PastRun:
+    "A group as a line of the list of runs"
+    result = group["result"] or {}
+    means = [(e.get("summary_metrics") or {}).get("overall_accuracy") for e in result.get("experiments") or ()]
+    known = [m for m in means if isinstance(m, (int, float)) and not isinstance(m, bool)]
+    return PastRun(group["id"], group["name"], group["kind"], state.status, f"{from_us(group['created_at']):%Y-%m-%d %H:%M}",
+                   result.get("headline"), result.get("dataset_name") or (group["request"] or {}).get("dataset_name"), state.n_experiments,
+                   state.n_done, state.n_failed, max(known, default=None), state.can_continue)
+
+
 class StoreRuns:
     "Runs kept and worked on by this machine"
     has_datasets = True
@@ -209,22 +251,32 @@ class StoreRuns:
         return [self._followed(j, orphans) for j in list_jobs(self.store, ("queued", "running"), 20)]
 
     def past(self, limit: int = 20) -> list[PastRun]:
-        "What was run, from whichever door, newest first"
-        return [PastRun(g["id"], g["name"], g["kind"], g["status"], f"{from_us(g['created_at']):%Y-%m-%d %H:%M}",
-                        (g["result"] or {}).get("headline")) for g in list_groups(self.store, limit)]
+        "What was run, from any interface, newest first"
+        groups = list_groups(self.store, limit)
+        states = run_states(self.store, groups)
+        return [_past_run(g, states[g["id"]]) for g in groups]
 
     def result(self, run: str) -> dict[str, Any]:
         "The result of a run; of one that was interrupted, what is stored of it. Raises `RunNotFoundError`."
-        group = get_group(self.store, run)
-        if group["status"] == "finished" and (group["result"] or {}).get("experiments"):
-            return group["result"]
+        group, state = get_group(self.store, run), run_state(self.store, run)
+        if state.status in ("finished", "partial") and (group["result"] or {}).get("experiments"):
+            return with_state(group["result"], state)
         opened = open_run(run, self.store)
-        asked, compared = opened.request, opened.comparison
-        entries = [entry_of(e["id"], e["name"], e["config"], e["summary"], url=e["url"] or "") for e in opened.experiments]
-        return {"experiments": entries, "dataset_name": asked.get("dataset_name"), "group_id": group["id"], "comparison_url": "",
-                "total_experiments": len(asked.get("model_configs") or entries), "successful_experiments": len(entries),
-                "failed_experiments": 0, "comparison": compared.to_dict() if compared else None, "best": None,
-                "headline": compared.sentence if compared else "", "report_path": group["archive"], "is_partial": True}
+        request, compared = opened.request, opened.comparison
+        statuses = {e.experiment_id: e.status for e in state.experiments}
+        entries = [entry_of(e["id"], e["name"], e["config"], e["summary"], statuses.get(e["id"], e["status"]), url=e["url"] or "")
+                   for e in opened.experiments]
+        n_requested = len(request.get("model_configs") or entries)
+        partial = {"experiments": entries, "dataset_name": request.get("dataset_name"), "group_id": group["id"], "comparison_url": "",
+                   "total_experiments": n_requested, "comparison": compared.to_dict() if compared else None, "best": None,
+                   "headline": compared.sentence if compared else "", "report_path": group["archive"], "is_partial": True}
+        return with_state(partial, state)
+
+    def resume(self, run: str) -> str:
+        "Continue an interrupted run in a process of its own. Raises `ValueError` when only its own program can."
+        job = resume_job(run, self.store, by="form")
+        start_worker(self.store)
+        return job.id
 
     def request(self, run: str) -> dict[str, Any]:
         "What a run asked. Raises `RunNotFoundError`."
@@ -299,13 +351,18 @@ class ServerRuns:
         return [PastRun(r["run"], r["name"], r["kind"], r["status"], (r["created_at"] or "")[:16].replace("T", " "), r["headline"])
                 for r in self.client.runs(limit)]
 
+    def resume(self, run: str) -> str:
+        "Not over HTTP. Raises `ValueError` with the command that does it."
+        raise ValueError(f"a server's run is continued on its machine: vote-experiments resume {run}")
+
     def result(self, run: str) -> dict[str, Any]:
         "The result of a run, from its stored experiments. Raises `ApiError`."
         its = self.client.get(run)["experiments"]
         return self._whole({"run": run, "experiments": [
             {"experiment_id": e["experiment_id"], "experiment_name": e["experiment_name"]} for e in its],
-            "dataset_name": next((e["dataset_name"] for e in its), None), "total_experiments": len(its), "successful_experiments": len(its),
-            "failed_experiments": 0, "comparison_url": f"{self.title}/api/v1/experiments/runs/{run}/report"}, its)
+            "dataset_name": next((e["dataset_name"] for e in its), None), "total_experiments": len(its),
+            "successful_experiments": sum(e["status"] == "finished" for e in its),
+            "failed_experiments": sum(e["status"] == "failed" for e in its), "comparison_url": f"{self.title}/api/v1/experiments/runs/{run}/report"}, its)
 
     def _whole(self, told: Mapping[str, Any], its: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
         "A server's answer in the shape that run_model_experiments returns: intervals, times and the comparison are asked for"
@@ -315,7 +372,7 @@ class ServerRuns:
         for e in told["experiments"]:
             row = rows.get(e["experiment_id"], {})
             known = {k: e[k] for k in ("model", "temperature", "status", "error") if e.get(k) is not None}
-            entries.append(entry_of(e["experiment_id"], e["experiment_name"], row.get("config"), row.get("summary"),
+            entries.append(entry_of(e["experiment_id"], e["experiment_name"], row.get("config"), row.get("summary"), row.get("status", "finished"),
                                     url=e.get("experiment_url", ""), **known))
         compared = self.client.compare(told["run"]) if any(e["summary_metrics"] for e in entries) else None
         return {**told, "experiments": entries, "group_id": told["run"], "comparison": compared, "best": told.get("best"),
