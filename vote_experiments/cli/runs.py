@@ -17,7 +17,7 @@ from vote_experiments.cli.shell import (
 )
 from ..settings import did_you_mean
 
-# %% ../../nbs/cli/05_runs.ipynb #6c2a1193
+# %% ../../nbs/cli/05_runs.ipynb #bac582bf
 def _chosen_experiments(store: Any, runs: Sequence[str]) -> dict[str, dict[str, Any]]:  # by a label of its own
     "The experiments that several RUN arguments mean"
     from vote_experiments.store.results import get_experiment, resolve_run
@@ -46,7 +46,7 @@ def _other_data(chosen: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _comparison(store: Any, chosen: Mapping[str, Mapping[str, Any]], score: str | None) -> Any:
     from vote_experiments.store.results import score_names
-    from vote_experiments.experiments.comparison import compare_experiments_by_item
+    from vote_experiments.engine.stored_comparison import compare_experiments_by_item
 
     found = compare_experiments_by_item(store, {label: e["id"] for label, e in chosen.items()}, score=score)
     if found is None:

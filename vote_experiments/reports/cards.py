@@ -6,7 +6,7 @@
 __all__ = ['CARD_STYLE', 'field_label', 'form_label', 'score_label', 'value_text', 'small_pages', 'check_mark', 'check_list',
            'about_item', 'item_card', 'dataset_card', 'result_card']
 
-# %% ../../nbs/reports/07_cards.ipynb #029c99e2
+# %% ../../nbs/reports/07_cards.ipynb #ba84d147
 import base64
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ from ..forms.schema import HEADER_FIELDS, Report, read_reports
 from .findings import FIELD_NAMES, Html, joined
 from ..html.translations import Words
 from ..models.extraction import ExtractionError, page_paths
-from ..records import DatasetItem, ExperimentResult
+from ..records import DatasetItem, ExperimentRecord
 from ..settings import image_roots, redact
 
 # %% ../../nbs/reports/07_cards.ipynb #f351d1a2
@@ -184,9 +184,9 @@ def _truth_line(item: DatasetItem, say: Words) -> str:
     n = sum(v is not None for v in truth_values(item.expected_output).values())
     return say("n_fields", n=n) if n else say("without_truth")
 
-# %% ../../nbs/reports/07_cards.ipynb #17f07a71
+# %% ../../nbs/reports/07_cards.ipynb #5154a1a5
 def result_card(
-    result: ExperimentResult,
+    result: ExperimentRecord,
     language: str = "en",
 ) -> Html:
     "A result: counts, scores with intervals, time and cost"

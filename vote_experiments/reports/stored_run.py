@@ -6,7 +6,7 @@
 __all__ = ['MOST_LETTERS', 'MOST_BESIDE', 'experiment_labels', 'swept_settings', 'cut', 'setting_text', 'setting_labels',
            'OpenedRun', 'open_run', 'comparison_id', 'race_sentences']
 
-# %% ../../nbs/reports/01_stored_run.ipynb #e8e3eadf
+# %% ../../nbs/reports/01_stored_run.ipynb #6d96c110
 import functools
 import hashlib
 import json
@@ -21,7 +21,7 @@ from ..analysis.sweeps import config_leaves, short_names
 from ..engine.run_status import RunState, experiment_states, run_state
 from ..store.results import get_experiment, get_group, latest_run, list_experiments
 from ..store.database import Store, from_us, open_store
-from ..experiments.comparison import accuracy_frame, compare_frame, compared_rule
+from ..engine.stored_comparison import accuracy_frame, compare_frame, compared_rule
 from ..engine.summaries import summarise
 from ..html.markup import Html, estimate
 from ..html.translations import Words, check_language, texts

@@ -33,7 +33,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from fastapi.security import APIKeyHeader
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from .. import __version__
+from . import __version__
 from ..datasets.dataset import DatasetNotFoundError, get_dataset, list_datasets
 from ..engine.run_status import run_state, run_states
 from ..store.results import ResultSequence, RunNotFoundError, get_experiment, get_group, list_groups, resolve_run, score_names
@@ -348,7 +348,7 @@ def _item(experiment_id: str, r: Any) -> ItemOut:
 def compare(run_id: RunId, service: Here, score: Annotated[str | None, Query(max_length=200)] = None,
             also: Annotated[list[str] | None, Query(alias="with", max_length=20, description="Further runs")] = None) -> Any:
     "Compare the experiments of a run, and of others, item by item: means with intervals, and which differences could be chance."
-    from vote_experiments.experiments.comparison import compare_experiments_by_item
+    from vote_experiments.engine.stored_comparison import compare_experiments_by_item
 
     chosen: dict[str, str] = {}
     for experiment_id in dict.fromkeys(e for r in (run_id, *(also or ())) for e in _resolved(service, r)):

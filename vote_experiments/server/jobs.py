@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'ENDED', 'STATES', 'JOB_ARGUMENTS', 'Job', 'JobNotFoundError', 'JobEndedError', 'get_job', 'list_jobs',
-           'check_job', 'submit_job', 'cancel_job', 'wait_for_job', 'jobs_to_do', 'claim_job', 'job_state', 'run_job',
-           'JobRunner', 'run_own_job', 'work_until_told', 'WorkerProcess']
+           'check_job', 'submit_job', 'resume_job', 'cancel_job', 'wait_for_job', 'jobs_to_do', 'claim_job',
+           'job_state', 'run_job', 'JobRunner', 'run_own_job', 'work_until_told', 'WorkerProcess']
 
 # %% ../../nbs/server/00_jobs.ipynb #3a78ca1c
 import contextlib

@@ -433,7 +433,7 @@ def docs_page(
     for name, schema in schemas.items():
         parts.append(f"<details id='schema-{name}'><summary><span class=path>{name}</span><span class=says>{_escaped(schema.get('description', ''))}</span>"
                      f"</summary>{_table(_fields(schema))}</details>")
-    page = (resources.files("vote_experiments") / "interfaces/pages/api.html").read_text(encoding="utf-8")
+    page = (resources.files("vote_experiments") / "server/pages/api.html").read_text(encoding="utf-8")
     script = re.search(r"<script>(.*?)</script>", page, re.S)[1]  # type: ignore[index]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; connect-src 'self'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'"

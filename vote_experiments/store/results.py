@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['RunNotFoundError', 'create_group', 'update_group', 'create_experiment_row', 'update_experiment', 'claim_experiment',
-           'get_experiment', 'get_group', 'resolve_run', 'list_experiments', 'list_groups', 'delete_experiment',
-           'delete_group', 'Finished', 'score_row', 'ResultWriter', 'ResultSequence', 'ResultColumn', 'score_names',
-           'status_counts', 'evaluator_errors', 'score_table', 'score_numbers', 'spent', 'stored_items', 'owner_name',
-           'experiment_result']
+           'get_experiment', 'get_group', 'latest_run', 'resolve_run', 'list_experiments', 'list_groups',
+           'delete_experiment', 'delete_group', 'Finished', 'score_row', 'ResultWriter', 'ResultSequence',
+           'ResultColumn', 'score_names', 'status_counts', 'evaluator_errors', 'score_table', 'score_numbers', 'spent',
+           'stored_items', 'owner_name']
 
 # %% ../../nbs/store/01_results.ipynb #e2061fa4
 import asyncio
@@ -30,7 +30,7 @@ from vote_experiments.store.database import (
     publications, scores, trace_tags, traces,
 )
 from vote_experiments.records import (
-    DatasetItem, Evaluation, ExperimentResult, ItemError, ItemResult, Observation, Usage, as_number, data_type_of,
+    DatasetItem, Evaluation, ItemError, ItemResult, Observation, Usage, as_number, data_type_of,
 )
 from ..settings import redact, redactor
 
@@ -748,20 +748,3 @@ def stored_items(
 def owner_name() -> str:
     "Who works on an experiment: host, process"
     return f"{socket.gethostname()}:{os.getpid()}"
-
-# %% ../../nbs/store/01_results.ipynb #bda520bf
-def experiment_result(
-    experiment_id: str,  # or an unambiguous beginning of it; "latest" is the newest
-    store: Store | str | None = None,
-    live: Mapping[tuple[int, int], Any] | None = None,  # outputs with no JSON form, by (repeat, position)
-) -> ExperimentResult:
-    "A stored experiment. Raises `RunNotFoundError`."
-    opened = open_store(store)
-    newest = list_experiments(opened, limit=1, newest_first=True) if experiment_id == "latest" else []
-    row = newest[0] if newest else get_experiment(opened, experiment_id)
-    window = (lambda status: ResultSequence(opened, row["id"], status, live))
-    return ExperimentResult(
-        row["name"], row["run_name"], row["id"], row["description"], window("ok"), window("failed"), window("skipped"),
-        [Evaluation(**e) for e in row["run_evaluations"] or []], row["summary"] or {},
-        row["id"] if row["dataset_id"] else None, row["url"], row["group_id"], row["config"], row["status"],
-        row["metadata"], opened)
