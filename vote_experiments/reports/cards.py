@@ -207,10 +207,10 @@ def result_card(
                  late, table, link)
 
 
-def _late(result: ExperimentResult, say: Words) -> Html:
+def _late(result: ExperimentRecord, say: Words) -> Html:
     "A sentence when the experiment is not complete at this moment"
     try:
-        state = None if result._store is None else run_state(result._store, result.experiment_id).experiments[0]
+        state = None if getattr(result, "_store", None) is None else run_state(result._store, result.experiment_id).experiments[0]
     except LookupError:  # deleted since
         state = None
     status = result.status if state is None else state.status
