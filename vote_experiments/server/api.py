@@ -33,7 +33,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from fastapi.security import APIKeyHeader
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from . import __version__
+from .. import __version__
 from ..datasets.dataset import DatasetNotFoundError, get_dataset, list_datasets
 from ..engine.run_status import run_state, run_states
 from ..store.results import ResultSequence, RunNotFoundError, get_experiment, get_group, list_groups, resolve_run, score_names
