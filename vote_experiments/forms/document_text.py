@@ -9,7 +9,6 @@ __all__ = ['Table', 'html_tables', 'markdown_tables', 'column_field', 'number_an
 # %% ../../nbs/forms/13_document_text.ipynb #8620f093
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from html.parser import HTMLParser
 from typing import Any
