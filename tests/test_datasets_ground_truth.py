@@ -44,7 +44,7 @@ def test_one_value_changes_and_nothing_else(wrap, path):
     truth = wrap(TRUTH)
     before = json.dumps(truth, sort_keys=True)
     old = g.truth_values(truth)
-    value = {"form_info.form_type": "PartyList", "form_info.date": "1999-01-02"}.get(path, "77")
+    value = {"form_info.form_type": "PartyList", "form_info.form_code": "5/17 (บช)", "form_info.date": "1999-01-02"}.get(path, "77")
     new = g.truth_values(changed := g.with_values(truth, {path: value}))
     assert {k for k in {*old, *new} if old.get(k) != new.get(k)} == {path}
     assert json.dumps(truth, sort_keys=True) == before, "the original was changed"

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RULES', 'matched_answers', 'majority', 'arithmetic', 'combine', 'aensemble', 'ensemble', 'compare_with_members']
 
-# %% ../../nbs/experiments/09_ensemble.ipynb #bd323838
+# %% ../../nbs/experiments/09_ensemble.ipynb #6ab6ec87
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,11 +17,13 @@ from ..analysis.compare import Comparison
 from ..store.results import ResultSequence, create_group, get_experiment, resolve_run, update_experiment, update_group
 from ..store.database import Store, item_results, now_us, open_store
 from .experiment import arun_experiment, run_in_own_loop
-from .comparison import compare_experiments_by_item
-from ..forms.schema import (
-    BALLOT_FIELDS, VOTER_FIELDS, Report, VoteResult, comparable_header, numbered_rows, plain_reports, read_reports)
+from ..engine.stored_comparison import compare_experiments_by_item
+from vote_experiments.forms.schema import (
+    BALLOT_FIELDS, VOTER_FIELDS, Report, VoteResult, comparable_header, numbered_rows, plain_reports, read_reports,
+    report_kind)
 from ..forms.thai import normalise_name
-from ..records import DatasetItem, ExperimentResult
+from ..records import DatasetItem
+from .result import ExperimentResult
 from ..scoring.evaluators import STANDARD_EVALUATORS, match_reports
 from ..scoring.summary import STANDARD_SUMMARIES
 
@@ -104,6 +106,7 @@ class _Option(NamedTuple):
 _EQUATIONS: dict[str, dict[str, int]] = {  # side each number is on
     "ballots_used": {"good_ballots": 1, "bad_ballots": 1, "no_vote_ballots": 1, "ballots_used": -1},
     "ballots_allocated": {"ballots_used": 1, "ballots_remaining": 1, "ballots_allocated": -1},
+    "received": {"good_ballots": 1, "bad_ballots": 1, "no_vote_ballots": 1, "ballots_allocated": -1},
     "votes_equal_good_ballots": {"votes": 1, "good_ballots": -1}, "votes_equal_total": {"votes": 1, "total_votes_recorded": -1}}
 
 
@@ -121,7 +124,9 @@ def _places(report: Report) -> dict[tuple[Any, ...], tuple[str, int | None]]:
 
 def _residuals(report: Report) -> tuple[np.ndarray, np.ndarray]:
     "Left minus right of each equation, and which of them have all their numbers"
+    is_received = report_kind(report).counted_ballots == "ballots_allocated"  # 5/16 and 5/17: no ballots used or left
     sums, whole = np.zeros(len(_EQUATIONS), dtype=np.int64), np.ones(len(_EQUATIONS), dtype=bool)
+    whole[list(_EQUATIONS).index("received")] = is_received
     for name, value in _places(report).values():
         sums += _sides(name) * (value or 0)
         whole &= (value is not None) | (_sides(name) == 0)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMATS', 'report_doubts', 'ReadForm', 'read_forms', 'Extracted', 'tabulate', 'write_tables', 'extract']
 
-# %% ../../nbs/experiments/06_extract.ipynb #ad377ad3
+# %% ../../nbs/experiments/06_extract.ipynb #4211602a
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,13 +14,13 @@ from typing import Any
 
 from ..datasets.files import group_folder, import_folder
 from ..datasets.dataset import Dataset
-from ..store.results import experiment_result
+from .result import experiment_result
 from ..store.database import open_store
 from ..engine.archive import slug
 from .comparison import run_model_experiments
 from ..engine.progress import Progress, progress_reporter
 from ..forms.checks import check_report
-from ..forms.schema import BALLOT_FIELDS, VOTER_FIELDS, Report, numbered_rows, read_reports, report_fields
+from ..forms.schema import BALLOT_FIELDS, VOTER_FIELDS, Report, numbered_rows, read_reports, report_fields, report_kind
 from ..records import ItemResult
 from ..scoring.evaluators import arithmetic_consistency, has_no_errors, match_reports, words_match_digits
 
@@ -42,8 +42,9 @@ def report_doubts(
 
 def _blanks(report: Report, most: int = 5) -> list[str]:
     "What was not read: a blank switches off the checks that would have caught it"
-    blank = [f"voter_statistics.{f}" for f in VOTER_FIELDS if getattr(report.voter_statistics, f) is None]
-    blank += [f"ballot_statistics.{f}" for f in BALLOT_FIELDS if getattr(report.ballot_statistics, f) is None]
+    kind = report_kind(report)
+    blank = [f"voter_statistics.{f}" for f in kind.voter_fields if getattr(report.voter_statistics, f) is None]
+    blank += [f"ballot_statistics.{f}" for f in kind.ballot_fields if getattr(report.ballot_statistics, f) is None]
     blank += [f"vote_results[{key}].vote_count" for key, row in numbered_rows(report).items() if row.vote_count is None]
     more = f" and {len(blank) - most} more" if len(blank) > most else ""
     return ([] if report.vote_results else ["no votes were read: is the page with the table missing or damaged?"]) + (

@@ -22,14 +22,16 @@ from ..analysis.compare import _and, _signed, markdown_table, plain_rows
 from ..analysis.racing import Race, difference_bounds
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.response_cache import StoredResponses
-from ..store.results import (
-    create_group, experiment_result, get_group, list_experiments, list_groups, status_counts, update_experiment, update_group)
+from vote_experiments.store.results import (
+    create_group, get_group, list_experiments, list_groups, status_counts, update_experiment, update_group,
+)
+from .result import experiment_result
 from ..store.database import Store, decode_json, encode_json, now_us, open_store
 from ..engine.archive import archive_folder, html_page, html_table, runs_index, write_json, write_text
 from ..engine.engine import Run, RunInterrupted, RunStoppedError, Slot
 from .experiment import arun_experiment, run_in_own_loop
-from .comparison import (
-    ConfigOutcome, accuracy_frame, chosen_places, compared_rule, compared_score, experiment_entry)
+from .comparison import ConfigOutcome, chosen_places, experiment_entry
+from ..engine.stored_comparison import accuracy_frame, compared_rule, compared_score
 from ..engine.processes import ProcessPools
 from ..engine.progress import Progress, progress_reporter
 from ..engine.resuming import SettingsChangedError, changed_settings, fingerprint

@@ -214,7 +214,7 @@ class RunLine(BaseModel):
     run: str
     kind: str
     name: str | None
-    status: str
+    status: str = Field(description="waiting, running, finished, partial, interrupted or failed")
     project_name: str | None
     created_at: str | None
     finished_at: str | None
@@ -244,7 +244,10 @@ class StoredExperiment(BaseModel):
     experiment_id: str
     experiment_name: str
     run_name: str | None
-    status: str
+    status: str = Field(description="running, finished, interrupted or failed; one whose process is gone is interrupted")
+    n_planned: int | None = Field(None, description="Items × repeats")
+    n_done: int = Field(0, description="Item results that are stored, of every kind")
+    n_failed: int = Field(0, description="Of them, with an error")
     dataset_name: str | None
     dataset_version: int | None
     config: dict[str, Any] | None
@@ -254,6 +257,7 @@ class StoredExperiment(BaseModel):
 class RunDetail(BaseModel):
     "A run with its experiments"
     run: str
+    status: str = Field(description="waiting, running, finished, partial, interrupted or failed")
     experiments: list[StoredExperiment]
 
 # %% ../../nbs/server/02_messages.ipynb #594d137e
@@ -429,7 +433,7 @@ def docs_page(
     for name, schema in schemas.items():
         parts.append(f"<details id='schema-{name}'><summary><span class=path>{name}</span><span class=says>{_escaped(schema.get('description', ''))}</span>"
                      f"</summary>{_table(_fields(schema))}</details>")
-    page = (resources.files("vote_experiments") / "interfaces/pages/api.html").read_text(encoding="utf-8")
+    page = (resources.files("vote_experiments") / "server/pages/api.html").read_text(encoding="utf-8")
     script = re.search(r"<script>(.*?)</script>", page, re.S)[1]  # type: ignore[index]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; connect-src 'self'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'"

@@ -27,7 +27,7 @@ from .local_or_remote import RunPlace
 from ..html.translations import Words
 from ..models.extraction import ExtractionError, page_paths
 from vote_experiments.settings import (
-    DEFAULT_DATASET, DEFAULT_ML_APP, DEFAULT_PROJECT, SYNTHETIC_DATASET, environment, redact, setting,
+    DEFAULT_DATASET, DEFAULT_ML_APP, DEFAULT_PROJECT, SYNTHETIC_DATASET, drawn_pages_folder, environment, redact, setting,
 )
 
 # %% ../../nbs/widgets/04_sections.ipynb #69bb0d61
@@ -214,9 +214,8 @@ def draw_practice(place: Any, counted: list[int]) -> None:
     "Draw the demo's form sets beside the store and import them; `counted` is told how many of how many are done"
     from vote_experiments.datasets.files import import_dataset
     from vote_experiments.forms.synthesis import demo_dataset
-    from vote_experiments.cli.demo import demo_folder
 
-    folder = demo_folder(place.store.url, SYNTHETIC_DATASET)
+    folder = drawn_pages_folder(place.store.url, SYNTHETIC_DATASET)
 
     def drawn(done: int, total: int) -> None:
         counted[:] = [done, total]

@@ -6,7 +6,7 @@
 __all__ = ['ROWS_SHOWN', 'empty_report', 'is_count', 'Draft', 'drafted_reports', 'live_checks', 'Entries', 'Inputs', 'VoteRows',
            'ReportFields', 'JsonField', 'BlankStart', 'TruthForm']
 
-# %% ../../nbs/widgets/08_truth_form.ipynb #f87d6af2
+# %% ../../nbs/widgets/08_truth_form.ipynb #e73de612
 import functools
 import json
 from collections.abc import Callable, Mapping
@@ -17,8 +17,9 @@ import ipywidgets as w
 
 from ..datasets.ground_truth import ValueOrigin, report_prefix, truth_values, with_values
 from ..forms.checks import check_report
+from ..forms.kinds import FORM_KINDS, form_kind
 from vote_experiments.forms.schema import (
-    BALLOT_FIELDS, HEADER_FIELDS, OPTIONAL_HEADER_FIELDS, VOTER_FIELDS, Report, numbered_rows, read_reports,
+    BALLOT_FIELDS, HEADER_FIELDS, OPTIONAL_HEADER_FIELDS, VOTER_FIELDS, Report, numbered_rows, read_reports, report_kind,
 )
 from ..reports.cards import check_mark, field_label, form_label, value_text
 from .controls import Filling, classed, fields, line, message, shown
@@ -26,12 +27,17 @@ from ..html.markup import Html, joined
 from ..html.translations import Words
 
 # %% ../../nbs/widgets/08_truth_form.ipynb #ce1a78a6
-def empty_report(form_type: str, n_rows: int) -> dict[str, Any]:
-    "A report with every field blank and rows from 1 on"
-    names = {"form_info": (*HEADER_FIELDS, *OPTIONAL_HEADER_FIELDS), "voter_statistics": VOTER_FIELDS, "ballot_statistics": BALLOT_FIELDS}
+def empty_report(
+    form_type: str,  # a printed code in any spelling, or Constituency or PartyList
+    n_rows: int,
+) -> dict[str, Any]:
+    "A report of a form kind with every field blank and rows from 1 on. Raises `ValueError` for an unknown kind."
+    kind = form_kind(form_type)
+    names = {"form_info": (*kind.header_fields, *kind.optional_header_fields), "voter_statistics": kind.voter_fields,
+             "ballot_statistics": kind.ballot_fields}
     rows = [{"number": k + 1, "candidate_name": None, "party_name": None, "vote_count": None, "vote_count_text": None} for k in range(n_rows)]
     return {part: dict.fromkeys(of) for part, of in names.items()} | {"vote_results": rows} | {
-        "form_info": {**dict.fromkeys(names["form_info"]), "form_type": form_type}}
+        "form_info": {**dict.fromkeys(names["form_info"]), "form_type": kind.ballot, "form_code": kind.code}}
 
 # %% ../../nbs/widgets/08_truth_form.ipynb #b4bfac5b
 def is_count(path: str) -> bool:
@@ -252,8 +258,11 @@ class ReportFields:
         "Show one of a ground truth's reports"
         prefix, values = report_prefix(at, len(reports)), truth_values(entries.draft.base)
         self.inputs.begin(entries)
+        kind = report_kind(reports[at])
         for name, control in {**self.header, **self.counts, **self.other}.items():
-            self.inputs.fill(control, prefix + name, values.get(prefix + name))
+            value = values.get(prefix + name)
+            control.layout.display = None if kind.has(name) or value is not None else "none"
+            self.inputs.fill(control, prefix + name, value)
         self.votes.fill(reports[at], prefix, values)
 
 # %% ../../nbs/widgets/08_truth_form.ipynb #001a7f8c
@@ -288,13 +297,19 @@ class JsonField:
 class BlankStart:
     "Asks what kind of report to begin with"
 
-    def __init__(self, say: Words, on_start: Callable[[str, Any], None]):  # gets the kind and the button
+    def __init__(self, say: Words, on_start: Callable[[str, Any], None]):  # gets the form's code and the button
         self.rows = w.BoundedIntText(10, 1, 200, description=say("start_rows"), layout=w.Layout(width="110px"))
+        codes = [(k.printed_code, k.code) for k in FORM_KINDS.values() if k.ballot == "Constituency"]
+        self.code = w.Dropdown(options=codes, description=say("start_code"), layout=w.Layout(width="150px"))
         buttons = []
         for kind in ("Constituency", "PartyList"):
             buttons.append(w.Button(description=say(f"start_{kind.lower()}")))
-            buttons[-1].on_click(functools.partial(on_start, kind))
-        self.widget = w.VBox([w.HTML(message(say("no_truth"), "warning")), line(self.rows, *buttons)])
+            buttons[-1].on_click(lambda button, kind=kind: on_start(self.form(kind), button))
+        self.widget = w.VBox([w.HTML(message(say("no_truth"), "warning")), line(self.code, self.rows, *buttons)])
+
+    def form(self, ballot: str) -> str:
+        "The code of the chosen form for a ballot"
+        return self.code.value if ballot == "Constituency" else f"{self.code.value} (บช)"
 
 # %% ../../nbs/widgets/08_truth_form.ipynb #caf2ff64
 class TruthForm:
