@@ -68,6 +68,13 @@ SENTENCES: dict[str, str] = {
     "few_clusters": "The items come from only {n} {groups}; that is too few to allow for what they have in common, so the intervals may be too "
                     "narrow.",
     "cluster": "cluster", "cluster_many": "clusters", "cluster_constituency": "constituency", "cluster_constituency_many": "constituencies",
+    "race_won": "{winner} wins: all others were shown to be behind (error at most {error} %).",
+    "race_tied": "{names} cannot be told apart after {items}{behind} (error at most {error} %).",
+    "race_behind": "; shown to be behind: {names}",
+    "race_early": "A comparison that looks only once calls {best} best; the race has spent part of its error on looking early.",
+    "race_fewer": "A comparison that looks only once cannot tell {names} from it with the items that they ran; the looks on the way did.",
+    "race_conflict": "The looks on the way favour {winner}, a comparison of all scores favours {best}, so none is called the winner.",
+    "race_calls": "{calls} of {full} calls were made, {saved} % saved.",
     "and": "{first} and {last}", "one_item": "1 item", "many_items": "{n} items", "shared_items": "{n} items that both scored",
     "between": "{low} to {high} items", "about": "about {n}", "points": "points", "others": "{n} others",
 }

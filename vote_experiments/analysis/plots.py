@@ -167,7 +167,7 @@ def _percent_axis(axis: Any, signed: bool = False) -> None:
 
 # %% ../../nbs/analysis/08_plots.ipynb #0928527e
 _WORDS = {"best": "best", "best mean": "best mean, no winner", "behind": "behind", "not distinguishable": "not distinguishable",
-          "no shared items": "no shared items", "no scores": "no scores"}
+          "no shared items": "no shared items", "no scores": "no scores", "ahead": "ahead on shared items"}
 
 
 def _sayer(words: Mapping[str, str] | None) -> Callable[..., str]:
@@ -262,7 +262,7 @@ def _differences(ax: Axes, frame: pd.DataFrame, title: str, unit: str | None) ->
     fraction = _is_fraction(frame["difference"], frame["lower"], frame["upper"]) and unit is None
     ax.axvline(0, color=INK, linewidth=1)
     for i, r in enumerate(frame.itertuples()):
-        said = getattr(r, "verdict", None) == "behind" or bool(getattr(r, "distinguishable", False))
+        said = getattr(r, "verdict", None) in ("behind", "ahead") or bool(getattr(r, "distinguishable", False))
         color = BEST if said else BEHIND
         ax.plot([r.lower, r.upper], [i, i], color=color, linewidth=2.2, solid_capstyle="butt")
         ax.plot([r.difference], [i], MARKERS[0], color=color, markersize=8, markerfacecolor=color if said else "white",

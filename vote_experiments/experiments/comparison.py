@@ -30,6 +30,7 @@ from ..store.database import Store, decode_json, encode_json, now_us, open_store
 from ..engine.archive import archive_folder, html_page, html_table, runs_index, write_json, write_text
 from .experiment import Run, arun_experiment, run_in_own_loop
 from ..engine.resuming import RunBusyError, SettingsChangedError, changed_settings
+from ..engine.clusters import CONSTITUENCY, check_carried
 from ..engine.stored_comparison import compare_experiments_by_item
 from ..engine.engine import ItemFailedError, RunInterrupted, RunStoppedError, Slot
 from ..platforms.platform import Backend
@@ -337,7 +338,7 @@ def _check_cap(configs: Sequence[ModelConfig], evaluators: Sequence[Any]) -> Non
             raise ValueError(why)
 
 # %% ../../nbs/experiments/03_comparison.ipynb #b050297a
-_HOW = ("max_cost_usd", "jobs", "raise_errors", "timeout_s", "cache", "report")  # how to ask, which changes no answer
+_HOW = ("max_cost_usd", "jobs", "raise_errors", "timeout_s", "cache", "report", "cluster_by")  # how to ask, which changes no answer
 
 
 def _resumable_group(store: Store, resume: bool | str | None, kind: str, request: Mapping[str, Any],
@@ -417,7 +418,8 @@ def _finish(plan: _Plan, group_id: str, outcomes: Sequence[ConfigOutcome], backe
     page = (folder / "index.html").as_uri()
     entries = [experiment_entry(o, len(plan.items), f"{page}#{o.config.suffix}") for o in outcomes]
     ids = {o.config.experiment_name: o.result.experiment_id for o in outcomes if o.result and not o.failed}
-    comparison = compare_experiments_by_item(plan.store, ids, plan.options.get("weights"))
+    comparison = compare_experiments_by_item(plan.store, ids, plan.options.get("weights"),
+                                             cluster_by=plan.request["cluster_by"])
     told = _Comparable(entries, comparison, page)
     for o in outcomes:
         if o.result:
@@ -523,6 +525,7 @@ async def arun_model_experiments(
     timeout_s: float | None = None,  # seconds a task may take
     progress: bool | Callable[[Progress], None] = True,  # False: none; a callable gets every `Progress`
     report: bool = False,  # also archive the full report
+    cluster_by: str | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
     sample_seed: int | None = None,  # draw the sample instead of taking the first items
     stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
     holdout: Sequence[str] | None = None,  # ids of items kept out
@@ -562,6 +565,7 @@ async def arun_model_experiments(
     places = chosen_places(dataset, sample_size, sample_seed, stratify_by, holdout)
     if not len(places):
         raise ValueError(f"holdout leaves no items of dataset {dataset_name!r}")
+    check_carried(DatasetItems(dataset, places), cluster_by)
     request = {
         "dataset_name": dataset_name, "dataset_version": remote.version if remote else dataset.version, "model_configs": [c.to_dict() for c in configs],
         "task": "vote_extraction_task" if task is None else bind(task, TASK).name,
@@ -569,14 +573,14 @@ async def arun_model_experiments(
         "summary_evaluators": [bind(e, SUMMARY_EVALUATOR).name for e in summaries], "sample_size": sample_size,
         "jobs": jobs, "raise_errors": raise_errors, "repeats": repeats, "backend": chosen, "project_name": project_name,
         "sample_seed": sample_seed, "stratify_by": stratify_by, "holdout": list(holdout or []), "max_cost_usd": max_cost_usd,
-        "weights": dict(weights) if weights else None, "timeout_s": timeout_s, "cache": cache, "report": report, "kind": kind,
+        "weights": dict(weights) if weights else None, "cluster_by": cluster_by, "timeout_s": timeout_s, "cache": cache, "report": report, "kind": kind,
     }
     budget = None if max_cost_usd is None else Budget(max_cost_usd)
     if budget is not None:
         _check_cap(configs if task is None else [], judges)
     options = {"before_task": _call_setting(StoredResponses(opened), cache, budget),
                "stop_on": (BudgetExceeded,), "repeats": repeats, "executor": executor, "timeout_s": timeout_s, "failed_only": failed_only, "retry_failed": retry_failed,
-               "allow_changes": allow_changes, "weights": weights, "project": project_name}
+               "allow_changes": allow_changes, "weights": weights, "cluster_by": cluster_by, "project": project_name}
     plan = _Plan(opened, dataset, DatasetItems(dataset, places), configs, task, judges, summaries, options, jobs,
                  raise_errors, request)
     reasons = _startable(configs, task, raise_errors)

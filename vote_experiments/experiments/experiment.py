@@ -33,6 +33,7 @@ from vote_experiments.engine.resuming import (
     RunBusyError, SettingsChangedError, Wanted, changed_settings, find_resumable, fingerprint, is_busy,
     left_of_dataset, left_of_local_data, new_owner, working,
 )
+from ..engine.clusters import CONSTITUENCY, check_cluster_by
 from ..engine.summaries import evaluate_run, summarise
 from .result import ExperimentResult
 from ..settings import did_you_mean, redact
@@ -170,6 +171,7 @@ async def arun_experiment(
     position: int = 0,  # place in the group
     parent_id: str | None = None,  # the experiment whose outputs are judged again
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
+    cluster_by: str | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
     before_task: Callable[[Slot], None] | None = None,  # called in each item's context
     stop_on: tuple[type[BaseException], ...] = (),  # errors that end the run instead of failing the item
     on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
@@ -206,7 +208,7 @@ async def arun_experiment(
         live = await _drive(opened_store, request, state, plan, slots, tell, on_start, group_id)
         errors: dict[str, str] = {}
         late = await evaluate_run(opened_store, opened.experiment_id, request.run_evaluators, config, metadata, weights, errors)
-    summary = summarise(opened_store, opened.experiment_id, weights)
+    summary = summarise(opened_store, opened.experiment_id, weights, check_cluster_by(cluster_by))
     update_experiment(opened_store, opened.experiment_id, finished_at=now_us(), error=None,
                       status="interrupted" if wanted.n_left_out else "finished",
                       summary=summary | ({"run_evaluator_errors": errors} if errors else {}),
