@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
     from .plots import (
         plot_comparison, plot_cost_accuracy, plot_latency, plot_paired_differences, plot_scores_by,
         plot_vote_error_histogram, save_figure)
-    from .racing import Race, difference_bounds
+    from .racing import Race
     from .repeats import repeat_variance, variance_parts
     from .run_plots import plot_race, plot_repeats, plot_trend
     from .small_samples import beta_binomial_interval, failure_bound
@@ -34,7 +34,7 @@ _EXPORTS: dict[str, str] = {  # module: the names it gives to the room
     "planning": "items_needed power visible_difference",
     "plots": "plot_comparison plot_cost_accuracy plot_latency plot_paired_differences plot_scores_by "
              "plot_vote_error_histogram save_figure",
-    "racing": "Race difference_bounds",
+    "racing": "Race",
     "repeats": "repeat_variance variance_parts",
     "run_plots": "plot_race plot_repeats plot_trend",
     "small_samples": "beta_binomial_interval failure_bound",
@@ -48,7 +48,7 @@ _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in nam
 __all__ = [  # spelled out, because type checkers of our users go by it
     "CI", "Comparison", "GateOutcome", "Interval", "Race", "Trend", "beta_binomial_interval", "collate_sweep_evals",
     "compute_bernoulli_ci",
-    "compute_ci", "compute_ci_df", "compute_probability_ci", "difference_bounds", "digit_confusions",
+    "compute_ci", "compute_ci_df", "compute_probability_ci", "digit_confusions",
     "failure_bound", "field_accuracy", "gate", "gate_history", "items_needed", "join_agreement", "mean_interval", "plot_comparison",
     "plot_cost_accuracy", "plot_digit_confusions", "plot_joins", "plot_latency", "plot_paired_differences",
     "plot_race", "plot_repeats", "plot_row_shifts", "plot_scores_by", "plot_seat_flips", "plot_sweep_heatmap",

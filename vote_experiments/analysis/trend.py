@@ -90,7 +90,7 @@ def trend_of(
     table, grouping = grouped(score_table(scores, score), cluster_by)
     names = list(table.means.columns)
     ranking = _means_table(table, _share(confidence), bounds, 1.0).set_index("experiment")
-    rows = ranking.loc[names, ["n", "missing", "mean", "lower", "upper"]].reset_index(names="run")
+    rows = ranking.loc[names, ["n", "mean", "lower", "upper"]].reset_index(names="run")
     rows.insert(1, "when", [(when or {}).get(n, "") for n in names])
     levels = run_levels(table.means.to_numpy(float), table.clusters)
     points = control_chart(levels, higher_is_better, false_alarms, runs_a_year, models, assumed_sd if bounds == (0, 1) else None)
