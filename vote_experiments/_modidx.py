@@ -2033,6 +2033,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                              'vote_experiments/experiments/request.py'),
                                                       'vote_experiments.experiments.request._adapter': ( 'experiments/request.html#_adapter',
                                                                                                          'vote_experiments/experiments/request.py'),
+                                                      'vote_experiments.experiments.request._meaning': ( 'experiments/request.html#_meaning',
+                                                                                                         'vote_experiments/experiments/request.py'),
                                                       'vote_experiments.experiments.request._schema_text': ( 'experiments/request.html#_schema_text',
                                                                                                              'vote_experiments/experiments/request.py'),
                                                       'vote_experiments.experiments.request._sentence': ( 'experiments/request.html#_sentence',

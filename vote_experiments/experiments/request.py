@@ -244,7 +244,11 @@ def check_values(
         try:
             _adapter(name).validate_python(value)
         except ValidationError:
-            raise ValueError(f"{where}{name}={value!r} must be {in_words(field_schema(name), none)}: {FIELDS[name].description}") from None
+            raise ValueError(f"{where}{name}={value!r} must be {in_words(field_schema(name), none)}: {_meaning(name)}") from None
+
+
+def _meaning(name: str) -> str:
+    return str(FIELDS[name].description).partition("; None: ")[0]
 
 # %% ../../nbs/experiments/00_request.ipynb #af130940
 def check_names(
