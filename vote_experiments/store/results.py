@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['RunNotFoundError', 'create_group', 'update_group', 'create_experiment_row', 'update_experiment', 'claim_experiment',
-           'get_experiment', 'get_group', 'resolve_run', 'list_experiments', 'list_groups', 'delete_experiment',
-           'delete_group', 'Finished', 'score_row', 'ResultWriter', 'ResultSequence', 'ResultColumn', 'score_names',
-           'status_counts', 'evaluator_errors', 'score_table', 'score_numbers', 'spent', 'stored_items', 'owner_name']
+           'get_experiment', 'get_group', 'latest_run', 'resolve_run', 'list_experiments', 'list_groups',
+           'delete_experiment', 'delete_group', 'Finished', 'score_row', 'ResultWriter', 'ResultSequence',
+           'ResultColumn', 'score_names', 'status_counts', 'evaluator_errors', 'score_table', 'score_numbers', 'spent',
+           'stored_items', 'owner_name']
 
 # %% ../../nbs/store/01_results.ipynb #e2061fa4
 import asyncio
@@ -137,16 +138,26 @@ def _find(store: Store, table: sa.Table, wanted: str, what: str) -> Any:
     raise RunNotFoundError(f"no {what} {wanted!r}; {fits}")
 
 
+def latest_run(store: Store) -> str:
+    "The id of the newest run: a group, or an experiment without one. Raises `RunNotFoundError` when there is none."
+    groups = sa.select(experiment_groups.c.id, experiment_groups.c.created_at)
+    alone = sa.select(experiments.c.id, experiments.c.created_at).where(experiments.c.group_id.is_(None))
+    newest = []
+    with store.read() as c:
+        for query in (groups, alone):
+            row = c.execute(query.order_by(sa.desc("created_at")).limit(1)).first()
+            newest += [] if row is None else [row]
+    if not newest:
+        raise RunNotFoundError(f"there is no run in {store!r} yet; make one with run_model_experiments or: vote-experiments demo")
+    return max(newest, key=lambda row: row.created_at).id
+
+
 def resolve_run(
     store: Store,
-    run: str,  # the id, or an unambiguous beginning, of a group or an experiment; "latest" is the newest group
+    run: str,  # the id, or an unambiguous beginning, of a group or an experiment; "latest" is the newest of both
 ) -> list[str]:  # the experiments' ids in order
-    "The experiments that a RUN argument names"
-    if run == "latest":
-        with store.read() as c:
-            run = c.scalar(sa.select(experiment_groups.c.id).order_by(experiment_groups.c.created_at.desc())
-                           .limit(1)) or c.scalar(sa.select(experiments.c.id).order_by(
-                               experiments.c.created_at.desc()).limit(1)) or "latest"
+    "The experiments that a RUN argument names. Raises `RunNotFoundError`."
+    run = latest_run(store) if run == "latest" else run
     if run.startswith("grp"):
         group = get_group(store, run)
         return [e["id"] for e in list_experiments(store, group_id=group["id"])]
