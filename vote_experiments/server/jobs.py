@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['log', 'ENDED', 'STATES', 'JOB_ARGUMENTS', 'Job', 'JobNotFoundError', 'JobEndedError', 'get_job', 'list_jobs',
-           'check_job', 'submit_job', 'cancel_job', 'wait_for_job', 'jobs_to_do', 'claim_job', 'job_state', 'run_job',
-           'JobRunner', 'run_own_job', 'work_until_told', 'WorkerProcess']
+           'check_job', 'submit_job', 'resume_job', 'cancel_job', 'wait_for_job', 'jobs_to_do', 'claim_job',
+           'job_state', 'run_job', 'JobRunner', 'run_own_job', 'work_until_told', 'WorkerProcess']
 
-# %% ../../nbs/server/00_jobs.ipynb #3a78ca1c
+# %% ../../nbs/server/00_jobs.ipynb #50241d63
 import contextlib
 import logging
 import os
@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import sqlalchemy as sa
 
 from ..datasets.dataset import get_dataset
-from ..store.results import get_experiment
+from ..store.results import get_experiment, get_group
 from ..store.database import Store, StoreError, decode_json, encode_json, jobs, new_id, now_us, open_store
 from ..engine.engine import Run, RunInterrupted, run_blocking
 from ..experiments.comparison import arun_model_experiments, stored_request
@@ -142,6 +142,33 @@ def submit_job(
     return get_job(job_id, opened)
 
 # %% ../../nbs/server/00_jobs.ipynb #eff90937
+def resume_job(
+    run: str,  # a group's id, or an unambiguous beginning
+    store: Any = None,  # a path, URL or `Store`; None: the default store
+    by: str | None = None,  # who continues it
+) -> Job:
+    "Put an unfinished run into the queue. Raises `RunNotFoundError`; `ValueError` when it has functions that only its own program has."
+    opened = open_store(store)
+    group = get_group(opened, run)
+    stored_request(opened, group["id"])
+    if (open_job := _open_job(opened, group["id"])) is not None:
+        return open_job
+    request = {"arguments": {k: v for k, v in (group["request"] or {}).items() if k in JOB_ARGUMENTS}, "by": by}
+    job_id = new_id("job")
+    with opened.write() as c:
+        c.execute(sa.insert(jobs).values(id=job_id, kind="models", request=encode_json(redact(request)), created_at=now_us(),
+                                         status="queued", group_id=group["id"]))
+    return get_job(job_id, opened)
+
+
+def _open_job(store: Store, group_id: str) -> Job | None:
+    "The job of a run that has not ended"
+    query = sa.select(jobs).where(jobs.c.group_id == group_id, jobs.c.status.in_(("queued", "running"))).limit(1)
+    with store.read() as c:
+        row = c.execute(query).mappings().first()
+    return None if row is None else _job(row)
+
+
 def cancel_job(job_id: str, store: Any = None) -> Job:
     "Cancel a job that is queued or running; what it stored stays. Raises `JobNotFoundError`, `JobEndedError`."
     opened = open_store(store)

@@ -174,7 +174,7 @@ class RunLine(BaseModel):
     run: str
     kind: str
     name: str | None
-    status: str
+    status: str = Field(description="waiting, running, finished, partial, interrupted or failed")
     project_name: str | None
     created_at: str | None
     finished_at: str | None
@@ -204,7 +204,10 @@ class StoredExperiment(BaseModel):
     experiment_id: str
     experiment_name: str
     run_name: str | None
-    status: str
+    status: str = Field(description="running, finished, interrupted or failed; one whose process is gone is interrupted")
+    n_planned: int | None = Field(None, description="Items × repeats")
+    n_done: int = Field(0, description="Item results that are stored, of every kind")
+    n_failed: int = Field(0, description="Of them, with an error")
     dataset_name: str | None
     dataset_version: int | None
     config: dict[str, Any] | None
@@ -214,6 +217,7 @@ class StoredExperiment(BaseModel):
 class RunDetail(BaseModel):
     "A run with its experiments"
     run: str
+    status: str = Field(description="waiting, running, finished, partial, interrupted or failed")
     experiments: list[StoredExperiment]
 
 # %% ../../nbs/server/02_messages.ipynb #594d137e
