@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with the table below
-    from .analysis.compare import Comparison, compare
+    from .analysis.comparison import Comparison, compare
     from .analysis.intervals import compute_ci_df, mean_interval
     from .analysis.plots import plot_comparison
     from .analysis.stakes import seat_flips
@@ -75,7 +75,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
         evaluate_experiment, export_experiment_results, prompt_variants)
 
 _EXPORTS: dict[str, str] = {  # module: the names it gives to the package
-    "analysis.compare": "Comparison compare",
+    "analysis.comparison": "Comparison compare",
     "analysis.intervals": "compute_ci_df mean_interval",
     "analysis.plots": "plot_comparison",
     "analysis.stakes": "seat_flips",

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with the table below
-    from .compare import Comparison, items_needed, power
+    from .comparison import Comparison, items_needed, power
     from .fields import field_accuracy, slice_accuracy, vote_errors
     from .intervals import (
         CI, Interval, compute_bernoulli_ci, compute_ci, compute_ci_df, compute_probability_ci, mean_interval)
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
     from .trend import GateOutcome, Trend, gate, trend_of
 
 _EXPORTS: dict[str, str] = {  # module: the names it gives to the room
-    "compare": "Comparison items_needed power",
+    "comparison": "Comparison items_needed power",
     "fields": "field_accuracy slice_accuracy vote_errors",
     "intervals": "CI Interval compute_bernoulli_ci compute_ci compute_ci_df compute_probability_ci mean_interval",
     "mistake_plots": "plot_digit_confusions plot_joins plot_row_shifts plot_seat_flips plot_vote_error_by_size",
