@@ -32,7 +32,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..analysis.compare import plain_rows
+from ..analysis.comparison import plain_rows
 from ..analysis.fields import vote_error_bins
 from ..store.results import score_names, score_table, status_counts
 from ..store.database import Store, item_results, scores
