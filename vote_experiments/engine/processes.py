@@ -17,7 +17,7 @@ from concurrent.futures import Executor
 from typing import Any
 from collections.abc import Awaitable, Callable
 
-from ..records import ItemError, Observation, listening
+from ..records import ItemError, Observation, VoteExperimentsError, listening
 
 # %% ../../nbs/engine/00_processes.ipynb #3b17594a
 def item_error(error: BaseException) -> ItemError:
@@ -26,7 +26,7 @@ def item_error(error: BaseException) -> ItemError:
     return ItemError(type(error).__name__, str(error)[:4000], stack[-8000:])
 
 
-class TaskNotPicklableError(TypeError):
+class TaskNotPicklableError(VoteExperimentsError, TypeError):
     "A task cannot be sent to another process; says what to change"
 
 # %% ../../nbs/engine/00_processes.ipynb #0f32447d
