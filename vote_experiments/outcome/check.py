@@ -14,11 +14,11 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from .assertions import Contest
+from .assertions import Contest, OutcomeCheckError
 from .check_store import (
     Accepted, Reading, StoredCheck, accepted_reading, claim_stations, load_check, readings_after, store_check,
     store_first_draw, store_reading, store_seed)
-from .frame import NO_FORM, CheckFrame, OutcomeCheckError, check_frame, readings_table
+from .frame import NO_FORM, CheckFrame, check_frame, readings_table
 from .plan import PERSON_MINUTES, CheckPlan, plan_check
 from .progress import (
     Baseline, Path, Progress, State, baseline, forms_left, read_missing_first, reading_queue, risk_path)
@@ -179,7 +179,7 @@ class OutcomeCheck:
             if self._stored.drawn_from is None:
                 self.begin_draws()
             queue = self._in_draws(n if reader is None else n + 50)
-        chosen = queue[:n] if reader is None else claim_stations(self._store, self.id, queue, n, reader)
+        chosen = queue[:n] if reader is None else claim_stations(self._store, self.id, queue, n, reader, self._last)
         return [self._station(name) for name in chosen]
 
     def record(
@@ -262,13 +262,18 @@ class OutcomeCheck:
 
     # ── how it is computed ──
 
+    @property
+    def _last(self) -> int:
+        "Number of the last reading that was loaded"
+        return self._readings[-1].id if self._readings else 0
+
     def _refresh(self) -> None:
         "Load what others have stored since"
         fresh = load_check(self._store, self.id) if self._stored.drawn_from is None else None
         if fresh and (fresh.seed, fresh.drawn_from) != (self._stored.seed, self._stored.drawn_from):
             self._stored = fresh
             self._forget()
-        added = readings_after(self._store, self.id, self._readings[-1].id if self._readings else 0)
+        added = readings_after(self._store, self.id, self._last)
         if added:
             self._readings += added
             self._progress = None
@@ -430,6 +435,7 @@ def start_outcome_check(
     for station in early:
         if station not in frame.stations:
             raise OutcomeCheckError(f"first= names {station!r}, which is not a station{did_you_mean(station, frame.stations)}")
+    decided.assertions(frame.choices, frame.batches.totals)  # a rule that names an unknown choice fails before anything is stored
     settings = {"method": chosen, "risk_limit": risk_limit, "first": early}
     opened = open_store(store)
     check = OutcomeCheck(store_check(opened, frame, settings, commitment_hash({**frame.content(), **settings})), opened)

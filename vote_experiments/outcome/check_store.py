@@ -13,7 +13,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from .frame import CheckFrame, OutcomeCheckError
+from .assertions import OutcomeCheckError
+from .frame import CheckFrame
 from ..store.database import (
     Store, decode_json, encode_json, new_id, now_us, outcome_checks, outcome_claims, outcome_readings)
 
@@ -172,6 +173,7 @@ def claim_stations(
     queue: Iterable[str],  # stations to be read, in order
     n: int,
     reader: str,
+    last: int = 0,  # the last reading that the caller knows of; stations read since then are left out
 ) -> list[str]:
     "The first n stations that nobody else reads at the moment, now claimed by this reader"
     t, now = outcome_claims, now_us()
@@ -179,7 +181,9 @@ def claim_stations(
         c.execute(sa.select(outcome_checks.c.id).where(outcome_checks.c.id == check_id).with_for_update())
         c.execute(sa.delete(t).where(t.c.check_id == check_id, t.c.claimed_at < now - CLAIM_MINUTES * 60_000_000))
         taken = dict(c.execute(sa.select(t.c.station, t.c.reader).where(t.c.check_id == check_id)).tuples().all())
-        chosen = [s for s in queue if taken.get(s, reader) == reader][:n]
+        done = outcome_readings
+        since = set(c.scalars(sa.select(done.c.station).where(done.c.check_id == check_id, done.c.id > last)))
+        chosen = [s for s in queue if taken.get(s, reader) == reader and s not in since][:n]
         rows = [{"check_id": check_id, "station": s, "reader": reader, "claimed_at": now} for s in chosen]
         c.execute(sa.delete(t).where(t.c.check_id == check_id, t.c.reader == reader))
         if rows:

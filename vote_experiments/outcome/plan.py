@@ -15,9 +15,9 @@ import numpy as np
 from ..analysis.fields import Results
 from ..analysis.mistakes import answered_pairs
 from ..forms.schema import numbered_rows
-from .assertions import Assertions, Contest
+from .assertions import Assertions, Contest, OutcomeCheckError
 from .bounds import Batches, error_bounds
-from .frame import CheckFrame, OutcomeCheckError
+from .frame import CheckFrame
 from .progress import baseline, read_missing_first
 from .simulation import ballots_used, misread, simulate_checks, simulated_election
 
