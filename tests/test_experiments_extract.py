@@ -3,8 +3,8 @@
 import pytest
 from PIL import Image
 
-from vote_experiments.data.results import ResultSequence, list_experiments
-from vote_experiments.experiments.engine import RunStoppedError
+from vote_experiments.store.results import ResultSequence, list_experiments
+from vote_experiments.engine.engine import RunStoppedError
 from vote_experiments.experiments.extract import extract
 from vote_experiments.forms.synthesis import form_set
 from vote_experiments.forms.thai import number_words
