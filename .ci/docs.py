@@ -42,7 +42,7 @@ PROCESSORS = [populate_language, add_show_docs, strip_ansi, hide_line, filter_st
 ROOMS = {  # folder of nbs/: its title, in reading order
     "": "Start here", "tutorials": "Tutorials", "foundations": "Foundations", "forms": "Forms", "store": "Store",
     "datasets": "Datasets", "traces": "Traces", "html": "HTML", "models": "Models", "scoring": "Scoring",
-    "analysis": "Analysis", "engine": "Engine", "platforms": "Platforms", "reports": "Reports",
+    "analysis": "Analysis", "engine": "Engine", "outcome": "Outcome", "platforms": "Platforms", "reports": "Reports",
     "report_templates": "Report templates", "experiments": "Experiments", "compat": "Platform-style client",
     "server": "Server", "widgets": "Widgets", "apps": "Apps", "cli": "Command line", "project": "Project"}
 FOUNDATIONS = ("00_settings", "01_records", "02_workflow")

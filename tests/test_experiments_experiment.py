@@ -984,7 +984,7 @@ def test_a_failing_run_evaluator_is_told(store):
 
 
 def test_an_unfinished_run_says_so_when_read_back(store, tmp_path, monkeypatch):
-    from vote_experiments.store.results import experiment_result
+    from vote_experiments.experiments.result import experiment_result
 
     monkeypatch.chdir(tmp_path)
     _, run_id = stopped_at(2, store)

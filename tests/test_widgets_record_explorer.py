@@ -7,12 +7,15 @@ import threading
 
 import pytest
 import sqlalchemy as sa
+from IPython.core.formatters import HTMLFormatter
 from record_stations import IMAGE, SCRIPT, stations_with_a_run
 
+import vote_experiments
 from vote_experiments.analysis.compare import compare
 from vote_experiments.datasets.dataset import delete_dataset, get_dataset, save_dataset
 from vote_experiments.store.record_paths import Place, record_places, record_tags, results_at
-from vote_experiments.store.results import Finished, ResultWriter, create_experiment_row, experiment_result
+from vote_experiments.store.results import Finished, ResultWriter, create_experiment_row
+from vote_experiments.experiments.result import experiment_result
 from vote_experiments.store.database import Store, new_trace_id, now_us
 from vote_experiments.widgets import record_explorer
 from vote_experiments.widgets.record_explorer import RecordExplorer, field_rows, ordered_places, run_choices, run_ids
@@ -30,6 +33,13 @@ def ran(tmp_path_factory):
 @pytest.fixture
 def explorer(ran):
     return RecordExplorer(ran.group, ran.store)
+
+
+def displayed(value):
+    "What a notebook shows for a value at the end of a cell"
+    html = HTMLFormatter()
+    vote_experiments._register_displays(html)
+    return html(value)
 
 
 def shown_ids(explorer):
@@ -358,10 +368,10 @@ def test_answers_that_are_no_reports_are_shown_whole(two_runs):
 def test_cards_are_small_escaped_and_made_when_asked(ran):
     dataset = get_dataset("stations", store=ran.store)
     for shown in (dataset, dataset[0], dataset[2], dataset[3], experiment_result(run_ids(ran.group, ran.store)[1], ran.store)):
-        html = harmless(shown._repr_html_())
+        html = harmless(displayed(shown))
         assert "ve-item" in html and len(html) < 80_000
-    assert "deleted.jpg" in dataset[2]._repr_html_() and "does not exist" in dataset[2]._repr_html_()
-    assert "data:image/jpeg" in dataset[0]._repr_html_() and ">fail<" in dataset[0]._repr_html_()
+    assert "deleted.jpg" in displayed(dataset[2]) and "does not exist" in displayed(dataset[2])
+    assert "data:image/jpeg" in displayed(dataset[0]) and ">fail<" in displayed(dataset[0])
     assert "1 failed" in experiment_result(run_ids(ran.group, ran.store)[1], ran.store)._repr_html_()
 
 
@@ -375,9 +385,9 @@ def test_a_dataset_of_anything_has_a_card(sqlite_store):
     odd = [{"id": "n", "input": None}, {"id": "t", "input": "text", "expected_output": "[1, 2"}, {"id": "l", "input": {"image_paths": "x.jpg"},
            "expected_output": {"form_info": {"province": 3}}, "metadata": {"difficulties": "all", "level": 4}}]
     saved = save_dataset("odd", copy.deepcopy(odd), description=SCRIPT, store=sqlite_store)
-    harmless(saved._repr_html_())
+    harmless(displayed(saved))
     for item in saved:
-        harmless(item._repr_html_())
+        harmless(displayed(item))
 
 
 def test_where_there_is_no_truth_the_readings_stand_side_by_side(sqlite_store):

@@ -4,6 +4,7 @@ Everything a notebook needs is here: `from vote_experiments import run_model_exp
 loaded when it is first used (PEP 562), so importing the package costs next to nothing.
 """
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -17,15 +18,17 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
     from .analysis.sweeps import collate_sweep_evals
     from .datasets.files import (
         Columns, export_dataset, group_folder, import_dataset, import_folder, read_dataset_file, write_dataset_file)
+    from .compat.datasets import get_dataset
     from .datasets.dataset import (
-        Dataset, DatasetNotFoundError, archive_item, delete_dataset, diff_versions, get_dataset, list_datasets,
+        Dataset, DatasetNotFoundError, archive_item, delete_dataset, diff_versions, list_datasets,
         list_versions, save_dataset, upsert_item, validate_items)
     from .datasets.ground_truth import adjudicate, annotate, correct_truth, flag_item, review_queue, value_origins
     from .widgets.dataset_manager import DatasetManager
     from .widgets.record_explorer import RecordExplorer
     from .widgets.experiment_form import ExperimentForm
     from .store.response_cache import clear_responses, list_responses, prune_responses
-    from .store.results import RunNotFoundError, experiment_result, list_experiments, list_groups
+    from .experiments.result import ExperimentResult, experiment_result
+    from .store.results import RunNotFoundError, list_experiments, list_groups
     from .store.database import Store, StoreError, backup_store, check_store, open_store
     from .engine.engine import ItemFailedError, RunInterrupted, RunStoppedError
     from .experiments.ensemble import aensemble, ensemble
@@ -47,7 +50,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
     from .models.registry import check_configs, forget_model, get_model, list_models, model_available, register_model
     from .models.resilience import BudgetExceeded
     from .records import (
-        DatasetItem, Evaluation, ExperimentResult, Extraction, ItemError, ItemResult, Model, Observation,
+        DatasetItem, Evaluation, Extraction, ItemError, ItemResult, Model, Observation,
         RegressionError, Usage, observe)
     from .scoring.evaluators import (
         FURTHER_EVALUATORS, OPTIONAL_EVALUATORS, STANDARD_EVALUATORS, absolute_vote_error, anls_star,
@@ -64,8 +67,9 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
     from .experiments.batch import (
         BatchEvaluationResult, BatchEvaluationResumeToken, EvaluatorInputs, arun_batched_evaluation,
         batch_evaluation_result, run_batched_evaluation)
-    from .compat.client import (
-        Client, create_dataset, create_dataset_item, create_experiment, create_run, get_experiment_runs)
+    from .compat.client import Client
+    from .compat.runs import (
+        create_dataset, create_dataset_item, create_experiment, create_run, get_experiment_runs)
     from .compat.variants import (
         RunnerContext, ab_test, aevaluate_experiment, compare_experiments, dataset_from_traces,
         evaluate_experiment, export_experiment_results, prompt_variants)
@@ -79,14 +83,16 @@ _EXPORTS: dict[str, str] = {  # module: the names it gives to the package
     "analysis.sweeps": "collate_sweep_evals",
     "datasets.files": "Columns export_dataset group_folder import_dataset import_folder read_dataset_file "
                           "write_dataset_file",
-    "datasets.dataset": "Dataset DatasetNotFoundError archive_item delete_dataset diff_versions get_dataset "
+    "compat.datasets": "get_dataset",
+    "datasets.dataset": "Dataset DatasetNotFoundError archive_item delete_dataset diff_versions "
                      "list_datasets list_versions save_dataset upsert_item validate_items",
     "datasets.ground_truth": "adjudicate annotate correct_truth flag_item review_queue value_origins",
     "widgets.dataset_manager": "DatasetManager",
     "widgets.record_explorer": "RecordExplorer",
     "widgets.experiment_form": "ExperimentForm",
     "store.response_cache": "clear_responses list_responses prune_responses",
-    "store.results": "RunNotFoundError experiment_result list_experiments list_groups",
+    "experiments.result": "ExperimentResult experiment_result",
+    "store.results": "RunNotFoundError list_experiments list_groups",
     "store.database": "Store StoreError backup_store check_store open_store",
     "engine.engine": "ItemFailedError RunInterrupted RunStoppedError",
     "experiments.ensemble": "aensemble ensemble",
@@ -107,7 +113,7 @@ _EXPORTS: dict[str, str] = {  # module: the names it gives to the package
     "models.extraction": "ExtractionError vote_extraction_task",
     "models.registry": "check_configs forget_model get_model list_models model_available register_model",
     "models.resilience": "BudgetExceeded",
-    "records": "DatasetItem Evaluation ExperimentResult Extraction ItemError ItemResult Model Observation "
+    "records": "DatasetItem Evaluation Extraction ItemError ItemResult Model Observation "
                "RegressionError Usage observe",
     "scoring.evaluators": "FURTHER_EVALUATORS OPTIONAL_EVALUATORS STANDARD_EVALUATORS absolute_vote_error anls_star "
                           "arithmetic_consistency ballot_accuracy_score exact_form_match field_f1 has_no_errors "
@@ -119,7 +125,8 @@ _EXPORTS: dict[str, str] = {  # module: the names it gives to the package
                    "get_trace get_traces import_traces",
     "experiments.batch": "BatchEvaluationResult BatchEvaluationResumeToken EvaluatorInputs arun_batched_evaluation "
                          "batch_evaluation_result run_batched_evaluation",
-    "compat.client": "Client create_dataset create_dataset_item create_experiment create_run "
+    "compat.client": "Client",
+    "compat.runs": "create_dataset create_dataset_item create_experiment create_run "
                           "get_experiment_runs",
     "compat.variants": "RunnerContext ab_test aevaluate_experiment compare_experiments dataset_from_traces "
                             "evaluate_experiment export_experiment_results prompt_variants",
@@ -170,6 +177,30 @@ def __getattr__(name: str) -> Any:
 
     value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
     return value
+
+
+def _card(name: str) -> Any:
+    def html(value: Any) -> str:
+        from vote_experiments.reports import cards
+
+        return getattr(cards, name)(value)
+
+    return html
+
+
+def _register_displays(html: Any) -> None:  # an IPython formatter of HTML
+    "Items and datasets display as cards, although the records themselves do not depend on reports"
+    html.for_type_by_name("vote_experiments.records", "DatasetItem", _card("item_card"))
+    html.for_type_by_name("vote_experiments.datasets.dataset", "Dataset", _card("dataset_card"))
+
+
+def _notebook() -> Any:  # the running IPython shell, or None
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython is not None and hasattr(ipython, "get_ipython") else None
+
+
+if (_shell := _notebook()) is not None and _shell.display_formatter is not None:
+    _register_displays(_shell.display_formatter.formatters["text/html"])
 
 
 def __dir__() -> list[str]:

@@ -17,7 +17,7 @@ from vote_experiments.cli.shell import (
 )
 from ..settings import did_you_mean
 
-# %% ../../nbs/cli/05_runs.ipynb #6c2a1193
+# %% ../../nbs/cli/05_runs.ipynb #bac582bf
 def _chosen_experiments(store: Any, runs: Sequence[str]) -> dict[str, dict[str, Any]]:  # by a label of its own
     "The experiments that several RUN arguments mean"
     from vote_experiments.store.results import get_experiment, resolve_run
@@ -29,6 +29,14 @@ def _chosen_experiments(store: Any, runs: Sequence[str]) -> dict[str, dict[str, 
     return found
 
 
+def _not_complete(store: Any, chosen: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    "A sentence for each experiment that is not complete"
+    from vote_experiments.engine.run_status import experiment_states
+
+    states = experiment_states(store, chosen.values())
+    return [f"{label} is {s.status}: {s.items_text} items are stored." for label, s in zip(chosen, states) if not s.is_complete]
+
+
 def _other_data(chosen: Mapping[str, Mapping[str, Any]]) -> list[str]:
     "A sentence when the experiments did not run on the same data"
     data = {f"{e['dataset_name'] or 'local data'} version {e['dataset_version']}" for e in chosen.values()}
@@ -38,7 +46,7 @@ def _other_data(chosen: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _comparison(store: Any, chosen: Mapping[str, Mapping[str, Any]], score: str | None) -> Any:
     from vote_experiments.store.results import score_names
-    from vote_experiments.experiments.comparison import compare_experiments_by_item
+    from vote_experiments.engine.stored_comparison import compare_experiments_by_item
 
     found = compare_experiments_by_item(store, {label: e["id"] for label, e in chosen.items()}, score=score)
     if found is None:
@@ -71,7 +79,7 @@ def compare(
     chosen = _chosen_experiments(opened, runs or ["latest"])
     found = _comparison(opened, chosen, score)
     rows = found.display_frame().to_dict("records")
-    notes = _other_data(chosen)
+    notes = [*_other_data(chosen), *_not_complete(opened, chosen)]
     show({**found.to_dict(), "sentences": [*found.sentences, *notes]}, as_json, Table(rows), "", *found.sentences, *notes)
 
 # %% ../../nbs/cli/05_runs.ipynb #44aafa73
@@ -122,24 +130,30 @@ def list_runs(
     as_json: JsonOption = False,
 ) -> None:
     "What was run, newest first."
+    from vote_experiments.engine.run_status import experiment_status, run_states
     from vote_experiments.store import results
     from vote_experiments.store.database import open_store
 
     opened = open_store(store)
     groups = results.list_groups(opened, limit)
+    states = run_states(opened, groups)
     alone = [e for e in results.list_experiments(opened, newest_first=True, limit=limit) if e["group_id"] is None]
     every = sorted([*groups, *alone], key=lambda r: -r["created_at"])[:limit]
-    rows = [{"run": r["id"], "when (UTC)": _moment(r["created_at"]), "what": r["name"] or r["kind"], "status": r["status"],
+    rows = [{"run": r["id"], "when (UTC)": _moment(r["created_at"]), "what": r["name"] or r["kind"],
+             "status": states[r["id"]].status if r["id"] in states else experiment_status(r),
              "found": (r.get("result") or {}).get("headline")} for r in every]
     short = [{**r, "found": shortened(r["found"])} for r in rows]
     show(rows, as_json, Table(short) if rows else "No run yet. Try: vote-experiments demo")
 
 # %% ../../nbs/cli/05_runs.ipynb #9cd51522
-def _experiment_facts(e: Mapping[str, Any]) -> dict[str, Any]:
+def _experiment_facts(
+    e: Mapping[str, Any],  # its row, with a summary
+    state: Any,  # its `ExperimentState`
+) -> dict[str, Any]:
     s = e["summary"] or {}
     overall = s.get("overall_accuracy") or {}
-    return {"experiment": e["id"], "name": e["name"], "status": e["status"], "items": s.get("n_items", e["n_items"]),
-            "failed": s.get("n_failed"), "accuracy": percent(overall.get("mean"), overall.get("lower"), overall.get("upper")),
+    return {"experiment": e["id"], "name": e["name"], "status": state.status, "items": state.items_text,
+            "failed": state.n_failed, "accuracy": percent(overall.get("mean"), overall.get("lower"), overall.get("upper")),
             "p50 s": _rounded((s.get("latency") or {}).get("p50")), "cost $": _rounded(s.get("cost_usd"))}
 
 
@@ -176,16 +190,27 @@ def show_run(
 
     Every score comes with its 95 % interval.
     """
-    from vote_experiments.store.results import get_experiment, resolve_run
+    from vote_experiments.engine.run_status import run_state
+    from vote_experiments.engine.summaries import summarise
+    from vote_experiments.store.results import get_experiment
     from vote_experiments.store.database import open_store
 
     opened = open_store(store)
-    rows = [get_experiment(opened, i) for i in resolve_run(opened, run)]
-    lines = [Table([_experiment_facts(e) for e in rows]) if rows else "No experiment of this run has started."]
+    state = run_state(opened, run)
+    rows = [get_experiment(opened, e.experiment_id) for e in state.experiments]
+    for row in rows:
+        row["summary"] = row["summary"] or summarise(opened, row["id"])
+    facts = [_experiment_facts(e, s) for e, s in zip(rows, state.experiments)]
+    lines = [f"Run {state.run} is {state.status}: {state.n_finished} of {state.n_experiments} experiments are finished."]
+    lines += [f"Continue it with: vote-experiments resume {state.run}"] if state.can_continue else []
+    lines += [f"{name} did not begin: {why}" for name, why in state.never_began.items()]
+    lines += ["", Table(facts) if rows else "No experiment of this run has started."]
     for e in rows:
         failed = _failures(opened, e)
         lines += ["", e["name"], Table(_score_rows(e)), *(["Failed items:", *failed] if failed else [])]
-    show([{k: v for k, v in e.items() if k != "settings"} for e in rows], as_json, *lines)
+    told = [{**{k: v for k, v in e.items() if k != "settings"}, "status": s.status, "n_done": s.n_done, "n_failed": s.n_failed}
+            for e, s in zip(rows, state.experiments)]
+    show(told, as_json, *lines)
 
 
 @runs_app.command("delete")

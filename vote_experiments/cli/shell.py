@@ -191,17 +191,12 @@ def _everything(
 # %% ../../nbs/cli/00_shell.ipynb #ddc3e17c
 def run_id(
     store: Any,
-    run: str,  # as typed; latest is the newest group
+    run: str,  # as typed; latest is the newest group, or experiment without one
 ) -> str:
-    "What RUN means, with the word latest replaced. Raises `ValueError` when there is no run yet."
-    from vote_experiments.store.results import list_groups
+    "What RUN means, with the word latest replaced. Raises `RunNotFoundError` when there is no run yet."
+    from vote_experiments.store.results import latest_run
 
-    if run != "latest":
-        return run
-    newest = list_groups(store, limit=1)
-    if not newest:
-        raise ValueError(f"there is no run in {store!r} yet; make one with: vote-experiments demo")
-    return newest[0]["id"]
+    return latest_run(store) if run == "latest" else run
 
 
 def report_page(

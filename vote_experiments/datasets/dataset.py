@@ -359,17 +359,6 @@ class Dataset(Record):
         item._source, item._roots = (self.id, self.version, row[0]), self._roots
         return item
 
-    def run_experiment(self, **arguments: Any) -> Any:  # as for run_experiment, without `data`
-        "Run an experiment over this version; see `experiments.experiment.run_experiment`"
-        from vote_experiments.experiments.experiment import run_experiment
-
-        return run_experiment(data=self, **arguments)
-
-    def _repr_html_(self) -> str:
-        from vote_experiments.reports.cards import dataset_card
-
-        return dataset_card(self)
-
     def _repr_markdown_(self) -> str:
         return dataset_markdown(self)
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RULES', 'matched_answers', 'majority', 'arithmetic', 'combine', 'aensemble', 'ensemble', 'compare_with_members']
 
-# %% ../../nbs/experiments/09_ensemble.ipynb #a5dd6a20
+# %% ../../nbs/experiments/09_ensemble.ipynb #6ab6ec87
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,12 +17,13 @@ from ..analysis.compare import Comparison
 from ..store.results import ResultSequence, create_group, get_experiment, resolve_run, update_experiment, update_group
 from ..store.database import Store, item_results, now_us, open_store
 from .experiment import arun_experiment, run_in_own_loop
-from .comparison import compare_experiments_by_item
+from ..engine.stored_comparison import compare_experiments_by_item
 from vote_experiments.forms.schema import (
     BALLOT_FIELDS, VOTER_FIELDS, Report, VoteResult, comparable_header, numbered_rows, plain_reports, read_reports,
     report_kind)
 from ..forms.thai import normalise_name
-from ..records import DatasetItem, ExperimentResult
+from ..records import DatasetItem
+from .result import ExperimentResult
 from ..scoring.evaluators import STANDARD_EVALUATORS, match_reports
 from ..scoring.summary import STANDARD_SUMMARIES
 

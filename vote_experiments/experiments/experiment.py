@@ -17,9 +17,10 @@ from datetime import datetime, UTC
 from typing import Any
 
 from vote_experiments.store.results import (
-    ResultSequence, ResultWriter, claim_experiment, create_experiment_row, experiment_result, get_experiment, spent,
+    ResultSequence, ResultWriter, claim_experiment, create_experiment_row, get_experiment, spent,
     status_counts, stored_items, update_experiment,
 )
+from .result import experiment_result
 from ..store.database import Store, decode_json, encode_json, now_us, open_store
 from vote_experiments.engine.engine import (
     ItemFailedError, Plan, Run, RunInterrupted, RunStoppedError, Slot, run_blocking,
@@ -33,7 +34,7 @@ from vote_experiments.engine.resuming import (
     left_of_dataset, left_of_local_data, new_owner, working,
 )
 from ..engine.summaries import evaluate_run, summarise
-from ..records import ExperimentResult
+from .result import ExperimentResult
 from ..settings import did_you_mean, redact
 from vote_experiments.scoring.binding import (
     COMPOSITE, EVALUATOR, RUN_EVALUATOR, SUMMARY_EVALUATOR, TASK, Bound, bind, bind_all, declared_rules,

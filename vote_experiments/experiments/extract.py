@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMATS', 'report_doubts', 'ReadForm', 'read_forms', 'Extracted', 'tabulate', 'write_tables', 'extract']
 
-# %% ../../nbs/experiments/06_extract.ipynb #77ed7ecb
+# %% ../../nbs/experiments/06_extract.ipynb #4211602a
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from typing import Any
 
 from ..datasets.files import group_folder, import_folder
 from ..datasets.dataset import Dataset
-from ..store.results import experiment_result
+from .result import experiment_result
 from ..store.database import open_store
 from ..engine.archive import slug
 from .comparison import run_model_experiments

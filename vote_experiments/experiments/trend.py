@@ -13,9 +13,9 @@ import pandas as pd
 
 from ..analysis.trend import GateOutcome, Trend, gate, trend_of
 from ..store.results import RunNotFoundError, get_experiment, list_experiments, resolve_run, score_names
-from ..store.results import experiment_result
+from .result import experiment_result
 from ..store.database import Store, iso, open_store
-from .comparison import accuracy_frame, compared_rule, compared_score
+from ..engine.stored_comparison import accuracy_frame, compared_rule, compared_score
 
 # %% ../../nbs/experiments/10_trend.ipynb #8549f132
 def _scores(store: Store, runs: Mapping[str, str], score: str | None, weights: Mapping[str, Any] | None) -> tuple[pd.DataFrame, str, bool]:

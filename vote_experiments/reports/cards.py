@@ -6,20 +6,21 @@
 __all__ = ['CARD_STYLE', 'field_label', 'form_label', 'score_label', 'value_text', 'small_pages', 'check_mark', 'check_list',
            'about_item', 'item_card', 'dataset_card', 'result_card']
 
-# %% ../../nbs/reports/07_cards.ipynb #029c99e2
+# %% ../../nbs/reports/07_cards.ipynb #ba84d147
 import base64
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..analysis.frames import dollars, seconds, summary_frame
 from ..datasets.ground_truth import truth_values
+from ..engine.run_status import run_state
 from ..forms.checks import ARITHMETIC_CHECKS, Check, check_report
 from ..forms.pages import thumbnail
 from ..forms.schema import HEADER_FIELDS, Report, read_reports
 from .findings import FIELD_NAMES, Html, joined
 from ..html.translations import Words
 from ..models.extraction import ExtractionError, page_paths
-from ..records import DatasetItem, ExperimentResult
+from ..records import DatasetItem, ExperimentRecord
 from ..settings import image_roots, redact
 
 # %% ../../nbs/reports/07_cards.ipynb #f351d1a2
@@ -183,9 +184,9 @@ def _truth_line(item: DatasetItem, say: Words) -> str:
     n = sum(v is not None for v in truth_values(item.expected_output).values())
     return say("n_fields", n=n) if n else say("without_truth")
 
-# %% ../../nbs/reports/07_cards.ipynb #17f07a71
+# %% ../../nbs/reports/07_cards.ipynb #5154a1a5
 def result_card(
-    result: ExperimentResult,
+    result: ExperimentRecord,
     language: str = "en",
 ) -> Html:
     "A result: counts, scores with intervals, time and cost"
@@ -200,10 +201,23 @@ def result_card(
         score_label(r.score, language), *_mean_and_interval(r), r.n) for r in frame.itertuples())
     table = Html('<table><thead><tr><th>{}</th><th class="number">{}</th><th class="number">{}</th><th></th></tr></thead><tbody>{}</tbody></table>').format(
         say("score"), say("mean"), say("interval"), rows) if len(frame) else ""
-    late = "" if result.status == "finished" else Html('<p class="is-fail">{}</p>').format(say("unfinished", status=result.status))
+    late = _late(result, say)
     link = Html('<p><a href="{}">{}</a></p>').format(result.url, result.url) if str(result.url or "").startswith(("http://", "https://")) else ""
     return _card(Html("<h4>{}</h4>").format(redact(result.name)), Html('<p class="soft">{} · {}</p>').format(redact(result.run_name), " · ".join(counts)),
                  late, table, link)
+
+
+def _late(result: ExperimentRecord, say: Words) -> Html:
+    "A sentence when the experiment is not complete at this moment"
+    try:
+        state = None if getattr(result, "_store", None) is None else run_state(result._store, result.experiment_id).experiments[0]
+    except LookupError:  # deleted since
+        state = None
+    status = result.status if state is None else state.status
+    if status == "finished":
+        return Html("")
+    stored = "" if state is None or state.n_planned is None else say("items_of_planned", done=f"{state.n_done:,}", planned=f"{state.n_planned:,}")
+    return Html('<p class="is-fail">{} {}</p>').format(say("unfinished", status=say(f"status_{status}")), stored)
 
 
 def _mean_and_interval(r: Any) -> tuple[str, str]:

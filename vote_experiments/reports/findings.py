@@ -35,7 +35,7 @@ from vote_experiments.analysis.plots import (
 from ..datasets.dataset import DatasetNotFoundError, get_dataset
 from ..store.results import ResultSequence
 from ..store.database import item_results, scores
-from ..experiments.comparison import reroute_note
+from ..models.registry import reroute_note
 from ..forms.pages import count_pages, thumbnail
 from .doctor import usable_cores
 from ..html.markup import Html, fact_table, filled, joined, paragraph, percent, table
@@ -71,8 +71,12 @@ def title(run: OpenedRun) -> Html:
 
 def _unfinished(run: OpenedRun) -> Html:
     "What is not complete about this run"
-    open_ones = [run.say("is_unfinished_error" if e["error"] else "is_unfinished", name=run.labels[e["id"]], status=e["status"], error=e["error"])
-                 for e in run.experiments if e["status"] != "finished"]
+    open_ones = []
+    for state in run.state.experiments:
+        if not state.is_complete and state.experiment_id in run.labels:
+            key = "is_unfinished_error" if state.error else "is_unfinished"
+            open_ones.append(run.say(key, name=run.labels[state.experiment_id], status=run.say(f"status_{state.status}"), error=state.error,
+                                     done=f"{state.n_done:,}", total="?" if state.n_planned is None else f"{state.n_planned:,}"))
     open_ones += [run.say("did_not_run", name=e["experiment_name"], error=e.get("error") or run.say("no_reason")) for e in run.never_began]
     return joined(paragraph(redact(s), "warning") for s in open_ones)
 

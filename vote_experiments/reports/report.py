@@ -72,7 +72,7 @@ def all_findings(run: OpenedRun, answers: Answers | None = None) -> dict[str, An
 
 
 def _entry(run: OpenedRun, e: Mapping[str, Any]) -> dict[str, Any]:
-    return {"experiment_name": e["name"], "experiment_id": e["id"], "run_name": e["run_name"], "status": e["status"],
+    return {"experiment_name": e["name"], "experiment_id": e["id"], "run_name": e["run_name"], "status": run.statuses[e["id"]],
             "config": e["config"], "error": e["error"]}
 
 # %% ../../nbs/reports/06_report.ipynb #21fa6622
@@ -451,8 +451,8 @@ def _link_report(run: OpenedRun, folder: Path) -> None:
     page, link = folder / "index.html", f'<p id="full-report"><a href="report.html">{escape(run.say("full_report"))}</a></p>'
     if not page.exists():
         say = run.say
-        rows = [{say("col_experiment"): run.labels[e["id"]], say("status"): e["status"], say("col_items"): e["summary"]["n_items"],
-                 say("failed"): e["summary"]["n_failed"]} for e in run.experiments]
+        rows = [{say("col_experiment"): run.labels[e.experiment_id], say("status"): say(f"status_{e.status}"), say("col_items"): e.items_text,
+                 say("failed"): e.n_failed} for e in run.state.experiments if e.experiment_id in run.labels]
         said = "\n".join(f'<p class="finding">{escape(s)}</p>' for s in run.sentences[:1])
         write_text(page, html_page(run.name, f"{said}\n{html_table(rows)}", run.id, run.language))
     before = page.read_text(encoding="utf-8")

@@ -6,7 +6,7 @@
 __all__ = ['MOST_LETTERS', 'MOST_BESIDE', 'experiment_labels', 'swept_settings', 'cut', 'setting_text', 'setting_labels',
            'OpenedRun', 'open_run', 'comparison_id', 'race_sentences']
 
-# %% ../../nbs/reports/01_stored_run.ipynb #e8e3eadf
+# %% ../../nbs/reports/01_stored_run.ipynb #6d96c110
 import functools
 import hashlib
 import json
@@ -18,9 +18,10 @@ import pandas as pd
 
 from ..analysis.compare import Comparison, Speaker
 from ..analysis.sweeps import config_leaves, short_names
-from ..store.results import RunNotFoundError, get_experiment, get_group, list_experiments, list_groups
+from ..engine.run_status import RunState, experiment_states, run_state
+from ..store.results import get_experiment, get_group, latest_run, list_experiments
 from ..store.database import Store, from_us, open_store
-from ..experiments.comparison import accuracy_frame, compare_frame, compared_rule
+from ..engine.stored_comparison import accuracy_frame, compare_frame, compared_rule
 from ..engine.summaries import summarise
 from ..html.markup import Html, estimate
 from ..html.translations import Words, check_language, texts
@@ -131,6 +132,21 @@ class OpenedRun:
         "models | sweep | race | ensemble | ab_test | …; `compare` for several runs, `experiment` for one without a group"
         return "compare" if self.runs else self.group["kind"] if self.group else "experiment"
 
+    @functools.cached_property
+    def state(self) -> RunState:
+        "The status and the counts of this moment, as every interface shows them"
+        if not self.runs and self.group:
+            return run_state(self.store, self.group["id"])
+        states = experiment_states(self.store, self.experiments)
+        statuses = {s.status for s in states}
+        status = statuses.pop() if len(statuses) == 1 else "running" if "running" in statuses else "partial"
+        return RunState(self.id, status, states, len(states))
+
+    @functools.cached_property
+    def statuses(self) -> dict[str, str]:
+        "The status of each experiment at this moment, by id"
+        return {s.experiment_id: s.status for s in experiment_states(self.store, self.experiments)}
+
     @property
     def request(self) -> dict[str, Any]:
         "What was asked, as it was stored"
@@ -200,7 +216,7 @@ def open_run(
 ) -> OpenedRun:
     "A stored run with what is needed to tell it. Raises `RunNotFoundError` listing the newest when there is none."
     opened, wanted = open_store(store), [run] if isinstance(run, str) else list(run)
-    found = [_one_run(_newest(opened) if r == "latest" else r, opened) for r in dict.fromkeys(wanted)]
+    found = [_one_run(latest_run(opened) if r == "latest" else r, opened) for r in dict.fromkeys(wanted)]
     if not found:
         raise ValueError("run=[] names no run; give an id, several, or 'latest'")
     if len(found) > 1:
@@ -212,14 +228,6 @@ def open_run(
         rows += _members(opened, rows)
     labels = setting_labels(rows) if group and group["kind"] == "sweep" else experiment_labels(rows)
     return OpenedRun(opened, group["id"] if group else rows[0]["id"], group, rows, labels, check_language(language))
-
-
-def _newest(store: Store) -> str:
-    groups, ones = list_groups(store, 1), list_experiments(store, limit=1, newest_first=True)
-    newest = max([*groups, *ones], key=lambda r: (r["created_at"], r in groups), default=None)
-    if newest is None:
-        raise RunNotFoundError(f"{store!r} has no run yet; run_model_experiments makes one")
-    return newest.get("group_id") or newest["id"]
 
 
 def _one_run(run: str, store: Store) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:

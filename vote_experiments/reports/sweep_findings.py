@@ -20,7 +20,7 @@ from ..analysis.frames import dollars, seconds
 from ..analysis.plots import plot_comparison
 from ..analysis.sweep_plots import plot_sweep_heatmap, plot_sweep_metric, plot_sweep_metrics
 from ..analysis.sweeps import short_names
-from ..experiments.comparison import compare_frame
+from ..engine.stored_comparison import compare_frame
 from .findings import MOST_SCORES, of_summary, picture, signed
 from ..html.markup import Html, filled, joined, paragraph, table
 from .stored_run import OpenedRun, cut, setting_text, swept_settings

@@ -35,6 +35,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .. import __version__
 from ..datasets.dataset import DatasetNotFoundError, get_dataset, list_datasets
+from ..engine.run_status import run_state, run_states
 from ..store.results import ResultSequence, RunNotFoundError, get_experiment, get_group, list_groups, resolve_run, score_names
 from ..store.database import Store, StoreError, clean_text, decode_json, encode_json, iso, open_store
 from vote_experiments.server.jobs import (
@@ -289,10 +290,12 @@ async def events(task_id: TaskId, service: Here, base: Base, label: Label) -> An
 # %% ../../nbs/server/03_api.ipynb #f2b8ac7c
 @api.get("/runs", response_model=RunList, tags=["runs"])
 def runs(service: Here, limit: Annotated[int, Query(ge=1, le=200)] = 20) -> Any:
-    "What was run, from whichever door, newest first."
+    "What was run, from any interface, newest first."
+    groups = list_groups(service.store, limit)
+    states = run_states(service.store, groups)
     return RunList(runs=[RunLine(
-        run=g["id"], kind=g["kind"], name=g["name"], status=g["status"], project_name=g["project"], created_at=iso(g["created_at"]),
-        finished_at=iso(g["finished_at"]), headline=(g["result"] or {}).get("headline")) for g in list_groups(service.store, limit)])
+        run=g["id"], kind=g["kind"], name=g["name"], status=states[g["id"]].status, project_name=g["project"], created_at=iso(g["created_at"]),
+        finished_at=iso(g["finished_at"]), headline=(g["result"] or {}).get("headline")) for g in groups])
 
 
 @api.get("/datasets", response_model=DatasetList, tags=["runs"])
@@ -306,8 +309,11 @@ def datasets(service: Here) -> Any:
 def run_detail(run_id: RunId, service: Here) -> Any:
     "A run: its experiments with settings and scores, each with n and a 95 % interval."
     rows = [get_experiment(service.store, e) for e in _resolved(service, run_id)]
-    return RunDetail(run=run_id, experiments=[StoredExperiment(
-        experiment_id=r["id"], experiment_name=r["name"], run_name=r["run_name"], status=r["status"], dataset_name=r["dataset_name"],
+    state = run_state(service.store, run_id)
+    now = {e.experiment_id: e for e in state.experiments}
+    return RunDetail(run=run_id, status=state.status, experiments=[StoredExperiment(
+        experiment_id=r["id"], experiment_name=r["name"], run_name=r["run_name"], status=now[r["id"]].status,
+        n_planned=now[r["id"]].n_planned, n_done=now[r["id"]].n_done, n_failed=now[r["id"]].n_failed, dataset_name=r["dataset_name"],
         dataset_version=r["dataset_version"], config=r["config"], summary=r["summary"]) for r in rows])
 
 
@@ -342,7 +348,7 @@ def _item(experiment_id: str, r: Any) -> ItemOut:
 def compare(run_id: RunId, service: Here, score: Annotated[str | None, Query(max_length=200)] = None,
             also: Annotated[list[str] | None, Query(alias="with", max_length=20, description="Further runs")] = None) -> Any:
     "Compare the experiments of a run, and of others, item by item: means with intervals, and which differences could be chance."
-    from vote_experiments.experiments.comparison import compare_experiments_by_item
+    from vote_experiments.engine.stored_comparison import compare_experiments_by_item
 
     chosen: dict[str, str] = {}
     for experiment_id in dict.fromkeys(e for r in (run_id, *(also or ())) for e in _resolved(service, r)):

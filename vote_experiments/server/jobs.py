@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['log', 'ENDED', 'STATES', 'JOB_ARGUMENTS', 'Job', 'JobNotFoundError', 'JobEndedError', 'get_job', 'list_jobs',
-           'check_job', 'submit_job', 'cancel_job', 'wait_for_job', 'jobs_to_do', 'claim_job', 'job_state', 'run_job',
-           'JobRunner', 'run_own_job', 'work_until_told', 'WorkerProcess']
+           'check_job', 'submit_job', 'resume_job', 'cancel_job', 'wait_for_job', 'jobs_to_do', 'claim_job',
+           'job_state', 'run_job', 'JobRunner', 'run_own_job', 'work_until_told', 'WorkerProcess']
 
-# %% ../../nbs/server/00_jobs.ipynb #3a78ca1c
+# %% ../../nbs/server/00_jobs.ipynb #50241d63
 import contextlib
 import logging
 import os
@@ -22,16 +22,18 @@ from typing import Any, BinaryIO
 import sqlalchemy as sa
 
 from ..datasets.dataset import get_dataset
-from ..store.results import get_experiment
+from ..store.results import get_experiment, get_group
 from ..store.database import Store, StoreError, decode_json, encode_json, jobs, new_id, now_us, open_store
 from ..engine.engine import Run, RunInterrupted, run_blocking
 from ..experiments.comparison import arun_model_experiments, stored_request
+from ..experiments.request import check_names, check_values, fields_of
 from ..engine.progress import Progress
 from ..platforms.publishing import choose_backend
 from ..engine.resuming import HEARTBEAT_S, RunBusyError, at_work, is_busy, new_owner
 from ..models.registry import check_configs, model_available
 from ..records import Record
-from ..settings import did_you_mean, redact
+from ..scoring.judges import evaluators_named
+from ..settings import redact
 
 log = logging.getLogger("vote_experiments.jobs")
 
@@ -101,10 +103,7 @@ def list_jobs(
         return [_job(row) for row in c.execute(query).mappings()]
 
 # %% ../../nbs/server/00_jobs.ipynb #d2e01dd9
-JOB_ARGUMENTS = (
-    "ml_app", "site", "agentless_enabled", "project_name", "dataset_name", "dataset_version", "model_configs", "sample_size",
-    "jobs", "raise_errors", "backend", "repeats", "timeout_s", "report", "sample_seed", "stratify_by", "holdout", "weights",
-    "cache", "max_cost_usd")
+JOB_ARGUMENTS = tuple(fields_of("job"))
 
 
 def check_job(
@@ -112,9 +111,9 @@ def check_job(
     store: Any = None,
 ) -> dict[str, Any]:  # the same, with the dataset's version as it is now
     "Refuse what cannot work. Raises `ValueError`, or `DatasetNotFoundError` listing the nearest names."
-    for key in arguments:
-        if key not in JOB_ARGUMENTS:
-            raise ValueError(f"a job has no argument {key!r}{did_you_mean(key, JOB_ARGUMENTS, '; it takes ' + ', '.join(JOB_ARGUMENTS))}")
+    check_names(arguments, JOB_ARGUMENTS, "a job")
+    check_values(arguments)
+    evaluators_named(arguments.get("evaluators") or ())
     checked = dict(arguments)
     configs = check_configs(arguments.get("model_configs"))
     missing = [why for c in configs if (why := model_available(c.model))]
@@ -143,6 +142,33 @@ def submit_job(
     return get_job(job_id, opened)
 
 # %% ../../nbs/server/00_jobs.ipynb #eff90937
+def resume_job(
+    run: str,  # a group's id, or an unambiguous beginning
+    store: Any = None,  # a path, URL or `Store`; None: the default store
+    by: str | None = None,  # who continues it
+) -> Job:
+    "Put an unfinished run into the queue. Raises `RunNotFoundError`; `ValueError` when it has functions that only its own program has."
+    opened = open_store(store)
+    group = get_group(opened, run)
+    stored_request(opened, group["id"])
+    if (open_job := _open_job(opened, group["id"])) is not None:
+        return open_job
+    request = {"arguments": {k: v for k, v in (group["request"] or {}).items() if k in JOB_ARGUMENTS}, "by": by}
+    job_id = new_id("job")
+    with opened.write() as c:
+        c.execute(sa.insert(jobs).values(id=job_id, kind="models", request=encode_json(redact(request)), created_at=now_us(),
+                                         status="queued", group_id=group["id"]))
+    return get_job(job_id, opened)
+
+
+def _open_job(store: Store, group_id: str) -> Job | None:
+    "The job of a run that has not ended"
+    query = sa.select(jobs).where(jobs.c.group_id == group_id, jobs.c.status.in_(("queued", "running"))).limit(1)
+    with store.read() as c:
+        row = c.execute(query).mappings().first()
+    return None if row is None else _job(row)
+
+
 def cancel_job(job_id: str, store: Any = None) -> Job:
     "Cancel a job that is queued or running; what it stored stays. Raises `JobNotFoundError`, `JobEndedError`."
     opened = open_store(store)

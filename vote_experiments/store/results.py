@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['RunNotFoundError', 'create_group', 'update_group', 'create_experiment_row', 'update_experiment', 'claim_experiment',
-           'get_experiment', 'get_group', 'resolve_run', 'list_experiments', 'list_groups', 'delete_experiment',
-           'delete_group', 'Finished', 'score_row', 'ResultWriter', 'ResultSequence', 'ResultColumn', 'score_names',
-           'status_counts', 'evaluator_errors', 'score_table', 'score_numbers', 'spent', 'stored_items', 'owner_name',
-           'experiment_result']
+           'get_experiment', 'get_group', 'latest_run', 'resolve_run', 'list_experiments', 'list_groups',
+           'delete_experiment', 'delete_group', 'Finished', 'score_row', 'ResultWriter', 'ResultSequence',
+           'ResultColumn', 'score_names', 'status_counts', 'evaluator_errors', 'score_table', 'score_numbers', 'spent',
+           'stored_items', 'owner_name']
 
 # %% ../../nbs/store/01_results.ipynb #e2061fa4
 import asyncio
@@ -30,7 +30,7 @@ from vote_experiments.store.database import (
     publications, scores, trace_tags, traces,
 )
 from vote_experiments.records import (
-    DatasetItem, Evaluation, ExperimentResult, ItemError, ItemResult, Observation, Usage, as_number, data_type_of,
+    DatasetItem, Evaluation, ItemError, ItemResult, Observation, Usage, as_number, data_type_of,
 )
 from ..settings import redact, redactor
 
@@ -138,16 +138,26 @@ def _find(store: Store, table: sa.Table, wanted: str, what: str) -> Any:
     raise RunNotFoundError(f"no {what} {wanted!r}; {fits}")
 
 
+def latest_run(store: Store) -> str:
+    "The id of the newest run: a group, or an experiment without one. Raises `RunNotFoundError` when there is none."
+    groups = sa.select(experiment_groups.c.id, experiment_groups.c.created_at)
+    alone = sa.select(experiments.c.id, experiments.c.created_at).where(experiments.c.group_id.is_(None))
+    newest = []
+    with store.read() as c:
+        for query in (groups, alone):
+            row = c.execute(query.order_by(sa.desc("created_at")).limit(1)).first()
+            newest += [] if row is None else [row]
+    if not newest:
+        raise RunNotFoundError(f"there is no run in {store!r} yet; make one with run_model_experiments or: vote-experiments demo")
+    return max(newest, key=lambda row: row.created_at).id
+
+
 def resolve_run(
     store: Store,
-    run: str,  # the id, or an unambiguous beginning, of a group or an experiment; "latest" is the newest group
+    run: str,  # the id, or an unambiguous beginning, of a group or an experiment; "latest" is the newest of both
 ) -> list[str]:  # the experiments' ids in order
-    "The experiments that a RUN argument names"
-    if run == "latest":
-        with store.read() as c:
-            run = c.scalar(sa.select(experiment_groups.c.id).order_by(experiment_groups.c.created_at.desc())
-                           .limit(1)) or c.scalar(sa.select(experiments.c.id).order_by(
-                               experiments.c.created_at.desc()).limit(1)) or "latest"
+    "The experiments that a RUN argument names. Raises `RunNotFoundError`."
+    run = latest_run(store) if run == "latest" else run
     if run.startswith("grp"):
         group = get_group(store, run)
         return [e["id"] for e in list_experiments(store, group_id=group["id"])]
@@ -738,20 +748,3 @@ def stored_items(
 def owner_name() -> str:
     "Who works on an experiment: host, process"
     return f"{socket.gethostname()}:{os.getpid()}"
-
-# %% ../../nbs/store/01_results.ipynb #bda520bf
-def experiment_result(
-    experiment_id: str,  # or an unambiguous beginning of it; "latest" is the newest
-    store: Store | str | None = None,
-    live: Mapping[tuple[int, int], Any] | None = None,  # outputs with no JSON form, by (repeat, position)
-) -> ExperimentResult:
-    "A stored experiment. Raises `RunNotFoundError`."
-    opened = open_store(store)
-    newest = list_experiments(opened, limit=1, newest_first=True) if experiment_id == "latest" else []
-    row = newest[0] if newest else get_experiment(opened, experiment_id)
-    window = (lambda status: ResultSequence(opened, row["id"], status, live))
-    return ExperimentResult(
-        row["name"], row["run_name"], row["id"], row["description"], window("ok"), window("failed"), window("skipped"),
-        [Evaluation(**e) for e in row["run_evaluations"] or []], row["summary"] or {},
-        row["id"] if row["dataset_id"] else None, row["url"], row["group_id"], row["config"], row["status"],
-        row["metadata"], opened)

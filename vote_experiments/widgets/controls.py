@@ -18,6 +18,7 @@ import ipywidgets as w
 from ..analysis.frames import dollars
 from ..engine.progress import duration, rate_text
 from ..html.markup import Html, joined
+from ..html.styles import font_faces, tokens
 from ..html.translations import Words
 from ..settings import redact
 
@@ -25,7 +26,7 @@ from ..settings import redact
 def stylesheet() -> w.HTML:
     "The stylesheet as a widget; one in a form is enough"
     css = resources.files("vote_experiments.widgets").joinpath("widgets.css").read_text(encoding="utf-8")
-    return w.HTML(f"<style>{css}</style>", layout=w.Layout(display="none"))
+    return w.HTML(f"<style>{font_faces()}{tokens(follow_system=False)}{css}</style>", layout=w.Layout(display="none"))
 
 
 def classed(widget: Any, *names: str) -> Any:
@@ -135,33 +136,47 @@ class Filling:
         return lambda change: None if self._depth else handler(change)
 
 # %% ../../nbs/widgets/01_controls.ipynb #040b97a0
-def progress_words(say: Words, e: Mapping[str, Any]) -> str:
-    "Items done, failed, rate, time to go and cost of one experiment, as a job's progress has them"
+def progress_words(
+    say: Words,
+    e: Mapping[str, Any],  # an experiment, as a job's progress has it
+    has_ended: bool = False,  # nobody works on the run any more
+) -> str:
+    "Items done, failed, rate, time to go and cost of one experiment"
     total = say("of_total", done=f"{e['done']:,}", total=f"{e['total']:,}") if e.get("total") is not None else f"{e['done']:,}"
     parts = [total, say("n_failed", n=f"{e['failed']:,}")]
-    if e.get("rate"):
+    is_going = not has_ended and not e.get("finished")
+    if has_ended and not e.get("finished"):
+        parts.append(say("status_interrupted"))
+    if e.get("rate") and is_going:
         parts.append(rate_text(e["rate"]))
     if e.get("finished"):
         parts.append(say("took", time=duration(e["elapsed_s"])) if e.get("elapsed_s") is not None else say("finished"))
-    elif e.get("eta_s") is not None:
+    elif e.get("eta_s") is not None and is_going:
         parts.append(say("to_go", time=duration(e["eta_s"])))
     if e.get("cost_usd") is not None:
         parts.append(dollars(e["cost_usd"]))
     return " · ".join(parts)
 
 
-def progress_bars(say: Words, progress: Mapping[str, Any], names: Sequence[str] = ()) -> Html:
+def progress_bars(
+    say: Words,
+    progress: Mapping[str, Any],  # of a job
+    names: Sequence[str] = (),  # of the experiments that were requested
+    has_ended: bool = False,  # nobody works on the run any more
+) -> Html:
     "A bar for every experiment: those that have begun, and by name those that wait"
     begun = {e["name"]: e for e in progress.get("experiments") or ()}
-    return Html('<div class="ve-progress">{}</div>').format(joined(_bar(say, n, begun.get(n)) for n in dict.fromkeys([*begun, *names])))
+    bars = [_bar(say, n, begun.get(n), has_ended) for n in dict.fromkeys([*begun, *names])]
+    return Html('<div class="ve-progress">{}</div>').format(joined(bars))
 
 
-def _bar(say: Words, name: str, e: Mapping[str, Any] | None) -> Html:
+def _bar(say: Words, name: str, e: Mapping[str, Any] | None, has_ended: bool) -> Html:
     share = 0 if not e or not e.get("total") else min(100, 100 * e["done"] / e["total"])
+    waits = say("never_began" if has_ended else "waits")
     css = "ve-bar" + (" ve-some-failed" if e and e["failed"] else " ve-done" if e and e.get("finished") else "")
     return Html('<div><div class="ve-named"><b>{}</b><span>{}</span></div><div class="{}" role="progressbar" aria-label="{}" aria-valuemin="0" '
                 'aria-valuemax="100" aria-valuenow="{}"><div style="width:{}%"></div></div></div>').format(
-        name, progress_words(say, e) if e else say("waits"), css, name, round(share), round(share, 1))
+        name, progress_words(say, e, has_ended) if e else waits, css, name, round(share), round(share, 1))
 
 # %% ../../nbs/widgets/01_controls.ipynb #82865702
 def download(label: str, file_name: str, content: bytes | str, kind: str = "text/plain") -> Html:

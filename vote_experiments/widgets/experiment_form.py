@@ -22,8 +22,9 @@ import ipywidgets as w
 from ..analysis.frames import dollars
 from ..engine.progress import duration
 from .config_rows import ConfigRows, FieldProblem, advice
-from .sections import DataPart, SettingsPart, Work, as_python, said
+from .sections import DataPart, SettingsPart, Work, as_python
 from .controls import as_json, card, classed, copyable, download, folded, framed, line, message, problem, progress_bars, shown
+from ..experiments.request import differing
 from ..html.markup import Html, joined, paragraph, table
 from .local_or_remote import Followed, PastRun, RunPlace, ServerRuns, StoreRuns
 from .run_results import result_html
@@ -209,7 +210,7 @@ class RequestView:
 
     def show(self, arguments: Mapping[str, Any]) -> None:
         "Show a request"
-        self.json.value = copyable(self.say, as_json(said(arguments)))
+        self.json.value = copyable(self.say, as_json(differing(arguments)))
         self.python.value = copyable(self.say, as_python(arguments, self.place))
 
     def show_problem(self, wrong: RequestProblem) -> None:
@@ -293,7 +294,7 @@ def progress_html(
     names = [c.experiment_name for c in check_configs(list(asked))] if asked else []
     head = say("state_line", state=say(f"state_{seen.state}"), done=seen.progress.get("experiments_done", 0),
                total=seen.progress.get("experiments_total") or len(names) or "–")
-    return joined([Html('<p role="status"><b>{}</b></p>').format(head), progress_bars(say, seen.progress, names)])
+    return joined([Html('<p role="status"><b>{}</b></p>').format(head), progress_bars(say, seen.progress, names, seen.has_ended)])
 
 
 def ending_html(say: Words, seen: Followed) -> Html:
@@ -471,7 +472,7 @@ def told_result(
     run: str | None,  # the group that is stored
 ) -> tuple[dict[str, Any], Html]:  # the result, the result in words and pictures
     "A result, read if need be. Raises what `place.result` does."
-    found, language = dict(result or place.result(str(run))), say.language
+    found, language = dict(place.result(str(run)) if run else result or {}), say.language
     bad = any(e["failed_records"] or e["status"] == "failed" for e in found["experiments"])
     told = {**found, "headline": place.finding(found["group_id"], language) or found.get("headline")}
     return found, result_html(say, told, place.failures(found["group_id"], language) if bad else None)

@@ -29,7 +29,8 @@ from ..html.markup import Html, joined, paragraph
 from ..reports.stored_run import experiment_labels
 from .page_viewer import Aside, LoadedPages, PageViewer, load_pages, records_style
 from ..html.translations import Words
-from ..records import DatasetItem, ExperimentResult, ItemResult
+from ..records import DatasetItem, ItemResult
+from ..experiments.result import ExperimentResult
 from ..scoring.evaluators import match_reports
 from ..scoring.summary import OVERALL, WEIGHTS, item_accuracy, rule_of
 from ..settings import image_roots, redact

@@ -58,13 +58,15 @@ def tiles(say: Words, result: Mapping[str, Any]) -> Html:
     return Html('<div class="ve-tiles">{}</div>').format(joined(shown))
 
 # %% ../../nbs/widgets/03_run_results.ipynb #bff4f4eb
-_MARKS = {"success": "✓", "failed": "✕"}
+_MARKS = {"success": "✓", "failed": "✕", "interrupted": "◼", "running": "…"}
 
 
 def _row(say: Words, e: Mapping[str, Any]) -> dict[str, Any]:
     temperature = e.get("temperature")
     status = f"{_MARKS.get(e['status'], '')} {say('status_' + e['status']) if 'status_' + e['status'] in say else e['status']}".strip()
-    records = f"{e['successful_records']:,}" if not e["failed_records"] else say("n_of", n=f"{e['successful_records']:,}", total=f"{e['total_records']:,}")
+    planned = e.get("planned_records") or e["total_records"]
+    is_whole = not e["failed_records"] and planned == e["total_records"]
+    records = f"{e['successful_records']:,}" if is_whole else say("n_of", n=f"{e['successful_records']:,}", total=f"{planned:,}")
     asked = Html("{}<small>T = {}</small>").format(e.get("model") or "–", say("model_default") if temperature is None else temperature)
     return {say("experiment"): e["experiment_name"].removeprefix("vote-extraction-"), say("model"): asked,
             say("records"): Html("{}<small>{}</small>").format(records, status),
