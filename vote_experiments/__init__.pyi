@@ -35,6 +35,8 @@ from .forms.schema import read_reports as read_reports
 from .forms.synthesis import synthesize_dataset as synthesize_dataset
 from .models.registry import list_models as list_models
 from .models.registry import register_model as register_model
+from .outcome.check import OutcomeCheck as OutcomeCheck
+from .outcome.check import start_outcome_check as start_outcome_check
 from .platforms.publishing import publish as publish
 from .records import DatasetItem as DatasetItem
 from .records import Evaluation as Evaluation
