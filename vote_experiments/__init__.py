@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
     from .experiments.comparison import arun_model_experiments, run_model_experiments
     from .engine.processes import process_pool
     from .engine.progress import Progress
+    from .outcome.check import OutcomeCheck, start_outcome_check
     from .platforms.publishing import Publication, publish, pull_dataset, push_dataset
     from .experiments.race import RaceResult, arace, race
     from .engine.resuming import RunBusyError, SettingsChangedError
@@ -102,6 +103,7 @@ _EXPORTS: dict[str, str] = {  # module: the names it gives to the package
     "experiments.comparison": "arun_model_experiments run_model_experiments",
     "engine.processes": "process_pool",
     "engine.progress": "Progress",
+    "outcome.check": "OutcomeCheck start_outcome_check",
     "platforms.publishing": "Publication publish pull_dataset push_dataset",
     "experiments.race": "RaceResult arace race",
     "engine.resuming": "RunBusyError SettingsChangedError",
@@ -138,7 +140,8 @@ __all__ = [  # spelled out, because type checkers of our users go by it
     "Comparison", "Dataset", "DatasetItem", "DatasetManager", "DatasetNotFoundError", "Estimates", "Evaluation",
     "EvaluatorInputs", "ExperimentForm", "ExperimentResult", "Extracted", "Extraction", "ExtractionError",
     "FURTHER_EVALUATORS", "ItemError", "ItemFailedError", "ItemResult", "JUDGES", "LLMJudge", "Model",
-    "OPTIONAL_EVALUATORS", "Observation", "Progress", "Publication", "RaceResult", "RecordExplorer", "RegressionError",
+    "OPTIONAL_EVALUATORS", "Observation", "OutcomeCheck", "Progress", "Publication", "RaceResult", "RecordExplorer",
+    "RegressionError",
     "Report", "RunBusyError", "RunInterrupted", "RunNotFoundError", "RunStoppedError", "RunnerContext",
     "STANDARD_EVALUATORS", "STANDARD_SUMMARIES", "SettingsChangedError", "Step", "Store", "StoreError",
     "StoreSpanExporter", "Trace", "Traces", "Usage", "Workflow", "ab_test", "absolute_vote_error", "accuracy",
@@ -159,7 +162,8 @@ __all__ = [  # spelled out, because type checkers of our users go by it
     "plot_sweep_metrics", "process_pool", "prompt_variants", "prune_responses", "publish", "pull_dataset",
     "push_dataset", "race", "read_dataset_file", "read_reports", "register_model", "report_schema", "rescore",
     "review_queue", "row_shift", "run_batched_evaluation", "run_experiment", "run_model_experiments", "run_sweep",
-    "run_workflow", "save_dataset", "seat_flips", "success_rate", "suspect_labels", "synthesize_dataset", "trend",
+    "run_workflow", "save_dataset", "seat_flips", "start_outcome_check", "success_rate",
+    "suspect_labels", "synthesize_dataset", "trend",
     "upsert_item", "validate_items", "value_origins", "vote_extraction_task", "vote_results_by_name",
     "vote_results_quality", "voter_statistics_accuracy", "words_match_digits", "write_dataset_file",
 ]

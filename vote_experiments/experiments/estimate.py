@@ -20,6 +20,7 @@ from ..store.results import list_experiments, spent
 from ..store.database import Store, item_results, observations, open_store
 from ..engine.engine import run_blocking
 from .comparison import chosen_places
+from .request import check_values
 from ..engine.progress import duration
 from ..models.extraction import page_paths
 from ..models.images import EncodedPages
@@ -191,22 +192,24 @@ def _spread(items: DatasetItems, n: int) -> list[Any]:
 
 
 def estimate_experiments(
-    dataset_name: str = DEFAULT_DATASET,
-    model_configs: Sequence[Mapping[str, Any]] | None = None,  # None: the three default models
+    # from ComparisonRequest: estimate, first dataset_name model_configs
+    dataset_name: str = DEFAULT_DATASET,  # name of the dataset
+    model_configs: Sequence[Mapping[str, Any]] | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
     *,
-    dataset_version: Any = None,  # a number, or a moment in time; None: the newest
-    sample_size: int | None = None,  # the first n items; None: all
-    sample_seed: int | None = None,  # the sample is drawn with this seed
-    stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
-    holdout: Sequence[str] | None = None,  # ids of items kept out
-    jobs: int = 2,  # items in flight
-    repeats: int = 1,
+    dataset_version: Any = None,  # a number, or a moment in time; None: the newest version
+    sample_size: int | None = None,  # how many items; None: all
+    jobs: int = 2,  # items in flight per experiment
     counted: int = 3,  # items whose tokens are counted by the provider, where it can
-    store: Any = None,  # a path, URL or `Store`; None: the default store
+    store: Any = None,  # path or URL of the store, or a `Store`; None: the default store
+    repeats: int = 1,  # how often the task runs on every item
+    sample_seed: int | None = None,  # draw the sample with this seed; None: the first items
+    stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
+    holdout: Sequence[str] | None = None,  # ids of items that are left out
 ) -> Estimates:
     """What `run_model_experiments` would take with these arguments, judges aside. Nothing is generated and nothing is paid.
 
     Raises `ValueError` for a request that cannot work, `DatasetNotFoundError`, and what is wrong with a page image."""
+    check_values(locals())
     configs, opened = check_configs(model_configs), open_store(store)
     dataset: Dataset = get_dataset(dataset_name, dataset_version, opened)
     items = DatasetItems(dataset, chosen_places(dataset, sample_size, sample_seed, stratify_by, holdout))
