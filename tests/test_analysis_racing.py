@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 from scipy.special import betaln
 
 from simulated import assert_not_exceeded, report
-from vote_experiments.analysis.compare import compare
+from vote_experiments.analysis.comparison import compare
 from vote_experiments.analysis.paired import best_level, judged_pairs
 from vote_experiments.analysis.race_finding import cluster_order, race_finding, race_words, whole_clusters
 from vote_experiments.analysis.racing import (

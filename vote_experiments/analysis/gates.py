@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .compare import Speaker, _means_table, _signed
+from .comparison import Speaker, _means_table, _signed
 from .intervals import _share
 from .paired import Grouping, ScoreTable, grouped, judged_pairs, score_table
 from .trend import Trend

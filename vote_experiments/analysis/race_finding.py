@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .compare import Comparison, Speaker, compare
+from .comparison import Comparison, Speaker, compare
 from .paired import FEWEST_CLUSTERS
 from .racing import Race, places
 from .small_samples import FailureLimit, failure_limit

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from .compare import Speaker, _means_table, _signed, markdown_table, plain_rows
+from .comparison import Speaker, _means_table, _signed, markdown_table, plain_rows
 from .intervals import _share
 from .monitoring import (
     ASSUMED_SD, FALSE_ALARMS, RUNS_A_YEAR, control_chart, run_levels)

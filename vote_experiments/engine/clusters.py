@@ -82,7 +82,9 @@ def cluster_label(
 def check_cluster_by(
     cluster_by: Any,
 ) -> str | None:
-    "The same. Raises `ValueError` for what is no key."
+    "The same, `none` as None. Raises `ValueError` for what is no key."
+    if cluster_by == "none":  # as a command line or a file writes it
+        return None
     if cluster_by is not None and (not isinstance(cluster_by, str) or not cluster_by.strip()):
         raise ValueError(f"cluster_by={cluster_by!r} must be {CONSTITUENCY!r}, another place ({', '.join(PLACES)}), a key of the items' "
                          "metadata, or None for items that are independent")

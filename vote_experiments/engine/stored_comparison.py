@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['compared_score', 'compared_rule', 'accuracy_frame', 'with_clusters', 'compare_frame', 'compare_experiments_by_item']
 
-# %% ../../nbs/engine/07_stored_comparison.ipynb #16922962
+# %% ../../nbs/engine/07_stored_comparison.ipynb #2b2469f2
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..analysis.compare import Comparison, compare
+from ..analysis.comparison import Comparison, compare
 from .clusters import CONSTITUENCY, item_clusters
 from .summaries import score_rules_of
 from ..records import as_number

@@ -6,7 +6,7 @@
 __all__ = ['MOST_LETTERS', 'MOST_BESIDE', 'AS_RUN', 'experiment_labels', 'swept_settings', 'cut', 'setting_text',
            'setting_labels', 'OpenedRun', 'open_run', 'comparison_id', 'race_sentences']
 
-# %% ../../nbs/reports/01_stored_run.ipynb #6d96c110
+# %% ../../nbs/reports/01_stored_run.ipynb #3b38cc36
 import functools
 import hashlib
 import json
@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..analysis.compare import Comparison, Speaker
+from ..analysis.comparison import Comparison, Speaker
 from ..analysis.race_finding import race_words
 from ..analysis.sweeps import config_leaves, short_names
 from ..engine.run_status import RunState, experiment_states, run_state
