@@ -11,7 +11,7 @@ __all__ = ['WINDOW', 'FIRST_DRIFT', 'RUNS_A_YEAR', 'FALSE_ALARMS', 'ASSUMED_SD',
 # %% ../../nbs/analysis/12_monitoring.ipynb #13340e06
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import ndtri, stdtr, stdtrit

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from .comparison import Comparison, Speaker, compare
-from .paired import FEWEST_CLUSTERS
 from .racing import Race, places
 from .small_samples import FailureLimit, failure_limit
 

@@ -67,7 +67,7 @@ UNIFORM = (1.0, 1.0)  # every accuracy is equally likely beforehand
 
 def _design_effect(values: np.ndarray, codes: np.ndarray) -> float:
     "How many times the variance of the mean is what independent values would give; at least 1"
-    n, mean = len(values), values.mean()
+    mean = values.mean()
     count = codes.max() + 1
     if count < 2 or values.std() == 0:
         return 1.0

@@ -22,7 +22,7 @@ from ..analysis.comparison import _and, _signed, markdown_table, plain_rows
 from ..analysis.paired import FEWEST_CLUSTERS
 from ..analysis.race_finding import RaceFinding, cluster_order, race_finding, race_words, whole_clusters
 from ..analysis.racing import Race, places
-from ..engine.clusters import check_carried, check_cluster_by, cluster_labels
+from ..engine.clusters import check_cluster_by, cluster_labels
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.response_cache import StoredResponses
 from vote_experiments.store.results import (
