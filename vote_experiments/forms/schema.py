@@ -10,7 +10,6 @@ __all__ = ['Text', 'Ordinal', 'Date', 'Count', 'Words', 'FormType', 'HEADER_FIEL
 
 # %% ../../nbs/forms/01_schema.ipynb #43a2b84e
 import copy
-import json
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -19,6 +18,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from .json_text import json_in_text
 from .thai import NOTHING_WRITTEN, normalise_text, parse_date, parse_number, to_arabic_digits
 
 # %% ../../nbs/forms/01_schema.ipynb #094b0294
@@ -171,22 +171,7 @@ BALLOT_FIELDS = ("ballots_allocated", "ballots_used", "good_ballots", "bad_ballo
 SECTIONS = tuple(Report.model_fields)
 
 # %% ../../nbs/forms/01_schema.ipynb #7a08ff6e
-_FENCE = re.compile(r"```[a-zA-Z]*\s*\n?(.*?)```", re.DOTALL)
 _WRAPPERS = ("reports", "data")
-
-
-def _from_json(text: str) -> Any:
-    "The JSON value in a text, inside a ``` fence or not"
-    fenced = _FENCE.search(text)
-    body = (fenced[1] if fenced else text).strip().lstrip("\ufeff")
-    if not body:
-        raise ValueError("the text is empty: there is no report in it")
-    try:
-        return json.loads(body)
-    except RecursionError:
-        raise ValueError("the JSON is nested too deeply to be a report") from None
-    except ValueError as e:
-        raise ValueError(f"the text is not JSON ({e}): {body!r:.80}") from None
 
 
 def _unwrapped(value: Any, depth: int = 0) -> list:
@@ -194,7 +179,7 @@ def _unwrapped(value: Any, depth: int = 0) -> list:
     if depth > 8:
         raise ValueError("the reports are wrapped too deeply; give a list of reports")
     if isinstance(value, (str, bytes)):
-        return _unwrapped(_from_json(value if isinstance(value, str) else value.decode("utf-8", "replace")), depth + 1)
+        return _unwrapped(json_in_text(value if isinstance(value, str) else value.decode("utf-8", "replace")), depth + 1)
     if isinstance(value, dict):
         if value.get("error"):
             raise ValueError(f"there is no report, only an error: {value['error']!r:.200}")

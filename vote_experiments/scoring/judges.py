@@ -8,11 +8,11 @@ __all__ = ['SEVERITIES', 'VERDICT_SCHEMA', 'extraction_judge', 'llm_judge_evalua
 
 # %% ../../nbs/scoring/03_judges.ipynb #c35a937b
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ..forms.json_text import json_in_text
 from ..models.answers import Reading
 from ..models.images import EncodedPages
 from ..models.registry import get_model, model_available, provider_of
@@ -51,12 +51,11 @@ def _checked_error(error: Any) -> dict[str, Any]:
 
 
 def read_verdict(
-    text: str,  # JSON, also inside a ``` fence
+    text: str,  # JSON, also inside a fence or prose
     scale: tuple[float, float],  # lowest and highest score
 ) -> Verdict:
     "A judge's answer, checked. Raises `ValueError` for what is no verdict or outside the scale."
-    fenced = re.search(r"```[a-zA-Z]*\s*(.*?)```", text, re.DOTALL)
-    said = json.loads(fenced[1] if fenced else text)
+    said = json_in_text(text)
     if not isinstance(said, Mapping):
         raise ValueError(f"a verdict is an object, not {said!r:.80}")
     score, reasoning, errors = said.get("score"), said.get("reasoning"), said.get("errors") or []
