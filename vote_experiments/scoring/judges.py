@@ -14,9 +14,10 @@ from typing import Any
 
 from ..forms.json_text import json_in_text
 from ..models.answers import Reading
+from ..models.budget import RunEndingError
 from ..models.images import EncodedPages
 from ..models.registry import get_model, model_available, provider_of
-from ..models.resilience import BudgetExceeded, call_context, run_sync
+from ..models.resilience import call_context, run_sync
 from ..records import Evaluation, Extraction
 from ..settings import redact
 
@@ -137,7 +138,7 @@ class LLMJudge:
             return self._unscored("there is no expected output to compare with")
         try:
             return self._evaluation(await self._ask(output, expected_output, input))
-        except (BudgetExceeded, TypeError):  # the run has to stop; the judge cannot be used at all
+        except (RunEndingError, TypeError):  # the run has to stop; the judge cannot be used at all
             raise
         except Exception as e:
             return self._unscored(redact(f"{type(e).__name__}: {e}"))
