@@ -40,9 +40,11 @@ NBS, LOOK = ROOT / "nbs", ROOT / ".ci/docs"
 FONTS = ROOT / "vote_experiments/forms/assets/fonts"
 PROCESSORS = [populate_language, add_show_docs, strip_ansi, hide_line, filter_stream_, rm_header_dash, hide_]
 ROOMS = {  # folder of nbs/: its title, in reading order
-    "": "Start here", "tutorials": "Tutorials", "foundations": "Foundations", "forms": "Forms", "data": "Data",
-    "models": "Models", "scoring": "Scoring", "analysis": "Analysis", "experiments": "Experiments",
-    "backends": "Backends", "interfaces": "Interfaces", "apps": "Apps", "reports": "Reports", "project": "Project"}
+    "": "Start here", "tutorials": "Tutorials", "foundations": "Foundations", "forms": "Forms", "store": "Store",
+    "datasets": "Datasets", "traces": "Traces", "html": "HTML", "models": "Models", "scoring": "Scoring",
+    "analysis": "Analysis", "engine": "Engine", "outcome": "Outcome", "platforms": "Platforms", "reports": "Reports",
+    "report_templates": "Report templates", "experiments": "Experiments", "compat": "Platform-style client",
+    "server": "Server", "widgets": "Widgets", "apps": "Apps", "cli": "Command line", "project": "Project"}
 FOUNDATIONS = ("00_settings", "01_records", "02_workflow")
 PROJECT_FILES = ("CONTRIBUTING.md", "CHANGELOG.md")
 IMAGES = {"image/svg+xml": "", "image/png": "png", "image/jpeg": "jpeg"}
@@ -283,7 +285,7 @@ def source_cell(module: str, code: str) -> str:
 
 
 def module_of(notebook: Path) -> str:
-    "What a notebook exports, such as data.datasets"
+    "What a notebook exports, such as datasets.dataset"
     text = notebook.read_text(encoding="utf-8")
     found = re.search(r"#\| default_exp (\S+?)(?:\\n|\")", text)
     return found[1] if found else ""

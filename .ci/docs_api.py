@@ -26,7 +26,7 @@ class Entry:
     "A public name: what it is, what it takes, what it gives back"
     name: str  # qualified within its module, such as Dataset.items
     kind: str  # function, class, method, property or constant
-    module: str  # such as vote_experiments.data.datasets
+    module: str  # such as vote_experiments.datasets.dataset
     line: int
     doc: str = ""
     parameters: list[Parameter] = field(default_factory=list)
@@ -152,6 +152,6 @@ def entries_of(path: Path) -> dict[str, Entry]:
 
 
 def modules() -> dict[str, dict[str, Entry]]:
-    "Every module of the package, by its name without the package, such as data.datasets"
+    "Every module of the package, by its name without the package, such as datasets.dataset"
     paths = sorted(p for p in PACKAGE.rglob("*.py") if p.name not in ("__init__.py", "_modidx.py"))
     return {".".join(p.relative_to(PACKAGE).with_suffix("").parts): entries_of(p) for p in paths}

@@ -1,4 +1,4 @@
-"""Copy the report templates of nbs/reports/ and the pages of nbs/apps/ into the package, as papermill and Voila want them.
+"""Copy the report templates of nbs/report_templates/ and the pages of nbs/apps/ into the package, as papermill and Voila want them.
 
     python .ci/sync_data.py            copy
     python .ci/sync_data.py --check    change nothing; exit with 1 when a copy is out of date
@@ -12,15 +12,15 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-KINDS = ("reports", "apps")  # nbs/<kind> goes to vote_experiments/interfaces/<kind>
+KINDS = {"report_templates": "reports/templates", "apps": "widgets/apps"}  # folder of nbs/: its copy in vote_experiments/
 
 
 def packaged(notebook: dict, kind: str) -> str:
     "The text of a notebook's copy"
-    kept = ("code", "markdown") if kind == "reports" else ("code",)
+    kept = ("code", "markdown") if kind == "report_templates" else ("code",)
     cells = [c for c in notebook["cells"] if c["cell_type"] in kept]
     first = next(c for c in cells if c["cell_type"] == "code")
-    cells = [{**c, "metadata": {"tags": ["parameters"]} if c is first and kind == "reports" else {},
+    cells = [{**c, "metadata": {"tags": ["parameters"]} if c is first and kind == "report_templates" else {},
               **({"outputs": [], "execution_count": None} if c["cell_type"] == "code" else {})} for c in cells]
     metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     if kind == "apps":
@@ -31,8 +31,8 @@ def packaged(notebook: dict, kind: str) -> str:
 
 def main(check: bool) -> int:
     n_changed = n = 0
-    for kind in KINDS:
-        source, target = ROOT / "nbs" / kind, ROOT / "vote_experiments/interfaces" / kind
+    for kind, copy in KINDS.items():
+        source, target = ROOT / "nbs" / kind, ROOT / "vote_experiments" / copy
         wanted = {p.name: packaged(json.loads(p.read_text(encoding="utf-8")), kind) for p in sorted(source.glob("*.ipynb"))}
         there = {p.name: p.read_text(encoding="utf-8") for p in target.glob("*.ipynb")}
         changed = sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))

@@ -7,8 +7,8 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import settings
 
-from vote_experiments.data.store import Store
-from vote_experiments.interfaces.doctor import browser
+from vote_experiments.store.database import Store
+from vote_experiments.reports.doctor import browser
 
 # A busy machine is no failure, and a check of one commit gives the same answer twice. `pytest --hypothesis-profile=search`
 # looks for what nobody has seen yet; what it finds becomes an `@example`.
@@ -16,8 +16,8 @@ settings.register_profile("house", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=500)
 settings.load_profile("house")
 
-LONG_FILES = ("interfaces_ui", "interfaces_cli", "interfaces_api", "github_workflow", "docs", "docs_code", "experiments_batch",
-              "experiments_experiment", "interfaces_report", "wheel", "experiments_extract", "interfaces_cli_schema")
+LONG_FILES = ("widgets_page", "cli_main", "server_api", "github_workflow", "docs", "docs_code", "experiments_batch",
+              "experiments_experiment", "reports_report", "wheel", "experiments_extract", "cli_main_schema")
 
 
 def pytest_collection_modifyitems(items):

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from vote_experiments.data.datasets import save_dataset
-from vote_experiments.data.store import Store
-from vote_experiments.experiments.model_experiments import run_model_experiments
+from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.store.database import Store
+from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.forms.synthesis import form_set
 
 SCRIPT = "<script>window.pwned=1</script>"

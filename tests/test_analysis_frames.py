@@ -14,7 +14,8 @@ from vote_experiments.analysis.frames import (
 )
 from vote_experiments.analysis.intervals import mean_interval
 from vote_experiments.experiments.experiment import run_experiment
-from vote_experiments.records import DatasetItem, Evaluation, ExperimentResult, ItemError, ItemResult
+from vote_experiments.records import DatasetItem, Evaluation, ItemError, ItemResult
+from vote_experiments.experiments.result import ExperimentResult
 
 
 def item(i, repeat=0, metadata=None, **scores):

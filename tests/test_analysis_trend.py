@@ -10,9 +10,9 @@ import pytest
 
 from vote_experiments.analysis.compare import compare
 from vote_experiments.analysis.trend import gate, trend_of
-from vote_experiments.data.results import RunNotFoundError
+from vote_experiments.store.results import RunNotFoundError
 from vote_experiments.experiments.experiment import arun_experiment
-from vote_experiments.interfaces.shell import exit_code
+from vote_experiments.cli.shell import exit_code
 from vote_experiments.experiments.trend import gate_run, require, trend
 from vote_experiments.records import Evaluation, RegressionError
 

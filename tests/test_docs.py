@@ -97,7 +97,7 @@ def test_a_link_that_leads_nowhere_is_found(builder, tmp_path):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1000, 1600])
-@pytest.mark.parametrize("url", ["index.html", "tutorials/04_is_a_better.html", "experiments/08_experiment.html", "names.html"])
+@pytest.mark.parametrize("url", ["index.html", "tutorials/04_is_a_better.html", "experiments/02_experiment.html", "names.html"])
 def test_a_page_opens_from_the_disk_and_asks_nobody(site, chromium, url, width):
     page, asked, complaints = chromium.new_page(viewport={"width": width, "height": 900}), [], []
     page.context.set_offline(True)
@@ -121,7 +121,7 @@ def test_search_finds_names_and_thai_without_a_server(site, chromium):
     page.locator("#found [role=option]").first.wait_for()
     assert page.locator("#found b").first.inner_text() == "run_sweep"
     page.keyboard.press("Enter")
-    page.wait_for_url("**/10_sweeps.html#run_sweep")
+    page.wait_for_url("**/04_sweeps.html#run_sweep")
     page.fill("#search", "แบบ ส.ส.")
     page.locator("#found [role=option]").first.wait_for()
     page.fill("#search", "qqqq zzzz")

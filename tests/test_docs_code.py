@@ -22,7 +22,7 @@ from servers.datadog_server import DatadogServer
 from typer.testing import CliRunner
 
 import vote_experiments as ve
-from vote_experiments.interfaces.cli import app
+from vote_experiments.cli.main import app
 from vote_experiments.settings import OFFLINE_MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,19 +35,19 @@ ELSEWHERE = {  # the beginning of a line -> why it is not executed here, and whe
     ".venv/bin/python -m pytest": "is what runs these tests",
     "VOTE_EXPERIMENTS_TEST_POSTGRES=": "the same with a server: .ci/run starts one",
     "vote-experiments demo": "reads 52 pages: tests/test_wheel.py runs demo --quick in an installed wheel",
-    "export API_KEY=": "a server: tests/test_interfaces_api.py starts one with keys",
-    "vote-experiments serve": "a server that stays: tests/test_interfaces_api.py starts one",
-    "API_KEY=": "a server that stays: tests/test_interfaces_api.py starts one",
-    "curl ": "asks that server: tests/test_interfaces_api.py does so with httpx",
-    "with ExperimentsClient(": "asks a server: tests/test_interfaces_api.py starts one for the client",
+    "export API_KEY=": "a server: tests/test_server_api.py starts one with keys",
+    "vote-experiments serve": "a server that stays: tests/test_server_api.py starts one",
+    "API_KEY=": "a server that stays: tests/test_server_api.py starts one",
+    "curl ": "asks that server: tests/test_server_api.py does so with httpx",
+    "with ExperimentsClient(": "asks a server: tests/test_server_api.py starts one for the client",
     ".venv/bin/python .ci/docs.py": "a step of .ci/run",
-    "vote-experiments race --dataset forms -m gemini": "needs a Gemini key: tests/test_interfaces_cli.py and the race's own run one",
+    "vote-experiments race --dataset forms -m gemini": "needs a Gemini key: tests/test_cli_main.py and the race's own run one",
     "- run: pip install": "steps of a workflow with a Gemini key: tests/test_github_workflow.py executes such steps",
     "export DD_API_KEY=": "keys of the reader's own account",
 }
 INSTEAD = {"-n 20": "-n 1", "import-folder scans/ my-forms": "import-folder scans/ my-forms --yes"}  # shorter; nobody is there to ask
 COMMANDS = ("vote-experiments", "export ")
-PLATFORM = ("nbs/interfaces/15_cli_publish.ipynb", "nbs/tutorials/06_datadog.ipynb")  # these talk to a stand-in for Datadog
+PLATFORM = ("nbs/cli/06_publish.ipynb", "nbs/tutorials/06_datadog.ipynb")  # these talk to a stand-in for Datadog
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def run_line(line: str) -> None:
 def names(document: Document) -> dict:
     "What Python blocks may use: the notebook's own module, and what its reader has at hand"
     given = dict(vars(importlib.import_module(document.module))) if document.module else {}
-    if document.name.endswith("06_traces.ipynb"):
+    if document.name.endswith("01_traces.ipynb"):
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import SimpleSpanProcessor
         given |= {"provider": TracerProvider(), "BatchSpanProcessor": SimpleSpanProcessor}

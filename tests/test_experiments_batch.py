@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from hypothesis import given, settings, strategies as st
 
 from promises import promise
-from vote_experiments.data.store import RowInsert, batch_items, batches, check_store, encode_json, scores, to_us, trace_tags, traces
-from vote_experiments.data.traces import Trace, create_trace, get_scores, get_traces
+from vote_experiments.store.database import RowInsert, batch_items, batches, check_store, encode_json, scores, to_us, trace_tags, traces
+from vote_experiments.traces.traces import Trace, create_trace, get_scores, get_traces
 from vote_experiments.experiments.batch import (
     BatchEvaluationResumeToken, EvaluatorInputs, arun_batched_evaluation, batch_evaluation_result, run_batched_evaluation,
 )
@@ -568,7 +568,7 @@ def load(store, n):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_hundred_thousand_traces_take_no_more_memory_than_a_thousand(tmp_path_factory):
-    from vote_experiments.data.store import Store
+    from vote_experiments.store.database import Store
 
     peaks = {}
     for n in (1_000, 100_000):

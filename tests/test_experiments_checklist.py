@@ -9,12 +9,14 @@ import pytest
 import sqlalchemy as sa
 
 from promises import promise
-from vote_experiments.data.datasets import save_dataset
-from vote_experiments.data.results import experiment_result, get_experiment, list_experiments
-from vote_experiments.data.store import item_results, scores, traces
-from vote_experiments.data.traces import StoreSpanExporter, get_scores, get_trace
+from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.store.results import get_experiment, list_experiments
+from vote_experiments.experiments.result import experiment_result
+from vote_experiments.store.database import item_results, scores, traces
+from vote_experiments.traces.traces import StoreSpanExporter, get_scores, get_trace
 from vote_experiments.experiments.experiment import run_experiment
-from vote_experiments.records import DatasetItem, Evaluation, ExperimentResult, ItemError, ItemResult
+from vote_experiments.records import DatasetItem, Evaluation, ItemError, ItemResult
+from vote_experiments.experiments.result import ExperimentResult
 
 DATA = [{"input": i, "expected_output": 2 * i, "metadata": {"i": i}} for i in range(4)]
 

@@ -5,8 +5,8 @@ import random
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from vote_experiments.data.datasets import get_dataset, save_dataset
-from vote_experiments.data.results import get_experiment, list_groups
+from vote_experiments.datasets.dataset import get_dataset, save_dataset
+from vote_experiments.store.results import get_experiment, list_groups
 from vote_experiments.experiments.ensemble import (
     arithmetic, combine, compare_with_members, ensemble, majority, matched_answers)
 from vote_experiments.experiments.experiment import run_experiment

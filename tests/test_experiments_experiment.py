@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from vote_experiments.data.results import get_experiment, list_experiments, status_counts
-from vote_experiments.data.store import StoreError, check_store, item_results, open_store, scores, traces
-from vote_experiments.experiments.engine import ItemFailedError, RunStoppedError
+from vote_experiments.store.results import get_experiment, list_experiments, status_counts
+from vote_experiments.store.database import StoreError, check_store, item_results, open_store, scores, traces
+from vote_experiments.engine.engine import ItemFailedError, RunStoppedError
 from vote_experiments.experiments.experiment import arun_experiment, rescore, run_experiment
-from vote_experiments.experiments.processes import ProcessPools, TaskNotPicklableError, process_pool
-from vote_experiments.experiments.resuming import RunBusyError, SettingsChangedError, fingerprint
-from vote_experiments.experiments.summaries import summarise
+from vote_experiments.engine.processes import ProcessPools, TaskNotPicklableError, process_pool
+from vote_experiments.engine.resuming import RunBusyError, SettingsChangedError, fingerprint
+from vote_experiments.engine.summaries import summarise
 from vote_experiments.records import Evaluation
 
 
@@ -841,7 +841,7 @@ def test_fingerprints_follow_closures_methods_objects_and_helpers():
 def test_fingerprints_are_the_same_in_every_process():
     code = textwrap.dedent("""
         import functools
-        from vote_experiments.experiments.resuming import fingerprint
+        from vote_experiments.engine.resuming import fingerprint
         def task(x, wanted=frozenset(("alpha", "beta")), made=object()):
             return x in {"alpha", "beta", "gamma"}
         print(fingerprint(task), fingerprint(functools.partial(task, made=object())))
@@ -893,7 +893,7 @@ def test_one_run_is_worked_on_once_in_one_process(store):
 
 
 def test_a_claim_is_taken_once(store, tmp_path, monkeypatch):
-    from vote_experiments.data.results import claim_experiment, get_experiment
+    from vote_experiments.store.results import claim_experiment, get_experiment
 
     monkeypatch.chdir(tmp_path)
     _, run_id = stopped_at(2, store)
@@ -984,7 +984,7 @@ def test_a_failing_run_evaluator_is_told(store):
 
 
 def test_an_unfinished_run_says_so_when_read_back(store, tmp_path, monkeypatch):
-    from vote_experiments.data.results import experiment_result
+    from vote_experiments.experiments.result import experiment_result
 
     monkeypatch.chdir(tmp_path)
     _, run_id = stopped_at(2, store)

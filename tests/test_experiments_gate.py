@@ -8,13 +8,13 @@ from typer.testing import CliRunner
 
 from promises import promise
 from vote_experiments.analysis.trend import GateOutcome
-from vote_experiments.data.datasets import save_dataset
-from vote_experiments.data.results import RunNotFoundError, list_experiments, update_experiment
-from vote_experiments.data.store import Store
+from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.store.results import RunNotFoundError, list_experiments, update_experiment
+from vote_experiments.store.database import Store
 from vote_experiments.experiments.gate import GateCase, GateReport, gate_junit, gate_markdown, judge_run
-from vote_experiments.experiments.model_experiments import run_model_experiments
+from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.experiments.trend import trend
-from vote_experiments.interfaces import cli
+from vote_experiments.cli import main as cli
 from vote_experiments.models.registry import forget_model, register_model
 from vote_experiments.settings import VARIABLES
 

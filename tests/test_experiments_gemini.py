@@ -23,17 +23,18 @@ from servers.gemini_server import (
     GeminiServer, answered, failed, overloaded, read_model_request, refused, usage, wrong_key)
 from servers.loopback import Reply
 
-from vote_experiments.data.datasets import save_dataset
-from vote_experiments.data.results import evaluator_errors, list_experiments, list_groups, status_counts
-from vote_experiments.data.store import Store
-from vote_experiments.experiments.engine import ItemFailedError, RunStoppedError
+from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.store.results import evaluator_errors, list_experiments, list_groups, status_counts
+from vote_experiments.store.database import Store
+from vote_experiments.engine.engine import ItemFailedError, RunStoppedError
 from vote_experiments.experiments.estimate import estimate_experiments
-from vote_experiments.experiments.model_experiments import arun_model_experiments, run_model_experiments, stored_request
+from vote_experiments.experiments.comparison import arun_model_experiments, run_model_experiments, stored_request
 from vote_experiments.forms.synthesis import form_set
-from vote_experiments.interfaces import findings
+from vote_experiments.reports import findings
 from vote_experiments.models import images
 from vote_experiments.models.registry import forget_model, register_model
-from vote_experiments.models.resilience import RetryPolicy, calling, forget_pace, run_sync
+from vote_experiments.models.attempts import RetryPolicy
+from vote_experiments.models.resilience import calling, forget_pace, run_sync
 from vote_experiments.records import Extraction
 from vote_experiments.scoring.evaluators import STANDARD_EVALUATORS
 from vote_experiments.scoring.judges import LLMJudge, extraction_judge

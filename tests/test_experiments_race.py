@@ -11,12 +11,13 @@ import time
 
 import pytest
 
-from vote_experiments.data.datasets import DatasetNotFoundError, save_dataset
-from vote_experiments.data.results import experiment_result, get_group, list_experiments, list_groups
-from vote_experiments.data.store import open_store
-from vote_experiments.experiments.model_experiments import stored_request
+from vote_experiments.datasets.dataset import DatasetNotFoundError, save_dataset
+from vote_experiments.store.results import get_group, list_experiments, list_groups
+from vote_experiments.experiments.result import experiment_result
+from vote_experiments.store.database import open_store
+from vote_experiments.experiments.comparison import stored_request
 from vote_experiments.experiments.race import drawn_order, race, round_ends
-from vote_experiments.experiments.resuming import SettingsChangedError
+from vote_experiments.engine.resuming import SettingsChangedError
 from vote_experiments.models.registry import forget_model, register_model
 from vote_experiments.records import Evaluation
 

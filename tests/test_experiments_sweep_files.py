@@ -11,11 +11,11 @@ import pytest
 from promises import promise
 from typer.testing import CliRunner
 
-from vote_experiments.data.datasets import DatasetNotFoundError, save_dataset
-from vote_experiments.data.results import list_groups
+from vote_experiments.datasets.dataset import DatasetNotFoundError, save_dataset
+from vote_experiments.store.results import list_groups
 from vote_experiments.experiments.sweep_files import (
     SWEEP_TEMPLATE, load_workflow, planned_runs, read_mapping, read_sweep_file, run_sweep_file, sweep_figures)
-from vote_experiments.interfaces.cli import app
+from vote_experiments.cli.main import app
 
 WORKFLOW = '''
 from vote_experiments.workflow import Step, Workflow

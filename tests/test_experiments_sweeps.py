@@ -9,8 +9,8 @@ import pytest
 from promises import promise
 
 from vote_experiments.analysis.sweeps import collate_sweep_evals
-from vote_experiments.data.datasets import save_dataset
-from vote_experiments.data.results import list_experiments, list_groups
+from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.store.results import list_experiments, list_groups
 from vote_experiments.experiments.sweeps import (
     Step, Workflow, WorkflowState, combinations, run_sweep, run_workflow, set_path)
 from vote_experiments.models.registry import forget_model, register_model

@@ -18,13 +18,15 @@ from vote_experiments.forms.schema import (
     plain_reports,
     read_reports,
     report_fields,
+    report_kind,
     report_schema,
 )
 from vote_experiments.forms.thai import number_words, to_thai_digits
 
 PLAIN = {
     "form_info": {"form_type": "Constituency", "date": "2023-05-14", "province": "พิจิตร", "district": "โพทะเล", "sub_district": "ท่าบัว",
-                  "constituency_number": "3", "polling_station_number": "7", "set_number": None, "village_moo": None},
+                  "constituency_number": "3", "polling_station_number": "7", "village_moo": None, "form_code": None,
+                  "committee_number": None, "copy_number": None},
     "voter_statistics": {"eligible_voters": 1024, "voters_present": 330},
     "ballot_statistics": {"ballots_allocated": 1080, "ballots_used": 330, "good_ballots": 320, "bad_ballots": 10, "no_vote_ballots": 0,
                           "ballots_remaining": 750},
@@ -237,3 +239,24 @@ def test_rows_are_found_by_number_however_they_are_ordered():
     fields = report_fields(EXPECTED)
     assert fields["vote_results[number=2].vote_count"] == 120
     assert fields["form_info.date"] == "2023-05-14" and fields["total_votes_recorded"] == 320
+
+
+@pytest.mark.parametrize(("header", "kind", "committee", "copy"), [
+    ({"form_type": "ส.ส. ๕/๑๗", "set_number": "3"}, "5/17", "3", None),
+    ({"form_type": "5/16 (บช)", "set_number": 1, "polling_station_number": None}, "5/16 (บช)", "1", None),
+    ({"form_type": "ส.ส. ๕/๑๘(บช)", "set_number": "1"}, "5/18 (บช)", None, "1"),
+    ({"form_type": "Constituency", "set_number": "2", "polling_station_number": "7"}, "5/18", None, "2"),
+    ({"form_type": "PartyList", "set_number": "11", "polling_station_number": None}, "5/17 (บช)", "11", None),
+    ({"form_type": "Constituency", "set_number": None}, "5/18", None, None),
+])
+def test_a_set_number_is_a_copy_or_a_committee(header, kind, committee, copy):
+    [report] = parse_reports({"form_info": header})
+    assert report_kind(report).code == kind
+    assert (report.form_info.committee_number, report.form_info.copy_number) == (committee, copy)
+    assert parse_reports(plain_reports([report])) == [report]
+
+
+def test_a_form_without_voters_has_no_fields_for_them():
+    fields = report_fields(parse_reports({"form_info": {"form_type": "ส.ส. ๕/๑๗"}})[0])
+    assert not any(k.startswith("voter_statistics") for k in fields)
+    assert "form_info.polling_station_number" not in fields and "form_info.committee_number" in fields

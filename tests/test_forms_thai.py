@@ -12,11 +12,13 @@ from vote_experiments.forms.thai import (
     MONTHS,
     PLACE_WORDS,
     normalise_name,
+    normalise_party,
     normalise_text,
     number_words,
     parse_date,
     parse_number,
     parse_number_words,
+    split_number,
     to_arabic_digits,
     to_thai_digits,
 )
@@ -109,7 +111,8 @@ def canonical(text: str) -> str:
 @given(words)
 def test_only_well_formed_words_are_numbers(text):
     n = parse_number_words(text)
-    assert n is None or number_words(n) == canonical(text)
+    figure_by_figure = "".join(DIGIT_WORDS[int(c)] for c in str(n)) if n is not None else ""
+    assert n is None or number_words(n) == canonical(text) or len(str(n)) > 2 and figure_by_figure == text.replace(" ", "")
 
 
 @given(thai_text | st.text())
@@ -191,3 +194,35 @@ def test_names_that_begin_like_a_title_stay_whole(name):
 
 def test_a_title_alone_is_not_stripped_to_nothing():
     assert normalise_name("นาย") == "นาย"
+
+
+@pytest.mark.parametrize("cell, n", [
+    ("8 (แปด)", 8), ("254 บัตร (สองร้อยห้าสิบสี่)", 254), ("281/", 281), ("-12-", 12), ("281.-", 281), ("(281)", 281), ("๑๙ /", 19),
+    ("= 36 =", 36), ("[1,204]", 1204), ("....17....", 17), ("๔๕ คะแนน (สี่สิบห้าคะแนนถ้วน)", 45), ("หกสิบ (60)", 60), ("0 (ศูนย์)", 0),
+    ("ศูนย์ (๐)", 0), ("12 คน.-", 12), ("๑,๐๐๐ (หนึ่งพันถ้วน)", 1000), ("5–", 5), ("-5", -5), ("--", None), ("(-)", None), ("/", None),
+    ("............", None), ("- -", None)])
+def test_numbers_as_officers_and_document_models_write_them(cell, n):
+    assert parse_number(cell) == n
+
+
+@pytest.mark.parametrize("cell", ["1/2", "1-2", "12 หมู่", "(1) 2", ".5", "1.5", "281/340", "แปด", "หมู่ที่ 4", "8 (แปด) 9"])
+def test_cells_with_two_numbers_or_none_are_errors(cell):
+    with pytest.raises(ValueError, match="is not a number"):
+        parse_number(cell)
+
+
+@given(st.integers(0, 10**6), st.sampled_from(["{d} ({w})", "{d} บัตร ({w})", "{d}/ ({w}ถ้วน)", "{d}{w}", "{w} ({d})", "-{d}- ({w})"]))
+def test_digits_and_words_of_one_cell_are_told_apart(n, cell):
+    for digits in (f"{n:,}", to_thai_digits(n)):
+        text = cell.format(d=digits, w=number_words(n))
+        digits_part, words_part = split_number(text)
+        assert parse_number(text) == parse_number(digits_part) == n and parse_number_words(words_part) == n
+
+
+@pytest.mark.parametrize("a, b", [("พรรคประชาชน", "ประชาชน"), ("พรรค ภูมิใจไทย", "ภูมิใจไทย"), ('พรรค "เพื่อไทย"', "เพื่อไทย")])
+def test_a_party_is_the_same_with_and_without_the_word(a, b):
+    assert normalise_party(a) == normalise_party(b) != normalise_party("พรรคกล้าธรรม")
+
+
+def test_the_navy_is_written_after_a_name():
+    assert normalise_name("เรือโท สมมติ หนึ่ง ร.น.") == normalise_name("นายสมมติ หนึ่ง")

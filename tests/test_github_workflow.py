@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from promises import promise
-from vote_experiments.data.datasets import save_dataset
-from vote_experiments.data.results import list_experiments, list_groups
-from vote_experiments.data.store import Store
+from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.store.results import list_experiments, list_groups
+from vote_experiments.store.database import Store
 from vote_experiments.settings import VARIABLES
 
 GITHUB = Path(__file__).parent.parent / ".github"
@@ -27,7 +27,7 @@ truth = {truth!r}
 ve.register_model("good", lambda images, config: {{"reports": [truth]}})
 bad = {{**truth, "vote_results": [{{"number": 1, "vote_count": 1}}]}}
 ve.register_model("changing", lambda images, config: {{"reports": [bad if os.path.exists({worse!r}) else truth]}})
-from vote_experiments.interfaces.cli import main
+from vote_experiments.cli.main import main
 main()
 """
 

@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from vote_experiments.data.datasets import save_dataset
-from vote_experiments.data.store import Store
+from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.store.database import Store
 from vote_experiments.experiments.experiment import run_experiment
-from vote_experiments.experiments.publishing import publish, pull_dataset, push_dataset
+from vote_experiments.platforms.publishing import publish, pull_dataset, push_dataset
 from vote_experiments.records import Observation, Usage, observe
 
 NEEDS = {"datadog": ("DD_API_KEY", "DD_APP_KEY"), "langfuse": ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY"),

@@ -98,42 +98,6 @@ def test_a_misspelt_name_is_an_attribute_error_with_the_nearest_one():
     assert not hasattr(vote_experiments, "__wrapped__")
 
 
-# ── the house: imports point one way ────────────────────────────────────────────────────────────────────────────────
-
-ROOMS = ["settings", "records", "backends", "forms", "data", "models", "scoring", "analysis", "experiments", "interfaces", "workflow"]
-LATE = {  # conveniences that import late, declared here and nowhere else
-    ("records", "analysis"), ("records", "interfaces"), ("data", "experiments"), ("data", "interfaces"), ("experiments", "interfaces"),
-}
-
-
-def imports(path: Path):
-    "(room, imports at the top level?) of everything a module imports from this package"
-    tree = ast.parse(path.read_text())
-    top = set(map(id, tree.body))
-    package = named(path).removesuffix(".py").split("/")[:-1]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            parts = [*base, *(node.module or "").split(".")]
-            if node.module is None or parts == ["vote_experiments"]:
-                parts.append(node.names[0].name)
-        elif isinstance(node, ast.Import):
-            parts = node.names[0].name.split(".")
-        else:
-            continue
-        parts = [p for p in parts if p]
-        if parts[0] == "vote_experiments" and len(parts) > 1 and parts[1] in ROOMS:
-            yield parts[1], id(node) in top
-
-
-@pytest.mark.parametrize("path", MODULES, ids=named)
-def test_imports_point_one_way(path):
-    room = named(path).split("/")[1].removesuffix(".py")
-    for other, at_top in imports(path):
-        back = ROOMS.index(other) > ROOMS.index(room)
-        assert not back or (not at_top and (room, other) in LATE), f"{named(path)} imports from {other}"
-
-
 # ── notebooks ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

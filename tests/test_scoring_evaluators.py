@@ -156,9 +156,9 @@ def test_one_wrong_header_field_is_no_match(field):
 
 def test_optional_header_fields_count_only_when_the_truth_has_them():
     answer, truth = report(), report()
-    answer["form_info"] |= {"set_number": "2", "village_moo": "5"}
+    answer["form_info"] |= {"copy_number": "2", "village_moo": "5"}
     assert exact_form_match({}, answer, truth) is True
-    truth["form_info"]["set_number"] = "1"
+    truth["form_info"]["copy_number"] = "1"
     assert exact_form_match({}, answer, truth) is False
 
 

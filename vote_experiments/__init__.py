@@ -4,6 +4,7 @@ Everything a notebook needs is here: `from vote_experiments import run_model_exp
 loaded when it is first used (PEP 562), so importing the package costs next to nothing.
 """
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -15,29 +16,31 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
     from .analysis.stakes import seat_flips
     from .analysis.sweep_plots import plot_sweep_heatmap, plot_sweep_metric, plot_sweep_metrics
     from .analysis.sweeps import collate_sweep_evals
-    from .data.dataset_files import (
+    from .datasets.files import (
         Columns, export_dataset, group_folder, import_dataset, import_folder, read_dataset_file, write_dataset_file)
-    from .data.datasets import (
-        Dataset, DatasetNotFoundError, archive_item, delete_dataset, diff_versions, get_dataset, list_datasets,
+    from .compat.datasets import get_dataset
+    from .datasets.dataset import (
+        Dataset, DatasetNotFoundError, archive_item, delete_dataset, diff_versions, list_datasets,
         list_versions, save_dataset, upsert_item, validate_items)
-    from .data.ground_truth import adjudicate, annotate, correct_truth, flag_item, review_queue, value_origins
-    from .interfaces.dataset_manager import DatasetManager
-    from .interfaces.record_explorer import RecordExplorer
-    from .interfaces.experiment_form import ExperimentForm
-    from .data.responses import clear_responses, list_responses, prune_responses
-    from .data.results import RunNotFoundError, experiment_result, list_experiments, list_groups
-    from .data.store import Store, StoreError, backup_store, check_store, open_store
-    from .experiments.engine import ItemFailedError, RunInterrupted, RunStoppedError
+    from .datasets.ground_truth import adjudicate, annotate, correct_truth, flag_item, review_queue, value_origins
+    from .widgets.dataset_manager import DatasetManager
+    from .widgets.record_explorer import RecordExplorer
+    from .widgets.experiment_form import ExperimentForm
+    from .store.response_cache import clear_responses, list_responses, prune_responses
+    from .experiments.result import ExperimentResult, experiment_result
+    from .store.results import RunNotFoundError, list_experiments, list_groups
+    from .store.database import Store, StoreError, backup_store, check_store, open_store
+    from .engine.engine import ItemFailedError, RunInterrupted, RunStoppedError
     from .experiments.ensemble import aensemble, ensemble
     from .experiments.estimate import Estimates, estimate_experiments
     from .experiments.experiment import arescore, arun_experiment, rescore, run_experiment
     from .experiments.extract import Extracted, extract
-    from .experiments.model_experiments import arun_model_experiments, run_model_experiments
-    from .experiments.processes import process_pool
-    from .experiments.progress import Progress
-    from .experiments.publishing import Publication, publish, pull_dataset, push_dataset
+    from .experiments.comparison import arun_model_experiments, run_model_experiments
+    from .engine.processes import process_pool
+    from .engine.progress import Progress
+    from .platforms.publishing import Publication, publish, pull_dataset, push_dataset
     from .experiments.race import RaceResult, arace, race
-    from .experiments.resuming import RunBusyError, SettingsChangedError
+    from .engine.resuming import RunBusyError, SettingsChangedError
     from .experiments.sweeps import Step, Workflow, run_sweep, run_workflow
     from .experiments.trend import gate_run, trend
     from .forms.checks import check_report
@@ -45,9 +48,9 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
     from .forms.synthesis import demo_dataset, form_set, synthesize_dataset
     from .models.extraction import ExtractionError, vote_extraction_task
     from .models.registry import check_configs, forget_model, get_model, list_models, model_available, register_model
-    from .models.resilience import BudgetExceeded
+    from .models.budget import BudgetExceeded
     from .records import (
-        DatasetItem, Evaluation, ExperimentResult, Extraction, ItemError, ItemResult, Model, Observation,
+        DatasetItem, Evaluation, Extraction, ItemError, ItemResult, Model, Observation,
         RegressionError, Usage, observe)
     from .scoring.evaluators import (
         FURTHER_EVALUATORS, OPTIONAL_EVALUATORS, STANDARD_EVALUATORS, absolute_vote_error, anls_star,
@@ -58,15 +61,16 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
         JUDGES, LLMJudge, accuracy, coherence, depth, extraction_judge, llm_judge_evaluator, overall)
     from .scoring.summary import (
         STANDARD_SUMMARIES, avg_ballot_accuracy, avg_llm_judge_score, overall_accuracy, success_rate)
-    from .data.traces import (
+    from .traces.traces import (
         StoreSpanExporter, Trace, Traces, create_score, create_trace, export_traces, get_scores, get_trace,
         get_traces, import_traces)
     from .experiments.batch import (
         BatchEvaluationResult, BatchEvaluationResumeToken, EvaluatorInputs, arun_batched_evaluation,
         batch_evaluation_result, run_batched_evaluation)
-    from .experiments.client import (
-        Client, create_dataset, create_dataset_item, create_experiment, create_run, get_experiment_runs)
-    from .experiments.variants import (
+    from .compat.client import Client
+    from .compat.runs import (
+        create_dataset, create_dataset_item, create_experiment, create_run, get_experiment_runs)
+    from .compat.variants import (
         RunnerContext, ab_test, aevaluate_experiment, compare_experiments, dataset_from_traces,
         evaluate_experiment, export_experiment_results, prompt_variants)
 
@@ -77,28 +81,30 @@ _EXPORTS: dict[str, str] = {  # module: the names it gives to the package
     "analysis.stakes": "seat_flips",
     "analysis.sweep_plots": "plot_sweep_heatmap plot_sweep_metric plot_sweep_metrics",
     "analysis.sweeps": "collate_sweep_evals",
-    "data.dataset_files": "Columns export_dataset group_folder import_dataset import_folder read_dataset_file "
+    "datasets.files": "Columns export_dataset group_folder import_dataset import_folder read_dataset_file "
                           "write_dataset_file",
-    "data.datasets": "Dataset DatasetNotFoundError archive_item delete_dataset diff_versions get_dataset "
+    "compat.datasets": "get_dataset",
+    "datasets.dataset": "Dataset DatasetNotFoundError archive_item delete_dataset diff_versions "
                      "list_datasets list_versions save_dataset upsert_item validate_items",
-    "data.ground_truth": "adjudicate annotate correct_truth flag_item review_queue value_origins",
-    "interfaces.dataset_manager": "DatasetManager",
-    "interfaces.record_explorer": "RecordExplorer",
-    "interfaces.experiment_form": "ExperimentForm",
-    "data.responses": "clear_responses list_responses prune_responses",
-    "data.results": "RunNotFoundError experiment_result list_experiments list_groups",
-    "data.store": "Store StoreError backup_store check_store open_store",
-    "experiments.engine": "ItemFailedError RunInterrupted RunStoppedError",
+    "datasets.ground_truth": "adjudicate annotate correct_truth flag_item review_queue value_origins",
+    "widgets.dataset_manager": "DatasetManager",
+    "widgets.record_explorer": "RecordExplorer",
+    "widgets.experiment_form": "ExperimentForm",
+    "store.response_cache": "clear_responses list_responses prune_responses",
+    "experiments.result": "ExperimentResult experiment_result",
+    "store.results": "RunNotFoundError list_experiments list_groups",
+    "store.database": "Store StoreError backup_store check_store open_store",
+    "engine.engine": "ItemFailedError RunInterrupted RunStoppedError",
     "experiments.ensemble": "aensemble ensemble",
     "experiments.estimate": "Estimates estimate_experiments",
     "experiments.experiment": "arescore arun_experiment rescore run_experiment",
     "experiments.extract": "Extracted extract",
-    "experiments.model_experiments": "arun_model_experiments run_model_experiments",
-    "experiments.processes": "process_pool",
-    "experiments.progress": "Progress",
-    "experiments.publishing": "Publication publish pull_dataset push_dataset",
+    "experiments.comparison": "arun_model_experiments run_model_experiments",
+    "engine.processes": "process_pool",
+    "engine.progress": "Progress",
+    "platforms.publishing": "Publication publish pull_dataset push_dataset",
     "experiments.race": "RaceResult arace race",
-    "experiments.resuming": "RunBusyError SettingsChangedError",
+    "engine.resuming": "RunBusyError SettingsChangedError",
     "experiments.sweeps": "Step Workflow run_sweep run_workflow",
     "experiments.trend": "gate_run trend",
     "forms.checks": "check_report",
@@ -106,8 +112,8 @@ _EXPORTS: dict[str, str] = {  # module: the names it gives to the package
     "forms.synthesis": "demo_dataset form_set synthesize_dataset",
     "models.extraction": "ExtractionError vote_extraction_task",
     "models.registry": "check_configs forget_model get_model list_models model_available register_model",
-    "models.resilience": "BudgetExceeded",
-    "records": "DatasetItem Evaluation ExperimentResult Extraction ItemError ItemResult Model Observation "
+    "models.budget": "BudgetExceeded",
+    "records": "DatasetItem Evaluation Extraction ItemError ItemResult Model Observation "
                "RegressionError Usage observe",
     "scoring.evaluators": "FURTHER_EVALUATORS OPTIONAL_EVALUATORS STANDARD_EVALUATORS absolute_vote_error anls_star "
                           "arithmetic_consistency ballot_accuracy_score exact_form_match field_f1 has_no_errors "
@@ -115,13 +121,14 @@ _EXPORTS: dict[str, str] = {  # module: the names it gives to the package
                           "vote_results_quality voter_statistics_accuracy words_match_digits",
     "scoring.judges": "JUDGES LLMJudge accuracy coherence depth extraction_judge llm_judge_evaluator overall",
     "scoring.summary": "STANDARD_SUMMARIES avg_ballot_accuracy avg_llm_judge_score overall_accuracy success_rate",
-    "data.traces": "StoreSpanExporter Trace Traces create_score create_trace export_traces get_scores "
+    "traces.traces": "StoreSpanExporter Trace Traces create_score create_trace export_traces get_scores "
                    "get_trace get_traces import_traces",
     "experiments.batch": "BatchEvaluationResult BatchEvaluationResumeToken EvaluatorInputs arun_batched_evaluation "
                          "batch_evaluation_result run_batched_evaluation",
-    "experiments.client": "Client create_dataset create_dataset_item create_experiment create_run "
+    "compat.client": "Client",
+    "compat.runs": "create_dataset create_dataset_item create_experiment create_run "
                           "get_experiment_runs",
-    "experiments.variants": "RunnerContext ab_test aevaluate_experiment compare_experiments dataset_from_traces "
+    "compat.variants": "RunnerContext ab_test aevaluate_experiment compare_experiments dataset_from_traces "
                             "evaluate_experiment export_experiment_results prompt_variants",
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names.split()}
@@ -170,6 +177,30 @@ def __getattr__(name: str) -> Any:
 
     value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
     return value
+
+
+def _card(name: str) -> Any:
+    def html(value: Any) -> str:
+        from vote_experiments.reports import cards
+
+        return getattr(cards, name)(value)
+
+    return html
+
+
+def _register_displays(html: Any) -> None:  # an IPython formatter of HTML
+    "Items and datasets display as cards, although the records themselves do not depend on reports"
+    html.for_type_by_name("vote_experiments.records", "DatasetItem", _card("item_card"))
+    html.for_type_by_name("vote_experiments.datasets.dataset", "Dataset", _card("dataset_card"))
+
+
+def _notebook() -> Any:  # the running IPython shell, or None
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython is not None and hasattr(ipython, "get_ipython") else None
+
+
+if (_shell := _notebook()) is not None and _shell.display_formatter is not None:
+    _register_displays(_shell.display_formatter.formatters["text/html"])
 
 
 def __dir__() -> list[str]:

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Record', 'DatasetItem', 'Evaluation', 'data_type_of', 'as_number', 'Usage', 'Observation', 'observe', 'listening',
-           'Extraction', 'ItemError', 'ItemResult', 'ExperimentResult', 'format_experiment', 'RegressionError', 'Model']
+           'Extraction', 'ItemError', 'ItemResult', 'ExperimentRecord', 'VoteExperimentsError', 'RegressionError',
+           'Model']
 
 # %% ../nbs/01_records.ipynb #a02039d2
 import math
@@ -63,10 +64,6 @@ class DatasetItem(Record):
     _source: tuple[str, int, int] | None = field(default=None, repr=False, compare=False)  # dataset id, version, row
     _roots: tuple[str, ...] = field(default=(), repr=False, compare=False)  # the dataset's folders of page images
 
-    def _repr_html_(self) -> str:
-        from vote_experiments.interfaces.cards import item_card
-
-        return item_card(self)
 
 # %% ../nbs/01_records.ipynb #04438018
 @dataclass(slots=True)
@@ -225,8 +222,8 @@ class ItemResult(Record):
 
 # %% ../nbs/01_records.ipynb #c3576db3
 @dataclass
-class ExperimentResult(Record):
-    "What one experiment found: one config over one dataset version"
+class ExperimentRecord(Record):
+    "One experiment: one config over one dataset version, as plain data"
     name: str
     run_name: str  # a label; the experiment is identified by `experiment_id`
     experiment_id: str
@@ -256,116 +253,21 @@ class ExperimentResult(Record):
 
     def __repr__(self) -> str:
         status = "" if self.status == "finished" else f", {self.status}: not finished"
-        return (f"ExperimentResult({self.run_name!r}, {len(self.item_results)} ok, {len(self.failed_items)} failed, "
+        return (f"{type(self).__name__}({self.run_name!r}, {len(self.item_results)} ok, {len(self.failed_items)} failed, "
                 f"{len(self.skipped_items)} skipped{status}, id={self.experiment_id!r})")
 
-    def format(
-        self,
-        include_item_results: bool = False,  # also every item, not only the averages
-    ) -> str:
-        "A readable summary for a terminal"
-        return format_experiment(self, include_item_results)
 
-    def to_frame(self) -> Any:
-        "One row per item and repeat: status, latency, cost and one column per score (pandas)"
-        from vote_experiments.analysis.frames import results_frame
-
-        return results_frame(self)
-
-    def summary_frame(self) -> Any:
-        "One row per score: n, mean, interval (pandas)"
-        from vote_experiments.analysis.frames import summary_frame
-
-        return summary_frame(self)
-
-    def report(self, **options: Any) -> Any:
-        "Archive the full report of this run and return its folder; see `interfaces.report`"
-        from vote_experiments.interfaces.report import archive
-
-        return archive(self.group_id or self.experiment_id, store=self._store, **options)
-
-    def _repr_html_(self) -> str:
-        from vote_experiments.interfaces.cards import result_card
-
-        return result_card(self)
-
-    def _repr_markdown_(self) -> str:
-        from vote_experiments.analysis.frames import summary_markdown
-
-        return summary_markdown(self)
-
-# %% ../nbs/01_records.ipynb #7d717abd
-def _cut(value: Any) -> str:
-    return value[:50] + "..." if isinstance(value, str) and len(value) > 50 else str(value)
-
-
-def _value(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, (bool, int, float)) else str(value)
-
-
-def _comment(e: Evaluation, indent: str) -> str:
-    return f"{indent}💭 {e.comment}\n" if e.comment else ""
-
-
-def _item_lines(i: int, r: ItemResult) -> str:
-    out = f"\n{i}. Item {i}:\n   Input:    {_cut(r.item.input)}\n"
-    if r.item.expected_output is not None:
-        out += f"   Expected: {_cut(r.item.expected_output)}\n"
-    out += f"   Actual:   {_cut(r.output)}\n"
-    if r.evaluations:
-        out += "   Scores:\n" + "".join(
-            f"     • {e.name}: {_value(e.value)}\n{_comment(e, '       ')}" for e in r.evaluations)
-    return out + (f"\n   Trace ID: {r.trace_id}\n" if r.trace_id else "")
-
-# %% ../nbs/01_records.ipynb #bc4fce16
-def _averages(results: Sequence[ItemResult]) -> tuple[list[str], dict[str, float]]:
-    "Score names in first-seen order, and the mean of each that is a number"
-    total: dict[str, list[float]] = {}
-    for r in results:
-        for e in r.evaluations:
-            sums, number = total.setdefault(e.name, [0.0, 0]), as_number(e.value)
-            if number is not None:
-                sums[0], sums[1] = sums[0] + number, sums[1] + 1
-    return list(total), {k: s / n for k, (s, n) in total.items() if n}
-
-
-def format_experiment(result: ExperimentResult, include_item_results: bool = False) -> str:
-    "The text behind `ExperimentResult.format`"
-    n_items, n_failed = len(result.item_results), len(result.failed_items)
-    if not n_items and not n_failed:
-        return "No experiment results to display."
-    if include_item_results:
-        out = "".join(_item_lines(i, r) for i, r in enumerate(result.item_results, 1))
-    else:
-        out = f"Individual Results: Hidden ({n_items} items)\n💡 Set include_item_results=True to view them\n"
-    names, means = _averages(result.item_results)
-    out += f"\n{'─' * 50}\n🧪 Experiment: {result.name}\n📋 Run name: {result.run_name}"
-    out += (f" - {result.description}" if result.description else "") + f"\n{n_items} items"
-    if names:
-        out += "\nEvaluations:\n" + "".join(f"  • {n}\n" for n in names)
-    if means:
-        out += "\nAverage Scores:\n" + "".join(f"  • {k}: {v:.3f}\n" for k, v in means.items())
-    if result.run_evaluations:
-        out += "\nRun Evaluations:\n" + "".join(
-            f"  • {e.name}: {_value(e.value)}\n{_comment(e, '    ')}" for e in result.run_evaluations)
-    if n_failed:
-        out += f"\nFailed items: {n_failed}\n" + "".join(
-            f"  • {r.item.id}: {_cut(str(r.error))}\n" for _, r in zip(range(10), result.failed_items))
-    broken = {**{k: f"{n} items" for k, n in (result.summary.get("evaluator_errors") or {}).items()},
-              **(result.summary.get("run_evaluator_errors") or {})}
-    if broken:
-        out += "\nFailed evaluators:\n" + "".join(f"  • {k}: {_cut(why)}\n" for k, why in broken.items())
-    if result.status != "finished":
-        out += f"\n⚠ This run is {result.status}: not finished, so these figures are of a part\n"
-    return out + (f"\n🔗 Experiment:\n   {result.url}" if result.url else "")
+# %% ../nbs/01_records.ipynb #61c3382a
+class VoteExperimentsError(Exception):
+    "The base of every error that this package raises on purpose"
 
 # %% ../nbs/01_records.ipynb #50e6b7ee
-class RegressionError(Exception):
+class RegressionError(VoteExperimentsError):
     "A result is worse than a threshold or than its baseline allows"
 
     def __init__(
         self,
-        result: Any,  # the `ExperimentResult`, or whatever was judged
+        result: Any,  # the `ExperimentResult`, or what was measured
         metric: str | None = None,  # the name of the score or run evaluation
         value: float | None = None,  # what it is
         threshold: float | None = None,  # what it should have reached

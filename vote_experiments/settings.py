@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['VARIABLES', 'STORE_FOLDER', 'DEFAULT_DATASET', 'DEFAULT_PROJECT', 'DEFAULT_ML_APP', 'SYNTHETIC_DATASET',
            'DEFAULT_MODEL_CONFIGS', 'OFFLINE_MODELS', 'OFFLINE_MODEL_CONFIGS', 'PRESETS', 'HIDDEN', 'Variable',
-           'environment', 'setting', 'did_you_mean', 'store_url', 'runs_folder', 'image_roots', 'Preset', 'keep_secret',
-           'secret_values', 'redact', 'redactor']
+           'environment', 'setting', 'did_you_mean', 'store_url', 'runs_folder', 'drawn_pages_folder', 'image_roots',
+           'Preset', 'keep_secret', 'secret_values', 'redact', 'redactor']
 
 # %% ../nbs/00_settings.ipynb #f0bfe2d6
 import html
@@ -135,6 +135,15 @@ def runs_folder(
         return Path(chosen).expanduser().absolute()
     home = _find_upward(STORE_FOLDER)
     return (home.parent if home else Path.cwd()) / "runs"
+
+# %% ../nbs/00_settings.ipynb #d5017718
+def drawn_pages_folder(
+    store: str | os.PathLike | None,  # a path, a SQLAlchemy URL, or None for the default place
+    name: str,  # of the dataset
+) -> Path:
+    "The folder for pages that are drawn for a dataset: next to the folder of a default store, else below the working directory"
+    home = Path(store_url(store).removeprefix("sqlite:///")).parent
+    return (home.parent if home.name == STORE_FOLDER else Path.cwd()) / "datasets" / name
 
 # %% ../nbs/00_settings.ipynb #ee49ec48
 def image_roots() -> list[Path]:  # resolved folders; links are followed before comparing

@@ -29,7 +29,7 @@ def _judged_by(*evaluators: Callable) -> Prepare:
     @contextmanager
     def prepare(folder: Path) -> Iterator[Run]:
         from vote_experiments import run_experiment
-        from vote_experiments.data.store import Store
+        from vote_experiments.store.database import Store
 
         def run(work: Work) -> Done:
             async def task(input_data: Any) -> Any:
@@ -68,7 +68,7 @@ async def resumable(input_data: Any) -> Any:
 def do_half(folder: Path, n: int) -> None:
     "Run the first half of `n` items and stop, as Ctrl-C does"
     from vote_experiments import run_experiment
-    from vote_experiments.experiments.engine import RunInterrupted
+    from vote_experiments.engine.engine import RunInterrupted
 
     def on_start(run: Any) -> None:
         global _stop_at

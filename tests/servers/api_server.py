@@ -4,8 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-from vote_experiments.interfaces.api import serve
-from vote_experiments.interfaces.api_guard import Limits
+from vote_experiments.server.api import serve
+from vote_experiments.server.guard import Limits
 
 
 def main(port: int, store: str, calls: str, limits: dict) -> None:

@@ -20,18 +20,18 @@ import pandas as pd
 
 from .compare import cell_texts, markdown_table
 from .intervals import Interval, mean_interval
-from ..records import ExperimentResult, ItemResult, as_number
+from ..records import ExperimentRecord, ItemResult, as_number
 from ..scoring.summary import JUDGE_SCORES, OVERALL, WEIGHTS, item_accuracy, rule_of
 
 # %% ../../nbs/analysis/02_frames.ipynb #8ac1ab41
-Results = ExperimentResult | Iterable[ExperimentResult] | Mapping[str, ExperimentResult]
+Results = ExperimentRecord | Iterable[ExperimentRecord] | Mapping[str, ExperimentRecord]
 
 
 def labelled(
     results: Results,  # one result, several, or several by the label they should have
-) -> dict[str, ExperimentResult]:  # in the order given
+) -> dict[str, ExperimentRecord]:  # in the order given
     "Results by a label that tells them apart"
-    if isinstance(results, ExperimentResult):
+    if isinstance(results, ExperimentRecord):
         return {results.name: results}
     if isinstance(results, Mapping):
         return {str(label): result for label, result in results.items()}
@@ -46,12 +46,12 @@ ITEM_COLUMNS = ("experiment", "experiment_id", "item_id", "repeat", "position", 
                 "model_version", "error_type", "error_message")
 
 
-def _all_items(result: ExperimentResult) -> Iterator[ItemResult]:
+def _all_items(result: ExperimentRecord) -> Iterator[ItemResult]:
     "Succeeded, failed and skipped items in the order of the data"
     yield from sorted([*result.item_results, *result.failed_items, *result.skipped_items], key=lambda r: (r.repeat, r.position))
 
 
-def _item_row(label: str, result: ExperimentResult, r: ItemResult) -> tuple:
+def _item_row(label: str, result: ExperimentRecord, r: ItemResult) -> tuple:
     return (label, result.experiment_id, r.item.id, r.repeat, r.position, r.status, r.latency_s, r.cost_usd, r.cached,
             r.model_version, r.error.type if r.error else None, r.error.message if r.error else None)
 
@@ -116,7 +116,7 @@ def _values(r: ItemResult, names: Iterable[str], weights: Mapping[str, float]) -
         yield name, math.nan if found is None or (failed and name != OVERALL) else found
 
 
-def _declared(results: Iterable[ExperimentResult]) -> dict[str, dict[str, Any]]:
+def _declared(results: Iterable[ExperimentRecord]) -> dict[str, dict[str, Any]]:
     "What the evaluators of stored results said about their scores"
     return {name: {"higher_is_better": e.get("higher_is_better", True), "failed_is_zero": e.get("failed_as_zero")}
             for r in results for name, e in (r.summary.get("scores") or {}).items()}
@@ -169,7 +169,7 @@ def _stored_summary(summary: Mapping[str, Any]) -> pd.DataFrame | None:
 
 # %% ../../nbs/analysis/02_frames.ipynb #30365e07
 def summary_frame(
-    result: ExperimentResult,
+    result: ExperimentRecord,
     confidence: float = 0.95,
     weights: Mapping[str, float] = WEIGHTS,  # of `overall_accuracy`
 ) -> pd.DataFrame:  # score, n, mean, lower, upper, failed, unscored, denominator, failed_as_zero
@@ -200,7 +200,7 @@ def _safe(text: Any) -> str:
 
 
 def summary_markdown(
-    result: ExperimentResult,
+    result: ExperimentRecord,
 ) -> str:
     "The experiment's name, counts, scores with intervals, time and cost"
     frame, s = summary_frame(result), result.summary

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any, Literal
 
-from .schema import BALLOT_FIELDS, HEADER_FIELDS, VOTER_FIELDS, Report, VoteResult, numbered_rows, parse_reports
+from .schema import BALLOT_FIELDS, VOTER_FIELDS, Report, VoteResult, numbered_rows, parse_reports, report_kind
+from .kinds import FormKind
 from .thai import parse_number_words
 from ..records import Record
 
@@ -80,7 +81,8 @@ def _equation(name: str, left: str, parts: dict[str, int | None], right: str, wh
 def _ballots_used(r: Report) -> Check:
     b = r.ballot_statistics
     parts = {"good_ballots": b.good_ballots, "bad_ballots": b.bad_ballots, "no_vote_ballots": b.no_vote_ballots}
-    return _equation("ballots_used", "good + bad + no vote", parts, "ballots_used", b.ballots_used)
+    whole = report_kind(r).counted_ballots
+    return _equation("ballots_used", "good + bad + no vote", parts, whole, getattr(b, whole))
 
 
 def _ballots_allocated(r: Report) -> Check:
@@ -169,10 +171,11 @@ def _text_coverage(r: Report) -> Check:
 
 # %% ../../nbs/forms/02_checks.ipynb #5c82d5a1
 def _header(r: Report) -> Check:
-    missing = [f for f in HEADER_FIELDS if getattr(r.form_info, f) is None]
+    wanted = report_kind(r).header_fields
+    missing = [f for f in wanted if getattr(r.form_info, f) is None]
     if missing:
-        return Check("header_complete", "fail", f"{len(missing)} of {len(HEADER_FIELDS)} header fields missing: {', '.join(missing)}")
-    return Check("header_complete", "pass", f"all {len(HEADER_FIELDS)} header fields are there")
+        return Check("header_complete", "fail", f"{len(missing)} of {len(wanted)} header fields missing: {', '.join(missing)}")
+    return Check("header_complete", "pass", f"all {len(wanted)} header fields are there")
 
 
 def _not_negative(r: Report) -> Check:
@@ -196,8 +199,8 @@ def _unique(r: Report) -> Check:
 
 # %% ../../nbs/forms/02_checks.ipynb #3be43063
 _CHECKS: dict[str, Callable[[Report], Check]] = {
-    "ballots_used": _ballots_used, "ballots_allocated": _ballots_allocated, "votes_equal_good_ballots": _votes_good,
-    "votes_equal_total": _votes_total, "voters_present": _voters_present, "words_match_digits": _words_match,
+    "ballots_used": _ballots_used, "ballots_allocated": _ballots_allocated,
+    "votes_equal_good_ballots": _votes_good, "votes_equal_total": _votes_total, "voters_present": _voters_present, "words_match_digits": _words_match,
     "header_complete": _header, "not_negative": _not_negative, "numbers_unique": _unique, "text_coverage": _text_coverage}
 CHECKS = tuple(_CHECKS)
 ARITHMETIC_CHECKS = ("ballots_used", "ballots_allocated", "votes_equal_good_ballots", "votes_equal_total")
@@ -205,10 +208,10 @@ ARITHMETIC_CHECKS = ("ballots_used", "ballots_allocated", "votes_equal_good_ball
 
 def check_report(
     report: Report | dict[str, Any],  # one report, in any accepted spelling
-    names: Sequence[str] = CHECKS,  # which checks
+    names: Sequence[str] | None = None,  # which checks; None: those that apply to the kind of form
 ) -> Checks:
     "Everything that one report says about itself. Raises `ValueError` when it is not one report, or for an unknown check."
-    unknown = [n for n in names if n not in _CHECKS]
+    unknown = [n for n in names or () if n not in _CHECKS]
     if unknown:
         raise ValueError(f"names: {unknown[0]!r} is not a check; there are {', '.join(CHECKS)}")
     if not isinstance(report, Report):
@@ -216,7 +219,16 @@ def check_report(
         if len(reports) != 1:
             raise ValueError(f"report: {len(reports)} reports given; check them one by one")
         report = reports[0]
-    return Checks(report.form_info.form_type, tuple(_CHECKS[name](report) for name in names))
+    kind = report_kind(report)
+    wanted = kind.checks if names is None else names
+    return Checks(report.form_info.form_type, tuple(_checked(name, report, kind) for name in wanted))
+
+
+def _checked(name: str, report: Report, kind: FormKind) -> Check:
+    "One check, skipped when it does not apply to the kind of form"
+    if name in kind.checks:
+        return _CHECKS[name](report)
+    return Check(name, "skipped", f"does not apply to {kind.code}")
 
 # %% ../../nbs/forms/02_checks.ipynb #f9967055
 def _markdown(checks: Checks) -> str:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['THAI_DIGITS', 'UNITS', 'NOTHING_WRITTEN', 'LARGEST', 'DIGIT_WORDS', 'PLACE_WORDS', 'MILLION', 'MONTHS',
-           'to_arabic_digits', 'to_thai_digits', 'normalise_text', 'parse_number', 'number_words', 'parse_number_words',
-           'parse_date', 'normalise_name']
+           'to_arabic_digits', 'to_thai_digits', 'normalise_text', 'split_number', 'parse_number', 'number_words',
+           'parse_number_words', 'parse_date', 'normalise_name', 'normalise_party']
 
 # %% ../../nbs/forms/00_thai.ipynb #bce2e6df
 import datetime as dt
@@ -73,10 +73,49 @@ NOTHING_WRITTEN = frozenset(("", "null", "none", "nan", "n/a", "-", "–", "—"
 LARGEST = 10**12  # nothing on a form comes near; a repetition loop of a model does
 _DIGITS = re.compile(r"([-−]?)(\d{1,3}(?:,\d{3})+|\d+)(?:\.0+)?", re.ASCII)
 _AFTER = re.compile(f"(?:{'|'.join(UNITS)})?(?:ถ้วน)?$")
+_STROKES = "-−–—/\\|=_*~.…()[]✓✔'\"“”"
 
 # %% ../../nbs/forms/00_thai.ipynb #4fb0d7b0
+def _without_strokes(
+    compact: str,  # without spaces
+) -> str:
+    "The text between the strokes that officers put around a number"
+    core = compact.strip(_STROKES)
+    if not core:
+        return ""
+    before, after = compact.partition(core)[::2]
+    if before in ("-", "−") and not after:
+        return "-" + core
+    return compact if before == "." else core
+
+# %% ../../nbs/forms/00_thai.ipynb #78cb460c
+_UNIT = f"(?:{'|'.join(UNITS)})?"
+_THAI_WORDS = r"[ก-ฺเ-๎][ก-ฺเ-๎ ,.]*"
+_NUMBER_WORD = "ศูนย์|หนึ่ง|เอ็ด|สอง|ยี่|สาม|สี่|ห้า|หก|เจ็ด|แปด|เก้า|สิบ|ร้อย|พัน|หมื่น|แสน|ล้าน"
+_DIGITS_THEN_WORDS = re.compile(
+    rf"(?P<digits>[^ก-ฺเ-๎]*\d[^ก-ฺเ-๎([]*) ?{_UNIT} ?"
+    rf"(?:[(\[] ?(?P<inside>{_THAI_WORDS})[)\]]?|(?P<plain>(?:{_NUMBER_WORD})(?:{_THAI_WORDS})?))[\s/.=–-]*")
+_WORDS_THEN_DIGITS = re.compile(rf"(?P<words>(?:{_NUMBER_WORD})(?:{_THAI_WORDS})?) ?[(\[] ?(?P<digits>\d[\d, ]*) ?{_UNIT}[)\]]\s*")
+
+_ONLY_WORDS = re.compile(rf"[( ]*(?:(?:{_NUMBER_WORD}) ?)+(?:{'|'.join(UNITS)}|ถ้วน|[ )])*")
+
+
+def split_number(
+    text: str,  # one cell: digits, words, or both
+) -> tuple[str, str | None]:  # the digits as text, and the words; words without digits: ("", words)
+    "Digits and words of one cell apart. Text without number words comes back as it is."
+    plain = to_arabic_digits(normalise_text(text))
+    if match := _DIGITS_THEN_WORDS.fullmatch(plain):
+        return match["digits"].strip(), (match["inside"] or match["plain"]).strip()
+    if match := _WORDS_THEN_DIGITS.fullmatch(plain):
+        return match["digits"].strip(), match["words"].strip()
+    if _ONLY_WORDS.fullmatch(plain):
+        return "", plain
+    return plain, None
+
+# %% ../../nbs/forms/00_thai.ipynb #97c69843
 def parse_number(
-    text: str | int | float | None,  # Thai or Arabic digits; thousands commas, spaces and a unit may be there
+    text: str | int | float | None,  # Thai or Arabic digits; commas, spaces, strokes, a unit and words may be there
 ) -> int | None:  # None when nothing is written ("", "null", "-", NaN)
     "The number in `text`. Raises `ValueError` for anything that is not a whole number."
     if type(text) is int and -LARGEST < text < LARGEST or text is None:
@@ -86,12 +125,21 @@ def parse_number(
     elif not isinstance(text, str):
         raise ValueError(f"{text!r:.80} is not a number")
     compact = to_arabic_digits("".join(text.translate(_ZERO_WIDTH).split()))
+    if not compact.isdigit():
+        compact = _digits_of(compact)
     if compact.lower() in NOTHING_WRITTEN:
         return None
-    found = _DIGITS.fullmatch(_AFTER.sub("", compact))
-    if found is None or len(found[2]) > 16:
+    match = _DIGITS.fullmatch(compact)
+    if match is None or len(match[2]) > 16:
         raise ValueError(f'"{text:.80}" is not a number')
-    return int(found[2].replace(",", "")) * (-1 if found[1] else 1)
+    return int(match[2].replace(",", "")) * (-1 if match[1] else 1)
+
+# %% ../../nbs/forms/00_thai.ipynb #7a3e99d1
+def _digits_of(compact: str) -> str:
+    "The digits of a cell without spaces: no words, strokes or unit"
+    if any("ก" <= c <= "๎" for c in compact) and any(c.isdigit() for c in compact):
+        compact = split_number(compact)[0].replace(" ", "")
+    return _without_strokes(_AFTER.sub("", _without_strokes(compact)))
 
 
 def _plain_number(value: Real) -> str:
@@ -139,6 +187,8 @@ _D = "|".join(_UNIT_DIGIT)
 _GROUP = re.compile("".join(f"(?:(?P<p{p}>{_D})?(?P<u{p}>{word}))?" for word, p in zip(PLACE_WORDS[:-1], (5, 4, 3, 2)))
                     + f"(?:(?P<p1>ยี่|{_D})?(?P<u1>สิบ))?(?P<p0>เอ็ด|{_D})?")
 _AROUND = "()[]-–—=*/.,_:;'\"ฯ "
+_ONE_DIGIT = re.compile("|".join(DIGIT_WORDS))
+_DIGIT_BY_DIGIT = re.compile(f"(?:{_D})(?:{'|'.join(DIGIT_WORDS)}){{2,11}}")
 
 
 def parse_number_words(
@@ -151,6 +201,8 @@ def parse_number_words(
     compact = _AFTER.sub("", compact).strip(_AROUND)
     if compact == DIGIT_WORDS[0]:
         return 0
+    if _DIGIT_BY_DIGIT.fullmatch(compact):
+        return int("".join(str(DIGIT_WORDS.index(word)) for word in _ONE_DIGIT.findall(compact)))
     head, million, tail = compact.partition(MILLION)
     if not million:
         return _group_value(head, is_first=True) or None
@@ -233,6 +285,7 @@ _ABBREVIATED = r"(?:[ก-ฮ]{1,3}\.)+"  # น.ส.  ดร.  พล.ต.อ.  �
 _CIVIL = r"นางสาว|นาง|นาย|เด็กชาย|เด็กหญิง|mrs\.?|miss|mr\.?|ms\.?"
 _LONG = rf"(?:(?:ว่าที่)?(?:{_RANK}|{_ABBREVIATED})(?:หญิง)?|{_PROFESSION}|{_NOBLE})"
 _TITLE = re.compile(rf"(?:{_LONG})*(?:{_CIVIL})?(?:{_LONG})*(?!{_MARK})(?=.{{2}})")
+_NAVY = re.compile(r"ร\.?น\.$")  # of the navy, after the name
 
 
 def normalise_name(
@@ -245,5 +298,16 @@ def normalise_name(
     key = to_arabic_digits(normalise_text(text)).replace(" ", "").lower()
     if key in NOTHING_WRITTEN:
         return ""
-    title = _TITLE.match(key) if strip_title else None
+    if not strip_title:
+        return key
+    key = _NAVY.sub("", key) or key
+    title = _TITLE.match(key)
     return key[title.end():] if title else key
+
+# %% ../../nbs/forms/00_thai.ipynb #e7c1a94a
+def normalise_party(
+    text: str | None,  # the name of a party as read
+) -> str:  # without พรรค, spaces and quotation marks; "" when there is no name
+    "A key by which two readings of one party are equal"
+    key = normalise_name(text, strip_title=False).strip("\"'“”‘’()[].")
+    return key.removeprefix("พรรค").strip("\"'“”‘’") or key

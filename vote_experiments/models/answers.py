@@ -90,7 +90,8 @@ def report_reading() -> Reading:
 def retry_policy(config: Mapping[str, Any]) -> RetryPolicy:
     "How often and how patiently a config's calls are tried"
     policy = call_context().retry or RetryPolicy()
-    return replace(policy, attempts=config.get("max_attempts") or policy.attempts)
+    most = config.get("max_attempts")
+    return replace(policy, attempts=most, unusable=most) if most else policy
 
 
 def allows_unknown_cost(config: Mapping[str, Any]) -> bool:

@@ -156,7 +156,7 @@ def may_try_again(
         latest.retry = False
         latest.problem = f"{latest.problem}; the server wants a wait of {latest.told_s:g} s"
     is_same_text = len(attempts) > 1 and bool(latest.text) and latest.text == attempts[-2].text
-    if latest.retry and is_same_text:
+    if latest.retry and is_same_text and policy.unusable < policy.attempts:
         latest.retry = False
         latest.problem = f"{latest.problem}; the same answer came twice"
     if latest.retry and sum(a.is_billed for a in attempts) >= policy.unusable:

@@ -340,7 +340,6 @@ async def send_once(
     config = types.GenerateContentConfig(http_options=options, automatic_continuation=False, should_return_http_response=True)
     try:
         response = await client.aio.models.generate_content(model=model, contents="-", config=config)  # the body replaces "-"
-        answer = json.loads(response.sdk_http_response.body)
     except errors.APIError as e:
         return refused_attempt(e)
     except transport_errors() as e:
@@ -348,7 +347,11 @@ async def send_once(
         return Attempt(problem=f"transport: {message[:300]}", retry=True, faltered=True)
     except GoogleAuthError as e:
         raise MissingCredentials(f"{_NO_CREDENTIALS} ({settings.redact(str(e))[:200]})") from None
-    except (ValueError, RecursionError) as e:
+    except ValueError as e:  # an error status whose body is not JSON
+        return Attempt(problem=f"the response is not JSON: {settings.redact(str(e))[:200]}", retry=True, faltered=True)
+    try:
+        answer = json.loads(response.sdk_http_response.body)
+    except (ValueError, TypeError, RecursionError) as e:
         return Attempt(problem=f"the response is not JSON: {settings.redact(str(e))[:200]}", retry=True, faltered=True, answered=True,
                        cost_problem="the response is not JSON")
     return judged_answer(answer, model, reading, service_tier, response.sdk_http_response.headers or {})

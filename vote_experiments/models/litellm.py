@@ -52,7 +52,7 @@ def provider_access(
     return {name: value for name, value in (("api_key", key), ("api_base", address)) if value}
 
 # %% ../../nbs/models/15_litellm.ipynb #a1db9e79
-_LOCAL_PROVIDERS = ("ollama", "ollama_chat", "lm_studio", "llamafile", "docker_model_runner")  # without an address they are on this machine
+_LOCAL_PROVIDERS = ("ollama", "ollama_chat", "lm_studio", "llamafile", "hosted_vllm", "vllm", "docker_model_runner")
 
 
 def runs_here(
@@ -60,7 +60,7 @@ def runs_here(
     address: str | None,  # the api_base, if one is set
 ) -> bool:
     "Whether a model is served by a machine of your own"
-    return is_own_server(address) if address else model.split("/")[1] in _LOCAL_PROVIDERS
+    return model.split("/")[1] in _LOCAL_PROVIDERS and (address is None or is_own_server(address))
 
 
 def _listed_cost(litellm: Any, model: str, response: Any) -> float | None:

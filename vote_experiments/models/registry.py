@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SETTINGS', 'PROVIDERS', 'Setting', 'ModelConfig', 'default_suffix', 'check_config', 'check_configs', 'provider_of',
-           'is_reroute', 'as_extraction', 'FunctionModel', 'register_model', 'forget_model', 'list_models', 'get_model',
-           'model_available', 'cap_problem']
+           'is_reroute', 'reroute_note', 'as_extraction', 'FunctionModel', 'register_model', 'forget_model',
+           'list_models', 'get_model', 'model_available', 'cap_problem']
 
 # %% ../../nbs/models/00_registry.ipynb #3624b146
 import importlib
@@ -117,7 +117,7 @@ SETTINGS: dict[str, Setting] = {s.name: s for s in (
             ("litellm", "openai-compatible")),
     Setting("unknown_cost", "what max_cost_usd does about a call whose cost is unknown: stop the run (default), or allow it",
             _one_of("stop", "allow")),
-    Setting("max_attempts", "tries of one call before the item fails", _whole(1, 100)),
+    Setting("max_attempts", "tries of one call before the item fails; by default 5, of them 3 for answers that cannot be used", _whole(1, 100)),
     Setting("deadline_s", "seconds one try may take", _number(0, 86_400, above=True)),
     Setting("rpm", "at most so many requests a minute", _number(0, 1e9, above=True)),
     Setting("tpm", "at most so many tokens a minute", _number(0, 1e12, above=True)),
@@ -282,6 +282,18 @@ def is_reroute(
     if not served or asked.endswith("-latest"):
         return False
     return re.fullmatch(re.escape(asked) + r"(-(preview|exp|latest|\d{1,8}))*", served) is None
+
+# %% ../../nbs/models/00_registry.ipynb #f2d90c89
+def reroute_note(
+    asked: str,  # the model of the config
+    versions: Mapping[str, int],  # number of items by the model that answered
+) -> str | None:  # None: no other model answered
+    "A sentence that names the models that answered instead of the one in the config"
+    if provider_of(asked) not in ("gemini", "litellm"):
+        return None  # other providers name their versions in ways of their own
+    others = {v: n for v, n in versions.items() if is_reroute(asked, v)}
+    counts = ", ".join(f"{v} ({n:,} item{'s' if n != 1 else ''})" for v, n in others.items())
+    return f"asked for {asked}, answered by {counts}" if others else None
 
 # %% ../../nbs/models/00_registry.ipynb #aa32100a
 def as_extraction(value: Any) -> Extraction:

@@ -18,8 +18,8 @@ from typing import Any
 
 from ..forms.checks import ARITHMETIC_CHECKS, Check, Checks, check_report
 from ..forms.schema import (
-    BALLOT_FIELDS, HEADER_FIELDS, OPTIONAL_HEADER_FIELDS, VOTER_FIELDS, Report, VoteResult, comparable_header, numbered_rows,
-    plain_reports, read_reports, report_fields)
+    OPTIONAL_HEADER_FIELDS, Report, VoteResult, comparable_header, numbered_rows,
+    plain_reports, read_reports, report_fields, report_kind)
 from ..forms.thai import normalise_name
 from ..records import Evaluation, ItemResult, Record
 from .binding import score_rule
@@ -101,7 +101,7 @@ def _same_type(a: Report, b: Report) -> bool:
 
 def _same_place(a: Report, b: Report) -> bool:
     x, y = comparable_header(a.form_info), comparable_header(b.form_info)
-    return _same_type(a, b) and all(x[k] == y[k] for k in ("constituency_number", "polling_station_number", "set_number"))
+    return _same_type(a, b) and all(x[k] == y[k] for k in ("constituency_number", "polling_station_number", "committee_number"))
 
 
 def _type_unknown(a: Report, b: Report) -> bool:
@@ -142,7 +142,8 @@ def _same_header(expected: Report, answered: Report | None) -> bool | None:
     if answered is None:
         return False
     found = comparable_header(answered.form_info)
-    return all(truth[k] == found[k] for k in truth if k in HEADER_FIELDS or truth[k] is not None)
+    wanted = report_kind(expected).header_fields
+    return all(truth[k] == found[k] for k in truth if k in wanted or truth[k] is not None)
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #cc1a9f2b
 def ballot_accuracy_score(
@@ -150,8 +151,8 @@ def ballot_accuracy_score(
     output_data: Any,  # the answer, in any accepted spelling
     expected_output: Any,  # the ground truth
 ) -> float | None:  # in [0, 1]; None: the truth has no ballot statistics
-    "Share of the six ballot numbers that are equal"
-    return _mean_over_expected(lambda e, a: _equal_share(e.ballot_statistics, a.ballot_statistics, BALLOT_FIELDS), output_data, expected_output)
+    "Share of the ballot numbers that are equal: of the six of a 5/18, the four of a 5/16 or 5/17"
+    return _mean_over_expected(lambda e, a: _equal_share(e.ballot_statistics, a.ballot_statistics, report_kind(e).ballot_fields), output_data, expected_output)
 
 
 def _equal_share(expected: Any, answered: Any, fields: tuple[str, ...]) -> float | None:
@@ -202,7 +203,7 @@ def voter_statistics_accuracy(
     expected_output: Any,  # the ground truth
 ) -> float | None:  # in [0, 1]; None: the truth has no voter statistics
     "Share of the two voter numbers that are equal"
-    return _mean_over_expected(lambda e, a: _equal_share(e.voter_statistics, a.voter_statistics, VOTER_FIELDS), output_data, expected_output)
+    return _mean_over_expected(lambda e, a: _equal_share(e.voter_statistics, a.voter_statistics, report_kind(e).voter_fields), output_data, expected_output)
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #7ad9db5f
 def vote_results_by_name(
@@ -453,7 +454,8 @@ _SUMS = {
 
 def _checks_of(checks: Checks, path: str) -> dict[str, str]:
     "Status of every check this number takes part in, skipped ones left out"
-    found = {name: checks.named(name).status for name in _SUMS.get(path.rpartition(".")[2], ())}
+    sums = _SUMS.get(path.rpartition(".")[2], ())
+    found = {c.name: c.status for c in checks.checks if c.name in sums}
     words = next((c.status for c in checks.named("words_match_digits").details if c.field == path), "skipped")
     return {k: s for k, s in {**found, "words_match_digits": words}.items() if s != "skipped"}
 

@@ -1,0 +1,224 @@
+"""The pure core of an outcome check: its formulas, and the promise it makes, on simulated elections"""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vote_experiments.outcome.assertions import Contest, largest_remainder, largest_remainder_seats
+from vote_experiments.outcome.bounds import Batches, error_bounds, signed_errors
+from vote_experiments.outcome.risk import betting, kaplan_markov, outcome_risk
+from vote_experiments.outcome.simulation import (
+    METHODS, PLACEMENTS, ballots_used, clean_forms, excess_p_value, hide_errors, mean_forms, simulate_checks, simulated_election)
+
+# ── formulas ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@given(st.lists(st.floats(-2, 0.99), min_size=1, max_size=30), st.floats(1.5, 500))
+def test_kaplan_markov_is_the_formula_by_hand(taints, total):
+    by_hand = 1.0
+    for taint in taints:
+        by_hand *= (1 - 1 / total) / (1 - taint)
+    assert kaplan_markov(taints, total)[-1] == pytest.approx(by_hand)
+
+
+def test_a_form_as_wrong_as_can_be_sets_p_to_infinity():
+    assert kaplan_markov([0.0, 1.0, 0.0], 9.0)[-1] == math.inf
+
+
+@pytest.mark.parametrize("counts", [(0, 0, 0, 0), (1, 0, 0, 0), (2, 1, 3, 1), (0, 0, 5, 2)])
+def test_kaplan_markov_agrees_with_rlacalc(counts):
+    "rlacalc computes it for single ballots: there U = 2γ/margin, and an error of one or two votes has a fixed taint"
+    rlacalc = pytest.importorskip("rlacalc", reason="rlacalc, a public implementation, is not installed")
+    gamma, margin, n = 1.03905, 0.05, 200
+    over1, over2, under1, under2 = counts
+    taints = [1 / (2 * gamma)] * over1 + [1 / gamma] * over2 + [-1 / (2 * gamma)] * under1 + [-1 / gamma] * under2
+    taints += [0.0] * (n - len(taints))
+    assert kaplan_markov(taints, 2 * gamma / margin)[-1] == pytest.approx(rlacalc.KM_P_value(n, gamma, margin, *counts))
+
+
+def test_the_sample_size_without_errors_agrees_with_rlacalc():
+    "Its sample size is −U·ln α, rounded up, which exceeds the exact number by at most one draw here"
+    rlacalc = pytest.importorskip("rlacalc", reason="rlacalc, a public implementation, is not installed")
+    p = kaplan_markov(np.zeros(300), 2 * 1.03905 / 0.05)
+    assert rlacalc.nmin(0.1, 1.03905, 0.05) - 1 <= int(np.argmax(p <= 0.1)) + 1 <= rlacalc.nmin(0.1, 1.03905, 0.05)
+
+
+def test_the_published_california_example():
+    "M. Lindeman, A Kaplan–Markov auditing example using 2008 California data (2010): bounds, errors and one factor"
+    choices = ["Lungren", "Durston"]
+    totals = np.array([155_424, 137_971])
+    assertions = Contest().assertions(choices, totals)
+    precincts = np.array([[48, 83], [158, 172], [440, 392]], dtype=float)
+    rest = totals - precincts.sum(axis=0)
+    batches = Batches(np.vstack([precincts, rest]), np.array([139.0, 382, 919, 300_000]))
+    bounds = error_bounds(assertions, batches)
+    assert bounds.margins[0] == 17_453
+    assert bounds.station[:2] == pytest.approx([0.005958860940812468, 0.021085200252105654])
+    seen = np.vstack([[[48, 83], [158, 182], [442, 393]], rest]).astype(float)
+    errors = signed_errors(assertions, bounds, batches.reported, seen, batches.ballots)[:, 0]
+    assert errors == pytest.approx([0, 0.000572967398155045, -5.72967398155045e-05, 0])
+    assert kaplan_markov([0.003953], 20.47)[0] == pytest.approx(0.9549228314475828)
+
+
+def test_betting_equals_a_step_by_step_computation():
+    rng = np.random.default_rng(4)
+    bounds, k = rng.uniform(0.05, 0.4, 40), 3
+    reach = np.array([1.0, 0.7, 0.4])
+    errors = rng.normal(0, 0.02, (40, k)) * bounds[:, None]
+    p = betting(errors[:12], bounds[:12], bounds.sum(), reach, bet=0.9)
+    for a in range(k):
+        wealth, owed, left = 1.0, 1.0, bounds.sum()
+        for i in range(12):
+            mean = owed / left
+            wealth *= 1 + 0.9 / (reach[a] - mean) * (mean - errors[i, a] / bounds[i])
+            owed, left = owed - errors[i, a], left - bounds[i]
+            assert p[i, a] == pytest.approx(1 / wealth)
+
+
+def test_betting_is_fair_when_the_errors_sum_to_the_whole_margin():
+    "The mean of what the gambler holds is 1 after any number of draws, over all orders of draws"
+    bounds = np.array([0.9, 0.7, 0.6, 0.5, 0.4])
+    errors = np.array([0.4, 0.0, 0.35, 0.05, 0.2])
+    assert errors.sum() == pytest.approx(1)
+    rng = np.random.default_rng(0)
+    order = np.argsort(rng.exponential(size=(200_000, 5)) / bounds, axis=1)
+    p = betting(errors[order][..., None], bounds[order], bounds.sum(), np.ones(1), bet=0.5)
+    held = 1 / p[:, :3, 0]
+    for draw in range(3):
+        assert held[:, draw].mean() == pytest.approx(1, abs=5 * held[:, draw].std() / math.sqrt(len(held)))
+
+
+def test_what_is_confirmed_is_not_taken_back():
+    p = np.array([[0.5], [0.04], [0.4]])
+    assert outcome_risk(p, 0.05).tolist() == [0.5, 0.04, 0.04]
+
+
+# ── contests ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, 50_000), min_size=2, max_size=9), st.lists(st.integers(0, 50_000), min_size=2, max_size=9), st.integers(1, 120))
+def test_assertions_of_a_party_list_hold_exactly_for_its_own_allocation(votes, others, seats):
+    n = min(len(votes), len(others))
+    votes, others = votes[:n], others[:n]
+    won, tied = largest_remainder_seats(votes, seats)
+    theirs, other_tied = largest_remainder_seats(others, seats)
+    if tied or other_tied or not sum(votes) or not sum(others):
+        return
+    values = largest_remainder([str(i) for i in range(n)], votes, seats).values(others)
+    rounding = 1e-9 * sum(others)
+    assert (values > -rounding).all() == (won == theirs) or np.abs(values).min() <= rounding
+
+
+def test_unread_stations_weigh_on_every_assertion():
+    votes = np.array([[100.0, 40, 30], [np.nan] * 3, [90, 60, 20]])
+    batches = Batches(votes, np.array([200.0, 50, 200]))
+    bounds = error_bounds(Contest().assertions("abc", batches.totals), batches)
+    assert bounds.margins.tolist() == [190 - 100 - 50, 190 - 50 - 50]
+    assert bounds.station[1] == 0
+
+
+def test_a_form_that_nobody_can_read_counts_at_its_worst():
+    votes = np.array([[100.0, 40], [90, 60]])
+    batches = Batches(votes, np.array([200.0, 200]))
+    assertions = Contest().assertions("ab", batches.totals)
+    bounds = error_bounds(assertions, batches)
+    errors = signed_errors(assertions, bounds, votes, np.array([[np.nan, np.nan], [90, 60]]), batches.ballots)
+    assert errors[0, 0] == pytest.approx(bounds.station[0]) and errors[1, 0] == 0
+
+
+# ── the promise ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def contest_of(kind, rng, number):
+    "A small election of each kind, right as reported"
+    if kind == "constituency":
+        votes = simulated_election(rng, rng.choice([0.02, 0.05, 0.1, 0.2]), 60, 4)
+        contest, choices = Contest(), "abcd"
+    elif kind == "referendum":
+        votes = simulated_election(rng, rng.choice([0.02, 0.05, 0.1]), 60, 3)
+        contest, choices = Contest("referendum", ["yes > no", "yes + maybe > no"][number % 2]), ["yes", "no", "maybe"]
+    else:
+        votes = simulated_election(rng, 0.1, 60, 5)
+        contest, choices = Contest("party list", seats=10), "abcde"
+    return contest, choices, votes
+
+
+def wrong_elections(kind, method, placement, elections):
+    "How many checks confirm an outcome that is wrong: a new election each time"
+    confirmed = checked = 0
+    for number in range(elections):
+        rng = np.random.default_rng([number, len(placement)])
+        contest, choices, votes = contest_of(kind, rng, number)
+        batches = Batches(votes.astype(float), ballots_used(votes))
+        assertions = contest.assertions(choices, batches.totals)
+        if not error_bounds(assertions, batches).open:
+            continue  # equal remainders: nothing to confirm
+        doubtful = rng.random(len(votes)) < 0.1  # the adversary leaves them right: they are read first
+        hidden = hide_errors(assertions, batches, placement, rng, untouched=doubtful)
+        checked += 1
+        confirmed += int(simulate_checks(assertions, batches, hidden, method, 0.05, 1, number).confirmed[0])
+    assert checked > 0.9 * elections
+    return confirmed, checked
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", ["constituency", "party list", "referendum"])
+def test_wrong_outcomes_are_seldom_confirmed(kind, method):
+    confirmed, checked = wrong_elections(kind, method, "few whole stations", 150)
+    assert excess_p_value(confirmed, checked, 0.05) > 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", ["constituency", "party list", "referendum"])
+def test_wrong_outcomes_are_confirmed_no_more_often_than_the_risk_limit(kind, method, placement):
+    "2,000 elections each, errors placed by an adversary who knows the readings and the doubts but not the seed"
+    confirmed, checked = wrong_elections(kind, method, placement, 2000)
+    assert excess_p_value(confirmed, checked, 0.05) > 0.01
+
+
+# ── workload ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+REFERENCE = {  # margin: mean distinct forms with b = ballots used, and with b doubled; 240 stations, 6 candidates, α .05
+    0.02: (117, 172), 0.05: (58, 99), 0.1: (32, 58), 0.2: (17, 32)}
+
+
+@pytest.mark.parametrize("margin", REFERENCE)
+def test_workload_without_errors(margin):
+    used, doubled = REFERENCE[margin]
+    for method in METHODS:
+        assert mean_forms(margin, method, 40) == pytest.approx(used, rel=0.03, abs=1.1)
+        assert mean_forms(margin, method, 20, ballots=2) == pytest.approx(doubled, rel=0.03, abs=1.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error_rate", [0, 0.03, 0.1])
+@pytest.mark.parametrize("margin", REFERENCE)
+def test_the_default_needs_no_more_forms_than_kaplan_markov(margin, error_rate):
+    "Within one form: without replacement a check ends after a whole number of forms, with replacement a draw may be a repeat"
+    default, reference = (mean_forms(margin, method, 500, error_rate) for method in METHODS)
+    assert default <= reference + 1
+    if error_rate == 0.1:
+        assert default < reference + 0.3
+
+
+def test_the_estimate_before_any_draw_is_close_to_the_simulation():
+    votes = simulated_election(np.random.default_rng(3), 0.05)
+    batches = Batches(votes.astype(float), ballots_used(votes))
+    assertions = Contest().assertions("abcdef", batches.totals)
+    simulated = simulate_checks(assertions, batches, batches.reported, checks=300).forms.mean()
+    assert clean_forms(error_bounds(assertions, batches)) == pytest.approx(simulated, rel=0.05)
+
+
+def test_many_unread_stations_cannot_be_confirmed_by_draws():
+    votes = simulated_election(np.random.default_rng(3), 0.02, 50).astype(float)
+    votes[:10] = np.nan
+    batches = Batches(votes, np.full(50, 800.0))
+    assertions = Contest().assertions("abcdef", batches.totals)
+    checks = simulate_checks(assertions, batches, np.nan_to_num(votes), checks=20)
+    assert not checks.confirmed.any() and (checks.forms == 50).all()
