@@ -68,7 +68,11 @@ class Plan:
 
 # %% ../../nbs/engine/01_engine.ipynb #3d695d45
 class RunStoppedError(RuntimeError):
-    "A run ended before its data did (the money is spent, say); says what is stored and how to go on"
+    "A run ended before its data did (the money is spent, say); the message says what is stored and how to go on"
+
+    def __init__(self, message: str, reason: BaseException | None = None):  # what ended it
+        super().__init__(message)
+        self.reason = reason
 
 
 class _StopRun(BaseException):  # no Exception: what records failures of tasks and evaluators must not take it for one

@@ -6,9 +6,8 @@
 __all__ = ['chosen_places', 'ConfigOutcome', 'experiment_entry', 'arun_model_experiments', 'run_model_experiments',
            'stored_request']
 
-# %% ../../nbs/experiments/03_comparison.ipynb #82bd104a
+# %% ../../nbs/experiments/03_comparison.ipynb #2a9c65e5
 import asyncio
-import functools
 import json
 import math
 import random
@@ -24,31 +23,32 @@ from ..analysis.frames import DisplayTable, display_table
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.response_cache import StoredResponses
 from vote_experiments.store.results import (
-    create_group, get_group, list_experiments, spent, update_experiment, update_group,
+    create_group, get_group, list_experiments, update_experiment, update_group,
 )
 from ..store.database import Store, decode_json, encode_json, now_us, open_store
 from ..engine.archive import archive_folder, html_page, html_table, runs_index, write_json, write_text
 from .experiment import Run, arun_experiment, run_in_own_loop
+from .request import check_values, comparable_request, fields_of, option_of
 from ..engine.resuming import RunBusyError, SettingsChangedError, changed_settings
 from ..engine.stored_comparison import compare_experiments_by_item
-from ..engine.engine import ItemFailedError, RunInterrupted, RunStoppedError, Slot
+from ..engine.engine import ItemFailedError, RunInterrupted, RunStoppedError
 from ..platforms.platform import Backend
 from ..engine.processes import ProcessPools
+from ..engine.spending import already_spent, call_setting, check_cap, expected_output_tokens, run_notices
 from ..engine.progress import Progress, is_forced_plain, progress_reporter
 from vote_experiments.platforms.publishing import (
     choose_backend, dataset_for_run, linked_dataset, open_backend, publish_all,
 )
 from ..models.extraction import extraction_task, vote_extraction_task
 from ..models.gemini_batch import MOST_REQUESTS
-from ..models.images import EncodedPages
-from ..models.budget import Budget, BudgetExceeded
-from ..models.resilience import calling
+from ..models.budget import Budget, ModelNotServedError
 from vote_experiments.models.registry import (
-    ModelConfig, cap_problem, check_configs, model_available, reroute_note,
+    ModelConfig, check_configs, model_available, reroute_note,
 )
 from .result import ExperimentResult
 from ..scoring.binding import EVALUATOR, SUMMARY_EVALUATOR, TASK, bind, bind_all, callable_name, declared_rules
 from ..scoring.evaluators import FURTHER_EVALUATORS, OPTIONAL_EVALUATORS, STANDARD_EVALUATORS
+from ..scoring.judges import evaluators_named
 from vote_experiments.scoring.summary import (
     JUDGE_SCORES, OVERALL, STANDARD_SUMMARIES,
 )
@@ -154,6 +154,7 @@ def experiment_entry(
         "total_records": s.get("n_items", 0), "successful_records": s.get("n_ok", 0),
         "failed_records": s.get("n_failed", 0), "metrics_ci": _metrics_ci(r) if r and s else {},
         "latency": s.get("latency"), "usage": s.get("usage"), "cost_usd": s.get("cost_usd"),
+        "known_cost_usd": s.get("known_cost_usd"), "n_unpriced": s.get("n_unpriced", 0),
         "model_version": served[0] if len(served) == 1 else served or None,
         "rerouted": reroute_note(c.model, s.get("model_versions") or {}), "n_cached": s.get("n_cached", 0),
     }
@@ -174,11 +175,11 @@ class _Reporter:
             print("\n".join(lines), flush=True)
 
     def opening(self, backend: str, why: str, platform: Backend | None, note: str | None, dataset: Dataset, n: int,
-                asked: int | None, n_configs: int) -> None:
+                asked: int | None, n_configs: int, notices: Sequence[str]) -> None:
         some = "" if n == len(dataset) else f", {n} of them chosen"
         some += f"; sample_size={asked} asks for more than there are" if asked is not None and asked > n else ""
         enabled = [] if platform is None else [f"INITIALIZING {platform.title.upper()}", f"✅ {platform.title} enabled: {platform!r}"]
-        self.say(f"BACKEND: {backend} ({why})", *enabled, *([f"Note: {note}"] if note else []), f"Loading dataset: {dataset.name}",
+        self.say(f"BACKEND: {backend} ({why})", *enabled, *([f"Note: {note}"] if note else []), *(f"⚠ {n}" for n in notices), f"Loading dataset: {dataset.name}",
                  f"✅ Dataset loaded: {len(dataset)} records (version {dataset.version}){some}", "",
                  f"RUNNING {n_configs} EXPERIMENT{'S' if n_configs != 1 else ''}")
 
@@ -198,6 +199,7 @@ class _Reporter:
         self.say(f"✅ Completed! Processed {r.summary['n_items']} records ({r.summary['n_failed']} failed{cached})",
                  "   Summary Metrics:", *(f"   - {k}: {_shown(v)}" for k, v in _metrics(r).items()),
                  *(f"   - {k}: {_shown(v['mean'])} ({v['n']} scored)" for k, v in _own_scores(r).items()),
+                 *([f"   ⚠ the cost of {r.summary['n_unpriced']} items is not known"] if r.summary.get("n_unpriced") else []),
                  *(f"   ⚠ evaluator {k} failed on {n} items" for k, n in r.summary.get("evaluator_errors", {}).items()),
                  *(f"   ⚠ {k} failed: {why}" for k, why in r.summary.get("run_evaluator_errors", {}).items()))
 
@@ -286,6 +288,7 @@ class _Plan:
     jobs: int
     raise_errors: bool
     request: dict[str, Any]  # as kept with the group
+    notices: Sequence[str] = ()  # about models that retire
 
     def task_for(self, config: ModelConfig) -> Any:
         """The task of one config: the user's, or the default one with the dataset's folders allowed. Only `extract` lets
@@ -305,7 +308,7 @@ def _startable(configs: Sequence[ModelConfig], task: Any, raise_errors: bool) ->
     "Why configs cannot start, by index. Raises `ValueError` when that must stop the call."
     if task is not None:
         return {}
-    reasons = {i: why for i, c in enumerate(configs) if (why := model_available(c.model))}
+    reasons = {i: why for i, c in enumerate(configs) if (why := model_available(c.model, c.config))}
     if reasons and (raise_errors or len(reasons) == len(configs)):
         raise ValueError(next(iter(reasons.values())))
     return reasons
@@ -329,18 +332,7 @@ def _check_judges(evaluators: Sequence[Any]) -> None:
         if callable(unavailable) and (why := unavailable()):
             raise ValueError(f"evaluator {callable_name(e)!r} cannot judge here: {why}")
 
-
-def _check_cap(configs: Sequence[ModelConfig], evaluators: Sequence[Any]) -> None:
-    "Raises `ValueError` for a model whose calls could not be counted against a cap"
-    judges = [m for e in evaluators if isinstance(m := getattr(e, "model", None), str)]
-    for model in dict.fromkeys([*(c.model for c in configs), *judges]):
-        if why := cap_problem(model):
-            raise ValueError(why)
-
 # %% ../../nbs/experiments/03_comparison.ipynb #b050297a
-_HOW = ("max_cost_usd", "jobs", "raise_errors", "timeout_s", "cache", "report")  # how to ask, which changes no answer
-
-
 def _resumable_group(store: Store, resume: bool | str | None, kind: str, request: Mapping[str, Any],
                      allow_changes: bool) -> str | None:
     "The group to continue, or None to start one. Raises `SettingsChangedError` when the named one asked something else."
@@ -348,23 +340,16 @@ def _resumable_group(store: Store, resume: bool | str | None, kind: str, request
 
     if not resume:
         return None
-    asked = (lambda r: {k: v for k, v in (r or {}).items() if k not in _HOW})
-    now = asked(decode_json(encode_json(redact(dict(request)))))
+    now = comparable_request(decode_json(encode_json(redact(dict(request)))))
     if not isinstance(resume, str):
         return next((g["id"] for g in list_groups(store) if g["kind"] == kind and g["status"] != "finished"
-                     and asked(g["request"]) == now), None)
+                     and comparable_request(g["request"]) == now), None)
     group_id = get_group(store, resume)["id"] if resume.startswith("grp") else get_experiment(store, resume)["group_id"]
-    differences = changed_settings(asked(get_group(store, group_id)["request"]), now) if group_id else []
+    differences = changed_settings(comparable_request(get_group(store, group_id)["request"]), now) if group_id else []
     if differences and not allow_changes:
         raise SettingsChangedError(f"run {group_id} cannot be resumed, because the request changed: {'; '.join(differences)}. "
                                    "Start a new run, or pass allow_changes=True")
     return group_id
-
-
-def _already_spent(store: Store, group_id: str) -> float:
-    "USD that a group has cost: what its items say, or what was noted when it stopped, as paid answers may be unstored then"
-    stored = sum(spent(store, e["id"])["cost_usd"] or 0.0 for e in list_experiments(store, group_id=group_id))
-    return max(stored, (get_group(store, group_id)["result"] or {}).get("spent_usd") or 0.0)
 
 # %% ../../nbs/experiments/03_comparison.ipynb #85ca23ff
 async def _run_config(plan: _Plan, config: ModelConfig, position: int, group_id: str, pools: ProcessPools,
@@ -385,7 +370,11 @@ async def _run_config(plan: _Plan, config: ModelConfig, position: int, group_id:
             group_id=group_id, position=position, progress=progress, on_start=on_start,
             resume=known.get(config.experiment_name), **{**plan.options, "executor": executor, **(
                 {} if config.experiment_name in known else {"failed_only": False, "retry_failed": False})})
-    except (RunInterrupted, RunStoppedError, ItemFailedError, RunBusyError):
+    except RunStoppedError as error:
+        if plan.raise_errors or not isinstance(error.reason, ModelNotServedError):
+            raise
+        return ConfigOutcome(config, None, redact(str(error.reason)))  # the other configs have other models
+    except (RunInterrupted, ItemFailedError, RunBusyError):
         raise
     except Exception as error:
         if plan.raise_errors:
@@ -430,7 +419,7 @@ def _finish(plan: _Plan, group_id: str, outcomes: Sequence[ConfigOutcome], backe
         "dataset_size": len(plan.dataset), "project_name": project, "comparison_url": page,
         "dataset_id": plan.dataset.id, "backend": backend, "group_id": group_id,
         "comparison": comparison.to_dict() if comparison else None, "best": (told.best() or {}).get("experiment_name"),
-        "headline": told.headline(), "report_path": str(folder),
+        "headline": told.headline(), "report_path": str(folder), "notices": list(plan.notices),
     }
     result = json.loads(json.dumps(result, default=str, allow_nan=False))
     told.whole = all(o.result.status == "finished" if o.result else not plan.options["failed_only"] for o in outcomes)
@@ -456,16 +445,6 @@ async def _published(platform: Backend, plan: _Plan, group_id: str, result: dict
     update_group(plan.store, group_id, result=result, **({"status": "finished"} if told.whole else {}))
     write_json(Path(result["report_path"]) / "result.json", result)
     return result
-
-# %% ../../nbs/experiments/03_comparison.ipynb #85a7ba84
-def _call_setting(cache: StoredResponses, mode: bool | str, budget: Budget | None) -> Callable[[Slot], None]:
-    pages = EncodedPages()  # every page is encoded once for all configs of the call
-    changes = {"cache": cache, "cache_mode": "use" if mode is True else mode, "budget": budget, "images": pages}
-
-    def before_task(slot: Slot) -> None:
-        calling(**changes, repeat=slot.repeat).__enter__()  # for the rest of the item's context, which is its own
-
-    return before_task
 
 # %% ../../nbs/experiments/03_comparison.ipynb #09c4d50a
 def _write_light_page(plan: _Plan, folder: Path, told: _Comparable, result: Mapping[str, Any]) -> None:
@@ -496,56 +475,56 @@ def _score_rows(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 # %% ../../nbs/experiments/03_comparison.ipynb #c371844d
 async def arun_model_experiments(
+    # from ComparisonRequest: run
     ml_app: str = DEFAULT_ML_APP,  # application name on Datadog
     api_key: str | None = None,  # Datadog API key; None: DD_API_KEY
     site: str = "datadoghq.com",  # Datadog site
     agentless_enabled: bool = True,  # send to Datadog without a local agent
-    project_name: str = DEFAULT_PROJECT,
-    dataset_name: str = DEFAULT_DATASET,
-    dataset_version: Any = None,  # a number, or a moment in time; None: the newest
-    model_configs: Sequence[Mapping[str, Any]] | None = None,  # {model, temperature, name_suffix?, metadata?, …}
-    task_function: Callable | None = None,  # None: `vote_extraction_task`
-    evaluators: Sequence[Callable] | None = None,  # None: the standard four
-    summary_evaluators: Sequence[Callable] | None = None,  # None: the standard three
-    sample_size: int | None = None,  # the first n items; None: all
+    project_name: str = DEFAULT_PROJECT,  # a name that keeps runs together
+    dataset_name: str = DEFAULT_DATASET,  # name of the dataset
+    dataset_version: Any = None,  # a number, or a moment in time; None: the newest version
+    model_configs: Sequence[Mapping[str, Any]] | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
+    task_function: Callable | None = None,  # called with each item; None: `vote_extraction_task`
+    evaluators: Sequence[Callable | str] | None = None,  # evaluators that score one output, by name or as functions; None: the standard four
+    summary_evaluators: Sequence[Callable] | None = None,  # evaluators that score a whole experiment; None: the standard three
+    sample_size: int | None = None,  # how many items; None: all
     jobs: int = 2,  # items in flight per experiment
     raise_errors: bool = True,  # stop at the first failing item
     show_comparison: bool = True,  # print progress and the comparison
     return_results: bool = True,  # False: return None
     *,
-    backend: str | None = None,  # local | datadog | langfuse | interactiveai; None: datadog when it has a key
-    store: Any = None,  # a path, URL or `Store`; None: the default store
-    repeats: int = 1,  # how often every item is asked
-    resume: bool | str | None = None,  # True: continue the newest unfinished call that asked the same; or an id
-    failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
-    retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
-    allow_changes: bool = False,  # with resume: go on although the request changed
-    executor: Executor | None = None,  # where CPU-bound tasks run; None: processes of our own
-    timeout_s: float | None = None,  # seconds a task may take
-    progress: bool | Callable[[Progress], None] = True,  # False: none; a callable gets every `Progress`
-    report: bool = False,  # also archive the full report
-    sample_seed: int | None = None,  # draw the sample instead of taking the first items
+    backend: str | None = None,  # where the run also goes: local, datadog, langfuse or interactiveai; None: datadog when it has a key
+    store: Any = None,  # path or URL of the store, or a `Store`; None: the default store
+    repeats: int = 1,  # how often the task runs on every item
+    sample_seed: int | None = None,  # draw the sample with this seed; None: the first items
     stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
-    holdout: Sequence[str] | None = None,  # ids of items kept out
-    weights: Mapping[str, Any] | None = None,  # of overall_accuracy
+    holdout: Sequence[str] | None = None,  # ids of items that are left out
+    weights: Mapping[str, Any] | None = None,  # weight of each score in overall accuracy
+    timeout_s: float | None = None,  # seconds that the task may take on one item
+    max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost this many US dollars
+    cache: bool | str = True,  # reuse responses to the same request; refresh: call again and keep the new ones
+    report: bool = False,  # archive the full report too
+    resume: bool | str | None = None,  # continue a run: true for the newest unfinished run with this request, or a run's id
+    failed_only: bool = False,  # with resume: run the failed items again, and nothing else
+    retry_failed: bool = False,  # with resume: run the failed items again, and those that are missing
+    allow_changes: bool = False,  # with resume: continue although the request or an evaluator's code changed
+    executor: Executor | None = None,  # where tasks that compute run; None: processes of our own
+    progress: bool | Callable[[Progress], None] = True,  # False: none; a function is called with every `Progress`
     app_key: str | None = None,  # Datadog application key; None: DD_APP_KEY
-    cache: bool | str = True,  # reuse answers to the same question; "refresh" asks again; False: neither
-    max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost so much
-    kind: str = "models",  # of the group: models | sweep | ab_test | …
-    on_start: Callable[[Run], None] | None = None,  # gets each `Run`
+    kind: str = "models",  # of the group: models, sweep, ab_test, …
+    on_start: Callable[[Run], None] | None = None,  # called with each `Run`, whose stop() and abort() end it early
 ) -> dict[str, Any] | None:
     """Run several model configs over the same items and compare them.
 
     Returns a dict that can be dumped as JSON: `experiments` (one entry a config), counts, `comparison`, `best`
     (None without scores), `headline`, `report_path`. Raises `ValueError` naming what is wrong before anything runs,
     `DatasetNotFoundError`, and with `raise_errors` `ItemFailedError` at the first failing item."""
+    given = dict(locals())
     keep_secret(api_key), keep_secret(app_key)
+    check_values(given)
     chosen, why = choose_backend(backend, api_key)
-    for what, value in (("jobs", jobs), ("repeats", repeats)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{what}={value!r} must be a whole number of at least 1")
     configs = check_configs(list(DEFAULT_MODEL_CONFIGS) if model_configs is None else model_configs)
-    judges = list(STANDARD_EVALUATORS if evaluators is None else evaluators)
+    judges = list(STANDARD_EVALUATORS) if evaluators is None else evaluators_named(evaluators)
     summaries = list(STANDARD_SUMMARIES if summary_evaluators is None else summary_evaluators)
     bind_all(judges, EVALUATOR), bind_all(summaries, SUMMARY_EVALUATOR), _check_judges(judges)
     task = None if task_function in (None, vote_extraction_task) else task_function
@@ -563,20 +542,19 @@ async def arun_model_experiments(
     places = chosen_places(dataset, sample_size, sample_seed, stratify_by, holdout)
     if not len(places):
         raise ValueError(f"holdout leaves no items of dataset {dataset_name!r}")
-    request = {
-        "dataset_name": dataset_name, "dataset_version": remote.version if remote else dataset.version, "model_configs": [c.to_dict() for c in configs],
+    request = {name: given[name] for name in fields_of() if option_of(name).is_stored and name in given} | {
+        "dataset_version": remote.version if remote else dataset.version, "model_configs": [c.to_dict() for c in configs],
         "task": "vote_extraction_task" if task is None else bind(task, TASK).name,
         "evaluators": [bind(e, EVALUATOR).name for e in judges],
-        "summary_evaluators": [bind(e, SUMMARY_EVALUATOR).name for e in summaries], "sample_size": sample_size,
-        "jobs": jobs, "raise_errors": raise_errors, "repeats": repeats, "backend": chosen, "project_name": project_name,
-        "sample_seed": sample_seed, "stratify_by": stratify_by, "holdout": list(holdout or []), "max_cost_usd": max_cost_usd,
-        "weights": dict(weights) if weights else None, "timeout_s": timeout_s, "cache": cache, "report": report, "kind": kind,
+        "summary_evaluators": [bind(e, SUMMARY_EVALUATOR).name for e in summaries], "backend": chosen,
+        "holdout": list(holdout or []), "weights": dict(weights) if weights else None,
     }
     budget = None if max_cost_usd is None else Budget(max_cost_usd)
     if budget is not None:
-        _check_cap(configs if task is None else [], judges)
-    options = {"before_task": _call_setting(StoredResponses(opened), cache, budget),
-               "stop_on": (BudgetExceeded,), "repeats": repeats, "executor": executor, "timeout_s": timeout_s, "failed_only": failed_only, "retry_failed": retry_failed,
+        check_cap(configs if task is None else [], judges)
+    expected = {} if budget is None else expected_output_tokens(opened, configs)
+    options = {"before_task": call_setting(StoredResponses(opened), cache, budget, expected),
+               "repeats": repeats, "executor": executor, "timeout_s": timeout_s, "failed_only": failed_only, "retry_failed": retry_failed,
                "allow_changes": allow_changes, "weights": weights, "project": project_name}
     plan = _Plan(opened, dataset, DatasetItems(dataset, places), configs, task, judges, summaries, options, jobs,
                  raise_errors, request)
@@ -588,9 +566,10 @@ async def arun_model_experiments(
     if going_on and allow_changes:
         update_group(opened, group_id, request=request)
     if budget is not None:
-        budget.charge(_already_spent(opened, group_id))
+        budget.charge(already_spent(opened, group_id))
     reporter, tell = _Reporter(show_comparison), progress_reporter(progress if callable(progress) or show_comparison else None)
-    reporter.opening(chosen, why, platform, note, dataset, len(places), sample_size, len(configs))
+    plan.notices = notices = run_notices(configs if task is None else [], judges)
+    reporter.opening(chosen, why, platform, note, dataset, len(places), sample_size, len(configs), notices)
     try:
         outcomes = await _run_all(plan, group_id, reasons, reporter, tell,
                                   on_start)
@@ -611,12 +590,52 @@ async def arun_model_experiments(
     return result if return_results else None
 
 # %% ../../nbs/experiments/03_comparison.ipynb #6d60d090
-@functools.wraps(arun_model_experiments)
-def run_model_experiments(*positional: Any, **arguments: Any) -> dict[str, Any] | None:
-    return run_in_own_loop(arun_model_experiments, arguments, positional)
+def run_model_experiments(
+    # from arun_model_experiments
+    ml_app: str = DEFAULT_ML_APP,  # application name on Datadog
+    api_key: str | None = None,  # Datadog API key; None: DD_API_KEY
+    site: str = "datadoghq.com",  # Datadog site
+    agentless_enabled: bool = True,  # send to Datadog without a local agent
+    project_name: str = DEFAULT_PROJECT,  # a name that keeps runs together
+    dataset_name: str = DEFAULT_DATASET,  # name of the dataset
+    dataset_version: Any = None,  # a number, or a moment in time; None: the newest version
+    model_configs: Sequence[Mapping[str, Any]] | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
+    task_function: Callable | None = None,  # called with each item; None: `vote_extraction_task`
+    evaluators: Sequence[Callable | str] | None = None,  # evaluators that score one output, by name or as functions; None: the standard four
+    summary_evaluators: Sequence[Callable] | None = None,  # evaluators that score a whole experiment; None: the standard three
+    sample_size: int | None = None,  # how many items; None: all
+    jobs: int = 2,  # items in flight per experiment
+    raise_errors: bool = True,  # stop at the first failing item
+    show_comparison: bool = True,  # print progress and the comparison
+    return_results: bool = True,  # False: return None
+    *,
+    backend: str | None = None,  # where the run also goes: local, datadog, langfuse or interactiveai; None: datadog when it has a key
+    store: Any = None,  # path or URL of the store, or a `Store`; None: the default store
+    repeats: int = 1,  # how often the task runs on every item
+    sample_seed: int | None = None,  # draw the sample with this seed; None: the first items
+    stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
+    holdout: Sequence[str] | None = None,  # ids of items that are left out
+    weights: Mapping[str, Any] | None = None,  # weight of each score in overall accuracy
+    timeout_s: float | None = None,  # seconds that the task may take on one item
+    max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost this many US dollars
+    cache: bool | str = True,  # reuse responses to the same request; refresh: call again and keep the new ones
+    report: bool = False,  # archive the full report too
+    resume: bool | str | None = None,  # continue a run: true for the newest unfinished run with this request, or a run's id
+    failed_only: bool = False,  # with resume: run the failed items again, and nothing else
+    retry_failed: bool = False,  # with resume: run the failed items again, and those that are missing
+    allow_changes: bool = False,  # with resume: continue although the request or an evaluator's code changed
+    executor: Executor | None = None,  # where tasks that compute run; None: processes of our own
+    progress: bool | Callable[[Progress], None] = True,  # False: none; a function is called with every `Progress`
+    app_key: str | None = None,  # Datadog application key; None: DD_APP_KEY
+    kind: str = "models",  # of the group: models, sweep, ab_test, …
+    on_start: Callable[[Run], None] | None = None,  # called with each `Run`, whose stop() and abort() end it early
+) -> dict[str, Any] | None:
+    """Run several model configs over the same items and compare them.
 
-
-run_model_experiments.__annotations__["return"] = "dict[str, Any] | None"
+    Returns a dict that can be dumped as JSON: `experiments` (one entry a config), counts, `comparison`, `best`
+    (None without scores), `headline`, `report_path`. Raises `ValueError` that names what is wrong before anything runs,
+    `DatasetNotFoundError`, and with `raise_errors` `ItemFailedError` at the first failing item."""
+    return run_in_own_loop(arun_model_experiments, dict(locals()))
 
 # %% ../../nbs/experiments/03_comparison.ipynb #19e669da
 def stored_request(
