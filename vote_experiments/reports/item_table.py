@@ -196,14 +196,19 @@ def item_table(
     ids = pd.Index(list(dict.fromkeys(i for c in columns.values() for i in c.index)), dtype=object)
     of = (lambda name: pd.DataFrame({label: c[name].reindex(ids) for label, c in columns.items()}, index=ids))
     position = of("position").min(axis=1)
-    errors = of("error").apply(lambda row: ", ".join(sorted({str(e) for e in row.dropna()})), axis=1) if _any_error(columns) else ""
+    errors = _error_texts(columns, ids)
     table = ItemTable(store, dict(labels), of("score").astype(float), of("failed").fillna(0).astype(int),
-                      pd.Series(errors, index=ids, dtype=object), position, _metadata_of(store, list(labels)).reindex(ids))
+                      errors, position, _metadata_of(store, list(labels)).reindex(ids))
     return _in_order(table)
 
 
-def _any_error(columns: Mapping[str, pd.DataFrame]) -> bool:
-    return any(c["error"].notna().any() for c in columns.values())
+def _error_texts(columns: Mapping[str, pd.DataFrame], ids: pd.Index) -> pd.Series:
+    "Types of the errors of each item, of all models"
+    kinds: dict[str, set[str]] = {}
+    for column in columns.values():
+        for item_id, kind in column["error"].dropna().items():
+            kinds.setdefault(str(item_id), set()).add(str(kind))
+    return pd.Series([", ".join(sorted(kinds.get(i, ()))) for i in ids], index=ids, dtype=object)
 
 
 def _metadata_of(store: Store, ids: Sequence[str]) -> pd.DataFrame:
@@ -287,7 +292,8 @@ def grid_frame(
     "Rows for a grid: item, metadata, a score per model in percent, doubts, error"
     heads = {"item": "item", "doubts": "doubts", "error": "error", **(names or {})}
     index = table.scores.index if ids is None else pd.Index(ids, dtype=object)
-    frame = pd.DataFrame({heads["item"]: [redact(str(i)) for i in index]}, index=index)
+    shown = redact("\n".join(map(str, index))).split("\n")  # once for all: looking for secrets id by id takes long
+    frame = pd.DataFrame({heads["item"]: shown if len(shown) == len(index) else list(index)}, index=index)
     for key in table.metadata.columns if columns is None else columns:
         frame[key.replace("_", " ")] = table.metadata[key].reindex(index).fillna("").astype(str)
     for label in table.models:
