@@ -7,7 +7,6 @@ __all__ = ['ORDERS', 'MOST_VALUES', 'ANY_MODEL', 'metadata_frame', 'ItemFilter',
            'grid_frame']
 
 # %% ../../nbs/reports/09_item_table.ipynb #e0e30e94
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -6,7 +6,7 @@
 __all__ = ['grid_words', 'Grid']
 
 # %% ../../nbs/widgets/12_grid.ipynb #2484b8bb
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import ipywidgets as w
@@ -42,7 +42,7 @@ class Grid:
             "select": "single", "maxBytes": 0, "maxRows": 0, "showIndex": False, "scrollY": height, "scrollX": True, "scrollCollapse": True,
             "pageLength": page_length, "language": grid_words(say), "allow_html": False, "classes": "display compact nowrap ve-grid",
             "layout": {"topStart": "search", "topEnd": {"buttons": ["colvis"]}, "bottomStart": "info", "bottomEnd": "paging"},
-            "lengthChange": False, "autoWidth": True, "style": "width:100%;max-width:100%",
+            "autoWidth": True, "style": "width:100%;max-width:100%",
         }
         self.index: list[Hashable] = []
         self.table: ITable | None = None

@@ -73,14 +73,19 @@ def _value(value: Any, say: Words, most: int = 160) -> Html:
 _CLUSTER = re.compile("[^\u0e31\u0e34-\u0e3a\u0e47-\u0e4e][\u0e31\u0e34-\u0e3a\u0e47-\u0e4e]*|.", re.DOTALL)
 
 
+LEAST_ALIKE = 0.5  # share of equal characters below which no single character is marked: everything differs
+
+
 def marked_difference(
     expected: str,
     answered: str,
 ) -> Html:  # the answer
     "A text with the characters that differ from another text marked; a Thai consonant and its marks are one character"
     truth, text = _CLUSTER.findall(expected), _CLUSTER.findall(answered)
-    parts = []
-    for kind, a0, a1, b0, b1 in difflib.SequenceMatcher(None, truth, text, autojunk=False).get_opcodes():
+    matcher, parts = difflib.SequenceMatcher(None, truth, text, autojunk=False), []
+    if matcher.ratio() < LEAST_ALIKE:
+        return Html("{}").format(answered)
+    for kind, a0, a1, b0, b1 in matcher.get_opcodes():
         if b1 > b0:
             piece = "".join(text[b0:b1])
             parts.append(Html("{}").format(piece) if kind == "equal" else Html("<mark>{}</mark>").format(piece))

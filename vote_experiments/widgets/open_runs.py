@@ -17,7 +17,7 @@ from ..reports.stored_run import experiment_labels
 from ..scoring.summary import OVERALL, WEIGHTS
 from ..settings import image_roots, redact
 from ..store.database import Store, from_us
-from ..store.record_paths import Place, record_tags, score_choices
+from ..store.record_paths import record_tags, score_choices
 from ..store.results import get_experiment, list_experiments, list_groups, resolve_run
 from .page_viewer import Aside
 

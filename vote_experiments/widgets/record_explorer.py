@@ -8,7 +8,7 @@ __all__ = ['MOST_COLUMNS', 'RecordSteps', 'RecordView', 'TruthFix', 'table_colum
 # %% ../../nbs/widgets/17_record_explorer.ipynb #c3b79425
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets as w
@@ -314,6 +314,8 @@ class RecordExplorer:
         records = self.source.records
         ids = self.filters.fit(records.table, self.tags) if records is not None and self.places else []
         self.shown_places = [self.places[i] for i in ids]
+        if self.filters.field.value is not None:
+            self._link.setdefault("field", self.filters.field.value)
         self.said.value = "" if ids else message(self.say(why_none))
         for part in (self._go, self._side):
             shown(part, bool(ids))
@@ -361,9 +363,9 @@ class RecordExplorer:
         is_same = self.view.record is not None and self.view.record.item.id == record.item.id
         before = self.view.path
         self.view.show(record)
-        if not is_same or before is None:
-            wanted = self._link.pop("field", None) or self.filters.field.value
-            self.view.choose_field(wanted or next(iter(record.wrong), None))
+        wanted = self._link.pop("field", None)
+        if wanted or not is_same or before is None:
+            self.view.choose_field(wanted or self.filters.field.value or next(iter(record.wrong), None))
         self._write_link()
 
     def _field_chosen(self, path: str) -> None:
