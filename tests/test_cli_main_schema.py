@@ -19,12 +19,12 @@ GOOD = {
     "c.json": '{"preset": "offline", "repeats": 3, "sample_size": null, "dataset_version": "2026-01-31"}',
 }
 BAD = {
-    "d.yaml": ("sample_size: ten\n", "sample_size is 'ten'; it must be a whole number from 1 or null"),
-    "e.yaml": ("jobs: 0\n", "jobs is 0; it must be a whole number from 1"),
-    "f.json": ('{"raise_errors": "no"}', "raise_errors is 'no'; it must be true or false"),
-    "g.toml": ('backend = "datadgo"\n', "backend is 'datadgo'; it must be one of local, datadog, langfuse, interactiveai or null"),
-    "h.json": ('{"model_configs": {"model": "ocr-fused"}}', "model_configs is"),
-    "i.yaml": ("preset: ofline\n", "preset is 'ofline'; it must be one of offline"),
+    "d.yaml": ("sample_size: ten\n", "sample_size='ten' must be a whole number of at least 1 or null"),
+    "e.yaml": ("jobs: 0\n", "jobs=0 must be a whole number of at least 1"),
+    "f.json": ('{"raise_errors": "no"}', "raise_errors='no' must be true or false"),
+    "g.toml": ('backend = "datadgo"\n', "backend='datadgo' must be one of local, datadog, langfuse, interactiveai or null"),
+    "h.json": ('{"model_configs": {"model": "ocr-fused"}}', "model_configs={'model': 'ocr-fused'} must be a list"),
+    "i.yaml": ("preset: ofline\n", "preset='ofline' must be one of offline"),
 }
 
 

@@ -10,10 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from .run import evaluators_named, model_configs, preset_request
+from .options import model_configs, preset_request, request_values
 from .shell import JsonOption, StoreOption, Table, app, people_apart
 from .shell import run_id, show
-from ..settings import DEFAULT_DATASET
 
 # %% ../../nbs/cli/08_race.ipynb #9a79fccc
 @app.command("race")
@@ -24,19 +23,47 @@ def race_models(
         help="Each model at each of these. Default: 0.")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", show_default=False, metavar="NAME=VALUE",
         help="A further setting of every model, e.g. thinking_level=low.")] = None,
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help="What they read.")] = DEFAULT_DATASET,
-    dataset_version: Annotated[str | None, typer.Option(show_default=False, help="A number or a moment. Default: the newest.")] = None,
-    sample_size: Annotated[int | None, typer.Option("--sample-size", "-n", show_default=False, help="Items at most. Default: all.")] = None,
-    round_size: Annotated[int | None, typer.Option(min=1, show_default=False, help="Items between two looks. Default: a twentieth.")] = None,
-    error: Annotated[float, typer.Option(help="Probability of ever dropping the one that is best.")] = 0.05,
-    score: Annotated[str | None, typer.Option(show_default=False, help="What is raced by. Default: overall accuracy.")] = None,
-    evaluator: Annotated[list[str] | None, typer.Option(show_default=False, help="An evaluator instead of the standard four; several times.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the order of the items.")] = 0,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Items in flight per model.")] = 2,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the newest unfinished race that asked the same.")] = False,
-    max_cost_usd: Annotated[float | None, typer.Option(show_default=False, help="Stop, resumably, when model calls have cost so much.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the newest unfinished race with this request.")] = False,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Call the models again, and keep the new responses.")] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
+    # from ComparisonRequest: race flags
+    project_name: Annotated[str | None, typer.Option("--project", show_default=False,
+        help="A name that keeps runs together. Default: vote-extraction-project.")] = None,
+    dataset_name: Annotated[str | None, typer.Option("--dataset", "-d", show_default=False,
+        help="Name of the dataset. Default: vote-extraction-bangbamru-1-10.")] = None,
+    dataset_version: Annotated[str | None, typer.Option("--dataset-version", show_default=False,
+        help="A number, or a moment in time. Default: the newest version.")] = None,
+    evaluators: Annotated[list[str] | None, typer.Option("--evaluator", show_default=False,
+        help="Evaluators that score one output, by name or as functions. Default: the standard four.")] = None,
+    sample_size: Annotated[int | None, typer.Option("--sample-size", "-n", show_default=False,
+        help="How many items. Default: all.")] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", show_default=False,
+        help="Items in flight per experiment. Default: 2.")] = None,
+    score: Annotated[str | None, typer.Option("--score", show_default=False,
+        help="The score that decides, between 0 and 1. Default: overall accuracy, or the only score.")] = None,
+    round_size: Annotated[int | None, typer.Option("--round-size", show_default=False,
+        help="Items between two looks. Default: a twentieth of them.")] = None,
+    error: Annotated[float | None, typer.Option("--error", show_default=False,
+        help="Probability of ever dropping a config that is truly best. Default: 0.05.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", show_default=False,
+        help="Of the order of the items. Default: 0.")] = None,
+    repeats: Annotated[int | None, typer.Option("--repeats", show_default=False,
+        help="How often the task runs on every item. Default: 1.")] = None,
+    sample_seed: Annotated[int | None, typer.Option("--sample-seed", show_default=False,
+        help="Draw the sample with this seed. Default: the first items.")] = None,
+    stratify_by: Annotated[str | None, typer.Option("--stratify-by", show_default=False,
+        help="Metadata key whose shares the drawn sample keeps.")] = None,
+    holdout: Annotated[list[str] | None, typer.Option("--holdout", show_default=False,
+        help="Ids of items that are left out.")] = None,
+    weights: Annotated[list[str] | None, typer.Option("--weight", show_default=False, metavar="NAME=NUMBER",
+        help="Weight of each score in overall accuracy.")] = None,
+    timeout_s: Annotated[float | None, typer.Option("--timeout-s", show_default=False,
+        help="Seconds that the task may take on one item.")] = None,
+    max_cost_usd: Annotated[float | None, typer.Option("--max-cost-usd", show_default=False,
+        help="Stop, resumably, when model calls have cost this many US dollars.")] = None,
+    cache: Annotated[bool | None, typer.Option("--cache/--no-cache", show_default=False,
+        help="Reuse responses to the same request; refresh: call again and keep the new ones.")] = None,
 ) -> None:
     """Find the best of several models with fewer calls.
 
@@ -46,20 +73,19 @@ def race_models(
       vote-experiments race -d forms --preset offline
       vote-experiments race -d forms -m gemini-2.5-flash -m gemini-2.5-flash-lite -t 0 -t 0.2 --error 0.01
     """
+    given = dict(locals())
     from vote_experiments.experiments.race import race
 
     if bool(model) == bool(preset):
         raise ValueError("say who races: --model at least twice, or --preset")
     configs = model_configs(model, temperature, setting) if model else preset_request(str(preset))["model_configs"]
     with people_apart(as_json):
-        found = race(configs, dataset, dataset_version=dataset_version, score=score, sample_size=sample_size, round_size=round_size, error=error,
-                     seed=seed, jobs=jobs, evaluators=evaluators_named(evaluator) if evaluator else None, resume=resume or None,
-                     max_cost_usd=max_cost_usd, store=store)
-    said: dict[str, Any] = {
-        "group_id": found.group_id, "winner": found.winner, "tied": found.tied, "sentence": found.sentence, "score": found.score, "items": found.items,
-        "calls": found.calls, "calls_full": found.calls_full, "experiments": found.experiments, "table": found.table.to_dict("records")}
-    show(said, as_json, "", Table(found.display_frame().to_dict("records")), "", found.sentence,
-         f"{found.calls} of {found.calls_full} calls were made ({100 * found.saved:.0f} % saved)", f"Run:    {found.group_id}")
+        outcome = race(configs, **request_values(given))
+    values: dict[str, Any] = {
+        "group_id": outcome.group_id, "winner": outcome.winner, "tied": outcome.tied, "sentence": outcome.sentence, "score": outcome.score, "items": outcome.items,
+        "calls": outcome.calls, "calls_full": outcome.calls_full, "experiments": outcome.experiments, "table": outcome.table.to_dict("records")}
+    show(values, as_json, "", Table(outcome.display_frame().to_dict("records")), "", outcome.sentence,
+         f"{outcome.calls} of {outcome.calls_full} calls were made ({100 * outcome.saved:.0f} % saved)", f"Run:    {outcome.group_id}")
 
 # %% ../../nbs/cli/08_race.ipynb #b92e5491
 @app.command("ensemble")
@@ -81,6 +107,7 @@ def vote(
     """
     from vote_experiments.store.database import open_store
     from vote_experiments.experiments.ensemble import compare_with_members, ensemble
+    from vote_experiments.scoring.judges import evaluators_named
 
     opened = open_store(store)
     with people_apart(as_json):

@@ -24,6 +24,7 @@ from vote_experiments.store.database import (
     from_us, now_us, observations, open_store, review_flags,
 )
 from ..forms.checks import check_report
+from ..forms.field_names import has_only_known_keys, respell_report
 from vote_experiments.forms.schema import (
     Report, _unwrapped, numbered_rows, plain_reports, read_reports, report_fields,
 )
@@ -126,10 +127,20 @@ def _section(raw: dict, report: Report, where: str, path: str) -> dict:
     return raw["vote_results"][rows.index(where[1:-1])]
 
 
+def _in_our_keys(truth: Any) -> Any:
+    "The truth as it is, or, where it has other people's keys, its reports with ours"
+    raw = _unwrapped(truth)
+    if all(not isinstance(r, dict) or has_only_known_keys(r) for r in raw):
+        return truth
+    reports = [respell_report(r)[0] if isinstance(r, dict) else r for r in raw]
+    return reports[0] if len(reports) == 1 else reports
+
+
 def _with_report_values(truth: Any, changes: Mapping[str, Any]) -> Any:
     if isinstance(truth, (str, bytes)):
         truth = _unwrapped(truth)
         truth = truth[0] if len(truth) == 1 else truth
+    truth = _in_our_keys(truth)
     changed = copy.deepcopy(truth)
     raw, reports = _unwrapped(changed), read_reports(truth)[0]
     known = truth_values(truth)

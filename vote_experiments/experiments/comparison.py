@@ -8,7 +8,6 @@ __all__ = ['chosen_places', 'ConfigOutcome', 'experiment_entry', 'arun_model_exp
 
 # %% ../../nbs/experiments/03_comparison.ipynb #82bd104a
 import asyncio
-import functools
 import json
 import math
 import random
@@ -19,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..analysis.compare import Comparison
+from ..analysis.comparison import Comparison
 from ..analysis.frames import DisplayTable, display_table
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.response_cache import StoredResponses
@@ -29,6 +28,7 @@ from vote_experiments.store.results import (
 from ..store.database import Store, decode_json, encode_json, now_us, open_store
 from ..engine.archive import archive_folder, html_page, html_table, runs_index, write_json, write_text
 from .experiment import Run, arun_experiment, run_in_own_loop
+from .request import check_values, comparable_request, fields_of, option_of
 from ..engine.resuming import RunBusyError, SettingsChangedError, changed_settings
 from ..engine.stored_comparison import compare_experiments_by_item
 from ..engine.engine import ItemFailedError, RunInterrupted, RunStoppedError, Slot
@@ -48,6 +48,7 @@ from vote_experiments.models.registry import (
 from .result import ExperimentResult
 from ..scoring.binding import EVALUATOR, SUMMARY_EVALUATOR, TASK, bind, bind_all, callable_name, declared_rules
 from ..scoring.evaluators import FURTHER_EVALUATORS, OPTIONAL_EVALUATORS, STANDARD_EVALUATORS
+from ..scoring.judges import evaluators_named
 from vote_experiments.scoring.summary import (
     JUDGE_SCORES, OVERALL, STANDARD_SUMMARIES,
 )
@@ -337,9 +338,6 @@ def _check_cap(configs: Sequence[ModelConfig], evaluators: Sequence[Any]) -> Non
             raise ValueError(why)
 
 # %% ../../nbs/experiments/03_comparison.ipynb #b050297a
-_HOW = ("max_cost_usd", "jobs", "raise_errors", "timeout_s", "cache", "report")  # how to ask, which changes no answer
-
-
 def _resumable_group(store: Store, resume: bool | str | None, kind: str, request: Mapping[str, Any],
                      allow_changes: bool) -> str | None:
     "The group to continue, or None to start one. Raises `SettingsChangedError` when the named one asked something else."
@@ -347,13 +345,12 @@ def _resumable_group(store: Store, resume: bool | str | None, kind: str, request
 
     if not resume:
         return None
-    asked = (lambda r: {k: v for k, v in (r or {}).items() if k not in _HOW})
-    now = asked(decode_json(encode_json(redact(dict(request)))))
+    now = comparable_request(decode_json(encode_json(redact(dict(request)))))
     if not isinstance(resume, str):
         return next((g["id"] for g in list_groups(store) if g["kind"] == kind and g["status"] != "finished"
-                     and asked(g["request"]) == now), None)
+                     and comparable_request(g["request"]) == now), None)
     group_id = get_group(store, resume)["id"] if resume.startswith("grp") else get_experiment(store, resume)["group_id"]
-    differences = changed_settings(asked(get_group(store, group_id)["request"]), now) if group_id else []
+    differences = changed_settings(comparable_request(get_group(store, group_id)["request"]), now) if group_id else []
     if differences and not allow_changes:
         raise SettingsChangedError(f"run {group_id} cannot be resumed, because the request changed: {'; '.join(differences)}. "
                                    "Start a new run, or pass allow_changes=True")
@@ -495,56 +492,56 @@ def _score_rows(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 # %% ../../nbs/experiments/03_comparison.ipynb #c371844d
 async def arun_model_experiments(
+    # from ComparisonRequest: run
     ml_app: str = DEFAULT_ML_APP,  # application name on Datadog
     api_key: str | None = None,  # Datadog API key; None: DD_API_KEY
     site: str = "datadoghq.com",  # Datadog site
     agentless_enabled: bool = True,  # send to Datadog without a local agent
-    project_name: str = DEFAULT_PROJECT,
-    dataset_name: str = DEFAULT_DATASET,
-    dataset_version: Any = None,  # a number, or a moment in time; None: the newest
-    model_configs: Sequence[Mapping[str, Any]] | None = None,  # {model, temperature, name_suffix?, metadata?, …}
-    task_function: Callable | None = None,  # None: `vote_extraction_task`
-    evaluators: Sequence[Callable] | None = None,  # None: the standard four
-    summary_evaluators: Sequence[Callable] | None = None,  # None: the standard three
-    sample_size: int | None = None,  # the first n items; None: all
+    project_name: str = DEFAULT_PROJECT,  # a name that keeps runs together
+    dataset_name: str = DEFAULT_DATASET,  # name of the dataset
+    dataset_version: Any = None,  # a number, or a moment in time; None: the newest version
+    model_configs: Sequence[Mapping[str, Any]] | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
+    task_function: Callable | None = None,  # called with each item; None: `vote_extraction_task`
+    evaluators: Sequence[Callable | str] | None = None,  # evaluators that score one output, by name or as functions; None: the standard four
+    summary_evaluators: Sequence[Callable] | None = None,  # evaluators that score a whole experiment; None: the standard three
+    sample_size: int | None = None,  # how many items; None: all
     jobs: int = 2,  # items in flight per experiment
     raise_errors: bool = True,  # stop at the first failing item
     show_comparison: bool = True,  # print progress and the comparison
     return_results: bool = True,  # False: return None
     *,
-    backend: str | None = None,  # local | datadog | langfuse | interactiveai; None: datadog when it has a key
-    store: Any = None,  # a path, URL or `Store`; None: the default store
-    repeats: int = 1,  # how often every item is asked
-    resume: bool | str | None = None,  # True: continue the newest unfinished call that asked the same; or an id
-    failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
-    retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
-    allow_changes: bool = False,  # with resume: go on although the request changed
-    executor: Executor | None = None,  # where CPU-bound tasks run; None: processes of our own
-    timeout_s: float | None = None,  # seconds a task may take
-    progress: bool | Callable[[Progress], None] = True,  # False: none; a callable gets every `Progress`
-    report: bool = False,  # also archive the full report
-    sample_seed: int | None = None,  # draw the sample instead of taking the first items
+    backend: str | None = None,  # where the run also goes: local, datadog, langfuse or interactiveai; None: datadog when it has a key
+    store: Any = None,  # path or URL of the store, or a `Store`; None: the default store
+    repeats: int = 1,  # how often the task runs on every item
+    sample_seed: int | None = None,  # draw the sample with this seed; None: the first items
     stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
-    holdout: Sequence[str] | None = None,  # ids of items kept out
-    weights: Mapping[str, Any] | None = None,  # of overall_accuracy
+    holdout: Sequence[str] | None = None,  # ids of items that are left out
+    weights: Mapping[str, Any] | None = None,  # weight of each score in overall accuracy
+    timeout_s: float | None = None,  # seconds that the task may take on one item
+    max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost this many US dollars
+    cache: bool | str = True,  # reuse responses to the same request; refresh: call again and keep the new ones
+    report: bool = False,  # archive the full report too
+    resume: bool | str | None = None,  # continue a run: true for the newest unfinished run with this request, or a run's id
+    failed_only: bool = False,  # with resume: run the failed items again, and nothing else
+    retry_failed: bool = False,  # with resume: run the failed items again, and those that are missing
+    allow_changes: bool = False,  # with resume: continue although the request or an evaluator's code changed
+    executor: Executor | None = None,  # where tasks that compute run; None: processes of our own
+    progress: bool | Callable[[Progress], None] = True,  # False: none; a function is called with every `Progress`
     app_key: str | None = None,  # Datadog application key; None: DD_APP_KEY
-    cache: bool | str = True,  # reuse answers to the same question; "refresh" asks again; False: neither
-    max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost so much
-    kind: str = "models",  # of the group: models | sweep | ab_test | …
-    on_start: Callable[[Run], None] | None = None,  # gets each `Run`
+    kind: str = "models",  # of the group: models, sweep, ab_test, …
+    on_start: Callable[[Run], None] | None = None,  # called with each `Run`, whose stop() and abort() end it early
 ) -> dict[str, Any] | None:
     """Run several model configs over the same items and compare them.
 
     Returns a dict that can be dumped as JSON: `experiments` (one entry a config), counts, `comparison`, `best`
     (None without scores), `headline`, `report_path`. Raises `ValueError` naming what is wrong before anything runs,
     `DatasetNotFoundError`, and with `raise_errors` `ItemFailedError` at the first failing item."""
+    given = dict(locals())
     keep_secret(api_key), keep_secret(app_key)
+    check_values(given)
     chosen, why = choose_backend(backend, api_key)
-    for what, value in (("jobs", jobs), ("repeats", repeats)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{what}={value!r} must be a whole number of at least 1")
     configs = check_configs(list(DEFAULT_MODEL_CONFIGS) if model_configs is None else model_configs)
-    judges = list(STANDARD_EVALUATORS if evaluators is None else evaluators)
+    judges = list(STANDARD_EVALUATORS) if evaluators is None else evaluators_named(evaluators)
     summaries = list(STANDARD_SUMMARIES if summary_evaluators is None else summary_evaluators)
     bind_all(judges, EVALUATOR), bind_all(summaries, SUMMARY_EVALUATOR), _check_judges(judges)
     task = None if task_function in (None, vote_extraction_task) else task_function
@@ -562,14 +559,12 @@ async def arun_model_experiments(
     places = chosen_places(dataset, sample_size, sample_seed, stratify_by, holdout)
     if not len(places):
         raise ValueError(f"holdout leaves no items of dataset {dataset_name!r}")
-    request = {
-        "dataset_name": dataset_name, "dataset_version": remote.version if remote else dataset.version, "model_configs": [c.to_dict() for c in configs],
+    request = {name: given[name] for name in fields_of() if option_of(name).is_stored and name in given} | {
+        "dataset_version": remote.version if remote else dataset.version, "model_configs": [c.to_dict() for c in configs],
         "task": "vote_extraction_task" if task is None else bind(task, TASK).name,
         "evaluators": [bind(e, EVALUATOR).name for e in judges],
-        "summary_evaluators": [bind(e, SUMMARY_EVALUATOR).name for e in summaries], "sample_size": sample_size,
-        "jobs": jobs, "raise_errors": raise_errors, "repeats": repeats, "backend": chosen, "project_name": project_name,
-        "sample_seed": sample_seed, "stratify_by": stratify_by, "holdout": list(holdout or []), "max_cost_usd": max_cost_usd,
-        "weights": dict(weights) if weights else None, "timeout_s": timeout_s, "cache": cache, "report": report, "kind": kind,
+        "summary_evaluators": [bind(e, SUMMARY_EVALUATOR).name for e in summaries], "backend": chosen,
+        "holdout": list(holdout or []), "weights": dict(weights) if weights else None,
     }
     budget = None if max_cost_usd is None else Budget(max_cost_usd)
     if budget is not None:
@@ -610,12 +605,52 @@ async def arun_model_experiments(
     return result if return_results else None
 
 # %% ../../nbs/experiments/03_comparison.ipynb #6d60d090
-@functools.wraps(arun_model_experiments)
-def run_model_experiments(*positional: Any, **arguments: Any) -> dict[str, Any] | None:
-    return run_in_own_loop(arun_model_experiments, arguments, positional)
+def run_model_experiments(
+    # from arun_model_experiments
+    ml_app: str = DEFAULT_ML_APP,  # application name on Datadog
+    api_key: str | None = None,  # Datadog API key; None: DD_API_KEY
+    site: str = "datadoghq.com",  # Datadog site
+    agentless_enabled: bool = True,  # send to Datadog without a local agent
+    project_name: str = DEFAULT_PROJECT,  # a name that keeps runs together
+    dataset_name: str = DEFAULT_DATASET,  # name of the dataset
+    dataset_version: Any = None,  # a number, or a moment in time; None: the newest version
+    model_configs: Sequence[Mapping[str, Any]] | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
+    task_function: Callable | None = None,  # called with each item; None: `vote_extraction_task`
+    evaluators: Sequence[Callable | str] | None = None,  # evaluators that score one output, by name or as functions; None: the standard four
+    summary_evaluators: Sequence[Callable] | None = None,  # evaluators that score a whole experiment; None: the standard three
+    sample_size: int | None = None,  # how many items; None: all
+    jobs: int = 2,  # items in flight per experiment
+    raise_errors: bool = True,  # stop at the first failing item
+    show_comparison: bool = True,  # print progress and the comparison
+    return_results: bool = True,  # False: return None
+    *,
+    backend: str | None = None,  # where the run also goes: local, datadog, langfuse or interactiveai; None: datadog when it has a key
+    store: Any = None,  # path or URL of the store, or a `Store`; None: the default store
+    repeats: int = 1,  # how often the task runs on every item
+    sample_seed: int | None = None,  # draw the sample with this seed; None: the first items
+    stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
+    holdout: Sequence[str] | None = None,  # ids of items that are left out
+    weights: Mapping[str, Any] | None = None,  # weight of each score in overall accuracy
+    timeout_s: float | None = None,  # seconds that the task may take on one item
+    max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost this many US dollars
+    cache: bool | str = True,  # reuse responses to the same request; refresh: call again and keep the new ones
+    report: bool = False,  # archive the full report too
+    resume: bool | str | None = None,  # continue a run: true for the newest unfinished run with this request, or a run's id
+    failed_only: bool = False,  # with resume: run the failed items again, and nothing else
+    retry_failed: bool = False,  # with resume: run the failed items again, and those that are missing
+    allow_changes: bool = False,  # with resume: continue although the request or an evaluator's code changed
+    executor: Executor | None = None,  # where tasks that compute run; None: processes of our own
+    progress: bool | Callable[[Progress], None] = True,  # False: none; a function is called with every `Progress`
+    app_key: str | None = None,  # Datadog application key; None: DD_APP_KEY
+    kind: str = "models",  # of the group: models, sweep, ab_test, …
+    on_start: Callable[[Run], None] | None = None,  # called with each `Run`, whose stop() and abort() end it early
+) -> dict[str, Any] | None:
+    """Run several model configs over the same items and compare them.
 
-
-run_model_experiments.__annotations__["return"] = "dict[str, Any] | None"
+    Returns a dict that can be dumped as JSON: `experiments` (one entry a config), counts, `comparison`, `best`
+    (None without scores), `headline`, `report_path`. Raises `ValueError` that names what is wrong before anything runs,
+    `DatasetNotFoundError`, and with `raise_errors` `ItemFailedError` at the first failing item."""
+    return run_in_own_loop(arun_model_experiments, dict(locals()))
 
 # %% ../../nbs/experiments/03_comparison.ipynb #19e669da
 def stored_request(

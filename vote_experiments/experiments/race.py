@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..analysis.compare import _and, _signed, markdown_table, plain_rows
+from ..analysis.comparison import _and, _signed, markdown_table, plain_rows
 from ..analysis.racing import Race, difference_bounds
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.response_cache import StoredResponses
@@ -30,6 +30,7 @@ from ..store.database import Store, decode_json, encode_json, now_us, open_store
 from ..engine.archive import archive_folder, html_page, html_table, runs_index, write_json, write_text
 from ..engine.engine import Run, RunInterrupted, RunStoppedError, Slot
 from .experiment import arun_experiment, run_in_own_loop
+from .request import check_values
 from .comparison import ConfigOutcome, chosen_places, experiment_entry
 from ..engine.stored_comparison import accuracy_frame, compared_rule, compared_score
 from ..engine.processes import ProcessPools
@@ -42,6 +43,7 @@ from ..models.resilience import Budget, BudgetExceeded, calling
 from ..records import Record
 from ..scoring.binding import EVALUATOR, SUMMARY_EVALUATOR, TASK, bind, bind_all
 from ..scoring.evaluators import STANDARD_EVALUATORS
+from ..scoring.judges import evaluators_named
 from ..scoring.summary import STANDARD_SUMMARIES
 from ..settings import DEFAULT_DATASET, DEFAULT_MODEL_CONFIGS, DEFAULT_PROJECT, redact
 
@@ -275,52 +277,53 @@ def _in_context(cache: StoredResponses | None, mode: bool | str, budget: Budget 
 
 # %% ../../nbs/experiments/08_race.ipynb #366a7d35
 async def arace(
-    model_configs: Sequence[Mapping[str, Any]] | None = None,  # as for `run_model_experiments`; None: the default ones
-    dataset_name: str = DEFAULT_DATASET,
+    # from ComparisonRequest: race, first model_configs dataset_name
+    model_configs: Sequence[Mapping[str, Any]] | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
+    dataset_name: str = DEFAULT_DATASET,  # name of the dataset
     *,
-    dataset_version: Any = None,  # a number, or a moment in time; None: the newest
-    task_function: Callable | None = None,  # None: `vote_extraction_task`
-    evaluators: Sequence[Callable] | None = None,  # None: the standard four
-    summary_evaluators: Sequence[Callable] | None = None,  # None: the standard three
-    score: str | None = None,  # what is raced by, a score in [0, 1]; None: overall_accuracy, or the only score
-    weights: Mapping[str, Any] | None = None,  # of overall_accuracy
-    sample_size: int | None = None,  # items there are at most; None: all
-    round_size: int | None = None,  # items between two looks; None: a twentieth
+    project_name: str = DEFAULT_PROJECT,  # a name that keeps runs together
+    dataset_version: Any = None,  # a number, or a moment in time; None: the newest version
+    task_function: Callable | None = None,  # called with each item; None: `vote_extraction_task`
+    evaluators: Sequence[Callable | str] | None = None,  # evaluators that score one output, by name or as functions; None: the standard four
+    summary_evaluators: Sequence[Callable] | None = None,  # evaluators that score a whole experiment; None: the standard three
+    sample_size: int | None = None,  # how many items; None: all
+    jobs: int = 2,  # items in flight per experiment
+    score: str | None = None,  # the score that decides, between 0 and 1; None: overall accuracy, or the only score
+    round_size: int | None = None,  # items between two looks; None: a twentieth of them
     error: float = 0.05,  # probability of ever dropping a config that is truly best
     seed: int = 0,  # of the order of the items
-    jobs: int = 2,  # items in flight per experiment
-    repeats: int = 1,  # how often every item is asked
-    cache: bool | str = True,  # reuse answers to the same question; "refresh" asks again; False: neither
-    max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost so much
-    timeout_s: float | None = None,  # seconds a task may take
-    executor: Executor | None = None,  # where CPU-bound tasks run; None: processes of our own
-    store: Any = None,  # a path, URL or `Store`; None: the default store
-    resume: bool | str | None = None,  # True: continue the newest unfinished race that asked the same; or its id
-    progress: bool | Callable[[Progress], None] = True,  # False: print nothing; a callable gets every `Progress`
-    project_name: str = DEFAULT_PROJECT,
-    on_start: Callable[[Run], None] | None = None,  # gets each `Run`
+    store: Any = None,  # path or URL of the store, or a `Store`; None: the default store
+    repeats: int = 1,  # how often the task runs on every item
+    sample_seed: int | None = None,  # draw the sample with this seed; None: the first items
+    stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
+    holdout: Sequence[str] | None = None,  # ids of items that are left out
+    weights: Mapping[str, Any] | None = None,  # weight of each score in overall accuracy
+    timeout_s: float | None = None,  # seconds that the task may take on one item
+    max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost this many US dollars
+    cache: bool | str = True,  # reuse responses to the same request; refresh: call again and keep the new ones
+    resume: bool | str | None = None,  # continue a run: true for the newest unfinished run with this request, or a run's id
+    executor: Executor | None = None,  # where tasks that compute run; None: processes of our own
+    progress: bool | Callable[[Progress], None] = True,  # False: none; a function is called with every `Progress`
+    on_start: Callable[[Run], None] | None = None,  # called with each `Run`, whose stop() and abort() end it early
 ) -> RaceResult:
     """Race model configs over the items of a dataset.
 
     With probability 1 − error, no config that is truly best is ever dropped. Raises `ValueError` naming what is wrong before
     anything runs, `DatasetNotFoundError`, and `RunStoppedError` when `max_cost_usd` is reached (continue with resume=)."""
-    for what, value in (("jobs", jobs), ("repeats", repeats), ("round_size", 1 if round_size is None else round_size),
-                        ("sample_size", 1 if sample_size is None else sample_size)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{what}={value!r} must be a whole number of at least 1")
+    check_values(locals())
     Race(0, error)
     configs = check_configs(list(DEFAULT_MODEL_CONFIGS) if model_configs is None else model_configs)
     if len(configs) < 2:
         raise ValueError("a race needs at least two model configs")
-    judges, summaries = (list(given if given is not None else default) for given, default in (
-        (evaluators, STANDARD_EVALUATORS), (summary_evaluators, STANDARD_SUMMARIES)))
+    judges = list(STANDARD_EVALUATORS) if evaluators is None else evaluators_named(evaluators)
+    summaries = list(STANDARD_SUMMARIES if summary_evaluators is None else summary_evaluators)
     bind_all(judges, EVALUATOR), bind_all(summaries, SUMMARY_EVALUATOR)
     task = None if task_function in (None, vote_extraction_task) else task_function
     for reason in [] if task is not None else filter(None, (model_available(c.model) for c in configs)):
         raise ValueError(reason)
     opened = open_store(store)
     dataset = get_dataset(dataset_name, dataset_version, opened)
-    order = drawn_order(chosen_places(dataset, None), seed)[:sample_size]
+    order = drawn_order(chosen_places(dataset, sample_size if sample_seed is not None or stratify_by else None, sample_seed, stratify_by, holdout), seed)[:sample_size]
     if not order:
         raise ValueError(f"dataset {dataset_name!r} version {dataset.version} has no items to race over")
     names = (lambda bound: {b.name: fingerprint(b.fn) for b in bound})
@@ -329,6 +332,8 @@ async def arace(
         "task": {"race of vote_extraction_task": ""} if task is None else names([bind(task, TASK)]), "evaluators": names(bind_all(judges, EVALUATOR)),
         "summary_evaluators": names(bind_all(summaries, SUMMARY_EVALUATOR)), "score": score, "weights": dict(weights or {}), "n_items": len(order),
         "round_size": round_size, "error": error, "seed": seed, "repeats": repeats}
+    drawn = {"sample_seed": sample_seed, "stratify_by": stratify_by, "holdout": list(holdout or [])}
+    request |= {name: value for name, value in drawn.items() if value not in (None, [])}
     group = _find_race(opened, resume, request)
     group_id = group["id"] if group else create_group(opened, "race", dataset_name, project=project_name, request=request)
     budget = None if max_cost_usd is None else Budget(max_cost_usd)
@@ -347,7 +352,39 @@ async def arace(
     say(f"\n{result.sentence}\n{result.report_path}")
     return result
 
+# %% ../../nbs/experiments/08_race.ipynb #16464656
+def race(
+    # from arace
+    model_configs: Sequence[Mapping[str, Any]] | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
+    dataset_name: str = DEFAULT_DATASET,  # name of the dataset
+    *,
+    project_name: str = DEFAULT_PROJECT,  # a name that keeps runs together
+    dataset_version: Any = None,  # a number, or a moment in time; None: the newest version
+    task_function: Callable | None = None,  # called with each item; None: `vote_extraction_task`
+    evaluators: Sequence[Callable | str] | None = None,  # evaluators that score one output, by name or as functions; None: the standard four
+    summary_evaluators: Sequence[Callable] | None = None,  # evaluators that score a whole experiment; None: the standard three
+    sample_size: int | None = None,  # how many items; None: all
+    jobs: int = 2,  # items in flight per experiment
+    score: str | None = None,  # the score that decides, between 0 and 1; None: overall accuracy, or the only score
+    round_size: int | None = None,  # items between two looks; None: a twentieth of them
+    error: float = 0.05,  # probability of ever dropping a config that is truly best
+    seed: int = 0,  # of the order of the items
+    store: Any = None,  # path or URL of the store, or a `Store`; None: the default store
+    repeats: int = 1,  # how often the task runs on every item
+    sample_seed: int | None = None,  # draw the sample with this seed; None: the first items
+    stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
+    holdout: Sequence[str] | None = None,  # ids of items that are left out
+    weights: Mapping[str, Any] | None = None,  # weight of each score in overall accuracy
+    timeout_s: float | None = None,  # seconds that the task may take on one item
+    max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost this many US dollars
+    cache: bool | str = True,  # reuse responses to the same request; refresh: call again and keep the new ones
+    resume: bool | str | None = None,  # continue a run: true for the newest unfinished run with this request, or a run's id
+    executor: Executor | None = None,  # where tasks that compute run; None: processes of our own
+    progress: bool | Callable[[Progress], None] = True,  # False: none; a function is called with every `Progress`
+    on_start: Callable[[Run], None] | None = None,  # called with each `Run`, whose stop() and abort() end it early
+) -> RaceResult:
+    """Race model configs over the items of a dataset; from sync code and inside a notebook's running loop.
 
-def race(*positional: Any, **arguments: Any) -> RaceResult:
-    "`arace` from sync code and inside a notebook's running loop"
-    return run_in_own_loop(arace, arguments, positional)
+    With probability 1 − error, no config that is truly best is ever dropped. Raises `ValueError` that names what is wrong before
+    anything runs, `DatasetNotFoundError`, and `RunStoppedError` when `max_cost_usd` is reached (continue with resume=)."""
+    return run_in_own_loop(arace, dict(locals()))

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .request import fields_of
 from .sweeps import (
     SweepStates, Workflow, check_sweep, combinations, run_sweep)
 from ..records import Record
@@ -67,8 +68,7 @@ def read_mapping(
 # %% ../../nbs/experiments/05_sweep_files.ipynb #57aab111
 FILE_KEYS = ("workflow", "dataset", "base_config", "param_grid", "execution", "output", "name")
 EXECUTION_KEYS = ("max_parallel", "user", "config_name", "raise_on_error", "cache", "input_atoms")
-MODEL_KEYS = ("user", "config_name", "raise_on_error", "cache", "dataset_version", "sample_size", "sample_seed", "stratify_by", "jobs",
-           "repeats", "timeout_s", "max_cost_usd", "backend", "project_name", "resume")
+MODEL_KEYS = ("user", "config_name", "raise_on_error", *fields_of("file", "sweep"))
 OUTPUT_KEYS = ("folder", "eval_step_name", "eval_atom_key", "metrics", "plot", "confidence_intervals")
 
 

@@ -35,9 +35,9 @@ LEVELS = ("province", "district", "sub_district")
 _PREFIXES = {
     "province": re.compile(r"^(?:จังหวัด|จ\.|จว\.)"),
     "district": re.compile(r"^(?:กิ่งอำเภอ|อำเภอ|อ\.|เขต)"),
-    "sub_district": re.compile(
-        r"^(?:ตำบล|ต\.|แขวง|เทศบาลเมือง|เทศบาลตำบล|เทศบาลนคร|เทศบาล|องค์การบริหารส่วนตำบล|(?:ทต|ทม|ทน|อบต)\.?)"),
+    "sub_district": re.compile(r"^(?:ตำบล|ต\.|แขวง|องค์การบริหารส่วนตำบล|อบต\.?)"),
 }
+_MUNICIPALITIES = {"ทต.": "เทศบาลตำบล", "ทม.": "เทศบาลเมือง", "ทน.": "เทศบาลนคร"}
 _OTHER_NAMES = {"กทม": "กรุงเทพมหานคร", "กทม.": "กรุงเทพมหานคร", "กรุงเทพ": "กรุงเทพมหานคร", "กรุงเทพฯ": "กรุงเทพมหานคร",
                 "อยุธยา": "พระนครศรีอยุธยา", "โคราช": "นครราชสีมา"}
 
@@ -53,6 +53,8 @@ def plain_place(
     if name.lower() in NOTHING_WRITTEN:
         return ""
     bare = _PREFIXES[level].sub("", name) or name
+    if level == "sub_district" and bare[:3] in _MUNICIPALITIES:
+        return _MUNICIPALITIES[bare[:3]] + bare[3:]
     return _OTHER_NAMES.get(bare, bare) if level == "province" else bare
 
 # %% ../../nbs/forms/14_places.ipynb #87a359b0

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Text', 'Ordinal', 'Date', 'Count', 'Words', 'FormType', 'FormCode', 'HEADER_FIELDS', 'OPTIONAL_HEADER_FIELDS',
            'VOTER_FIELDS', 'BALLOT_FIELDS', 'SECTIONS', 'FormInfo', 'VoterStatistics', 'BallotStatistics', 'VoteResult',
-           'Report', 'report_kind', 'read_reports', 'parse_reports', 'plain_reports', 'report_schema',
+           'Report', 'report_kind', 'read_reports', 'unknown_keys', 'parse_reports', 'plain_reports', 'report_schema',
            'comparable_header', 'numbered_rows', 'report_fields']
 
 # %% ../../nbs/forms/01_schema.ipynb #43a2b84e
@@ -19,8 +19,11 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from .document_text import document_reports, looks_like_document
+from .field_names import is_report_like, respell_report, unknown_key_message
 from .kinds import FORM_KINDS, FormKind, find_form_kind, kind_of
-from .thai import NOTHING_WRITTEN, normalise_text, parse_date, parse_number, to_arabic_digits
+from .places import plain_place
+from .thai import NOTHING_WRITTEN, normalise_text, parse_date, parse_number, split_number, to_arabic_digits
 
 # %% ../../nbs/forms/01_schema.ipynb #094b0294
 def _text(value: Any) -> str | None:
@@ -36,10 +39,14 @@ def _text(value: Any) -> str | None:
     raise ValueError(f"{value!r:.80} is not text")
 
 
+_WHOLE = re.compile(r"^(\d+)\.0+$")  # a number that went through a spreadsheet or a data frame
+
+
 def _ordinal(value: Any) -> str | None:
     "A number that names something (a station, a constituency): digits without leading zeros, or text as it is"
     text = _text(value)
     digits = to_arabic_digits(text) if text else ""
+    digits = _WHOLE.sub(r"\1", digits)
     return str(int(digits)) if digits.isdecimal() and len(digits) < 10 else digits or None
 
 
@@ -51,7 +58,7 @@ def _date(value: Any) -> str | None:
         return _text(value)
 
 # %% ../../nbs/forms/01_schema.ipynb #182d55d5
-_BALLOT_WORDS = {"Constituency": ("constituency", "แบ่งเขต"), "PartyList": ("partylist", "บัญชีรายชื่อ", "บช"),
+_BALLOT_WORDS = {"Constituency": ("constituency", "แบ่งเขต", "district"), "PartyList": ("partylist", "บัญชีรายชื่อ", "บช"),
                  "Referendum": ("referendum", "ประชามติ")}
 
 
@@ -91,6 +98,9 @@ FormCode: TypeAlias = Annotated[str | None, BeforeValidator(_form_code)]
 _RENAMED = {"present_voters": "voters_present"}  # spelling found in datasets -> ours
 
 
+_HAS_WORDS = re.compile("[ก-๎]{2}")
+
+
 class _Section(BaseModel):
     "A part of a report; made once and never changed, so it can be shared"
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -101,8 +111,9 @@ class _Section(BaseModel):
         if not isinstance(value, dict):
             return {} if value is None else value
         if any(isinstance(v, dict) for v in value.values()) or not _RENAMED.keys().isdisjoint(value):
-            return _spelled_out(value)
-        return value
+            value = _spelled_out(value)
+        in_one_cell = [k for k, v in value.items() if isinstance(v, str) and f"{k}_text" in cls.model_fields and _HAS_WORDS.search(v)]
+        return _words_apart(value, in_one_cell) if in_one_cell else value
 
 # %% ../../nbs/forms/01_schema.ipynb #a471298a
 def _spelled_out(section: dict[Any, Any]) -> dict[Any, Any]:
@@ -116,6 +127,17 @@ def _spelled_out(section: dict[Any, Any]) -> dict[Any, Any]:
             value = value.get("arabic")
         if plain.get(name) is None:
             plain[name] = value
+    return plain
+
+# %% ../../nbs/forms/01_schema.ipynb #de013cc9
+def _words_apart(section: dict[Any, Any], names: Sequence[str]) -> dict[Any, Any]:
+    "The section with the words of these numbers in fields of their own"
+    plain = dict(section)
+    for name in names:
+        digits, words = split_number(section[name])
+        plain[name] = digits
+        if words and plain.get(f"{name}_text") is None:
+            plain[f"{name}_text"] = words
     return plain
 
 # %% ../../nbs/forms/01_schema.ipynb #e80f79d4
@@ -225,7 +247,9 @@ def report_kind(
 
 # %% ../../nbs/forms/01_schema.ipynb #7a08ff6e
 _FENCE = re.compile(r"```[a-zA-Z]*\s*\n?(.*?)```", re.DOTALL)
+_FENCE_MARK = re.compile(r"```[a-zA-Z]*")
 _WRAPPERS = ("reports", "data")
+_PAGE_TEXT = ("natural_text", "markdown", "html", "content", "text")  # keys under which document models return a page
 
 
 def _from_json(text: str) -> Any:
@@ -239,7 +263,15 @@ def _from_json(text: str) -> Any:
     except RecursionError:
         raise ValueError("the JSON is nested too deeply to be a report") from None
     except ValueError as e:
-        raise ValueError(f"the text is not JSON ({e}): {body!r:.80}") from None
+        reports = _from_document(text)
+        if not reports:
+            raise ValueError(f"the text is not JSON ({e}), nor a page with a table of votes: {body!r:.80}") from None
+        return reports
+
+
+def _from_document(text: str) -> list[dict[str, Any]]:
+    "The reports in Markdown or HTML; [] when the text has no table"
+    return document_reports(_FENCE_MARK.sub("", text)) if looks_like_document(text) else []
 
 
 def _unwrapped(value: Any, depth: int = 0) -> list:
@@ -252,7 +284,10 @@ def _unwrapped(value: Any, depth: int = 0) -> list:
         if value.get("error"):
             raise ValueError(f"there is no report, only an error: {value['error']!r:.200}")
         inside = next((value[k] for k in _WRAPPERS if k in value and "form_info" not in value), None)
-        return _unwrapped(inside, depth + 1) if isinstance(inside, (dict, list, tuple)) else [value]
+        if isinstance(inside, (dict, list, tuple)):
+            return _unwrapped(inside, depth + 1)
+        page = next((value[k] for k in _PAGE_TEXT if isinstance(value.get(k), str) and looks_like_document(value[k])), None)
+        return _unwrapped(page, depth + 1) if page is not None and not is_report_like(value) else [value]
     if isinstance(value, (list, tuple)):
         return [r for v in value for r in (_unwrapped(v, depth + 1) if isinstance(v, dict) else [v])]
     return [value]
@@ -274,9 +309,11 @@ def _read_one(raw: Any, where: str) -> tuple[Report, list[str]]:
     "One report; `where` is its place in the answer"
     if isinstance(raw, Report):
         return raw, []
-    if not isinstance(raw, dict) or not any(s in raw for s in SECTIONS):
-        found = f"an object with {sorted(map(str, raw))[:8]}" if isinstance(raw, dict) else f"{raw!r:.80}"
-        raise ValueError(f"{where or 'value'}: {found} is not a report; it needs some of {', '.join(SECTIONS[:4])}")
+    if isinstance(raw, dict) and is_report_like(raw):
+        raw = respell_report(raw)[0]
+    else:
+        shown = f"an object with {sorted(map(str, raw))[:8]}" if isinstance(raw, dict) else f"{raw!r:.80}"
+        raise ValueError(f"{where or 'value'}: {shown} is not a report; it needs some of {', '.join(SECTIONS[:4])}")
     try:
         return Report.model_validate(raw), []
     except ValidationError as e:
@@ -307,11 +344,30 @@ def _without(raw: dict, places: list[tuple[int | str, ...]]) -> dict:
         inside: Any = clean
         for part in loc[:-1]:
             inside = inside[part]
+        unread = inside[loc[-1]]
         inside[loc[-1]] = None
         if isinstance(inside, dict):
+            if isinstance(unread, str) and (words := split_number(unread)[1]):  # the words of the cell may be right
+                inside.setdefault(f"{loc[-1]}_text", words)
             for old in [old for old, new in _RENAMED.items() if new == loc[-1]]:
                 inside.pop(old, None)
     return clean
+
+# %% ../../nbs/forms/01_schema.ipynb #7225d894
+def unknown_keys(
+    value: Any,  # one report, a list, a wrapper around either, or text, as for `read_reports`
+) -> list[str]:  # one sentence per key, with the nearest known name
+    "The keys of reports that are no field. Never raises: what is no report has no keys."
+    try:
+        raw = _unwrapped(value)
+    except (ValueError, RecursionError):
+        return []
+    messages = []
+    for i, one in enumerate(raw):
+        if isinstance(one, dict) and is_report_like(one):
+            where = f"reports[{i}]." if len(raw) > 1 else ""
+            messages += [unknown_key_message(where + path, suggestion) for path, suggestion in respell_report(one)[1]]
+    return messages
 
 # %% ../../nbs/forms/01_schema.ipynb #7ae221ef
 def parse_reports(
@@ -370,25 +426,15 @@ def report_schema() -> dict[str, Any]:  # shared: do not change it
             "properties": {"reports": {"type": "array", "items": _flat(whole, whole.get("$defs", {}))}}}
 
 # %% ../../nbs/forms/01_schema.ipynb #8e5b4cca
-_KIND_OF_PLACE = {
-    "province": re.compile(r"^(?:จังหวัด|จ\.)"),
-    "district": re.compile(r"^(?:อำเภอ|อ\.|เขต)"),
-    "sub_district": re.compile(r"^(?:ตำบล|ต\.|แขวง)"),
-}
-_BANGKOK = ("กทม", "กทม.", "กรุงเทพ", "กรุงเทพฯ")
-
-
 def comparable_header(
     info: FormInfo,  # of one report
 ) -> dict[str, str | None]:  # by field name; None where nothing is written
     "The header in a form that is equal for equal headers"
     header: dict[str, str | None] = dict(info)
-    for field, kind in _KIND_OF_PLACE.items():
-        place = to_arabic_digits(header[field] or "").replace(" ", "")
-        plain = kind.sub("", place)
-        header[field] = plain or place or None
-    if header["province"] in _BANGKOK:
-        header["province"] = "กรุงเทพมหานคร"
+    for level in ("province", "district", "sub_district"):
+        header[level] = plain_place(level, header[level]) or None
+    if header["district"] == "เมือง" and header["province"]:
+        header["district"] = f"เมือง{header['province']}"
     for field in ("constituency_number", "polling_station_number", "committee_number", "copy_number", "village_moo"):
         numbers = re.findall(r"\d+", header[field] or "")
         header[field] = str(int(numbers[0])) if len(numbers) == 1 else header[field]

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['SEVERITIES', 'VERDICT_SCHEMA', 'extraction_judge', 'llm_judge_evaluator', 'depth', 'accuracy', 'coherence', 'overall',
-           'JUDGES', 'Verdict', 'read_verdict', 'LLMJudge']
+           'JUDGES', 'Verdict', 'read_verdict', 'LLMJudge', 'evaluators_named']
 
 # %% ../../nbs/scoring/03_judges.ipynb #c35a937b
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,9 @@ from ..models.images import EncodedPages
 from ..models.registry import get_model, model_available, provider_of
 from ..models.resilience import BudgetExceeded, call_context, run_sync
 from ..records import Evaluation, Extraction
-from ..settings import redact
+from .binding import callable_name
+from .evaluators import FURTHER_EVALUATORS, OPTIONAL_EVALUATORS, STANDARD_EVALUATORS
+from ..settings import did_you_mean, redact
 
 # %% ../../nbs/scoring/03_judges.ipynb #4ed11665
 SEVERITIES = ("minor", "major", "critical")
@@ -194,3 +196,14 @@ overall = LLMJudge(
     name="g_eval_overall", sees_input=True)
 
 JUDGES = (extraction_judge, depth, accuracy, coherence, overall)
+
+# %% ../../nbs/scoring/03_judges.ipynb #744a486c
+def evaluators_named(
+    evaluators: Sequence[Callable | str],  # functions, or names of evaluators of this package
+) -> list[Callable]:
+    "Evaluators as functions. Raises `ValueError` for an unknown name, with the nearest one."
+    known = {callable_name(e): e for e in (*STANDARD_EVALUATORS, *FURTHER_EVALUATORS, *OPTIONAL_EVALUATORS, *JUDGES)}
+    for name in evaluators:
+        if isinstance(name, str) and name not in known:
+            raise ValueError(f"unknown evaluator {name!r}{did_you_mean(name, known, '.')} There are: {', '.join(known)}")
+    return [known[e] if isinstance(e, str) else e for e in evaluators]

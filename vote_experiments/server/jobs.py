@@ -7,7 +7,7 @@ __all__ = ['log', 'ENDED', 'STATES', 'JOB_ARGUMENTS', 'Job', 'JobNotFoundError',
            'check_job', 'submit_job', 'resume_job', 'cancel_job', 'wait_for_job', 'jobs_to_do', 'claim_job',
            'job_state', 'run_job', 'JobRunner', 'run_own_job', 'work_until_told', 'WorkerProcess']
 
-# %% ../../nbs/server/00_jobs.ipynb #3a78ca1c
+# %% ../../nbs/server/00_jobs.ipynb #50241d63
 import contextlib
 import logging
 import os
@@ -26,12 +26,14 @@ from ..store.results import get_experiment, get_group
 from ..store.database import Store, StoreError, decode_json, encode_json, jobs, new_id, now_us, open_store
 from ..engine.engine import Run, RunInterrupted, run_blocking
 from ..experiments.comparison import arun_model_experiments, stored_request
+from ..experiments.request import check_names, check_values, fields_of
 from ..engine.progress import Progress
 from ..platforms.publishing import choose_backend
 from ..engine.resuming import HEARTBEAT_S, RunBusyError, at_work, is_busy, new_owner
 from ..models.registry import check_configs, model_available
-from ..records import Record
-from ..settings import did_you_mean, redact
+from ..records import Record, VoteExperimentsError
+from ..scoring.judges import evaluators_named
+from ..settings import redact
 
 log = logging.getLogger("vote_experiments.jobs")
 
@@ -60,11 +62,11 @@ class Job(Record):
         return self.status in ENDED
 
 
-class JobNotFoundError(LookupError):
+class JobNotFoundError(VoteExperimentsError, LookupError):
     "No job has this id"
 
 
-class JobEndedError(ValueError):
+class JobEndedError(VoteExperimentsError, ValueError):
     "A job that has ended cannot be cancelled"
 
 # %% ../../nbs/server/00_jobs.ipynb #3f34c20d
@@ -101,10 +103,7 @@ def list_jobs(
         return [_job(row) for row in c.execute(query).mappings()]
 
 # %% ../../nbs/server/00_jobs.ipynb #d2e01dd9
-JOB_ARGUMENTS = (
-    "ml_app", "site", "agentless_enabled", "project_name", "dataset_name", "dataset_version", "model_configs", "sample_size",
-    "jobs", "raise_errors", "backend", "repeats", "timeout_s", "report", "sample_seed", "stratify_by", "holdout", "weights",
-    "cache", "max_cost_usd")
+JOB_ARGUMENTS = tuple(fields_of("job"))
 
 
 def check_job(
@@ -112,9 +111,9 @@ def check_job(
     store: Any = None,
 ) -> dict[str, Any]:  # the same, with the dataset's version as it is now
     "Refuse what cannot work. Raises `ValueError`, or `DatasetNotFoundError` listing the nearest names."
-    for key in arguments:
-        if key not in JOB_ARGUMENTS:
-            raise ValueError(f"a job has no argument {key!r}{did_you_mean(key, JOB_ARGUMENTS, '; it takes ' + ', '.join(JOB_ARGUMENTS))}")
+    check_names(arguments, JOB_ARGUMENTS, "a job")
+    check_values(arguments)
+    evaluators_named(arguments.get("evaluators") or ())
     checked = dict(arguments)
     configs = check_configs(arguments.get("model_configs"))
     missing = [why for c in configs if (why := model_available(c.model))]

@@ -6,9 +6,10 @@
 __all__ = ['SCHEMA_VERSION', 'schema', 'store_info', 'projects', 'datasets', 'dataset_versions', 'dataset_items',
            'experiment_groups', 'experiments', 'item_results', 'traces', 'trace_tags', 'observations', 'scores',
            'batches', 'batch_items', 'responses', 'jobs', 'publications', 'annotations', 'adjudications',
-           'review_flags', 'BUSY_TIMEOUT_MS', 'MIGRATIONS', 'encode_json', 'decode_json', 'clean_text', 'now_us',
-           'to_us', 'from_us', 'iso', 'new_trace_id', 'new_span_id', 'new_id', 'StoreError', 'explain_database_error',
-           'Store', 'open_store', 'RowInsert', 'check_store', 'backup_store']
+           'review_flags', 'outcome_checks', 'outcome_readings', 'outcome_claims', 'label_draws', 'BUSY_TIMEOUT_MS',
+           'MIGRATIONS', 'encode_json', 'decode_json', 'clean_text', 'now_us', 'to_us', 'from_us', 'iso',
+           'new_trace_id', 'new_span_id', 'new_id', 'StoreError', 'explain_database_error', 'Store', 'open_store',
+           'RowInsert', 'check_store', 'backup_store']
 
 # %% ../../nbs/store/00_database.ipynb #022dcc5b
 import os
@@ -30,6 +31,7 @@ import orjson
 import sqlalchemy as sa
 
 from ..settings import redact, store_url
+from ..records import VoteExperimentsError
 
 # %% ../../nbs/store/00_database.ipynb #f31d980a
 _JSON_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z
@@ -159,7 +161,7 @@ def new_id(prefix: str) -> str:  # e.g. "exp" or "grp"
     return f"{prefix}_{time.time_ns() // 1_000_000 & 0xFFFFFFFFFF:010x}{_random.getrandbits(24):06x}"
 
 # %% ../../nbs/store/00_database.ipynb #ac0097b7
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 schema = sa.MetaData()
 _key = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows only in INTEGER columns
 _json = sa.Text  # JSON text, encoded by encode_json
@@ -500,8 +502,60 @@ review_flags = _table(
     sa.Index("ix_review_flags_queue", "dataset_id", "state", "severity"),
 )
 
+# %% ../../nbs/store/00_database.ipynb #66081925
+outcome_checks = _table(
+    "outcome_checks",
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),  # of the contest where there are several, or ""
+    sa.Column("kind", sa.String(16), nullable=False),  # constituency | party list | referendum
+    sa.Column("attempt", sa.Integer, nullable=False),  # 2 and up: the same contest was checked before
+    sa.Column("frame", _json, nullable=False),  # what was frozen: stations, votes, ballots
+    sa.Column("pages", _json),  # page images by station
+    sa.Column("settings", _json, nullable=False),  # method, risk limit, stations to read first
+    sa.Column("commitment", sa.String(64), nullable=False),
+    sa.Column("seed", sa.Text),
+    sa.Column("seeded_at", sa.BigInteger),
+    sa.Column("drawn_from", sa.BigInteger),  # the last reading before the first draw; 0: there was none
+    sa.Column("drawn_at", sa.BigInteger),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Index("ix_outcome_checks_name", "kind", "created_at"),
+)
+
+outcome_readings = _table(
+    "outcome_readings",
+    sa.Column("id", _key, primary_key=True, autoincrement=True),
+    sa.Column("check_id", sa.ForeignKey("outcome_checks.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("station", sa.Text, nullable=False),
+    sa.Column("votes", _json),  # by choice; NULL: the form cannot be read
+    sa.Column("reader", sa.Text, nullable=False),  # the person
+    sa.Column("note", sa.Text),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Index("ix_outcome_readings_check", "check_id", "id"),
+)
+
+outcome_claims = _table(
+    "outcome_claims",
+    sa.Column("check_id", sa.ForeignKey("outcome_checks.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("station", sa.String(400), primary_key=True),
+    sa.Column("reader", sa.Text, nullable=False),
+    sa.Column("claimed_at", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+label_draws = _table(
+    "label_draws",
+    sa.Column("id", _key, primary_key=True, autoincrement=True),
+    sa.Column("plan", sa.Text, nullable=False),  # the dataset or folder that labels are drawn from
+    sa.Column("batch", sa.Integer, nullable=False),
+    sa.Column("item_id", sa.Text, nullable=False),
+    sa.Column("probability", sa.Double, nullable=False),  # of this item at this draw, given the draws before
+    sa.Column("goal", sa.String(16), nullable=False),  # compare | outcome | accuracy
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Index("ix_label_draws_plan", "plan", "batch", "id"),
+)
+
 # %% ../../nbs/store/00_database.ipynb #674e77f0
-class StoreError(RuntimeError):
+class StoreError(VoteExperimentsError, RuntimeError):
     "The store cannot be used as asked; the message says why and what to do"
 
 
@@ -552,6 +606,7 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {  # from version: what `create_all` ca
         "DROP INDEX IF EXISTS ix_traces_experiment_id",  # the order belongs into it
     ),
     2: (),  # tables only: annotations, adjudications, review_flags
+    3: (),  # tables only: outcome_checks, outcome_readings, outcome_claims, label_draws
 }
 
 # %% ../../nbs/store/00_database.ipynb #6e07eada

@@ -22,8 +22,9 @@ import ipywidgets as w
 from ..analysis.frames import dollars
 from ..engine.progress import duration
 from .config_rows import ConfigRows, FieldProblem, advice
-from .sections import DataPart, SettingsPart, Work, as_python, said
+from .sections import DataPart, SettingsPart, Work, as_python
 from .controls import as_json, card, classed, copyable, download, folded, framed, line, message, problem, progress_bars, shown
+from ..experiments.request import differing
 from ..html.markup import Html, joined, paragraph, table
 from .local_or_remote import Followed, PastRun, RunPlace, ServerRuns, StoreRuns
 from .run_results import result_html
@@ -209,7 +210,7 @@ class RequestView:
 
     def show(self, arguments: Mapping[str, Any]) -> None:
         "Show a request"
-        self.json.value = copyable(self.say, as_json(said(arguments)))
+        self.json.value = copyable(self.say, as_json(differing(arguments)))
         self.python.value = copyable(self.say, as_python(arguments, self.place))
 
     def show_problem(self, wrong: RequestProblem) -> None:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MOST_PAGES', 'DATADOG_SITES', 'Work', 'whole', 'amount', 'Fields', 'item_pages', 'item_preview', 'ItemPreview',
            'draw_practice', 'PracticeOffer', 'dataset_choices', 'first_dataset', 'version_choices', 'DataPart',
-           'backend_choices', 'keys_told', 'SettingsPart', 'said', 'as_python']
+           'backend_choices', 'keys_told', 'SettingsPart', 'as_python']
 
 # %% ../../nbs/widgets/04_sections.ipynb #b4edf272
 import asyncio
@@ -22,6 +22,7 @@ from ..platforms.publishing import BACKENDS, choose_backend
 from ..forms.pages import count_pages, thumbnail
 from .config_rows import FieldProblem
 from .controls import card, classed, fields, folded, line, message, problem, safely, shown
+from ..experiments.request import differing
 from ..html.markup import Html, joined, paragraph
 from .local_or_remote import RunPlace
 from ..html.translations import Words
@@ -421,21 +422,12 @@ class SettingsPart(Fields):
             control.value = request[key] if request.get(key) in values else control.value if key == "site" else _AUTO
 
 # %% ../../nbs/widgets/04_sections.ipynb #ce8df526
-_DEFAULTS = {"ml_app": DEFAULT_ML_APP, "project_name": DEFAULT_PROJECT, "agentless_enabled": True, "jobs": 2, "repeats": 1,
-             "raise_errors": True, "site": "datadoghq.com"}
-
-
-def said(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    "The arguments that differ from their defaults"
-    return {k: v for k, v in arguments.items() if v is not None and not (k in _DEFAULTS and v == _DEFAULTS[k])}
-
-
 def as_python(
     arguments: Mapping[str, Any],  # of run_model_experiments
     place: RunPlace,
 ) -> str:
     "The call that does the same as the form"
-    asked = [f"    {k}={pformat(v, width=96, sort_dicts=False)}," for k, v in said(redact(dict(arguments))).items()]
+    asked = [f"    {k}={pformat(v, width=96, sort_dicts=False)}," for k, v in differing(redact(dict(arguments))).items()]
     asked = [a.replace("\n", "\n    " + " " * (a.index("=") - 3)) for a in asked]
     if not place.has_datasets:
         return "\n".join(["from vote_experiments.server.client import ExperimentsClient", "",
