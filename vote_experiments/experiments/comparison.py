@@ -6,7 +6,7 @@
 __all__ = ['chosen_places', 'ConfigOutcome', 'experiment_entry', 'arun_model_experiments', 'run_model_experiments',
            'stored_request']
 
-# %% ../../nbs/experiments/03_comparison.ipynb #2a9c65e5
+# %% ../../nbs/experiments/03_comparison.ipynb #c8fc1146
 import asyncio
 import json
 import math
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..analysis.compare import Comparison
+from ..analysis.comparison import Comparison
 from ..analysis.frames import DisplayTable, display_table
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.response_cache import StoredResponses

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ItemsSoFar', 'drawn_order', 'round_ends', 'RaceResult', 'arace', 'race']
 
-# %% ../../nbs/experiments/08_race.ipynb #d0735330
+# %% ../../nbs/experiments/08_race.ipynb #37df62c4
 import base64
 import html
 import math
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..analysis.compare import _and, _signed, markdown_table, plain_rows
+from ..analysis.comparison import _and, _signed, markdown_table, plain_rows
 from ..analysis.racing import Race, difference_bounds
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.response_cache import StoredResponses

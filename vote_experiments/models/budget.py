@@ -8,8 +8,10 @@ __all__ = ['RunEndingError', 'BudgetExceeded', 'ModelNotServedError', 'Budget']
 # %% ../../nbs/models/06_budget.ipynb #19bd4f30
 import threading
 
+from ..records import VoteExperimentsError
+
 # %% ../../nbs/models/06_budget.ipynb #f70b261d
-class RunEndingError(RuntimeError):
+class RunEndingError(VoteExperimentsError, RuntimeError):
     "Going on makes no sense, whatever the next item is"
 
 

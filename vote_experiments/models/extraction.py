@@ -14,10 +14,10 @@ from typing import Any
 from .registry import get_model, provider_of
 from .budget import Budget
 from .resilience import call_context, run_sync
-from ..records import Extraction, Observation, listening, observe
+from ..records import Extraction, Observation, VoteExperimentsError, listening, observe
 
 # %% ../../nbs/models/16_extraction.ipynb #b83832f5
-class ExtractionError(RuntimeError):
+class ExtractionError(VoteExperimentsError, RuntimeError):
     "A model could not read an item; the message says why"
 
 

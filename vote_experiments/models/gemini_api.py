@@ -24,7 +24,7 @@ from .images import EncodedPage
 from .prices import cost_problem, cost_usd
 from .registry import is_reroute
 from .resilience import call_context, limiter_for, loop_resource, robust_call
-from ..records import Usage
+from ..records import Usage, VoteExperimentsError
 
 # %% ../../nbs/models/11_gemini_api.ipynb #6d165c5d
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Access:
         return self.api_key is None
 
 # %% ../../nbs/models/11_gemini_api.ipynb #de43072a
-class MissingCredentials(RuntimeError):
+class MissingCredentials(VoteExperimentsError, RuntimeError):
     "There is no way to reach a model"
 
 

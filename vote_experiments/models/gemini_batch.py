@@ -27,7 +27,7 @@ from .prices import cost_problem, cost_usd
 from .resilience import (
     call_context, charge, check, limiter_for, loop_state, maybe_await, request_key, robust_call)
 from .retirements import serving_model
-from ..records import Usage
+from ..records import Usage, VoteExperimentsError
 
 # %% ../../nbs/models/12_gemini_batch.ipynb #da749795
 GATHER_S = 1.0  # how long the desk waits for a further request before it sends
@@ -117,7 +117,7 @@ _DONE = {"JOB_STATE_SUCCEEDED", "JOB_STATE_PARTIALLY_SUCCEEDED"}
 _OVER = {"JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_EXPIRED"}
 
 
-class JobFailed(RuntimeError):
+class JobFailed(VoteExperimentsError, RuntimeError):
     "A job ended without answers, or could not be created"
 
     def __init__(self, message: str, retry: bool = True):  # retry: another job may help

@@ -24,7 +24,7 @@ from .prices import cost_problem, cost_usd, price_of
 from .prompts import DEFAULT_PROMPT, prompt_text
 from .registry import cap_problem as registry_cap_problem
 from .resilience import call_context, limiter_for, loop_resource, loop_state, robust_call, run_sync
-from ..records import Extraction, Observation, Usage, observe
+from ..records import Extraction, Observation, Usage, VoteExperimentsError, observe
 
 # %% ../../nbs/models/14_openai_compatible.ipynb #04ccd83c
 PREFIX = "openai-compatible/"
@@ -177,7 +177,7 @@ def judged_completion(
     return attempt if attempt.problem else reading.check(attempt)
 
 # %% ../../nbs/models/14_openai_compatible.ipynb #10ee566a
-class MissingPackageError(RuntimeError):
+class MissingPackageError(VoteExperimentsError, RuntimeError):
     "A package that a model needs is not installed"
 
 

@@ -7,7 +7,7 @@ __all__ = ['MOST_ROWS', 'MOST_DRAWN', 'settings_of', 'grid', 'verdict', 'outcome
            'cannot_be_told_apart', 'setting_comparisons', 'setting_effects', 'sweep_frame', 'settings_pictures',
            'best_picture', 'sweep_analysis']
 
-# %% ../../nbs/reports/04_sweep_findings.ipynb #ab013430
+# %% ../../nbs/reports/04_sweep_findings.ipynb #2267e05b
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..analysis.compare import Comparison
+from ..analysis.comparison import Comparison
 from ..analysis.frames import cost_text, seconds
 from ..analysis.plots import plot_comparison
 from ..analysis.sweep_plots import plot_sweep_heatmap, plot_sweep_metric, plot_sweep_metrics
