@@ -11,7 +11,7 @@ from IPython.core.formatters import HTMLFormatter
 from record_stations import IMAGE, SCRIPT, stations_with_a_run
 
 import vote_experiments
-from vote_experiments.analysis.compare import compare
+from vote_experiments.analysis.comparison import compare
 from vote_experiments.datasets.dataset import delete_dataset, get_dataset, save_dataset
 from vote_experiments.store.record_paths import Place, record_places, record_tags, results_at
 from vote_experiments.store.results import Finished, ResultWriter, create_experiment_row
