@@ -1875,6 +1875,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                           'vote_experiments/experiments/ensemble.py'),
                                                        'vote_experiments.experiments.ensemble._Member.__init__': ( 'experiments/ensemble.html#_member.__init__',
                                                                                                                    'vote_experiments/experiments/ensemble.py'),
+                                                       'vote_experiments.experiments.ensemble._Member._read_page': ( 'experiments/ensemble.html#_member._read_page',
+                                                                                                                     'vote_experiments/experiments/ensemble.py'),
                                                        'vote_experiments.experiments.ensemble._Member.output': ( 'experiments/ensemble.html#_member.output',
                                                                                                                  'vote_experiments/experiments/ensemble.py'),
                                                        'vote_experiments.experiments.ensemble._Option': ( 'experiments/ensemble.html#_option',
