@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RULES', 'matched_answers', 'majority', 'arithmetic', 'combine', 'aensemble', 'ensemble', 'compare_with_members']
 
-# %% ../../nbs/experiments/09_ensemble.ipynb #6ab6ec87
+# %% ../../nbs/experiments/09_ensemble.ipynb #8ed8c0d5
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import sqlalchemy as sa
 
-from ..analysis.compare import Comparison
+from ..analysis.comparison import Comparison
 from ..store.results import ResultSequence, create_group, get_experiment, resolve_run, update_experiment, update_group
 from ..store.database import Store, decode_json, item_results, now_us, open_store, traces
 from .experiment import arun_experiment, run_in_own_loop

@@ -11,7 +11,7 @@ __all__ = ['SCHEMA_VERSION', 'schema', 'store_info', 'projects', 'datasets', 'da
            'new_trace_id', 'new_span_id', 'new_id', 'StoreError', 'explain_database_error', 'Store', 'open_store',
            'RowInsert', 'check_store', 'unreadable_values', 'backup_store', 'vacuum_store']
 
-# %% ../../nbs/store/00_database.ipynb #022dcc5b
+# %% ../../nbs/store/00_database.ipynb #6385ef6b
 import contextlib
 import os
 import random
@@ -33,6 +33,7 @@ import sqlalchemy as sa
 
 from ..files import writing_aside
 from ..settings import redact, store_url
+from ..records import VoteExperimentsError
 
 # %% ../../nbs/store/00_database.ipynb #f31d980a
 _JSON_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z
@@ -582,8 +583,8 @@ label_draws = _table(
     sa.Index("ix_label_draws_plan", "plan", "batch", "id"),
 )
 
-# %% ../../nbs/store/00_database.ipynb #674e77f0
-class StoreError(RuntimeError):
+# %% ../../nbs/store/00_database.ipynb #3d2e7117
+class StoreError(VoteExperimentsError, RuntimeError):
     "The store cannot be used as asked; the message says why and what to do"
 
 
