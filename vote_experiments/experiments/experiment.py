@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'how_to_resume', 'arun_experiment', 'run_experiment', 'run_in_own_loop', 'arescore', 'rescore']
 
-# %% ../../nbs/experiments/02_experiment.ipynb #8b65f194
+# %% ../../nbs/experiments/02_experiment.ipynb #ed0a6ae0
 import asyncio
 import functools
 import inspect
@@ -32,7 +32,7 @@ from ..engine.progress import Progress, progress_reporter
 from ..platforms.publishing import awaits_publication, plan_publication, publish_all, reachable_backend
 from vote_experiments.engine.resuming import (
     RunBusyError, SettingsChangedError, Wanted, changed_settings, find_resumable, fingerprint, is_busy,
-    left_of_dataset, left_of_local_data, new_owner, working,
+    is_left, left_of_local_data, new_owner, working,
 )
 from ..engine.summaries import evaluate_run, summarise
 from .result import ExperimentResult
@@ -141,7 +141,7 @@ def how_to_resume(experiment_id: str, group_id: str | None = None) -> str:
 def _beating(store: Store, experiment_id: str) -> Callable[[], None]:
     return lambda: update_experiment(store, experiment_id, heartbeat=now_us())
 
-# %% ../../nbs/experiments/02_experiment.ipynb #22741356
+# %% ../../nbs/experiments/02_experiment.ipynb #6cada322
 async def arun_experiment(
     *,
     name: str,  # of the experiment; several runs may share it
@@ -199,7 +199,7 @@ async def arun_experiment(
                 timeout_s, None if makes_pool else executor, makes_pool, raise_errors, dataset_run_id, before_task,  # type: ignore[arg-type]
                 stop_on=(RunEndingError, *stop_on))
     stored = stored_items(opened_store, opened.experiment_id) if opened.stored else iter(())
-    slots = (left_of_dataset(request.source.slots(repeats), stored, wanted) if request.source.is_stored
+    slots = (request.source.slots(repeats, is_left(stored, wanted) if opened.stored else None) if request.source.is_stored
              else left_of_local_data(request.source.slots(repeats), stored, wanted, allow_changes))
     state = _progress(request, opened, wanted)
     if opened.stored:
