@@ -30,7 +30,7 @@ from vote_experiments.store.database import (
     RowInsert, Store, clean_text, dataset_items, dataset_versions, datasets, decode_json, encode_json, experiments,
     from_us, new_id, now_us, open_store, to_us,
 )
-from ..records import DatasetItem, Record
+from ..records import DatasetItem, Record, VoteExperimentsError
 from ..settings import image_roots
 
 # %% ../../nbs/datasets/00_dataset.ipynb #8fa8d32d
@@ -405,7 +405,7 @@ def dataset_markdown(
     return head + about + ("\n\n" + markdown_table(("id", "input", "expected output", "metadata"), rows) if rows else "") + more
 
 # %% ../../nbs/datasets/00_dataset.ipynb #19653269
-class DatasetNotFoundError(LookupError):
+class DatasetNotFoundError(VoteExperimentsError, LookupError):
     "There is no such dataset, or no such version of it; the message says which there are"
 
 
@@ -525,7 +525,7 @@ def items_of_rows(
 _BATCH = 256  # items written by one statement
 
 
-class DatasetChangedError(ValueError):
+class DatasetChangedError(VoteExperimentsError, ValueError):
     "An item was changed by somebody else since the version that a change was made beside"
 
     def __init__(self, item_id: str, base_version: int, changed_in: int):

@@ -6,7 +6,7 @@
 __all__ = ['log', 'T', 'Slot', 'Plan', 'RunStoppedError', 'ItemFailedError', 'Threads', 'fresh', 'own_values', 'Judging',
            'Asking', 'ExecutorLostError', 'Elsewhere', 'Run', 'RunInterrupted', 'run_blocking']
 
-# %% ../../nbs/engine/01_engine.ipynb #db86ca12
+# %% ../../nbs/engine/01_engine.ipynb #e8b6823d
 import asyncio
 import contextlib
 import contextvars
@@ -29,7 +29,7 @@ from ..store.results import Finished, ResultWriter
 from ..store.database import encode_json, new_trace_id
 from ..traces.traces import TRACE_STATE_KEY
 from .processes import call_pickled, item_error, late, load_task, pickled_task, unpacked
-from ..records import DatasetItem, Evaluation, ItemError, ItemResult, Observation, Usage, _listening
+from ..records import DatasetItem, Evaluation, ItemError, ItemResult, Observation, Usage, VoteExperimentsError, _listening
 from ..settings import redact
 from ..scoring.binding import Bound, as_evaluations
 from ..workers import WorkerDied, WorkerPool, WorkerTimeout
@@ -70,7 +70,7 @@ class Plan:
     keeps_traces: bool = True  # OpenTelemetry spans begun while an item is worked on belong to its trace
 
 # %% ../../nbs/engine/01_engine.ipynb #3d695d45
-class RunStoppedError(RuntimeError):
+class RunStoppedError(VoteExperimentsError, RuntimeError):
     "A run ended before its data did (the money is spent, say); says what is stored and how to go on"
 
 
@@ -79,7 +79,7 @@ class _StopRun(BaseException):  # no Exception: what records failures of tasks a
         self.reason = reason
 
 
-class ItemFailedError(RuntimeError):
+class ItemFailedError(VoteExperimentsError, RuntimeError):
     "The first failing item of a run with `raise_errors=True`; says which, why, and how to go on"
 
 # %% ../../nbs/engine/01_engine.ipynb #9c2f26e0

@@ -6,7 +6,7 @@
 __all__ = ['Outcome', 'item_error', 'TaskNotPicklableError', 'pickled_task', 'load_task', 'call_pickled', 'unpacked', 'late',
            'process_pool', 'ProcessPools']
 
-# %% ../../nbs/engine/00_processes.ipynb #2ad2972d
+# %% ../../nbs/engine/00_processes.ipynb #d484c97a
 import asyncio
 import contextlib
 import functools
@@ -22,17 +22,17 @@ from typing import Any
 from collections.abc import Awaitable, Callable, Iterator
 
 from ..models.registry import adopt_models, registered_models
-from ..records import ItemError, Observation, listening
+from ..records import ItemError, Observation, VoteExperimentsError, listening
 from ..workers import WorkerPool
 
-# %% ../../nbs/engine/00_processes.ipynb #3b17594a
+# %% ../../nbs/engine/00_processes.ipynb #6d869147
 def item_error(error: BaseException) -> ItemError:
     "An exception as data"
     stack = "".join(traceback.format_exception(error)[-12:])
     return ItemError(type(error).__name__, str(error)[:4000], stack[-8000:])
 
 # %% ../../nbs/engine/00_processes.ipynb #0f32447d
-class TaskNotPicklableError(TypeError):
+class TaskNotPicklableError(VoteExperimentsError, TypeError):
     "A task cannot be sent to another process; says what to change"
 
 
