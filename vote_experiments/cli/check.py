@@ -7,7 +7,7 @@ __all__ = ['check_app', 'CheckOption', 'ReaderOption', 'read_table', 'start', 's
            'typed_votes', 'record', 'status', 'list_command', 'plan', 'report']
 
 # %% ../../nbs/cli/09_check.ipynb #7ec17ed2
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
