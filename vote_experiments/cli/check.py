@@ -28,18 +28,11 @@ def read_table(
     source: str,  # a file .csv, .json or .parquet, or the id of an experiment
     store: Any,
 ) -> Any:  # a table, or the result of an experiment
-    "What `check start` reads. Raises `ValueError` for a kind of file that it does not know."
-    import pandas as pd
+    "What `check start` reads. Raises `OutcomeCheckError` for a kind of file that it does not know."
+    if Path(source).suffix or Path(source).exists():
+        from vote_experiments.outcome.frame import read_readings
 
-    path = Path(source)
-    if path.suffix == ".csv":
-        return pd.read_csv(path, dtype={"station": str, "choice": str, "contest": str}, encoding="utf-8-sig")
-    if path.suffix == ".json":
-        return pd.read_json(path, dtype={"station": str, "choice": str, "contest": str})
-    if path.suffix == ".parquet":
-        return pd.read_parquet(path)
-    if path.exists():
-        raise ValueError(f"{source!r} must be a .csv, .json or .parquet file with the columns station, choice, votes and ballots")
+        return read_readings(source)
     from vote_experiments.experiments.result import experiment_result
 
     return experiment_result(source, store)

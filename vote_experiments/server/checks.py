@@ -140,6 +140,10 @@ _DECLARED: dict[int | str, dict[str, Any]] = {
     **{code: {"model": Problem, "description": text} for code, text in _SAID.items()},
     422: {"model": FieldProblems, "description": "A field is wrong, or the check refuses it"}}
 _NOT_THERE: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "Not there"}}
+_PAGE: dict[int | str, dict[str, Any]] = {  # success is HTML, refusals are JSON all the same
+    200: {"content": {"text/html": {"schema": {"type": "string"}}}, "description": "One page, complete in itself"},
+    **{code: {"description": d["description"], "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{d['model'].__name__}"}}}}
+       for code, d in {**_DECLARED, **_NOT_THERE}.items()}}
 
 
 def checks_router(key: Any) -> fastapi.APIRouter:
@@ -148,7 +152,7 @@ def checks_router(key: Any) -> fastapi.APIRouter:
     for path, method, call, model, status in _ROUTES:
         declared = _DECLARED if path == "" else {**_DECLARED, **_NOT_THERE}
         router.add_api_route(path, call, methods=[method], response_model=model, status_code=status, responses=declared)
-    router.add_api_route("/{check_id}/report", report, methods=["GET"], response_class=HTMLResponse, responses=_NOT_THERE)
+    router.add_api_route("/{check_id}/report", report, methods=["GET"], response_class=HTMLResponse, responses=_PAGE)
     return router
 
 # %% ../../nbs/server/02_checks.ipynb #30be0556

@@ -72,7 +72,12 @@ def _others(language: str, store: Any) -> list[tuple[str, Callable[[], Any]]]:
 
         return DatasetManager(store=store, language=language).widget
 
-    return [("tab_explore", explorer), ("tab_datasets", datasets)]
+    def checks() -> Any:
+        from vote_experiments.widgets.outcome_panel import OutcomePanel
+
+        return OutcomePanel(store, language).widget
+
+    return [("tab_explore", explorer), ("tab_datasets", datasets), ("tab_check", checks)]
 
 
 def page_here() -> w.Tab:
