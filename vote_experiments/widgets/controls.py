@@ -155,7 +155,7 @@ def progress_words(
     is_going = not has_ended and not e.get("finished")
     if has_ended and not e.get("finished"):
         parts.append(say("status_interrupted"))
-    if e.get("rate") and is_going:
+    if e.get("rate") and (is_going or e.get("finished")):
         parts.append(rate_text(e["rate"]))
     if e.get("finished"):
         parts.append(say("took", time=duration(e["elapsed_s"])) if e.get("elapsed_s") is not None else say("finished"))

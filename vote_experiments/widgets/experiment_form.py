@@ -133,8 +133,8 @@ class SessionKey:
         on_set: Callable[[str], None],  # gets the name of the variable
     ):
         self.say, self._on_set = say, on_set
-        self.name = w.Combobox(value=SESSION_KEYS[0], options=SESSION_KEYS, ensure_option=False, description=say("key_name"))
-        self.value = w.Password(description=say("key_value"), placeholder=say("key_placeholder"))
+        self.name = w.Combobox(value=SESSION_KEYS[0], options=SESSION_KEYS, ensure_option=False, description=say("key_name"), tooltip=say("key_placeholder"))
+        self.value = w.Password(description=say("key_value"), placeholder=say("key_placeholder"), tooltip=say("key_placeholder"))
         self.use = button(say, "key_use", work.safely(self._set), "ve-small")
         self.widget = folded(say("key_title"), classed(w.Box([self.name, self.value, self.use]), "ve-pair"))
 

@@ -381,8 +381,8 @@ class ServerRuns:
         entries = []
         for e in told["experiments"]:
             row = rows.get(e["experiment_id"], {})
-            known = {k: e[k] for k in ("model", "temperature", "status", "error") if e.get(k) is not None}
-            entries.append(entry_of(e["experiment_id"], e["experiment_name"], row.get("config"), row.get("summary"), row.get("status", "finished"),
+            known = {k: e[k] for k in ("model", "temperature", "error") if e.get(k) is not None}
+            entries.append(entry_of(e["experiment_id"], e["experiment_name"], row.get("config"), row.get("summary"), row.get("status") or e.get("status") or "failed",
                                     url=e.get("experiment_url", ""), **known))
         compared = self.client.compare(told["run"]) if any(e["summary_metrics"] for e in entries) else None
         return {**told, "experiments": entries, "group_id": told["run"], "comparison": compared, "best": told.get("best"),

@@ -190,7 +190,7 @@ class PastPart:
         self.choice, self.past = RunList(say), {}
         press = (lambda text, do: button(say, text, work.safely(lambda: self._with_chosen(do)), "ve-small"))
         self.show, self.use, self.resume = press("show_results", self._show), press("use_settings", self._use), press("continue_run", self._resume)
-        self.baseline = w.Dropdown(description=say("compare_with"), options=[(say("choose_baseline"), None)], layout=w.Layout(width="auto"))
+        self.baseline = w.Dropdown(description=say("compare_with"), tooltip=say("choose_baseline_first"), options=[(say("choose_baseline"), None)], layout=w.Layout(width="auto"))
         self.compare = press("compare_runs", self._compare)
         self.refresh = button(say, "refresh", work.safely(lambda: work.begin(refresh())), "ve-small")
         pair = classed(w.Box([self.baseline, self.compare]), "ve-pair")
