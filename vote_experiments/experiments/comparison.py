@@ -20,6 +20,7 @@ from typing import Any
 
 from ..analysis.comparison import Comparison
 from ..analysis.frames import DisplayTable, display_table
+from ..documented import documented
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.response_cache import StoredResponses
 from vote_experiments.store.results import (
@@ -605,6 +606,7 @@ async def arun_model_experiments(
     return result if return_results else None
 
 # %% ../../nbs/experiments/03_comparison.ipynb #6d60d090
+@documented
 def run_model_experiments(
     # from arun_model_experiments
     ml_app: str = DEFAULT_ML_APP,  # application name on Datadog

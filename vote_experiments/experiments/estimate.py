@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..analysis.frames import DisplayTable, dollars
+from ..documented import documented
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.results import list_experiments, spent
 from ..store.database import Store, item_results, observations, open_store
@@ -191,6 +192,7 @@ def _spread(items: DatasetItems, n: int) -> list[Any]:
     return [item for i, item in enumerate(items) if i % every == every // 2][:n]
 
 
+@documented
 def estimate(
     # from ComparisonRequest: estimate, first dataset_name model_configs
     dataset_name: str = DEFAULT_DATASET,  # name of the dataset

@@ -20,6 +20,7 @@ import pandas as pd
 
 from ..analysis.comparison import _and, _signed, markdown_table, plain_rows
 from ..analysis.racing import Race, difference_bounds
+from ..documented import documented
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.response_cache import StoredResponses
 from vote_experiments.store.results import (
@@ -353,6 +354,7 @@ async def arace(
     return result
 
 # %% ../../nbs/experiments/08_race.ipynb #16464656
+@documented
 def race(
     # from arace
     model_configs: Sequence[Mapping[str, Any]] | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
