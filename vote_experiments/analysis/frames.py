@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Results', 'ITEM_COLUMNS', 'DISPLAY_COLUMNS', 'MOST_OWN_SCORES', 'labelled', 'score_columns', 'results_frame',
-           'scores_frame', 'summary_frame', 'summary_markdown', 'seconds', 'dollars', 'text_width', 'text_table',
-           'DisplayTable', 'display_table']
+           'scores_frame', 'summary_frame', 'summary_markdown', 'seconds', 'dollars', 'cost_text', 'text_width',
+           'text_table', 'DisplayTable', 'display_table']
 
 # %% ../../nbs/analysis/02_frames.ipynb #215ff670
 import html
@@ -206,9 +206,9 @@ def summary_markdown(
     frame, s = summary_frame(result), result.summary
     counts = [f"{len(result.item_results):,} items"] + [
         f"{len(some):,} {what}" for some, what in ((result.failed_items, "failed"), (result.skipped_items, "skipped")) if len(some)]
-    latency, cost = (s.get("latency") or {}).get("p50"), s.get("cost_usd")
+    latency, cost = (s.get("latency") or {}).get("p50"), cost_text(s)
     counts += [f"p50 {seconds(latency)}"] if latency is not None else []
-    counts += [dollars(cost)] if cost is not None else []
+    counts += [cost] if cost != "–" else []
     shown = pd.DataFrame([(_safe(r.score), r.n, _mean_text(r), "failed count as 0" if r.failed and r.failed_as_zero else "")
                           for r in frame.itertuples()], columns=["score", "n", "mean [95 % interval]", "note"])
     parts = [f"**{_safe(result.name)}** · {_safe(result.run_name)}", " · ".join(counts)]
@@ -243,6 +243,14 @@ def dollars(
     if value == 0 or value >= 1:
         return f"${value:,.2f}"
     return f"${value:.{max(2, 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def cost_text(
+    summary: Mapping[str, Any],  # of an experiment, or an entry of a comparison
+) -> str:
+    "What an experiment cost; a lower bound when the cost of some calls is not known, and never 0 then"
+    cost, known = summary.get("cost_usd"), summary.get("known_cost_usd")
+    return f"≥ {dollars(known)}" if cost is None and known else dollars(cost)
 
 # %% ../../nbs/analysis/02_frames.ipynb #c1c3a422
 def _interval_of(given: Any) -> tuple[float, float]:
@@ -285,7 +293,7 @@ def _display_row(row: Mapping[str, Any]) -> dict[str, str]:
         "records": records, "overall accuracy": _percent(metrics.get(OVERALL), intervals.get(OVERALL)),
         "success": _percent(metrics.get("success_rate")), "ballot": _percent(metrics.get("avg_ballot_accuracy")),
         "p50 latency": seconds(latency.get("p50") if isinstance(latency, Mapping) else latency),
-        "cost": dollars(row.get("cost_usd")), **_own_cells(row),
+        "cost": cost_text(row), **_own_cells(row),
     }
 
 # %% ../../nbs/analysis/02_frames.ipynb #f4232e25
