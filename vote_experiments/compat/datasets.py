@@ -53,7 +53,7 @@ class RunnableDataset(Dataset):
         parent_id: str | None = None,  # the experiment whose outputs are judged again
         weights: Mapping[str, Any] | None = None,  # of overall_accuracy
         before_task: Callable[[Slot], None] | None = None,  # called in each item's context
-        stop_on: tuple[type[BaseException], ...] = (),  # errors that end the run instead of failing the item
+        stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
         on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
         backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
     ) -> ExperimentResult:

@@ -239,7 +239,7 @@ def ab_test(
     parent_id: str | None = None,  # the experiment whose outputs are judged again
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
     before_task: Callable[[Slot], None] | None = None,  # called in each item's context
-    stop_on: tuple[type[BaseException], ...] = (),  # errors that end the run instead of failing the item
+    stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
     on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
     backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
 ) -> dict[str, Any]:  # as `compare_experiments`, and experiments: results by name, experiment_ids, group_id
@@ -304,7 +304,7 @@ def prompt_variants(
     parent_id: str | None = None,  # the experiment whose outputs are judged again
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
     before_task: Callable[[Slot], None] | None = None,  # called in each item's context
-    stop_on: tuple[type[BaseException], ...] = (),  # errors that end the run instead of failing the item
+    stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
     on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
     backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
 ) -> dict[str, Any]:
@@ -378,7 +378,7 @@ class RunnerContext:
         parent_id: str | None = None,  # the experiment whose outputs are judged again
         weights: Mapping[str, Any] | None = None,  # of overall_accuracy
         before_task: Callable[[Slot], None] | None = None,  # called in each item's context
-        stop_on: tuple[type[BaseException], ...] = (),  # errors that end the run instead of failing the item
+        stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
         on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
         backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
     ) -> ExperimentResult:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ItemsSoFar', 'drawn_order', 'round_ends', 'RaceResult', 'arace', 'race']
 
-# %% ../../nbs/experiments/08_race.ipynb #360bc96e
+# %% ../../nbs/experiments/08_race.ipynb #b82592ac
 import base64
 import html
 import math
@@ -29,7 +29,7 @@ from vote_experiments.store.results import (
 from .result import experiment_result
 from ..store.database import Store, decode_json, encode_json, now_us, open_store
 from ..engine.archive import archive_folder, html_page, html_table, runs_index, write_json, write_text
-from ..engine.engine import Run, RunInterrupted, RunStoppedError, Slot
+from ..engine.engine import Run, RunInterrupted, RunStoppedError
 from .experiment import arun_experiment, run_in_own_loop
 from .request import check_values
 from .comparison import ConfigOutcome, chosen_places, experiment_entry
@@ -37,10 +37,10 @@ from ..engine.stored_comparison import accuracy_frame, compared_rule, compared_s
 from ..engine.processes import ProcessPools
 from ..engine.progress import Progress, progress_reporter
 from ..engine.resuming import SettingsChangedError, changed_settings, fingerprint
+from ..engine.spending import already_spent, call_setting, check_cap, expected_output_tokens, run_notices
 from ..models.extraction import extraction_task, vote_extraction_task
-from ..models.images import EncodedPages
 from ..models.registry import ModelConfig, check_configs, model_available
-from ..models.resilience import Budget, BudgetExceeded, calling
+from ..models.budget import Budget
 from ..records import Record
 from ..scoring.binding import EVALUATOR, SUMMARY_EVALUATOR, TASK, bind, bind_all
 from ..scoring.evaluators import STANDARD_EVALUATORS
@@ -266,16 +266,6 @@ def _find_race(store: Store, resume: bool | str | None, request: Mapping[str, An
         return None
     return next((g for g in list_groups(store) if g["kind"] == "race" and g["status"] != "finished" and g["request"] == same), None)
 
-
-def _in_context(cache: StoredResponses | None, mode: bool | str, budget: Budget | None) -> Callable[[Slot], None]:
-    pages = EncodedPages()  # every page is encoded once for all configs
-    changes = {"cache": cache, "cache_mode": "use" if mode is True else mode, "budget": budget, "images": pages}
-
-    def before_task(slot: Slot) -> None:
-        calling(**changes, repeat=slot.repeat).__enter__()  # for the rest of the item's context, which is its own
-
-    return before_task
-
 # %% ../../nbs/experiments/08_race.ipynb #366a7d35
 async def arace(
     # from ComparisonRequest: race, first model_configs dataset_name
@@ -320,13 +310,16 @@ async def arace(
     summaries = list(STANDARD_SUMMARIES if summary_evaluators is None else summary_evaluators)
     bind_all(judges, EVALUATOR), bind_all(summaries, SUMMARY_EVALUATOR)
     task = None if task_function in (None, vote_extraction_task) else task_function
-    for reason in [] if task is not None else filter(None, (model_available(c.model) for c in configs)):
+    for reason in [] if task is not None else filter(None, (model_available(c.model, c.config) for c in configs)):
         raise ValueError(reason)
     opened = open_store(store)
     dataset = get_dataset(dataset_name, dataset_version, opened)
     order = drawn_order(chosen_places(dataset, sample_size if sample_seed is not None or stratify_by else None, sample_seed, stratify_by, holdout), seed)[:sample_size]
     if not order:
         raise ValueError(f"dataset {dataset_name!r} version {dataset.version} has no items to race over")
+    if max_cost_usd is not None:
+        check_cap(configs if task is None else [], judges)
+    notices = run_notices(configs if task is None else [], judges)
     names = (lambda bound: {b.name: fingerprint(b.fn) for b in bound})
     request = {
         "dataset_name": dataset_name, "dataset_version": dataset.version, "model_configs": [c.to_dict() for c in configs],
@@ -337,14 +330,17 @@ async def arace(
     request |= {name: value for name, value in drawn.items() if value not in (None, [])}
     group = _find_race(opened, resume, request)
     group_id = group["id"] if group else create_group(opened, "race", dataset_name, project=project_name, request=request)
-    budget = None if max_cost_usd is None else Budget(max_cost_usd)
-    options = {"evaluators": judges, "summary_evaluators": summaries, "before_task": _in_context(StoredResponses(opened) if cache else None, cache, budget),
-               "stop_on": (BudgetExceeded,), "executor": executor, "timeout_s": timeout_s, "project": project_name,
+    budget = None if max_cost_usd is None else Budget(max_cost_usd, already_spent(opened, group_id))
+    expected = {} if budget is None else expected_output_tokens(opened, configs)
+    options = {"evaluators": judges, "summary_evaluators": summaries, "before_task": call_setting(StoredResponses(opened) if cache else None, cache, budget, expected),
+               "executor": executor, "timeout_s": timeout_s, "project": project_name,
                "progress": None if progress is True else progress_reporter(progress)}  # True: a line a round
     say = (lambda text: print(text, flush=True)) if progress is True else (lambda text: None)
     course = _Course(opened, dataset, order, round_ends(len(order), round_size), configs, group_id, task, options, repeats, score, weights,
                      error, jobs, say)
     update_group(opened, group_id, status="running")
+    for notice in notices:
+        say(f"⚠ {notice}")
     try:
         result = _finish(course, *await _run_rounds(course, on_start))
     except BaseException as failure:
