@@ -7,6 +7,7 @@ __all__ = ['RULES', 'matched_answers', 'majority', 'arithmetic', 'combine', 'aen
 
 # %% ../../nbs/experiments/09_ensemble.ipynb #8354ee72
 from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
