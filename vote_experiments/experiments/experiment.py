@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'how_to_resume', 'arun_experiment', 'run_in_own_loop', 'run_experiment', 'arescore', 'rescore']
 
-# %% ../../nbs/experiments/02_experiment.ipynb #87f2a0bb
+# %% ../../nbs/experiments/02_experiment.ipynb #393808b3
 import asyncio
 import inspect
 import logging
@@ -34,6 +34,7 @@ from vote_experiments.engine.resuming import (
     RunBusyError, SettingsChangedError, Wanted, changed_settings, find_resumable, fingerprint, is_busy,
     is_left, left_of_local_data, new_owner, working,
 )
+from ..engine.clusters import CONSTITUENCY, check_cluster_by
 from ..engine.summaries import evaluate_run, summarise
 from .result import ExperimentResult
 from ..settings import did_you_mean, redact
@@ -141,7 +142,7 @@ def how_to_resume(experiment_id: str, group_id: str | None = None) -> str:
 def _beating(store: Store, experiment_id: str) -> Callable[[], None]:
     return lambda: update_experiment(store, experiment_id, heartbeat=now_us())
 
-# %% ../../nbs/experiments/02_experiment.ipynb #6cada322
+# %% ../../nbs/experiments/02_experiment.ipynb #45e531ca
 async def arun_experiment(
     *,
     name: str,  # of the experiment; several runs may share it
@@ -171,6 +172,7 @@ async def arun_experiment(
     position: int = 0,  # place in the group
     parent_id: str | None = None,  # the experiment whose outputs are judged again
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
+    cluster_by: str | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
     before_task: Callable[[Slot], None] | None = None,  # called in each item's context
     stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
     on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
@@ -209,7 +211,7 @@ async def arun_experiment(
         live = await _drive(opened_store, request, state, plan, slots, tell, on_start, group_id)
         errors: dict[str, str] = {}
         late = await evaluate_run(opened_store, opened.experiment_id, request.run_evaluators, config, metadata, weights, errors)
-    summary = summarise(opened_store, opened.experiment_id, weights)
+    summary = summarise(opened_store, opened.experiment_id, weights, check_cluster_by(cluster_by))
     update_experiment(opened_store, opened.experiment_id, finished_at=now_us(), error=None,
                       status="interrupted" if wanted.n_left_out else "finished",
                       summary=summary | ({"run_evaluator_errors": errors} if errors else {}),
