@@ -120,6 +120,7 @@ class ExperimentsClient:
         sample_seed: int | None = None,  # draw the sample with this seed; None: the first items
         stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
         holdout: Sequence[str] | None = None,  # ids of items that are left out
+        cluster_by: str | None = "constituency",  # what items have in common: constituency, another place, or a key of their metadata; None: nothing
         weights: Mapping[str, Any] | None = None,  # weight of each score in overall accuracy
         timeout_s: float | None = None,  # seconds that the task may take on one item
         max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost this many US dollars
@@ -153,6 +154,7 @@ class ExperimentsClient:
         sample_seed: int | None = None,  # draw the sample with this seed; None: the first items
         stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
         holdout: Sequence[str] | None = None,  # ids of items that are left out
+        cluster_by: str | None = "constituency",  # what items have in common: constituency, another place, or a key of their metadata; None: nothing
         weights: Mapping[str, Any] | None = None,  # weight of each score in overall accuracy
         timeout_s: float | None = None,  # seconds that the task may take on one item
         max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost this many US dollars
