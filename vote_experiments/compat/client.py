@@ -262,7 +262,7 @@ class Client:
         position: int = 0,  # place in the group
         parent_id: str | None = None,  # the experiment whose outputs are judged again
         weights: Mapping[str, Any] | None = None,  # of overall_accuracy
-        cluster_by: str | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
+        cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
         before_task: Callable[[Slot], None] | None = None,  # called in each item's context
         stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
         on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
@@ -355,7 +355,7 @@ class Client:
         project: str | None = None,
         parent_id: str | None = None,  # the experiment whose outputs are judged again
         weights: Mapping[str, Any] | None = None,  # of overall_accuracy
-        cluster_by: str | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
+        cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
         before_task: Callable[[Slot], None] | None = None,  # called in each item's context
         stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
         on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
@@ -396,7 +396,7 @@ class Client:
         project: str | None = None,
         parent_id: str | None = None,  # the experiment whose outputs are judged again
         weights: Mapping[str, Any] | None = None,  # of overall_accuracy
-        cluster_by: str | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
+        cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
         before_task: Callable[[Slot], None] | None = None,  # called in each item's context
         stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
         on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early

@@ -295,7 +295,7 @@ async def aensemble(
     progress: bool | Callable[[Progress], None] | None = None,  # True: print it; a callable is told whenever items were stored
     project: str | None = None,
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
-    cluster_by: str | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
+    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
     before_task: Callable[[Slot], None] | None = None,  # called in each item's context
     stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
     on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
@@ -366,7 +366,7 @@ def ensemble(
     progress: bool | Callable[[Progress], None] | None = None,  # True: print it; a callable is told whenever items were stored
     project: str | None = None,
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
-    cluster_by: str | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
+    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
     before_task: Callable[[Slot], None] | None = None,  # called in each item's context
     stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
     on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early

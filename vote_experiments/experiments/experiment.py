@@ -34,7 +34,7 @@ from vote_experiments.engine.resuming import (
     RunBusyError, SettingsChangedError, Wanted, changed_settings, find_resumable, fingerprint, is_busy,
     is_left, left_of_local_data, new_owner, working,
 )
-from ..engine.clusters import CONSTITUENCY, check_cluster_by
+from ..engine.clusters import check_cluster_by
 from ..engine.summaries import evaluate_run, summarise
 from .result import ExperimentResult
 from ..settings import did_you_mean, redact
@@ -172,7 +172,7 @@ async def arun_experiment(
     position: int = 0,  # place in the group
     parent_id: str | None = None,  # the experiment whose outputs are judged again
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
-    cluster_by: str | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
+    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
     before_task: Callable[[Slot], None] | None = None,  # called in each item's context
     stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
     on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
@@ -346,7 +346,7 @@ def run_experiment(
     position: int = 0,  # place in the group
     parent_id: str | None = None,  # the experiment whose outputs are judged again
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
-    cluster_by: str | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
+    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
     before_task: Callable[[Slot], None] | None = None,  # called in each item's context
     stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
     on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
@@ -389,7 +389,7 @@ async def arescore(
     progress: bool | Callable[[Progress], None] | None = None,  # True: print it; a callable is told whenever items were stored
     project: str | None = None,
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
-    cluster_by: str | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
+    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
     before_task: Callable[[Slot], None] | None = None,  # called in each item's context
     stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
     on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
@@ -432,7 +432,7 @@ def rescore(
     progress: bool | Callable[[Progress], None] | None = None,  # True: print it; a callable is told whenever items were stored
     project: str | None = None,
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
-    cluster_by: str | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
+    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
     before_task: Callable[[Slot], None] | None = None,  # called in each item's context
     stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
     on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
