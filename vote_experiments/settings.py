@@ -13,9 +13,10 @@ import html
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -38,12 +39,18 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("GEMINI_API_KEY", "Gemini models through the Developer API", secret=True),
     Variable("GOOGLE_API_KEY", "Gemini models through the Developer API (wins over GEMINI_API_KEY)", secret=True),
     Variable("GOOGLE_CLOUD_PROJECT", "Gemini models through Vertex AI"),
-    Variable("VERTEX_AI_LOCATION", "the Vertex AI location", "us-central1"),
+    Variable("VERTEX_AI_LOCATION", "the Vertex AI location; wins over GOOGLE_CLOUD_LOCATION. Without either: us-central1 for "
+             "Gemini 2.x, global for later models"),
+    Variable("GOOGLE_CLOUD_LOCATION", "the Vertex AI location, as Google's own tools name it"),
     Variable("GOOGLE_GENAI_USE_VERTEXAI", "true: Gemini through Vertex AI although a key is set"),
     Variable("GOOGLE_GENAI_USE_ENTERPRISE", "the same under its newer name"),
     Variable("GOOGLE_GEMINI_BASE_URL", "another address for the Gemini Developer API"),
     Variable("GOOGLE_VERTEX_BASE_URL", "another address for Vertex AI"),
-    Variable("VOTE_EXPERIMENTS_PRICES", "a TOML file of model prices that wins over the ones shipped"),
+    Variable("VOTE_EXPERIMENTS_PRICES", "a TOML file of model prices and retirements that wins over the ones shipped"),
+    Variable("OLLAMA_HOST", "the Ollama server of openai-compatible/… models without an api_base, as Ollama's own tools read it"),
+    Variable("OPENAI_COMPATIBLE_API_BASE", "the server of openai-compatible/… models without an api_base"),
+    Variable("VOTE_EXPERIMENTS_API_BASES", "addresses that clients of `vote-experiments serve` may name as api_base, separated by commas"),
+    Variable("OPENAI_COMPATIBLE_API_KEY", "a key for such a server, if it wants one", secret=True),
     Variable("DD_API_KEY", "publishing runs to Datadog LLM Observability", secret=True),
     Variable("DD_APP_KEY", "Datadog datasets and experiments", secret=True),
     Variable("DD_SITE", "the Datadog site", "datadoghq.com"),
@@ -192,6 +199,9 @@ PRESETS: dict[str, Preset] = {
     "thinking": Preset("Thinking, low against high", tuple(
         {"model": "gemini-3-pro-preview", "name_suffix": f"thinking-{level}", "thinking_level": level}
         for level in ("low", "high")), 10),
+    "current": Preset("Current Gemini models", (  # no temperature: Gemini 3 and later advise against one
+        {"model": "gemini-3.5-flash-lite", "name_suffix": "lite"}, {"model": "gemini-3.8-flash", "name_suffix": "flash"},
+        {"model": "gemini-4-hydrogen", "name_suffix": "hydrogen"}), 10),
     "cost": Preset("Cost against quality", (
         _gemini("gemini-2.5-flash-lite", "lite"), _gemini("gemini-2.5-flash", "flash"),
         _gemini("gemini-3-pro-preview", "pro")), 10),
@@ -261,6 +271,34 @@ def _redact(value: Any, secrets: list[str]) -> Any:
     return value
 
 # %% ../nbs/00_settings.ipynb #1d44e3bb
+@dataclass
+class _KeptSecrets:
+    "The secret values, and what they were read from"
+    values: list[str] = field(default_factory=list)
+    source: Any = None  # the environment, the number of secrets handed over, the process, the .env file here
+    until: float = 0.0  # by the monotonic clock: when .env files further up are looked at again
+
+
+_kept_secrets = _KeptSecrets()
+
+
+def _changed_at(name: str) -> tuple[str, int] | None:  # the folder, and nanoseconds; None: there is no such file or folder
+    try:
+        return os.getcwd(), os.stat(name).st_mtime_ns
+    except OSError:
+        return None
+
+
+def _known_secrets() -> list[str]:
+    "As `secret_values`, without looking everywhere each time"
+    kept = _kept_secrets
+    source = getattr(os.environ, "_data", None), len(_handed_over), os.getpid(), _changed_at(".env")
+    if source[0] is None or source != kept.source or time.monotonic() > kept.until:
+        kept.values = secret_values()
+        kept.source, kept.until = (dict(source[0] or {}), *source[1:]), time.monotonic() + 1.0
+    return kept.values
+
+# %% ../nbs/00_settings.ipynb #fe9dfd5d
 def redact(value: Any) -> Any:  # the same shape, secrets replaced
     "Replace secrets in a text, or in every text of a dict, list or tuple; other values pass unchanged"
     return redactor()(value)
@@ -268,5 +306,4 @@ def redact(value: Any) -> Any:  # the same shape, secrets replaced
 
 def redactor() -> Callable[[Any], Any]:
     "`redact` with the secrets of this moment, for many values"
-    secrets = secret_values()
-    return lambda value: _redact(value, secrets)
+    return partial(_redact, secrets=_known_secrets())

@@ -124,7 +124,8 @@ class Pen:
         size = self.writer.word_size * (1.12 if wide else 1.0)
         end = slot.x1 + (70 if wide else 4)
         start = slot.x0 + 4 + r.uniform(0, 0.18) * (slot.x1 - slot.x0)
-        box = write_words(page.written, start, max(end, start + 60), slot.baseline - r.uniform(2, 9), text, self.writer, r, size)
+        near = replace(self.writer, align=self.writer.align * 0.5)
+        box = write_words(page.written, start, max(end, start + 60), slot.baseline - r.uniform(2, 9), text, near, r, size)
         page.boxes[f"{name}_text"] = box
         if self.habits.flourish and text.startswith("ศูนย์"):
             draw_flourish(page.written, box, self.writer, r)
@@ -181,6 +182,21 @@ def _fill_header(page: FilledPage, blank: PrintedPage, draft: Draft, pen: Pen, t
             page.boxes[name] = write_number(page.written, slot.x0 + 2, slot.x1 - 2, y, text, replace(calm, comma=False), r, 0.95)
         else:
             page.boxes[name] = write_words(page.written, slot.x0 + 2, slot.x1 + 8, y, text, calm, r, calm.word_size)
+
+
+def _strike_kinds(page: FilledPage, blank: PrintedPage, draft: Draft, pen: Pen) -> None:
+    "Strike out the kinds of place that do not apply: a Bangkok station has a แขวง and a เขต, another one a ตำบล and an อำเภอ"
+    in_town = draft.report["form_info"]["province"].startswith(("กรุงเทพ", "กทม"))
+    for name, slot in blank.slots.items():
+        if not name.startswith("kinds.") or pen.r.random() < 0.25:
+            continue
+        part, wide = name.removeprefix("kinds."), slot.x1 - slot.x0
+        first = part.index("/") / len(part)
+        spans = ((0.02, first - 0.02),) if in_town else ((first + 0.03, 0.62), (0.68, 0.98)) if "เทศบาล" in part else ((first + 0.05, 0.98),)
+        for a, b in spans:
+            y = slot.baseline - 7 + pen.r.gauss(0, 2)
+            ends = np.array([(slot.x0 + a * wide, y + pen.r.uniform(0, 9)), (slot.x0 + b * wide, y - pen.r.uniform(0, 12))])
+            pen_strokes(page.written, [ends], pen.writer.pen)
 
 
 def _fill_counts(page: FilledPage, blank: PrintedPage, draft: Draft, pen: Pen) -> None:
@@ -304,7 +320,7 @@ def fill_pages(
     pen = Pen(draft, writer, draw_habits(draft, stream(seed, ballot, "habits")), stream(seed, ballot, "pen"))
     info = draft.report["form_info"]
     preset = {f"form_info.{k}": str(info[k]) for k in design.preprinted if info.get(k)}
-    numbered = max(len(rows), design.rows[0]) if draft.kind.place == "committee" or draft.kind.is_party_list else len(rows)
+    numbered = max(len(rows), sum(design.rows)) if draft.kind.place == "committee" or draft.kind.is_party_list else len(rows)
     blanks = print_form(draft.kind, design, len(rows), preset, numbered)
     pages = _written(draft, design, blanks, pen)
     _finish(pages, draft)
@@ -318,6 +334,7 @@ def _written(draft: Draft, design: Design, blanks: Sequence[PrintedPage], pen: P
         page = _new_page(blank, pen.writer)
         _fill_header(page, blank, draft, pen, texts)
         if k == 0:
+            _strike_kinds(page, blank, draft, pen)
             _fill_counts(page, blank, draft, pen)
         for i, cells in blank.rows.items():
             if i < len(rows):

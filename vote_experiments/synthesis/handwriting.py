@@ -103,11 +103,12 @@ class Writer:
     odd: dict[str, int] = field(default_factory=dict)  # digits written in a shape of `ODD_STROKES`: which one
     word_size: float = 26.0  # of words, pixels per em
     ripple: float = 0.8  # how far letters are bent, pixels
+    unease: float = 1.0  # how far letters stray in words
     templates: Templates = field(default_factory=lambda: DIGIT_STROKES, repr=False)
 
 
 INKS = ((25, 35, 120), (20, 50, 150), (40, 40, 45), (60, 30, 110), (15, 25, 90), (30, 75, 170))
-PEN_WIDTH = (1.5, 2.6)  # pixels: a ball pen to a worn felt pen
+PEN_WIDTH = (1.4, 2.8)  # pixels: a ball pen to a worn felt pen
 
 
 def draw_writer(
@@ -126,7 +127,7 @@ def draw_writer(
         comma=r.random() < 0.2, thai_digits=thai_digits, font=r.choice(HANDWRITING_FONTS), colour=r.choice(INKS),
         variants={d: r.randrange(len(v)) for d, v in templates.items()}, templates=templates,
         odd={d: r.randrange(len(v)) for d, v in ODD_STROKES.items() if r.random() < 0.3} if odd_shapes else {},
-        word_size=r.uniform(23, 31), ripple=r.uniform(0.6, 1.3))
+        word_size=r.uniform(24, 32), ripple=r.uniform(0.7, 1.9), unease=r.uniform(0.8, 2.2))
 
 # %% ../../nbs/synthesis/01_handwriting.ipynb #2f21255e
 _FINE = 4  # how much larger strokes are drawn
@@ -251,9 +252,9 @@ def _unsteady(r: random.Random, writer: Writer, squeeze: float = 0.0) -> Iterato
     "Endless small deviations of letters, `squeeze` pixels closer than print; the baseline wanders and comes back"
     dy, first = 0.0, True
     while True:
-        dy = 0.8 * (dy + r.gauss(0, 0.7))
-        yield Pose(abs(r.gauss(0, 0.5)) - (0 if first else squeeze), dy, round(r.gauss(0, 2.2)),
-                   2 * round(50 + r.gauss(0, 2)), round(writer.slant * 60))
+        dy = 0.8 * (dy + r.gauss(0, 0.7) * writer.unease)
+        yield Pose(abs(r.gauss(0, 0.5)) - (0 if first else squeeze), dy, round(r.gauss(0, 2.2) * writer.unease),
+                   4 * round((50 + r.gauss(0, 2.5) * writer.unease) * writer.aspect / 1.28), round(writer.slant * 60))
         first = False
 
 # %% ../../nbs/synthesis/01_handwriting.ipynb #c99872f0
@@ -278,6 +279,17 @@ def _rippled(ink: np.ndarray, r: random.Random, strength: float = 0.8) -> np.nda
 _FACE_SCALE: dict[str, float] = dict(zip(HANDWRITING_FONTS, (0.95, 1.02, 1.0, 1.15, 1.25)))  # faces differ in size at the same nominal size
 
 
+def _fit_pen(patch: np.ndarray, writer: Writer) -> None:
+    "Make the lines of a face as thick as the writer's pen, in place: faces draw a line of about two pixels"
+    beside = patch[:, :-1]
+    if writer.pen < 2.0:
+        thin = np.minimum(patch[:, 1:], beside)
+        share = max(0.55, writer.pen - 1.0)
+        patch[:, 1:] = cv2.addWeighted(patch[:, 1:], share, thin, 1 - share, 0)
+    else:
+        patch[:, 1:] = np.maximum(patch[:, 1:], cv2.convertScaleAbs(beside, alpha=min(1.0, writer.pen - 2.0)))
+
+
 def write_words(
     layer: np.ndarray,  # uint8[height, width], changed in place
     x0: float, x1: float,  # the room, pixels
@@ -293,8 +305,7 @@ def write_words(
     x = int(x0 + max(0.0, x1 - x0 - 1.06 * text_width(text, size, writer.font)) * 0.7 * _placed(writer, r))
     patch = np.zeros((96, min(1280, int(x1 - x) + 60)), np.uint8)
     box = draw_text(patch, 20, 60, text, writer.font, size, _unsteady(r, writer))
-    heavy = min(1.0, max(0.0, (writer.pen - 1.5) / 1.4))  # a broad pen thickens the face's own line
-    patch[:, 1:] = np.maximum(patch[:, 1:], cv2.convertScaleAbs(patch[:, :-1], alpha=heavy))
+    _fit_pen(patch, writer)
     dx, dy = x - 20, round(y) - 60
     stamp(layer, _rippled(patch, r, writer.ripple), dx, dy)
     return box[0] + dx - 1, box[1] + dy - 1, box[2] + dx + 1, box[3] + dy + 1

@@ -7,7 +7,6 @@ __all__ = ['DPI', 'PAGE_WIDTH', 'PAGE_HEIGHT', 'COLUMNS', 'Slot', 'Table', 'Prin
            'Line', 'print_line', 'print_table', 'print_signatures', 'print_form']
 
 # %% ../../nbs/synthesis/04_printing.ipynb #73fecb51
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,6 +17,7 @@ import numpy as np
 
 from ..forms.kinds import FormKind
 from ..forms.thai import to_thai_digits
+from .handwriting import smooth
 from .ink import PRINT, PRINT_BOLD, draw_text, n_clusters, stamp, text_width
 from .layouts import Design
 
@@ -100,35 +100,47 @@ class Sheet:
         self.centred((x0 + x1) / 2, (y0 + y1) / 2 + 7, text, font, size)
 
 # %% ../../nbs/synthesis/04_printing.ipynb #b483ebce
-def _feathers(fine: np.ndarray, side: int) -> None:
-    "One wing: feathers that fan out from the shoulder, then turn down"
-    cx, cy = 400, 330
-    for k in range(11):
-        angle = math.radians(-78 + 13 * k)
-        length = 330 - 16 * k
-        tip = (cx + side * (70 + length * math.cos(angle)), cy - 60 + length * math.sin(angle) * 0.95)
-        bend = (cx + side * (95 + length * 0.45 * math.cos(angle - 0.35)), cy - 75 + length * 0.5 * math.sin(angle - 0.35))
-        curve = np.array([(cx + side * 55, cy - 40 + 9 * k), bend, tip, (tip[0] - side * 22, tip[1] + 20)], np.int32)
-        cv2.polylines(fine, [curve], False, 255, 15, cv2.LINE_AA)
-        cv2.polylines(fine, [curve + (side * 8, 14)], False, 0, 4, cv2.LINE_AA)
+def _curve(*points: tuple[float, float]) -> np.ndarray:
+    "A smooth line through control points, int32[n, 2]"
+    return smooth(points, 10).astype(np.int32)
 
 
-def _figure(fine: np.ndarray) -> None:
-    "Crown, face, body, arms and tail"
-    cv2.fillPoly(fine, [np.array([(400, 40), (372, 150), (428, 150)], np.int32)], 255)
-    cv2.ellipse(fine, (400, 190), (48, 58), 0, 0, 360, 255, 12)
-    cv2.ellipse(fine, (400, 205), (22, 16), 0, 0, 360, 255, -1)
-    cv2.fillPoly(fine, [np.array([(325, 270), (475, 270), (440, 480), (400, 560), (360, 480)], np.int32)], 255)
+def _wing(fine: np.ndarray, side: int) -> None:
+    "One wing: feathers that rise from the shoulder and turn outwards, the outer ones shorter and lower"
+    for k in range(10):
+        x, y = 400 + side * (72 + 6 * k), 320 + 15 * k
+        tip = (400 + side * (212 + 19 * k), 22 + 36 * k + 3 * k * k)
+        bend = (400 + side * (232 + 12 * k), (y + tip[1]) / 2 + 46)
+        line = _curve((x, y), bend, tip, (tip[0] - side * 26, tip[1] + 4))
+        cv2.polylines(fine, [line], False, 255, 27, cv2.LINE_AA)
+        cv2.polylines(fine, [line], False, 0, 6, cv2.LINE_AA)
+
+
+def _limbs(fine: np.ndarray, side: int) -> None:
+    "A raised arm with its hand, a bent leg with claws, the tail on one side"
+    cv2.polylines(fine, [_curve((400 + side * 60, 300), (400 + side * 150, 345), (400 + side * 180, 290), (400 + side * 150, 240))],
+                  False, 255, 30, cv2.LINE_AA)
+    cv2.polylines(fine, [_curve((400 + side * 40, 500), (400 + side * 140, 520), (400 + side * 110, 610), (400 + side * 165, 645))],
+                  False, 255, 26, cv2.LINE_AA)
     for k in range(5):
-        cv2.ellipse(fine, (400, 300 + 45 * k), (58 - 8 * k, 15), 0, 10, 170, 0, 5)
+        end = (400 + side * (14 + 42 * k), 742 - 16 * k)
+        cv2.polylines(fine, [_curve((400 + side * 14, 540), (400 + side * (20 + 22 * k), 640), end)], False, 255, 12, cv2.LINE_AA)
+        cv2.line(fine, end, (end[0] + side * 10, end[1] - 26), 255, 8, cv2.LINE_AA)
+
+
+def _body(fine: np.ndarray) -> None:
+    "Crown, face, necklace, belt and the folds of the cloth"
+    cv2.fillPoly(fine, [_curve((400, 18), (378, 95), (356, 132), (444, 132), (422, 95), (400, 18))], 255)
+    cv2.ellipse(fine, (400, 180), (47, 56), 0, 0, 360, 255, 11, cv2.LINE_AA)
     for side in (-1, 1):
-        arm = np.array([(400 + side * 70, 285), (400 + side * 150, 330), (400 + side * 185, 250), (400 + side * 165, 190)], np.int32)
-        cv2.polylines(fine, [arm], False, 255, 30, cv2.LINE_AA)
-        leg = np.array([(400 + side * 45, 470), (400 + side * 130, 520), (400 + side * 105, 630), (400 + side * 160, 660)], np.int32)
-        cv2.polylines(fine, [leg], False, 255, 28, cv2.LINE_AA)
-        for k in range(4):
-            tail = np.array([(400, 540), (400 + side * (25 + 34 * k), 640 - 8 * k), (400 + side * (20 + 46 * k), 735 - 24 * k)], np.int32)
-            cv2.polylines(fine, [tail], False, 255, 13, cv2.LINE_AA)
+        cv2.ellipse(fine, (400 + side * 18, 170), (9, 5), 0, 0, 360, 255, -1, cv2.LINE_AA)
+        cv2.line(fine, (400 + side * 46, 150), (400 + side * 74, 120), 255, 11, cv2.LINE_AA)
+    cv2.fillPoly(fine, [np.array([(386, 184), (414, 184), (400, 214)], np.int32)], 255)
+    cv2.ellipse(fine, (400, 236), (58, 16), 0, 0, 360, 255, -1, cv2.LINE_AA)
+    cv2.fillPoly(fine, [_curve((330, 262), (470, 262), (452, 360), (436, 450), (455, 560), (400, 590), (345, 560), (364, 450), (348, 360), (330, 262))], 255)
+    for y, wide in ((290, 52), (312, 44), (345, 36), (430, 34), (452, 36), (500, 42), (530, 44), (556, 40)):
+        cv2.ellipse(fine, (400, y), (wide, 13), 0, 0, 180, 0, 5, cv2.LINE_AA)
+    cv2.circle(fine, (400, 395), 17, 0, 6, cv2.LINE_AA)
 
 # %% ../../nbs/synthesis/04_printing.ipynb #d6740133
 @lru_cache(maxsize=8)
@@ -138,8 +150,9 @@ def emblem(
     "A winged figure in black line work, our own drawing"
     fine = np.zeros((760, 800), np.uint8)
     for side in (-1, 1):
-        _feathers(fine, side)
-    _figure(fine)
+        _wing(fine, side)
+        _limbs(fine, side)
+    _body(fine)
     return cv2.resize(fine, (int(height * 1.05), height), interpolation=cv2.INTER_AREA)
 
 # %% ../../nbs/synthesis/04_printing.ipynb #71ad7872
@@ -177,10 +190,10 @@ def print_line(sheet: Sheet, line: Line, y: float, left: float, right: float, pr
     room = right - x - 2 * _GAP * len(parts)
     tracking, stretch = 0.0, 1.0
     if used + wide > room or (line.is_full and blanks):
-        stretch = min(1.5, max(0.55, (room - used) / wide)) if wide else 1.0
+        stretch = min(2.2, max(0.55, (room - used) / wide)) if wide else 1.0
         size *= min(1.0, max(0.8, room / (used + wide * stretch)))
     elif line.is_full:
-        tracking = min(3.0, (room - used) / max(1, sum(n_clusters(w, font) for w in words)))
+        tracking = min(3.6, (room - used) / max(1, sum(n_clusters(w, font) for w in words)))
     for part in parts:
         x = _print_part(sheet, part, x, y, font, size, tracking, stretch, right)
 
@@ -191,7 +204,10 @@ def _print_part(sheet: Sheet, part: str | Blank | Tab, x: float, y: float, font:
     if isinstance(part, Tab):
         return max(x, part.x * PAGE_WIDTH)
     if isinstance(part, str):
-        return sheet.text(x, y, part, font, size, tracking) + _GAP
+        end = sheet.text(x, y, part, font, size, tracking)
+        if "/" in part and "ที่" not in part:  # one of several kinds of place: the officers strike out the others
+            sheet.page.slots[f"kinds.{part}"] = Slot(int(x), int(end), int(y), int(y) - 18, int(y) + 5)
+        return end + _GAP
     end = x + part.width * PAGE_WIDTH * stretch if part.width else right - 10
     sheet.blank(part.name, x, end, y)
     return end + _GAP
@@ -293,7 +309,7 @@ def _print_boxes(sheet: Sheet, kind: FormKind, design: Design, top: float) -> No
         return
     sheet.right(right, top * h + 8, f"ชุดที่ ๑ เก็บไว้ในเล่มเพื่อส่งคณะกรรมการการเลือกตั้งประจำเขตเลือกตั้ง ({_BALLOT_NAME[kind.ballot]})", PRINT_BOLD,
                 sheet.size * .96)
-    sheet.box(right - .114 * w, (top + .014) * h, right, (top + .043) * h, code)
+    sheet.box(right - (.128 if kind.is_party_list else .114) * w, (top + .014) * h, right, (top + .043) * h, code, size=sheet.size * .97)
     sheet.box(right - .093 * w, (top + .047) * h, right, (top + .076) * h, "สีขาว")
     if design.index_number:
         sheet.text(right + 12, top * h, design.index_number, PRINT, sheet.size * .8)
@@ -342,7 +358,7 @@ def _print_head(sheet: Sheet, kind: FormKind, design: Design, xs: Sequence[float
     heads = _HEADS["bangkok" if design.printer == "bangkok" else kind.ballot]
     if design.grey_head:
         area = sheet.page.ink[int(top):int(bottom), int(xs[0]):int(xs[-1])]
-        area[::3, ::3] = 90
+        area[::3, ::3] = 190
     for i, text in enumerate(heads):
         lines = text.split("\n")
         size = sheet.size * (.82 if len(lines) > 2 or i == 0 else .95)
@@ -404,7 +420,7 @@ def print_table(
 def _rule(sheet: Sheet, design: Design, xs: Sequence[float], ys: Sequence[float], with_total: bool) -> None:
     "Rules around all cells; the first columns of the total row are one"
     ink, thick = sheet.page.ink, design.rule
-    strength = 255 if thick > 1 else 215
+    strength = 255 if thick > 1 else 240
     for y in ys:
         ink[int(y):int(y) + thick, int(xs[0]):int(xs[-1]) + thick] = strength
     for i, x in enumerate(xs):
@@ -480,7 +496,9 @@ def _print_remarks(sheet: Sheet, kind: FormKind, design: Design, y: float) -> No
 # %% ../../nbs/synthesis/04_printing.ipynb #8ba25824
 def _top_of(design: Design, page: int) -> float:
     "Where the top line of a page is"
-    return (design.first_line - .155 if page == 0 else .055) if design.printer == "provincial" else .046
+    if design.printer == "bangkok":
+        return .046
+    return design.first_line - (.155 if design.first_line < .23 else .205) if page == 0 else .055
 
 
 def _first_page(kind: FormKind, design: Design, preset: Mapping[str, str]) -> tuple[Sheet, float]:

@@ -44,14 +44,14 @@ class ImageKind:
     gutter: float = 0.0  # width of the black gutter at the left, share of the page
 
 # %% ../../nbs/synthesis/08_scanning.ipynb #63ceac15
-_APP = {"show_through": 0.35, "coloured_sheet": 0.15, "thumb": 0.08, "cut_off": 0.2, "faded": 0.2, "fold_marks": 0.2, "curl": 0.6}
+_APP = {"show_through": 0.35, "coloured_sheet": 0.15, "thumb": 0.08, "cut_off": 0.2, "faded": 0.12, "fold_marks": 0.2, "curl": 0.6}
 IMAGE_KINDS: dict[str, ImageKind] = {k.name: k for k in (
     ImageKind("digital", 0.0, 0.0, 0.0, 1.5, 0.0, 0, (0.93, 0.93), 0.92, 85),
     ImageKind("flatbed", 1.0, 1.0, 0.5, 3.0, 0.03, 30, (0.5, 0.95), 0.85, 80, {"show_through": 0.3, "fold_marks": 0.1}),
-    ImageKind("phone_app", 1.5, 14.0, 0.5, 2.5, 0.1, 20, (0.85, 1.0), 1.0, 82, _APP, 9.0, 1.6),
-    ImageKind("camscanner", 1.2, 9.0, 0.6, 3.0, 0.12, 30, (0.8, 1.0), 1.0, 72, {**_APP, "coloured_sheet": 0.35}, 6.0, 1.5, True),
+    ImageKind("phone_app", 1.5, 14.0, 0.5, 2.5, 0.1, 20, (0.95, 1.15), 1.1, 82, _APP, 9.0, 2.1),
+    ImageKind("camscanner", 1.2, 9.0, 0.6, 3.0, 0.12, 30, (0.9, 1.1), 1.05, 72, {**_APP, "coloured_sheet": 0.3}, 6.0, 1.9, True),
     ImageKind("photo", 2.5, 26.0, 0.9, 6.0, 0.3, 60, (0.8, 0.95), 0.85, 62, {**_APP, "thumb": 0.2}, 14.0),
-    ImageKind("fax", 1.2, 1.5, 0.6, 8.0, 0.05, 120, (0.9, 1.0), 1.05, 88, {"show_through": 0.3, "cut_off": 0.1}, bits="fax", gutter=0.06),
+    ImageKind("fax", 1.2, 1.5, 0.45, 4.0, 0.03, 60, (0.95, 1.1), 1.1, 88, {"show_through": 0.3, "cut_off": 0.1}, bits="fax", gutter=0.06),
     ImageKind("threshold", 1.5, 6.0, 0.9, 9.0, 0.2, 200, (0.75, 0.95), 0.9, 70, {"show_through": 0.8, "fold_marks": 0.3}, 5.0,
               bits="threshold"),
     ImageKind("worn", 1.9, 6.0, 1.2, 10.0, 0.2, 300, (0.55, 0.8), 0.68, 36, {"show_through": 0.4, "faded": 0.4, "fold_marks": 0.4}),
@@ -112,7 +112,7 @@ class Crease:
 def draw_creases(r: random.Random) -> tuple[Crease, ...]:
     "One crease through the middle, or two that make three parts"
     at = r.choice(((0.5,), (0.335, 0.665)))
-    return tuple(Crease(PAGE_HEIGHT * (share + r.gauss(0, 0.015)), r.gauss(0, 0.008), r.uniform(0.14, 0.3),
+    return tuple(Crease(PAGE_HEIGHT * (share + r.gauss(0, 0.015)), r.gauss(0, 0.008), r.uniform(0.06, 0.2),
                         r.choice((-1, 1))) for share in at)
 
 
@@ -152,17 +152,19 @@ def _show_through(printed: np.ndarray, back: FilledPage | None, g: np.random.Gen
 
 def _fade(ink: np.ndarray, g: np.random.Generator) -> np.ndarray:
     "Print gets paler towards one side"
-    weak = g.uniform(0.35, 0.6)
+    weak = g.uniform(0.5, 0.75)
     ramp = np.linspace(weak, 1, PAGE_WIDTH) if g.random() < 0.7 else np.linspace(1, weak, PAGE_WIDTH)
     return cv2.multiply(ink, np.broadcast_to((ramp * 255).astype(np.uint8), ink.shape).copy(), scale=1 / 255)
 
 
 def _colour_patch(paper: np.ndarray, g: np.random.Generator) -> None:
     "A coloured sheet that shines through from below, in place"
-    less = np.array(((30, 45, 4), (26, 6, 30), (12, 34, 6))[g.integers(3)], np.uint8)  # blue, green, red
+    less = np.array(((52, 66, 34), (50, 34, 58), (40, 60, 34))[g.integers(3)], np.float32)  # blue, green, red
     x0, y0 = int(g.uniform(0.3, 0.75) * PAGE_WIDTH), int(g.uniform(0.55, 0.8) * PAGE_HEIGHT)
     patch = paper[y0:int(y0 + g.uniform(0.1, 0.3) * PAGE_HEIGHT), x0:]
-    cv2.subtract(patch, np.broadcast_to(less, patch.shape).copy(), dst=patch)
+    cloud = cv2.resize(g.uniform(0.35, 1.1, (5, 4)).astype(np.float32), (patch.shape[1], patch.shape[0]), interpolation=cv2.INTER_CUBIC)
+    cloud *= np.minimum(1, np.linspace(0, 40, patch.shape[1], dtype=np.float32))[None]
+    cv2.subtract(patch, np.clip(cloud[..., None] * less, 0, 255).astype(np.uint8), dst=patch)
 
 
 def _fold_marks(paper: np.ndarray, g: np.random.Generator) -> None:
@@ -263,27 +265,32 @@ def _dirty(image: np.ndarray, kind: ImageKind, g: np.random.Generator) -> np.nda
 def _whitened(image: np.ndarray, contrast: float) -> np.ndarray:
     "Paper to white and ink darker, as scanning apps do"
     levels = np.arange(256, dtype=np.float32)
-    curve = np.clip((levels - 235) * contrast + 250, 0, 255).astype(np.uint8)
+    curve = np.clip((levels - 212) * contrast + 253, 0, 255).astype(np.uint8)
     return cv2.LUT(image, curve)
 
 
 def _thumb(image: np.ndarray, g: np.random.Generator) -> None:
     "A thumb that holds the sheet, in place"
-    y = int(g.uniform(0.55, 0.9) * PAGE_HEIGHT)
-    reach = int(g.uniform(30, 60))
-    cv2.ellipse(image, (0, y), (reach, 34), float(g.uniform(-25, 25)), 0, 360, (92, 128, 178), -1, cv2.LINE_AA)
-    cv2.ellipse(image, (reach - 22, y - 3), (15, 13), 0, 0, 360, (165, 178, 205), -1, cv2.LINE_AA)
+    y, reach, wide = int(g.uniform(0.55, 0.9) * PAGE_HEIGHT), int(g.uniform(35, 75)), int(g.uniform(34, 48))
+    patch = image[max(0, y - 110):y + 110, :160]
+    middle, lean = patch.shape[0] // 2, float(g.uniform(5, 35))
+    skin = np.array((70, 100, 150), float) * g.uniform(0.5, 1.1)
+    cv2.ellipse(patch, (-20, middle + 25), (reach + 22, wide), -lean, 0, 360, (skin * 0.8).tolist(), -1, cv2.LINE_AA)
+    cv2.ellipse(patch, (-22, middle + 20), (reach + 12, wide - 9), -lean, 0, 360, skin.tolist(), -1, cv2.LINE_AA)
+    tip = (int(reach * 0.55 * math.cos(math.radians(lean))), int(middle + 22 - reach * 0.7 * math.sin(math.radians(lean))))
+    cv2.ellipse(patch, tip, (int(reach * 0.3), int(wide * 0.4)), -lean, 0, 360, (skin * 1.25).clip(0, 235).tolist(), -1, cv2.LINE_AA)
+    patch[:, :] = cv2.GaussianBlur(patch, (0, 0), 1.2) if reach > 70 else patch
 
 # %% ../../nbs/synthesis/08_scanning.ipynb #60317e68
 def _fax(image: np.ndarray, kind: ImageKind, g: np.random.Generator) -> np.ndarray:
     "Black and white, with the gutter of the book at the left"
-    gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.int16)
     wide = int(kind.gutter * PAGE_WIDTH * g.uniform(0.6, 1.2))
-    ramp = np.linspace(0, 255, max(1, wide))[None, :]
-    gray[:, :wide] = np.minimum(gray[:, :wide], ramp * 1.1).astype(np.uint8)
+    ramp = np.linspace(0, 1, max(1, wide))
+    gray[:, :wide] = np.minimum(gray[:, :wide], 300 * ramp ** 2)
     grain = _piece(_noise(25.0), g)[:, :, 0].astype(np.int16) - _piece(_noise(25.0), g)[:, :, 0]
-    dithered = gray.astype(np.int16) + grain  # gray becomes dots, black and white stay
-    return cv2.cvtColor(np.where(dithered > 150, 255, 8).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+    grain[:, wide:] //= 4  # near the gutter gray becomes dots; black and white stay
+    return cv2.cvtColor(np.where(gray + grain > 186, 255, 8).astype(np.uint8), cv2.COLOR_GRAY2BGR)
 
 
 def _thresholded(image: np.ndarray) -> np.ndarray:
