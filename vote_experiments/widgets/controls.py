@@ -16,7 +16,7 @@ from typing import Any
 
 import ipywidgets as w
 
-from ..analysis.frames import dollars
+from ..analysis.frames import cost_text
 from ..engine.progress import duration, rate_text
 from ..html.markup import Html, joined
 from ..html.styles import font_faces, tokens
@@ -143,7 +143,7 @@ class Filling:
         "The handler, called only for what a person does"
         return lambda change: None if self._depth else handler(change)
 
-# %% ../../nbs/widgets/01_controls.ipynb #040b97a0
+# %% ../../nbs/widgets/01_controls.ipynb #bb103bc5
 def progress_words(
     say: Words,
     e: Mapping[str, Any],  # an experiment, as a job's progress has it
@@ -161,8 +161,8 @@ def progress_words(
         parts.append(say("took", time=duration(e["elapsed_s"])) if e.get("elapsed_s") is not None else say("finished"))
     elif e.get("eta_s") is not None and is_going:
         parts.append(say("to_go", time=duration(e["eta_s"])))
-    if e.get("cost_usd") is not None:
-        parts.append(dollars(e["cost_usd"]))
+    if (cost := cost_text(e)) != "–":
+        parts.append(cost)
     return " · ".join(parts)
 
 
