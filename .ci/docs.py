@@ -45,9 +45,20 @@ ROOMS = {  # folder of nbs/: its title, in reading order
     "analysis": "Analysis", "engine": "Engine", "outcome": "Outcome", "platforms": "Platforms", "reports": "Reports",
     "report_templates": "Report templates", "experiments": "Experiments", "compat": "Platform-style client",
     "server": "Server", "widgets": "Widgets", "apps": "Apps", "cli": "Command line", "project": "Project"}
-FOUNDATIONS = ("00_settings", "01_records", "02_workflow")
+FOUNDATIONS = ("00_settings", "01_records", "02_workflow", "03_workers")
 PROJECT_FILES = ("CONTRIBUTING.md", "CHANGELOG.md")
 IMAGES = {"image/svg+xml": "", "image/png": "png", "image/jpeg": "jpeg"}
+
+
+def public_names() -> dict[str, str]:
+    "The module of each name at the top of the package, as its stub says"
+    import ast
+
+    stub = ast.parse((ROOT / "vote_experiments/__init__.pyi").read_text(encoding="utf-8"))
+    return {alias.name: node.module for node in stub.body if isinstance(node, ast.ImportFrom) and node.module for alias in node.names}
+
+
+PUBLIC = public_names()
 
 
 @dataclass
@@ -108,7 +119,7 @@ class Names:
         owners = self.owners.get(name, [])
         if here in owners:
             return self.anchored(here, name)
-        exported = vote_experiments._MODULE_OF.get(name)
+        exported = PUBLIC.get(name)
         if exported in owners and (len(name) > 9 or "_" in name or name[0].isupper() or "(" in written):
             return self.anchored(exported, name)  # `overall` and `depth` are words as well
         if len(owners) == 1 and ("_" in name or name[1:].lower() != name[1:]):
@@ -401,7 +412,7 @@ def card(page: Page, names: Names, look: Environment, module: str, entry: docs_a
         linked_names = re.sub(r"[A-Za-z_]\w*", replace, html.escape(text, quote=False))
         return Markup(re.sub(r"(\[|, |\| )(?![^<]*>)", r"\1<wbr>", linked_names))  # a long type breaks where a reader would
     return look.get_template("card.html").render(e=entry, said=said, phrase=phrase, typed=typed,
-                                                 public=vote_experiments._MODULE_OF.get(entry.name) == module)
+                                                 public=PUBLIC.get(entry.name) == module)
 
 
 def room_body(page: Page, pages: list[Page]) -> str:
@@ -418,7 +429,7 @@ def names_body(page: Page, names: Names) -> str:
             continue
         rows = []
         for e in sorted(found.values(), key=lambda e: e.name.lower()):
-            mark = ' <span class="tag">from vote_experiments</span>' if vote_experiments._MODULE_OF.get(e.name) == module else ""
+            mark = ' <span class="tag">from vote_experiments</span>' if PUBLIC.get(e.name) == module else ""
             text = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(e.summary, quote=False))
             rows.append(f'<tr><th scope="row"><a href="{page.to(names.anchored(module, e.name) or "")}"><code>{e.name}</code></a></th>'
                         f'<td class="kind">{e.kind}</td><td>{text}{mark}</td></tr>')
@@ -463,7 +474,7 @@ def search_index(pages: list[Page], names: Names) -> list[list[str]]:
     for module, entry in names.entries:
         if url := names.anchored(module, entry.name):
             rows.append([entry.name, f"{entry.kind} in {module}", url, entry.summary,
-                         "public" if vote_experiments._MODULE_OF.get(entry.name) == module else "name"])
+                         "public" if PUBLIC.get(entry.name) == module else "name"])
     return rows
 
 
@@ -553,7 +564,7 @@ def broken_links(out: Path, url: str, text: str, anchors: dict[str, set[str]]) -
 def undocumented(names: Names, anchors: dict[str, set[str]]) -> list[str]:
     "Public names that say nothing or stand nowhere"
     found = []
-    for name, module in vote_experiments._MODULE_OF.items():
+    for name, module in PUBLIC.items():
         entry = names.modules.get(module, {}).get(name)
         if entry is None or not (entry.doc or entry.value):
             found.append(f"{module}.{name} has no docstring")

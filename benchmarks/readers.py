@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import pandas as pd
 
-from vote_experiments.analysis.compare import compare
+from vote_experiments.analysis.comparison import compare
 from vote_experiments.analysis.intervals import mean_interval
 from vote_experiments.forms.reading import READERS, read_form_set
 from vote_experiments.forms.synthesis import form_set

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vote_experiments.analysis.compare import compare, markdown_table
+from vote_experiments.analysis.comparison import compare, markdown_table
 from vote_experiments.analysis.frames import (
     DISPLAY_COLUMNS, ITEM_COLUMNS, display_table, dollars, labelled, results_frame, score_columns,
     scores_frame, seconds, summary_frame, summary_markdown, text_table, text_width,

@@ -14,7 +14,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vote_experiments.analysis.compare import compare
+from vote_experiments.analysis.comparison import compare
 from vote_experiments.analysis.mistake_plots import (
     plot_digit_confusions, plot_joins, plot_row_shifts, plot_seat_flips, plot_vote_error_by_size)
 from vote_experiments.analysis.plots import (

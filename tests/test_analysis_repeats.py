@@ -9,7 +9,7 @@ import statsmodels.api as sm
 from hypothesis import given, strategies as st
 from scipy import stats
 
-from vote_experiments.analysis.compare import compare
+from vote_experiments.analysis.comparison import compare
 from vote_experiments.analysis.intervals import mean_interval
 from vote_experiments.analysis.repeats import advice, planned_error, repeat_variance, variance_parts
 

@@ -132,8 +132,7 @@ def test_the_room_is_light_and_gives_every_name():
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(found.stdout) >= 16
     import vote_experiments.analysis as room
-    assert sorted(room._MODULE_OF) == sorted(room.__all__)
     modules = {p.stem for p in Path(room.__file__).parent.glob("*.py")}
     assert not modules & set(room.__all__), "a name that is a module's too would be either, as imports happen to go"
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="attribute nothing"):
         _ = room.nothing

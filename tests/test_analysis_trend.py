@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vote_experiments.analysis.compare import compare
+from vote_experiments.analysis.comparison import compare
 from vote_experiments.analysis.trend import gate, trend_of
 from vote_experiments.store.results import RunNotFoundError
 from vote_experiments.experiments.experiment import arun_experiment

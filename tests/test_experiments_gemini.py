@@ -27,7 +27,7 @@ from vote_experiments.datasets.dataset import save_dataset
 from vote_experiments.store.results import evaluator_errors, list_experiments, list_groups, status_counts
 from vote_experiments.store.database import Store
 from vote_experiments.engine.engine import ItemFailedError, RunStoppedError
-from vote_experiments.experiments.estimate import estimate_experiments
+from vote_experiments.experiments.estimate import estimate
 from vote_experiments.experiments.comparison import arun_model_experiments, run_model_experiments, stored_request
 from vote_experiments.forms.synthesis import form_set
 from vote_experiments.reports import findings
@@ -414,7 +414,7 @@ def _methods(server):
 
 def test_an_estimate_counts_a_few_forms_and_pays_nothing(server, store):
     configs = [*FLASH, {"model": "gemini-2.5-flash-lite", "mode": "batch"}, {"model": "gemini-9"}, {"model": "ocr-digits"}]
-    before = estimate_experiments(model_configs=configs, repeats=2, jobs=4)
+    before = estimate(model_configs=configs, repeats=2, jobs=4)
     assert _methods(server) == {"countTokens": 3 * 2 * 3} and list_groups(store) == []  # prompts and right answers
     flash, lite, unknown, offline = before.configs
     assert 258 * 2 < flash.prompt_tokens <= 258 * 7 and flash.output_tokens == 258 and flash.calls == 20
@@ -424,21 +424,21 @@ def test_an_estimate_counts_a_few_forms_and_pays_nothing(server, store):
     assert unknown.cost_usd is None and "price of gemini-9 is not known" in str(unknown.notes)
     assert offline.cost_usd == 0 and before.cost_usd is None and "cost not known" in before.summary()
     run_model_experiments(model_configs=FLASH, evaluators=[*STANDARD_EVALUATORS, extraction_judge], show_comparison=False, sample_size=4)
-    after = estimate_experiments(model_configs=FLASH, sample_size=6, jobs=3).configs[0]
+    after = estimate(model_configs=FLASH, sample_size=6, jobs=3).configs[0]
     assert after.output_tokens == 1000 and after.calls == 6 and after.seconds > 0  # as it really wrote; judges are not counted
-    warm = estimate_experiments(model_configs=[{**FLASH[0], "temperature": 0.5}]).configs[0]
+    warm = estimate(model_configs=[{**FLASH[0], "temperature": 0.5}]).configs[0]
     assert warm.output_tokens == 1000 and "with other settings" in str(warm.notes)
 
 
 def test_an_estimate_without_an_answer_says_so(server, monkeypatch):
     server.answer = lambda request: failed(403, "PERMISSION_DENIED", f"no access for {KEY}")
     try:
-        found = estimate_experiments(model_configs=FLASH).configs[0]
+        found = estimate(model_configs=FLASH).configs[0]
     finally:
         del server.answer
     assert found.cost_usd is None and "could not be counted: http 403" in str(found.notes) and KEY not in str(found.notes)
     monkeypatch.delenv("GEMINI_API_KEY")
-    assert "cannot run here: no credentials" in str(estimate_experiments(model_configs=FLASH).configs[0].notes)
+    assert "cannot run here: no credentials" in str(estimate(model_configs=FLASH).configs[0].notes)
 
 
 # -------------------------------------------------------------------------------------------- secrets

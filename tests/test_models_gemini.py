@@ -130,7 +130,7 @@ def test_usage_cost_and_version(read, server):
     assert found.cost_usd == pytest.approx((4000 * 0.30 + 5300 * 2.50) / 1e6)
     seen, = heard
     assert (seen.type, seen.model, seen.usage, seen.cost_usd) == ("GENERATION", "gemini-2.5-flash", found.usage, found.cost_usd)
-    assert seen.input["prompt"] == "extraction-v1" and len(seen.input["images"]) == 3 and seen.level == "DEFAULT"
+    assert seen.input["prompt"] == "extraction-v2" and len(seen.input["images"]) == 3 and seen.level == "DEFAULT"
     assert 0 < found.latency_s < 30 and seen.end_time - seen.start_time == pytest.approx(found.latency_s, abs=1e-3)
 
 

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from vote_experiments.models.images import EncodedPages, encode_file
-from vote_experiments.models.prompts import DEFAULT_PROMPT, PROMPTS, prompt_name, prompt_text
+from vote_experiments.forms.kinds import FORM_KINDS
+from vote_experiments.models.prompts import DEFAULT_PROMPT, PROMPTS, forms_paragraph, prompt_name, prompt_text
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +89,17 @@ def test_the_prompt_says_what_goes_wrong_without_it(fact):
 
 def test_a_released_prompt_is_never_edited():
     digests = {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in PROMPTS.items()}
-    assert digests == {"extraction-v1": "65b070f6504f8e91"}, "give a changed text a new name"
+    assert digests == {"extraction-v1": "65b070f6504f8e91", "extraction-v2": "3a8847cd2f96764d"}, "give a changed text a new name"
 
 
 def test_prompts_by_name_or_text():
     assert prompt_name() == DEFAULT_PROMPT and prompt_text("Read this.") == "Read this." and prompt_name("Read this.") == "own text"
     assert prompt_text("อ่านแบบฟอร์มนี้") == "อ่านแบบฟอร์มนี้"
-    with pytest.raises(ValueError, match="did you mean 'extraction-v1'"):
-        prompt_text("extraction-v2")
+    with pytest.raises(ValueError, match="did you mean 'extraction-v"):
+        prompt_text("extraction-v3")
+
+
+def test_the_default_prompt_knows_every_declared_form_and_the_old_one_stays():
+    assert all(kind.code in prompt_text() for kind in FORM_KINDS.values())
+    assert prompt_text("extraction-v1").startswith("The images are the pages, in order, of one polling station's count reports")
+    assert forms_paragraph() in prompt_text()

@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import importlib
 import json
 import re
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import vote_experiments
+from vote_experiments import moved
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "vote_experiments"
@@ -81,13 +83,31 @@ def test_every_exported_name_resolves(name):
     assert name in dir(vote_experiments)
 
 
-def test_type_checkers_see_what_python_loads():
-    tree = ast.parse((PACKAGE / "__init__.py").read_text())
-    block = next(n for n in tree.body if isinstance(n, ast.If))
-    seen = {alias.name: statement.module for statement in block.body if isinstance(statement, ast.ImportFrom)
-            for alias in statement.names}
-    assert seen == vote_experiments._MODULE_OF
-    assert sorted(vote_experiments.__all__) == sorted([*seen, "__version__"])
+STUBS = sorted(PACKAGE.rglob("__init__.pyi"))
+
+
+@pytest.mark.parametrize("stub", STUBS, ids=named)
+def test_type_checkers_see_what_python_loads(stub):
+    imports = [node for node in ast.parse(stub.read_text()).body if isinstance(node, ast.ImportFrom)]
+    package = importlib.import_module(".".join(stub.parent.relative_to(ROOT).parts))
+    names = [alias.name for node in imports for alias in node.names]
+    assert sorted(names) == sorted(set(package.__all__) - {"__version__"})
+    assert all(alias.asname == alias.name for node in imports for alias in node.names), "without `as`, a name is private to type checkers"
+    for node in imports:
+        for alias in node.names:
+            loaded = getattr(package, alias.name)
+            assert not node.module or loaded is getattr(importlib.import_module(f"{package.__name__}.{node.module}"), alias.name)
+
+
+def test_the_top_of_the_package_is_small():
+    assert len(vote_experiments.__all__) <= 46  # 45 names and the version
+
+
+@pytest.mark.parametrize("name", [*moved.PLACES, *moved.RENAMED])
+def test_a_name_that_moved_still_works_and_says_where_it_is(name):
+    with pytest.warns(DeprecationWarning, match=f"vote_experiments.{name} is now vote_experiments"):
+        assert getattr(vote_experiments, name) is not None
+    assert name not in vote_experiments.__all__
 
 
 def test_a_misspelt_name_is_an_attribute_error_with_the_nearest_one():

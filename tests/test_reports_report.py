@@ -301,7 +301,7 @@ def test_the_packaged_template_is_the_one_in_nbs():
     spec.loader.exec_module(sync_data)
     assert sync_data.main(check=True) == 0
     for name in ("experiment", "sweep", "compare"):
-        made = json.loads(sync_data.packaged(json.loads((ROOT / f"nbs/reports/{name}.ipynb").read_text()), "reports"))
+        made = json.loads(sync_data.packaged(json.loads((ROOT / f"nbs/report_templates/{name}.ipynb").read_text()), "reports"))
         tagged = [c for c in made["cells"] if c["metadata"].get("tags") == ["parameters"]]
         assert len(tagged) == 1 and "".join(tagged[0]["source"]).startswith("run = ")
 
@@ -449,7 +449,7 @@ def test_quantities_beyond_one_are_not_shown_in_percent(home):
 
 
 def test_unknown_runs_and_languages(home):
-    with pytest.raises(RunNotFoundError, match="no run yet"):
+    with pytest.raises(RunNotFoundError, match="there is no run in"):
         report.archive("latest", store=home.store)
     create_experiment_row(home.store, "a", "a")
     with pytest.raises(RunNotFoundError, match="exp_"):

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from vote_experiments.analysis.compare import SENTENCES, compare
+from vote_experiments.analysis.comparison import SENTENCES, compare
 from vote_experiments.analysis.plots import (
     figure_bytes, plot_comparison, plot_cost_accuracy, plot_latency, plot_scores_by, plot_vote_error_histogram,
 )

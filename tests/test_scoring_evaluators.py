@@ -14,6 +14,7 @@ from vote_experiments.forms.schema import BALLOT_FIELDS, HEADER_FIELDS, Report, 
 from vote_experiments.forms.thai import number_words, to_thai_digits
 from vote_experiments.records import DatasetItem, Evaluation, ItemError, ItemResult
 from vote_experiments.scoring.binding import EVALUATOR, as_evaluations, bind_all
+from vote_experiments.scoring.pairs import answer_warnings
 from vote_experiments.scoring.evaluators import (
     FURTHER_EVALUATORS,
     OPTIONAL_EVALUATORS,
@@ -34,6 +35,7 @@ from vote_experiments.scoring.evaluators import (
     suspect_labels,
     vote_results_by_name,
     vote_results_quality,
+    voter_statistics_accuracy,
     words_match_digits,
 )
 
@@ -394,12 +396,12 @@ def test_they_all_bind_and_give_scores_of_their_own_name():
 
 
 def test_four_evaluators_parse_once(monkeypatch):
-    from vote_experiments.scoring import evaluators
+    from vote_experiments.scoring import pairs
 
     times = []
-    monkeypatch.setattr(evaluators, "read_reports", lambda value, read=evaluators.read_reports: (times.append(1), read(value))[1])
+    monkeypatch.setattr(pairs, "read_reports", lambda value, read=pairs.read_reports: (times.append(1), read(value))[1])
     answer, truth = report(votes=(1, 2, 3)), report(votes=(1, 2, 4))
-    evaluators._read_content.cache_clear()
+    pairs._read_content.cache_clear()
     for evaluator in STANDARD_EVALUATORS:
         evaluator({}, answer, truth)
     assert len(times) == 2
@@ -417,7 +419,7 @@ def test_a_changed_object_is_read_again():
 @settings(max_examples=60)
 @given(rubbish_outputs)
 def test_what_is_kept_is_what_would_be_read(value):
-    from vote_experiments.scoring.evaluators import _read_now
+    from vote_experiments.scoring.pairs import _read_now
 
     assert _read(value) == _read(copy.deepcopy(value)) == _read_now(value)
 
@@ -514,3 +516,147 @@ def test_unreadable_truth_is_named_with_its_item():
 def test_the_report_is_what_the_tests_say_it_is():
     [parsed] = parse_reports(report())
     assert sum(row.vote_count for row in parsed.vote_results) == parsed.ballot_statistics.good_ballots == 371
+
+
+# --- absent, blank, zero ---
+
+
+COMPARING = (exact_form_match, ballot_accuracy_score, voter_statistics_accuracy, vote_results_quality, vote_results_by_name, field_f1)
+
+
+def without(full, *paths):
+    partial = copy.deepcopy(full)
+    for path in paths:
+        section, _, name = path.rpartition(".")
+        del (partial[section] if section else partial)[name]
+    return partial
+
+
+@pytest.mark.parametrize("missing", [
+    ["form_info.date"], ["voter_statistics.voters_present"], ["voter_statistics"], ["form_info.district", "form_info.sub_district"],
+    ["ballot_statistics.ballots_allocated", "ballot_statistics.ballots_used", "ballot_statistics.ballots_remaining"],
+    ["form_info.date", "ballot_statistics.bad_ballots", "voter_statistics.eligible_voters"]], ids=lambda paths: "+".join(paths))
+def test_a_perfect_reader_scores_fully_against_a_truth_that_records_less(missing):
+    full = report()
+    partial = without(full, *missing)
+    for evaluator in COMPARING:
+        perfect, omitting = score(evaluator, full, partial), score(evaluator, partial, partial)
+        assert perfect == omitting == BEST[evaluator.__name__] or missing == ["voter_statistics"] and perfect is omitting is None, evaluator.__name__
+
+
+def test_null_is_blank_on_the_form_and_is_scored():
+    blank = report()
+    blank["ballot_statistics"]["bad_ballots"] = None
+    blank["form_info"]["date"] = None
+    assert score(ballot_accuracy_score, report(), blank) == pytest.approx(5 / 6) and score(ballot_accuracy_score, blank, blank) == 1.0
+    assert score(exact_form_match, report(), blank) is False
+
+
+def dashed(*empty):
+    "A form whose empty rows mean zero: the rest adds up"
+    form = report(votes=(160, 90, 0, 31, 0, 8))
+    read = copy.deepcopy(form)
+    for number in empty:
+        form["vote_results"][number - 1] |= {"vote_count": None, "vote_count_text": None}
+    return form, read
+
+
+def test_a_blank_row_is_zero_where_the_sums_say_so_and_the_comment_counts_them():
+    truth, read = dashed(3, 5)
+    given = vote_results_quality({}, read, truth)
+    assert given.value == 1.0 and given.comment == "2 blank numbers of the truth counted as 0"
+    assert vote_results_quality({}, truth, truth) == 1.0
+    assert vote_results_quality({}, read, truth, blank_is_zero=False) == pytest.approx(4 / 6)
+
+
+def test_a_blank_row_is_unknown_where_the_sums_do_not_add_up():
+    truth, read = dashed(3)
+    truth["vote_results"][0]["vote_count"] += 1  # as written, an error of the officers
+    read["vote_results"][0]["vote_count"] += 1
+    assert vote_results_quality({}, read, truth) == pytest.approx(5 / 6)
+    assert vote_results_quality({}, read, truth, blank_is_zero=True).value == 1.0
+
+
+def test_a_blank_ballot_line_that_the_sum_proves_to_be_zero():
+    truth = report()
+    truth["ballot_statistics"] |= {"ballots_used": truth["ballot_statistics"]["good_ballots"] + 10, "no_vote_ballots": None}
+    read = copy.deepcopy(truth)
+    read["ballot_statistics"]["no_vote_ballots"] = 0
+    assert score(ballot_accuracy_score, read, truth) == 1.0
+    assert ballot_accuracy_score({}, read, truth, blank_is_zero=False) == pytest.approx(5 / 6)
+
+
+def test_numbers_that_nobody_read_are_no_agreement():
+    nothing = {"form_info": {"form_type": "Constituency"}, "vote_results": [{"number": 1, "vote_count": None}]}
+    assert vote_results_quality({}, nothing, nothing) is None
+
+
+# --- misnamed keys ---
+
+
+def test_peers_names_are_read_on_both_sides_and_unknown_ones_are_an_error_of_the_truth():
+    truth = report()
+    peer = {**truth, "vote_results": [{"number": r["number"], "name": r["candidate_name"], "party": r["party_name"], "votes": r["vote_count"]}
+                                      for r in truth["vote_results"]]}
+    wrong = copy.deepcopy(peer)
+    wrong["vote_results"][0]["votes"] += 1
+    assert vote_results_quality({}, peer, peer) == 1.0 and vote_results_quality({}, wrong, peer) == pytest.approx(5 / 6)
+    misspelt = {**truth, "vote_results": [{"number": 1, "vote_cuont": 5}]}
+    with pytest.raises(ValueError, match="did you mean 'vote_count'"):
+        vote_results_quality({}, truth, misspelt)
+    assert vote_results_quality({}, misspelt, truth) == 0.0
+    assert answer_warnings(misspelt) == ("vote_results[0].vote_cuont: this is no field of a report; did you mean 'vote_count'?",)
+
+
+# --- several reports in one item ---
+
+
+def station(sub_district, number, votes, **header):
+    made = report(votes=votes, station=str(number))
+    made["form_info"] |= {"province": "อุทัยธานี", "district": "บ้านไร่", "sub_district": sub_district, "constituency_number": "2", **header}
+    return made
+
+
+THREE = [station("แก่นมะกรูด", 1, (8, 193, 36)), station("ทัพหลวง", 1, (11, 159, 10)), station("บ้านบึง", 1, (15, 250, 36))]
+IN_ONE = [station("ทัพหลวง", n, votes) for n, votes in ((1, (8, 193, 36)), (2, (11, 159, 10)), (3, (15, 250, 36)))]
+
+
+@pytest.mark.parametrize("truth", [THREE, IN_ONE], ids=["three sub-districts", "three stations"])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_the_order_of_the_reports_plays_no_part(truth, order):
+    assert score(vote_results_quality, [truth[i] for i in order], truth) == 1.0
+
+
+@pytest.mark.parametrize("truth", [THREE, IN_ONE], ids=["three sub-districts", "three stations"])
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_a_missing_report_costs_its_share(truth, missing):
+    answered = [r for i, r in enumerate(truth) if i != missing]
+    assert score(vote_results_quality, answered, truth) == pytest.approx(2 / 3)
+    assert score(exact_form_match, answered, truth) is False
+
+
+def test_the_number_of_the_copy_is_not_the_station():
+    copied = [{**r, "form_info": {**r["form_info"], "set_number": "ชุดที่ ๑"}} for r in IN_ONE]
+    assert score(vote_results_quality, copied, IN_ONE) == 1.0
+    assert score(vote_results_quality, copied[1:], IN_ONE) == pytest.approx(2 / 3)
+
+
+def test_a_misread_station_is_matched_by_its_numbers():
+    misread = copy.deepcopy(IN_ONE)
+    misread[0]["form_info"]["polling_station_number"], misread[2]["form_info"]["polling_station_number"] = "7", "8"
+    assert score(vote_results_quality, misread[::-1], IN_ONE) == 1.0 and score(exact_form_match, misread, IN_ONE) is False
+
+
+# --- a tolerance is no arithmetic ---
+
+
+def test_voters_within_the_tolerance_are_no_proof_against_the_truth():
+    truth = report()
+    answer = copy.deepcopy(truth)
+    answer["voter_statistics"]["voters_present"] += 2
+    assert suspect_labels(results_of(truth, a=answer, b=answer)) == []
+
+
+def test_a_number_that_the_truth_does_not_record_is_no_suspect():
+    truth = without(report(), "ballot_statistics.ballots_used")
+    assert suspect_labels(results_of(truth, a=report(), b=report())) == []

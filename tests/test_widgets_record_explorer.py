@@ -11,14 +11,16 @@ from IPython.core.formatters import HTMLFormatter
 from record_stations import IMAGE, SCRIPT, stations_with_a_run
 
 import vote_experiments
-from vote_experiments.analysis.compare import compare
+from vote_experiments.analysis.comparison import compare
 from vote_experiments.datasets.dataset import delete_dataset, get_dataset, save_dataset
-from vote_experiments.store.record_paths import Place, record_places, record_tags, results_at
+from vote_experiments.store.record_paths import record_places, record_tags, results_at
 from vote_experiments.store.results import Finished, ResultWriter, create_experiment_row
 from vote_experiments.experiments.result import experiment_result
 from vote_experiments.store.database import Store, new_trace_id, now_us
-from vote_experiments.widgets import record_explorer
-from vote_experiments.widgets.record_explorer import RecordExplorer, field_rows, ordered_places, run_choices, run_ids
+from vote_experiments.widgets import open_runs
+from vote_experiments.widgets.item_view import field_rows
+from vote_experiments.widgets.open_runs import run_choices, run_ids
+from vote_experiments.widgets.record_explorer import RecordExplorer
 from vote_experiments.records import DatasetItem, Evaluation, ItemError, ItemResult
 from vote_experiments.forms.schema import Report, parse_reports
 
@@ -94,20 +96,6 @@ def test_metadata_that_is_no_list_of_difficulties_makes_no_tags(store):
     assert [p.score for p in record_places(store, [experiment], {"x": 1.0})] == [None] * 5
 
 
-def place(item_id, score, spread=0.0, failed=0):
-    return Place(item_id, 0, 0, 1, failed, score, spread)
-
-
-def test_orders_and_filters():
-    some = [place("a", 0.9), place("b", None), place("c", 0.1, 0.5), place("Cd", 0.5, 0.9, 1)]
-    names = (lambda **how: "".join(p.item_id for p in ordered_places(some, **how)))
-    assert names(order="worst") == "cCdab" and names(order="worst", higher_is_better=False) == "aCdcb"
-    assert names(order="disagree")[:3] == "Cdc" and names(order="failed") == "Cd" and names(order="data") == "abcCd"
-    assert names(order="data", text=" C") == "cCd" and names(order="data", ids={"a"}) == "a"
-    with pytest.raises(ValueError, match="order='best'"):
-        ordered_places(some, "best")
-
-
 def test_what_names_a_run(ran):
     ids = run_ids(ran.group, ran.store)
     assert len(ids) == 2 and run_ids(ran.result, ran.store) == ids
@@ -134,8 +122,8 @@ def test_each_way_to_be_wrong_has_its_word():
 
 def test_it_opens_on_the_worst_record_of_the_newest_run(ran):
     explorer = RecordExplorer(store=ran.store)
-    assert ran.group in explorer.run.label and shown_ids(explorer)[0] == "c gone" and len(explorer.shown_places) == 4
-    assert "c gone" in explorer.head.value and explorer.said.value == ""
+    assert ran.group in explorer.run.label and shown_ids(explorer)[0] == "b wrong" and len(explorer.shown_places) == 4
+    assert "b wrong" in explorer.head.value and explorer.said.value == ""
 
 
 def test_a_known_wrong_field_is_marked_in_a_word(explorer):
@@ -181,10 +169,57 @@ def test_checks_are_beside_each_other(explorer):
     assert "good + bad + no vote" in explorer.checks.value and ">pass<" in explorer.checks.value
 
 
-@pytest.mark.parametrize("order, first", [("worst", "c gone"), ("failed", "c gone"), ("data", "a right"), ("disagree", "c gone")])
+@pytest.mark.parametrize("order, first", [("worst", "b wrong"), ("failed", "c gone"), ("data", "a right"), ("disagree", "b wrong")])
 def test_orders(explorer, order, first):
     explorer.order.value = order
     assert shown_ids(explorer)[0] == first and first in explorer.head.value and explorer.at.value == 1
+
+
+def test_a_model_that_fails_does_not_fill_the_top_and_has_its_own_worst(explorer):
+    labels = explorer.source.records.table.models
+    explorer.model.value = labels[1]
+    assert shown_ids(explorer)[0] == "b wrong" and shown_ids(explorer)[-1] == "c gone", "what it failed says nothing about the form"
+    explorer.order.value = "failed"
+    assert shown_ids(explorer) == ["c gone"]
+    explorer.model.value = labels[0]
+    assert shown_ids(explorer) == [] and "No record fits" in explorer.said.value
+
+
+def test_filters_by_field_and_by_one_right_and_one_wrong(explorer):
+    first, second = explorer.source.records.table.models
+    explorer.filters.right.value, explorer.filters.wrong.value = first, second
+    assert "b wrong" in shown_ids(explorer) and "a right" not in shown_ids(explorer)
+    explorer.filters.right.value, explorer.filters.wrong.value = second, first
+    assert "b wrong" not in shown_ids(explorer)
+    explorer.filters.right.value = explorer.filters.wrong.value = None
+    votes = next(path for _, path in explorer.filters.field.options if path and path.endswith("[number=3].vote_count"))
+    explorer.filters.field.value = votes
+    assert shown_ids(explorer) == ["b wrong"] and explorer.view.path == votes
+
+
+def test_the_table_has_what_is_shown_and_a_row_leads_to_its_item(explorer):
+    frame = explorer.grid.table.df
+    assert list(frame.iloc[:, 0]) == [i for i in shown_ids(explorer)] and len(explorer.grid.index) == 4
+    explorer.grid.table.selected_rows = [2]
+    assert explorer.at.value == 3 and shown_ids(explorer)[2] in explorer.view.record.item.id
+    explorer.step(-1)
+    assert explorer.grid.table.selected_rows == [1]
+
+
+def test_keys_hide_models_and_links(explorer):
+    before = explorer.viewer.zoom.value
+    for count, name in enumerate(("next", "zoom_in", "help", "differences")):
+        explorer.events.event = {"kind": "key", "value": name, "count": count}
+    assert explorer.at.value == 2 and explorer.viewer.zoom.value == before + 50 and not explorer.only.value
+    assert "ve-hidden" not in explorer.help._dom_classes
+    item = explorer.view.record.item.id
+    assert f"item={item}" in explorer.events.link
+    explorer.view.models.children[0].value = False
+    assert explorer.view.hidden and explorer.view.hidden[0] not in explorer.answers.value
+    explorer.events.event = {"kind": "link", "value": "item=b wrong&field=form_info.province", "count": 9}
+    assert explorer.view.record.item.id == "b wrong" and explorer.view.path == "form_info.province"
+    explorer.events.event = {"kind": "field", "value": "x'] {} </style><script>", "count": 10}
+    assert explorer.view.path is None and "<script" not in explorer.view._style.value
 
 
 def test_filters_by_difficulty_and_name(explorer):
@@ -218,7 +253,7 @@ def test_another_run_is_opened(ran):
     explorer = RecordExplorer(ran.result, ran.store)
     assert explorer.run.value == "given"
     explorer.run.value = ran.group
-    assert shown_ids(explorer)[0] == "c gone"
+    assert shown_ids(explorer)[0] == "b wrong"
 
 
 @pytest.mark.parametrize("language, words", [("en", "Only fields that differ"), ("th", "เฉพาะช่องที่ต่างกัน")])
@@ -274,7 +309,7 @@ def test_a_dataset_deleted_since_and_a_run_deleted_meanwhile(tmp_path):
 def test_in_a_kernel_it_works_beside_the_loop(ran):
     async def through():
         explorer = RecordExplorer(ran.group, ran.store)
-        assert explorer.places == [], "nothing was waited for"
+        assert explorer.places == {}, "nothing was waited for"
         await explorer.opening.idle()
         await explorer.reading.idle()
         for _ in range(3):
@@ -334,7 +369,7 @@ def test_a_record_that_arrives_when_it_is_filtered_away_leaves_the_reason_alone(
 
 def test_difficulties_of_the_run_before_do_not_come_late(two_runs, monkeypatch):
     store, first, second = two_runs
-    is_left, is_late, real = threading.Event(), threading.Event(), record_explorer.record_tags
+    is_left, is_late, real = threading.Event(), threading.Event(), open_runs.record_tags
 
     def slow_for_the_first(store, ids):
         assert ids != [first] or is_left.wait(20)
@@ -343,7 +378,7 @@ def test_difficulties_of_the_run_before_do_not_come_late(two_runs, monkeypatch):
             is_late.set()
         return found
 
-    monkeypatch.setattr(record_explorer, "record_tags", slow_for_the_first)
+    monkeypatch.setattr(open_runs, "record_tags", slow_for_the_first)
 
     async def through():
         explorer = RecordExplorer(first, store)

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from .intervals import Interval, _beta_lower, _reflected, _Totals
+from ..forms.blanks import recorded_paths, zero_blanks
 from vote_experiments.forms.schema import (
     BALLOT_FIELDS, HEADER_FIELDS, OPTIONAL_HEADER_FIELDS, VOTER_FIELDS, Report, numbered_rows, parse_reports, read_reports,
     report_fields,
@@ -48,8 +49,10 @@ def _field_of(path: str) -> str:
     return "vote_results." + path.rpartition(".")[2] if path.startswith("vote_results[") else path
 
 # %% ../../nbs/analysis/03_fields.ipynb #c77a35f4
-def _is_asked(path: str, truth: Mapping[str, Any], written: set[str]) -> bool:
-    "Does this field count? `written` are the sections of which the truth has anything"
+def _is_asked(path: str, truth: Mapping[str, Any], written: set[str], recorded: frozenset[str]) -> bool:
+    "Does this field count? `written` are the sections of which the truth has anything, `recorded` the fields it has"
+    if path not in recorded:
+        return False
     for section, fields in _WHOLE_SECTIONS.items():
         if path.startswith(section):
             return section in written and (truth[path] is not None or path.removeprefix(section) in fields)
@@ -63,8 +66,14 @@ def judged_fields(
     "Every field that the truth asks for, with what was answered"
     truth, found = report_fields(expected), {} if answered is None else report_fields(answered)
     written = {s for s in _WHOLE_SECTIONS if any(v is not None for k, v in truth.items() if k.startswith(s))}
-    return [JudgedField(path, _field_of(path), value, found.get(path), path in found and found[path] == value)
-            for path, value in truth.items() if _is_asked(path, truth, written)]
+    recorded, zero = recorded_paths(expected), zero_blanks(expected)
+    return [JudgedField(path, _field_of(path), value, found.get(path), path in found and _is_equal(value, found[path], path in zero))
+            for path, value in truth.items() if _is_asked(path, truth, written, recorded)]
+
+
+def _is_equal(expected: Any, answered: Any, is_zero: bool) -> bool:
+    "Equal, or a 0 where the sums prove that the blank of the truth means zero"
+    return expected == answered or expected is None and answered == 0 and is_zero
 
 # %% ../../nbs/analysis/03_fields.ipynb #5b955dc9
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from .compare import cell_texts, markdown_table
+from .comparison import cell_texts, markdown_table
 from .intervals import Interval, mean_interval
 from ..records import ExperimentRecord, ItemResult, as_number
 from ..scoring.summary import JUDGE_SCORES, OVERALL, WEIGHTS, item_accuracy, rule_of

@@ -26,7 +26,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from .compare import Comparison
+from .comparison import Comparison
 from .fields import vote_error_bins
 from .frames import seconds
 from .intervals import resolve_column

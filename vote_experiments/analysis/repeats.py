@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from .compare import _one_score
+from .comparison import _one_score
 from .intervals import _numbers, mean_interval
 
 # %% ../../nbs/analysis/07_repeats.ipynb #a78d8f7b

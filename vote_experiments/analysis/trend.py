@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .compare import (
+from .comparison import (
     ScoreTable, _block, _means_table, _p_words, _signed, holm, markdown_table, plain_rows, score_table)
 from .intervals import _share
 from ..records import Record, RegressionError

@@ -146,10 +146,10 @@ def run_and_show(
 # %% ../../nbs/cli/01_run.ipynb #ffa8dbcd
 def estimate_request(request: Mapping[str, Any]) -> Any:  # vote_experiments.experiments.estimate.Estimates
     "What a request would take"
-    from vote_experiments.experiments.estimate import estimate_experiments
+    from vote_experiments.experiments.estimate import estimate
     from vote_experiments.experiments.request import fields_of
 
-    return estimate_experiments(**{k: v for k, v in request.items() if k in fields_of(None, "estimate")})
+    return estimate(**{k: v for k, v in request.items() if k in fields_of(None, "estimate")})
 
 
 def _show_estimate(request: Mapping[str, Any], as_json: bool) -> None:

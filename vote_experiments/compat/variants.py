@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..analysis.compare import compare
+from ..analysis.comparison import compare
 from ..analysis.frames import score_columns
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset, save_dataset
 from ..traces.filters import Filter

@@ -30,7 +30,7 @@ from vote_experiments.store.database import (
     RowInsert, Store, clean_text, dataset_items, dataset_versions, datasets, decode_json, encode_json, experiments,
     from_us, new_id, now_us, open_store, to_us,
 )
-from ..records import DatasetItem, Record
+from ..records import DatasetItem, Record, VoteExperimentsError
 from ..settings import image_roots
 
 # %% ../../nbs/datasets/00_dataset.ipynb #8fa8d32d
@@ -405,7 +405,7 @@ def dataset_markdown(
     return head + about + ("\n\n" + markdown_table(("id", "input", "expected output", "metadata"), rows) if rows else "") + more
 
 # %% ../../nbs/datasets/00_dataset.ipynb #19653269
-class DatasetNotFoundError(LookupError):
+class DatasetNotFoundError(VoteExperimentsError, LookupError):
     "There is no such dataset, or no such version of it; the message says which there are"
 
 
@@ -525,7 +525,7 @@ def items_of_rows(
 _BATCH = 256  # items written by one statement
 
 
-class DatasetChangedError(ValueError):
+class DatasetChangedError(VoteExperimentsError, ValueError):
     "An item was changed by somebody else since the version that a change was made beside"
 
     def __init__(self, item_id: str, base_version: int, changed_in: int):
@@ -851,7 +851,7 @@ def _rows_not_in(one: Dataset, other: Dataset) -> dict[str, int]:
 class ItemProblem(Record):
     "Something about one item that would spoil a run"
     item_id: str
-    kind: str  # malformed | duplicate_id | no_input | missing_image | outside_roots | unreadable_image | page_count | no_ground_truth | ground_truth
+    kind: str  # malformed | duplicate_id | no_input | missing_image | outside_roots | unreadable_image | page_count | no_ground_truth | ground_truth | unknown_key
     message: str
     field: str = ""  # e.g. input.image_paths[2]
     severity: str = "error"  # error | warning: the item runs, but is not scored
@@ -927,27 +927,40 @@ def _page_problem(path: Any, roots: Sequence[str | os.PathLike]) -> tuple[int | 
 
 # %% ../../nbs/datasets/00_dataset.ipynb #b85e5130
 def _truth_problems(name: str, truth: Any, of_pages: bool) -> Iterator[ItemProblem]:
-    from vote_experiments.forms.schema import read_reports
+    from vote_experiments.forms.schema import read_reports, unknown_keys
 
     if truth is None or truth in ({}, [], "", "null"):
         yield ItemProblem(name, "no_ground_truth", "there is no ground truth: the item is run but not scored",
                           "expected_output", "warning")
     elif _looks_like_report(truth):
         try:
-            problems = read_reports(truth)[1]
+            reports, problems = read_reports(truth)
         except ValueError as e:
-            problems = [str(e)]
-        yield from (ItemProblem(name, "ground_truth", p, "expected_output") for p in problems)
+            reports, problems = [], [str(e)]
+        yield from (ItemProblem(name, "ground_truth", p, "expected_output") for p in [*problems, *_double_tables(reports)])
+        yield from (ItemProblem(name, "unknown_key", message, "expected_output") for message in unknown_keys(truth))
     elif of_pages:
         fields = f" (it has {', '.join(map(str, truth))[:80]})" if isinstance(truth, dict) else ""
         yield ItemProblem(name, "ground_truth", f"the ground truth is no report with form_info, vote_results …{fields}: only evaluators "
                           "of your own can score it", "expected_output", "warning")
 
 
+def _double_tables(reports: Sequence[Any]) -> Iterator[str]:
+    "A number that comes twice: two tables were put into one report"
+    for i, report in enumerate(reports):
+        numbers = [row.number for row in report.vote_results if row.number is not None]
+        twice = sorted({n for n in numbers if numbers.count(n) > 1})
+        if twice:
+            where = f"reports[{i}].vote_results" if len(reports) > 1 else "vote_results"
+            yield (f"{where}: number {', '.join(map(str, twice[:5]))} comes more than once; are two tables in one report? "
+                   "Make a report for each, as a list")
+
+
 def _looks_like_report(value: Any) -> bool:
+    from vote_experiments.forms.field_names import is_report_like
+
     if isinstance(value, str):
-        return '"form_info"' in value or '"vote_results"' in value
+        return any(f'"{section}"' in value for section in ("form_info", "vote_results"))
     if isinstance(value, (list, tuple)):
         return any(map(_looks_like_report, value))
-    return isinstance(value, dict) and ("form_info" in value or "vote_results" in value or any(
-        _looks_like_report(value[k]) for k in ("reports", "data") if k in value))
+    return isinstance(value, dict) and (is_report_like(value) or any(_looks_like_report(value[k]) for k in ("reports", "data") if k in value))

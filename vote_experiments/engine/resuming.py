@@ -23,6 +23,7 @@ from typing import Any
 from ..store.results import get_experiment, list_experiments, owner_name
 from ..store.database import Store, StoreError, encode_json, new_span_id, now_us
 from .engine import Slot
+from ..records import VoteExperimentsError
 
 log = logging.getLogger("vote_experiments")
 
@@ -106,7 +107,7 @@ def _state_into(h: Any, value: Any, seen: set[int], depth: int = 0) -> None:
             _state_into(h, own, seen, depth + 1)
 
 # %% ../../nbs/engine/04_resuming.ipynb #a08253eb
-class SettingsChangedError(ValueError):
+class SettingsChangedError(VoteExperimentsError, ValueError):
     "A resumed run was asked something else than before; the message names every difference"
 
 
@@ -125,7 +126,7 @@ def changed_settings(
     return lines
 
 # %% ../../nbs/engine/04_resuming.ipynb #3a9a4219
-class RunBusyError(RuntimeError):
+class RunBusyError(VoteExperimentsError, RuntimeError):
     "Another live process is working on this run"
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..analysis.compare import Comparison, compare
+from ..analysis.comparison import Comparison, compare
 from .summaries import score_rules_of
 from ..records import as_number
 from ..scoring.summary import OVERALL, WEIGHTS, ScoreRule, is_weighted, item_accuracy, rule_of

@@ -1,0 +1,5 @@
+"""Running and comparing: experiments, sweeps, batches; a name is loaded when it is first used"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

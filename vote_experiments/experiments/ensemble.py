@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import sqlalchemy as sa
 
-from ..analysis.compare import Comparison
+from ..analysis.comparison import Comparison
 from ..store.results import ResultSequence, create_group, get_experiment, resolve_run, update_experiment, update_group
 from ..store.database import Store, item_results, now_us, open_store
 from .experiment import arun_experiment, run_in_own_loop

@@ -150,7 +150,7 @@ class Extracted:
                 f"doubtful{unread}{cost}")
 
     def _repr_markdown_(self) -> str:
-        from vote_experiments.analysis.compare import markdown_table
+        from vote_experiments.analysis.comparison import markdown_table
 
         shown = [c for c in ("form_set", "form_type", "province", "constituency_number", "polling_station_number", "doubts")
                  if c in self.stations]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..analysis.compare import _and, _signed, markdown_table, plain_rows
+from ..analysis.comparison import _and, _signed, markdown_table, plain_rows
 from ..analysis.racing import Race, difference_bounds
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.response_cache import StoredResponses

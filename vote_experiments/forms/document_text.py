@@ -203,7 +203,7 @@ def _labels() -> tuple[re.Pattern[str], dict[str, str]]:
     return re.compile("|".join(re.escape(n).replace("/", " ?/ ?") for n in names)), by_label
 
 # %% ../../nbs/forms/13_document_text.ipynb #37833640
-_FILLER = re.compile(r"^[\s.…_:：=-]+|^(?:จำนวน|มี)[\s.…_]*|[\s.…_|]+$")
+_FILLER = re.compile(r"^[\s.…_:：=]+|^(?:จำนวน|มี)[\s.…_]*|[\s.…_|]+$|\s[\d๐-๙](?:\.[\d๐-๙])+\.?$")  # the last one: the number of the next line
 _NOT_A_LABEL_BEFORE = re.compile(r"(?:กรรมการประจำ|ประธาน|ระดับ|เจ้าหน้าที่ประจำ|ผู้อำนวยการประจำ|ออกเสียง|สมาชิกสภา)$")
 
 

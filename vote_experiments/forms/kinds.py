@@ -98,13 +98,13 @@ _STATION = FormKind(
 # %% ../../nbs/forms/01_kinds.ipynb #d58f020b
 _OUTSIDE = replace(
     _STATION, code="5/17", place="committee", header_fields=_COMMITTEE_HEADER,
-    title=f"{_TITLE}แบบแบ่งเขตเลือกตั้งที่ออกเสียงลงคะแนนก่อนวันเลือกตั้งนอกเขตเลือกตั้งและนอกราชอาณาจักร",
+    title="รายงานผลการนับคะแนนบัตรเลือกตั้งนอกเขตเลือกตั้งและนอกราชอาณาจักรแบบแบ่งเขตเลือกตั้ง",
     optional_header_fields=("form_code", "copy_number"), voter_fields=(), ballot_fields=("ballots_allocated", *_COUNTED),
     checks=("ballots_used", *_SUMS_OF_VOTES, *_ANY_FORM), counted_ballots="ballots_allocated", chair="ประธานกรรมการนับคะแนนบัตรเลือกตั้ง",
     members="กรรมการนับคะแนนบัตรเลือกตั้ง", reasons=6,
     editions=(Edition(2569, (10,), 2, ("provincial", "bangkok")), Edition(2566, (10,), 2)))
 _INSIDE = replace(
-    _OUTSIDE, code="5/16", reasons=3, title=f"{_TITLE}แบบแบ่งเขตเลือกตั้งที่ออกเสียงลงคะแนนก่อนวันเลือกตั้งในเขตเลือกตั้ง",
+    _OUTSIDE, code="5/16", reasons=3, title="รายงานผลการนับคะแนนบัตรเลือกตั้งที่ออกเสียงลงคะแนนก่อนวันเลือกตั้งในเขตเลือกตั้งแบบแบ่งเขตเลือกตั้ง",
     editions=(Edition(2569, (10,), 2), Edition(2566, (10,), 2)))
 
 # %% ../../nbs/forms/01_kinds.ipynb #323e9905

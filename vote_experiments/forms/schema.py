@@ -58,7 +58,7 @@ def _date(value: Any) -> str | None:
         return _text(value)
 
 # %% ../../nbs/forms/01_schema.ipynb #182d55d5
-_BALLOT_WORDS = {"Constituency": ("constituency", "แบ่งเขต"), "PartyList": ("partylist", "บัญชีรายชื่อ", "บช"),
+_BALLOT_WORDS = {"Constituency": ("constituency", "แบ่งเขต", "district"), "PartyList": ("partylist", "บัญชีรายชื่อ", "บช"),
                  "Referendum": ("referendum", "ประชามติ")}
 
 
@@ -344,8 +344,11 @@ def _without(raw: dict, places: list[tuple[int | str, ...]]) -> dict:
         inside: Any = clean
         for part in loc[:-1]:
             inside = inside[part]
+        unread = inside[loc[-1]]
         inside[loc[-1]] = None
         if isinstance(inside, dict):
+            if isinstance(unread, str) and (words := split_number(unread)[1]):  # the words of the cell may be right
+                inside.setdefault(f"{loc[-1]}_text", words)
             for old in [old for old, new in _RENAMED.items() if new == loc[-1]]:
                 inside.pop(old, None)
     return clean

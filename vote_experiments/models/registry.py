@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SETTINGS', 'PROVIDERS', 'Setting', 'ModelConfig', 'default_suffix', 'check_config', 'check_configs', 'provider_of',
            'is_reroute', 'reroute_note', 'as_extraction', 'FunctionModel', 'register_model', 'forget_model',
-           'list_models', 'get_model', 'model_available', 'cap_problem']
+           'registered_models', 'adopt_models', 'list_models', 'get_model', 'model_available', 'cap_problem']
 
 # %% ../../nbs/models/00_registry.ipynb #3624b146
 import importlib
@@ -332,6 +332,19 @@ def forget_model(name: str) -> None:
     "Undo `register_model`; does nothing when there is no such model"
     _registered.pop(name, None)
     _registered_settings.pop(name, None)
+
+# %% ../../nbs/models/00_registry.ipynb #ddb05d7c
+def registered_models() -> dict[str, tuple[Model, dict[str, str]]]:  # by name: the model, its further config keys
+    "What `register_model` was called with in this process"
+    return {name: (model, _registered_settings[name]) for name, model in _registered.items()}
+
+
+def adopt_models(models: Mapping[str, tuple[Model, dict[str, str]]]) -> None:  # as `registered_models` returns them
+    "Register the models of another process here"
+    for name, (model, settings) in models.items():
+        _registered[name], _registered_settings[name] = model, settings
+
+
 
 # %% ../../nbs/models/00_registry.ipynb #f3644690
 def list_models() -> list[str]:

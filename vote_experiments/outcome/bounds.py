@@ -19,6 +19,7 @@ class Batches:
 
     reported: np.ndarray  # stations × choices; a row of NaN: not read
     ballots: np.ndarray  # per station: the most votes that can be on the form
+    known: np.ndarray | None = None  # per station: a person has read it before any draw, so that it has no error left
 
     def __len__(self) -> int:
         return len(self.reported)
@@ -97,7 +98,8 @@ def _parts(assertions: Assertions, step: int) -> list[_Part]:
 def _slack(part: _Part, batches: Batches) -> np.ndarray:  # stations × assertions
     "How much too good each reading can be, in votes"
     values = station_values(part.assertions, batches.reported, batches.ballots)
-    return np.maximum(0.0, values + np.outer(batches.ballots, part.assertions.worst))
+    slack = np.maximum(0.0, values + np.outer(batches.ballots, part.assertions.worst))
+    return slack if batches.known is None else np.where(batches.known[:, None], 0.0, slack)
 
 
 def station_margins(assertions: Assertions, batches: Batches) -> np.ndarray:  # per assertion

@@ -57,6 +57,8 @@ def settled(
     risk_limit: float,
 ) -> np.ndarray:  # of the same shape
     "The p-values, kept at what they were when they first reached the risk limit"
+    if p.shape[-2] == 0:
+        return p
     reached = p <= risk_limit
     first = np.logical_or.accumulate(reached, axis=-2)
     at = np.argmax(reached, axis=-2)

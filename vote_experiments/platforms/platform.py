@@ -18,14 +18,14 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from ..records import DatasetItem, Evaluation, ItemResult, Observation, Record
+from ..records import DatasetItem, Evaluation, ItemResult, Observation, Record, VoteExperimentsError
 
 # %% ../../nbs/platforms/00_platform.ipynb #8fb2f5c9
-class PlatformDown(RuntimeError):
+class PlatformDown(VoteExperimentsError, RuntimeError):
     "The platform does not answer, or refuses what it normally takes; publishing can be repeated"
 
 
-class RemoteNotFoundError(LookupError):
+class RemoteNotFoundError(VoteExperimentsError, LookupError):
     "The platform has no such dataset, or no such version of it"
 
 # %% ../../nbs/platforms/00_platform.ipynb #c1e0cad4

@@ -32,7 +32,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..analysis.compare import plain_rows
+from ..analysis.comparison import plain_rows
 from ..analysis.fields import vote_error_bins
 from ..store.results import score_names, score_table, status_counts
 from ..store.database import Store, item_results, scores
@@ -47,6 +47,7 @@ from .provenance import environment_of, how_to_repeat  # noqa: F401 the template
 from .sweep_findings import sweep_analysis
 from ..html.translations import Words, check_language, texts
 from ..scoring.summary import WEIGHTS, item_accuracy
+from ..records import VoteExperimentsError
 from ..settings import redact
 
 # %% ../../nbs/reports/06_report.ipynb #84e2b0f5
@@ -137,7 +138,7 @@ def keep(
         Html('<li><a href="{}">{}</a>: {}</li>').format(name, name, run.say(f"file_{name}")) for name in FILES))
 
 # %% ../../nbs/reports/06_report.ipynb #aaa1e255
-class ReportError(RuntimeError):
+class ReportError(VoteExperimentsError, RuntimeError):
     "A report could not be made as asked; the message says what is there and what to do"
 
 

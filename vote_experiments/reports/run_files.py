@@ -30,7 +30,7 @@ from vote_experiments.store.database import (
     trace_tags, traces,
 )
 from ..forms.pages import page_path
-from ..records import DatasetItem, Record
+from ..records import DatasetItem, Record, VoteExperimentsError
 from ..settings import redact
 
 # %% ../../nbs/reports/08_run_files.ipynb #0cabe434
@@ -181,7 +181,7 @@ def _safe(name: str) -> str:
     return str(path)
 
 # %% ../../nbs/reports/08_run_files.ipynb #8cc51424
-class RunFileError(ValueError):
+class RunFileError(VoteExperimentsError, ValueError):
     "A file that is no shared run, or not one that can be trusted"
 
 

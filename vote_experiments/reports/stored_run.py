@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..analysis.compare import Comparison, Speaker
+from ..analysis.comparison import Comparison, Speaker
 from ..analysis.sweeps import config_leaves, short_names
 from ..engine.run_status import RunState, experiment_states, run_state
 from ..store.results import get_experiment, get_group, latest_run, list_experiments

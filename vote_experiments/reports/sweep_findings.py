@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..analysis.compare import Comparison
+from ..analysis.comparison import Comparison
 from ..analysis.frames import dollars, seconds
 from ..analysis.plots import plot_comparison
 from ..analysis.sweep_plots import plot_sweep_heatmap, plot_sweep_metric, plot_sweep_metrics

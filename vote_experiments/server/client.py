@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..settings import keep_secret, redact, setting
+from ..records import VoteExperimentsError
 
 
 # %% ../../nbs/server/04_client.ipynb #8b99b214
-class ApiError(RuntimeError):
+class ApiError(VoteExperimentsError, RuntimeError):
     "The server refused, or cannot be reached"
 
     def __init__(

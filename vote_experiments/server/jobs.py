@@ -31,7 +31,7 @@ from ..engine.progress import Progress
 from ..platforms.publishing import choose_backend
 from ..engine.resuming import HEARTBEAT_S, RunBusyError, at_work, is_busy, new_owner
 from ..models.registry import check_configs, model_available
-from ..records import Record
+from ..records import Record, VoteExperimentsError
 from ..scoring.judges import evaluators_named
 from ..settings import redact
 
@@ -62,11 +62,11 @@ class Job(Record):
         return self.status in ENDED
 
 
-class JobNotFoundError(LookupError):
+class JobNotFoundError(VoteExperimentsError, LookupError):
     "No job has this id"
 
 
-class JobEndedError(ValueError):
+class JobEndedError(VoteExperimentsError, ValueError):
     "A job that has ended cannot be cancelled"
 
 # %% ../../nbs/server/00_jobs.ipynb #3f34c20d

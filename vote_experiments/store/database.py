@@ -31,6 +31,7 @@ import orjson
 import sqlalchemy as sa
 
 from ..settings import redact, store_url
+from ..records import VoteExperimentsError
 
 # %% ../../nbs/store/00_database.ipynb #f31d980a
 _JSON_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z
@@ -554,7 +555,7 @@ label_draws = _table(
 )
 
 # %% ../../nbs/store/00_database.ipynb #674e77f0
-class StoreError(RuntimeError):
+class StoreError(VoteExperimentsError, RuntimeError):
     "The store cannot be used as asked; the message says why and what to do"
 
 

@@ -30,12 +30,12 @@ from vote_experiments.store.database import (
     publications, scores, trace_tags, traces,
 )
 from vote_experiments.records import (
-    DatasetItem, Evaluation, ItemError, ItemResult, Observation, Usage, as_number, data_type_of,
+    DatasetItem, Evaluation, ItemError, ItemResult, Observation, Usage, as_number, data_type_of, VoteExperimentsError,
 )
 from ..settings import redact, redactor
 
 # %% ../../nbs/store/01_results.ipynb #15fb7f88
-class RunNotFoundError(LookupError):
+class RunNotFoundError(VoteExperimentsError, LookupError):
     "No experiment or group has this id; the message lists the newest"
 
 

@@ -30,7 +30,7 @@ from vote_experiments.store.database import (
     RowInsert, Store, clean_text, decode_json, encode_json, experiments, from_us, new_span_id, new_trace_id, now_us,
     observations, open_store, scores, to_us, trace_tags, traces,
 )
-from ..records import Evaluation, Observation, Record, Usage, as_number
+from ..records import Evaluation, Observation, Record, Usage, VoteExperimentsError, as_number
 from ..settings import redact
 
 log = logging.getLogger("vote_experiments")
@@ -180,7 +180,7 @@ def _score(row: Any) -> Score:
                  v["comment"], decode_json(v["metadata"]), v["config_id"], v["source"], v["batch_id"], from_us(v["created_at"]))
 
 # %% ../../nbs/traces/01_traces.ipynb #824482f5
-class TraceNotFoundError(LookupError):
+class TraceNotFoundError(VoteExperimentsError, LookupError):
     "No trace has this id"
 
 

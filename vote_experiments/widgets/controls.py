@@ -131,6 +131,13 @@ class Filling:
         finally:
             self._depth -= 1
 
+    def __enter__(self) -> "Filling":
+        self._depth += 1
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._depth -= 1
+
     def by_hand(self, handler: Callable[[Any], Any]) -> Callable[[Any], None]:
         "The handler, called only for what a person does"
         return lambda change: None if self._depth else handler(change)

@@ -23,7 +23,7 @@ from ..datasets.dataset import DatasetNotFoundError, get_dataset, list_datasets,
 from ..store.results import get_group, list_groups
 from ..store.database import Store, from_us, open_store
 from ..engine.run_status import ExperimentState, RunState, run_state, run_states
-from ..experiments.estimate import estimate_experiments
+from ..experiments.estimate import estimate
 from ..server.jobs import ENDED, Job, cancel_job, get_job, jobs_to_do, list_jobs, resume_job, run_own_job, submit_job
 from ..server.client import ApiError, ExperimentsClient
 from ..reports.stored_run import open_run
@@ -206,7 +206,7 @@ class StoreRuns:
     def estimate(self, arguments: Mapping[str, Any]) -> Any:
         "Money and time of a run, as `Estimates`"
         taken = ("dataset_name", "model_configs", "dataset_version", "sample_size", "sample_seed", "stratify_by", "jobs", "repeats")
-        return estimate_experiments(**{k: arguments[k] for k in taken if k in arguments}, store=self.store)
+        return estimate(**{k: arguments[k] for k in taken if k in arguments}, store=self.store)
 
     def start(self, arguments: Mapping[str, Any], background: bool) -> str:
         "Begin a run. Raises what is wrong with the request."

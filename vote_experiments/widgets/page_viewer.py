@@ -137,8 +137,9 @@ def page_html(
     n: int,  # within the item, from 1
     roots: Sequence[Any] | None,
     language: str = "en",
+    mark: tuple[Sequence[float], str] | None = None,  # left, top, right, bottom as fractions of the page, and where they come from
 ) -> Html:
-    "One page, or why it cannot be shown"
+    "One page, with a place marked when one is given; or why it cannot be shown"
     say = Words("records", language)
     try:
         picture = _picture(path, page, roots)
@@ -146,7 +147,17 @@ def page_html(
         return Html('<div class="ve-nosheet" role="alert">{}<small>{}</small></div>').format(
             say("page_gone", n=n, why=redact(str(error))), say("page_hint"))
     alt = say("page_alt", n=n, item=item)
-    return Html('<div class="ve-sheet" tabindex="0" role="region" aria-label="{}"><img alt="{}" src="{}"></div>').format(alt, alt, picture)
+    return Html('<div class="ve-sheet" tabindex="0" role="region" aria-label="{}"><div class="ve-frame"><img alt="{}" src="{}">{}</div></div>').format(
+        alt, alt, picture, _region(mark))
+
+
+def _region(mark: tuple[Sequence[float], str] | None) -> Html:
+    "A rectangle over a page"
+    if mark is None:
+        return Html("")
+    (left, top, right, bottom), source = mark
+    style = f"left:{100 * left:.3f}%;top:{100 * top:.3f}%;width:{100 * (right - left):.3f}%;height:{100 * (bottom - top):.3f}%"
+    return Html('<div class="ve-region is-now is-{}" style="{}"></div>').format(source, style)
 
 
 def load_pages(
@@ -184,6 +195,7 @@ class PageViewer:
         self.zoom = w.IntSlider(100, 50, 400, 25, readout=False)  # said by its label
         self.picture, self.note, self._style = w.HTML(), w.HTML(), w.HTML(layout=w.Layout(display="none"))
         self.loaded: LoadedPages | None = None
+        self.mark: tuple[int, tuple[Sequence[float], str]] | None = None  # page, and what is marked on it
         self.aside = Aside(self._failed)
         self.page.observe(self._turned, "value")
         self.zoom.observe(lambda _: self._zoomed(), "value")
@@ -193,11 +205,11 @@ class PageViewer:
 
     def _zoomed(self) -> None:
         self.zoom.description = self.say("zoom", n=self.zoom.value)
-        self._style.value = f"<style>.{self._class} .ve-sheet img {{ width: {self.zoom.value}%; }}</style>"
+        self._style.value = f"<style>.{self._class} .ve-frame {{ width: {self.zoom.value}%; }}</style>"
 
     def show(self, loaded: LoadedPages) -> None:
         "Show what `load_pages` read"
-        self.loaded = None  # no page is turned while the buttons change
+        self.loaded, self.mark = None, None  # no page is turned while the buttons change
         n = min(len(loaded.pages), MOST_PAGES)
         wanted = [(str(k), k) for k in range(1, max(n, 1) + 1)]
         if tuple(wanted) != tuple(self.page.options):
@@ -212,8 +224,40 @@ class PageViewer:
         loaded, n = self.loaded, change["new"]
         if loaded is None or not n or n > len(loaded.pages):
             return
+        self._draw(loaded, n)
+
+    def _draw(self, loaded: LoadedPages, n: int) -> None:
         path, page = loaded.pages[n - 1]
-        self.aside.run(lambda: page_html(loaded.item, path, page, n, loaded.roots, self.language), lambda html: setattr(self.picture, "value", html))
+        mark = self.mark[1] if self.mark is not None and self.mark[0] == n else None
+        self.aside.run(lambda: page_html(loaded.item, path, page, n, loaded.roots, self.language, mark),
+                       lambda html: setattr(self.picture, "value", html))
+
+    def show_place(
+        self,
+        page: int,  # of the item, from 1
+        box: Sequence[float],  # left, top, right, bottom as fractions of the page
+        source: str,  # reader | drawing | layout
+    ) -> None:
+        "Turn to a page and mark a place on it; the zoom stays"
+        loaded = self.loaded
+        if loaded is None or not 1 <= page <= len(loaded.pages):
+            return
+        self.mark = page, (box, source)
+        if self.page.value == page:
+            self._draw(loaded, page)
+        else:
+            self.page.value = page  # which draws it
+
+    def turn(self, by: int) -> None:
+        "Go to the next page (1) or the previous one (-1)"
+        values = [value for _, value in self.page.options]
+        at = values.index(self.page.value) + by
+        if 0 <= at < len(values):
+            self.page.value = values[at]
+
+    def zoom_by(self, step: int) -> None:
+        "Larger (1) or smaller (-1)"
+        self.zoom.value = min(max(self.zoom.value + step * 50, self.zoom.min), self.zoom.max)
 
     def _failed(self, error: Exception) -> None:
         self.picture.value = Html('<div class="ve-nosheet" role="alert">{}: {}</div>').format(type(error).__name__, redact(str(error)))

@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 import statsmodels.api as sm
 
-from vote_experiments.analysis.compare import (
+from vote_experiments.analysis.comparison import (
     PAIR_LAWS, compare, fewest_items, holm, items_needed, markdown_table, mcnemar_p, paired_comparisons, paired_coverage,
     power, score_table, sign_flip_p,
 )

@@ -1,0 +1,13 @@
+"""A process that reads forms of an outcome check until it is killed: `python record_outcome.py STORE CHECK READER`; used by tests"""
+
+import json
+import sys
+
+from vote_experiments.outcome.check import OutcomeCheck
+
+check = OutcomeCheck.resume(sys.argv[2], sys.argv[1])
+truth = {s: dict(zip(check.frame.choices, map(int, v))) for s, v in zip(check.frame.stations, check.frame.votes)}
+while stations := check.next(2, reader=sys.argv[3]):
+    for station in stations:
+        risk = check.record(station, truth[station], reader=sys.argv[3])
+        print(json.dumps([str(station), risk]), flush=True)

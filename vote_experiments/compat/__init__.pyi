@@ -1,0 +1,17 @@
+from .client import Client as Client
+from .datasets import RunnableDataset as RunnableDataset
+from .datasets import get_dataset as get_dataset
+from .runs import Experiment as Experiment
+from .runs import create_dataset as create_dataset
+from .runs import create_dataset_item as create_dataset_item
+from .runs import create_experiment as create_experiment
+from .runs import create_run as create_run
+from .runs import get_experiment_runs as get_experiment_runs
+from .variants import RunnerContext as RunnerContext
+from .variants import ab_test as ab_test
+from .variants import aevaluate_experiment as aevaluate_experiment
+from .variants import compare_experiments as compare_experiments
+from .variants import dataset_from_traces as dataset_from_traces
+from .variants import evaluate_experiment as evaluate_experiment
+from .variants import export_experiment_results as export_experiment_results
+from .variants import prompt_variants as prompt_variants
