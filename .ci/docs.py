@@ -45,7 +45,7 @@ ROOMS = {  # folder of nbs/: its title, in reading order
     "analysis": "Analysis", "engine": "Engine", "outcome": "Outcome", "platforms": "Platforms", "reports": "Reports",
     "report_templates": "Report templates", "experiments": "Experiments", "compat": "Platform-style client",
     "server": "Server", "widgets": "Widgets", "apps": "Apps", "cli": "Command line", "project": "Project"}
-FOUNDATIONS = ("00_settings", "01_records", "02_workflow", "03_workers")
+FOUNDATIONS = ("00_settings", "01_records", "02_workflow", "03_workers", "04_files")
 PROJECT_FILES = ("CONTRIBUTING.md", "CHANGELOG.md")
 IMAGES = {"image/svg+xml": "", "image/png": "png", "image/jpeg": "jpeg"}
 

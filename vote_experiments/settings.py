@@ -13,9 +13,10 @@ import html
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -261,6 +262,34 @@ def _redact(value: Any, secrets: list[str]) -> Any:
     return value
 
 # %% ../nbs/00_settings.ipynb #1d44e3bb
+@dataclass
+class _KeptSecrets:
+    "The secret values, and what they were read from"
+    values: list[str] = field(default_factory=list)
+    source: Any = None  # the environment, the number of secrets handed over, the process, the .env file here
+    until: float = 0.0  # by the monotonic clock: when .env files further up are looked at again
+
+
+_kept_secrets = _KeptSecrets()
+
+
+def _changed_at(name: str) -> tuple[str, int] | None:  # the folder, and nanoseconds; None: there is no such file or folder
+    try:
+        return os.getcwd(), os.stat(name).st_mtime_ns
+    except OSError:
+        return None
+
+
+def _known_secrets() -> list[str]:
+    "As `secret_values`, without looking everywhere each time"
+    kept = _kept_secrets
+    source = getattr(os.environ, "_data", None), len(_handed_over), os.getpid(), _changed_at(".env")
+    if source[0] is None or source != kept.source or time.monotonic() > kept.until:
+        kept.values = secret_values()
+        kept.source, kept.until = (dict(source[0] or {}), *source[1:]), time.monotonic() + 1.0
+    return kept.values
+
+# %% ../nbs/00_settings.ipynb #fe9dfd5d
 def redact(value: Any) -> Any:  # the same shape, secrets replaced
     "Replace secrets in a text, or in every text of a dict, list or tuple; other values pass unchanged"
     return redactor()(value)
@@ -268,5 +297,4 @@ def redact(value: Any) -> Any:  # the same shape, secrets replaced
 
 def redactor() -> Callable[[Any], Any]:
     "`redact` with the secrets of this moment, for many values"
-    secrets = secret_values()
-    return lambda value: _redact(value, secrets)
+    return partial(_redact, secrets=_known_secrets())

@@ -9,7 +9,7 @@ __all__ = ['local_item', 'Source']
 import functools
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..datasets.dataset import Dataset, DatasetItems
@@ -65,6 +65,7 @@ class Source:
         self.dataset: Dataset | None = None
         self.n: int | None = None
         self.answers: ResultSequence | None = None  # stored answers to judge again
+        self._items: DatasetItems | None = None  # of a stored dataset, which can be read in parts
         if isinstance(data, ResultSequence):
             self.answers, self.n, self._rows = data, len(data), self._local_rows
             self._row = get_experiment(data.store, data.experiment_id)
@@ -72,7 +73,7 @@ class Source:
         if isinstance(data, Dataset):
             data = data.items
         if isinstance(data, DatasetItems):
-            self.dataset, self.n, self._rows = data.dataset, len(data), data.iter_rows
+            self.dataset, self.n, self._rows, self._items = data.dataset, len(data), data.iter_rows, data
             return
         if isinstance(data, (str, bytes, Mapping)) or not isinstance(data, Iterable):
             raise TypeError(f"data is {type(data).__name__}; give a list of dicts, dataset items, or a dataset "
@@ -112,9 +113,19 @@ class Source:
             return self.dataset.id, self.dataset.version
         return next(iter(self._sources)) if len(self._sources) == 1 and self.is_stored else (None, None)  # type: ignore[return-value]
 
-    def slots(self, repeats: int = 1) -> Iterator[Slot]:
+    def slots(
+        self,
+        repeats: int = 1,
+        wanted: Callable[[int, int], bool] | None = None,  # of repeat and position, called in order; None: all
+    ) -> Iterator[Slot]:
         "Every item, `repeats` times: all items once, then all again; stored answers as they were repeated"
         local = not self.is_stored
+        if wanted is not None and self._items is not None:
+            yield from self._slots_at(self._items, repeats, wanted)
+            return
+        if wanted is not None:
+            yield from (slot for slot in self.slots(repeats) if wanted(slot.repeat, slot.position))
+            return
         if self.answers is not None:
             for r in self.answers:
                 encoded = _encoded(r.item)
@@ -125,3 +136,27 @@ class Source:
             for position, (row, _, item) in enumerate(self._rows()):
                 encoded = _encoded(item)
                 yield Slot(item, position, repeat, None if local else row, _content_hash(encoded) if local else None, None, encoded)
+
+    def _slots_at(self, items: DatasetItems, repeats: int, wanted: Callable[[int, int], bool]) -> Iterator[Slot]:
+        "Slots of the wanted items of a stored dataset; the others are not read"
+        for repeat in range(repeats):
+            for part in _runs(position for position in range(len(items)) if wanted(repeat, position)):
+                rows = DatasetItems(items.dataset, items.places[part.start:part.stop]).iter_rows()
+                for position, (row, _, item) in zip(part, rows):
+                    yield Slot(item, position, repeat, row, None, None, _encoded(item))
+
+
+def _runs(numbers: Iterable[int], most: int = 20_000) -> Iterator[range]:
+    "Ascending whole numbers as ranges of neighbours, each of at most so many"
+    first = last = None
+    for n in numbers:
+        if first is None:
+            first = n
+        elif n != last + 1 or n - first >= most:  # type: ignore[operator]
+            yield range(first, last + 1)  # type: ignore[operator]
+            first = n
+        last = n
+    if first is not None:
+        yield range(first, last + 1)  # type: ignore[operator]
+
+

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'HEARTBEAT_S', 'fingerprint', 'SettingsChangedError', 'changed_settings', 'RunBusyError', 'new_owner',
-           'at_work', 'working', 'process_lives', 'is_busy', 'find_resumable', 'Wanted', 'left_of_dataset',
+           'at_work', 'working', 'process_lives', 'is_busy', 'find_resumable', 'Wanted', 'is_left', 'left_of_dataset',
            'left_of_local_data']
 
 # %% ../../nbs/engine/04_resuming.ipynb #f7ed5fff
@@ -239,19 +239,32 @@ class Wanted:
         return self.missing if status is None else self.failed and status == "failed"
 
 # %% ../../nbs/engine/04_resuming.ipynb #a51c100b
+def is_left(
+    stored: Iterator[tuple[tuple[int, int], str, str, str | None]],  # as `stored_items` gives them
+    wanted: Wanted,
+) -> Callable[[int, int], bool]:  # of repeat and position; to be called in their order
+    "Whether an item of a stored dataset is still to do: an item keeps its place in a version"
+    row = next(stored, None)
+
+    def left(repeat: int, position: int) -> bool:
+        nonlocal row
+        while row is not None and row[0] < (repeat, position):
+            row = next(stored, None)
+        return wanted.takes(row[2] if row is not None and row[0] == (repeat, position) else None)
+
+    return left
+
+
 def left_of_dataset(
     slots: Iterable[Slot],  # in the order of repeat and position
     stored: Iterator[tuple[tuple[int, int], str, str, str | None]],  # as `stored_items` gives them, in the same order
     wanted: Wanted,
 ) -> Iterator[Slot]:
-    "The slots of a stored dataset that are still to do: an item keeps its place in a version"
-    row = next(stored, None)
-    for slot in slots:
-        key = slot.repeat, slot.position
-        while row is not None and row[0] < key:
-            row = next(stored, None)
-        if wanted.takes(row[2] if row is not None and row[0] == key else None):
-            yield slot
+    "The slots of a stored dataset that are still to do"
+    left = is_left(stored, wanted)
+    return (slot for slot in slots if left(slot.repeat, slot.position))
+
+
 
 # %% ../../nbs/engine/04_resuming.ipynb #0f4e928e
 def left_of_local_data(

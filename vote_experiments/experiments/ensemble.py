@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RULES', 'matched_answers', 'majority', 'arithmetic', 'combine', 'aensemble', 'ensemble', 'compare_with_members']
 
-# %% ../../nbs/experiments/09_ensemble.ipynb #6ab6ec87
+# %% ../../nbs/experiments/09_ensemble.ipynb #8ed8c0d5
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from ..analysis.comparison import Comparison
 from ..store.results import ResultSequence, create_group, get_experiment, resolve_run, update_experiment, update_group
-from ..store.database import Store, item_results, now_us, open_store
+from ..store.database import Store, decode_json, item_results, now_us, open_store, traces
 from .experiment import arun_experiment, run_in_own_loop
 from ..engine.stored_comparison import compare_experiments_by_item
 from vote_experiments.forms.schema import (
@@ -206,6 +206,9 @@ def _replaced(report: Report, o: _Option, given: Sequence[Report]) -> Report:
 RULES: dict[str, Callable[[Sequence[Report | None]], Report]] = {"majority": majority, "arithmetic": arithmetic}
 
 
+_PAGE = 256  # positions read at a time
+
+
 class _Member:
     "Stored outputs of one experiment by item"
 
@@ -215,13 +218,21 @@ class _Member:
         with store.read() as c:
             rows = c.execute(sa.select(its.item_id, its.position).where(its.experiment_id == experiment_id, its.repeat == 0))
             self.place = {item_id: position for item_id, position in rows}
+        self._page = functools.lru_cache(maxsize=4)(self._read_page)  # members have their items in much the same order
 
     def output(self, item_id: str) -> Any:  # None: no answer
         place = self.place.get(item_id)
         if place is None:
             return None
-        found = next((r for r in ResultSequence(self.store, self.experiment_id, None, positions=range(place, place + 1)) if not r.repeat), None)
-        return None if found is None or found.error else found.output
+        return decode_json(self._page(place // _PAGE).get(place))
+
+    def _read_page(self, number: int) -> dict[int, str]:  # outputs as JSON by position
+        "Neighbours in the order of the primary key, without what an output does not need"
+        its, first = item_results.c, number * _PAGE
+        query = sa.select(its.position, traces.c.output).select_from(item_results.join(traces, traces.c.id == its.trace_id)).where(
+            its.experiment_id == self.experiment_id, its.repeat == 0, its.position.between(first, first + _PAGE - 1), its.status == "ok")
+        with self.store.read() as c:
+            return {position: text for position, text in c.execute(query)}
 
 
 class _Items(Sequence):

@@ -31,7 +31,7 @@ from ..engine.progress import Progress, progress_reporter
 from ..platforms.publishing import awaits_publication, plan_publication, publish_all, reachable_backend
 from vote_experiments.engine.resuming import (
     RunBusyError, SettingsChangedError, Wanted, changed_settings, find_resumable, fingerprint, is_busy,
-    left_of_dataset, left_of_local_data, new_owner, working,
+    is_left, left_of_local_data, new_owner, working,
 )
 from ..engine.summaries import evaluate_run, summarise
 from .result import ExperimentResult
@@ -198,7 +198,7 @@ async def arun_experiment(
                 timeout_s, None if makes_pool else executor, makes_pool, raise_errors, dataset_run_id, before_task,  # type: ignore[arg-type]
                 stop_on=stop_on)
     stored = stored_items(opened_store, opened.experiment_id) if opened.stored else iter(())
-    slots = (left_of_dataset(request.source.slots(repeats), stored, wanted) if request.source.is_stored
+    slots = (request.source.slots(repeats, is_left(stored, wanted) if opened.stored else None) if request.source.is_stored
              else left_of_local_data(request.source.slots(repeats), stored, wanted, allow_changes))
     state = _progress(request, opened, wanted)
     state.cost_usd = spent(opened_store, opened.experiment_id)["cost_usd"] if opened.stored else None

@@ -9,9 +9,10 @@ __all__ = ['SCHEMA_VERSION', 'schema', 'store_info', 'projects', 'datasets', 'da
            'review_flags', 'outcome_checks', 'outcome_readings', 'outcome_claims', 'label_draws', 'BUSY_TIMEOUT_MS',
            'MIGRATIONS', 'encode_json', 'decode_json', 'clean_text', 'now_us', 'to_us', 'from_us', 'iso',
            'new_trace_id', 'new_span_id', 'new_id', 'StoreError', 'explain_database_error', 'Store', 'open_store',
-           'RowInsert', 'check_store', 'backup_store']
+           'RowInsert', 'check_store', 'unreadable_values', 'backup_store', 'vacuum_store']
 
-# %% ../../nbs/store/00_database.ipynb #022dcc5b
+# %% ../../nbs/store/00_database.ipynb #6385ef6b
+import contextlib
 import os
 import random
 import re
@@ -30,6 +31,7 @@ import math
 import orjson
 import sqlalchemy as sa
 
+from ..files import writing_aside
 from ..settings import redact, store_url
 from ..records import VoteExperimentsError
 
@@ -74,14 +76,42 @@ def encode_json(
         text = orjson.dumps(value, default=_fallback, option=option).decode()
     except (TypeError, ValueError, RecursionError):
         text = json.dumps(_clean(value, 0), ensure_ascii=False, sort_keys=sort_keys)
+        text = text if _is_readable(text) else json.dumps(repr(value)[:2000])
     return _NUL.sub(r"\1\\ufffd", text) if "\\u0000" in text else text
 
 
+def _is_readable(text: str) -> bool:
+    "What is written now can be read back later"
+    try:
+        orjson.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
 def decode_json(text: str | None) -> Any:
-    "The value of a JSON column"
-    return None if text is None else orjson.loads(text)
+    "The value of a JSON column. Raises `ValueError` for text that is not JSON."
+    if text is None:
+        return None
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return json.loads(text, parse_int=_whole_number)  # numbers that earlier versions wrote and cannot be read
+
+
+def _whole_number(digits: str) -> int | str:
+    return int(digits) if len(digits) <= _MOST_DIGITS else f"<number of {len(digits)} digits>"
 
 # %% ../../nbs/store/00_database.ipynb #10e62edd
+_MOST_BITS = 1000  # a larger whole number is no float, and most programs that read JSON fail on it
+_MOST_DIGITS = 301
+
+
+def _digits(value: int) -> int:
+    "How many digits a large number has, without writing them"
+    return int(value.bit_length() * 0.30103) + 1
+
+
 def _clean(value: Any, depth: int) -> Any:
     "A JSON-able copy of a value that orjson refused"
     if depth > 100:
@@ -89,7 +119,7 @@ def _clean(value: Any, depth: int) -> Any:
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, int):
-        return value if value.bit_length() < 10_000 else f"<int of {value.bit_length()} bits>"
+        return value if value.bit_length() < _MOST_BITS else f"<number of {_digits(value)} digits>"
     if value is None:
         return None
     if isinstance(value, float):
@@ -330,7 +360,6 @@ traces = _table(
     sa.Index("ix_traces_experiment", "experiment_id", "timestamp", "id"),
     _where_set("ix_traces_user", "user_id", "timestamp", "id"),
     _where_set("ix_traces_session", "session_id", "timestamp", "id"),
-    sqlite_with_rowid=False,
 )
 
 trace_tags = _table(
@@ -554,7 +583,7 @@ label_draws = _table(
     sa.Index("ix_label_draws_plan", "plan", "batch", "id"),
 )
 
-# %% ../../nbs/store/00_database.ipynb #674e77f0
+# %% ../../nbs/store/00_database.ipynb #3d2e7117
 class StoreError(VoteExperimentsError, RuntimeError):
     "The store cannot be used as asked; the message says why and what to do"
 
@@ -562,14 +591,39 @@ class StoreError(VoteExperimentsError, RuntimeError):
 BUSY_TIMEOUT_MS = 60_000
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
+def _open_sqlite(_dialect: Any, record: Any, arguments: tuple, options: dict[str, Any]) -> sqlite3.Connection:
+    "A connection that writes durably; where the disk has no space left, one that reads alone"
+    try:
+        return _prepared(sqlite3.connect(*arguments, **options), "PRAGMA journal_mode=WAL")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorname not in _NO_SPACE:
+            raise
+    record.info["alone"] = True  # exclusive: it needs no file that several processes share
+    return _prepared(sqlite3.connect(*arguments, **options), "PRAGMA locking_mode=EXCLUSIVE")
+
+
+def _prepared(connection: sqlite3.Connection, mode: str) -> sqlite3.Connection:
     connection.isolation_level = None  # we say BEGIN ourselves
     run = connection.execute
-    run(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-    run("PRAGMA journal_mode=WAL")
-    run("PRAGMA synchronous=FULL")
-    run("PRAGMA foreign_keys=ON")
-    run("PRAGMA cache_size=-16000")  # 16 MB a connection
+    try:
+        run(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        run(mode)
+        run("PRAGMA synchronous=FULL")
+        run("PRAGMA foreign_keys=ON")
+        run("PRAGMA cache_size=-16000")  # 16 MB a connection
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+_NO_SPACE = ("SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_SHMMAP", "SQLITE_IOERR_SHMOPEN", "SQLITE_FULL")
+
+
+def _leave_sqlite(_connection: Any, record: Any) -> None:
+    "A connection that had to lock the whole store is not kept"
+    if record.info.pop("alone", False):
+        record.invalidate()
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
@@ -584,7 +638,7 @@ def explain_database_error(
     "A database fault in words: what happened, what is safe, what to do"
     place = sa.engine.make_url(url).render_as_string(hide_password=True)
     text = redact(str(getattr(error, "orig", None) or error))
-    if "full" in text:
+    if "full" in text or getattr(getattr(error, "orig", None), "sqlite_errorname", None) in _NO_SPACE:
         return StoreError(f"the disk or database of the store {place} is full ({text}). What was stored is safe: "
                           "free some space, then continue with resume=")
     if "locked" in text or "busy" in text:
@@ -640,8 +694,9 @@ class Store:
             return sa.create_engine(url.set(drivername=drivername), pool_pre_ping=True)
         engine = sa.create_engine(url, pool_use_lifo=True,  # the connection whose caches are warm
                                   connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "cached_statements": 256})
-        sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "do_connect", _open_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
+        sa.event.listen(engine, "checkin", _leave_sqlite)
         return engine
 
     def __repr__(self) -> str:
@@ -800,18 +855,36 @@ class RowInsert:
         return self._sql[0]
 
 # %% ../../nbs/store/00_database.ipynb #93b9fd2c
-def check_store(store: Store) -> list[str]:  # faults found; empty when the store is sound
-    "Ask the database to check itself and the links between its rows"
-    if store.dialect != "sqlite":
+def check_store(store: Store) -> list[str]:  # faults; empty when the store is sound
+    "Let the database check itself and the links between its rows, and read every JSON value"
+    faults = []
+    if store.dialect == "sqlite":
         with store.read() as c:
-            c.execute(sa.select(sa.func.count()).select_from(experiments))
-        return []
+            faults += [r[0] for r in c.exec_driver_sql("PRAGMA integrity_check") if r[0] != "ok"]
+            faults += [f"{r[0]} row {r[1]} points to a missing {r[2]}" for r in c.exec_driver_sql("PRAGMA foreign_key_check")]
+    return faults if faults else [fault for table in schema.tables.values() for fault in unreadable_values(store, table)]
+
+
+_JSON_COLUMNS = {"input", "output", "expected_output", "metadata", "item_metadata", "tags", "config", "settings", "summary",
+                 "run_evaluations", "request", "result", "progress", "filter", "cursor", "counts", "remote", "provenance"}
+
+
+def unreadable_values(store: Store, table: sa.Table, most: int = 20) -> Iterator[str]:
+    "Values of a table's JSON columns that programs of any kind could not read, named by row and column"
+    keys = list(table.primary_key.columns)
+    columns = [c for c in table.columns if c.name in _JSON_COLUMNS and isinstance(c.type, sa.Text)]
+    if not columns:
+        return
     with store.read() as c:
-        faults = [r[0] for r in c.exec_driver_sql("PRAGMA integrity_check") if r[0] != "ok"]
-        faults += [f"{r[0]} row {r[1]} points to a missing {r[2]}" for r in c.exec_driver_sql("PRAGMA foreign_key_check")]
-    return faults
+        for row in c.execution_options(yield_per=500).execute(sa.select(*keys, *columns)):
+            for column, text in zip(columns, row[len(keys):]):
+                if text is not None and not _is_readable(text):
+                    yield f"{table.name} {'.'.join(map(str, row[:len(keys)]))}: {column.name} cannot be read as JSON ({text[:40]!r} …)"
+                    most -= 1
+                    if not most:
+                        return
 
-
+# %% ../../nbs/store/00_database.ipynb #13ab0914
 def backup_store(
     store: Store,
     path: str | os.PathLike,  # a file that does not exist yet
@@ -822,12 +895,56 @@ def backup_store(
         raise StoreError("backup copies SQLite stores; use pg_dump for PostgreSQL")
     if target.exists():
         raise StoreError(f"{target} exists already; name a new file")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with sqlite3.connect(store.path) as source, sqlite3.connect(target) as copy:
-        source.backup(copy)
-    copied = Store(target)
-    faults = check_store(copied)
-    copied.close()
-    if faults:
-        raise StoreError(f"the copy {target} is damaged: {faults[0]}")
+    with writing_aside(target) as part:
+        with contextlib.closing(sqlite3.connect(store.path)) as source, contextlib.closing(sqlite3.connect(part)) as copy:
+            source.backup(copy)
+            copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a log next to it
+            faults = [r[0] for r in copy.execute("PRAGMA integrity_check") if r[0] != "ok"]
+            if faults:
+                raise StoreError(f"the copy {target} is damaged: {faults[0]}")
     return target
+
+# %% ../../nbs/store/00_database.ipynb #c9cee97b
+def vacuum_store(store: Store) -> tuple[int, int]:  # bytes before and after
+    "Write the store anew without the space that deleted runs left. Raises `StoreError` when it is in use or the disk is full."
+    before = _store_bytes(store)
+    try:
+        if store.dialect == "sqlite":
+            store.close()  # connections that wait in the pool
+            _rebuild_traces(store)
+            with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as c:  # type: ignore[arg-type]
+                c.execute("VACUUM")
+                c.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        else:
+            with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as c:
+                c.exec_driver_sql("VACUUM")
+    except (sa.exc.DatabaseError, sqlite3.DatabaseError) as error:
+        raise explain_database_error(error, store.url) from error
+    return before, _store_bytes(store)
+
+
+def _store_bytes(store: Store) -> int:
+    if store.path is not None:
+        files = [store.path.with_name(store.path.name + end) for end in ("", "-wal")]
+        return sum(f.stat().st_size for f in files if f.exists())
+    with store.read() as c:
+        return int(c.exec_driver_sql("SELECT pg_database_size(current_database())").scalar() or 0)
+
+# %% ../../nbs/store/00_database.ipynb #1e9e57b8
+def _rebuild_traces(store: Store) -> None:
+    "Give the table of traces its present layout"
+    with store.read() as c:
+        sql = c.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name = 'traces'").scalar() or ""
+    if "WITHOUT ROWID" not in sql.upper():
+        return
+    columns = ", ".join(f'"{column.name}"' for column in traces.columns)
+    with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as c:  # type: ignore[arg-type]
+        c.execute("PRAGMA foreign_keys=OFF")
+        c.execute("BEGIN IMMEDIATE")
+        c.execute(re.sub(r"(?i)\)\s*WITHOUT ROWID\s*$", ")", sql).replace("traces", "traces_new", 1))
+        c.execute(f"INSERT INTO traces_new ({columns}) SELECT {columns} FROM traces ORDER BY timestamp, id")
+        c.execute("DROP TABLE traces")
+        c.execute("ALTER TABLE traces_new RENAME TO traces")
+        for index in traces.indexes:
+            c.execute(str(sa.schema.CreateIndex(index).compile(store.engine)))
+        c.execute("COMMIT")

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['RunNotFoundError', 'create_group', 'update_group', 'create_experiment_row', 'update_experiment', 'claim_experiment',
            'get_experiment', 'get_group', 'latest_run', 'resolve_run', 'list_experiments', 'list_groups',
-           'delete_experiment', 'delete_group', 'Finished', 'score_row', 'ResultWriter', 'ResultSequence',
-           'ResultColumn', 'score_names', 'status_counts', 'evaluator_errors', 'score_table', 'score_numbers', 'spent',
-           'stored_items', 'owner_name']
+           'delete_experiment', 'delete_group', 'runs_to_prune', 'delete_run', 'Finished', 'score_row', 'ResultWriter',
+           'ResultSequence', 'ResultColumn', 'score_names', 'status_counts', 'evaluator_errors', 'score_table',
+           'score_numbers', 'spent', 'stored_items', 'owner_name']
 
 # %% ../../nbs/store/01_results.ipynb #e2061fa4
 import asyncio
@@ -34,7 +34,7 @@ from vote_experiments.records import (
 )
 from ..settings import redact, redactor
 
-# %% ../../nbs/store/01_results.ipynb #15fb7f88
+# %% ../../nbs/store/01_results.ipynb #021f1bbf
 class RunNotFoundError(VoteExperimentsError, LookupError):
     "No experiment or group has this id; the message lists the newest"
 
@@ -52,8 +52,14 @@ def create_group(
     with store.write() as c:
         c.execute(sa.insert(experiment_groups).values(
             id=group_id, kind=kind, name=name, project=project, request=encode_json(redact(dict(request or {}))),
-            status="running", created_at=now_us()))
+            status="running", created_at=_next_moment(c, experiment_groups)))
     return group_id
+
+
+def _next_moment(c: sa.Connection, table: sa.Table) -> int:  # microseconds since the epoch
+    "Now, or right after the newest row where the clock was set back: `latest` is what was made last"
+    newest = c.scalar(sa.select(sa.func.max(table.c.created_at)))
+    return max(now_us(), (newest or 0) + 1)
 
 
 def update_group(store: Store, group_id: str, **values: Any) -> None:
@@ -78,7 +84,7 @@ def create_experiment_row(
     experiment_id = values.pop("id", None) or new_id("exp")
     with store.write() as c:
         c.execute(sa.insert(experiments).values(
-            id=experiment_id, name=clean_text(name), run_name=clean_text(run_name), created_at=now_us(),
+            id=experiment_id, name=clean_text(name), run_name=clean_text(run_name), created_at=_next_moment(c, experiments),
             **{"status": "running", **_encoded(values)}))
     return experiment_id
 
@@ -214,6 +220,29 @@ def delete_group(store: Store, group_id: str) -> int:  # experiments deleted
     with store.write() as c:
         c.execute(sa.delete(experiment_groups).where(experiment_groups.c.id == group_id))
     return len(its)
+
+# %% ../../nbs/store/01_results.ipynb #d4583a1c
+def runs_to_prune(
+    store: Store,
+    older_than_days: float | None = None,  # runs older than this
+    keep: int | None = None,  # the newest so many stay, whatever their age
+) -> list[dict[str, Any]]:  # rows of groups and of experiments without a group, oldest first
+    "Which runs a rule of retention deletes. Raises `ValueError` when no rule is given."
+    if older_than_days is None and keep is None:
+        raise ValueError("give older_than_days=, keep=, or both: otherwise nothing says what may be deleted")
+    alone = [e for e in list_experiments(store) if e["group_id"] is None]
+    newest_first = sorted([*list_groups(store), *alone], key=lambda r: r["created_at"], reverse=True)
+    limit = math.inf if older_than_days is None else now_us() - older_than_days * 86_400e6
+    old = [r for r in newest_first[keep or 0:] if r["created_at"] < limit and r["status"] != "running"]
+    return old[::-1]
+
+
+def delete_run(store: Store, run_id: str) -> int:  # experiments deleted
+    "Delete a group, or an experiment without one"
+    if run_id.startswith("grp"):
+        return delete_group(store, run_id)
+    delete_experiment(store, run_id)
+    return 1
 
 # %% ../../nbs/store/01_results.ipynb #956b12e5
 @dataclass(slots=True)
@@ -482,14 +511,31 @@ _reading = sa.select(
 )
 
 
+def _stored_values(row: Any) -> tuple[list[Any], ItemError | None]:
+    "Input, expected output, metadata and output of a row. A value that cannot be read is an error of this item and of no other."
+    texts = row.input, row.expected_output, row.item_metadata, row.output
+    try:
+        return [None if t is None else decode_json(t) for t in texts], None
+    except ValueError as error:
+        values = [_value_or_none(t) for t in texts]
+        return values, ItemError("StoredValueError", f"a stored value cannot be read ({error}); vote-experiments store check names it")
+
+
+def _value_or_none(text: str | None) -> Any:
+    try:
+        return decode_json(text)
+    except ValueError:
+        return None
+
+
 def _item_result(row: Any, evaluations: list[Any]) -> ItemResult:
-    item = DatasetItem(row.item_id, decode_json(row.input), decode_json(row.expected_output),
-                       decode_json(row.item_metadata), row.source_trace_id, row.source_observation_id)
+    (given, expected, metadata, output), damage = _stored_values(row)
+    item = DatasetItem(row.item_id, given, expected, metadata, row.source_trace_id, row.source_observation_id)
     if row.item_row is not None:
         item._source = row.from_dataset, row.dataset_version, row.item_row
-    error = ItemError(row.error_type, row.error_message or "", row.error_stack) if row.error_type else None
+    error = ItemError(row.error_type, row.error_message or "", row.error_stack) if row.error_type else damage
     return ItemResult(
-        item, decode_json(row.output), [_evaluation(s) for s in evaluations if s.source != "ERROR"], error,
+        item, output, [_evaluation(s) for s in evaluations if s.source != "ERROR"], error,
         row.trace_id, row.experiment_id, row.experiment_id if row.from_dataset else None, row.attempts, row.latency_s,
         _usage(row), row.cost_usd, bool(row.cached), row.repeat, row.position, row.status, row.model_version,
         f"{row.experiment_id}.{row.repeat}.{row.position}",
@@ -570,6 +616,10 @@ def _pick_from_result(name: str) -> Callable[[ItemResult], Any]:
             "expected_outputs": lambda r: r.item.expected_output, "metadata": lambda r: r.item.metadata}[name]
 
 
+_COLUMN_OF = {"inputs": "input", "outputs": "output", "expected_outputs": "expected_output", "metadata": "item_metadata"}
+_COLUMN_PAGE = 2000
+
+
 class ResultColumn(Sequence):
     "One aspect of every item that ran: `inputs`, `outputs`, `expected_outputs` or the values of a score"
 
@@ -582,9 +632,24 @@ class ResultColumn(Sequence):
         return len(self._results)
 
     def __iter__(self) -> Iterator[Any]:
-        if self.is_score:
-            return iter(self._score_values())
-        return (self._pick(r) for r in self._results)
+        return iter(self._score_values()) if self.is_score else self._values()
+
+    def _values(self) -> Iterator[Any]:
+        "The values of one JSON column, read alone: a summary over 100,000 items needs neither their scores nor their usage"
+        key = sa.tuple_(item_results.c.repeat, item_results.c.position)
+        text = _reading.selected_columns[_COLUMN_OF[self.name]]
+        query = (_reading.with_only_columns(item_results.c.repeat, item_results.c.position, text)
+                 .where(item_results.c.experiment_id == self.experiment_id, _DONE)
+                 .order_by(item_results.c.repeat, item_results.c.position).limit(_COLUMN_PAGE))
+        after = (-1, -1)
+        while True:
+            with self.store.read() as c:
+                rows = c.execute(query.where(key > sa.tuple_(*after))).all()
+            for _, _, value in rows:
+                yield _value_or_none(value)
+            if len(rows) < _COLUMN_PAGE:
+                return
+            after = rows[-1][:2]
 
     def __getitem__(self, index: Any) -> Any:
         found = self._results[index]
@@ -597,11 +662,16 @@ class ResultColumn(Sequence):
                      scores.c.source != "ERROR")))
                  .where(item_results.c.experiment_id == self.experiment_id, _DONE)
                  .order_by(item_results.c.repeat, item_results.c.position, scores.c.id))
-        latest: dict[tuple[int, int], Any] = {}
+        before: tuple[int, int] | None = None
+        latest: Any = None
         with self.store.read() as c:
-            for r in c.execute(query):
-                latest[r.repeat, r.position] = _evaluation(r).value if r.name else None
-        return iter(latest.values())
+            for r in c.execution_options(yield_per=1000).execute(query):
+                if before is not None and before != (r.repeat, r.position):
+                    yield latest
+                before = r.repeat, r.position
+                latest = _evaluation(r).value if r.name else None
+        if before is not None:
+            yield latest
 
 
 class _RanSequence(ResultSequence):
