@@ -93,9 +93,12 @@ def judged(read: Mapping[str, Any], truth: Mapping[str, Any], confidence: Mappin
 def errors(read: Mapping[str, Any], truth: Mapping[str, Any], confidence: Mapping[str, float]) -> list[str]:
     "What was read wrongly, one short text each"
     votes = {row["number"]: row["vote_count"] for row in read.get("vote_results") or []}
-    wrong = [f"row {r['number']}: {r['vote_count']} read {votes.get(r['number'])} "
-             f"({confidence.get(f'vote_results[number={r['number']}].vote_count', 0):.2f})"
-             for r in truth["vote_results"] if votes.get(r["number"]) != r["vote_count"]]
+    wrong = []
+    for row in truth["vote_results"]:
+        number, written = row["number"], row["vote_count"]
+        if votes.get(number) != written:
+            sure = confidence.get(f"vote_results[number={number}].vote_count", 0.0)
+            wrong.append(f"row {number}: {written} read {votes.get(number)} ({sure:.2f})")
     for section in SECTIONS:
         wrong += [f"{name}: {value} read {(read.get(section) or {}).get(name)}" for name, value in (truth.get(section) or {}).items()
                   if isinstance(value, int) and (read.get(section) or {}).get(name) != value]
