@@ -69,9 +69,13 @@ class Plan:
     more: Callable[[], Awaitable[bool]] | None = None  # fills the iterator of items again; False: there are no more
     keeps_traces: bool = True  # OpenTelemetry spans begun while an item is worked on belong to its trace
 
-# %% ../../nbs/engine/01_engine.ipynb #3d695d45
+# %% ../../nbs/engine/01_engine.ipynb #2e8c2b6e
 class RunStoppedError(VoteExperimentsError, RuntimeError):
-    "A run ended before its data did (the money is spent, say); says what is stored and how to go on"
+    "A run ended before its data did (the money is spent, say); the message says what is stored and how to go on"
+
+    def __init__(self, message: str, reason: BaseException | None = None):  # what ended it
+        super().__init__(message)
+        self.reason = reason
 
 
 class _StopRun(BaseException):  # no Exception: what records failures of tasks and evaluators must not take it for one

@@ -6,7 +6,7 @@
 __all__ = ['chosen_places', 'ConfigOutcome', 'experiment_entry', 'arun_model_experiments', 'run_model_experiments',
            'stored_request']
 
-# %% ../../nbs/experiments/03_comparison.ipynb #82bd104a
+# %% ../../nbs/experiments/03_comparison.ipynb #3c0b9d0b
 import asyncio
 import json
 import math
@@ -23,27 +23,28 @@ from ..analysis.frames import DisplayTable, display_table
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.response_cache import StoredResponses
 from vote_experiments.store.results import (
-    create_group, get_group, list_experiments, spent, update_experiment, update_group,
+    create_group, get_group, list_experiments, update_experiment, update_group,
 )
 from ..store.database import Store, decode_json, encode_json, now_us, open_store
 from ..engine.archive import archive_folder, html_page, html_table, runs_index, write_json, write_text
 from .experiment import Run, arun_experiment, run_in_own_loop
 from .request import check_values, comparable_request, fields_of, option_of
 from ..engine.resuming import RunBusyError, SettingsChangedError, changed_settings
+from ..engine.clusters import check_carried, check_cluster_by
 from ..engine.stored_comparison import compare_experiments_by_item
-from ..engine.engine import ItemFailedError, RunInterrupted, RunStoppedError, Slot
+from ..engine.engine import ItemFailedError, RunInterrupted, RunStoppedError
 from ..platforms.platform import Backend
 from ..engine.processes import ProcessPools
+from ..engine.spending import already_spent, call_setting, check_cap, expected_output_tokens, run_notices
 from ..engine.progress import Progress, is_forced_plain, progress_reporter
 from vote_experiments.platforms.publishing import (
     choose_backend, dataset_for_run, linked_dataset, open_backend, publish_all,
 )
 from ..models.extraction import extraction_task, vote_extraction_task
 from ..models.gemini_batch import MOST_REQUESTS
-from ..models.images import EncodedPages
-from ..models.resilience import Budget, BudgetExceeded, calling
+from ..models.budget import Budget, ModelNotServedError
 from vote_experiments.models.registry import (
-    ModelConfig, cap_problem, check_configs, model_available, reroute_note,
+    ModelConfig, check_configs, model_available, reroute_note,
 )
 from .result import ExperimentResult
 from ..scoring.binding import EVALUATOR, SUMMARY_EVALUATOR, TASK, bind, bind_all, callable_name, declared_rules
@@ -154,6 +155,7 @@ def experiment_entry(
         "total_records": s.get("n_items", 0), "successful_records": s.get("n_ok", 0),
         "failed_records": s.get("n_failed", 0), "metrics_ci": _metrics_ci(r) if r and s else {},
         "latency": s.get("latency"), "usage": s.get("usage"), "cost_usd": s.get("cost_usd"),
+        "known_cost_usd": s.get("known_cost_usd"), "n_unpriced": s.get("n_unpriced", 0),
         "model_version": served[0] if len(served) == 1 else served or None,
         "rerouted": reroute_note(c.model, s.get("model_versions") or {}), "n_cached": s.get("n_cached", 0),
     }
@@ -174,11 +176,11 @@ class _Reporter:
             print("\n".join(lines), flush=True)
 
     def opening(self, backend: str, why: str, platform: Backend | None, note: str | None, dataset: Dataset, n: int,
-                asked: int | None, n_configs: int) -> None:
+                asked: int | None, n_configs: int, notices: Sequence[str]) -> None:
         some = "" if n == len(dataset) else f", {n} of them chosen"
         some += f"; sample_size={asked} asks for more than there are" if asked is not None and asked > n else ""
         enabled = [] if platform is None else [f"INITIALIZING {platform.title.upper()}", f"✅ {platform.title} enabled: {platform!r}"]
-        self.say(f"BACKEND: {backend} ({why})", *enabled, *([f"Note: {note}"] if note else []), f"Loading dataset: {dataset.name}",
+        self.say(f"BACKEND: {backend} ({why})", *enabled, *([f"Note: {note}"] if note else []), *(f"⚠ {n}" for n in notices), f"Loading dataset: {dataset.name}",
                  f"✅ Dataset loaded: {len(dataset)} records (version {dataset.version}){some}", "",
                  f"RUNNING {n_configs} EXPERIMENT{'S' if n_configs != 1 else ''}")
 
@@ -198,6 +200,7 @@ class _Reporter:
         self.say(f"✅ Completed! Processed {r.summary['n_items']} records ({r.summary['n_failed']} failed{cached})",
                  "   Summary Metrics:", *(f"   - {k}: {_shown(v)}" for k, v in _metrics(r).items()),
                  *(f"   - {k}: {_shown(v['mean'])} ({v['n']} scored)" for k, v in _own_scores(r).items()),
+                 *([f"   ⚠ the cost of {r.summary['n_unpriced']} items is not known"] if r.summary.get("n_unpriced") else []),
                  *(f"   ⚠ evaluator {k} failed on {n} items" for k, n in r.summary.get("evaluator_errors", {}).items()),
                  *(f"   ⚠ {k} failed: {why}" for k, why in r.summary.get("run_evaluator_errors", {}).items()))
 
@@ -286,6 +289,7 @@ class _Plan:
     jobs: int
     raise_errors: bool
     request: dict[str, Any]  # as kept with the group
+    notices: Sequence[str] = ()  # about models that retire
 
     def task_for(self, config: ModelConfig) -> Any:
         """The task of one config: the user's, or the default one with the dataset's folders allowed. Only `extract` lets
@@ -305,7 +309,7 @@ def _startable(configs: Sequence[ModelConfig], task: Any, raise_errors: bool) ->
     "Why configs cannot start, by index. Raises `ValueError` when that must stop the call."
     if task is not None:
         return {}
-    reasons = {i: why for i, c in enumerate(configs) if (why := model_available(c.model))}
+    reasons = {i: why for i, c in enumerate(configs) if (why := model_available(c.model, c.config))}
     if reasons and (raise_errors or len(reasons) == len(configs)):
         raise ValueError(next(iter(reasons.values())))
     return reasons
@@ -329,14 +333,6 @@ def _check_judges(evaluators: Sequence[Any]) -> None:
         if callable(unavailable) and (why := unavailable()):
             raise ValueError(f"evaluator {callable_name(e)!r} cannot judge here: {why}")
 
-
-def _check_cap(configs: Sequence[ModelConfig], evaluators: Sequence[Any]) -> None:
-    "Raises `ValueError` for a model whose calls could not be counted against a cap"
-    judges = [m for e in evaluators if isinstance(m := getattr(e, "model", None), str)]
-    for model in dict.fromkeys([*(c.model for c in configs), *judges]):
-        if why := cap_problem(model):
-            raise ValueError(why)
-
 # %% ../../nbs/experiments/03_comparison.ipynb #b050297a
 def _resumable_group(store: Store, resume: bool | str | None, kind: str, request: Mapping[str, Any],
                      allow_changes: bool) -> str | None:
@@ -355,12 +351,6 @@ def _resumable_group(store: Store, resume: bool | str | None, kind: str, request
         raise SettingsChangedError(f"run {group_id} cannot be resumed, because the request changed: {'; '.join(differences)}. "
                                    "Start a new run, or pass allow_changes=True")
     return group_id
-
-
-def _already_spent(store: Store, group_id: str) -> float:
-    "USD that a group has cost: what its items say, or what was noted when it stopped, as paid answers may be unstored then"
-    stored = sum(spent(store, e["id"])["cost_usd"] or 0.0 for e in list_experiments(store, group_id=group_id))
-    return max(stored, (get_group(store, group_id)["result"] or {}).get("spent_usd") or 0.0)
 
 # %% ../../nbs/experiments/03_comparison.ipynb #85ca23ff
 async def _run_config(plan: _Plan, config: ModelConfig, position: int, group_id: str, pools: ProcessPools,
@@ -381,7 +371,11 @@ async def _run_config(plan: _Plan, config: ModelConfig, position: int, group_id:
             group_id=group_id, position=position, progress=progress, on_start=on_start,
             resume=known.get(config.experiment_name), **{**plan.options, "executor": executor, **(
                 {} if config.experiment_name in known else {"failed_only": False, "retry_failed": False})})
-    except (RunInterrupted, RunStoppedError, ItemFailedError, RunBusyError):
+    except RunStoppedError as error:
+        if plan.raise_errors or not isinstance(error.reason, ModelNotServedError):
+            raise
+        return ConfigOutcome(config, None, redact(str(error.reason)))  # the other configs have other models
+    except (RunInterrupted, ItemFailedError, RunBusyError):
         raise
     except Exception as error:
         if plan.raise_errors:
@@ -407,14 +401,15 @@ async def _run_all(plan: _Plan, group_id: str, reasons: Mapping[int, str], repor
             outcomes.append(outcome)
     return outcomes
 
-# %% ../../nbs/experiments/03_comparison.ipynb #3ca8278b
+# %% ../../nbs/experiments/03_comparison.ipynb #aa92f797
 def _finish(plan: _Plan, group_id: str, outcomes: Sequence[ConfigOutcome], backend: str, project: str) -> tuple[dict, _Comparable]:
     "Compare, write the light page, keep the result with the group"
     folder = archive_folder(plan.store, group_id)
     page = (folder / "index.html").as_uri()
     entries = [experiment_entry(o, len(plan.items), f"{page}#{o.config.suffix}") for o in outcomes]
     ids = {o.config.experiment_name: o.result.experiment_id for o in outcomes if o.result and not o.failed}
-    comparison = compare_experiments_by_item(plan.store, ids, plan.options.get("weights"))
+    comparison = compare_experiments_by_item(plan.store, ids, plan.options.get("weights"),
+                                             cluster_by=plan.request["cluster_by"])
     told = _Comparable(entries, comparison, page)
     for o in outcomes:
         if o.result:
@@ -426,7 +421,7 @@ def _finish(plan: _Plan, group_id: str, outcomes: Sequence[ConfigOutcome], backe
         "dataset_size": len(plan.dataset), "project_name": project, "comparison_url": page,
         "dataset_id": plan.dataset.id, "backend": backend, "group_id": group_id,
         "comparison": comparison.to_dict() if comparison else None, "best": (told.best() or {}).get("experiment_name"),
-        "headline": told.headline(), "report_path": str(folder),
+        "headline": told.headline(), "report_path": str(folder), "notices": list(plan.notices),
     }
     result = json.loads(json.dumps(result, default=str, allow_nan=False))
     told.whole = all(o.result.status == "finished" if o.result else not plan.options["failed_only"] for o in outcomes)
@@ -452,16 +447,6 @@ async def _published(platform: Backend, plan: _Plan, group_id: str, result: dict
     update_group(plan.store, group_id, result=result, **({"status": "finished"} if told.whole else {}))
     write_json(Path(result["report_path"]) / "result.json", result)
     return result
-
-# %% ../../nbs/experiments/03_comparison.ipynb #85a7ba84
-def _call_setting(cache: StoredResponses, mode: bool | str, budget: Budget | None) -> Callable[[Slot], None]:
-    pages = EncodedPages()  # every page is encoded once for all configs of the call
-    changes = {"cache": cache, "cache_mode": "use" if mode is True else mode, "budget": budget, "images": pages}
-
-    def before_task(slot: Slot) -> None:
-        calling(**changes, repeat=slot.repeat).__enter__()  # for the rest of the item's context, which is its own
-
-    return before_task
 
 # %% ../../nbs/experiments/03_comparison.ipynb #09c4d50a
 def _write_light_page(plan: _Plan, folder: Path, told: _Comparable, result: Mapping[str, Any]) -> None:
@@ -490,7 +475,7 @@ def _score_rows(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"metric": k, "value": shown(v), "95 % interval": " to ".join(map(shown, ranges[k])) if k in ranges else ""}
             for k, v in entry["summary_metrics"].items()]
 
-# %% ../../nbs/experiments/03_comparison.ipynb #c371844d
+# %% ../../nbs/experiments/03_comparison.ipynb #9e7e4970
 async def arun_model_experiments(
     # from ComparisonRequest: run
     ml_app: str = DEFAULT_ML_APP,  # application name on Datadog
@@ -516,6 +501,7 @@ async def arun_model_experiments(
     sample_seed: int | None = None,  # draw the sample with this seed; None: the first items
     stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
     holdout: Sequence[str] | None = None,  # ids of items that are left out
+    cluster_by: str | None = "constituency",  # what items have in common: constituency, another place, or a key of their metadata; None: nothing
     weights: Mapping[str, Any] | None = None,  # weight of each score in overall accuracy
     timeout_s: float | None = None,  # seconds that the task may take on one item
     max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost this many US dollars
@@ -559,19 +545,22 @@ async def arun_model_experiments(
     places = chosen_places(dataset, sample_size, sample_seed, stratify_by, holdout)
     if not len(places):
         raise ValueError(f"holdout leaves no items of dataset {dataset_name!r}")
+    cluster_by = check_cluster_by(cluster_by)
+    check_carried(DatasetItems(dataset, places), cluster_by)
     request = {name: given[name] for name in fields_of() if option_of(name).is_stored and name in given} | {
         "dataset_version": remote.version if remote else dataset.version, "model_configs": [c.to_dict() for c in configs],
         "task": "vote_extraction_task" if task is None else bind(task, TASK).name,
         "evaluators": [bind(e, EVALUATOR).name for e in judges],
         "summary_evaluators": [bind(e, SUMMARY_EVALUATOR).name for e in summaries], "backend": chosen,
-        "holdout": list(holdout or []), "weights": dict(weights) if weights else None,
+        "holdout": list(holdout or []), "cluster_by": cluster_by, "weights": dict(weights) if weights else None,
     }
     budget = None if max_cost_usd is None else Budget(max_cost_usd)
     if budget is not None:
-        _check_cap(configs if task is None else [], judges)
-    options = {"before_task": _call_setting(StoredResponses(opened), cache, budget),
-               "stop_on": (BudgetExceeded,), "repeats": repeats, "executor": executor, "timeout_s": timeout_s, "failed_only": failed_only, "retry_failed": retry_failed,
-               "allow_changes": allow_changes, "weights": weights, "project": project_name}
+        check_cap(configs if task is None else [], judges)
+    expected = {} if budget is None else expected_output_tokens(opened, configs)
+    options = {"before_task": call_setting(StoredResponses(opened), cache, budget, expected),
+               "repeats": repeats, "executor": executor, "timeout_s": timeout_s, "failed_only": failed_only, "retry_failed": retry_failed,
+               "allow_changes": allow_changes, "weights": weights, "cluster_by": cluster_by, "project": project_name}
     plan = _Plan(opened, dataset, DatasetItems(dataset, places), configs, task, judges, summaries, options, jobs,
                  raise_errors, request)
     reasons = _startable(configs, task, raise_errors)
@@ -582,9 +571,10 @@ async def arun_model_experiments(
     if going_on and allow_changes:
         update_group(opened, group_id, request=request)
     if budget is not None:
-        budget.charge(_already_spent(opened, group_id))
+        budget.charge(already_spent(opened, group_id))
     reporter, tell = _Reporter(show_comparison), progress_reporter(progress if callable(progress) or show_comparison else None)
-    reporter.opening(chosen, why, platform, note, dataset, len(places), sample_size, len(configs))
+    plan.notices = notices = run_notices(configs if task is None else [], judges)
+    reporter.opening(chosen, why, platform, note, dataset, len(places), sample_size, len(configs), notices)
     try:
         outcomes = await _run_all(plan, group_id, reasons, reporter, tell,
                                   on_start)
@@ -630,6 +620,7 @@ def run_model_experiments(
     sample_seed: int | None = None,  # draw the sample with this seed; None: the first items
     stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
     holdout: Sequence[str] | None = None,  # ids of items that are left out
+    cluster_by: str | None = "constituency",  # what items have in common: constituency, another place, or a key of their metadata; None: nothing
     weights: Mapping[str, Any] | None = None,  # weight of each score in overall accuracy
     timeout_s: float | None = None,  # seconds that the task may take on one item
     max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost this many US dollars

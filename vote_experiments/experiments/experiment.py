@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'how_to_resume', 'arun_experiment', 'run_experiment', 'run_in_own_loop', 'arescore', 'rescore']
 
-# %% ../../nbs/experiments/02_experiment.ipynb #8b65f194
+# %% ../../nbs/experiments/02_experiment.ipynb #686926fa
 import asyncio
 import functools
 import inspect
@@ -26,6 +26,7 @@ from vote_experiments.engine.engine import (
     ItemFailedError, Plan, Run, RunInterrupted, RunStoppedError, Slot, run_blocking,
 )
 from ..engine.items import Source
+from ..models.budget import RunEndingError
 from ..platforms.platform import Backend
 from ..engine.progress import Progress, progress_reporter
 from ..platforms.publishing import awaits_publication, plan_publication, publish_all, reachable_backend
@@ -33,6 +34,7 @@ from vote_experiments.engine.resuming import (
     RunBusyError, SettingsChangedError, Wanted, changed_settings, find_resumable, fingerprint, is_busy,
     is_left, left_of_local_data, new_owner, working,
 )
+from ..engine.clusters import CONSTITUENCY, check_cluster_by
 from ..engine.summaries import evaluate_run, summarise
 from .result import ExperimentResult
 from ..settings import did_you_mean, redact
@@ -140,7 +142,7 @@ def how_to_resume(experiment_id: str, group_id: str | None = None) -> str:
 def _beating(store: Store, experiment_id: str) -> Callable[[], None]:
     return lambda: update_experiment(store, experiment_id, heartbeat=now_us())
 
-# %% ../../nbs/experiments/02_experiment.ipynb #22741356
+# %% ../../nbs/experiments/02_experiment.ipynb #45e531ca
 async def arun_experiment(
     *,
     name: str,  # of the experiment; several runs may share it
@@ -170,8 +172,9 @@ async def arun_experiment(
     position: int = 0,  # place in the group
     parent_id: str | None = None,  # the experiment whose outputs are judged again
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
+    cluster_by: str | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
     before_task: Callable[[Slot], None] | None = None,  # called in each item's context
-    stop_on: tuple[type[BaseException], ...] = (),  # errors that end the run instead of failing the item
+    stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
     on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
     backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
 ) -> ExperimentResult:
@@ -196,17 +199,19 @@ async def arun_experiment(
     makes_pool = executor if executor is not None and not isinstance(executor, Executor) and callable(executor) else None
     plan = Plan(opened.experiment_id, request.task, request.evaluators, request.composite, config, max_concurrency,
                 timeout_s, None if makes_pool else executor, makes_pool, raise_errors, dataset_run_id, before_task,  # type: ignore[arg-type]
-                stop_on=stop_on)
+                stop_on=(RunEndingError, *stop_on))
     stored = stored_items(opened_store, opened.experiment_id) if opened.stored else iter(())
     slots = (request.source.slots(repeats, is_left(stored, wanted) if opened.stored else None) if request.source.is_stored
              else left_of_local_data(request.source.slots(repeats), stored, wanted, allow_changes))
     state = _progress(request, opened, wanted)
-    state.cost_usd = spent(opened_store, opened.experiment_id)["cost_usd"] if opened.stored else None
+    if opened.stored:
+        before = spent(opened_store, opened.experiment_id)
+        state.cost_usd, state.n_unpriced = before["known_cost_usd"], before["n_unpriced"]
     async with working(_beating(opened_store, opened.experiment_id), opened.owner):
         live = await _drive(opened_store, request, state, plan, slots, tell, on_start, group_id)
         errors: dict[str, str] = {}
         late = await evaluate_run(opened_store, opened.experiment_id, request.run_evaluators, config, metadata, weights, errors)
-    summary = summarise(opened_store, opened.experiment_id, weights)
+    summary = summarise(opened_store, opened.experiment_id, weights, check_cluster_by(cluster_by))
     update_experiment(opened_store, opened.experiment_id, finished_at=now_us(), error=None,
                       status="interrupted" if wanted.n_left_out else "finished",
                       summary=summary | ({"run_evaluator_errors": errors} if errors else {}),
@@ -239,10 +244,11 @@ async def _drive(store: Store, request: _Request, state: Progress, plan: Plan, s
         state.done, state.failed = state.done + n, state.failed + n_failed
         if writer.cost_usd is not None:
             state.cost_usd = (paid_before or 0.0) + writer.cost_usd
+        state.n_unpriced = unpriced_before + writer.n_unpriced
         if progress is not None:
             progress(state)
 
-    paid_before = state.cost_usd
+    paid_before, unpriced_before = state.cost_usd, state.n_unpriced
     if progress is not None:
         progress(state)
     try:
@@ -266,7 +272,7 @@ async def _drive(store: Store, request: _Request, state: Progress, plan: Plan, s
     if run.stop_reason is not None:
         update_experiment(store, state.experiment_id, status="interrupted", error=str(run.stop_reason))
         raise RunStoppedError(redact(str(run.stop_reason)) + f"; {state.done} items are stored in experiment "
-                              f"{state.experiment_id}: {hint}")
+                              f"{state.experiment_id}: {hint}", run.stop_reason)
     if run.stopping:
         update_experiment(store, state.experiment_id, status="interrupted")
         raise RunInterrupted(f"stopped after {state.done} items, all of them stored in experiment "

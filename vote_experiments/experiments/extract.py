@@ -246,9 +246,9 @@ def _collected(dataset: Dataset, results: Mapping[str, Any], store: Any, out: An
         raise ValueError(results["experiments"][0].get("error") or "nothing could be read")
     second = {r.item.id: r.output for r in runs[1].item_results} if len(runs) > 1 else None
     forms = list(read_forms([*runs[0].item_results, *runs[0].failed_items], second))
-    costs = [e["cost_usd"] for e in results["experiments"] if e["cost_usd"] is not None]
+    costs = [e["cost_usd"] for e in results["experiments"]]
     made = Extracted(*tabulate(forms), [r.experiment_id for r in runs], dataset.name, sum(f.report is None for f in forms),
-                     sum(costs) if costs else None)
+                     None if None in costs else sum(costs))
     if out is not None:
         made.files = write_tables(made, out, format)
     return made

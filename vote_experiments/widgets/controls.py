@@ -15,7 +15,7 @@ from typing import Any
 
 import ipywidgets as w
 
-from ..analysis.frames import dollars
+from ..analysis.frames import cost_text
 from ..engine.progress import duration, rate_text
 from ..html.markup import Html, joined
 from ..html.styles import font_faces, tokens
@@ -160,8 +160,8 @@ def progress_words(
         parts.append(say("took", time=duration(e["elapsed_s"])) if e.get("elapsed_s") is not None else say("finished"))
     elif e.get("eta_s") is not None and is_going:
         parts.append(say("to_go", time=duration(e["eta_s"])))
-    if e.get("cost_usd") is not None:
-        parts.append(dollars(e["cost_usd"]))
+    if (cost := cost_text(e)) != "–":
+        parts.append(cost)
     return " · ".join(parts)
 
 

@@ -128,7 +128,8 @@ def entry_of(
             "status": ENTRY_STATUS.get(status, status), "total_records": s.get("n_items", 0), "successful_records": s.get("n_ok", 0),
             "failed_records": s.get("n_failed", 0), "summary_metrics": {m: f["mean"] for m, f in found.items() if f},
             "metrics_ci": {m: [f["lower"], f["upper"]] for m, f in found.items() if f}, "latency": s.get("latency"),
-            "usage": s.get("usage"), "cost_usd": s.get("cost_usd"), "n_cached": s.get("n_cached", 0), "url": "",
+            "usage": s.get("usage"), "cost_usd": s.get("cost_usd"),
+            "known_cost_usd": s.get("known_cost_usd"), "n_unpriced": s.get("n_unpriced", 0), "n_cached": s.get("n_cached", 0), "url": "",
             "model_version": served[0] if len(served) == 1 else served or None, **known}
 
 # %% ../../nbs/widgets/00_local_or_remote.ipynb #8b3c1332
