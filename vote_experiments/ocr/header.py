@@ -15,7 +15,6 @@ import numpy as np
 
 from .cells import TABLE_WIDTH, Cell, dark_ink, pieces
 from .numbers import Slot, is_dot, without_dots
-from .rules import Upright
 from .tables import Table
 
 # %% ../../nbs/ocr/07_header.ipynb #ef7ad128

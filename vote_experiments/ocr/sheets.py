@@ -9,7 +9,6 @@ __all__ = ['VotePage', 'vote_page', 'ReportPages', 'group_pages', 'form_kind_of'
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 
 from ..forms.kinds import FORM_KINDS, FormKind

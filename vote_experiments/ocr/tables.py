@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from .rules import Rule, Upright, join, resized, ridge, straight_ink, straightened, trace
+from .rules import Rule, join, ridge, straight_ink, trace
 
 # %% ../../nbs/ocr/01_tables.ipynb #e85b299a
 @dataclass
