@@ -6,7 +6,7 @@
 __all__ = ['chosen_places', 'ConfigOutcome', 'experiment_entry', 'arun_model_experiments', 'run_model_experiments',
            'stored_request']
 
-# %% ../../nbs/experiments/03_comparison.ipynb #3c0b9d0b
+# %% ../../nbs/experiments/03_comparison.ipynb #5f43f55a
 import asyncio
 import json
 import math
@@ -20,6 +20,7 @@ from typing import Any
 
 from ..analysis.comparison import Comparison
 from ..analysis.frames import DisplayTable, display_table
+from ..documented import documented
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.response_cache import StoredResponses
 from vote_experiments.store.results import (
@@ -594,7 +595,8 @@ async def arun_model_experiments(
         archive(group_id, store=opened)
     return result if return_results else None
 
-# %% ../../nbs/experiments/03_comparison.ipynb #6d60d090
+# %% ../../nbs/experiments/03_comparison.ipynb #bcf555f6
+@documented
 def run_model_experiments(
     # from arun_model_experiments
     ml_app: str = DEFAULT_ML_APP,  # application name on Datadog

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MOST_SEEN', 'Known', 'seen_before', 'ConfigEstimate', 'Estimates', 'estimate']
 
-# %% ../../nbs/experiments/11_estimate.ipynb #d692959f
+# %% ../../nbs/experiments/11_estimate.ipynb #0a9e5aea
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from ..analysis.frames import DisplayTable, dollars
 from ..analysis.intervals import mean_interval
+from ..documented import documented
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.results import list_experiments
 from ..store.database import Store, item_results, observations, open_store
@@ -256,6 +257,7 @@ def _spread(items: DatasetItems, n: int) -> list[Any]:
     return [item for i, item in enumerate(items) if i % every == every // 2][:n]
 
 
+@documented
 def estimate(
     # from ComparisonRequest: estimate, first dataset_name model_configs
     dataset_name: str = DEFAULT_DATASET,  # name of the dataset

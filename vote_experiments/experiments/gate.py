@@ -14,7 +14,6 @@ from xml.etree import ElementTree
 
 from ..analysis.gates import GateOutcome
 from ..analysis.monitoring import FALSE_ALARMS, RUNS_A_YEAR
-from ..engine.clusters import CONSTITUENCY
 from ..store.results import RunNotFoundError, get_experiment, resolve_run
 from ..store.database import Store, open_store
 from .trend import HISTORY, gate_run, is_all_cached
@@ -67,7 +66,7 @@ def judge_run(
     metric: str | None = None,  # overall_accuracy, success_rate or a score; None: what runs are compared by
     proof: str = "to fail",  # to fail: stop only what is shown to be worse | to pass: stop all that is not shown to be as good
     store: Any = None,  # a path, URL or `Store`; None: the default store
-    cluster_by: str | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
+    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
     false_alarms: float = FALSE_ALARMS,  # against the history: chance of an alarm in a year in which nothing changes
     runs_a_year: int = RUNS_A_YEAR,
 ) -> GateReport:

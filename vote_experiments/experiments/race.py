@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ItemsSoFar', 'drawn_order', 'round_ends', 'RaceResult', 'arace', 'race']
 
-# %% ../../nbs/experiments/08_race.ipynb #9ae38ee8
+# %% ../../nbs/experiments/08_race.ipynb #4165dc9d
 import base64
 import html
 import math
@@ -23,6 +23,7 @@ from ..analysis.paired import FEWEST_CLUSTERS
 from ..analysis.race_finding import RaceFinding, cluster_order, race_finding, race_words, whole_clusters
 from ..analysis.racing import Race, places
 from ..engine.clusters import check_cluster_by, cluster_labels
+from ..documented import documented
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.response_cache import StoredResponses
 from vote_experiments.store.results import (
@@ -396,7 +397,8 @@ async def arace(
     say(f"\n{result.sentence}\n{result.report_path}")
     return result
 
-# %% ../../nbs/experiments/08_race.ipynb #16464656
+# %% ../../nbs/experiments/08_race.ipynb #ee02c814
+@documented
 def race(
     # from arace
     model_configs: Sequence[Mapping[str, Any]] | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each

@@ -14,7 +14,6 @@ import pandas as pd
 from ..analysis.gates import GateOutcome, gate, gate_history
 from ..analysis.monitoring import FALSE_ALARMS, RUNS_A_YEAR
 from ..analysis.trend import Trend, trend_of
-from ..engine.clusters import CONSTITUENCY
 from ..store.results import RunNotFoundError, get_experiment, list_experiments, resolve_run, score_names
 from .result import experiment_result
 from ..store.database import Store, iso, open_store
@@ -75,7 +74,7 @@ def trend(
     dataset_name: str | None = None,  # only runs over this dataset
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
     confidence: float = 0.95,  # of the means' own intervals
-    cluster_by: str | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
+    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
     false_alarms: float = FALSE_ALARMS,  # chance of an alarm in a year of an unchanged model, over all models watched
     runs_a_year: int = RUNS_A_YEAR,
     models: int = 1,  # watched at once
@@ -124,7 +123,7 @@ def gate_run(
     store: Any = None,  # a path, URL or `Store`; None: the default store
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
     confidence: float = 0.95,
-    cluster_by: str | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
+    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
     models: int = 1,  # judged together; they share the error
     false_alarms: float = FALSE_ALARMS,  # against the history: chance of an alarm in a year in which nothing changes
     runs_a_year: int = RUNS_A_YEAR,
