@@ -215,6 +215,8 @@ def run(
         help="Metadata key whose shares the drawn sample keeps.")] = None,
     holdout: Annotated[list[str] | None, typer.Option("--holdout", show_default=False,
         help="Ids of items that are left out.")] = None,
+    cluster_by: Annotated[str | None, typer.Option("--cluster-by", show_default=False,
+        help="What items have in common: constituency, another place, or a key of their metadata. Default: nothing.")] = None,
     weights: Annotated[list[str] | None, typer.Option("--weight", show_default=False, metavar="NAME=NUMBER",
         help="Weight of each score in overall accuracy.")] = None,
     timeout_s: Annotated[float | None, typer.Option("--timeout-s", show_default=False,

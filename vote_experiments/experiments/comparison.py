@@ -6,7 +6,7 @@
 __all__ = ['chosen_places', 'ConfigOutcome', 'experiment_entry', 'arun_model_experiments', 'run_model_experiments',
            'stored_request']
 
-# %% ../../nbs/experiments/03_comparison.ipynb #c8fc1146
+# %% ../../nbs/experiments/03_comparison.ipynb #5f43f55a
 import asyncio
 import json
 import math
@@ -20,6 +20,7 @@ from typing import Any
 
 from ..analysis.comparison import Comparison
 from ..analysis.frames import DisplayTable, display_table
+from ..documented import documented
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.response_cache import StoredResponses
 from vote_experiments.store.results import (
@@ -30,6 +31,7 @@ from ..engine.archive import archive_folder, html_page, html_table, runs_index, 
 from .experiment import Run, arun_experiment, run_in_own_loop
 from .request import check_values, comparable_request, fields_of, option_of
 from ..engine.resuming import RunBusyError, SettingsChangedError, changed_settings
+from ..engine.clusters import check_carried, check_cluster_by
 from ..engine.stored_comparison import compare_experiments_by_item
 from ..engine.engine import ItemFailedError, RunInterrupted, RunStoppedError
 from ..platforms.platform import Backend
@@ -400,14 +402,15 @@ async def _run_all(plan: _Plan, group_id: str, reasons: Mapping[int, str], repor
             outcomes.append(outcome)
     return outcomes
 
-# %% ../../nbs/experiments/03_comparison.ipynb #3ca8278b
+# %% ../../nbs/experiments/03_comparison.ipynb #aa92f797
 def _finish(plan: _Plan, group_id: str, outcomes: Sequence[ConfigOutcome], backend: str, project: str) -> tuple[dict, _Comparable]:
     "Compare, write the light page, keep the result with the group"
     folder = archive_folder(plan.store, group_id)
     page = (folder / "index.html").as_uri()
     entries = [experiment_entry(o, len(plan.items), f"{page}#{o.config.suffix}") for o in outcomes]
     ids = {o.config.experiment_name: o.result.experiment_id for o in outcomes if o.result and not o.failed}
-    comparison = compare_experiments_by_item(plan.store, ids, plan.options.get("weights"))
+    comparison = compare_experiments_by_item(plan.store, ids, plan.options.get("weights"),
+                                             cluster_by=plan.request["cluster_by"])
     told = _Comparable(entries, comparison, page)
     for o in outcomes:
         if o.result:
@@ -473,7 +476,7 @@ def _score_rows(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"metric": k, "value": shown(v), "95 % interval": " to ".join(map(shown, ranges[k])) if k in ranges else ""}
             for k, v in entry["summary_metrics"].items()]
 
-# %% ../../nbs/experiments/03_comparison.ipynb #c371844d
+# %% ../../nbs/experiments/03_comparison.ipynb #9e7e4970
 async def arun_model_experiments(
     # from ComparisonRequest: run
     ml_app: str = DEFAULT_ML_APP,  # application name on Datadog
@@ -499,6 +502,7 @@ async def arun_model_experiments(
     sample_seed: int | None = None,  # draw the sample with this seed; None: the first items
     stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
     holdout: Sequence[str] | None = None,  # ids of items that are left out
+    cluster_by: str | None = "constituency",  # what items have in common: constituency, another place, or a key of their metadata; None: nothing
     weights: Mapping[str, Any] | None = None,  # weight of each score in overall accuracy
     timeout_s: float | None = None,  # seconds that the task may take on one item
     max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost this many US dollars
@@ -542,12 +546,14 @@ async def arun_model_experiments(
     places = chosen_places(dataset, sample_size, sample_seed, stratify_by, holdout)
     if not len(places):
         raise ValueError(f"holdout leaves no items of dataset {dataset_name!r}")
+    cluster_by = check_cluster_by(cluster_by)
+    check_carried(DatasetItems(dataset, places), cluster_by)
     request = {name: given[name] for name in fields_of() if option_of(name).is_stored and name in given} | {
         "dataset_version": remote.version if remote else dataset.version, "model_configs": [c.to_dict() for c in configs],
         "task": "vote_extraction_task" if task is None else bind(task, TASK).name,
         "evaluators": [bind(e, EVALUATOR).name for e in judges],
         "summary_evaluators": [bind(e, SUMMARY_EVALUATOR).name for e in summaries], "backend": chosen,
-        "holdout": list(holdout or []), "weights": dict(weights) if weights else None,
+        "holdout": list(holdout or []), "cluster_by": cluster_by, "weights": dict(weights) if weights else None,
     }
     budget = None if max_cost_usd is None else Budget(max_cost_usd)
     if budget is not None:
@@ -555,7 +561,7 @@ async def arun_model_experiments(
     expected = {} if budget is None else expected_output_tokens(opened, configs)
     options = {"before_task": call_setting(StoredResponses(opened), cache, budget, expected),
                "repeats": repeats, "executor": executor, "timeout_s": timeout_s, "failed_only": failed_only, "retry_failed": retry_failed,
-               "allow_changes": allow_changes, "weights": weights, "project": project_name}
+               "allow_changes": allow_changes, "weights": weights, "cluster_by": cluster_by, "project": project_name}
     plan = _Plan(opened, dataset, DatasetItems(dataset, places), configs, task, judges, summaries, options, jobs,
                  raise_errors, request)
     reasons = _startable(configs, task, raise_errors)
@@ -589,7 +595,8 @@ async def arun_model_experiments(
         archive(group_id, store=opened)
     return result if return_results else None
 
-# %% ../../nbs/experiments/03_comparison.ipynb #6d60d090
+# %% ../../nbs/experiments/03_comparison.ipynb #bcf555f6
+@documented
 def run_model_experiments(
     # from arun_model_experiments
     ml_app: str = DEFAULT_ML_APP,  # application name on Datadog
@@ -615,6 +622,7 @@ def run_model_experiments(
     sample_seed: int | None = None,  # draw the sample with this seed; None: the first items
     stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
     holdout: Sequence[str] | None = None,  # ids of items that are left out
+    cluster_by: str | None = "constituency",  # what items have in common: constituency, another place, or a key of their metadata; None: nothing
     weights: Mapping[str, Any] | None = None,  # weight of each score in overall accuracy
     timeout_s: float | None = None,  # seconds that the task may take on one item
     max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost this many US dollars

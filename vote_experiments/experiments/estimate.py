@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Known', 'seen_before', 'ConfigEstimate', 'Estimates', 'estimate']
 
-# %% ../../nbs/experiments/11_estimate.ipynb #d692959f
+# %% ../../nbs/experiments/11_estimate.ipynb #aa9cca0e
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.frames import DisplayTable, dollars
+from ..documented import documented
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.results import list_experiments, spent
 from ..store.database import Store, open_store
@@ -191,6 +192,7 @@ def _spread(items: DatasetItems, n: int) -> list[Any]:
     return [item for i, item in enumerate(items) if i % every == every // 2][:n]
 
 
+@documented
 def estimate(
     # from ComparisonRequest: estimate, first dataset_name model_configs
     dataset_name: str = DEFAULT_DATASET,  # name of the dataset

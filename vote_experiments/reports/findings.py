@@ -177,7 +177,7 @@ def _pair(run: OpenedRun, found: Mapping[tuple, Any], a: str, b: str) -> Html:
         return Html("" if a == b else run.say("no_shared"))
     low, high = sorted((sign * r.lower, sign * r.upper))
     text = Html("<strong>{}</strong>" if r.distinguishable else "{}").format(signed(run, sign * r.difference))
-    return Html('{} <span class="ci">{} {} {}<br>p {}</span>').format(text, signed(run, low), run.say("to"), signed(run, high), _p(r.p_holm))
+    return Html('{} <span class="ci">{} {} {}<br>p {}</span>').format(text, signed(run, low), run.say("to"), signed(run, high), _p(r.p_adjusted))
 
 
 def signed(run: OpenedRun, value: float) -> str:

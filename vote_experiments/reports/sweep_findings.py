@@ -121,7 +121,8 @@ def setting_comparisons(run: OpenedRun) -> dict[str, Comparison]:  # by setting,
     found = {}
     for name in settings if len(values) else ():
         texts = {label: setting_text(v) for label, v in settings[name].items()}
-        compared = compare_frame(values.assign(experiment=values["experiment"].map(texts)), run.higher_is_better)
+        compared = compare_frame(values.assign(experiment=values["experiment"].map(texts)), run.higher_is_better,
+                                 run.clustered_by)
         if compared is not None and len(compared.table) > 1:
             found[name] = compared
     return found
