@@ -33,13 +33,14 @@ class CountedForm:
     place: int = 0  # which report of its form set
     is_doubtful: bool = False
     same_scan_as: str | None = None  # the form set with the same files
+    folder: str = ""  # where the form set is: its name may say the place
     identity: FormIdentity = field(init=False)
     from_folder: tuple[str, ...] = field(init=False, default=())  # fields that only the folders say
     folder_differs: dict[str, tuple[str, str]] = field(init=False, default_factory=dict)  # field: (folder, form)
 
     def __post_init__(self) -> None:
         own = identity_of(self.report)
-        folder = identity_of(FormInfo(**header_in_path(self.form_set)))
+        folder = identity_of(FormInfo(**header_in_path(f"{self.folder}/{self.form_set}")))
         names = [n for n in ("province", "constituency", "sub_district", "station", "committee") if getattr(folder, n)]
         relevant = [n for n in names if n in ("province", "constituency") or n in own.missing or getattr(own, n)]
         self.folder_differs = {n: (getattr(folder, n), getattr(own, n)) for n in relevant if getattr(own, n) not in (None, getattr(folder, n))}
