@@ -342,12 +342,16 @@ def _fates(forms: Sequence[CountedForm], decided: Mapping[str, str]) -> tuple[di
     fates = {f.name: "summary" if f.identity.kind.is_summary else "yes" for f in forms}
     fates |= {name: "left out" for name, decision in decided.items() if decision == "leave out"}
     duplicates = []
-    by_set = {f.form_set: f for f in forms}
+    of_set: dict[str, list[CountedForm]] = {}
     for form in forms:
-        if form.same_scan_as in by_set and fates[form.name] != "left out":
-            first = by_set[form.same_scan_as]
-            duplicates.append(Duplicate(SAME_SCAN, str(form.identity), (first.name, form.name), (first.name,), form.votes))
-            fates[form.name] = "duplicate"
+        of_set.setdefault(form.form_set, []).append(form)
+    for form in forms:
+        if form.same_scan_as in of_set and fates[form.name] != "left out":
+            first = next((f for f in of_set[form.same_scan_as] if f.place == form.place), of_set[form.same_scan_as][0])
+            same = first.numbers() == form.numbers() and (first.identity.place == form.identity.place or form.identity.missing)
+            kept = (first.name,) if same else ()
+            duplicates.append(Duplicate(SAME_SCAN if same else CONFLICT, str(form.identity), (first.name, form.name), kept, form.votes))
+            fates |= {form.name: "duplicate"} if same else {form.name: "held back", first.name: "held back"}
     open_ones = [f for f in forms if fates[f.name] in ("yes", "summary")]
     for duplicate, left in _same_place(open_ones):
         duplicates.append(duplicate)
