@@ -3046,6 +3046,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                   'vote_experiments/forms/identity.py'),
                                                  'vote_experiments.forms.identity._code': ( 'forms/identity.html#_code',
                                                                                             'vote_experiments/forms/identity.py'),
+                                                 'vote_experiments.forms.identity._copy_key': ( 'forms/identity.html#_copy_key',
+                                                                                                'vote_experiments/forms/identity.py'),
                                                  'vote_experiments.forms.identity._number_key': ( 'forms/identity.html#_number_key',
                                                                                                   'vote_experiments/forms/identity.py'),
                                                  'vote_experiments.forms.identity._places': ( 'forms/identity.html#_places',
