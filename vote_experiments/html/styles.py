@@ -52,7 +52,7 @@ def tokens(
     if follow_system:
         return f"{sheet('tokens.css')}\n:root {{ color-scheme: light dark; }}\n@media screen and (prefers-color-scheme: dark) {{ :root {{\n{dark}}} }}\n"
     is_dark = "body[data-jp-theme-light='false']"
-    return f"{sheet('tokens.css')}\n{is_dark} .ve, {is_dark} .ve-item, {is_dark} .ve-tabs {{\n{dark}}}\n"
+    return f"{sheet('tokens.css')}\n{is_dark} .ve, {is_dark} .ve-item, {is_dark} .ve-tabs, {is_dark} .ve-page, {is_dark} .ve-banner {{\n{dark}}}\n"
 
 # %% ../../nbs/html/02_styles.ipynb #19737df0
 @lru_cache(maxsize=1)
