@@ -34,7 +34,7 @@ CONTROLS = {
     "tab": '<div class="ve-tabs"><div class="lm-TabBar"><ul><li class="lm-TabBar-tab"><div class="lm-TabBar-tabLabel" id="{id}">{text}</div></li></ul></div></div>',
 }
 ALONE = """.ve * { color: #000 !important; border-color: transparent !important; background: #fff !important; box-shadow: none !important; visibility: hidden; }
-.ve #control, .ve #control * { visibility: visible; } summary { list-style: none; }"""
+.ve #control, .ve #control * { visibility: visible; } summary { list-style: none; } .ve #control { text-align: left !important; }"""
 
 # What ipywidgets' own sheet does to labels and buttons, and JupyterLab's to inputs: the place where marks were lost
 HOST = """.widget-label, .jupyter-button, .lm-TabBar-tabLabel { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
