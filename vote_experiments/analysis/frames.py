@@ -20,6 +20,7 @@ import pandas as pd
 
 from .comparison import cell_texts, markdown_table
 from .intervals import Interval, mean_interval
+from ..html.terminal import fitted_table, terminal_width
 from ..records import ExperimentRecord, ItemResult, as_number
 from ..scoring.summary import JUDGE_SCORES, OVERALL, WEIGHTS, item_accuracy, rule_of
 
@@ -326,7 +327,8 @@ class DisplayTable:
     frame: pd.DataFrame
 
     def __str__(self) -> str:
-        return text_table(self.frame)
+        width = terminal_width()
+        return text_table(self.frame) if width is None else fitted_table(self.frame.to_dict("records"), width)
 
     def to_markdown(self) -> str:
         return markdown_table(self.frame)
