@@ -70,7 +70,8 @@ def test_a_folder_becomes_tables_with_doubts_from_a_second_reader(night, sqlite_
     assert (len(read.stations), read.n_doubtful) == (5, 2)
     doubts = dict(zip(read.stations["form_set"], read.stations["doubts"]))
     assert "200 here, 201 by the second reader" in doubts["s1"] and "second reader" in doubts["s3"]
-    assert read.stations["form_set"].tolist()[:2] == ["s1", "s3"], "the doubtful ones come first"
+    assert read.stations["form_set"].tolist()[:2] == ["s3", "s1"], "the doubtful ones come first, by votes that could be wrong"
+    assert read.stations["votes_at_stake"].tolist()[:3] == [290, 1, 0]
     assert read.totals["votes"].tolist() == [1000, 450] and read.totals["doubtful_forms"].tolist() == [2, 2]
     assert sorted(p.name for p in read.files) == ["stations.json", "totals.json", "votes.json"]
     assert "ขอนแก่น" in (tmp_path / "tables" / "totals.json").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from . import demo, run, race, sweep, runs, models, publish, gate, serve, ui, store as store_commands, datasets  # noqa: F401, I001 in the order of the help
+from . import demo, run, race, sweep, runs, models, publish, gate, check, serve, ui, store as store_commands, datasets  # noqa: F401, I001 in the order of the help
 from .shell import FAILED, JsonOption, StoreOption, app, show, told
 
 # %% ../../nbs/cli/13_main.ipynb #a314b2b4
