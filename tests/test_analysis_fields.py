@@ -14,7 +14,7 @@ from vote_experiments.analysis.fields import (
     FIELDS, FieldTally, field_accuracy, field_differences, share_interval, slice_accuracy, vote_error_bins, vote_errors,
 )
 from vote_experiments.analysis.intervals import mean_interval
-from vote_experiments.forms.synthesis import draft_report
+from vote_experiments.synthesis.reports import draft_report
 from vote_experiments.records import DatasetItem, ItemError, ItemResult
 from vote_experiments.scoring.evaluators import (
     ballot_accuracy_score, exact_form_match, vote_results_quality, voter_statistics_accuracy,

@@ -8,7 +8,7 @@ from multiprocessing import get_context
 
 import pytest
 
-from vote_experiments.forms.synthesis import form_set
+from vote_experiments.synthesis.drawn import form_set
 from vote_experiments.models import offline
 from vote_experiments.models.registry import get_model, model_available
 from vote_experiments.records import Extraction, Model
