@@ -28,7 +28,7 @@ def misread(report: dict, seed: int, rate: float = 0.2) -> dict:
     "The report with some numbers, names and rows read wrongly"
     r, wrong = random.Random(seed), copy.deepcopy(report)
     for section in ("voter_statistics", "ballot_statistics"):
-        for k, v in wrong[section].items():
+        for k, v in [(k, v) for k, v in wrong[section].items() if not isinstance(v, str)]:
             if r.random() < rate:
                 wrong[section][k] = r.choice([None, (v or 0) + r.randint(1, 900), 0])
     for row in wrong["vote_results"]:
