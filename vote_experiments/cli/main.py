@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from . import demo, run, race, sweep, runs, models, publish, gate, serve, ui, store as store_commands, datasets  # noqa: F401, I001 in the order of the help
-from .shell import FAILED, JsonOption, StoreOption, app, show, told
+from .shell import FAILED, JsonOption, StoreOption, app, show, stop_like_ctrl_c, told
 
 # %% ../../nbs/cli/13_main.ipynb #a314b2b4
 def _package_lines(found: Mapping[str, Any]) -> list[str]:
@@ -79,6 +79,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    stop_like_ctrl_c()
     try:
         app()
     except KeyboardInterrupt as error:  # before a command began

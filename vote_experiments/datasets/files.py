@@ -12,7 +12,6 @@ import csv
 import json
 import os
 import re
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 
 import orjson
 
+from ..files import open_aside
 from vote_experiments.datasets.dataset import (
     PAGE_FIELDS, SPELLINGS, Dataset, DatasetNotFoundError, as_items, get_dataset, map_pages, markdown_table, plain_markdown,
     save_dataset,
@@ -551,13 +551,8 @@ def _lines(records: Iterable[dict[str, Any]]) -> Iterator[bytes]:
 
 
 def _write_whole(path: Path, parts: Iterable[bytes]) -> None:
-    draft = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        with open(draft, "wb") as f:
-            f.writelines(parts)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with open_aside(path, "wb") as f:
+        f.writelines(parts)
 
 # %% ../../nbs/datasets/01_files.ipynb #413e8065
 def import_dataset(

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import sqlalchemy as sa
+
 
 from ..analysis.comparison import Comparison
-from ..store.results import ResultSequence, create_group, get_experiment, resolve_run, update_experiment, update_group
-from ..store.database import Store, decode_json, item_results, now_us, open_store, traces
+from ..store.results import ResultSequence, StoredOutputs, create_group, get_experiment, resolve_run, update_experiment, update_group
+from ..store.database import Store, now_us, open_store
 from .experiment import arun_experiment, run_in_own_loop
 from ..engine.stored_comparison import compare_experiments_by_item
 from vote_experiments.forms.schema import (
@@ -206,39 +206,10 @@ def _replaced(report: Report, o: _Option, given: Sequence[Report]) -> Report:
 RULES: dict[str, Callable[[Sequence[Report | None]], Report]] = {"majority": majority, "arithmetic": arithmetic}
 
 
-_PAGE = 256  # positions read at a time
-
-
-class _Member:
-    "Stored outputs of one experiment by item"
-
-    def __init__(self, store: Store, experiment_id: str):
-        self.store, self.experiment_id = store, experiment_id
-        its = item_results.c
-        with store.read() as c:
-            rows = c.execute(sa.select(its.item_id, its.position).where(its.experiment_id == experiment_id, its.repeat == 0))
-            self.place = {item_id: position for item_id, position in rows}
-        self._page = functools.lru_cache(maxsize=4)(self._read_page)  # members have their items in much the same order
-
-    def output(self, item_id: str) -> Any:  # None: no answer
-        place = self.place.get(item_id)
-        if place is None:
-            return None
-        return decode_json(self._page(place // _PAGE).get(place))
-
-    def _read_page(self, number: int) -> dict[int, str]:  # outputs as JSON by position
-        "Neighbours in the order of the primary key, without what an output does not need"
-        its, first = item_results.c, number * _PAGE
-        query = sa.select(its.position, traces.c.output).select_from(item_results.join(traces, traces.c.id == its.trace_id)).where(
-            its.experiment_id == self.experiment_id, its.repeat == 0, its.position.between(first, first + _PAGE - 1), its.status == "ok")
-        with self.store.read() as c:
-            return {position: text for position, text in c.execute(query)}
-
-
 class _Items(Sequence):
     "The items of a stored experiment, one at a time"
 
-    def __init__(self, store: Store, member: _Member):
+    def __init__(self, store: Store, member: StoredOutputs):
         self.results, self.n = ResultSequence(store, member.experiment_id, None), len(member.place)
 
     def __len__(self) -> int:
@@ -282,7 +253,7 @@ async def aensemble(
         raise ValueError(f"an ensemble needs at least two experiments; got {len(ids)}")
     if isinstance(rule, str) and rule not in RULES:
         raise ValueError(f"rule={rule!r} is not one of {', '.join(RULES)}; or give a function of one report's answers")
-    members, rows = [_Member(opened, e) for e in ids], [get_experiment(opened, e) for e in ids]
+    members, rows = [StoredOutputs(opened, e) for e in ids], [get_experiment(opened, e) for e in ids]
     shared = [len(members[0].place.keys() & m.place.keys()) for m in members[1:]]
     if not min(shared):
         raise ValueError(f"experiments {ids[0]} and {ids[1 + shared.index(0)]} share no items; an ensemble needs the same dataset")

@@ -31,6 +31,7 @@ from vote_experiments.store.database import (
     observations, open_store, scores, to_us, trace_tags, traces,
 )
 from ..records import Evaluation, Observation, Record, Usage, VoteExperimentsError, as_number
+from ..files import open_aside
 from ..settings import redact
 
 log = logging.getLogger("vote_experiments")
@@ -739,7 +740,7 @@ def export_traces(
     "Write the traces a filter means, the oldest first, a page at a time"
     opened, n = open_store(store), 0
     found = iter_traces(filter, store=opened)
-    with Path(path).open("w", encoding="utf-8", newline="\n") as file:
+    with open_aside(path, encoding="utf-8", newline="\n") as file:
         while some := list(islice(found, 500)):
             ids = [t.id for t in some]
             by_trace: dict[str, tuple[list, list]] = {i: ([], []) for i in ids}
