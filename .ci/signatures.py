@@ -8,6 +8,7 @@ A function asks for it with a comment as the first of its parameters, or after p
     # from ComparisonRequest: run                     the fields of `experiments.request.ComparisonRequest` that a call takes
     # from ComparisonRequest: race, first a b         the same, with a and b first and positional
     # from ComparisonRequest: run flags               the same as options of a command
+    # from ComparisonRequest: run http                the fields that HTTP carries, all by keyword
     # from arun_experiment                            the parameters of another function
     # from arun_experiment, without data task         the same, without some of them
 
@@ -21,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
-MARK = re.compile(r"^( +)# from (\w+)(?:: (\w+( flags)?))?(?:, first ([\w ]+?))?(?:, without ([\w ]+?))?\n", re.M)
+MARK = re.compile(r"^( +)# from (\w+)(?:: (\w+( flags| http)?))?(?:, first ([\w ]+?))?(?:, without ([\w ]+?))?\n", re.M)
 END = re.compile(r"^ *\)( ->.*)?:.*$", re.M)
 POSITIONAL = {"run": "return_results"}  # the last one of a call
 
@@ -34,13 +35,13 @@ def constants() -> dict[str, str]:
     return {repr(getattr(settings, name)): name for name in names}
 
 
-def of_request(call: str, first: str, without: str) -> list[str]:
+def of_request(call: str, first: str, without: str, interface: str | None = None) -> list[str]:
     "Parameter lines of the request's fields, in order"
     from vote_experiments.experiments.request import FIELDS, fields_of, option_of
 
     ahead = first.split()
-    names = [*ahead, *(n for n in fields_of(None, call) if n not in ahead and n not in without.split())]  # type: ignore[arg-type]
-    last = ahead[-1] if ahead else POSITIONAL[call]
+    names = [*ahead, *(n for n in fields_of(interface, call) if n not in ahead and n not in without.split())]  # type: ignore[arg-type]
+    last = ahead[-1] if ahead else None if interface else POSITIONAL[call]
     named = constants()
     lines = []
     for name in names:
@@ -111,12 +112,14 @@ def rewritten(text: str, cells: list[str]) -> str:
         if end is None or not text[end.start():].startswith(indent[:-4] + ")"):
             raise SystemExit(f"the parameters after {match[0].strip()!r} have no end")
         is_request = source == "ComparisonRequest"
-        if is_flags:
+        if is_flags == " flags":
             lines = flags_of(call.split()[0])
+        elif is_flags:
+            lines = ["*,", *of_request(call.split()[0], "", without, "http")]
         else:
             lines = of_request(call, first, without) if is_request else of_function(source, without, cells)
         before = text[: match.start()].rpartition("def ")[2]
-        if not is_flags and re.search(r"^ *\*,", before, re.M):  # keyword-only already
+        if is_flags != " flags" and re.search(r"^ *\*,", before, re.M):  # keyword-only already
             lines = [line for line in lines if line != "*,"]
         body = "".join(f"{indent}{line}\n" for line in lines)
         text = text[: match.end()] + body + text[end.start():]

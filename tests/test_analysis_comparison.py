@@ -14,10 +14,10 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 import statsmodels.api as sm
 
-from vote_experiments.analysis.comparison import (
-    PAIR_LAWS, compare, fewest_items, holm, items_needed, markdown_table, mcnemar_p, paired_comparisons, paired_coverage,
-    power, score_table, sign_flip_p,
-)
+from vote_experiments.analysis.comparison import compare, markdown_table
+from vote_experiments.analysis.pair_laws import PAIR_LAWS, paired_coverage
+from vote_experiments.analysis.paired import holm, mcnemar_p, paired_comparisons, score_table, sign_flip_p
+from vote_experiments.analysis.planning import fewest_items, items_needed, power
 from vote_experiments.analysis.intervals import mean_interval
 
 RNG = np.random.default_rng(5)
@@ -114,13 +114,14 @@ def test_items_needed_without_a_difference_and_for_a_tiny_one():
 
 def test_plain_t_and_clustered_t_are_the_textbook_ones():
     wide = readers(24)
-    t = stats.ttest_rel(wide["reader-0"], wide["reader-2"]).confidence_interval()
     row = paired_comparisons(score_table(wide), method="t").iloc[1]
+    t = stats.ttest_rel(wide["reader-0"], wide["reader-2"]).confidence_interval(row["confidence"])
+    assert row["confidence"] == pytest.approx(1 - 0.05 / 3)
     close((row["lower"], row["upper"]), (t.low, t.high))
     stations = RNG.integers(0, 7, 24)
     row = paired_comparisons(score_table(wide, clusters=stations), method="t").iloc[1]
     fit = sm.OLS(wide["reader-0"] - wide["reader-2"], np.ones(24)).fit(cov_type="cluster", cov_kwds={"groups": stations}, use_t=True)
-    close((row["lower"], row["upper"]), fit.conf_int(0.05).iloc[0])
+    close((row["lower"], row["upper"]), fit.conf_int(1 - row["confidence"]).iloc[0])
     assert row["clusters"] == len(set(stations))
 
 
@@ -128,17 +129,23 @@ def test_bootstrap_is_close_to_scipys():
     wide = readers(40)
     row = paired_comparisons(score_table(wide), method="bootstrap").iloc[1]
     d = (wide["reader-0"] - wide["reader-2"]).to_numpy()
-    found = stats.bootstrap((d,), np.mean, method="percentile", rng=np.random.default_rng(1)).confidence_interval
+    found = stats.bootstrap((d,), np.mean, confidence_level=row["confidence"], method="percentile", rng=np.random.default_rng(1)).confidence_interval
     close((row["lower"], row["upper"]), (found.low, found.high), 0.002)
 
 
 def test_the_widened_interval_for_pass_fail_by_hand():
-    "7 won, 1 lost, 2 even, and one imaginary item on each side: variance of the 12, around the real mean"
-    a, b = [1] * 7 + [0] + [1, 0], [0] * 7 + [1] + [1, 0]
+    "9 won, 1 lost, 2 even, and one imaginary item on each side: variance of the 14, around the real mean"
+    a, b = [1] * 9 + [0] + [1, 0], [0] * 9 + [1] + [1, 0]
     row = paired_comparisons(score_table({"a": a, "b": b})).iloc[0]
-    d = np.array([1] * 8 + [-1] * 2 + [0, 0])
-    half = stats.t.ppf(0.975, 11) * d.std(ddof=1) / math.sqrt(12)
-    close((row["lower"], row["upper"]), (0.6 - half, min(1, 0.6 + half)))
+    d = np.array([1] * 10 + [-1] * 2 + [0, 0])
+    half = stats.t.ppf(0.975, 13) * d.std(ddof=1) / math.sqrt(14)
+    close((row["lower"], row["upper"]), (8 / 12 - half, min(1, 8 / 12 + half)))
+
+
+def test_an_interval_never_contradicts_its_test():
+    "7 won and 1 lost: McNemar's p is .07, so the interval reaches to 0 and the pair is not called different"
+    row = paired_comparisons(score_table({"a": [1] * 7 + [0], "b": [0] * 7 + [1]})).iloc[0]
+    assert row["p"] == pytest.approx(0.0703125) and row["lower"] == 0 and not row["distinguishable"]
 
 
 # what comes in
@@ -156,7 +163,7 @@ def test_repeats_are_averaged_within_their_item_not_counted_as_items():
     thrice = pd.concat([tidy(wide).assign(repeat=r) for r in range(3)])
     pd.testing.assert_frame_equal(compare(thrice).table, compare(tidy(wide)).table)
     shuffled = thrice.sample(frac=1, random_state=1)
-    close(sorted(compare(shuffled).table["p_holm"].dropna()), sorted(compare(wide).table["p_holm"].dropna()))
+    close(sorted(compare(shuffled).table["p_adjusted"].dropna()), sorted(compare(wide).table["p_adjusted"].dropna()))
 
 
 def test_clusters_make_the_interval_wider_when_their_items_agree():
@@ -225,7 +232,7 @@ def test_bad_arguments_are_named(kwargs, words):
     ({"a": [0] * 9, "b": [0] * 9}, "a", "they scored the same on each"),
     ({"a": [1, 0], "b": [0, 1]}, "a", "their means are equal"),
     ({"a": [1, None], "b": [None, 0]}, "a", "because they share none"),
-    ({"a": [0.5], "b": [0.4]}, "a", "cannot be told apart with 1 item; about"),
+    ({"a": [0.5], "b": [0.4]}, "a", "cannot be told apart with 1 item: they differ by 10.0 points"),
 ])
 def test_whatever_comes_in_there_is_an_answer(scores, best, words):
     out = compare(scores)
@@ -239,7 +246,7 @@ def test_a_supported_best_is_called_best_with_its_evidence():
     out = compare(readers(12, gaps=(0.0, 0.12, 0.3)))
     assert out.distinguishable and out.best == "reader-0" and out.tied_with == []
     assert out.sentence.startswith("reader-0 is best: +") and "points over reader-1 (95 % interval +" in out.sentence
-    assert out.sentence.endswith("12 items).")
+    assert "12 items). With 12 items, total failures of reader-0 on up to 22 % of forms cannot be excluded" in out.sentence
     assert out.table["verdict"].tolist() == ["best", "behind", "behind"]
     second = out.table.iloc[1]
     assert second["difference"] < 0 and second["difference_lower"] < second["difference"] < second["difference_upper"] < 0
@@ -248,7 +255,8 @@ def test_a_supported_best_is_called_best_with_its_evidence():
 def test_an_unsupported_best_is_not():
     out = compare(readers(10, gaps=(0.0, 0.005, 0.3), noise=0.05))
     assert not out.distinguishable and len(out.tied_with) == 1
-    assert "cannot be told apart with 10 items; about" in out.sentence and "is best" not in out.sentence
+    assert "cannot be told apart with 10 items: they differ by" in out.sentence and "is best" not in out.sentence
+    assert "only differences above about" in out.sentence and "items would show it" in out.sentence
     assert any("is ahead of reader-2" in s for s in out.sentences)
     assert out.table["items_needed"].dropna().iloc[0] > 10
 
@@ -292,7 +300,7 @@ def test_a_hundred_thousand_items_of_eight_experiments_agree_with_the_plain_form
     out = compare(wide)
     row = out.pairs.iloc[0]
     t = stats.ttest_rel(wide["c0"], wide["c1"])
-    close((row["lower"], row["upper"]), tuple(t.confidence_interval()), 1e-5)
+    close((row["lower"], row["upper"]), tuple(t.confidence_interval(row["confidence"])), 1e-5)
     assert row["p"] == pytest.approx(t.pvalue, abs=1e-3) and set(out.pairs["test"]) == {"normal"}
 
 

@@ -207,7 +207,7 @@ def test_a_file_of_lines_is_not_read_whole(tmp_path):
     ("a.jsonl", '{"input": 1}\n[1]\n', "line 2 (record 2): [1] is not a record"),
     ("a.jsonl", b'{"input": 1}\n{"input": "\xa1"}', "line 2 (record 2): byte"),
     ("a.jsonl", '{"input": 1}\n{}\n', "line 2 (record 2): no field 'input' (or 'input_data'); it has no fields"),
-    ("a.csv", "id,text\n1,2\n", "line 1: no column 'input'; choose with Columns(input=[…]) among ['id', 'text']"),
+    ("a.csv", "id,text\n1,2\n", "line 1: no column 'input'; a table of results is imported with mapping='auto', else choose with Columns(input=[…]) among ['id', 'text']"),
     ("a.csv", "id,input,id\n1,2,3\n", "line 1: the columns ['id'] come twice"),
     ("a.csv", "id,input\n1,2\n3\n", "line 3 (record 2): 1 cells, but the header has 2 columns (id, input)"),
     ("a.csv", "id,input\n1,2,3\n", "line 2 (record 1): 3 cells"),

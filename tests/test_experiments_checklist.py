@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from promises import promise
+from vote_experiments.compat.datasets import get_dataset
 from vote_experiments.datasets.dataset import save_dataset
 from vote_experiments.store.results import get_experiment, list_experiments
 from vote_experiments.experiments.result import experiment_result
@@ -58,7 +59,8 @@ def test_names_and_descriptions_are_stored_as_given(store):
 
 @promise("A7", "A8", "A9", "A13", "A14", "A15", "A19", "A45")
 def test_dicts_stored_items_and_datasets_are_data(store):
-    dataset = save_dataset("d", DATA, store=store)
+    save_dataset("d", DATA, store=store)
+    dataset = get_dataset("d", store=store)
 
     async def later(*, item, **kwargs):
         await asyncio.sleep(0.01 if item.input == 0 else 0)

@@ -9,7 +9,7 @@ from vote_experiments.experiments.extract import extract
 from vote_experiments.forms.synthesis import form_set
 from vote_experiments.forms.thai import number_words
 from vote_experiments.models.registry import forget_model, register_model
-from vote_experiments.models.resilience import BudgetExceeded
+from vote_experiments.models.budget import BudgetExceeded
 
 CALLS = []
 

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from promises import promise
-from vote_experiments.analysis.trend import GateOutcome
+from vote_experiments.analysis.gates import GateOutcome
 from vote_experiments.datasets.dataset import save_dataset
 from vote_experiments.store.results import RunNotFoundError, list_experiments, update_experiment
 from vote_experiments.store.database import Store

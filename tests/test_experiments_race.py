@@ -78,7 +78,7 @@ def test_equal_leaders_are_a_tied_set(forms):
     found = run(forms, configs, round_size=40)
     assert found.winner is None and sorted(found.tied) == ["vote-extraction-a", "vote-extraction-b"]
     assert ("vote-extraction-a and vote-extraction-b cannot be told apart after 200 items; "
-            "vote-extraction-reader-0.2-tdefault was shown to be behind") in found.sentence
+            "shown to be behind: vote-extraction-reader-0.2-tdefault") in found.sentence
     assert found.table["verdict"].tolist()[:2] == ["not distinguishable"] * 2 and found.table["verdict"][2].startswith("dropped after")
     assert get_group(forms, found.group_id)["result"]["best"] is None
 

@@ -16,7 +16,9 @@ from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.forms.schema import report_schema
 from vote_experiments.models.prompts import prompt_text
 from vote_experiments.models.registry import get_model, model_available
-from vote_experiments.models.resilience import Budget, RetryPolicy, calling, forget_pace, run_sync
+from vote_experiments.models.attempts import RetryPolicy
+from vote_experiments.models.budget import Budget
+from vote_experiments.models.resilience import calling, forget_pace, run_sync
 from vote_experiments.records import Usage, listening
 from vote_experiments.settings import OFFLINE_MODELS
 

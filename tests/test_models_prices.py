@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vote_experiments.models import prices
-from vote_experiments.models.prices import cost_usd, estimate_run, known_models, price_of, read_prices
+from vote_experiments.models.prices import cost_problem, cost_usd, estimate_run, known_models, price_of, read_prices
+from vote_experiments.models.prices import price_table as prices_by_model
 from vote_experiments.models.registry import is_reroute, list_models
 from vote_experiments.records import Usage
 from vote_experiments.settings import DEFAULT_MODEL_CONFIGS
@@ -24,7 +25,7 @@ def test_recorded_prices(model, input_price, output_price):
     usage = Usage(prompt_tokens=100_000, output_tokens=30_000, thoughts_tokens=20_000)
     assert cost_usd(model, usage, BEFORE) == pytest.approx(.1 * input_price + .05 * output_price)
     assert cost_usd(model, usage, BEFORE, "flex") == pytest.approx(cost_usd(model, usage, BEFORE) / 2)
-    assert price_of(model, BEFORE).source.startswith("https://") and price_of(model, BEFORE).noted <= date(2026, 10, 7)
+    assert price_of(model, BEFORE).source.startswith("https://") and price_of(model, BEFORE).noted <= date(2026, 11, 30)
 
 
 def test_every_default_model_has_a_price():
@@ -40,10 +41,31 @@ def test_unknown_is_unknown(name):
     assert cost_usd(name, Usage(1, 1)) is None and price_of(name) is None
 
 
-def test_long_prompts_of_pro_models_have_no_recorded_price():
+def test_long_prompts_of_pro_models_have_a_price_of_their_own():
     assert cost_usd("gemini-2.5-pro", Usage(200_000)) == pytest.approx(0.25)
-    assert cost_usd("gemini-2.5-pro", Usage(200_001)) is None
+    assert cost_usd("gemini-2.5-pro", Usage(200_001, 1000, 0, 100_000)) == pytest.approx((100_001 * 2.5 + 100_000 * .25 + 1000 * 15) / 1e6)
     assert cost_usd("gemini-2.5-flash", Usage(400_000)) == pytest.approx(0.12)
+
+
+def test_a_long_prompt_without_a_listed_price_is_unknown(tmp_path, monkeypatch):
+    own = tmp_path / "prices.toml"
+    own.write_text('[models."mine"]\ninput = 1\noutput = 2\nup_to_prompt_tokens = 1000\n')
+    monkeypatch.setenv("VOTE_EXPERIMENTS_PRICES", str(own))
+    assert cost_usd("mine", Usage(1001)) is None and "beyond 1,000 prompt tokens" in cost_problem("mine", Usage(1001))
+
+
+CACHED = [(None, .3 * 60 + .03 * 40), ("standard", .3 * 60 + .03 * 40), ("flex", .15 * 60 + .02 * 40), ("batch", .15 * 60 + .02 * 40),
+          ("priority", 1.8 * (.3 * 60 + .03 * 40))]
+
+
+@pytest.mark.parametrize("tier, micro_dollars", CACHED)
+def test_cached_tokens_cost_a_tenth_in_every_tier(tier, micro_dollars):
+    assert cost_usd("gemini-3.5-flash-lite", Usage(100, 0, 0, 40), BEFORE, tier) == pytest.approx(micro_dollars / 1e6)
+
+
+def test_every_model_that_is_served_has_a_price_for_cached_tokens():
+    unpriced = [m for m, prices in prices_by_model().items() if prices[0].cached is None]
+    assert not unpriced
 
 
 def test_versions_have_the_price_of_their_model():

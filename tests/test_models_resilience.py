@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from virtual_time import run_virtual
 
 from vote_experiments.models import resilience
+from vote_experiments.models.attempts import Attempt, Call, RetryPolicy
+from vote_experiments.models.budget import Budget, BudgetExceeded
+from vote_experiments.models.pace import MinuteQuota, RateLimiter
 from vote_experiments.models.resilience import (
-    Attempt, Budget, BudgetExceeded, Call, MinuteQuota, RateLimiter, RetryPolicy, call_context, calling,
-    close_loop_resources, limiter_for, loop_resource, remember, remembered, request_key, robust_call, run_sync)
+    call_context, calling, close_loop_resources, limiter_for, loop_resource, remember, remembered, request_key, robust_call, run_sync,
+)
 from vote_experiments.records import Usage
 
 OK = Attempt("answer", usage=Usage(1000, 100), cost_usd=0.01)
@@ -241,17 +244,18 @@ def test_retry_info_is_obeyed(told):
     assert all(b - a >= t - 1e-9 for a, b, t in zip(times, times[1:], told))  # sums of floats
 
 
-def test_attempts_are_five_by_default_and_all_of_them_are_billed():
+@pytest.mark.parametrize("policy, tries", [(RetryPolicy(), 3), (RetryPolicy(unusable=5), 5)])
+def test_unusable_answers_are_three_by_default_and_all_of_them_are_billed(policy, tries):
     billed, heard = Attempt(problem="not JSON", retry=True, usage=Usage(1000, 50), cost_usd=0.002), []
 
     async def provider() -> Attempt:
         return Attempt(problem=billed.problem, retry=True, usage=billed.usage, cost_usd=billed.cost_usd)
 
     with calling(budget=Budget(1.0)):
-        call = run_virtual(_one(provider, on_attempt=heard.append))
-        assert call_context().budget.spent_usd == pytest.approx(0.01)
-    assert len(call.attempts) == len(heard) == 5
-    assert call.usage == Usage(5000, 250) and call.cost_usd == pytest.approx(0.01)
+        call = run_virtual(_one(provider, policy=policy, on_attempt=heard.append))
+        assert call_context().budget.spent_usd == pytest.approx(0.002 * tries)
+    assert len(call.attempts) == len(heard) == tries
+    assert call.usage == Usage(1000 * tries, 50 * tries) and call.cost_usd == pytest.approx(0.002 * tries)
 
 
 async def _one(provider, **options) -> Call:

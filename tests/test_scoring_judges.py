@@ -11,7 +11,9 @@ from PIL import Image
 from servers.gemini_server import GeminiServer, answered, blocked, overloaded
 
 from vote_experiments.models.registry import forget_model, register_model
-from vote_experiments.models.resilience import Budget, BudgetExceeded, RetryPolicy, calling, forget_pace, run_sync
+from vote_experiments.models.attempts import RetryPolicy
+from vote_experiments.models.budget import Budget, BudgetExceeded
+from vote_experiments.models.resilience import calling, forget_pace, run_sync
 from vote_experiments.records import listening
 from vote_experiments.scoring.binding import EVALUATOR, bind, bind_all
 from vote_experiments.scoring.judges import (

@@ -86,27 +86,25 @@ def test_designs_are_varied_beyond_what_was_measured():
 
 @pytest.mark.parametrize("image", ["digital", "flatbed", "camscanner", "photo", "fax"])
 def test_regions_are_where_the_ink_is(image):
-    """The slot of a written number holds more dark pixels than the same slot of the blank form would: at its place, ink"""
+    "The place of a written number holds ink"
     drawn = form_set(12, image, "plain", "5/18")
-    places = drawn.record["metadata"]["regions"]["Constituency"]
-    empty, written = [], []
-    for name, (page, x0, y0, x1, y1) in places.items():
+    written = []
+    for name, place in drawn.record["metadata"]["regions"].items():
+        x0, y0, x1, y1 = place["box"]
         if not name.startswith("vote_results") or name.endswith("_text"):
             continue
-        im = gray(drawn.pages[page - 1])
+        im = gray(drawn.pages[place["page"]])
         h, w = im.shape
         cell = im[int(y0 * h) + 4:int(y1 * h) - 4, int(x0 * w):int(x1 * w)]
         written.append(float((cell < 150).mean()))
-        above = im[int((2 * y0 - y1) * h) + 4:int(y0 * h) - 4, int(x0 * w):int(x1 * w)]
-        empty.append(above.size)
-    assert min(written) > 0.01 and min(empty) > 0
+    assert min(written) > 0.01
 
 
 @pytest.mark.parametrize("image", ["flatbed", "phone_app", "photo"])
 def test_tables_are_where_the_rules_are(image):
     drawn = form_set(21, image, "plain", "5/18 (บช)")
     for table in drawn.record["metadata"]["tables"]:
-        im = gray(drawn.pages[table["page"] - 1])
+        im = gray(drawn.pages[table["page"]])
         h, w = im.shape
         seen = []
         for (x0, y0), (x1, y1) in table["rows"]:
@@ -126,7 +124,7 @@ def test_metadata_names_everything():
     for candidate in about["candidates"]["PartyList"]:
         assert set(candidate) == {"number", "candidate_name", "party_name"}
         assert rows[candidate["number"]]["party_name"] == candidate["party_name"]
-    assert {f"vote_results[number={n}].vote_count" for n in rows} <= set(about["regions"]["PartyList"])
+    assert {f"vote_results[number={n}].vote_count" for n in rows} <= set(about["regions"])
     json.dumps(drawn.record)
 
 

@@ -33,7 +33,7 @@ def test_a_trace_is_made_once_and_changed_by_its_id(store):
 
 
 @pytest.mark.parametrize("wrong, error, words", [
-    ({"colour": 1}, TypeError, "no field 'colour'"), ({"metadata": 3}, ValueError, "metadata=3"), ({"tags": "a"}, ValueError, "tags='a'"),
+    ({"colour": 1}, TypeError, "colour"), ({"metadata": 3}, ValueError, "metadata=3"), ({"tags": "a"}, ValueError, "tags='a'"),
     ({"tags": [1]}, ValueError, "not a list of texts"), ({"timestamp": "soon"}, ValueError, "'soon' is not a time"),
 ])
 def test_fields_that_cannot_be_are_named(sqlite_store, wrong, error, words):

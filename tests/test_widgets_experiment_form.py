@@ -295,6 +295,7 @@ def test_a_run_that_is_waited_for(home):
 def test_a_failing_runner_is_shown_with_type_message_and_hint(home):
     async def go():
         form = form_of(home, "torn")
+        form.settings.raise_errors.value = True
         form.run_wait.click()
         await form.settled()
         return form
@@ -387,7 +388,7 @@ def test_a_run_is_stopped_and_what_was_read_is_kept(home):
         return form
 
     form = asyncio.run(go())
-    assert form.followed.state == "cancelled" and "Stopped" in form.said.value and not form.run_wait.disabled
+    assert form.followed.state == "cancelled" and "Interrupted" in form.said.value and not form.run_wait.disabled
     kept = sum(status_counts(home, list_experiments(home)[0]["id"]).values())
     assert 0 < kept < 400
 
@@ -440,10 +441,10 @@ def test_a_run_that_is_not_followed_any_more_is_not_told(home):
         for _ in range(2):  # looks at the second one, after the last at the first
             seen = form.followed
             await until(lambda seen=seen: form.followed is not seen)
-        assert form.followed.id == jobs[1].id and not any("Stopped" in text for text in told) and not form.stop.disabled
+        assert form.followed.id == jobs[1].id and not any("Interrupted" in text for text in told) and not form.stop.disabled
         cancel_job(jobs[1].id, home)
         await form.settled()
-        assert "Stopped" in form.said.value
+        assert "Interrupted" in form.said.value
 
     asyncio.run(go())
 

@@ -6,6 +6,7 @@ from . import compat as compat
 from . import errors as errors
 from . import evaluators as evaluators
 from . import judges as judges
+from . import outcome as outcome
 from . import plots as plots
 from . import traces as traces
 from . import truth as truth

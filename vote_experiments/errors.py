@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['DatasetChangedError', 'DatasetNotFoundError', 'ItemFailedError', 'RunInterrupted', 'RunStoppedError',
            'TaskNotPicklableError', 'RunBusyError', 'SettingsChangedError', 'ExtractionError', 'BudgetExceeded',
-           'PlatformDown', 'RemoteNotFoundError', 'RegressionError', 'VoteExperimentsError', 'StoreError',
-           'RunNotFoundError', 'TraceNotFoundError']
+           'ModelNotServedError', 'PlatformDown', 'RemoteNotFoundError', 'RegressionError', 'VoteExperimentsError',
+           'StoreError', 'RunNotFoundError', 'TraceNotFoundError']
 
 # %% ../nbs/07_errors.ipynb #7ac8aac6
 from .datasets.dataset import DatasetChangedError, DatasetNotFoundError
@@ -14,7 +14,7 @@ from .engine.engine import ItemFailedError, RunInterrupted, RunStoppedError
 from .engine.processes import TaskNotPicklableError
 from .engine.resuming import RunBusyError, SettingsChangedError
 from .models.extraction import ExtractionError
-from .models.resilience import BudgetExceeded
+from .models.budget import BudgetExceeded, ModelNotServedError
 from .platforms.platform import PlatformDown, RemoteNotFoundError
 from .records import RegressionError, VoteExperimentsError
 from .store.database import StoreError
@@ -23,7 +23,7 @@ from .traces.traces import TraceNotFoundError
 
 _all_ = [
     "DatasetChangedError", "DatasetNotFoundError", "ItemFailedError", "RunInterrupted", "RunStoppedError",
-    "TaskNotPicklableError", "RunBusyError", "SettingsChangedError", "ExtractionError", "BudgetExceeded",
+    "TaskNotPicklableError", "RunBusyError", "SettingsChangedError", "ExtractionError", "BudgetExceeded", "ModelNotServedError",
     "PlatformDown", "RemoteNotFoundError", "RegressionError", "VoteExperimentsError", "StoreError",
     "RunNotFoundError", "TraceNotFoundError",
 ]

@@ -39,12 +39,18 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("GEMINI_API_KEY", "Gemini models through the Developer API", secret=True),
     Variable("GOOGLE_API_KEY", "Gemini models through the Developer API (wins over GEMINI_API_KEY)", secret=True),
     Variable("GOOGLE_CLOUD_PROJECT", "Gemini models through Vertex AI"),
-    Variable("VERTEX_AI_LOCATION", "the Vertex AI location", "us-central1"),
+    Variable("VERTEX_AI_LOCATION", "the Vertex AI location; wins over GOOGLE_CLOUD_LOCATION. Without either: us-central1 for "
+             "Gemini 2.x, global for later models"),
+    Variable("GOOGLE_CLOUD_LOCATION", "the Vertex AI location, as Google's own tools name it"),
     Variable("GOOGLE_GENAI_USE_VERTEXAI", "true: Gemini through Vertex AI although a key is set"),
     Variable("GOOGLE_GENAI_USE_ENTERPRISE", "the same under its newer name"),
     Variable("GOOGLE_GEMINI_BASE_URL", "another address for the Gemini Developer API"),
     Variable("GOOGLE_VERTEX_BASE_URL", "another address for Vertex AI"),
-    Variable("VOTE_EXPERIMENTS_PRICES", "a TOML file of model prices that wins over the ones shipped"),
+    Variable("VOTE_EXPERIMENTS_PRICES", "a TOML file of model prices and retirements that wins over the ones shipped"),
+    Variable("OLLAMA_HOST", "the Ollama server of openai-compatible/… models without an api_base, as Ollama's own tools read it"),
+    Variable("OPENAI_COMPATIBLE_API_BASE", "the server of openai-compatible/… models without an api_base"),
+    Variable("VOTE_EXPERIMENTS_API_BASES", "addresses that clients of `vote-experiments serve` may name as api_base, separated by commas"),
+    Variable("OPENAI_COMPATIBLE_API_KEY", "a key for such a server, if it wants one", secret=True),
     Variable("DD_API_KEY", "publishing runs to Datadog LLM Observability", secret=True),
     Variable("DD_APP_KEY", "Datadog datasets and experiments", secret=True),
     Variable("DD_SITE", "the Datadog site", "datadoghq.com"),
@@ -164,7 +170,7 @@ DEFAULT_MODEL_CONFIGS: tuple[dict[str, Any], ...] = (
     {"model": "gemini-3-pro-preview", "temperature": 0.0, "name_suffix": "pro-t0"},
 )
 
-OFFLINE_MODELS = ("ocr-words", "ocr-digits", "ocr-fused", "ocr-fused-names")
+OFFLINE_MODELS = ("ocr-digits", "ocr-numbers", "ocr-sums", "ocr-words", "ocr-fused", "ocr-fused-names")
 OFFLINE_MODEL_CONFIGS: tuple[dict[str, Any], ...] = tuple(
     {"model": m, "temperature": 0.0, "name_suffix": m} for m in OFFLINE_MODELS
 )
@@ -193,6 +199,9 @@ PRESETS: dict[str, Preset] = {
     "thinking": Preset("Thinking, low against high", tuple(
         {"model": "gemini-3-pro-preview", "name_suffix": f"thinking-{level}", "thinking_level": level}
         for level in ("low", "high")), 10),
+    "current": Preset("Current Gemini models", (  # no temperature: Gemini 3 and later advise against one
+        {"model": "gemini-3.5-flash-lite", "name_suffix": "lite"}, {"model": "gemini-3.8-flash", "name_suffix": "flash"},
+        {"model": "gemini-4-hydrogen", "name_suffix": "hydrogen"}), 10),
     "cost": Preset("Cost against quality", (
         _gemini("gemini-2.5-flash-lite", "lite"), _gemini("gemini-2.5-flash", "flash"),
         _gemini("gemini-3-pro-preview", "pro")), 10),

@@ -165,7 +165,7 @@ def _show_estimate(request: Mapping[str, Any], as_json: bool) -> None:
         told.append(f"max_cost_usd={cap:g} " + ("is enough." if found.cost_usd < cap else "would stop the run before its end."))
     show({**found.to_dict(), "cost_usd": found.cost_usd, "seconds": found.seconds, "max_cost_usd": cap}, as_json, *found.lines(), *told)
 
-# %% ../../nbs/cli/01_run.ipynb #37e5e53c
+# %% ../../nbs/cli/01_run.ipynb #c727a441
 @app.command()
 def run(
     config: Annotated[Path | None, typer.Argument(metavar="CONFIG", show_default=False,
@@ -218,6 +218,8 @@ def run(
         help="Metadata key whose shares the drawn sample keeps.")] = None,
     holdout: Annotated[list[str] | None, typer.Option("--holdout", show_default=False,
         help="Ids of items that are left out.")] = None,
+    cluster_by: Annotated[str | None, typer.Option("--cluster-by", show_default=False,
+        help="What items have in common: constituency, another place, or a key of their metadata. Default: nothing.")] = None,
     weights: Annotated[list[str] | None, typer.Option("--weight", show_default=False, metavar="NAME=NUMBER",
         help="Weight of each score in overall accuracy.")] = None,
     timeout_s: Annotated[float | None, typer.Option("--timeout-s", show_default=False,

@@ -150,11 +150,13 @@ def _experiment_facts(
     e: Mapping[str, Any],  # its row, with a summary
     state: Any,  # its `ExperimentState`
 ) -> dict[str, Any]:
+    from vote_experiments.analysis.frames import cost_text
+
     s = e["summary"] or {}
     overall = s.get("overall_accuracy") or {}
     return {"experiment": e["id"], "name": e["name"], "status": state.status, "items": state.items_text,
             "failed": state.n_failed, "accuracy": percent(overall.get("mean"), overall.get("lower"), overall.get("upper")),
-            "p50 s": _rounded((s.get("latency") or {}).get("p50")), "cost $": _rounded(s.get("cost_usd"))}
+            "p50 s": _rounded((s.get("latency") or {}).get("p50")), "cost": cost_text(s)}
 
 
 def _rounded(value: float | None) -> str:

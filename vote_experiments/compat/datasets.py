@@ -6,11 +6,15 @@
 __all__ = ['RunnableDataset', 'get_dataset']
 
 # %% ../../nbs/compat/01_datasets.ipynb #c08c3520
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from datetime import datetime
 from typing import Any
 
 from ..datasets import dataset as stored
 from ..datasets.dataset import Dataset
+from ..engine.engine import Run, Slot
+from ..engine.progress import Progress
 from ..experiments.experiment import run_experiment
 from ..experiments.result import ExperimentResult
 
@@ -20,10 +24,42 @@ class RunnableDataset(Dataset):
 
     def run_experiment(
         self,
-        **arguments: Any,  # those of `run_experiment`, without `data`
+        # from run_experiment, without data
+        *,
+        name: str,  # of the experiment; several runs may share it
+        task: Callable,  # item or input → output; sync or async, in any of the documented styles
+        run_name: str | None = None,  # exact name of this run; None: the name and a UTC timestamp
+        description: str | None = None,
+        evaluators: Sequence[Callable] = (),  # judge one output
+        composite_evaluator: Callable | None = None,  # combines an item's evaluations
+        run_evaluators: Sequence[Callable] = (),  # judge the whole run from `item_results`
+        summary_evaluators: Sequence[Callable] = (),  # judge the whole run from columns
+        max_concurrency: int = 50,  # items in flight
+        metadata: Mapping[str, Any] | None = None,  # attached to the run and to every trace
+        config: Mapping[str, Any] | None = None,  # offered to task and evaluators as `config`
+        store: Any = None,  # a path, URL or `Store`; None: the default store
+        repeats: int = 1,  # how often every item is asked
+        resume: bool | str | None = None,  # True: continue the newest unfinished run that asked the same; or an id
+        failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
+        retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
+        allow_changes: bool = False,  # with resume: go on although the request changed
+        executor: Executor | Callable[[int], Executor] | None = None,  # where a sync task runs; or what makes such a pool
+        timeout_s: float | None = None,  # seconds a task may take
+        raise_errors: bool = False,  # stop at the first failing item and raise
+        progress: bool | Callable[[Progress], None] | None = None,  # True: print it; a callable is told whenever items were stored
+        group_id: str | None = None,
+        project: str | None = None,
+        position: int = 0,  # place in the group
+        parent_id: str | None = None,  # the experiment whose outputs are judged again
+        weights: Mapping[str, Any] | None = None,  # of overall_accuracy
+        cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
+        before_task: Callable[[Slot], None] | None = None,  # called in each item's context
+        stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
+        on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
+        backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
     ) -> ExperimentResult:
         "Run a task over every item of this version. Raises what `run_experiment` raises."
-        return run_experiment(data=self, **arguments)
+        return run_experiment(**{"data" if name == "self" else name: value for name, value in locals().items()})
 
 # %% ../../nbs/compat/01_datasets.ipynb #d4754074
 def get_dataset(

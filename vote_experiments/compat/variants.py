@@ -10,6 +10,7 @@ __all__ = ['OVERALL', 'DEPTH', 'PASS_MARK', 'batch_evaluate_experiment', 'datase
 # %% ../../nbs/compat/02_variants.ipynb #57f86148
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from datetime import datetime
 from typing import Any
 
@@ -27,7 +28,8 @@ from ..store.database import Store, item_results, now_us, open_store
 from ..traces.traces import Trace, get_traces
 from ..experiments.batch import EvaluatorInputs, arun_batched_evaluation
 from .runs import get_experiment_runs
-from ..engine.engine import run_blocking
+from ..engine.engine import Run, Slot, run_blocking
+from ..engine.progress import Progress
 from ..experiments.experiment import run_experiment
 from ..engine.summaries import summarise
 from ..records import as_number
@@ -129,9 +131,19 @@ async def aevaluate_experiment(
         "runs": [{"run_id": r.id, "item_id": r.item.id, "trace_id": r.trace_id, **s} for r, s in rows]}
 
 
-def evaluate_experiment(experiment_id: str, evaluators: Sequence[Callable] = (), **options: Any) -> dict[str, Any]:
-    "`aevaluate_experiment` from sync code and inside a notebook's running loop"
-    return run_blocking(lambda: aevaluate_experiment(experiment_id, evaluators, **options))
+def evaluate_experiment(
+    # from aevaluate_experiment
+    experiment_id: str,  # or an unambiguous beginning of it
+    evaluators: Sequence[Callable] = (),  # as for run_experiment; they may also take (trace_id, output)
+    *,
+    composite_evaluator: Callable | None = None,
+    max_concurrency: int = 50,
+    metadata: Mapping[str, Any] | None = None,  # added to every score
+    store: Any = None,  # a `Store`, a path or a URL; None: the default one
+) -> dict[str, Any]:  # as `aevaluate_experiment`
+    "Score every run of an experiment, keep the scores, sum them up; in sync code and inside a notebook's running loop"
+    given = dict(locals())
+    return run_blocking(lambda: aevaluate_experiment(**given))
 
 
 batch_evaluate_experiment = evaluate_experiment
@@ -206,9 +218,35 @@ def ab_test(
     score: str | Sequence[str] | None = None,  # the score that decides; None: overall, or the only one there is
     missing: str = "skip",  # see `compare_experiments`
     store: Any = None,  # a `Store`, a path or a URL; None: the default one
-    **options: Any,  # further arguments of `run_experiment`
+    # from run_experiment, without name data task evaluators config store group_id position
+    run_name: str | None = None,  # exact name of this run; None: the name and a UTC timestamp
+    description: str | None = None,
+    composite_evaluator: Callable | None = None,  # combines an item's evaluations
+    run_evaluators: Sequence[Callable] = (),  # judge the whole run from `item_results`
+    summary_evaluators: Sequence[Callable] = (),  # judge the whole run from columns
+    max_concurrency: int = 50,  # items in flight
+    metadata: Mapping[str, Any] | None = None,  # attached to the run and to every trace
+    repeats: int = 1,  # how often every item is asked
+    resume: bool | str | None = None,  # True: continue the newest unfinished run that asked the same; or an id
+    failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
+    retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
+    allow_changes: bool = False,  # with resume: go on although the request changed
+    executor: Executor | Callable[[int], Executor] | None = None,  # where a sync task runs; or what makes such a pool
+    timeout_s: float | None = None,  # seconds a task may take
+    raise_errors: bool = False,  # stop at the first failing item and raise
+    progress: bool | Callable[[Progress], None] | None = None,  # True: print it; a callable is told whenever items were stored
+    project: str | None = None,
+    parent_id: str | None = None,  # the experiment whose outputs are judged again
+    weights: Mapping[str, Any] | None = None,  # of overall_accuracy
+    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
+    before_task: Callable[[Slot], None] | None = None,  # called in each item's context
+    stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
+    on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
+    backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
 ) -> dict[str, Any]:  # as `compare_experiments`, and experiments: results by name, experiment_ids, group_id
     "Run every config over the same items and compare them. Raises `ValueError` for fewer than one config."
+    own = ("dataset", "configs", "task", "evaluators", "name", "kind", "score", "missing", "store", "metadata")
+    options = {k: v for k, v in locals().items() if k not in (*own, "own")}
     if not configs:
         raise ValueError("configs is empty; give {name: config}")
     opened = open_store(store)
@@ -218,8 +256,7 @@ def ab_test(
     try:
         for position, (label, config) in enumerate(configs.items()):
             found[label] = run_experiment(name=f"{name}-{label}", data=data, task=task, evaluators=evaluators, config=dict(config), store=opened,
-                                          group_id=group_id, position=position, metadata={"model_config": dict(config), **(options.get("metadata") or {})},
-                                          **{k: v for k, v in options.items() if k != "metadata"})
+                                          group_id=group_id, position=position, metadata={"model_config": dict(config), **(metadata or {})}, **options)
     except BaseException:
         update_group(opened, group_id, status="failed", finished_at=now_us())
         raise
@@ -241,11 +278,42 @@ def prompt_variants(
     *,
     task: Callable,
     config: Mapping[str, Any] | None = None,  # what all variants share
-    **options: Any,  # as for `ab_test`
+    name: str = "prompt-variant",  # experiments are called "<name>-<template's name>"
+    kind: str = "prompt_variants",  # of the group
+    # from ab_test, without dataset configs task name kind
+    evaluators: Sequence[Callable] = (),
+    score: str | Sequence[str] | None = None,  # the score that decides; None: overall, or the only one there is
+    missing: str = "skip",  # see `compare_experiments`
+    store: Any = None,  # a `Store`, a path or a URL; None: the default one
+    run_name: str | None = None,  # exact name of this run; None: the name and a UTC timestamp
+    description: str | None = None,
+    composite_evaluator: Callable | None = None,  # combines an item's evaluations
+    run_evaluators: Sequence[Callable] = (),  # judge the whole run from `item_results`
+    summary_evaluators: Sequence[Callable] = (),  # judge the whole run from columns
+    max_concurrency: int = 50,  # items in flight
+    metadata: Mapping[str, Any] | None = None,  # attached to the run and to every trace
+    repeats: int = 1,  # how often every item is asked
+    resume: bool | str | None = None,  # True: continue the newest unfinished run that asked the same; or an id
+    failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
+    retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
+    allow_changes: bool = False,  # with resume: go on although the request changed
+    executor: Executor | Callable[[int], Executor] | None = None,  # where a sync task runs; or what makes such a pool
+    timeout_s: float | None = None,  # seconds a task may take
+    raise_errors: bool = False,  # stop at the first failing item and raise
+    progress: bool | Callable[[Progress], None] | None = None,  # True: print it; a callable is told whenever items were stored
+    project: str | None = None,
+    parent_id: str | None = None,  # the experiment whose outputs are judged again
+    weights: Mapping[str, Any] | None = None,  # of overall_accuracy
+    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
+    before_task: Callable[[Slot], None] | None = None,  # called in each item's context
+    stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
+    on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
+    backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
 ) -> dict[str, Any]:
     "One experiment a prompt, called prompt-variant-<name>, judged and compared"
+    options = {k: v for k, v in locals().items() if k not in ("templates", "config")}
     configs = {label: {**(config or {}), "prompt_template": template} for label, template in templates.items()}
-    return ab_test(dataset, configs, task=task, **{"name": "prompt-variant", "kind": "prompt_variants", **options})
+    return ab_test(configs=configs, **options)
 
 # %% ../../nbs/compat/02_variants.ipynb #ee5a1b6b
 def export_experiment_results(
@@ -281,9 +349,44 @@ class RunnerContext:
     ):
         self.client, self.data, self.dataset_version, self.metadata = client, data, dataset_version, metadata
 
-    def run_experiment(self, *, name: str, task: Callable, data: Any = None, metadata: Mapping[str, Any] | None = None,
-                       **arguments: Any) -> ExperimentResult:
+    def run_experiment(
+        self,
+        *,
+        name: str,  # of the experiment
+        task: Callable,  # item or input → output
+        data: Any = None,  # instead of the context's own
+        metadata: Mapping[str, Any] | None = None,  # added to the context's own
+        # from run_experiment, without name task data metadata store
+        run_name: str | None = None,  # exact name of this run; None: the name and a UTC timestamp
+        description: str | None = None,
+        evaluators: Sequence[Callable] = (),  # judge one output
+        composite_evaluator: Callable | None = None,  # combines an item's evaluations
+        run_evaluators: Sequence[Callable] = (),  # judge the whole run from `item_results`
+        summary_evaluators: Sequence[Callable] = (),  # judge the whole run from columns
+        max_concurrency: int = 50,  # items in flight
+        config: Mapping[str, Any] | None = None,  # offered to task and evaluators as `config`
+        repeats: int = 1,  # how often every item is asked
+        resume: bool | str | None = None,  # True: continue the newest unfinished run that asked the same; or an id
+        failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
+        retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
+        allow_changes: bool = False,  # with resume: go on although the request changed
+        executor: Executor | Callable[[int], Executor] | None = None,  # where a sync task runs; or what makes such a pool
+        timeout_s: float | None = None,  # seconds a task may take
+        raise_errors: bool = False,  # stop at the first failing item and raise
+        progress: bool | Callable[[Progress], None] | None = None,  # True: print it; a callable is told whenever items were stored
+        group_id: str | None = None,
+        project: str | None = None,
+        position: int = 0,  # place in the group
+        parent_id: str | None = None,  # the experiment whose outputs are judged again
+        weights: Mapping[str, Any] | None = None,  # of overall_accuracy
+        cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
+        before_task: Callable[[Slot], None] | None = None,  # called in each item's context
+        stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
+        on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
+        backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
+    ) -> ExperimentResult:
         "See `experiments.experiment.run_experiment`. Raises `ValueError` without data."
+        options = {k: v for k, v in locals().items() if k not in ("self", "name", "task", "data", "metadata")}
         chosen = self.data if data is None else data
         if chosen is None:
             raise ValueError("no data: give data= here or to the RunnerContext")
@@ -293,4 +396,4 @@ class RunnerContext:
         elif isinstance(chosen, str):
             chosen = self.client.get_dataset(chosen)
         merged = {**(self.metadata or {}), **(metadata or {})} or None
-        return self.client.run_experiment(name=name, task=task, data=chosen, metadata=merged, **arguments)
+        return self.client.run_experiment(name=name, task=task, data=chosen, metadata=merged, **options)

@@ -69,9 +69,13 @@ class Plan:
     more: Callable[[], Awaitable[bool]] | None = None  # fills the iterator of items again; False: there are no more
     keeps_traces: bool = True  # OpenTelemetry spans begun while an item is worked on belong to its trace
 
-# %% ../../nbs/engine/01_engine.ipynb #3d695d45
+# %% ../../nbs/engine/01_engine.ipynb #2e8c2b6e
 class RunStoppedError(VoteExperimentsError, RuntimeError):
-    "A run ended before its data did (the money is spent, say); says what is stored and how to go on"
+    "A run ended before its data did (the money is spent, say); the message says what is stored and how to go on"
+
+    def __init__(self, message: str, reason: BaseException | None = None):  # what ended it
+        super().__init__(message)
+        self.reason = reason
 
 
 class _StopRun(BaseException):  # no Exception: what records failures of tasks and evaluators must not take it for one
@@ -200,6 +204,11 @@ def _own_item(item: DatasetItem) -> DatasetItem:
     parts = {name: _copied(getattr(item, name)) for name in ("input", "expected_output", "metadata")}
     return dataclasses.replace(item, **parts)
 
+
+def _task_values(task: Bound, values: dict[str, Any]) -> Mapping[str, Any]:
+    "What a task is called with: values of its own, unless it prepares them for the evaluators"
+    return values if task.prepares_values else own_values(task, values)
+
 # %% ../../nbs/engine/01_engine.ipynb #5a5dde56
 def _named_once(by_name: dict[str, list[Evaluation]], errors: dict[str, str]) -> list[Evaluation]:
     "All evaluations; where two evaluators give one score name, the second has failed"
@@ -327,7 +336,7 @@ class Asking:
 
     async def _asked(self, values: dict[str, Any], started: float) -> tuple:
         if self.plan.task.is_async:
-            output, early = await self.plan.task(own_values(self.plan.task, values)), None
+            output, early = await self.plan.task(_task_values(self.plan.task, values)), None
         else:
             output, early = await self._in_thread(self._ask_sync, values)
         if _is_awaitable(output):
@@ -336,7 +345,7 @@ class Asking:
 
     def _ask_sync(self, values: dict[str, Any]) -> tuple[Any, Any]:
         "In a thread: the task, and the sync evaluators in the same hop"
-        output = self.plan.task(own_values(self.plan.task, values))
+        output = self.plan.task(_task_values(self.plan.task, values))
         if self._judging.joins_the_task and not _is_awaitable(output):
             values["encoded_output"] = encode_json(output)
             return output, self._judging.in_this_thread({**values, "output": output, "output_data": output})

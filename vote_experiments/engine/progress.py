@@ -26,10 +26,11 @@ class Progress(Record):
     total: int | None  # items × repeats; None: not known
     done: int = 0  # stored, those of an earlier, resumed process included
     failed: int = 0
-    cost_usd: float | None = None  # so far; None: nothing priced yet
+    cost_usd: float | None = None  # so far, as far as it is known; None: nothing priced yet
     finished: bool = False
     done_before: int = 0  # stored before this process began
     started: float = field(default_factory=time.monotonic)  # by the monotonic clock
+    n_unpriced: int = 0  # items so far whose cost is not known
 
     @property
     def elapsed_s(self) -> float:
@@ -67,8 +68,10 @@ def progress_line(p: Progress) -> str:
         parts.append(f"took {duration(p.elapsed_s)}")
     elif p.eta_s is not None:
         parts.append(f"{duration(p.eta_s)} to go")
-    if p.cost_usd is not None:
+    if p.cost_usd is not None and not (p.n_unpriced and p.cost_usd == 0):
         parts.append(f"${p.cost_usd:.4f}")
+    if p.n_unpriced:
+        parts.append(f"cost of {p.n_unpriced} not known")
     return f"{p.name}: " + ", ".join(parts)
 
 # %% ../../nbs/engine/03_progress.ipynb #68a11729

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from ..analysis.intervals import mean_interval
+from ..analysis.paired import FEWEST_CLUSTERS, Grouping
+from .clusters import CONSTITUENCY, position_clusters
 from vote_experiments.store.results import (
     ResultColumn, ResultSequence, evaluator_errors, get_experiment, score_names, score_numbers, score_row, spent, status_counts,
 )
@@ -96,16 +98,29 @@ class _Columns:
                 column[i] = 0.0
 
 # %% ../../nbs/engine/05_summaries.ipynb #66d8adff
+def _clusters_of(positions: Sequence[int], labels: Mapping[int, str], by: str | None) -> tuple[Sequence[int] | None, Grouping | None]:
+    "One number per value for its cluster, None when all are independent; and what to say about it"
+    repeated = len(set(positions)) < len(positions)
+    codes = {label: i for i, label in enumerate(dict.fromkeys(labels[p] for p in positions if p in labels))}
+    own = [codes.get(labels.get(p, ""), len(codes) + p) for p in positions]
+    n = len(set(own))
+    if not codes or n == len(set(positions)):
+        return (positions if repeated else None), None
+    if n < FEWEST_CLUSTERS:
+        return (positions if repeated else None), Grouping(by, n, False)
+    return own, Grouping(by, n, True)
+
+# %% ../../nbs/engine/05_summaries.ipynb #633bd050
 def summarise(
     store: Store,
     experiment_id: str,
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy; None: `scoring.summary.WEIGHTS`
+    cluster_by: str | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
 ) -> dict[str, Any]:
     "Counts, scores with intervals, time, tokens and money of an experiment, from its stored rows"
     counts = status_counts(store, experiment_id)
     columns = _Columns.of(store, experiment_id, weights)
-    repeated = len(set(columns.positions)) < len(columns.positions)
-    clusters = columns.positions if repeated else None
+    clusters, grouping = _clusters_of(columns.positions, position_clusters(store, experiment_id, cluster_by), cluster_by)
     its = {n: score_interval(v, clusters) for n, v in columns.values.items() if any(not math.isnan(x) for x in v)}
     n_ran = len(columns.failed)
     for name, entry in its.items():
@@ -114,6 +129,7 @@ def summarise(
     broken = evaluator_errors(store, experiment_id)
     return {
         **({"evaluator_errors": broken} if broken else {}),
+        **({"clusters": grouping._asdict()} if grouping else {}),
         "n_items": sum(counts.values()), "n_ok": counts["ok"], "n_failed": counts["failed"],
         "n_skipped": counts["skipped"], "denominator": n_ran, "scores": its,
         "overall_accuracy": overall if overall and overall["n"] else None,

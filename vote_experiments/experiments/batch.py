@@ -22,6 +22,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ..documented import documented
 from ..traces.filters import Filter, compile_filter, parse_filter
 from ..store.results import Finished, ResultWriter, score_row
 from vote_experiments.store.database import (
@@ -250,7 +251,7 @@ def _mapping(bound: Bound) -> Bound:
         found = call(values)
         return later(values, found) if inspect.isawaitable(found) else given(values, found)
 
-    task._call = mapped
+    task._call, task.prepares_values = mapped, True
     return task
 
 
@@ -672,10 +673,29 @@ def _say(aloud: bool, batch_id: str, text: str) -> None:
         print(f"{batch_id}: {text}", file=sys.stdout, flush=True)
 
 # %% ../../nbs/experiments/07_batch.ipynb #573cf099
-@functools.wraps(arun_batched_evaluation)
-def run_batched_evaluation(**arguments: Any) -> BatchEvaluationResult:
-    return run_in_own_loop(arun_batched_evaluation, arguments)
+@documented
+def run_batched_evaluation(
+    # from arun_batched_evaluation
+    *,
+    scope: str | None = None,  # traces: whole traces, with their observations; observations: spans, generations, events singly
+    mapper: Callable,  # stored item → `EvaluatorInputs`; sync or async
+    filter: Filter = None,  # which items; JSON text or Python, see `traces.filters`; None: all  # noqa: A002
+    fetch_batch_size: int = 50,  # items a page, held in memory at once
+    max_items: int | None = None,  # items this call deals with at most; None: all
+    max_retries: int = 3,  # of a page that cannot be read, after 1, 2, 4 … seconds
+    evaluators: Sequence[Callable],  # judge what the mapper gave
+    composite_evaluator: Callable | None = None,  # combines an item's evaluations
+    max_concurrency: int = 50,  # items in flight
+    metadata: Mapping[str, Any] | None = None,  # added to every score; an evaluator's own keys win
+    resume_from: Any = None,  # a token, its dict or JSON, a batch id; "latest": the newest unfinished one that asked the same
+    verbose: bool = False,  # say on the console how it goes
+    fields: str | None = None,  # of the later platform's call, which has no scope: all fields are always read
+    store: Any = None,  # a path, URL or `Store`; None: the default store
+    allow_changes: bool = False,  # with resume_from: go on although mapper or evaluators changed
+    sleep: Callable[[float], Any] = asyncio.sleep,  # waits between two tries of a page, seconds
+    on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
+) -> BatchEvaluationResult:
+    """Score stored traces or observations in batches, resumably. Works in sync code and inside a notebook's running loop.
 
-
-run_batched_evaluation.__doc__ = (arun_batched_evaluation.__doc__ or "").replace(
-    "Stays on the caller's event loop.", "Works from sync code and inside a notebook's running loop.")
+    Raises `TypeError` or `ValueError` for a request that cannot work, before anything is read."""
+    return run_in_own_loop(arun_batched_evaluation, dict(locals()))

@@ -5,14 +5,18 @@
 # %% auto #0
 __all__ = ['RULES', 'matched_answers', 'majority', 'arithmetic', 'combine', 'aensemble', 'ensemble', 'compare_with_members']
 
-# %% ../../nbs/experiments/09_ensemble.ipynb #8ed8c0d5
-import functools
+# %% ../../nbs/experiments/09_ensemble.ipynb #30771d99
 from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
 import numpy as np
 
 
+from ..documented import documented
+from ..engine.engine import Run, Slot
+from ..engine.progress import Progress
 from ..analysis.comparison import Comparison
 from ..store.results import ResultSequence, StoredOutputs, create_group, get_experiment, resolve_run, update_experiment, update_group
 from ..store.database import Store, now_us, open_store
@@ -235,7 +239,7 @@ def combine(
         raise ValueError("no member of the ensemble has an answer for this item")
     return {"reports": plain_reports([decide(answers) for answers in matched])}
 
-# %% ../../nbs/experiments/09_ensemble.ipynb #74db6e5a
+# %% ../../nbs/experiments/09_ensemble.ipynb #91528d38
 async def aensemble(
     runs: Sequence[str],  # experiment ids, or beginnings of them; a group's id stands for all its experiments
     rule: str | Callable[[Sequence[Report | None]], Report] = "arithmetic",  # majority | arithmetic, or a function of one report's answers
@@ -243,10 +247,34 @@ async def aensemble(
     name: str | None = None,  # of the experiment; None: ensemble-<rule>
     evaluators: Sequence[Callable] | None = None,  # None: the standard four
     summary_evaluators: Sequence[Callable] | None = None,  # None: the standard three
+    max_concurrency: int = 4,  # items in flight
+    # from arun_experiment, without name data task evaluators summary_evaluators config group_id parent_id position max_concurrency
+    run_name: str | None = None,  # exact name of this run; None: the name and a UTC timestamp
+    description: str | None = None,
+    composite_evaluator: Callable | None = None,  # combines an item's evaluations
+    run_evaluators: Sequence[Callable] = (),  # judge the whole run from `item_results`
+    metadata: Mapping[str, Any] | None = None,  # attached to the run and to every trace
     store: Any = None,  # a path, URL or `Store`; None: the default store
-    **options: Any,  # further arguments of `arun_experiment`
+    repeats: int = 1,  # how often every item is asked
+    resume: bool | str | None = None,  # True: continue the newest unfinished run that asked the same; or an id
+    failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
+    retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
+    allow_changes: bool = False,  # with resume: go on although the request changed
+    executor: Executor | Callable[[int], Executor] | None = None,  # where a sync task runs; or what makes such a pool
+    timeout_s: float | None = None,  # seconds a task may take
+    raise_errors: bool = False,  # stop at the first failing item and raise
+    progress: bool | Callable[[Progress], None] | None = None,  # True: print it; a callable is told whenever items were stored
+    project: str | None = None,
+    weights: Mapping[str, Any] | None = None,  # of overall_accuracy
+    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
+    before_task: Callable[[Slot], None] | None = None,  # called in each item's context
+    stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
+    on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
+    backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
 ) -> ExperimentResult:
     "Combine stored outputs of several experiments over the same items into one more. Raises `ValueError`, `RunNotFoundError`."
+    own = ("runs", "rule", "name", "evaluators", "summary_evaluators", "store")
+    options = {k: v for k, v in locals().items() if k not in (*own, "own")}
     opened = open_store(store)
     ids = list(dict.fromkeys(e for run in ([runs] if isinstance(runs, str) else runs) for e in resolve_run(opened, run)))
     if len(ids) < 2:
@@ -268,7 +296,7 @@ async def aensemble(
         name=title, data=_Items(opened, members[0]), task=combine_stored, store=opened, group_id=group,
         evaluators=STANDARD_EVALUATORS if evaluators is None else evaluators,
         summary_evaluators=STANDARD_SUMMARIES if summary_evaluators is None else summary_evaluators,
-        config={"model": title, "rule": said, "members": {r["name"]: e for r, e in zip(rows, ids)}}, max_concurrency=options.pop("max_concurrency", 4), **options)
+        config={"model": title, "rule": said, "members": {r["name"]: e for r, e in zip(rows, ids)}}, **options)
     if result.dataset_run_id:  # the items are a stored dataset's
         update_experiment(opened, result.experiment_id, **{k: rows[0][k] for k in ("dataset_name", "dataset_hash")})
     found = _compared(opened, result)
@@ -282,9 +310,41 @@ def _compared(store: Store, result: ExperimentResult, score: str | None = None) 
     return compare_experiments_by_item(store, {result.name: result.experiment_id, **(result.config or {})["members"]}, score=score)
 
 
-@functools.wraps(aensemble)
-def ensemble(runs: Sequence[str], rule: Any = "arithmetic", **arguments: Any) -> ExperimentResult:
-    return run_in_own_loop(aensemble, {"runs": runs, "rule": rule, **arguments})
+@documented
+def ensemble(
+    # from aensemble
+    runs: Sequence[str],  # experiment ids, or beginnings of them; a group's id stands for all its experiments
+    rule: str | Callable[[Sequence[Report | None]], Report] = "arithmetic",  # majority | arithmetic, or a function of one report's answers
+    *,
+    name: str | None = None,  # of the experiment; None: ensemble-<rule>
+    evaluators: Sequence[Callable] | None = None,  # None: the standard four
+    summary_evaluators: Sequence[Callable] | None = None,  # None: the standard three
+    max_concurrency: int = 4,  # items in flight
+    run_name: str | None = None,  # exact name of this run; None: the name and a UTC timestamp
+    description: str | None = None,
+    composite_evaluator: Callable | None = None,  # combines an item's evaluations
+    run_evaluators: Sequence[Callable] = (),  # judge the whole run from `item_results`
+    metadata: Mapping[str, Any] | None = None,  # attached to the run and to every trace
+    store: Any = None,  # a path, URL or `Store`; None: the default store
+    repeats: int = 1,  # how often every item is asked
+    resume: bool | str | None = None,  # True: continue the newest unfinished run that asked the same; or an id
+    failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
+    retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
+    allow_changes: bool = False,  # with resume: go on although the request changed
+    executor: Executor | Callable[[int], Executor] | None = None,  # where a sync task runs; or what makes such a pool
+    timeout_s: float | None = None,  # seconds a task may take
+    raise_errors: bool = False,  # stop at the first failing item and raise
+    progress: bool | Callable[[Progress], None] | None = None,  # True: print it; a callable is told whenever items were stored
+    project: str | None = None,
+    weights: Mapping[str, Any] | None = None,  # of overall_accuracy
+    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
+    before_task: Callable[[Slot], None] | None = None,  # called in each item's context
+    stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
+    on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
+    backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
+) -> ExperimentResult:
+    "Combine stored outputs of several experiments over the same items into one more. Raises `ValueError`, `RunNotFoundError`."
+    return run_in_own_loop(aensemble, dict(locals()))
 
 # %% ../../nbs/experiments/09_ensemble.ipynb #b384a5bc
 def compare_with_members(

@@ -5,20 +5,20 @@
 # %% auto #0
 __all__ = ['Known', 'seen_before', 'ConfigEstimate', 'Estimates', 'estimate']
 
-# %% ../../nbs/experiments/11_estimate.ipynb #d692959f
+# %% ../../nbs/experiments/11_estimate.ipynb #aa9cca0e
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
-
 from ..analysis.frames import DisplayTable, dollars
+from ..documented import documented
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.results import list_experiments, spent
-from ..store.database import Store, item_results, observations, open_store
+from ..store.database import Store, open_store
 from ..engine.engine import run_blocking
+from ..engine.spending import mean_tokens
 from .comparison import chosen_places
 from .request import check_values
 from ..engine.progress import duration
@@ -26,7 +26,9 @@ from ..models.extraction import page_paths
 from ..models.images import EncodedPages
 from ..models.prices import estimate_run, price_of
 from ..models.registry import ModelConfig, check_configs, get_model, model_available, provider_of
+from ..models.openai_compatible import is_own_server, server_address
 from ..models.resilience import calling
+from ..models.retirements import retirement_notice, serving_model
 from ..records import Record
 from ..settings import DEFAULT_DATASET, redact
 
@@ -41,18 +43,6 @@ class Known:
     source: str = ""  # in words
 
 
-def _seen_tokens(store: Store, experiment_id: str, model: str) -> tuple[float, float, float | None] | None:
-    "Means of an item: prompt tokens, output tokens and thoughts, cost"
-    o, r = observations.c, item_results.c
-    total = (lambda column: sa.func.coalesce(sa.func.sum(column), 0))
-    query = sa.select(sa.func.count(sa.distinct(o.trace_id)), total(o.prompt_tokens), total(o.output_tokens) + total(o.thoughts_tokens),
-                      sa.func.sum(o.cost_usd)).join_from(item_results, observations, o.trace_id == r.trace_id).where(
-        r.experiment_id == experiment_id, o.name == model, o.cached == 0, o.prompt_tokens.is_not(None))
-    with store.read() as c:
-        n, prompt, output, cost = c.execute(query).one()
-    return (float(prompt) / n, float(output) / n, None if cost is None else cost / n) if n else None
-
-
 def seen_before(
     store: Store,
     config: ModelConfig,
@@ -61,7 +51,7 @@ def seen_before(
     "What earlier runs of this model say"
     its = [e for e in list_experiments(store, newest_first=True, limit=20 * most) if (e["config"] or {}).get("model") == config.model][:most]
     for e in sorted(its, key=lambda e: e["config"] != config.config):  # stable: the newest of each kind first
-        tokens, latency = _seen_tokens(store, e["id"], config.model), spent(store, e["id"])["latency"]["p50"]
+        tokens, latency = mean_tokens(store, e["id"], config.model), spent(store, e["id"])["latency"]["p50"]
         if tokens or latency is not None:
             other = "" if e["config"] == config.config else " with other settings"
             return Known(*(tokens or (None, None, None)), latency, f"as in {e['id']}{other}")
@@ -103,7 +93,7 @@ async def _known(store: Store, config: ModelConfig, items: Sequence[Any], roots:
     before, notes = seen_before(store, config) or Known(), []
     if before.source:
         notes.append(f"output and time {before.source}")
-    if provider_of(config.model) != "gemini" or model_available(config.model) is not None or not items:
+    if provider_of(config.model) != "gemini" or model_available(config.model, config.config) is not None or not items:
         return before, notes if before.source else ["nothing is known of this model yet: it has not run here"]
     model = get_model(config.model)
     try:
@@ -116,17 +106,28 @@ async def _known(store: Store, config: ModelConfig, items: Sequence[Any], roots:
     return Known(prompt, output, None, before.latency_s), notes
 
 
+def _costs_nothing(config: ModelConfig) -> bool:
+    "Whether a model runs on a machine of yours"
+    if provider_of(config.model) == "openai-compatible":
+        address = server_address(config.config)
+        return address is not None and is_own_server(address) and price_of(config.model) is None
+    return provider_of(config.model) == "offline"
+
+
 async def _estimate(store: Store, config: ModelConfig, n: int, items: Sequence[Any], roots: Sequence[str], repeats: int,
                     jobs: int, pages: EncodedPages) -> ConfigEstimate:
     known, notes = await _known(store, config, items, roots, pages)
-    if why := model_available(config.model):
+    if notice := retirement_notice(config.model):
+        notes.insert(0, f"⚠ {notice}")
+    if why := model_available(config.model, config.config):
         notes.append(f"cannot run here: {why}")
-    is_offline, is_batch, settings = provider_of(config.model) == "offline", config.settings.get("mode") == "batch", config.settings
-    if is_offline:
-        notes.append("runs on this machine and costs nothing")
-    elif price_of(config.model) is None and known.cost_usd is None:
-        notes.append(f"the price of {config.model} is not known; add it to a file named by VOTE_EXPERIMENTS_PRICES")
-    whole = estimate_run(config.model, n, known.prompt_tokens or 0, known.output_tokens or 0, repeats=repeats, jobs=jobs,
+    is_free, is_batch, settings = _costs_nothing(config), config.settings.get("mode") == "batch", config.settings
+    served = serving_model(config.model)
+    if is_free:
+        notes.append("runs on a machine of yours and costs nothing")
+    elif price_of(served) is None and known.cost_usd is None:
+        notes.append(f"the price of {served} is not known; add it to a file named by VOTE_EXPERIMENTS_PRICES")
+    whole = estimate_run(served, n, known.prompt_tokens or 0, known.output_tokens or 0, repeats=repeats, jobs=jobs,
                          latency_s=known.latency_s, rpm=settings.get("rpm"), tier="batch" if is_batch else settings.get("service_tier"))
     if is_batch:
         notes.append("one batch job, answered within 24 hours")
@@ -134,7 +135,7 @@ async def _estimate(store: Store, config: ModelConfig, n: int, items: Sequence[A
     seen = None if known.cost_usd is None else known.cost_usd * whole.calls
     return ConfigEstimate(
         config.experiment_name, config.model, whole.calls, known.prompt_tokens, known.output_tokens,
-        0.0 if is_offline else whole.cost_usd if is_known and whole.cost_usd is not None else seen, None if is_batch else whole.seconds, tuple(notes))
+        0.0 if is_free else whole.cost_usd if is_known and whole.cost_usd is not None else seen, None if is_batch else whole.seconds, tuple(notes))
 
 # %% ../../nbs/experiments/11_estimate.ipynb #3e5d28d1
 @dataclass(frozen=True)
@@ -191,6 +192,7 @@ def _spread(items: DatasetItems, n: int) -> list[Any]:
     return [item for i, item in enumerate(items) if i % every == every // 2][:n]
 
 
+@documented
 def estimate(
     # from ComparisonRequest: estimate, first dataset_name model_configs
     dataset_name: str = DEFAULT_DATASET,  # name of the dataset

@@ -316,7 +316,7 @@ def extract(
         progress=progress_reporter(progress))
     return _collected(opened, readings, signature, out, format)
 
-# %% ../../nbs/experiments/06_extract.ipynb #ba5b345e
+# %% ../../nbs/experiments/06_extract.ipynb #42262d67
 def _readers(configs: Sequence[ModelConfig]) -> str:
     return "\n".join(map(reader_key, configs))
 
@@ -337,7 +337,7 @@ def _stored_forms(store: Store, readings: FolderReadings) -> Iterator[ReadForm]:
     second = readings.outputs(store, 1) if len(readings.readings) > 1 else None
     return read_forms(readings.results(store), second)
 
-# %% ../../nbs/experiments/06_extract.ipynb #9cffde4e
+# %% ../../nbs/experiments/06_extract.ipynb #6c586082
 def _collected(store: Store, readings: FolderReadings, signature: str, out: Any, format: str) -> Extracted:  # noqa: A002
     "Tables and counts of what was read; kept for the next call"
     reading = readings.readings[0]

@@ -22,13 +22,13 @@ from ..datasets.files import FormSet, FormSets, import_folder
 from ..engine.engine import Run
 from ..engine.processes import ProcessPools
 from ..engine.progress import Progress
-from .comparison import call_setting
+from ..engine.spending import already_spent, call_setting, check_cap, expected_output_tokens
 from .experiment import arun_experiment, run_in_own_loop
 from ..models.extraction import extraction_task
 from vote_experiments.models.registry import (
-    ModelConfig, cap_problem, check_configs, get_model, model_available, provider_of,
+    ModelConfig, check_configs, get_model, model_available, provider_of,
 )
-from ..models.resilience import Budget, BudgetExceeded
+from ..models.budget import Budget
 from ..records import DatasetItem, ItemError, ItemResult
 from ..scoring.evaluators import arithmetic_consistency, has_no_errors, words_match_digits
 from vote_experiments.store.database import (
@@ -213,9 +213,10 @@ def check_readers(
     "Checked configs. Raises `ValueError` for a reader that cannot run here, or whose cost nobody knows where there is a cap."
     checked = check_configs(configs)
     for config in checked:
-        why = model_available(config.model) or (cap_problem(config.model) if max_cost_usd is not None else None)
-        if why:
+        if why := model_available(config.model):
             raise ValueError(why)
+    if max_cost_usd is not None:
+        check_cap(checked, ())
     return checked
 
 
@@ -250,8 +251,8 @@ async def aread_folder(
         options = {"jobs": jobs, "timeout_s": timeout_s, "progress": progress, "on_start": on_start, "budget": budget}
         await _read_new(store, found, places, marks, options)
         update_group(store, found.group_id, status="finished", finished_at=now_us(), result={"signature": signature})
-    costs = [c for r in readings for part in r.parts if (c := spent(store, part)["cost_usd"]) is not None]
-    found.cost_usd = sum(costs) if costs else None
+    costs = [spent(store, part)["cost_usd"] for r in readings for part in r.parts]
+    found.cost_usd = sum(costs) if costs and None not in costs else None  # one that is not known makes the sum unknown
     return found
 
 
@@ -281,9 +282,7 @@ def _note_failed(store: Store, reading: Reading, marks: Mapping[str, str]) -> No
 
 def _spent_before(store: Store, groups: Sequence[Mapping[str, Any]]) -> float:
     "USD of interrupted readings that are continued now"
-    ids = [e["id"] for g in groups if _is_unfinished(g) for e in list_experiments(store, group_id=g["id"])]
-    noted = [g["result"].get("spent_usd") or 0.0 for g in groups if _is_unfinished(g)]
-    return max(sum(spent(store, e)["cost_usd"] or 0.0 for e in ids), sum(noted))
+    return sum(already_spent(store, g["id"]) for g in groups if _is_unfinished(g))
 
 
 def _close_interrupted(store: Store, groups: Sequence[Mapping[str, Any]]) -> None:
@@ -322,7 +321,7 @@ async def _read_with(store: Store, found: FolderReadings, position: int, items: 
         metadata=config.metadata, store=store, group_id=found.group_id, position=position, timeout_s=options["timeout_s"],
         max_concurrency=len(items) if config.settings.get("mode") == "batch" else options["jobs"],
         executor=pools if task.is_cpu_bound else None, progress=options["progress"], on_start=options["on_start"],
-        before_task=call_setting(StoredResponses(store), True, options["budget"]), stop_on=(BudgetExceeded,))
+        before_task=call_setting(StoredResponses(store), True, options["budget"], expected_output_tokens(store, [config])))
     reading.parts.append(result.experiment_id)
     _note_read(store, reading, marks=items.marks)
     _note_failed(store, reading, items.marks)

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree
 
-from ..analysis.trend import GateOutcome
+from ..analysis.gates import GateOutcome
+from ..analysis.monitoring import FALSE_ALARMS, RUNS_A_YEAR
 from ..store.results import RunNotFoundError, get_experiment, resolve_run
 from ..store.database import Store, open_store
-from .trend import gate_run, is_all_cached
+from .trend import HISTORY, gate_run, is_all_cached
 from ..records import Record
 from ..settings import redact
 
@@ -58,13 +59,16 @@ def _fraction(name: str, value: float | None) -> None:
 
 def judge_run(
     run: str = "latest",  # a group or an experiment
-    baseline: str | None = None,  # likewise: experiments are matched by name; or "previous": each with its run before
+    baseline: str | None = None,  # likewise: experiments are matched by name; or "history": each with all its runs before
     *,
     fail_under: float | None = None,  # the mean that each experiment must reach, a fraction
     max_regression: float = 0.0,  # how much worse than the baseline is allowed, a fraction
     metric: str | None = None,  # overall_accuracy, success_rate or a score; None: what runs are compared by
     proof: str = "to fail",  # to fail: stop only what is shown to be worse | to pass: stop all that is not shown to be as good
     store: Any = None,  # a path, URL or `Store`; None: the default store
+    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
+    false_alarms: float = FALSE_ALARMS,  # against the history: chance of an alarm in a year in which nothing changes
+    runs_a_year: int = RUNS_A_YEAR,
 ) -> GateReport:
     "Every experiment of a run before the gate. Raises `ValueError` when nothing is asked, `RunNotFoundError`."
     if fail_under is None and baseline is None:
@@ -75,12 +79,13 @@ def judge_run(
     if not its:
         raise RunNotFoundError(f"no experiment of run {run!r} has begun")
     before = _baselines(opened, baseline)
-    asked = {"metric": metric, "minimum": fail_under, "max_drop": max_regression, "proof": proof, "store": opened}
+    asked = {"metric": metric, "minimum": fail_under, "max_drop": max_regression, "proof": proof, "store": opened,
+             "cluster_by": cluster_by, "false_alarms": false_alarms, "runs_a_year": runs_a_year, "models": len(its)}
     return GateReport(run, [_judged(opened, get_experiment(opened, e), baseline, before, asked) for e in its])
 
 
 def _baselines(store: Store, baseline: str | None) -> dict[str, str] | None:  # experiment ids by name
-    if baseline in (None, "previous"):
+    if baseline is None or baseline in HISTORY:
         return None
     return {get_experiment(store, e)["name"]: e for e in resolve_run(store, baseline)}  # type: ignore[arg-type]
 
@@ -99,7 +104,7 @@ def _judged(store: Store, row: Mapping[str, Any], baseline: str | None, before: 
         try:
             case.outcomes = gate_run(row["id"], named or baseline, **asked)
         except RunNotFoundError:
-            if baseline != "previous":
+            if baseline not in HISTORY:
                 raise
             case.note = "there is no run before this one to compare with"
             case.outcomes = gate_run(row["id"], None, **asked) if asked["minimum"] is not None else []

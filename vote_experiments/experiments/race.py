@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ItemsSoFar', 'drawn_order', 'round_ends', 'RaceResult', 'arace', 'race']
 
-# %% ../../nbs/experiments/08_race.ipynb #360bc96e
+# %% ../../nbs/experiments/08_race.ipynb #4165dc9d
 import base64
 import html
 import math
@@ -13,13 +13,17 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ..analysis.comparison import _and, _signed, markdown_table, plain_rows
-from ..analysis.racing import Race, difference_bounds
+from ..analysis.paired import FEWEST_CLUSTERS
+from ..analysis.race_finding import RaceFinding, cluster_order, race_finding, race_words, whole_clusters
+from ..analysis.racing import Race, places
+from ..engine.clusters import check_cluster_by, cluster_labels
+from ..documented import documented
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.response_cache import StoredResponses
 from vote_experiments.store.results import (
@@ -28,7 +32,7 @@ from vote_experiments.store.results import (
 from .result import experiment_result
 from ..store.database import Store, decode_json, encode_json, now_us, open_store
 from ..engine.archive import archive_folder, html_page, html_table, runs_index, write_json, write_text
-from ..engine.engine import Run, RunInterrupted, RunStoppedError, Slot
+from ..engine.engine import Run, RunInterrupted, RunStoppedError
 from .experiment import arun_experiment, run_in_own_loop
 from .request import check_values
 from .comparison import ConfigOutcome, chosen_places, experiment_entry
@@ -36,10 +40,10 @@ from ..engine.stored_comparison import accuracy_frame, compared_rule, compared_s
 from ..engine.processes import ProcessPools
 from ..engine.progress import Progress, progress_reporter
 from ..engine.resuming import SettingsChangedError, changed_settings, fingerprint
+from ..engine.spending import already_spent, call_setting, check_cap, expected_output_tokens, run_notices
 from ..models.extraction import extraction_task, vote_extraction_task
-from ..models.images import EncodedPages
 from ..models.registry import ModelConfig, check_configs, model_available
-from ..models.resilience import Budget, BudgetExceeded, calling
+from ..models.budget import Budget
 from ..records import Record
 from ..scoring.binding import EVALUATOR, SUMMARY_EVALUATOR, TASK, bind, bind_all
 from ..scoring.evaluators import STANDARD_EVALUATORS
@@ -80,12 +84,19 @@ class RaceResult(Record):
     history: pd.DataFrame  # one row per round and config: items, evidence (natural logarithm) and whether it was still in
     sentence: str
     score: str
-    error: float  # probability of ever dropping a config that is truly best
+    error: float  # probability of ever dropping the config that is truly best
     items: int  # items there are
     calls: int  # item results made
     calls_full: int  # item results that a full run would have made
     experiments: dict[str, str] = field(default_factory=dict)  # name: experiment id
     report_path: str | None = None
+    best: str | None = None  # the experiment that a comparison of all scores puts first
+    differs: str = ""  # early | fewer | conflict | "": how a comparison that looks once differs
+    limit: dict[str, Any] | None = None  # rates of total failure of the winner that are not excluded
+    clusters: int | None = None  # groups of items that count together
+    few_clusters: int | None = None  # how many there are, when they are too few to count together
+    cluster_by: str | None = None
+    open_names: list[str] = field(default_factory=list)  # those that the comparison cannot tell from its leader
 
     @property
     def saved(self) -> float:
@@ -108,6 +119,39 @@ class RaceResult(Record):
         return f"{html.escape(self.sentence, quote=False)}\n\n{markdown_table(self.display_frame())}"
 
 # %% ../../nbs/experiments/08_race.ipynb #9ef247f7
+class _Grouping(NamedTuple):
+    "The clusters of a race's items"
+    by: str | None = None  # what they are
+    codes: np.ndarray | None = None  # one number per item in the drawn order; None: every item is its own
+    few: int | None = None  # how many there are, when they are too few to count together
+
+
+def _labels_of(dataset: Dataset, order: Sequence[int], cluster_by: str | None) -> list[str] | None:
+    "The cluster of each item in this order; None when no item carries one"
+    ids: dict[int, str] = {}
+
+    def rows() -> Iterator[tuple[str, Any, Any]]:
+        for _, place, item in DatasetItems(dataset, sorted(order)).iter_rows():
+            ids[place] = item.id
+            yield item.id, item.metadata, item.expected_output
+
+    labels = {} if cluster_by is None else cluster_labels(rows(), cluster_by)
+    return [labels.get(ids[p], f"item {ids[p]}") for p in order] if labels else None
+
+
+def _drawn(dataset: Dataset, chosen: Sequence[int], sample_size: int | None, seed: int, cluster_by: str | None) -> tuple[list[int], _Grouping]:
+    "Places of the items in random order, the drawn items of one cluster next to each other"
+    order = drawn_order(chosen, seed)[:sample_size]
+    labels = _labels_of(dataset, order, cluster_by)
+    n = len(set(labels or ()))
+    if labels is None or n == len(order):
+        return order, _Grouping()
+    if n < FEWEST_CLUSTERS:
+        return order, _Grouping(cluster_by, None, n)
+    by_cluster, codes, _ = cluster_order(labels, random.Random(seed))
+    return [order[i] for i in by_cluster], _Grouping(cluster_by, np.array(codes))
+
+# %% ../../nbs/experiments/08_race.ipynb #f719d212
 @dataclass
 class _Course:
     "A checked request"
@@ -125,6 +169,8 @@ class _Course:
     error: float
     jobs: int
     say: Callable[[str], None]
+    grouping: _Grouping
+    cluster_by: str | None
 
     def task_for(self, config: ModelConfig) -> Any:
         return self.task if self.task is not None else extraction_task(config.config, [str(r) for r in self.dataset.roots])
@@ -145,14 +191,14 @@ async def _ask(course: _Course, config: ModelConfig, position: int, asked: int, 
     await arun_experiment(
         name=config.experiment_name, run_name=config.suffix, data=ItemsSoFar(course.dataset, course.order, asked), task=task,
         config=config.config, metadata=config.metadata, store=course.store, max_concurrency=course.jobs, repeats=course.repeats,
-        group_id=course.group_id, position=position, on_start=on_start, resume=known, weights=course.weights,
+        group_id=course.group_id, position=position, on_start=on_start, resume=known, weights=course.weights, cluster_by=course.cluster_by,
         **{**course.options, "executor": executor})
 
 # %% ../../nbs/experiments/08_race.ipynb #e7e1d08e
 def _scored(course: _Course, ids: Mapping[str, str]) -> tuple[np.ndarray, str]:
     "Item means, items in the drawn order × configs, NaN where there are none; and the score's name. Raises `ValueError`."
     name = course.score or compared_score(course.store, list(ids.values()), course.weights)
-    frame = accuracy_frame(course.store, ids, course.weights, name)
+    frame = accuracy_frame(course.store, ids, course.weights, name, None)
     known = frame["value"].dropna()
     if name is None or not len(known):
         raise ValueError(f"no item has a value of {course.score or 'any score'!r}, so there is nothing to race by; name a score with score=")
@@ -174,8 +220,11 @@ async def _run_rounds(course: _Course, on_start: Callable[[Run], None] | None) -
             for i in np.flatnonzero(race.alive):
                 await _ask(course, course.configs[i], int(i), end, course.known().get(names[i]), pools, on_start)
             table, score = _scored(course, course.known())
-            gone, evidence = race.add(table[begin:end]), race.evidence()
-            begin = end
+            codes = course.grouping.codes
+            gone = race.add(table[begin:end], None if codes is None else codes[begin:end])
+            if end == course.ends[-1]:
+                gone += race.last_look()
+            evidence, begin = race.evidence(), end
             history += [(number, int(race.items[i]), name, float(evidence[i]), bool(race.alive[i])) for i, name in enumerate(names)]
             dropped = f", dropped {_and(names[i] for i in gone)}" if gone else ""
             course.say(f"round {number}: {end} items{dropped}; {int(race.alive.sum())} left")
@@ -184,46 +233,42 @@ async def _run_rounds(course: _Course, on_start: Callable[[Run], None] | None) -
     return race, pd.DataFrame(history, columns=["round", "items", "experiment", "evidence", "still_in"]), table, score
 
 # %% ../../nbs/experiments/08_race.ipynb #588809e8
-def _standing(names: Sequence[str], race: Race, table: np.ndarray, error: float) -> pd.DataFrame:
-    seen = [table[: race.items[i], i] for i in range(len(names))]
-    mean = np.array([np.nanmean(s) if (~np.isnan(s)).any() else math.nan for s in seen])
-    order = sorted(range(len(names)), key=lambda i: (not race.alive[i], -race.items[i], -np.nan_to_num(mean[i], nan=-1)))
-    leader, rows = order[0], []
-    for i in order:
-        n = race.items[i]
-        d = table[:n, i] - table[:n, leader]
-        shared = int((~np.isnan(d)).sum())
-        low, high = difference_bounds(d, 1 - error) if shared and i != leader else (math.nan, math.nan)
-        verdict = f"dropped after {race.dropped_at[i]} items" if not race.alive[i] else "winner" if race.alive.sum() == 1 else "not distinguishable"
-        rows.append((names[i], int(n), float(mean[i]), shared, float(np.nanmean(d)) if shared and i != leader else math.nan, low, high,
-                     float(race.evidence()[i]), verdict))
-    return pd.DataFrame(rows, columns=["experiment", "items", "mean", "shared", "difference", "lower", "upper", "evidence", "verdict"])
+def _standing(names: Sequence[str], race: Race, winner: str | None) -> pd.DataFrame:
+    "One row per config, those still in first"
+    table, evidence, rows = race.table(), race.evidence(), []
+    for p in places(race):
+        own = table[: race.items[p.config], p.config]
+        mean = float(np.nanmean(own)) if (~np.isnan(own)).any() else math.nan
+        verdict = f"dropped after {race.dropped_at[p.config]} items"
+        if race.alive[p.config]:
+            verdict = "winner" if names[p.config] == winner else "not distinguishable"
+        against = None if p.against == p.config else names[p.against]
+        rows.append((names[p.config], int(race.items[p.config]), mean, p.shared, against, p.difference, p.lower, p.upper,
+                     float(evidence[p.config]), verdict))
+    columns = ["experiment", "items", "mean", "shared", "against", "difference", "lower", "upper", "evidence", "verdict"]
+    return pd.DataFrame(rows, columns=columns)
 
 # %% ../../nbs/experiments/08_race.ipynb #527258d7
-def _race_sentence(standing: pd.DataFrame, calls: int, full: int, error: float) -> str:
-    left = standing.loc[~standing["verdict"].str.startswith("dropped"), "experiment"].tolist()
-    cost = f"{calls:,} of {full:,} calls were made, {100 * (1 - calls / full):.0f} % saved." if full else ""
-    if len(left) == 1:
-        return f"{left[0]} wins: all others were shown to be behind (error at most {100 * error:g} %). {cost}"
-    n = int(standing["items"].max())
-    behind = standing.loc[standing["verdict"].str.startswith("dropped"), "experiment"].tolist()
-    who = _and(behind) if 0 < len(behind) <= 3 else f"the other {len(behind)}"
-    rest = f"; {who} {'was' if len(behind) == 1 else 'were'} shown to be behind" if behind else ""
-    return f"{_and(left)} cannot be told apart after {n:,} items{rest} (error at most {100 * error:g} %). {cost}"
+def _result(course: _Course, race: Race, found: RaceFinding, names: Sequence[str], history: pd.DataFrame, score: str, ids: dict[str, str],
+            folder: str) -> RaceResult:
+    "What the race found, with its table and its sentence"
+    calls, full = int(race.items.sum()) * course.repeats, course.ends[-1] * len(names) * course.repeats
+    facts = {k: v for k, v in found.to_dict().items() if k not in ("winner", "tied")}
+    out = RaceResult(course.group_id, found.winner, found.tied, _standing(names, race, found.winner), history, "", score, course.error,
+                     course.ends[-1], calls, full, ids, folder, **facts)
+    out.sentence = " ".join(race_words(out.to_dict()))
+    return out
 
 # %% ../../nbs/experiments/08_race.ipynb #4b718487
 def _finish(course: _Course, race: Race, history: pd.DataFrame, table: np.ndarray, score: str) -> RaceResult:
     "Close the experiments, keep and show the result"
     names, ids = [c.experiment_name for c in course.configs], course.known()
-    standing = _standing(names, race, table, course.error)
-    calls, full = int(race.items.sum()) * course.repeats, course.ends[-1] * len(names) * course.repeats
-    left = standing.loc[~standing["verdict"].str.startswith("dropped"), "experiment"].tolist()
+    found = race_finding(names, race, course.grouping.by, course.grouping.few)
     folder = archive_folder(course.store, course.group_id)
     for i, name in enumerate(names):
         update_experiment(course.store, ids[name], status="finished", n_items=int(race.items[i]) * course.repeats,
                           url=f"{(folder / 'index.html').as_uri()}")
-    result = RaceResult(course.group_id, left[0] if len(left) == 1 else None, left if len(left) > 1 else [], standing, history,
-                        _race_sentence(standing, calls, full, course.error), score, course.error, course.ends[-1], calls, full, ids, str(folder))
+    result = _result(course, race, found, names, history, score, ids, str(folder))
     entries = [experiment_entry(ConfigOutcome(c, experiment_result(ids[c.experiment_name], course.store)), int(race.items[i]))
                for i, c in enumerate(course.configs)]
     kept = {"experiments": entries, "total_experiments": len(entries), "dataset_name": course.dataset.name, "best": result.winner,
@@ -241,7 +286,7 @@ def _write_page(course: _Course, folder: Any, result: RaceResult, kept: Mapping[
     picture = base64.b64encode(figure_bytes(plot_race(result.history, course.error), "svg")).decode()
     body = [f'<p class="finding">{html.escape(result.sentence)}</p>', html_table(result.display_frame().to_dict("records")),
             f'<p><img alt="evidence against each config over the items" style="max-width:100%" src="data:image/svg+xml;base64,{picture}"></p>',
-            "<p>Differences to the leader are over the items both were asked, with bounds that hold whenever a race stops.</p>",
+            "<p>Differences to the leader are over the items both ran, with bounds that hold although a race looks many times.</p>",
             "<h2>Rounds</h2>", html_table([{"round": r.round, "config": r.experiment, "items": r.items, "evidence (log)": f"{r.evidence:.1f}",
                                            "in the race": "yes" if r.still_in else "no"} for r in result.history.itertuples()])]
     write_text(folder / "index.html", html_page(f"Race on {course.dataset.name}", "\n".join(body),
@@ -265,17 +310,7 @@ def _find_race(store: Store, resume: bool | str | None, request: Mapping[str, An
         return None
     return next((g for g in list_groups(store) if g["kind"] == "race" and g["status"] != "finished" and g["request"] == same), None)
 
-
-def _in_context(cache: StoredResponses | None, mode: bool | str, budget: Budget | None) -> Callable[[Slot], None]:
-    pages = EncodedPages()  # every page is encoded once for all configs
-    changes = {"cache": cache, "cache_mode": "use" if mode is True else mode, "budget": budget, "images": pages}
-
-    def before_task(slot: Slot) -> None:
-        calling(**changes, repeat=slot.repeat).__enter__()  # for the rest of the item's context, which is its own
-
-    return before_task
-
-# %% ../../nbs/experiments/08_race.ipynb #366a7d35
+# %% ../../nbs/experiments/08_race.ipynb #b7d3c312
 async def arace(
     # from ComparisonRequest: race, first model_configs dataset_name
     model_configs: Sequence[Mapping[str, Any]] | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
@@ -290,13 +325,14 @@ async def arace(
     jobs: int = 2,  # items in flight per experiment
     score: str | None = None,  # the score that decides, between 0 and 1; None: overall accuracy, or the only score
     round_size: int | None = None,  # items between two looks; None: a twentieth of them
-    error: float = 0.05,  # probability of ever dropping a config that is truly best
+    error: float = 0.05,  # probability of ever dropping the config that is truly best
     seed: int = 0,  # of the order of the items
     store: Any = None,  # path or URL of the store, or a `Store`; None: the default store
     repeats: int = 1,  # how often the task runs on every item
     sample_seed: int | None = None,  # draw the sample with this seed; None: the first items
     stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
     holdout: Sequence[str] | None = None,  # ids of items that are left out
+    cluster_by: str | None = "constituency",  # what items have in common: constituency, another place, or a key of their metadata; None: nothing
     weights: Mapping[str, Any] | None = None,  # weight of each score in overall accuracy
     timeout_s: float | None = None,  # seconds that the task may take on one item
     max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost this many US dollars
@@ -308,7 +344,7 @@ async def arace(
 ) -> RaceResult:
     """Race model configs over the items of a dataset.
 
-    With probability 1 − error, no config that is truly best is ever dropped. Raises `ValueError` naming what is wrong before
+    With probability 1 − error, the config that is truly best is never dropped. Raises `ValueError` naming what is wrong before
     anything runs, `DatasetNotFoundError`, and `RunStoppedError` when `max_cost_usd` is reached (continue with resume=)."""
     check_values(locals())
     Race(0, error)
@@ -319,31 +355,40 @@ async def arace(
     summaries = list(STANDARD_SUMMARIES if summary_evaluators is None else summary_evaluators)
     bind_all(judges, EVALUATOR), bind_all(summaries, SUMMARY_EVALUATOR)
     task = None if task_function in (None, vote_extraction_task) else task_function
-    for reason in [] if task is not None else filter(None, (model_available(c.model) for c in configs)):
+    for reason in [] if task is not None else filter(None, (model_available(c.model, c.config) for c in configs)):
         raise ValueError(reason)
     opened = open_store(store)
     dataset = get_dataset(dataset_name, dataset_version, opened)
-    order = drawn_order(chosen_places(dataset, sample_size if sample_seed is not None or stratify_by else None, sample_seed, stratify_by, holdout), seed)[:sample_size]
+    chosen = chosen_places(dataset, sample_size if sample_seed is not None or stratify_by else None, sample_seed, stratify_by, holdout)
+    cluster_by = check_cluster_by(cluster_by)
+    order, grouping = _drawn(dataset, chosen, sample_size, seed, cluster_by)
     if not order:
         raise ValueError(f"dataset {dataset_name!r} version {dataset.version} has no items to race over")
+    if max_cost_usd is not None:
+        check_cap(configs if task is None else [], judges)
+    notices = run_notices(configs if task is None else [], judges)
     names = (lambda bound: {b.name: fingerprint(b.fn) for b in bound})
     request = {
         "dataset_name": dataset_name, "dataset_version": dataset.version, "model_configs": [c.to_dict() for c in configs],
         "task": {"race of vote_extraction_task": ""} if task is None else names([bind(task, TASK)]), "evaluators": names(bind_all(judges, EVALUATOR)),
         "summary_evaluators": names(bind_all(summaries, SUMMARY_EVALUATOR)), "score": score, "weights": dict(weights or {}), "n_items": len(order),
-        "round_size": round_size, "error": error, "seed": seed, "repeats": repeats}
+        "round_size": round_size, "error": error, "seed": seed, "repeats": repeats, "cluster_by": cluster_by}
     drawn = {"sample_seed": sample_seed, "stratify_by": stratify_by, "holdout": list(holdout or [])}
     request |= {name: value for name, value in drawn.items() if value not in (None, [])}
     group = _find_race(opened, resume, request)
     group_id = group["id"] if group else create_group(opened, "race", dataset_name, project=project_name, request=request)
-    budget = None if max_cost_usd is None else Budget(max_cost_usd)
-    options = {"evaluators": judges, "summary_evaluators": summaries, "before_task": _in_context(StoredResponses(opened) if cache else None, cache, budget),
-               "stop_on": (BudgetExceeded,), "executor": executor, "timeout_s": timeout_s, "project": project_name,
+    budget = None if max_cost_usd is None else Budget(max_cost_usd, already_spent(opened, group_id))
+    expected = {} if budget is None else expected_output_tokens(opened, configs)
+    options = {"evaluators": judges, "summary_evaluators": summaries, "before_task": call_setting(StoredResponses(opened) if cache else None, cache, budget, expected),
+               "executor": executor, "timeout_s": timeout_s, "project": project_name,
                "progress": None if progress is True else progress_reporter(progress)}  # True: a line a round
     say = (lambda text: print(text, flush=True)) if progress is True else (lambda text: None)
-    course = _Course(opened, dataset, order, round_ends(len(order), round_size), configs, group_id, task, options, repeats, score, weights,
-                     error, jobs, say)
+    ends = round_ends(len(order), round_size)
+    ends = ends if grouping.codes is None else whole_clusters(ends, grouping.codes.tolist())
+    course = _Course(opened, dataset, order, ends, configs, group_id, task, options, repeats, score, weights, error, jobs, say, grouping, cluster_by)
     update_group(opened, group_id, status="running")
+    for notice in notices:
+        say(f"⚠ {notice}")
     try:
         result = _finish(course, *await _run_rounds(course, on_start))
     except BaseException as failure:
@@ -352,7 +397,8 @@ async def arace(
     say(f"\n{result.sentence}\n{result.report_path}")
     return result
 
-# %% ../../nbs/experiments/08_race.ipynb #16464656
+# %% ../../nbs/experiments/08_race.ipynb #ee02c814
+@documented
 def race(
     # from arace
     model_configs: Sequence[Mapping[str, Any]] | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
@@ -367,13 +413,14 @@ def race(
     jobs: int = 2,  # items in flight per experiment
     score: str | None = None,  # the score that decides, between 0 and 1; None: overall accuracy, or the only score
     round_size: int | None = None,  # items between two looks; None: a twentieth of them
-    error: float = 0.05,  # probability of ever dropping a config that is truly best
+    error: float = 0.05,  # probability of ever dropping the config that is truly best
     seed: int = 0,  # of the order of the items
     store: Any = None,  # path or URL of the store, or a `Store`; None: the default store
     repeats: int = 1,  # how often the task runs on every item
     sample_seed: int | None = None,  # draw the sample with this seed; None: the first items
     stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
     holdout: Sequence[str] | None = None,  # ids of items that are left out
+    cluster_by: str | None = "constituency",  # what items have in common: constituency, another place, or a key of their metadata; None: nothing
     weights: Mapping[str, Any] | None = None,  # weight of each score in overall accuracy
     timeout_s: float | None = None,  # seconds that the task may take on one item
     max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost this many US dollars

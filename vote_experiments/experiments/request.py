@@ -108,7 +108,7 @@ class ComparisonRequest(BaseModel):
     round_size: Annotated[Annotated[StrictInt, Field(ge=1, le=MOST)] | None, Option("int | None", ("cli",), ("race",), is_stored=False)] = Field(
         None, description="items between two looks; None: a twentieth of them")
     error: Annotated[float, Option("float", ("cli",), ("race",), is_stored=False)] = Field(
-        0.05, gt=0, lt=1, description="probability of ever dropping a config that is truly best")
+        0.05, gt=0, lt=1, description="probability of ever dropping the config that is truly best")
     seed: Annotated[StrictInt, Option("int", ("cli",), ("race",), is_stored=False)] = Field(0, description="of the order of the items")
     counted: Annotated[StrictInt, Option("int", (), ("estimate",), is_stored=False)] = Field(
         3, ge=0, description="items whose tokens are counted by the provider, where it can")
@@ -127,6 +127,8 @@ class ComparisonRequest(BaseModel):
         None, description="metadata key whose shares the drawn sample keeps")
     holdout: Annotated[list[Name] | None, Option("Sequence[str] | None", calls=("run", "race", "estimate", "sweep"))] = Field(
         None, description="ids of items that are left out")
+    cluster_by: Annotated[Name | None, Option("str | None", calls=("run", "race", "sweep"), keeps_outputs=True)] = Field(
+        "constituency", description="what items have in common: constituency, another place, or a key of their metadata; None: nothing")
     weights: Annotated[dict[str, Any] | None, Option("Mapping[str, Any] | None", calls=("run", "race"), flags=("--weight",))] = Field(
         None, description="weight of each score in overall accuracy")
     timeout_s: Annotated[Above0 | None, Option("float | None", calls=("run", "race", "sweep"), keeps_outputs=True)] = Field(

@@ -20,13 +20,13 @@ FIELD_NAMES: dict[str, tuple[str, ...]] = {
                             "แบบฟอร์ม", "ประเภทการเลือกตั้ง"),
     "form_info.form_code": ("form_code", "code", "รหัสแบบ", "แบบ ส.ส."),
     "form_info.date": ("date", "election_date", "วันที่", "วันที่เลือกตั้ง", "วันเลือกตั้ง"),
-    "form_info.province": ("province", "province_name", "prov", "prov_name", "changwat", "จังหวัด", "ชื่อจังหวัด"),
+    "form_info.province": ("province", "province_name", "prov", "prov_name", "prov_id", "changwat", "จังหวัด", "ชื่อจังหวัด"),
     "form_info.district": ("district", "district_name", "amphoe", "amphur", "ampur", "amphoe_name", "khet", "อำเภอ", "อำเภอ/เขต",
                            "เขต/อำเภอ", "ชื่ออำเภอ"),
     "form_info.sub_district": ("sub_district", "subdistrict_name", "tambon", "tambol", "tumbon", "tambon_name", "khwaeng", "municipality",
                                "ตำบล", "แขวง", "ตำบล/แขวง", "แขวง/ตำบล", "ชื่อตำบล", "เทศบาล", "ตำบล/เทศบาล"),
     "form_info.constituency_number": (
-        "constituency_number", "constituency", "constituency_no", "cons", "cons_no", "const_no", "electoral_district", "area_no", "zone",
+        "constituency_number", "constituency", "constituency_no", "cons", "cons_no", "cons_id", "const_no", "electoral_district", "area_no", "zone",
         "zone_no", "เขตเลือกตั้ง", "เขตเลือกตั้งที่", "เขตที่", "เลขเขต"),
     "form_info.polling_station_number": (
         "polling_station_number", "polling_station", "polling_station_no", "polling_unit", "unit", "unit_no", "unit_number", "station",
@@ -43,7 +43,7 @@ FIELD_NAMES |= {
         "eligible_voters", "eligible", "voters_eligible", "total_eligible_voters", "registered_voters", "registered", "total_registered_voters",
         "ผู้มีสิทธิ", "ผู้มีสิทธิ์", "ผู้มีสิทธิเลือกตั้ง", "ผู้มีสิทธิ์เลือกตั้ง", "ผู้มีสิทธิเลือกตั้งทั้งหมด"),
     "voter_statistics.voters_present": (
-        "voters_present", "present_voters", "voters_appeared", "appeared", "voters_showed_up", "voters_turned_out", "turnout_count",
+        "voters_present", "present_voters", "voters_appeared", "appeared", "voters_showed_up", "voters_turned_out", "turnout_count", "turn_out",
         "total_voters", "ผู้มาแสดงตน", "ผู้มาใช้สิทธิ", "ผู้มาใช้สิทธิ์", "ผู้มาใช้สิทธิเลือกตั้ง", "ผู้มาใช้สิทธิ์เลือกตั้ง", "ผู้มาแสดงตนใช้สิทธิ",
         "ผู้มาแสดงตนเพื่อรับบัตร"),
     "ballot_statistics.ballots_allocated": (
@@ -55,7 +55,7 @@ FIELD_NAMES |= {
         "bad_ballots", "bad", "bad_votes", "invalid_ballots", "invalid", "invalid_votes", "spoiled_ballots", "spoilt_ballots", "spoiled",
         "void_ballots", "บัตรเสีย"),
     "ballot_statistics.no_vote_ballots": (
-        "no_vote_ballots", "no_vote", "no_votes", "vote_no", "none_of_the_above", "abstain", "abstained", "abstentions", "blank_ballots",
+        "no_vote_ballots", "no_vote", "no_votes", "vote_no", "none_of_the_above", "abstain", "abstained", "abstentions", "blank_ballots", "blank_votes",
         "บัตรไม่เลือก", "บัตรที่ไม่เลือก", "บัตรที่ไม่เลือกผู้สมัคร", "บัตรไม่เลือกผู้สมัคร", "บัตรที่ไม่เลือกผู้สมัครผู้ใด", "ไม่เลือกผู้สมัครผู้ใด",
         "บัตรไม่ประสงค์ลงคะแนน", "ไม่ประสงค์ลงคะแนน", "บัตรที่ไม่เลือกบัญชีรายชื่อ", "บัตรที่ไม่เลือกบัญชีรายชื่อของพรรคการเมืองใด",
         "บัตรที่ทำเครื่องหมายในช่องไม่เลือกผู้สมัครผู้ใด"),
@@ -69,17 +69,17 @@ FIELD_NAMES |= {
 
 # %% ../../nbs/forms/12_field_names.ipynb #28821606
 FIELD_NAMES |= {
-    "row.number": ("number", "no", "candidate_number", "candidate_no", "party_number", "party_no", "ballot_number", "cand_no", "หมายเลข", "เบอร์",
+    "row.number": ("number", "no", "candidate_number", "candidate_no", "party_number", "party_no", "ballot_number", "cand_no", "mp_app_no", "หมายเลข", "เบอร์",
                    "หมายเลขผู้สมัคร", "หมายเลขประจำตัวผู้สมัคร", "หมายเลขพรรค", "หมายเลขบัญชีรายชื่อ", "หมายเลขของบัญชีรายชื่อ"),
-    "row.candidate_name": ("candidate_name", "candidate", "name", "full_name", "cand_name", "ชื่อสกุล", "ชื่อ-สกุล", "ชื่อ-นามสกุล", "ชื่อผู้สมัคร",
+    "row.candidate_name": ("candidate_name", "candidate", "name", "full_name", "cand_name", "mp_app_name", "ชื่อสกุล", "ชื่อ-สกุล", "ชื่อ-นามสกุล", "ชื่อผู้สมัคร",
                            "ผู้สมัคร", "ชื่อตัว-ชื่อสกุล", "ชื่อตัวชื่อสกุลผู้สมัครรับเลือกตั้ง", "ชื่อตัวและชื่อสกุล"),
     "row.party_name": ("party_name", "party", "political_party", "พรรค", "ชื่อพรรค", "พรรคการเมือง", "สังกัดพรรค", "สังกัดพรรคการเมือง",
                        "ชื่อพรรคการเมือง", "บัญชีรายชื่อของพรรคการเมือง"),
-    "row.vote_count": ("vote_count", "votes", "vote", "score", "points", "count", "คะแนน", "ได้คะแนน", "คะแนนที่ได้", "คะแนนเสียง", "จำนวนคะแนน",
+    "row.vote_count": ("vote_count", "votes", "vote", "score", "points", "count", "mp_app_vote", "party_list_vote", "คะแนน", "ได้คะแนน", "คะแนนที่ได้", "คะแนนเสียง", "จำนวนคะแนน",
                        "ได้คะแนนจำนวน", "คะแนนที่ได้รับ"),
     "row.vote_count_text": ("vote_count_text", "votes_text", "vote_text", "votes_in_words", "vote_count_words", "คะแนนตัวอักษร", "ตัวอักษร",
                             "คะแนนเป็นตัวอักษร"),
-    "item.id": ("id", "record_id", "item_id", "form_set", "form_set_name", "rel_path", "file", "file_name", "ชื่อไฟล์", "รหัส"),
+    "item.id": ("id", "record_id", "item_id", "form_set", "form_set_name", "item", "rel_path", "file", "file_name", "ชื่อไฟล์", "รหัส"),
     "item.image_paths": ("image_paths", "image_path", "images", "image", "pages", "รูปภาพ", "ไฟล์ภาพ"),
 }
 PER_ROW = tuple(field for field in FIELD_NAMES if field.startswith("row."))

@@ -8,9 +8,8 @@ __all__ = ['Text', 'Ordinal', 'Date', 'Count', 'Words', 'FormType', 'FormCode', 
            'Report', 'report_kind', 'read_reports', 'unknown_keys', 'parse_reports', 'plain_reports', 'report_schema',
            'comparable_header', 'numbered_rows', 'report_fields']
 
-# %% ../../nbs/forms/01_schema.ipynb #43a2b84e
+# %% ../../nbs/forms/01_schema.ipynb #6c2c56e7
 import copy
-import json
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -21,6 +20,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from .document_text import document_reports, looks_like_document
 from .field_names import is_report_like, respell_report, unknown_key_message
+from .json_text import json_in_text
 from .kinds import FORM_KINDS, FormKind, find_form_kind, kind_of
 from .places import plain_place
 from .thai import NOTHING_WRITTEN, normalise_text, parse_date, parse_number, split_number, to_arabic_digits
@@ -245,27 +245,20 @@ def report_kind(
     info = report.form_info
     return kind_of(info.form_code, info.form_type, info.polling_station_number, info.committee_number)
 
-# %% ../../nbs/forms/01_schema.ipynb #7a08ff6e
-_FENCE = re.compile(r"```[a-zA-Z]*\s*\n?(.*?)```", re.DOTALL)
+# %% ../../nbs/forms/01_schema.ipynb #2afc5ad6
 _FENCE_MARK = re.compile(r"```[a-zA-Z]*")
 _WRAPPERS = ("reports", "data")
 _PAGE_TEXT = ("natural_text", "markdown", "html", "content", "text")  # keys under which document models return a page
 
 
 def _from_json(text: str) -> Any:
-    "The JSON value in a text, inside a ``` fence or not"
-    fenced = _FENCE.search(text)
-    body = (fenced[1] if fenced else text).strip().lstrip("\ufeff")
-    if not body:
-        raise ValueError("the text is empty: there is no report in it")
+    "The JSON value in a text, whatever is around it, or the reports in a page of Markdown or HTML"
     try:
-        return json.loads(body)
-    except RecursionError:
-        raise ValueError("the JSON is nested too deeply to be a report") from None
-    except ValueError as e:
+        return json_in_text(text)
+    except ValueError as error:
         reports = _from_document(text)
         if not reports:
-            raise ValueError(f"the text is not JSON ({e}), nor a page with a table of votes: {body!r:.80}") from None
+            raise ValueError(f"{error}; nor is it a page with a table of votes") from None
         return reports
 
 

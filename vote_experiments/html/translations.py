@@ -60,11 +60,11 @@ class Words:
     def __contains__(self, key: str) -> bool:
         return key in self._texts
 
-    def __call__(self, key: str, **values: Any) -> str:
+    def __call__(self, key: str, /, **values: Any) -> str:
         "A text with its placeholders filled in. Raises `KeyError` for a key or a value that is missing."
         return self._template(key).format(**values)
 
-    def html(self, key: str, **values: Any) -> Markup:
+    def html(self, key: str, /, **values: Any) -> Markup:
         "The same for HTML: the text and every value that is not `Markup` are escaped"
         return Markup.escape(self._template(key)).format(**values)
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..records import Extraction, Model
 from ..settings import DEFAULT_MODEL_CONFIGS, OFFLINE_MODELS, did_you_mean
@@ -70,6 +71,17 @@ def _text(value: Any) -> str:
 
 _text.__dict__["schema"] = {"type": "string", "minLength": 1}
 
+
+def _address(value: Any) -> str:
+    "A check for the address of a server, without a slash at its end"
+    address = urlsplit(value.strip()) if isinstance(value, str) else None
+    if address is None or address.scheme not in ("http", "https") or not address.hostname:
+        raise ValueError(f"must be an address such as http://localhost:8000/v1, not {value!r}")
+    return value.strip().rstrip("/")
+
+
+_address.__dict__["schema"] = {"type": "string", "pattern": "^https?://."}
+
 # %% ../../nbs/models/00_registry.ipynb #b8bb9f94
 @dataclass(frozen=True)
 class Setting:
@@ -77,7 +89,7 @@ class Setting:
     name: str
     meaning: str  # in one line, with the unit
     check: Callable[[Any], Any]  # the clean value, or ValueError saying what it must be
-    providers: tuple[str, ...] = ("gemini", "litellm")  # who uses it
+    providers: tuple[str, ...] = ("gemini", "litellm", "openai-compatible")  # who uses it
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -91,17 +103,21 @@ SETTINGS: dict[str, Setting] = {s.name: s for s in (
     Setting("top_p", "nucleus sampling, a share of probability", _number(0, 1, above=True)),
     Setting("top_k", "sample from the k likeliest tokens only", _whole(1), ("gemini",)),
     Setting("seed", "asks the provider for the same draw again", _whole(0, 2**31 - 1)),
-    Setting("thinking_level", "how much a Gemini 3 model thinks",
-            _one_of("minimal", "low", "medium", "high"), ("gemini", "litellm")),
+    Setting("thinking_level", "how much a Gemini 3 or 4 model thinks (reasoning_effort elsewhere)",
+            _one_of("minimal", "low", "medium", "high", "xhigh")),
     Setting("thinking_budget", "thinking tokens of a Gemini 2.5 model: 0 none, -1 the model decides",
             _whole(-1), ("gemini",)),
     Setting("media_resolution", "image tokens spent on a page", _one_of("low", "medium", "high"), ("gemini",)),
     Setting("max_image_side", "pages are scaled down to this many pixels; by default they are not scaled",
             _whole(64)),
-    Setting("service_tier", "flex: half price and minutes of latency", _one_of("standard", "flex", "priority"),
+    Setting("service_tier", "flex: half price and minutes of latency; priority: 1.8 times the price", _one_of("standard", "flex", "priority"),
             ("gemini",)),
     Setting("mode", "batch: half price, an answer within 24 hours", _one_of("live", "batch"), ("gemini",)),
-    Setting("max_attempts", "tries of one call before the item fails", _whole(1, 100)),
+    Setting("api_base", "the address of a server that speaks OpenAI's API, such as http://localhost:8000/v1", _address,
+            ("litellm", "openai-compatible")),
+    Setting("unknown_cost", "what max_cost_usd does about a call whose cost is unknown: stop the run (default), or allow it",
+            _one_of("stop", "allow")),
+    Setting("max_attempts", "tries of one call before the item fails; by default 5, of them 3 for answers that cannot be used", _whole(1, 100)),
     Setting("deadline_s", "seconds one try may take", _number(0, 86_400, above=True)),
     Setting("rpm", "at most so many requests a minute", _number(0, 1e9, above=True)),
     Setting("tpm", "at most so many tokens a minute", _number(0, 1e12, above=True)),
@@ -181,7 +197,22 @@ def _checked(index: int, key: Any, value: Any, extra: Mapping[str, Any]) -> Any:
     except ValueError as e:
         raise ValueError(f"{where}: {e}") from None
 
+# %% ../../nbs/models/00_registry.ipynb #eccb010e
+_EXCLUSIVE: tuple[tuple[str, str, Callable[[Mapping[str, Any]], bool]], ...] = (  # keys, the remedy, when it applies
+    ("thinking_level and thinking_budget", "give thinking_level to Gemini 3 and later, thinking_budget to Gemini 2.5",
+     lambda c: {"thinking_level", "thinking_budget"} <= set(c)),
+    ("mode='batch' and service_tier", "a batch has a price of its own; leave service_tier out",
+     lambda c: c.get("mode") == "batch" and c.get("service_tier") in ("flex", "priority")),
+)
 
+
+def _check_exclusive(index: int, config: Mapping[str, Any]) -> None:
+    "Raises `ValueError` for keys of which only one can be used"
+    for keys, remedy, applies in _EXCLUSIVE:
+        if applies(config):
+            raise ValueError(f"model_configs[{index}]: {keys} exclude each other; {remedy}")
+
+# %% ../../nbs/models/00_registry.ipynb #f3199e7f
 def check_config(
     config: Mapping[str, Any] | ModelConfig,  # {"model": …, "temperature": …, …}
     index: int = 0,  # its place in the list, for messages
@@ -195,6 +226,7 @@ def check_config(
     clean = {k: _checked(index, k, v, extra) for k, v in config.items() if v is not None or k == "model"}
     if "model" not in clean:
         raise ValueError(f"model_configs[{index}]['model']: is missing; name a model, for instance 'ocr-fused'")
+    _check_exclusive(index, clean)
     model, temperature = clean.pop("model"), clean.pop("temperature", None)
     suffix, tags = clean.pop("name_suffix", None) or default_suffix(model, temperature), clean.pop("metadata", {})
     return ModelConfig(model, temperature, suffix, tags, clean)
@@ -222,6 +254,7 @@ PROVIDERS: dict[str, tuple[str, str]] = {  # provider: (a name's beginning, the 
     "offline": ("ocr-", "vote_experiments.models.offline"),
     "gemini": ("gemini-", "vote_experiments.models.gemini"),
     "litellm": ("litellm/", "vote_experiments.models.litellm"),
+    "openai-compatible": ("openai-compatible/", "vote_experiments.models.openai_compatible"),
 }
 _registered: dict[str, Model] = {}  # by `register_model`; the one thing this process adds to the tables above
 _registered_settings: dict[str, dict[str, str]] = {}
@@ -231,7 +264,7 @@ def _own_settings(name: Any) -> dict[str, str]:
     return _registered_settings.get(name, {}) if isinstance(name, str) else {}
 
 
-def provider_of(name: str) -> str | None:  # "offline", "gemini", "litellm", "registered"; None when nobody knows it
+def provider_of(name: str) -> str | None:  # a key of `PROVIDERS`, or "registered"; None for an unknown name
     "Who provides a model"
     if name in _registered:
         return "registered"
@@ -245,7 +278,7 @@ def is_reroute(
     served: str | None,  # `model_version` of the answer; None: the provider does not say
 ) -> bool:
     "Whether another model answered than the one that was asked for"
-    asked, served = asked.rpartition("/")[2], (served or "").rpartition("/")[2]
+    asked, served = asked.rpartition("/")[2], (served or "").rpartition("/")[2].removesuffix(":latest")
     if not served or asked.endswith("-latest"):
         return False
     return re.fullmatch(re.escape(asked) + r"(-(preview|exp|latest|\d{1,8}))*", served) is None
@@ -363,7 +396,8 @@ def list_models() -> list[str]:
 def _unknown(name: str) -> ValueError:
     near = did_you_mean(name, list_models(), ".", most=2)
     return ValueError(f"unknown model {name!r}{near} Offline models, no key needed: {', '.join(OFFLINE_MODELS)}. "
-                      "Others: gemini-…, litellm/<provider>/<model>, or your own through register_model")
+                      "Others: gemini-…, openai-compatible/<model> with api_base, litellm/<provider>/<model>, or your own through "
+                      "register_model")
 
 
 def get_model(
@@ -380,6 +414,7 @@ def get_model(
 
 def model_available(
     name: str,  # as for `get_model`
+    config: Mapping[str, Any] | None = None,  # the model config, which may name the address of its server
 ) -> str | None:  # None: it can run
     "Why a model cannot run here (no credentials, a missing package, no such model), or None when it can"
     provider = provider_of(name)
@@ -387,15 +422,23 @@ def model_available(
         return str(_unknown(name))
     if provider == "registered":
         return None
-    return importlib.import_module(PROVIDERS[provider][1]).unavailable(name)
+    module = importlib.import_module(PROVIDERS[provider][1])
+    return module.unavailable(name, config) if provider == "openai-compatible" else module.unavailable(name)
+
+# %% ../../nbs/models/00_registry.ipynb #e98d704c
+_FREE_OF_CHARGE = ("offline", "registered")  # a registered model reports the cost of each call itself, if it has one
 
 
 def cap_problem(
     name: str,  # as for `get_model`
+    config: Mapping[str, Any] | None = None,  # the model config: tier, address, what to do about unknown costs
 ) -> str | None:  # None: it can be kept
-    "Why `max_cost_usd` cannot be kept with a model: nobody knows its price"
-    provider = provider_of(name)
-    if provider not in ("gemini", "litellm") or importlib.import_module(PROVIDERS[provider][1]).price_is_known(name):
+    "Why `max_cost_usd` cannot be kept with a model"
+    provider, settings = provider_of(name), dict(config or {})
+    if provider is None or provider in _FREE_OF_CHARGE or settings.get("unknown_cost") == "allow":
         return None
-    return (f"max_cost_usd cannot be kept: the price of {name!r} is not known; add it to a file named by "
-            "VOTE_EXPERIMENTS_PRICES, or run without max_cost_usd")
+    problem = importlib.import_module(PROVIDERS[provider][1]).cap_problem(name, settings)
+    if problem is None:
+        return None
+    return (f"max_cost_usd cannot be kept: {problem}; add it to a file named by VOTE_EXPERIMENTS_PRICES, run without "
+            "max_cost_usd, or add 'unknown_cost': 'allow' to the model config")

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from .assertions import Contest, OutcomeCheckError
+from .certificate import CheckReport, certificate_page
 from .check_store import (
     Accepted, Reading, StoredCheck, accepted_reading, claim_stations, load_check, readings_after, store_check,
     store_first_draw, store_reading, store_seed)
@@ -249,6 +250,16 @@ class OutcomeCheck:
         rows = [{"station": r.station, "reader": r.reader, "at": iso(r.at), "note": r.note, "differs": self._differs(r), **(r.votes or {})}
                 for r in self._readings]
         return pd.DataFrame(rows, columns=["station", "reader", "at", "note", "differs", *self.frame.choices])
+
+    def report(
+        self,
+        path: Any = None,  # also write it to this HTML file
+    ) -> CheckReport:
+        "What was checked, who read what, how the risk fell, and what it does not show: one HTML page"
+        made = CheckReport(certificate_page(self))
+        if path is not None:
+            made.save(path)
+        return made
 
     def to_verify(
         self,

@@ -11,7 +11,7 @@ import base64
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..analysis.frames import dollars, seconds, summary_frame
+from ..analysis.frames import cost_text, seconds, summary_frame
 from ..datasets.ground_truth import truth_values
 from ..engine.run_status import run_state
 from ..forms.checks import ARITHMETIC_CHECKS, Check, check_report
@@ -193,9 +193,9 @@ def result_card(
     say, s = Words("records", language), result.summary
     counts = [say("n_ok", n=f"{len(result.item_results):,}")] + [
         say(key, n=f"{len(some):,}") for some, key in ((result.failed_items, "n_failed"), (result.skipped_items, "n_skipped")) if len(some)]
-    latency, cost = (s.get("latency") or {}).get("p50"), s.get("cost_usd")
+    latency, cost = (s.get("latency") or {}).get("p50"), cost_text(s)
     counts += [f"p50 {seconds(latency)}"] if latency is not None else []
-    counts += [dollars(cost)] if cost is not None else []
+    counts += [cost] if cost != "–" else []
     frame = summary_frame(result)
     rows = joined(Html('<tr><th scope="row">{}</th><td class="number">{}</td><td class="number soft">{}</td><td class="number soft">n = {}</td></tr>').format(
         score_label(r.score, language), *_mean_and_interval(r), r.n) for r in frame.itertuples())

@@ -28,7 +28,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from ..analysis.fields import FieldDifference, FieldTally, field_differences, vote_error_bins
-from ..analysis.frames import dollars, seconds
+from ..analysis.frames import cost_text, dollars, seconds
 from vote_experiments.analysis.plots import (
     figure_bytes, plot_comparison, plot_cost_accuracy, plot_latency, plot_scores_by, plot_vote_error_histogram,
 )
@@ -144,7 +144,7 @@ def _headline_row(run: OpenedRun, e: Mapping[str, Any], shown: Sequence[str]) ->
     for name in shown:
         found = s.get(OVERALL) if name == OVERALL else s["scores"].get(name)
         row[run.score_name(name)] = of_summary(run, found)
-    return row | {say("col_median_time"): seconds((s["latency"] or {}).get("p50")), say("col_cost"): dollars(s["cost_usd"])}
+    return row | {say("col_median_time"): seconds((s["latency"] or {}).get("p50")), say("col_cost"): cost_text(s)}
 
 
 def of_summary(run: OpenedRun, found: Mapping[str, Any] | None) -> Html:
@@ -177,7 +177,7 @@ def _pair(run: OpenedRun, found: Mapping[tuple, Any], a: str, b: str) -> Html:
         return Html("" if a == b else run.say("no_shared"))
     low, high = sorted((sign * r.lower, sign * r.upper))
     text = Html("<strong>{}</strong>" if r.distinguishable else "{}").format(signed(run, sign * r.difference))
-    return Html('{} <span class="ci">{} {} {}<br>p {}</span>').format(text, signed(run, low), run.say("to"), signed(run, high), _p(r.p_holm))
+    return Html('{} <span class="ci">{} {} {}<br>p {}</span>').format(text, signed(run, low), run.say("to"), signed(run, high), _p(r.p_adjusted))
 
 
 def signed(run: OpenedRun, value: float) -> str:
@@ -421,7 +421,7 @@ def cost_and_accuracy(run: OpenedRun, folder: str | os.PathLike | None = None) -
     frame["cost_usd"] = frame["cost_usd"].astype(float)
     figure = plot_cost_accuracy(frame, per="item", label=run.score_name(run.score).lower(), words=run.picture_words) if frame["mean"].notna().any() else None
     return joined([Html("") if figure is None else picture(figure, "cost-accuracy", run.say("alt_cost"), folder), table([{
-        run.say("col_experiment"): r["experiment"], run.say("col_run_cost"): dollars(r["total"]), run.say("col_item_cost"): dollars(r["cost_usd"]),
+        run.say("col_experiment"): r["experiment"], run.say("col_run_cost"): cost_text(r["summary"]), run.say("col_item_cost"): dollars(r["cost_usd"]),
         run.say("col_thousand"): dollars(None if r["cost_usd"] is None else 1000 * r["cost_usd"]),
         run.say("col_priced"): f"{r['n_priced']:,}", run.say("col_tokens_in"): _tokens(r["usage"], "prompt_tokens"),
         run.say("col_tokens_out"): _tokens(r["usage"], "output_tokens", "thoughts_tokens")} for r in rows])])
@@ -431,7 +431,7 @@ def _priced(run: OpenedRun, e: Mapping[str, Any]) -> dict[str, Any]:
     s = e["summary"]
     each = s["cost_usd"] / s["n_priced"] if s.get("cost_usd") is not None and s.get("n_priced") else None
     return {"experiment": run.labels[e["id"]], "cost_usd": each, "total": s.get("cost_usd"), "n_priced": s.get("n_priced") or 0,
-            "usage": s.get("usage")}
+            "usage": s.get("usage"), "summary": s}
 
 
 def _tokens(usage: Mapping[str, int] | None, *names: str) -> str:

@@ -7,7 +7,7 @@ __all__ = ['MOST_ROWS', 'MOST_DRAWN', 'settings_of', 'grid', 'verdict', 'outcome
            'cannot_be_told_apart', 'setting_comparisons', 'setting_effects', 'sweep_frame', 'settings_pictures',
            'best_picture', 'sweep_analysis']
 
-# %% ../../nbs/reports/04_sweep_findings.ipynb #ab013430
+# %% ../../nbs/reports/04_sweep_findings.ipynb #2267e05b
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from ..analysis.comparison import Comparison
-from ..analysis.frames import dollars, seconds
+from ..analysis.frames import cost_text, seconds
 from ..analysis.plots import plot_comparison
 from ..analysis.sweep_plots import plot_sweep_heatmap, plot_sweep_metric, plot_sweep_metrics
 from ..analysis.sweeps import short_names
@@ -57,7 +57,7 @@ def _grid_row(run: OpenedRun, settings: pd.DataFrame, label: str) -> dict[str, A
     scored = {} if name is None else {run.score_name(name): of_summary(run, s.get(OVERALL) if name == OVERALL else s["scores"].get(name))}
     return {**{name: setting_text(settings.loc[label, name]) for name in settings}, **scored, say("col_verdict"): verdict(run, label),
             say("failed"): f"{s['n_failed']:,}" if s["n_failed"] else None, say("col_median_time"): seconds((s["latency"] or {}).get("p50")),
-            say("col_cost"): dollars(s["cost_usd"])}
+            say("col_cost"): cost_text(s)}
 
 
 def verdict(run: OpenedRun, label: str) -> Html | None:
@@ -110,7 +110,7 @@ def cannot_be_told_apart(run: OpenedRun) -> Html:
     settings = settings_of(run)
     by_label = {run.labels[e["id"]]: e["summary"] for e in run.experiments}
     rows = [{**({name: setting_text(settings.loc[str(n), name]) for name in settings} or {say("col_experiment"): n}),
-             say("col_median_time"): seconds((by_label[str(n)]["latency"] or {}).get("p50")), say("col_cost"): dollars(by_label[str(n)]["cost_usd"]),
+             say("col_median_time"): seconds((by_label[str(n)]["latency"] or {}).get("p50")), say("col_cost"): cost_text(by_label[str(n)]),
              say("col_verdict"): verdict(run, str(n))} for n in [c.best, *c.tied_with][:MOST_ROWS]]
     return joined([table(filled(rows), "wide"), paragraph(say("tied_note"), "note")])
 
@@ -121,7 +121,8 @@ def setting_comparisons(run: OpenedRun) -> dict[str, Comparison]:  # by setting,
     found = {}
     for name in settings if len(values) else ():
         texts = {label: setting_text(v) for label, v in settings[name].items()}
-        compared = compare_frame(values.assign(experiment=values["experiment"].map(texts)), run.higher_is_better)
+        compared = compare_frame(values.assign(experiment=values["experiment"].map(texts)), run.higher_is_better,
+                                 run.clustered_by)
         if compared is not None and len(compared.table) > 1:
             found[name] = compared
     return found

@@ -191,13 +191,14 @@ def _test_case(metric: Any, given: str | None, actual: str | None, expected: str
 # %% ../../nbs/scoring/00_binding.ipynb #0e638e81
 class Bound:
     "A callable and how to call it: `bound(values)` with a dict that has every name of its role"
-    __slots__ = ("fn", "name", "role", "is_async", "positional", "keywords", "_call")
+    __slots__ = ("fn", "name", "role", "is_async", "positional", "keywords", "prepares_values", "_call")
 
     def __init__(self, fn: Any, role: Role):
         target = _target(fn, role)
         self.fn, self.name, self.role = fn, callable_name(fn), role
         self.positional, self.keywords = _plan(target, role)
         self.is_async = _is_async(target)
+        self.prepares_values = False  # whether it changes the values for those that come after it
         self._call = _caller(target, self.positional, self.keywords)
 
     def __call__(self, values: Mapping[str, Any]) -> Any:

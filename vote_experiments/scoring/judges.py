@@ -6,17 +6,18 @@
 __all__ = ['SEVERITIES', 'VERDICT_SCHEMA', 'extraction_judge', 'llm_judge_evaluator', 'depth', 'accuracy', 'coherence', 'overall',
            'JUDGES', 'Verdict', 'read_verdict', 'LLMJudge', 'evaluators_named']
 
-# %% ../../nbs/scoring/03_judges.ipynb #c35a937b
+# %% ../../nbs/scoring/03_judges.ipynb #3b1a529a
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ..forms.json_text import json_in_text
 from ..models.answers import Reading
+from ..models.budget import RunEndingError
 from ..models.images import EncodedPages
 from ..models.registry import get_model, model_available, provider_of
-from ..models.resilience import BudgetExceeded, call_context, run_sync
+from ..models.resilience import call_context, run_sync
 from ..records import Evaluation, Extraction
 from .binding import callable_name
 from .evaluators import FURTHER_EVALUATORS, OPTIONAL_EVALUATORS, STANDARD_EVALUATORS
@@ -53,12 +54,11 @@ def _checked_error(error: Any) -> dict[str, Any]:
 
 
 def read_verdict(
-    text: str,  # JSON, also inside a ``` fence
+    text: str,  # JSON, also inside a fence or prose
     scale: tuple[float, float],  # lowest and highest score
 ) -> Verdict:
     "A judge's answer, checked. Raises `ValueError` for what is no verdict or outside the scale."
-    fenced = re.search(r"```[a-zA-Z]*\s*(.*?)```", text, re.DOTALL)
-    said = json.loads(fenced[1] if fenced else text)
+    said = json_in_text(text)
     if not isinstance(said, Mapping):
         raise ValueError(f"a verdict is an object, not {said!r:.80}")
     score, reasoning, errors = said.get("score"), said.get("reasoning"), said.get("errors") or []
@@ -140,7 +140,7 @@ class LLMJudge:
             return self._unscored("there is no expected output to compare with")
         try:
             return self._evaluation(await self._ask(output, expected_output, input))
-        except (BudgetExceeded, TypeError):  # the run has to stop; the judge cannot be used at all
+        except (RunEndingError, TypeError):  # the run has to stop; the judge cannot be used at all
             raise
         except Exception as e:
             return self._unscored(redact(f"{type(e).__name__}: {e}"))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'Here', 'Base', 'Label', 'TaskId', 'RunId', 'key_header', 'api', 'health_routes', 'Service', 'unfit', 'ended',
-           'base_of', 'run', 'run_async', 'tasks', 'task', 'cancel', 'task_events', 'events', 'runs', 'datasets',
-           'run_detail', 'items', 'compare', 'report', 'health', 'make_app', 'worker_process', 'serve']
+           'base_of', 'run', 'run_async', 'estimate', 'tasks', 'task', 'cancel', 'task_events', 'events', 'runs',
+           'datasets', 'run_detail', 'items', 'compare', 'report', 'health', 'make_app', 'worker_process', 'serve']
 
 # %% ../../nbs/server/03_api.ipynb #b0edc0e8
 import asyncio
@@ -36,14 +36,19 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from .. import __version__
 from ..datasets.dataset import DatasetNotFoundError, get_dataset, list_datasets
 from ..engine.run_status import run_state, run_states
+from ..engine.spending import run_notices
+from ..experiments.estimate import estimate as estimate_run
+from ..experiments.request import fields_of
+from ..models.registry import check_configs
 from ..store.results import ResultSequence, RunNotFoundError, get_experiment, get_group, list_groups, resolve_run, score_names
 from ..store.database import Store, StoreError, clean_text, decode_json, encode_json, iso, open_store
 from vote_experiments.server.jobs import (
     Job, JobEndedError, JobNotFoundError, JobRunner, WorkerProcess, cancel_job, get_job, list_jobs, submit_job,
 )
-from .guard import REPORT_POLICY, Guard, Limits, log_json, outside, page_outside, read_keys
+from .guard import REPORT_POLICY, Guard, Limits, log_json, outside, page_outside, read_keys, refused_address
+from .checks import checks_router
 from vote_experiments.server.messages import (
-    Accepted, ComparisonOut, DatasetLine, DatasetList, FieldProblems, Health, ItemOut, ItemPage, Problem, RunDetail,
+    Accepted, ComparisonOut, DatasetLine, DatasetList, EstimateOut, FieldProblems, Health, ItemOut, ItemPage, Problem, RunDetail,
     RunLine, RunList, RunRequest, RunResponse, StoredExperiment, Task, TaskList, docs_page, run_response, task_of,
 )
 from ..settings import did_you_mean, environment, setting
@@ -75,7 +80,7 @@ class Service:
         "Put a request into the queue. Raises `HTTPException`, `ValueError`, `DatasetNotFoundError`."
         if self.stopping.is_set():
             raise HTTPException(503, "The server is stopping; ask again in a moment", {"Retry-After": "10"})
-        self._check_limits(asked)
+        self.check_limits(asked)
         with self._accepting:
             n = sum(j.by == label for j in list_jobs(self.store, ("queued", "running"), None))
             if n >= self.limits.open_jobs:
@@ -86,8 +91,11 @@ class Service:
             self.runner.wake()
         return job
 
-    def _check_limits(self, asked: RunRequest) -> None:
+    def check_limits(self, asked: RunRequest) -> None:
+        "Raises `HTTPException` for a request that is too large for this server, or names an address of its own"
         most = self.limits
+        if refused := refused_address(asked.arguments()["model_configs"]):
+            raise unfit(refused, "model_configs")
         for field, value, limit in (("model_configs", len(asked.model_configs), most.configs), ("jobs", asked.jobs, most.jobs),
                                     ("repeats", asked.repeats, most.repeats), ("sample_size", asked.sample_size or 0, most.sample_size)):
             if value > limit:
@@ -223,8 +231,31 @@ def _accepted(service: Service, asked: RunRequest, label: str) -> Job:
 def run_async(asked: RunRequest, service: Here, base: Base, label: Label) -> Any:
     "Ask for a run and go on: the answer is a task to follow. It survives a restart of the server."
     job = _accepted(service, asked, label)
-    return Accepted(task_id=job.id, note=f"Follow it at {base}/api/v1/experiments/tasks/{job.id}; results are in the server's store"
+    notices = run_notices(check_configs(asked.arguments()["model_configs"]))
+    return Accepted(task_id=job.id, notices=notices, note=f"Follow it at {base}/api/v1/experiments/tasks/{job.id}; results are in the server's store"
                     + (" and on the platform" if (asked.backend or environment().get("DD_API_KEY")) else ""))
+
+# %% ../../nbs/server/03_api.ipynb #c5273879
+def _estimated(service: Service, asked: RunRequest) -> Any:  # vote_experiments.experiments.estimate.Estimates
+    "The estimate of a request. Raises what `estimate` of experiments raises."
+    service.check_limits(asked)
+    arguments = {k: v for k, v in asked.arguments().items() if k in fields_of(None, "estimate")}
+    try:
+        return estimate_run(**arguments, store=service.store)
+    except ValueError as error:
+        if isinstance(error, RequestValidationError | LookupError):
+            raise
+        raise unfit(str(error)) from None
+
+
+@api.post("/estimate", response_model=EstimateOut, responses=_declared(404), tags=["run"])
+async def estimate(asked: RunRequest, service: Here) -> Any:
+    "What a run would take: calls, tokens, money and time of each config, and models that retire. Nothing is paid for."
+    found = await asyncio.to_thread(_estimated, service, asked)
+    notices = run_notices(check_configs(asked.arguments()["model_configs"]))
+    configs = [{k: outside(v) if isinstance(v, str) else v for k, v in c.to_dict().items()} for c in found.configs]
+    return EstimateOut(summary=outside(found.summary()), n_items=found.n_items, cost_usd=found.cost_usd, seconds=found.seconds,
+                       notices=notices, configs=configs)
 
 # %% ../../nbs/server/03_api.ipynb #5ca38522
 @api.get("/tasks", response_model=TaskList, tags=["tasks"])
@@ -403,7 +434,8 @@ Every request but health needs the header `X-API-Key`. Shares are fractions in [
 shell (`vote-experiments runs list`) and notebooks find it too."""
 
 
-_TAGS = {"run": "Ask for a comparison of models", "tasks": "Follow what was asked for", "runs": "Look at what was found", "health": "Is it there?"}
+_TAGS = {"run": "Ask for a comparison of models", "tasks": "Follow what was asked for", "runs": "Look at what was found",
+         "checks": "Check by hand whether an outcome is right", "health": "Is it there?"}
 
 
 def _docs(app: FastAPI) -> HTMLResponse:
@@ -441,11 +473,13 @@ def make_app(
     app = FastAPI(title="vote-experiments", version=__version__, description=_ABOUT, lifespan=lifespan, redoc_url=None, docs_url=None,
                   openapi_tags=[{"name": n, "description": d} for n, d in _TAGS.items()])
     app.state.service = service
-    for said in (*api.routes, *health_routes.routes):
+    checks = checks_router(key_header)
+    for said in (*api.routes, *checks.routes, *health_routes.routes):
         said.summary = said.description.partition(". ")[0].partition(".\n")[0].rstrip(".")  # type: ignore[attr-defined]
     app.add_api_route("/docs", lambda: _docs(app), methods=["GET"], include_in_schema=False)
     app.include_router(health_routes)
     app.include_router(api)
+    app.include_router(checks)
     for route, method, to in (("/tasks/{task_id}", "GET", task), ("/tasks/{task_id}", "DELETE", cancel), ("/tasks/{task_id}/events", "GET", events)):
         app.add_api_route(route, to, methods=[method], include_in_schema=False)
     for kind, handler in ((RequestValidationError, _on_unfit), (fastapi.exceptions.StarletteHTTPException, _on_problem),

@@ -8,10 +8,11 @@ __all__ = ['ApiError', 'refusal', 'ExperimentsClient']
 # %% ../../nbs/server/04_client.ipynb #89c7e7ae
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..settings import keep_secret, redact, setting
+from ..experiments.request import differing
+from ..settings import DEFAULT_DATASET, DEFAULT_ML_APP, DEFAULT_PROJECT, keep_secret, redact, setting
 from ..records import VoteExperimentsError
 
 
@@ -42,6 +43,11 @@ def refusal(status: int, body: Any, request_id: str | None = None) -> ApiError:
 
 # %% ../../nbs/server/04_client.ipynb #142b90b9
 _ENDED = ("success", "partial", "failed", "cancelled")
+
+
+def _body(values: Mapping[str, Any]) -> dict[str, Any]:  # of a method: its `locals()`
+    given = {name: value for name, value in values.items() if name != "self"}
+    return {"dataset_name": given["dataset_name"], **differing(given)}
 
 
 class ExperimentsClient:
@@ -94,13 +100,73 @@ class ExperimentsClient:
         "Is it there, and what is configured?"
         return self._ask("GET", "/health")
 
-    def run(self, **request: Any) -> dict[str, Any]:
+    def run(
+        self,
+        # from ComparisonRequest: run http
+        *,
+        ml_app: str = DEFAULT_ML_APP,  # application name on Datadog
+        site: str = "datadoghq.com",  # Datadog site
+        agentless_enabled: bool = True,  # send to Datadog without a local agent
+        project_name: str = DEFAULT_PROJECT,  # a name that keeps runs together
+        dataset_name: str = DEFAULT_DATASET,  # name of the dataset
+        dataset_version: Any = None,  # a number, or a moment in time; None: the newest version
+        model_configs: Sequence[Mapping[str, Any]] | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
+        evaluators: Sequence[Callable | str] | None = None,  # evaluators that score one output, by name or as functions; None: the standard four
+        sample_size: int | None = None,  # how many items; None: all
+        jobs: int = 2,  # items in flight per experiment
+        raise_errors: bool = True,  # stop at the first failing item
+        backend: str | None = None,  # where the run also goes: local, datadog, langfuse or interactiveai; None: datadog when it has a key
+        repeats: int = 1,  # how often the task runs on every item
+        sample_seed: int | None = None,  # draw the sample with this seed; None: the first items
+        stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
+        holdout: Sequence[str] | None = None,  # ids of items that are left out
+        cluster_by: str | None = "constituency",  # what items have in common: constituency, another place, or a key of their metadata; None: nothing
+        weights: Mapping[str, Any] | None = None,  # weight of each score in overall accuracy
+        timeout_s: float | None = None,  # seconds that the task may take on one item
+        max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost this many US dollars
+        cache: bool | str = True,  # reuse responses to the same request; refresh: call again and keep the new ones
+        report: bool = False,  # archive the full report too
+        resume: bool | str | None = None,  # continue a run: true for the newest unfinished run with this request, or a run's id
+        failed_only: bool = False,  # with resume: run the failed items again, and nothing else
+        retry_failed: bool = False,  # with resume: run the failed items again, and those that are missing
+        allow_changes: bool = False,  # with resume: continue although the request or an evaluator's code changed
+    ) -> dict[str, Any]:
         "Run and wait for the result. Raises `ApiError`."
-        return self._ask("POST", "/run", json=request)
+        return self._ask("POST", "/run", json=_body(locals()))
 
-    def run_async(self, **request: Any) -> str:  # the task's id
-        "Ask for a run and go on"
-        return self._ask("POST", "/run-async", json=request)["task_id"]
+    def run_async(
+        self,
+        # from ComparisonRequest: run http
+        *,
+        ml_app: str = DEFAULT_ML_APP,  # application name on Datadog
+        site: str = "datadoghq.com",  # Datadog site
+        agentless_enabled: bool = True,  # send to Datadog without a local agent
+        project_name: str = DEFAULT_PROJECT,  # a name that keeps runs together
+        dataset_name: str = DEFAULT_DATASET,  # name of the dataset
+        dataset_version: Any = None,  # a number, or a moment in time; None: the newest version
+        model_configs: Sequence[Mapping[str, Any]] | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
+        evaluators: Sequence[Callable | str] | None = None,  # evaluators that score one output, by name or as functions; None: the standard four
+        sample_size: int | None = None,  # how many items; None: all
+        jobs: int = 2,  # items in flight per experiment
+        raise_errors: bool = True,  # stop at the first failing item
+        backend: str | None = None,  # where the run also goes: local, datadog, langfuse or interactiveai; None: datadog when it has a key
+        repeats: int = 1,  # how often the task runs on every item
+        sample_seed: int | None = None,  # draw the sample with this seed; None: the first items
+        stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
+        holdout: Sequence[str] | None = None,  # ids of items that are left out
+        cluster_by: str | None = "constituency",  # what items have in common: constituency, another place, or a key of their metadata; None: nothing
+        weights: Mapping[str, Any] | None = None,  # weight of each score in overall accuracy
+        timeout_s: float | None = None,  # seconds that the task may take on one item
+        max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost this many US dollars
+        cache: bool | str = True,  # reuse responses to the same request; refresh: call again and keep the new ones
+        report: bool = False,  # archive the full report too
+        resume: bool | str | None = None,  # continue a run: true for the newest unfinished run with this request, or a run's id
+        failed_only: bool = False,  # with resume: run the failed items again, and nothing else
+        retry_failed: bool = False,  # with resume: run the failed items again, and those that are missing
+        allow_changes: bool = False,  # with resume: continue although the request or an evaluator's code changed
+    ) -> str:  # the task's id
+        "Start a run on the server and return at once. Raises `ApiError`."
+        return self._ask("POST", "/run-async", json=_body(locals()))["task_id"]
 
     def task(self, task_id: str) -> dict[str, Any]:
         "How far a task is"

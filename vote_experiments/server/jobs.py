@@ -116,7 +116,7 @@ def check_job(
     evaluators_named(arguments.get("evaluators") or ())
     checked = dict(arguments)
     configs = check_configs(arguments.get("model_configs"))
-    missing = [why for c in configs if (why := model_available(c.model))]
+    missing = [why for c in configs if (why := model_available(c.model, c.config))]
     if missing and (arguments.get("raise_errors", True) or len(missing) == len(configs)):
         raise ValueError(missing[0])
     if choose_backend(arguments.get("backend"))[0] == "local" and "dataset_name" in arguments:

@@ -302,15 +302,20 @@ def _observation_row(o: Observation, trace_id: str, started_us: int) -> tuple:
 # %% ../../nbs/store/01_results.ipynb #f27f55c4
 class _Rows:
     "Rows waiting to be stored together"
-    __slots__ = ("results", "traces", "scores", "observations", "tags", "n_failed")
+    __slots__ = ("results", "traces", "scores", "observations", "tags", "n_failed", "n_unpriced")
 
     def __init__(self) -> None:
-        self.n_failed = 0
+        self.n_failed = self.n_unpriced = 0
         self.results: list[tuple] = []
         self.traces: list[tuple] = []
         self.scores: list[tuple] = []
         self.observations: list[tuple] = []
         self.tags: list[tuple] = []
+
+
+def _is_unpriced(observation: Observation) -> bool:
+    "A model call whose cost is not known"
+    return observation.type == "GENERATION" and observation.cost_usd is None
 
 
 def _result_row(f: Finished) -> tuple:
@@ -366,7 +371,8 @@ class ResultWriter:
         self.max_rows, self.max_wait_s = max_rows, max_wait_s
         self.error: BaseException | None = None
         self.n_stored = 0
-        self.cost_usd: float | None = None  # of what is stored; None: nothing priced yet
+        self.cost_usd: float | None = None  # of what is stored, as far as it is known; None: nothing priced yet
+        self.n_unpriced = 0  # stored items whose calls have an unknown cost
         self._trace = (trace_name, encode_json(dict(metadata)) if metadata else None, environment)
         insert = (lambda table, columns, conflict="": RowInsert(table, columns, store.dialect, conflict))
         self._insert = {
@@ -403,6 +409,7 @@ class ResultWriter:
             rows = self._rows
             rows.results.append(result)
             rows.n_failed += r.status == "failed"
+            rows.n_unpriced += r.cost_usd is None and any(_is_unpriced(o) for o in finished.observations)
             if trace:
                 rows.traces.append(trace)
                 rows.scores += its_scores
@@ -470,6 +477,7 @@ class ResultWriter:
         self.n_stored += len(rows.results)
         if costs := [row[_COST] for row in rows.results if row[_COST] is not None]:
             self.cost_usd = (self.cost_usd or 0.0) + sum(costs)
+        self.n_unpriced += rows.n_unpriced
         if self.on_stored is not None:
             self.on_stored(len(rows.results), rows.n_failed)
 
@@ -778,8 +786,19 @@ def _latency(ordered: Sequence[float]) -> dict[str, Any]:  # keys p50, p95, mean
             "max": ordered[-1], "n": len(ordered)}
 
 
+def _n_unpriced(c: sa.Connection, experiment_id: str) -> int:
+    "Items that made a model call whose cost is not known"
+    r, o = item_results.c, observations.c
+    calls = sa.and_(o.type == "GENERATION", o.cost_usd.is_(None))
+    return c.execute(sa.select(sa.func.count(sa.distinct(o.trace_id))).join_from(
+        item_results, observations, o.trace_id == r.trace_id).where(
+        r.experiment_id == experiment_id, r.cost_usd.is_(None), calls)).scalar_one()
+
+
 def spent(store: Store, experiment_id: str) -> dict[str, Any]:
-    "Time, tokens and money of an experiment: latency percentiles in seconds, usage, cost in USD, model versions"
+    """Time, tokens and money of an experiment: latency percentiles in seconds, usage, cost in USD, model versions.
+
+    `cost_usd` is None as soon as the cost of one call is unknown; `known_cost_usd` is what is known of it."""
     r = item_results.c
     its = r.experiment_id == experiment_id
     timed = sa.and_(its, r.status == "ok", r.latency_s.is_not(None), r.cached == 0)
@@ -788,12 +807,14 @@ def spent(store: Store, experiment_id: str) -> dict[str, Any]:
         sums = c.execute(sa.select(
             total(r.prompt_tokens), total(r.output_tokens), total(r.thoughts_tokens), total(r.cached_tokens),
             sa.func.sum(r.cost_usd), sa.func.count(r.cost_usd), total(r.cached), sa.func.count(r.prompt_tokens),
-            total(r.attempts), total(r.waited_s)).where(its)).one()
+            total(r.attempts), total(r.waited_s), sa.func.count()).where(its)).one()
+        unpriced = _n_unpriced(c, experiment_id) if sums[5] < sums[10] else 0
         latency = _latency(sorted(s for s, in _streamed(c, sa.select(r.latency_s).where(timed))))
         versions = {v: k for v, k in c.execute(sa.select(r.model_version, sa.func.count()).where(
             its, r.model_version.is_not(None)).group_by(r.model_version))}
     usage = dict(zip(("prompt_tokens", "output_tokens", "thoughts_tokens", "cached_tokens"), map(int, sums[:4])))
-    return {"latency": latency, "usage": usage if sums[7] else None, "cost_usd": sums[4], "n_priced": sums[5],
+    return {"latency": latency, "usage": usage if sums[7] else None, "cost_usd": None if unpriced else sums[4],
+            "known_cost_usd": sums[4], "n_priced": sums[5], "n_unpriced": unpriced,
             "n_cached": int(sums[6]), "attempts": int(sums[8]), "waited_s": float(sums[9]), "model_versions": versions}
 
 # %% ../../nbs/store/01_results.ipynb #19b8e3e1

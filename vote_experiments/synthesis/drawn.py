@@ -81,11 +81,11 @@ def _check_plan(plan: _Plan) -> None:
         raise ValueError(f"pen_width={pen!r}: two widths between 0.5 and 6 pixels, the narrower one first")
 
 # %% ../../nbs/synthesis/09_drawn.ipynb #52e67d15
-def _region(scan: Scan, page: int, box: Sequence[float]) -> list[float]:
+def _region(scan: Scan, page: int, box: Sequence[float]) -> dict[str, Any]:
     "A box of the page around the same place in the image"
     x0, y0, x1, y1 = box
     p = scan.place([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
-    return [page, *(round(float(v), 4) for v in (*p.min(0), *p.max(0)))]
+    return {"page": page, "box": [round(float(v), 4) for v in (*p.min(0), *p.max(0))]}
 
 
 def _table_places(scan: Scan, page: int, filled: FilledPage) -> dict[str, Any] | None:
@@ -118,15 +118,14 @@ class _Images:
     "The images of a form set while it is drawn"
     jpegs: list[bytes] = field(default_factory=list)
     effects: list[list[str]] = field(default_factory=list)
-    regions: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    regions: dict[str, dict[str, Any]] = field(default_factory=dict)
     tables: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, scan: Scan, filled: FilledPage, form_type: str) -> None:
+    def add(self, scan: Scan, filled: FilledPage, form_type: str, prefix: str) -> None:
+        page = len(self.jpegs)
         self.jpegs.append(scan.jpeg)
         self.effects.append(list(scan.effects))
-        page = len(self.jpegs)
-        places = self.regions.setdefault(form_type, {})
-        places |= {name: _region(scan, page, box) for name, box in filled.regions.items()}
+        self.regions |= {prefix + name: _region(scan, page, box) for name, box in filled.regions.items()}
         table = _table_places(scan, page, filled)
         if table is not None:
             self.tables.append({"form_type": form_type, **table})
@@ -140,15 +139,15 @@ def _image_kind(plan: _Plan) -> str:
     return stream(plan.seed, "image", plan.level).choices(list(shares), list(shares.values()))[0]
 
 # %% ../../nbs/synthesis/09_drawn.ipynb #18206a4d
-def _draw_report(plan: _Plan, draft: Draft, image: str, gray: bool, images: _Images) -> Design:
-    "Fill in one form and scan the pages"
+def _draw_report(plan: _Plan, draft: Draft, prefix: str, image: str, gray: bool, images: _Images) -> Design:
+    "Fill in one form and scan the pages; `prefix` is in front of the report's paths"
     design = draw_design(draft.kind, stream(plan.seed, draft.kind.ballot, "design"), len(draft.report["vote_results"]), plan.printer)
     pages = fill_pages(draft, design, plan.pen_width)
     creases = draw_creases(stream(plan.seed, "creases")) if "fold" in draft.difficulties else ()
     for k, page in enumerate(pages):
         back = pages[k + 1 if k % 2 == 0 else k - 1] if len(pages) > 1 else None
         seed = (plan.seed, len(images.jpegs))
-        images.add(scan_page(page, IMAGE_KINDS[image], seed, creases, back, plan.skew, gray), page, draft.form_type)
+        images.add(scan_page(page, IMAGE_KINDS[image], seed, creases, back, plan.skew, gray), page, draft.form_type, prefix)
     return design
 
 
@@ -157,7 +156,8 @@ def _draw(plan: _Plan) -> DrawnFormSet:
     gray = image != "digital" and stream(seed, "scanner").random() < 0.2
     drafts = [draft_report(seed, k, plan.options) for k in plan.kinds()]
     images = _Images()
-    designs = [_draw_report(plan, draft, image, gray, images) for draft in drafts]
+    prefixes = [f"reports[{i}]." if len(drafts) > 1 else "" for i in range(len(drafts))]
+    designs = [_draw_report(plan, *report, image, gray, images) for report in zip(drafts, prefixes)]
     paths = [f"pages/{name}_page{i}.jpg" for i in range(1, len(images.jpegs) + 1)]
     reports = [d.report for d in drafts]
     return DrawnFormSet({

@@ -108,7 +108,7 @@ class Writer:
 
 
 INKS = ((25, 35, 120), (20, 50, 150), (40, 40, 45), (60, 30, 110), (15, 25, 90), (30, 75, 170))
-PEN_WIDTH = (1.3, 2.7)  # pixels: a ball pen to a worn felt pen
+PEN_WIDTH = (1.4, 2.8)  # pixels: a ball pen to a worn felt pen
 
 
 def draw_writer(
@@ -127,7 +127,7 @@ def draw_writer(
         comma=r.random() < 0.2, thai_digits=thai_digits, font=r.choice(HANDWRITING_FONTS), colour=r.choice(INKS),
         variants={d: r.randrange(len(v)) for d, v in templates.items()}, templates=templates,
         odd={d: r.randrange(len(v)) for d, v in ODD_STROKES.items() if r.random() < 0.3} if odd_shapes else {},
-        word_size=r.uniform(22, 29), ripple=r.uniform(0.7, 1.9), unease=r.uniform(0.8, 2.2))
+        word_size=r.uniform(24, 32), ripple=r.uniform(0.7, 1.9), unease=r.uniform(0.8, 2.2))
 
 # %% ../../nbs/synthesis/01_handwriting.ipynb #2f21255e
 _FINE = 4  # how much larger strokes are drawn
@@ -284,7 +284,8 @@ def _fit_pen(patch: np.ndarray, writer: Writer) -> None:
     beside = patch[:, :-1]
     if writer.pen < 2.0:
         thin = np.minimum(patch[:, 1:], beside)
-        patch[:, 1:] = cv2.addWeighted(patch[:, 1:], writer.pen - 1.0, thin, 2.0 - writer.pen, 0)
+        share = max(0.55, writer.pen - 1.0)
+        patch[:, 1:] = cv2.addWeighted(patch[:, 1:], share, thin, 1 - share, 0)
     else:
         patch[:, 1:] = np.maximum(patch[:, 1:], cv2.convertScaleAbs(beside, alpha=min(1.0, writer.pen - 2.0)))
 

@@ -58,8 +58,8 @@ def draw_dash(layer: np.ndarray, x: float, y: float, writer: Writer, r: random.R
 def draw_flourish(layer: np.ndarray, box: Box, writer: Writer, r: random.Random) -> None:
     "The long stroke up to the right that many hands end ศูนย์ with"
     x, y = box[2] - 3, (box[1] + box[3]) / 2
-    end = (x + r.uniform(35, 95), y - r.uniform(14, 30))
-    pen_strokes(layer, [smooth([(x, y), (x + 14, y - 3), ((x + end[0]) / 2, y - 9), end])], writer.pen)
+    end = (x + r.uniform(28, 80), y - r.uniform(14, 40))
+    pen_strokes(layer, [smooth([(x, y), (x + 9, y - 2), ((x + end[0]) / 2, (y + end[1]) / 2 + 4), end])], writer.pen)
 
 
 def draw_initials(layer: np.ndarray, x: float, y: float, r: random.Random) -> None:

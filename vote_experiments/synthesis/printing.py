@@ -135,7 +135,8 @@ def _body(fine: np.ndarray) -> None:
     for side in (-1, 1):
         cv2.ellipse(fine, (400 + side * 18, 170), (9, 5), 0, 0, 360, 255, -1, cv2.LINE_AA)
         cv2.line(fine, (400 + side * 46, 150), (400 + side * 74, 120), 255, 11, cv2.LINE_AA)
-    cv2.fillPoly(fine, [np.array([(389, 188), (411, 188), (400, 212)], np.int32)], 255)
+    cv2.fillPoly(fine, [np.array([(386, 184), (414, 184), (400, 214)], np.int32)], 255)
+    cv2.ellipse(fine, (400, 236), (58, 16), 0, 0, 360, 255, -1, cv2.LINE_AA)
     cv2.fillPoly(fine, [_curve((330, 262), (470, 262), (452, 360), (436, 450), (455, 560), (400, 590), (345, 560), (364, 450), (348, 360), (330, 262))], 255)
     for y, wide in ((290, 52), (312, 44), (345, 36), (430, 34), (452, 36), (500, 42), (530, 44), (556, 40)):
         cv2.ellipse(fine, (400, y), (wide, 13), 0, 0, 180, 0, 5, cv2.LINE_AA)
@@ -357,7 +358,7 @@ def _print_head(sheet: Sheet, kind: FormKind, design: Design, xs: Sequence[float
     heads = _HEADS["bangkok" if design.printer == "bangkok" else kind.ballot]
     if design.grey_head:
         area = sheet.page.ink[int(top):int(bottom), int(xs[0]):int(xs[-1])]
-        area[::3, ::3] = 90
+        area[::3, ::3] = 190
     for i, text in enumerate(heads):
         lines = text.split("\n")
         size = sheet.size * (.82 if len(lines) > 2 or i == 0 else .95)
@@ -419,7 +420,7 @@ def print_table(
 def _rule(sheet: Sheet, design: Design, xs: Sequence[float], ys: Sequence[float], with_total: bool) -> None:
     "Rules around all cells; the first columns of the total row are one"
     ink, thick = sheet.page.ink, design.rule
-    strength = 255 if thick > 1 else 215
+    strength = 255 if thick > 1 else 240
     for y in ys:
         ink[int(y):int(y) + thick, int(xs[0]):int(xs[-1]) + thick] = strength
     for i, x in enumerate(xs):

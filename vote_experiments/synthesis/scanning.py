@@ -44,12 +44,12 @@ class ImageKind:
     gutter: float = 0.0  # width of the black gutter at the left, share of the page
 
 # %% ../../nbs/synthesis/08_scanning.ipynb #63ceac15
-_APP = {"show_through": 0.35, "coloured_sheet": 0.15, "thumb": 0.08, "cut_off": 0.2, "faded": 0.2, "fold_marks": 0.2, "curl": 0.6}
+_APP = {"show_through": 0.35, "coloured_sheet": 0.15, "thumb": 0.08, "cut_off": 0.2, "faded": 0.12, "fold_marks": 0.2, "curl": 0.6}
 IMAGE_KINDS: dict[str, ImageKind] = {k.name: k for k in (
     ImageKind("digital", 0.0, 0.0, 0.0, 1.5, 0.0, 0, (0.93, 0.93), 0.92, 85),
     ImageKind("flatbed", 1.0, 1.0, 0.5, 3.0, 0.03, 30, (0.5, 0.95), 0.85, 80, {"show_through": 0.3, "fold_marks": 0.1}),
-    ImageKind("phone_app", 1.5, 14.0, 0.5, 2.5, 0.1, 20, (0.85, 1.0), 1.0, 82, _APP, 9.0, 1.6),
-    ImageKind("camscanner", 1.2, 9.0, 0.6, 3.0, 0.12, 30, (0.8, 1.0), 1.0, 72, {**_APP, "coloured_sheet": 0.35}, 6.0, 1.5, True),
+    ImageKind("phone_app", 1.5, 14.0, 0.5, 2.5, 0.1, 20, (0.95, 1.15), 1.1, 82, _APP, 9.0, 2.1),
+    ImageKind("camscanner", 1.2, 9.0, 0.6, 3.0, 0.12, 30, (0.9, 1.1), 1.05, 72, {**_APP, "coloured_sheet": 0.3}, 6.0, 1.9, True),
     ImageKind("photo", 2.5, 26.0, 0.9, 6.0, 0.3, 60, (0.8, 0.95), 0.85, 62, {**_APP, "thumb": 0.2}, 14.0),
     ImageKind("fax", 1.2, 1.5, 0.45, 4.0, 0.03, 60, (0.95, 1.1), 1.1, 88, {"show_through": 0.3, "cut_off": 0.1}, bits="fax", gutter=0.06),
     ImageKind("threshold", 1.5, 6.0, 0.9, 9.0, 0.2, 200, (0.75, 0.95), 0.9, 70, {"show_through": 0.8, "fold_marks": 0.3}, 5.0,

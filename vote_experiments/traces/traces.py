@@ -231,10 +231,33 @@ def _trace_values(given: Mapping[str, Any]) -> dict[str, Any]:
 def create_trace(
     *,
     id: str | None = None,  # of a trace to change, or for a new one; None: a new id  # noqa: A002
+    name: str | None = None,  # of the traced operation
+    input: Any = None,  # what the operation received  # noqa: A002
+    output: Any = None,  # what it returned
+    metadata: Mapping[str, Any] | None = None,  # free; a `dataset_item_id` in it links the trace to an item
+    tags: Sequence[str] | None = None,  # added to those the trace has
+    user_id: str | None = None,
+    session_id: str | None = None,
+    environment: str | None = None,  # e.g. production
+    version: str | None = None,  # of the program's part
+    release: str | None = None,  # of the program
+    timestamp: datetime | str | None = None,  # its start; None: now
+    end_time: datetime | str | None = None,
+    bookmarked: bool | None = None,
+    level: str | None = None,  # DEFAULT | ERROR
+    status_message: str | None = None,
+    input_tokens: int | None = None,
+    output_tokens: int | None = None,
+    total_cost: float | None = None,  # USD
+    experiment_id: str | None = None,  # the experiment it belongs to
+    dataset_item_id: str | None = None,
     store: Any = None,  # a `Store`, a path or a URL; None: the default one
-    **values: Any,  # fields of `Trace`
 ) -> Trace:
-    "A new trace, or one with some fields changed. Raises `TypeError` and `ValueError` for fields that cannot be."
+    """A new trace, or one with some fields changed; None leaves a field as it is.
+
+    Raises `TypeError` and `ValueError` for values that a trace cannot have."""
+    given = locals()
+    values = {name: given[name] for name in _TRACE_FIELDS if given[name] is not None}
     opened, trace_id = open_store(store), clean_text(id) or new_trace_id()
     encoded = _trace_values(values)
     with opened.write() as c:

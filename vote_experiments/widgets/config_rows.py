@@ -17,6 +17,7 @@ from ..html.markup import Html
 from .controls import classed
 from ..html.translations import Words
 from ..models.registry import SETTINGS, check_config, default_suffix, list_models, model_available
+from ..models.retirements import retirement_notice
 from ..settings import redact
 
 # %% ../../nbs/widgets/02_config_rows.ipynb #07dda869
@@ -168,9 +169,11 @@ class ConfigRow:
 
 # %% ../../nbs/widgets/02_config_rows.ipynb #548ce9fe
 def advice(say: Words, config: Mapping[str, Any]) -> str | None:
-    "Why a config cannot run here, or which of its settings do nothing; None when all is well"
-    if why := model_available(config["model"]):
+    "Why a config cannot run here, that its model retires, or which of its settings do nothing; None when all is well"
+    if why := model_available(config["model"], config):
         return say("cannot_run", why=redact(why))
+    if notice := retirement_notice(config["model"]):
+        return notice
     ignored = check_config(config).ignored
     return say("ignored_settings", names=", ".join(ignored)) if ignored else None
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['stylesheet', 'classed', 'framed', 'card', 'fields', 'line', 'shown', 'folded', 'problem', 'message', 'safely',
-           'Filling', 'progress_words', 'progress_bars', 'download', 'copyable', 'as_json']
+           'Filling', 'progress_words', 'progress_bars', 'download', 'copyable', 'as_json', 'RequestProblem',
+           'problem_list', 'Messages', 'button']
 
 # %% ../../nbs/widgets/01_controls.ipynb #72b2ccee
 import base64
@@ -15,7 +16,7 @@ from typing import Any
 
 import ipywidgets as w
 
-from ..analysis.frames import dollars
+from ..analysis.frames import cost_text
 from ..engine.progress import duration, rate_text
 from ..html.markup import Html, joined
 from ..html.styles import font_faces, tokens
@@ -142,7 +143,7 @@ class Filling:
         "The handler, called only for what a person does"
         return lambda change: None if self._depth else handler(change)
 
-# %% ../../nbs/widgets/01_controls.ipynb #040b97a0
+# %% ../../nbs/widgets/01_controls.ipynb #bb103bc5
 def progress_words(
     say: Words,
     e: Mapping[str, Any],  # an experiment, as a job's progress has it
@@ -154,14 +155,14 @@ def progress_words(
     is_going = not has_ended and not e.get("finished")
     if has_ended and not e.get("finished"):
         parts.append(say("status_interrupted"))
-    if e.get("rate") and is_going:
+    if e.get("rate") and (is_going or e.get("finished")):
         parts.append(rate_text(e["rate"]))
     if e.get("finished"):
         parts.append(say("took", time=duration(e["elapsed_s"])) if e.get("elapsed_s") is not None else say("finished"))
     elif e.get("eta_s") is not None and is_going:
         parts.append(say("to_go", time=duration(e["eta_s"])))
-    if e.get("cost_usd") is not None:
-        parts.append(dollars(e["cost_usd"]))
+    if (cost := cost_text(e)) != "–":
+        parts.append(cost)
     return " · ".join(parts)
 
 
@@ -207,3 +208,49 @@ def copyable(say: Words, text: str) -> Html:
 def as_json(value: Any) -> str:
     "Indented JSON, secrets redacted"
     return json.dumps(redact(value), ensure_ascii=False, indent=2, default=str)
+
+# %% ../../nbs/widgets/01_controls.ipynb #4e365e16
+class RequestProblem(ValueError):
+    "A form cannot run as it is filled in; `problems` says why"
+
+    def __init__(self, problems: list[str]):
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def problem_list(say: Words, error: RequestProblem) -> Html:
+    "What to correct, as a list"
+    its = joined(Html("<li>{}</li>").format(p) for p in error.problems)
+    return Html('<div class="ve-message ve-problem" role="alert"><strong>{}</strong><ul>{}</ul></div>').format(say("correct_first"), its)
+
+# %% ../../nbs/widgets/01_controls.ipynb #549486e0
+class Messages:
+    "The line beside the buttons"
+
+    def __init__(self, say: Words):
+        self.say, self.html = say, w.HTML()
+
+    def tell(
+        self,
+        text: str,
+        kind: str = "",  # '' | warning | good
+    ) -> None:
+        "Say what goes on"
+        self.html.value = message(text, kind)
+
+    def failed(self, error: BaseException) -> None:
+        "Say what went wrong"
+        self.html.value = problem_list(self.say, error) if isinstance(error, RequestProblem) else problem(self.say, error)
+
+# %% ../../nbs/widgets/01_controls.ipynb #59fa91ef
+def button(
+    say: Words,
+    text: str,  # key of its text
+    handler: Callable[[Any], None],  # as `Work.safely` makes it
+    *css: str,
+    tip: str | None = None,  # key of its tooltip; None: its text
+) -> Any:
+    "A button with its text, its tooltip and what it does"
+    made = classed(w.Button(description=say(text), tooltip=say(tip or text)), *css)
+    made.on_click(handler)
+    return made

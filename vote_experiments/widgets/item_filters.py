@@ -32,7 +32,8 @@ def keep_choice(control: w.Dropdown, options: Sequence[tuple[str, Any]]) -> None
         return
     control.options = list(options)
     values = [value for _, value in options]
-    control.value = before if before in values else values[0]
+    control.index = None  # a choice that stays the same would not be sent, and the control would be blank in a browser
+    control.index = values.index(before) if before in values else 0
 
 # %% ../../nbs/widgets/15_item_filters.ipynb #8116d018
 class ItemFilters:

@@ -100,6 +100,8 @@ class RunPlace(Protocol):
 
     def resume(self, run: str) -> str: ...  # continue an interrupted run; the job's id
 
+    def compare(self, runs: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]: ...  # rows and sentences; item by item
+
     def request(self, run: str) -> dict[str, Any]: ...  # its arguments, as far as they are known
 
     def failures(self, run: str, language: str) -> Any: ...  # escaped HTML, or None
@@ -128,7 +130,8 @@ def entry_of(
             "status": ENTRY_STATUS.get(status, status), "total_records": s.get("n_items", 0), "successful_records": s.get("n_ok", 0),
             "failed_records": s.get("n_failed", 0), "summary_metrics": {m: f["mean"] for m, f in found.items() if f},
             "metrics_ci": {m: [f["lower"], f["upper"]] for m, f in found.items() if f}, "latency": s.get("latency"),
-            "usage": s.get("usage"), "cost_usd": s.get("cost_usd"), "n_cached": s.get("n_cached", 0), "url": "",
+            "usage": s.get("usage"), "cost_usd": s.get("cost_usd"),
+            "known_cost_usd": s.get("known_cost_usd"), "n_unpriced": s.get("n_unpriced", 0), "n_cached": s.get("n_cached", 0), "url": "",
             "model_version": served[0] if len(served) == 1 else served or None, **known}
 
 # %% ../../nbs/widgets/00_local_or_remote.ipynb #8b3c1332
@@ -279,6 +282,13 @@ class StoreRuns:
         start_worker(self.store)
         return job.id
 
+    def compare(self, runs: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
+        "Rows and sentences of several runs, compared item by item. Raises `RunNotFoundError`, `ValueError` without scores."
+        opened = open_run(list(runs), self.store)
+        if opened.comparison is None:
+            raise ValueError(f"nothing to compare: no experiment of {', '.join(runs)} has scores")
+        return opened.comparison.display_frame().to_dict("records"), list(opened.sentences)
+
     def request(self, run: str) -> dict[str, Any]:
         "What a run asked. Raises `RunNotFoundError`."
         return get_group(self.store, run)["request"] or {}
@@ -372,12 +382,18 @@ class ServerRuns:
         entries = []
         for e in told["experiments"]:
             row = rows.get(e["experiment_id"], {})
-            known = {k: e[k] for k in ("model", "temperature", "status", "error") if e.get(k) is not None}
-            entries.append(entry_of(e["experiment_id"], e["experiment_name"], row.get("config"), row.get("summary"), row.get("status", "finished"),
+            known = {k: e[k] for k in ("model", "temperature", "error") if e.get(k) is not None}
+            entries.append(entry_of(e["experiment_id"], e["experiment_name"], row.get("config"), row.get("summary"), row.get("status") or e.get("status") or "failed",
                                     url=e.get("experiment_url", ""), **known))
         compared = self.client.compare(told["run"]) if any(e["summary_metrics"] for e in entries) else None
         return {**told, "experiments": entries, "group_id": told["run"], "comparison": compared, "best": told.get("best"),
                 "headline": told.get("headline") or (compared or {}).get("sentence") or ""}
+
+    def compare(self, runs: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
+        "Rows and sentences of several runs, compared item by item. Raises `ApiError`."
+        found = self.client.compare(*runs)
+        rows = [{k: e.get(k) for k in ("experiment", "n", "mean", "lower", "upper")} for e in found.get("experiments") or ()]
+        return rows, [s for s in (found.get("sentence"),) if s]
 
     def request(self, run: str) -> dict[str, Any]:
         "What a run asked, as far as its experiments tell. Raises `ApiError`."

@@ -55,6 +55,42 @@ function render({ model, el }) {
     }
   };
   const watch = new MutationObserver(centre);
+  // Is Python still there? Every ping is answered; a page of its own also asks its server.
+  const config = JSON.parse((document.getElementById("jupyter-config-data") || { textContent: "{}" }).textContent);
+  let pinged = 0, ponged = 0, misses = 0, banner = null;
+  model.on("msg:custom", (m) => { if (m && m.pong) ponged = Math.max(ponged, m.pong); });
+  const askServer = async () => {
+    try {
+      const url = `${location.origin}${config.baseUrl}api/kernels/${config.kernelId}`;
+      const answer = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(2000) });
+      if (answer.status === 404) return "kernel";
+      return answer.ok ? (await answer.json()).execution_state : "unknown";
+    } catch { return "server"; }
+  };
+  const show = (what) => {
+    const texts = model.get("texts");
+    if (!what) { banner && banner.remove(); banner = null; document.body.classList.remove("ve-is-gone"); return; }
+    if (banner && banner.dataset.what === what) return;
+    banner && banner.remove();
+    banner = document.createElement("div");
+    banner.className = "ve-banner"; banner.dataset.what = what; banner.setAttribute("role", "alert");
+    const strong = document.createElement("b"); strong.textContent = texts[what] || what; banner.append(strong, " ");
+    const more = model.get("running") ? (texts.running || "").replace("{run}", model.get("running")) : "";
+    banner.append([more, texts[what + "_help"] || ""].filter(Boolean).join(" "));
+    const again = document.createElement("button"); again.textContent = texts.reload || "Reload"; again.onclick = () => location.reload(); banner.append(again);
+    document.body.prepend(banner); document.body.classList.add("ve-is-gone");
+  };
+  const beat = async () => {
+    if (!config.kernelId || !model.get("watches")) return;
+    misses = ponged >= pinged ? 0 : misses + 1;
+    pinged += 1;
+    try { model.send({ ping: pinged }); } catch { misses += 1; }
+    if (misses < 2) { if (banner) show(""); return; }
+    const state = await askServer();
+    if (state === "server" || state === "kernel" || state === "dead") show(state === "server" ? "server" : "kernel");
+    else if (state !== "busy" && misses >= 3) show("kernel");
+  };
+  const beats = setInterval(beat, 1200);
   requestAnimationFrame(() => { watch.observe(root(), { childList: true, subtree: true }); readLink(); });
   document.addEventListener("keydown", onKey, true);
   document.addEventListener("click", onClick, true);
@@ -62,6 +98,7 @@ function render({ model, el }) {
   model.on("change:link", writeLink);
   return () => {
     watch.disconnect();
+    clearInterval(beats);
     document.removeEventListener("keydown", onKey, true);
     document.removeEventListener("click", onClick, true);
     window.removeEventListener("hashchange", readLink);

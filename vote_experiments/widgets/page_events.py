@@ -27,6 +27,18 @@ class PageEvents(anywidget.AnyWidget):
     takes_links = traitlets.Bool(True).tag(sync=True)  # read and write the fragment of the address
     link = traitlets.Unicode("").tag(sync=True)  # the fragment, decoded: `item=s221&field=votes.11`
     event = traitlets.Dict().tag(sync=True)  # the newest: kind, value, count
+    watches = traitlets.Bool(False).tag(sync=True)  # show a banner when the kernel or the server is gone
+    running = traitlets.Unicode("").tag(sync=True)  # what goes on, for that banner
+    texts = traitlets.Dict().tag(sync=True)  # of that banner: server, server_help, kernel, kernel_help, running, reload
+
+    def __init__(self, **traits: Any):
+        super().__init__(**traits)
+        self.on_msg(self._answer)
+
+    def _answer(self, _: Any, content: Any, buffers: Any) -> None:
+        "Answer a ping, so that the page knows that Python is there"
+        if isinstance(content, Mapping) and "ping" in content:
+            self.send({"pong": content["ping"]})
 
     def listen(
         self,

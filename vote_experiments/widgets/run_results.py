@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from ..analysis.frames import dollars, seconds
+from ..analysis.frames import cost_text, dollars, seconds
 from ..html.markup import Html, estimate, joined, paragraph, table
 from .controls import as_json, download, message
 from ..html.translations import Words, texts
@@ -71,7 +71,7 @@ def _row(say: Words, e: Mapping[str, Any]) -> dict[str, Any]:
     return {say("experiment"): e["experiment_name"].removeprefix("vote-extraction-"), say("model"): asked,
             say("records"): Html("{}<small>{}</small>").format(records, status),
             **{say(m): metric(say, e, m) for m in METRICS},
-            say("time_and_cost"): Html("{}<small>{}</small>").format(seconds((e.get("latency") or {}).get("p50")), dollars(e.get("cost_usd")))}
+            say("time_and_cost"): Html("{}<small>{}</small>").format(seconds((e.get("latency") or {}).get("p50")), cost_text(e))}
 
 
 def comparison_table(say: Words, result: Mapping[str, Any]) -> Html:
@@ -110,7 +110,7 @@ def _detail(say: Words, e: Mapping[str, Any]) -> Html:
     facts = {say("served_as"): ", ".join(map(str, served)) if isinstance(served, list) else served,
              say("latency"): f"{seconds(latency.get('p50'))} · {seconds(latency.get('p95'))}" if latency.get("p50") is not None else None,
              say("tokens"): " / ".join("–" if t is None else f"{t:,.0f}" for t in tokens) if any(tokens) else None,
-             say("cost"): dollars(e.get("cost_usd")), say("from_cache"): f"{e.get('n_cached') or 0:,}", "ID": e.get("experiment_id")}
+             say("cost"): cost_text(e), say("from_cache"): f"{e.get('n_cached') or 0:,}", "ID": e.get("experiment_id")}
     rows = [{say("metric"): say(k) if k in say else k.replace("_", " "), say("value"): metric(say, e, k)} for k in e.get("summary_metrics") or {}]
     rows += [{say("metric"): k, say("value"): v} for k, v in facts.items() if v not in (None, "")]
     notes = [message(redact(str(e[k])), "problem" if k == "error" else "warning") for k in ("error", "rerouted") if e.get(k)]

@@ -372,7 +372,7 @@ class SettingsPart(Fields):
         text = (lambda name, value="", **more: w.Text(value, description=say(name), tooltip=say(f"{name}_tip"), continuous_update=False, **more))
         self.jobs, self.repeats = text("jobs", "2"), text("repeats", "1")
         self.max_cost = text("max_cost", placeholder=say("no_limit"))
-        self.raise_errors = w.Checkbox(True, description=say("raise_errors"), tooltip=say("raise_errors_tip"), indent=False)
+        self.raise_errors = w.Checkbox(False, description=say("raise_errors"), tooltip=say("raise_errors_tip"), indent=False)
         self.backend = w.Dropdown(options=backend_choices(say, self.is_here), description=say("backend"), tooltip=say("backend_tip"))
         self.ml_app, self.project = text("ml_app", DEFAULT_ML_APP), text("project", DEFAULT_PROJECT)
         own = setting("DD_SITE") or DATADOG_SITES[0]
@@ -414,7 +414,7 @@ class SettingsPart(Fields):
         "Fill in the part from a request; what it does not say gets its default"
         written: Callable[..., str] = (lambda key, default="": str(default if request.get(key) is None else request[key]))
         self.jobs.value, self.repeats.value, self.max_cost.value = written("jobs", 2), written("repeats", 1), written("max_cost_usd")
-        self.raise_errors.value = bool(request.get("raise_errors", True))
+        self.raise_errors.value = bool(request.get("raise_errors", False))
         self.project.value, self.ml_app.value = written("project_name", DEFAULT_PROJECT), written("ml_app", DEFAULT_ML_APP)
         self.agentless.value = bool(request.get("agentless_enabled", True))
         for control, key in ((self.backend, "backend"), (self.site, "site")):
