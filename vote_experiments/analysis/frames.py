@@ -278,7 +278,7 @@ MOST_OWN_SCORES = 4  # columns of scores that are not standard
 def _own_cells(row: Mapping[str, Any]) -> dict[str, str]:
     "Scores that no standard column tells of: shares in percent, other quantities as they are"
     return {f"{name} score" if name in DISPLAY_COLUMNS else name:
-            "–" if s["mean"] is None else _percent(s["mean"]) if s.get("failed_as_zero") else f"{s['mean']:.4g}"
+            "–" if s["mean"] is None else _percent(s["mean"]) if s.get("failed_as_zero") and s["mean"] <= 1 and (s.get("upper") or 0) <= 1 else f"{s['mean']:.4g}"
             for name, s in (row.get("own_scores") or {}).items()}
 
 

@@ -217,9 +217,9 @@ def match_identities(
 
 # %% ../../nbs/forms/15_identity.ipynb #5c662413
 _IN_PATH = {
-    "constituency_number": re.compile(r"(?:เขตเลือกตั้งที่|เขตเลือกตั้ง|เขตที่|เขต|constituency|cons)[ _.-]*(\d{1,2})(?!\d)", re.IGNORECASE),
-    "polling_station_number": re.compile(r"(?:หน่วยเลือกตั้งที่|หน่วยเลือกตั้ง|หน่วยที่|หน่วย|unit|station)[ _.-]*(\d{1,3})(?!\d)", re.IGNORECASE),
-    "committee_number": re.compile(r"(?:ชุดที่|ชุด|set)[ _.-]*(\d{1,3})(?!\d)", re.IGNORECASE),
+    "constituency_number": re.compile(r"(?:เขตเลือกตั้งที่|เขตเลือกตั้ง|เขตที่|เขต|(?<![a-z])(?:constituency|cons))[ _.-]*(\d{1,2})(?!\d)", re.IGNORECASE),
+    "polling_station_number": re.compile(r"(?:หน่วยเลือกตั้งที่|หน่วยเลือกตั้ง|หน่วยที่|หน่วย|(?<![a-z])(?:unit|station))[ _.-]*(\d{1,3})(?!\d)", re.IGNORECASE),
+    "committee_number": re.compile(r"(?:ชุดที่|ชุด|(?<![a-z])set)[ _.-]*(\d{1,3})(?!\d)", re.IGNORECASE),
     "province": re.compile(r"(?:จังหวัด|จ\.) ?([ก-๎]+)"),
     "district": re.compile(r"(?:อำเภอ|อ\.) ?([ก-๎]+)"),
     "sub_district": re.compile(r"(?:ตำบล|แขวง|ต\.) ?([ก-๎]+)|((?:เทศบาล|ทต\.|ทม\.|ทน\.)[ก-๎. ]+)"),
