@@ -142,7 +142,7 @@ def run_line(line: str) -> None:
 def names(document: Document) -> dict:
     "What Python blocks may use: the notebook's own module, and what its reader has at hand"
     given = dict(vars(importlib.import_module(document.module))) if document.module else {}
-    if document.name.endswith("01_traces.ipynb"):
+    if document.name.endswith("03_opentelemetry.ipynb"):
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import SimpleSpanProcessor
         given |= {"provider": TracerProvider(), "BatchSpanProcessor": SimpleSpanProcessor}

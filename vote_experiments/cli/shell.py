@@ -7,13 +7,14 @@ __all__ = ['OK', 'FAILED', 'USAGE', 'INTERRUPTED', 'app', 'datasets_app', 'runs_
            'LoadOption', 'exit_code', 'error_line', 'Doors', 'stop_like_ctrl_c', 'told', 'json_text', 'show',
            'people_apart', 'Table', 'agreed', 'shortened', 'percent', 'load_modules', 'run_id', 'report_page']
 
-# %% ../../nbs/cli/00_shell.ipynb #30aeb94c
+# %% ../../nbs/cli/00_shell.ipynb #e67d7dda
 import contextlib
 import importlib
 import json
 import os
 import signal
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,17 @@ def json_text(value: Any) -> str:
 
 def show(value: Any, as_json: bool, *lines: Any) -> None:
     "Print a value as JSON, or the lines (texts and tables) that say it to a person"
-    print(json_text(value) if as_json else "\n".join(map(str, lines)), flush=True)
+    print(json_text(value) if as_json else "\n".join(map(_wrapped, lines)), flush=True)
+
+
+def _wrapped(line: Any) -> str:
+    "A sentence that wraps at words in a terminal; tables fit already"
+    from vote_experiments.html.terminal import terminal_width
+
+    width = terminal_width()
+    if width is None or not isinstance(line, str) or len(line) <= width:
+        return str(line)
+    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False, subsequent_indent=" " * (len(line) - len(line.lstrip())))
 
 
 @contextlib.contextmanager
@@ -130,7 +141,11 @@ class Table:
         import pandas as pd
 
         from vote_experiments.analysis.frames import text_table
+        from vote_experiments.html.terminal import fitted_table, terminal_width
 
+        width = terminal_width()
+        if width is not None:
+            return fitted_table(self.rows, width)
         return text_table(pd.DataFrame([{k: "" if v is None else v for k, v in r.items()} for r in self.rows], dtype=object))
 
 # %% ../../nbs/cli/00_shell.ipynb #94a9c1e7
