@@ -18,6 +18,7 @@ from .datasets.dataset import Dataset as Dataset
 from .datasets.dataset import list_datasets as list_datasets
 from .datasets.files import import_dataset as import_dataset
 from .datasets.files import import_folder as import_folder
+from .datasets.joining import join_truth as join_truth
 from .experiments.batch import EvaluatorInputs as EvaluatorInputs
 from .experiments.batch import run_batched_evaluation as run_batched_evaluation
 from .experiments.comparison import run_model_experiments as run_model_experiments

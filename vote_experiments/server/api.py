@@ -37,7 +37,7 @@ from .. import __version__
 from ..datasets.dataset import DatasetNotFoundError, get_dataset, list_datasets
 from ..engine.run_status import run_state, run_states
 from ..engine.spending import run_notices
-from ..experiments.estimate import estimate_experiments
+from ..experiments.estimate import estimate as estimate_run
 from ..experiments.request import fields_of
 from ..models.registry import check_configs
 from ..store.results import ResultSequence, RunNotFoundError, get_experiment, get_group, list_groups, resolve_run, score_names
@@ -46,6 +46,7 @@ from vote_experiments.server.jobs import (
     Job, JobEndedError, JobNotFoundError, JobRunner, WorkerProcess, cancel_job, get_job, list_jobs, submit_job,
 )
 from .guard import REPORT_POLICY, Guard, Limits, log_json, outside, page_outside, read_keys, refused_address
+from .checks import checks_router
 from vote_experiments.server.messages import (
     Accepted, ComparisonOut, DatasetLine, DatasetList, EstimateOut, FieldProblems, Health, ItemOut, ItemPage, Problem, RunDetail,
     RunLine, RunList, RunRequest, RunResponse, StoredExperiment, Task, TaskList, docs_page, run_response, task_of,
@@ -236,11 +237,11 @@ def run_async(asked: RunRequest, service: Here, base: Base, label: Label) -> Any
 
 # %% ../../nbs/server/03_api.ipynb #c5273879
 def _estimated(service: Service, asked: RunRequest) -> Any:  # vote_experiments.experiments.estimate.Estimates
-    "The estimate of a request. Raises what `estimate_experiments` raises."
+    "The estimate of a request. Raises what `estimate` of experiments raises."
     service.check_limits(asked)
     arguments = {k: v for k, v in asked.arguments().items() if k in fields_of(None, "estimate")}
     try:
-        return estimate_experiments(**arguments, store=service.store)
+        return estimate_run(**arguments, store=service.store)
     except ValueError as error:
         if isinstance(error, RequestValidationError | LookupError):
             raise
@@ -433,7 +434,8 @@ Every request but health needs the header `X-API-Key`. Shares are fractions in [
 shell (`vote-experiments runs list`) and notebooks find it too."""
 
 
-_TAGS = {"run": "Ask for a comparison of models", "tasks": "Follow what was asked for", "runs": "Look at what was found", "health": "Is it there?"}
+_TAGS = {"run": "Ask for a comparison of models", "tasks": "Follow what was asked for", "runs": "Look at what was found",
+         "checks": "Check by hand whether an outcome is right", "health": "Is it there?"}
 
 
 def _docs(app: FastAPI) -> HTMLResponse:
@@ -471,11 +473,13 @@ def make_app(
     app = FastAPI(title="vote-experiments", version=__version__, description=_ABOUT, lifespan=lifespan, redoc_url=None, docs_url=None,
                   openapi_tags=[{"name": n, "description": d} for n, d in _TAGS.items()])
     app.state.service = service
-    for said in (*api.routes, *health_routes.routes):
+    checks = checks_router(key_header)
+    for said in (*api.routes, *checks.routes, *health_routes.routes):
         said.summary = said.description.partition(". ")[0].partition(".\n")[0].rstrip(".")  # type: ignore[attr-defined]
     app.add_api_route("/docs", lambda: _docs(app), methods=["GET"], include_in_schema=False)
     app.include_router(health_routes)
     app.include_router(api)
+    app.include_router(checks)
     for route, method, to in (("/tasks/{task_id}", "GET", task), ("/tasks/{task_id}", "DELETE", cancel), ("/tasks/{task_id}/events", "GET", events)):
         app.add_api_route(route, to, methods=[method], include_in_schema=False)
     for kind, handler in ((RequestValidationError, _on_unfit), (fastapi.exceptions.StarletteHTTPException, _on_problem),
