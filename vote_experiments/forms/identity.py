@@ -170,6 +170,11 @@ def _candidates(left: Sequence[FormIdentity], right: Sequence[FormIdentity], lea
     return sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2]))
 
 # %% ../../nbs/forms/15_identity.ipynb #653ad0df
+def _copy_key(identity: FormIdentity, i: int) -> tuple:
+    "Equal for two copies of one form; an incomplete identity is a copy of nothing"
+    return identity.place if _number_key(identity) is not None else (i,)
+
+
 class _Matching:
     "The state of one matching: who is still free"
 
@@ -189,7 +194,7 @@ class _Matching:
                 of_right.setdefault(j, []).append(i)
         for i, candidates in of_left.items():
             rivals = {k for j in candidates for k in of_right[j]}
-            places = {self.right[j].place for j in candidates}, {self.left[k].place for k in rivals}
+            places = {_copy_key(self.right[j], j) for j in candidates}, {_copy_key(self.left[k], k) for k in rivals}
             free = [j for j in candidates if j in self.free_right]
             if max(map(len, places)) > 1:
                 self.unclear[i] = tuple(candidates)

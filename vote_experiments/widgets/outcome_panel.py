@@ -97,7 +97,7 @@ class OutcomePanel:
         language: str = "en",  # en | th
         image_roots: Sequence[Any] | None = None,  # folders that page images may be in; None: those of the settings
     ):
-        self.store, self.say, self._roots = open_store(store), Words("check", language), image_roots
+        self.store, self.say, self._roots = open_store(store), Words("outcome", language), image_roots
         self.check: OutcomeCheck | None = None
         self.station: Station | None = None
         self.reader = w.Text(description=self.say("your_name"), continuous_update=False)
