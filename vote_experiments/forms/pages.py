@@ -13,6 +13,7 @@ import struct
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -65,10 +66,22 @@ _SIGNATURES = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"II*\
                (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"))
 
 
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+
+def _is_heic(head: bytes, path: Path) -> bool:
+    "Whether a file is HEIC and can be decoded here. Raises `ValueError` with the remedy when it cannot."
+    if head[4:8] != b"ftyp" or head[8:12] not in _HEIF_BRANDS:
+        return False
+    if find_spec("pi_heif") is None:
+        raise ValueError(f"image {str(path)!r} is HEIC, which needs a decoder: pip install 'vote-experiments[heic]', or save it as JPEG")
+    return True
+
+
 def page_format(
     path: Path,  # as `page_path` returns it
     max_bytes: int = MAX_BYTES,  # of the file
-) -> str:  # JPEG | PNG | TIFF | WEBP | PDF
+) -> str:  # JPEG | PNG | TIFF | WEBP | PDF | HEIC
     "The format of a file, from its first bytes. Raises `ValueError` for an empty, too large or unknown file."
     size = path.stat().st_size
     if size > max_bytes:
@@ -83,8 +96,10 @@ def page_format(
         return "WEBP"
     if b"%PDF-" in head:
         return "PDF"
+    if _is_heic(head, path):
+        return "HEIC"
     what = "is empty" if not head else f"is not an image this project reads (it starts with {head[:8]!r})"
-    raise ValueError(f"image {str(path)!r} {what}: use JPEG, PNG, TIFF, WebP or PDF")
+    raise ValueError(f"image {str(path)!r} {what}: use JPEG, PNG, TIFF, WebP, HEIC or PDF")
 
 # %% ../../nbs/forms/06_pages.ipynb #cc64eea3
 def _check_size(size: tuple[int, int], path: Path, max_pixels: int) -> None:
@@ -118,6 +133,15 @@ _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, In
                     OverflowError, ZeroDivisionError, Image.DecompressionBombError)  # what Pillow's decoders raise for damaged files
 
 
+def _opener(kind: str) -> Any:
+    "Pillow's class for a format"
+    if kind == "HEIC":
+        from pi_heif.as_plugin import HeifImageFile
+
+        return HeifImageFile
+    return _OPENERS[kind]
+
+
 @contextmanager
 def _image(path: Path, kind: str, page: int, max_pixels: int) -> Iterator[Any]:
     "One page of an image file, opened, measured, not yet decoded"
@@ -125,7 +149,7 @@ def _image(path: Path, kind: str, page: int, max_pixels: int) -> Iterator[Any]:
         _check_size(_webp_size(path), path, max_pixels)
     with open(path, "rb") as f:
         try:
-            image = _OPENERS[kind](f)  # not Image.open: it has a limit of its own that is global
+            image = _opener(kind)(f)  # not Image.open: it has a limit of its own that is global
             if page:
                 image.seek(page)
         except _DECODING_ERRORS as e:
@@ -187,6 +211,7 @@ def _pdf(path: Path) -> Iterator[Any]:
     with _pdfium_lock:
         try:
             document = pypdfium2.PdfDocument(path)
+            document.init_forms()  # before any page is opened: else what is typed into a form's fields is not drawn
         except pypdfium2.PdfiumError as e:
             remedy = "save it without a password" if "password" in str(e).lower() else "export it again"
             raise ValueError(f"PDF {str(path)!r} cannot be opened ({e}): {remedy}") from None
@@ -236,24 +261,40 @@ def count_pages(
         with _pdf(real) as document:
             n = len(document)
     else:
-        n = _tiff_pages(real) if kind == "TIFF" else 1
+        n = len(_tiff_images(real)) if kind == "TIFF" else 1
     if not 0 < n <= MAX_PAGES:
         raise ValueError(f"file {str(path)!r} holds {n} pages; between 1 and {MAX_PAGES} can be read: split it")
     return n
 
 
-def _tiff_pages(path: Path) -> int:
+_NEW_SUBFILE_TYPE, _OLD_SUBFILE_TYPE = 254, 255  # TIFF tags
+_REDUCED_OR_MASK = 1 | 4  # bits of the first: a smaller copy of another image, a transparency mask
+
+
+def _is_page(image: Any) -> bool:
+    "Whether a TIFF's current image is a page, not the thumbnail or the mask of one"
+    if image.tag_v2.get(_OLD_SUBFILE_TYPE) == 2:  # a smaller copy, in files before TIFF 6.0
+        return False
+    return not int(image.tag_v2.get(_NEW_SUBFILE_TYPE) or 0) & _REDUCED_OR_MASK
+
+
+def _tiff_images(path: Path) -> list[int]:  # their places in the file
+    "The images of a TIFF that are pages; all of them when none says that it is one"
     with open(path, "rb") as f:
         try:
             image = TiffImagePlugin.TiffImageFile(f)
-            for n in range(1, MAX_PAGES + 2):  # not n_frames: a crafted file can chain millions of headers
+            pages, n = [0] if _is_page(image) else [], 1
+            while n <= MAX_PAGES:  # not n_frames: a crafted file can chain millions of headers
                 try:
                     image.seek(n)
                 except EOFError:
-                    return n
+                    break
+                pages += [n] if _is_page(image) else []
+                n += 1
         except _DECODING_ERRORS as e:
             raise ValueError(f"image {str(path)!r} is damaged and cannot be opened: {e}") from None
-    return MAX_PAGES + 1
+    is_whole = n <= MAX_PAGES
+    return pages if pages and is_whole else list(range(n if is_whole else n + 1))
 
 # %% ../../nbs/forms/06_pages.ipynb #8740c320
 def load_page(
@@ -274,7 +315,8 @@ def load_page(
         raise ValueError(f"page={page} of {str(path)!r}: the file holds pages 0 to {n - 1 if page > 0 else 0}")
     if kind == "PDF":
         return _pdf_page(real, page, gray, max_pixels, max_side)
-    with _image(real, kind, page, max_pixels) as image:
+    place = _tiff_images(real)[page] if kind == "TIFF" else page
+    with _image(real, kind, place, max_pixels) as image:
         return _decoded(image, real, gray, max_side)
 
 
@@ -289,6 +331,7 @@ def load_pages(
 
 # %% ../../nbs/forms/06_pages.ipynb #38cccb4e
 _MIME = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
+_SCREEN_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr")  # others (CMYK, Lab, 16 bits) are converted
 
 
 def page_bytes(
@@ -301,12 +344,12 @@ def page_bytes(
     max_bytes: int = MAX_BYTES,  # of the file
     quality: int = 90,  # of JPEG, where the page has to be compressed
 ) -> tuple[bytes, str]:  # the image file, its MIME type
-    "One page as a JPEG, PNG or WebP file in memory. Raises as `load_page` does."
+    "One page as a JPEG, PNG or WebP file in memory, in colours of a screen. Raises as `load_page` does."
     real = page_path(path, roots)
     kind = page_format(real, max_bytes)
     if kind in _MIME and page == 0:
         with _image(real, kind, 0, max_pixels) as image:
-            as_it_is = not _turn(image) and max(image.size) <= (max_side or np.inf)
+            as_it_is = image.mode in _SCREEN_MODES and not _turn(image) and max(image.size) <= (max_side or np.inf)
             if as_it_is:
                 _decoded(image, real, True, MIN_SIDE)
                 return real.read_bytes(), _MIME[kind]
