@@ -27,6 +27,7 @@ from vote_experiments.datasets.dataset import (
     save_dataset,
 )
 from .truth_files import read_truth
+from ..forms.pages import find_moved
 from ..store.database import encode_json, iso, open_store, to_us
 from ..records import DatasetItem, Record
 from ..settings import image_roots
@@ -306,6 +307,7 @@ class PageFolders:
         self.folder = os.path.realpath(folder)
         more = [os.path.realpath(os.path.expanduser(r)) for r in roots or ()]
         self.allowed = list(dict.fromkeys([self.folder, *more, *map(str, image_roots())]))
+        self._folders = [Path(folder) for folder in self.allowed]
         self.used = {self.folder: True}
         self._known: dict[str, tuple[str, str | None]] = {}  # by folder: its real path, the allowed folder it is in
 
@@ -315,6 +317,8 @@ class PageFolders:
     def __call__(self, path: str) -> str:
         "The real path. Raises `PermissionError` outside the allowed folders."
         whole = path if os.path.isabs(path) else self.folder + os.sep + path
+        if not os.path.exists(whole):  # it moved, or its path was written on Windows
+            whole = str(find_moved(path, self._folders) or whole)
         head, _, name = (whole.replace(os.altsep, os.sep) if os.altsep else whole).rpartition(os.sep)
         if name in ("", ".", "..") or os.path.islink(whole):
             head, _, name = os.path.realpath(whole).rpartition(os.sep)
