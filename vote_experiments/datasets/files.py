@@ -159,11 +159,13 @@ def _value(cell: str) -> Any:  # None for an empty cell
     if cell[0] not in _MAYBE_JSON:
         return cell
     try:
-        return _parse_json(cell.encode("utf-8", "surrogatepass"))
+        value = _parse_json(cell.encode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError):
         if _STARTS_LIKE_JSON.match(cell):
             raise
         return cell
+    is_number = value.__class__ in (int, float)
+    return cell if is_number and _json_text(value).decode() != cell else value  # 1E5 or 1.10 is what somebody wrote
 
 
 def _reads_back(text: str) -> bool:
@@ -209,19 +211,25 @@ class Columns:
         return [self.id, *(n for v in self.chosen().values() for n in ([v] if isinstance(v, str) else v))]
 
 
+_SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?$", re.IGNORECASE)
+
+
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:  # (line, cells); the header comes first
     csv.field_size_limit(2**31 - 1)
     line = 1
     with open(path, encoding="utf-8-sig", newline="") as f:
         try:
             head = f.readline()
-            f.seek(0)
-            delimiter = "," if "," in head else max(";\t,", key=head.count)
-            reader = csv.reader(f, delimiter=delimiter, strict=True)
+            declared = _SEPARATOR_LINE.match(head)  # a line that Excel writes and reads
+            skipped = 1 if declared else 0
+            if not declared:
+                f.seek(0)
+            delimiter = declared[1] if declared else "," if "," in head else max(";\t,", key=head.count)
+            reader, line = csv.reader(f, delimiter=delimiter, strict=True), line + skipped
             for cells in reader:
                 if any(cells):
                     yield line, cells
-                line = reader.line_num + 1
+                line = reader.line_num + 1 + skipped
         except csv.Error as e:
             raise ValueError(f"{path}, line {line}: {e}") from None
         except UnicodeDecodeError:

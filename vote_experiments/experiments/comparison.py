@@ -118,8 +118,8 @@ class ConfigOutcome:
 
 
 def _metrics(result: ExperimentResult) -> dict[str, Any]:
-    "Summary metrics by name: plain numbers, text, or None"
-    return {e.name: e.value for e in result.run_evaluations}
+    "Summary metrics by name: plain numbers or text; what could not be computed is left out, so that every value can be shown"
+    return {e.name: e.value for e in result.run_evaluations if e.value is not None}
 
 
 def _own_scores(result: ExperimentResult) -> dict[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..datasets.files import group_folder, import_folder
+from ..files import write_csv
 from ..datasets.dataset import Dataset
 from .result import experiment_result
 from ..store.database import open_store
@@ -193,7 +194,7 @@ def write_tables(extracted: Extracted, out: str | os.PathLike, format: str = "cs
     for name in ("stations", "votes", "totals"):
         table, path = getattr(extracted, name), folder / f"{name}.{format}"
         if format == "csv":
-            table.to_csv(path, index=False, encoding="utf-8-sig")  # a spreadsheet then reads Thai
+            write_csv(table, path)
         elif format == "json":
             table.to_json(path, orient="records", force_ascii=False, indent=2)
         else:

@@ -32,6 +32,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ..files import safe_cell
 from ..analysis.comparison import plain_rows
 from ..analysis.fields import vote_error_bins
 from ..store.results import score_names, score_table, status_counts
@@ -118,8 +119,7 @@ def write_items(run: OpenedRun, path: Path) -> Path:
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
         value = value.replace("\r", " ").replace("\n", " ")
-        return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t") else value
-    return value
+    return safe_cell(value)
 
 # %% ../../nbs/reports/06_report.ipynb #db9b55e7
 FILES = ("report.ipynb", "result.json", "items.csv", "figures", "parameters.json", "environment.json")
