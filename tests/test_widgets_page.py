@@ -20,7 +20,7 @@ from servers.loopback import kept_port
 from vote_experiments.datasets.dataset import save_dataset
 from vote_experiments.store.database import Store
 from vote_experiments.server.jobs import get_job, list_jobs, wait_for_job
-from vote_experiments.forms.synthesis import form_set
+from vote_experiments.synthesis.drawn import form_set
 from vote_experiments.cli import ui as cli_ui
 from vote_experiments.widgets.page import PAGE_VARIABLE, experiments_page, page_settings
 from vote_experiments.settings import VARIABLES
