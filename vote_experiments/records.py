@@ -168,6 +168,7 @@ class Extraction(Record):
     waited_s: float = 0.0  # seconds in queues and back-off
     cached: bool = False
     raw_text: str | None = None  # kept when the answer could not be parsed
+    metadata: dict[str, Any] | None = None  # of the offline readers: `confidence` and `regions` of each number, per report
 
 # %% ../nbs/01_records.ipynb #fddb073d
 @dataclass(slots=True)

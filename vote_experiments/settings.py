@@ -194,7 +194,7 @@ DEFAULT_MODEL_CONFIGS: tuple[dict[str, Any], ...] = (
     {"model": "gemini-3-pro-preview", "temperature": 0.0, "name_suffix": "pro-t0"},
 )
 
-OFFLINE_MODELS = ("ocr-words", "ocr-digits", "ocr-fused", "ocr-fused-names")
+OFFLINE_MODELS = ("ocr-digits", "ocr-numbers", "ocr-sums", "ocr-words", "ocr-fused", "ocr-fused-names")
 OFFLINE_MODEL_CONFIGS: tuple[dict[str, Any], ...] = tuple(
     {"model": m, "temperature": 0.0, "name_suffix": m} for m in OFFLINE_MODELS
 )

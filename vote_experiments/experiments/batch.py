@@ -29,7 +29,8 @@ from vote_experiments.store.database import (
     RowInsert, Store, StoreError, batch_items, batches, clean_text, decode_json, encode_json, iso, new_id, now_us,
     open_store, scores, to_us,
 )
-from ..traces.traces import SCORE_COLUMNS, Trace, TraceObservation, page_key, read_page
+from ..traces.traces import SCORE_COLUMNS, Trace, TraceObservation
+from ..traces.search import page_key, read_page
 from ..engine.engine import Plan, Run, Slot
 from .experiment import run_in_own_loop
 from vote_experiments.engine.resuming import (

@@ -37,7 +37,7 @@ from ..files import writing_aside
 from ..settings import redact, store_url
 from ..records import VoteExperimentsError
 
-# %% ../../nbs/store/00_database.ipynb #f31d980a
+# %% ../../nbs/store/00_database.ipynb #7793a6fc
 _JSON_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z
 
 
@@ -81,7 +81,7 @@ def encode_json(
         text = orjson.dumps(value, default=_fallback, option=option).decode()
     except (TypeError, ValueError, RecursionError):
         text = json.dumps(_clean(value, 0), ensure_ascii=False, sort_keys=sort_keys)
-        text = text if _is_readable(text) else json.dumps(repr(value)[:2000])
+        text = text if _is_readable(text) else json.dumps(f"<{type(value).__name__} that cannot be stored>")
         text = text if sort_keys else _EXACT + text
     return _NUL.sub(r"\1\\ufffd", text) if "\\u0000" in text else text
 
