@@ -12,6 +12,7 @@ from typing import Any
 
 from ..analysis.comparison import Comparison, compare
 from .clusters import CONSTITUENCY, item_clusters
+from .rule_changes import scoring_remarks
 from .summaries import score_rules_of
 from ..records import as_number
 from ..scoring.summary import OVERALL, WEIGHTS, ScoreRule, is_weighted, item_accuracy, rule_of
@@ -77,13 +78,17 @@ def compare_frame(
     higher_is_better: bool = True,
     cluster_by: str | None = CONSTITUENCY,  # what the column `cluster` holds
     assume: str | None = None,  # beta-binomial: narrower intervals of the means, with a prior that is named
+    remarks: Sequence[str] = (),  # further sentences of the comparison
 ) -> Comparison | None:  # None: no experiment has scores
     "The paired comparison behind every table; scores outside [0, 1] are compared without bounds"
     known = frame["value"].dropna()
     if not len(known):
         return None
-    return compare(frame, score=frame["score"].iloc[0], bounds=(0, 1) if known.between(0, 1).all() else None,
-                   higher_is_better=higher_is_better, cluster_by=cluster_by, assume=assume)
+    comparison = compare(frame, score=frame["score"].iloc[0], bounds=(0, 1) if known.between(0, 1).all() else None,
+                         higher_is_better=higher_is_better, cluster_by=cluster_by, assume=assume)
+    comparison.remarks = tuple(remarks)
+    comparison.sentences = comparison.in_words()
+    return comparison
 
 # %% ../../nbs/engine/07_stored_comparison.ipynb #797c71ba
 def compare_experiments_by_item(
@@ -99,4 +104,5 @@ def compare_experiments_by_item(
     name = frame["score"].iloc[0] if len(frame) else None
     if name is None:
         return None
-    return compare_frame(frame, compared_rule(store, experiments.values(), name).higher_is_better, cluster_by, assume)
+    higher_is_better = compared_rule(store, experiments.values(), name).higher_is_better
+    return compare_frame(frame, higher_is_better, cluster_by, assume, scoring_remarks(store, experiments))

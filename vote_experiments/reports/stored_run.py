@@ -23,6 +23,7 @@ from ..engine.run_status import RunState, experiment_states, run_state
 from ..store.results import get_experiment, get_group, latest_run, list_experiments
 from ..store.database import Store, from_us, open_store
 from ..engine.clusters import CONSTITUENCY
+from ..engine.rule_changes import scoring_remarks
 from ..engine.stored_comparison import accuracy_frame, compare_frame, compared_rule
 from ..engine.summaries import summarise
 from ..html.markup import Html, estimate
@@ -217,7 +218,8 @@ class OpenedRun:
     @functools.cached_property
     def comparison(self) -> Comparison | None:
         "The experiments compared by item; None without scores"
-        return compare_frame(self.values, self.higher_is_better, self.clustered_by)
+        remarks = scoring_remarks(self.store, {e["name"]: e["id"] for e in self.experiments})
+        return compare_frame(self.values, self.higher_is_better, self.clustered_by, remarks=remarks)
 
 # %% ../../nbs/reports/01_stored_run.ipynb #c0a049d8
 def open_run(
