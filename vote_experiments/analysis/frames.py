@@ -20,6 +20,7 @@ import pandas as pd
 
 from .comparison import cell_texts, markdown_table
 from .intervals import Interval, mean_interval
+from ..html.terminal import fitted_table, terminal_width
 from ..records import ExperimentRecord, ItemResult, as_number
 from ..scoring.summary import JUDGE_SCORES, OVERALL, WEIGHTS, item_accuracy, rule_of
 
@@ -330,14 +331,15 @@ def text_table(
 
     return "\n".join([line(rows[0]), "  ".join("─" * w for w in widths), *map(line, rows[1:])])
 
-# %% ../../nbs/analysis/06_frames.ipynb #59a20c14
+# %% ../../nbs/analysis/06_frames.ipynb #d7d80cb1
 @dataclass(slots=True)
 class DisplayTable:
     "A table of texts in every form a door needs"
     frame: pd.DataFrame
 
     def __str__(self) -> str:
-        return text_table(self.frame)
+        width = terminal_width()
+        return text_table(self.frame) if width is None else fitted_table(self.frame.to_dict("records"), width)
 
     def to_markdown(self) -> str:
         return markdown_table(self.frame)

@@ -15,7 +15,7 @@ import typer
 
 from .run import read_file
 from vote_experiments.cli.shell import (
-    JsonOption, StoreOption, Table, YesOption, agreed, app, people_apart, run_id, shortened, show,
+    JsonOption, LoadOption, StoreOption, Table, YesOption, agreed, app, load_modules, people_apart, run_id, shortened, show,
 )
 
 # %% ../../nbs/cli/03_models.ipynb #c7a39272
@@ -64,14 +64,12 @@ def _config_of_run(run: str, store: Any) -> dict[str, Any]:
                          + "; ".join(f"{e['id']} ({e['name']})" for e in its))
     return dict(best[0]["config"] or {})
 
-# %% ../../nbs/cli/03_models.ipynb #8e2aadcf
+# %% ../../nbs/cli/03_models.ipynb #882ade51
 _SHOWN = ("form_set", "form_type", "province", "constituency_number", "polling_station_number", "votes_at_stake", "doubts")
 
 
-def _doubtful_rows(stations: Any, most: int | None = None) -> list[dict[str, Any]]:
-    rows = stations[stations["doubtful"]] if len(stations) else stations
-    known = [c for c in _SHOWN if c in rows]
-    return [{k: None if v != v else v for k, v in r.items()} for r in rows[known].head(most or len(rows)).to_dict("records")]
+def _doubtful_rows(found: Any, most: int | None = None) -> list[dict[str, Any]]:
+    return [{k: row.get(k) for k in _SHOWN} for row in found.doubtful_rows(most)]
 
 
 @app.command("extract")
@@ -87,6 +85,11 @@ def extract_folder(
     pattern: Annotated[str | None, typer.Option(show_default=False,
         help="How files are named, e.g. '<station>_page<k>'. Default: the usual spellings.")] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Form sets in flight.")] = 2,
+    timeout: Annotated[float | None, typer.Option("--timeout", show_default=False, metavar="SECONDS",
+        help="How long one form set may take. Default: as long as it takes.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed/--keep-failed",
+        help="Read form sets again that could not be read before.")] = True,
+    load: LoadOption = None,
     max_cost_usd: Annotated[float | None, typer.Option(show_default=False,
         help="Stop, resumably, when model calls have cost so much.")] = None,
     name: Annotated[str | None, typer.Option(show_default=False, help="Of the dataset. Default: after the folder.")] = None,
@@ -119,6 +122,7 @@ def extract_folder(
     from vote_experiments.store.database import open_store
     from vote_experiments.experiments.extract import extract
 
+    load_modules(load)
     opened = open_store(store)
     chosen, other = chosen_config(config, opened), None if second is None else chosen_config(second, opened)
     decisions = {**dict.fromkeys(keep or (), "count"), **dict.fromkeys(drop or (), "leave out")}
@@ -126,13 +130,13 @@ def extract_folder(
         if prepare:
             print("\n".join(prepare_scans(folder)))
         found = extract(folder, chosen, second_config=other, out=out or Path("results", folder.resolve().name), format=format,
-                        pattern=pattern, jobs=jobs, max_cost_usd=max_cost_usd, store=opened, name=name, official=official,
-                        expected=expected, decisions=decisions)
-    rows = _doubtful_rows(found.stations, 20)
+                        pattern=pattern, jobs=jobs, timeout_s=timeout, retry_failed=retry_failed, max_cost_usd=max_cost_usd,
+                        store=opened, name=name, official=official, expected=expected, decisions=decisions)
+    rows = _doubtful_rows(found, 20)
     told = [*(["", "Doubtful, to be looked at:", Table(rows)] if rows else []),
             *([f"… and {found.n_doubtful - len(rows)} more"] if found.n_doubtful > len(rows) else [])]
-    show({"summary": found.summary(), "dataset": found.dataset, "config": chosen, "reports": len(found.stations),
-          "unread": found.n_unread, "doubtful": _doubtful_rows(found.stations), "cost_usd": found.cost_usd, "experiments": found.experiment_ids,
+    show({"summary": found.summary(), "dataset": found.dataset, "config": chosen, "reports": found.n_reports, "new": found.n_new,
+          "unread": found.n_unread, "doubtful": _doubtful_rows(found), "cost_usd": found.cost_usd, "experiments": found.experiment_ids,
           "files": list(map(str, found.files)), **_account(found)}, as_json,
          *told, "", *found.account(), "", found.summary(), *(f"Written: {p}" for p in found.files))
     if not found.is_complete and not allow_left_out:

@@ -7,12 +7,11 @@ __all__ = ['MAX_JSON_BYTES', 'FORMATS', 'Records', 'PAGE_SUFFIXES', 'DONE_BEFORE
            'DatasetFile', 'read_dataset_file', 'write_dataset_file', 'import_dataset', 'export_dataset', 'FormSet',
            'FormSets', 'natural_order', 'name_pattern', 'group_folder', 'import_folder']
 
-# %% ../../nbs/datasets/01_files.ipynb #d5941a36
+# %% ../../nbs/datasets/01_files.ipynb #84446d58
 import csv
 import json
 import os
 import re
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 
 import orjson
 
+from ..files import open_aside
 from vote_experiments.datasets.dataset import (
     PAGE_FIELDS, SPELLINGS, Dataset, DatasetNotFoundError, as_items, get_dataset, map_pages, markdown_table, plain_markdown,
     save_dataset,
@@ -553,13 +553,8 @@ def _lines(records: Iterable[dict[str, Any]]) -> Iterator[bytes]:
 
 
 def _write_whole(path: Path, parts: Iterable[bytes]) -> None:
-    draft = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        with open(draft, "wb") as f:
-            f.writelines(parts)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with open_aside(path, "wb") as f:
+        f.writelines(parts)
 
 # %% ../../nbs/datasets/01_files.ipynb #413e8065
 def import_dataset(

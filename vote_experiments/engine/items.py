@@ -85,6 +85,11 @@ class Source:
         self.n, self._local = (len(data) if isinstance(data, Sequence) else None), data
         self._rows = self._local_rows
 
+    def _mark(self, item: DatasetItem) -> str | None:
+        "What the data itself notes about an item, such as when its files changed"
+        marks = getattr(self._items, "item_hash", None)
+        return None if marks is None else marks(item)
+
     def _local_rows(self) -> Iterator[tuple[int | None, int, DatasetItem]]:
         for position, record in enumerate(self._local):
             item = local_item(record, position)
@@ -135,15 +140,16 @@ class Source:
         for repeat in range(repeats):
             for position, (row, _, item) in enumerate(self._rows()):
                 encoded = _encoded(item)
-                yield Slot(item, position, repeat, None if local else row, _content_hash(encoded) if local else None, None, encoded)
+                yield Slot(item, position, repeat, None if local else row, _content_hash(encoded) if local else self._mark(item), None, encoded)
 
     def _slots_at(self, items: DatasetItems, repeats: int, wanted: Callable[[int, int], bool]) -> Iterator[Slot]:
         "Slots of the wanted items of a stored dataset; the others are not read"
+        mark = self._mark
         for repeat in range(repeats):
             for part in _runs(position for position in range(len(items)) if wanted(repeat, position)):
                 rows = DatasetItems(items.dataset, items.places[part.start:part.stop]).iter_rows()
                 for position, (row, _, item) in zip(part, rows):
-                    yield Slot(item, position, repeat, row, None, None, _encoded(item))
+                    yield Slot(item, position, repeat, row, mark(item), None, _encoded(item))
 
 
 def _runs(numbers: Iterable[int], most: int = 20_000) -> Iterator[range]:

@@ -489,7 +489,7 @@ def _score_rows(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"metric": k, "value": shown(v), "95 % interval": " to ".join(map(shown, ranges[k])) if k in ranges else ""}
             for k, v in entry["summary_metrics"].items()]
 
-# %% ../../nbs/experiments/03_comparison.ipynb #9e7e4970
+# %% ../../nbs/experiments/03_comparison.ipynb #fa827a15
 async def arun_model_experiments(
     # from ComparisonRequest: run
     ml_app: str = DEFAULT_ML_APP,  # application name on Datadog

@@ -6,7 +6,7 @@
 __all__ = ['Weights', 'RULES', 'MOST_TIES', 'matched_answers', 'majority', 'arithmetic', 'weights_of', 'tied_fields', 'combine',
            'aensemble', 'ensemble', 'compare_with_members']
 
-# %% ../../nbs/experiments/09_ensemble.ipynb #06a90e8f
+# %% ../../nbs/experiments/09_ensemble.ipynb #a855febb
 import functools
 import itertools
 import math
@@ -16,7 +16,7 @@ from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
 import numpy as np
-import sqlalchemy as sa
+
 
 from ..documented import documented
 from ..engine.engine import Run, Slot
@@ -24,8 +24,8 @@ from ..engine.progress import Progress
 from ..analysis.comparison import Comparison
 from ..analysis.votes import agreement, heaviest, member_weights
 from ..engine.clusters import CONSTITUENCY
-from ..store.results import ResultSequence, create_group, get_experiment, resolve_run, update_experiment, update_group
-from ..store.database import Store, decode_json, item_results, now_us, open_store, traces
+from ..store.results import ResultSequence, StoredOutputs, create_group, get_experiment, resolve_run, update_experiment, update_group
+from ..store.database import Store, now_us, open_store
 from .experiment import arun_experiment, run_in_own_loop
 from ..engine.stored_comparison import compare_experiments_by_item
 from vote_experiments.forms.schema import (
@@ -262,7 +262,7 @@ def _replaced(report: Report, o: _Option, given: Sequence[Report]) -> Report:
         return report.model_copy(update={"vote_results": [changed if row is part else row for row in report.vote_results]})
     return report.model_copy(update={"ballot_statistics": changed}) if o.path[0] == "ballot_statistics" else changed
 
-# %% ../../nbs/experiments/09_ensemble.ipynb #006af9e4
+# %% ../../nbs/experiments/09_ensemble.ipynb #07cf4471
 RULES: dict[str, Callable[[Sequence[Report | None]], Report]] = {"majority": majority, "arithmetic": arithmetic, "weighted": majority}
 
 
@@ -298,39 +298,10 @@ def tied_fields(
     return found
 
 
-_PAGE = 256  # positions read at a time
-
-
-class _Member:
-    "Stored outputs of one experiment by item"
-
-    def __init__(self, store: Store, experiment_id: str):
-        self.store, self.experiment_id = store, experiment_id
-        its = item_results.c
-        with store.read() as c:
-            rows = c.execute(sa.select(its.item_id, its.position).where(its.experiment_id == experiment_id, its.repeat == 0))
-            self.place = {item_id: position for item_id, position in rows}
-        self._page = functools.lru_cache(maxsize=4)(self._read_page)  # members have their items in much the same order
-
-    def output(self, item_id: str) -> Any:  # None: no answer
-        place = self.place.get(item_id)
-        if place is None:
-            return None
-        return decode_json(self._page(place // _PAGE).get(place))
-
-    def _read_page(self, number: int) -> dict[int, str]:  # outputs as JSON by position
-        "Neighbours in the order of the primary key, without what an output does not need"
-        its, first = item_results.c, number * _PAGE
-        query = sa.select(its.position, traces.c.output).select_from(item_results.join(traces, traces.c.id == its.trace_id)).where(
-            its.experiment_id == self.experiment_id, its.repeat == 0, its.position.between(first, first + _PAGE - 1), its.status == "ok")
-        with self.store.read() as c:
-            return {position: text for position, text in c.execute(query)}
-
-
 class _Items(Sequence):
     "The items of a stored experiment, one at a time"
 
-    def __init__(self, store: Store, member: _Member):
+    def __init__(self, store: Store, member: StoredOutputs):
         self.results, self.n = ResultSequence(store, member.experiment_id, None), len(member.place)
 
     def __len__(self) -> int:
@@ -359,7 +330,7 @@ def combine(
         raise ValueError("no member of the ensemble has an answer for this item")
     return {"reports": plain_reports([decide(answers) for answers in matched])}
 
-# %% ../../nbs/experiments/09_ensemble.ipynb #c00e213b
+# %% ../../nbs/experiments/09_ensemble.ipynb #c7135d56
 async def aensemble(
     runs: Sequence[str],  # experiment ids, or beginnings of them; a group's id stands for all its experiments
     rule: str | Callable[[Sequence[Report | None]], Report] = "arithmetic",  # majority | weighted | arithmetic, or a function of one report's answers
@@ -401,7 +372,7 @@ async def aensemble(
         raise ValueError(f"an ensemble needs at least two experiments; got {len(ids)}")
     if isinstance(rule, str) and rule not in RULES:
         raise ValueError(f"rule={rule!r} is not one of {', '.join(RULES)}; or give a function of one report's answers")
-    members, rows = [_Member(opened, e) for e in ids], [get_experiment(opened, e) for e in ids]
+    members, rows = [StoredOutputs(opened, e) for e in ids], [get_experiment(opened, e) for e in ids]
     shared = [len(members[0].place.keys() & m.place.keys()) for m in members[1:]]
     if not min(shared):
         raise ValueError(f"experiments {ids[0]} and {ids[1 + shared.index(0)]} share no items; an ensemble needs the same dataset")

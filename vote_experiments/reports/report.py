@@ -32,6 +32,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ..files import open_aside
 from ..analysis.comparison import plain_rows
 from ..analysis.fields import vote_error_bins
 from ..store.results import score_names, score_table, status_counts
@@ -104,14 +105,13 @@ def write_items(run: OpenedRun, path: Path) -> Path:
     "items.csv: one line an item, repeat and experiment. Text that a spreadsheet would run as a formula gets a quote in front."
     names = list(dict.fromkeys(name for e in run.experiments for name in score_names(run.store, e["id"])))
     columns = {name: name if name not in ITEM_COLUMNS else f"score_{name}" for name in names}
-    part, rows = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part"), item_rows(run)
-    with open(part, "w", newline="", encoding="utf-8") as f:
+    rows = item_rows(run)
+    with open_aside(path, newline="", encoding="utf-8") as f:
         csv.writer(f).writerow([*ITEM_COLUMNS, *map(_cell, columns.values())])
         while some := list(islice(rows, 500)):
             text = io.StringIO(newline="")
             csv.writer(text).writerows([_cell(row[c]) for c in ITEM_COLUMNS] + [_cell(row["scores"].get(n)) for n in names] for row in some)
             f.write(redact(text.getvalue()))  # once for many: looking for secrets cell by cell takes minutes
-    part.replace(path)
     return path
 
 

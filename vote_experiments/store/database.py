@@ -76,7 +76,7 @@ def encode_json(
         text = orjson.dumps(value, default=_fallback, option=option).decode()
     except (TypeError, ValueError, RecursionError):
         text = json.dumps(_clean(value, 0), ensure_ascii=False, sort_keys=sort_keys)
-        text = text if _is_readable(text) else json.dumps(repr(value)[:2000])
+        text = text if _is_readable(text) else json.dumps(f"<{type(value).__name__} that cannot be stored>")
     return _NUL.sub(r"\1\\ufffd", text) if "\\u0000" in text else text
 
 

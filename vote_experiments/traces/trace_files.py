@@ -16,6 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ..files import open_aside
 from .filters import Filter
 from ..store.results import score_row
 from vote_experiments.store.database import (
@@ -54,7 +55,7 @@ def export_traces(
     "Write the traces a filter means, the oldest first, a page at a time"
     opened, n = open_store(store), 0
     found = iter_traces(filter, store=opened)
-    with Path(path).open("w", encoding="utf-8", newline="\n") as file:
+    with open_aside(path, encoding="utf-8", newline="\n") as file:
         while some := list(islice(found, 500)):
             ids = [t.id for t in some]
             by_trace: dict[str, tuple[list, list]] = {i: ([], []) for i in ids}
