@@ -6,7 +6,7 @@ from PIL import Image
 from vote_experiments.store.results import ResultSequence, list_experiments
 from vote_experiments.engine.engine import RunStoppedError
 from vote_experiments.experiments.extract import extract
-from vote_experiments.forms.synthesis import form_set
+from vote_experiments.synthesis.drawn import form_set
 from vote_experiments.forms.thai import number_words
 from vote_experiments.models.registry import forget_model, register_model
 from vote_experiments.models.budget import BudgetExceeded

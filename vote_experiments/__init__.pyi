@@ -34,7 +34,7 @@ from .experiments.sweeps import run_sweep as run_sweep
 from .experiments.trend import gate_run as gate_run
 from .forms.schema import parse_reports as parse_reports
 from .forms.schema import read_reports as read_reports
-from .forms.synthesis import synthesize_dataset as synthesize_dataset
+from .synthesis.drawn import synthesize_dataset as synthesize_dataset
 from .models.registry import list_models as list_models
 from .models.registry import register_model as register_model
 from .outcome.check import OutcomeCheck as OutcomeCheck

@@ -272,7 +272,7 @@ def synth(
     """
     from vote_experiments.datasets.files import import_dataset
     from vote_experiments.engine.progress import Progress, ProgressPrinter
-    from vote_experiments.forms.synthesis import synthesize_dataset
+    from vote_experiments.synthesis.drawn import synthesize_dataset
 
     name = name or f"vote-extraction-synthetic-{level}-{options.replace(',', '-')}-{seed}-{n}"
     with people_apart(as_json):

@@ -214,7 +214,7 @@ class ItemPreview:
 def draw_practice(place: Any, counted: list[int]) -> None:
     "Draw the demo's form sets beside the store and import them; `counted` is told how many of how many are done"
     from vote_experiments.datasets.files import import_dataset
-    from vote_experiments.forms.synthesis import demo_dataset
+    from vote_experiments.synthesis.drawn import demo_dataset
 
     folder = drawn_pages_folder(place.store.url, SYNTHETIC_DATASET)
 
