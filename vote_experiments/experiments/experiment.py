@@ -38,6 +38,7 @@ from ..engine.clusters import check_cluster_by
 from ..engine.summaries import evaluate_run, summarise
 from .result import ExperimentResult
 from ..settings import did_you_mean, redact
+from ..scoring.pairs import SCORING_RULES
 from vote_experiments.scoring.binding import (
     COMPOSITE, EVALUATOR, RUN_EVALUATOR, SUMMARY_EVALUATOR, TASK, Bound, bind, bind_all, declared_rules,
 )
@@ -68,6 +69,7 @@ class _Request:
             "task": {self.task.name: fingerprint(self.task.fn)}, "evaluators": names(self.evaluators),
             "composite": names([self.composite] if self.composite else []), "config": dict(self.config or {}),
             "repeats": self.repeats, "n_items": self.source.n, "score_rules": declared_rules(self.evaluators),
+            "scoring_version": SCORING_RULES,
             "dataset": {"id": dataset_id, "version": version},
         })))  # as it will be read back
 
