@@ -10,7 +10,7 @@ import pytest
 from vote_experiments.datasets.dataset import save_dataset
 from vote_experiments.store.database import Store
 from vote_experiments.experiments.comparison import run_model_experiments
-from vote_experiments.forms.synthesis import form_set
+from vote_experiments.synthesis.drawn import form_set
 
 SCRIPT = "<script>window.pwned=1</script>"
 IMAGE = '"><img src=x onerror="window.pwned=2">'

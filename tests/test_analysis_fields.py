@@ -14,7 +14,7 @@ from vote_experiments.analysis.fields import (
     FIELDS, FieldTally, field_accuracy, field_differences, share_interval, slice_accuracy, vote_error_bins, vote_errors,
 )
 from vote_experiments.analysis.intervals import mean_interval
-from vote_experiments.forms.synthesis import draft_report
+from vote_experiments.synthesis.reports import draft_report
 from vote_experiments.records import DatasetItem, ItemError, ItemResult
 from vote_experiments.scoring.evaluators import (
     ballot_accuracy_score, exact_form_match, vote_results_quality, voter_statistics_accuracy,
@@ -28,7 +28,7 @@ def misread(report: dict, seed: int, rate: float = 0.2) -> dict:
     "The report with some numbers, names and rows read wrongly"
     r, wrong = random.Random(seed), copy.deepcopy(report)
     for section in ("voter_statistics", "ballot_statistics"):
-        for k, v in wrong[section].items():
+        for k, v in [(k, v) for k, v in wrong[section].items() if not isinstance(v, str)]:
             if r.random() < rate:
                 wrong[section][k] = r.choice([None, (v or 0) + r.randint(1, 900), 0])
     for row in wrong["vote_results"]:

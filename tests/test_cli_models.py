@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -193,3 +194,53 @@ def test_doctor_says_what_each_missing_credential_disables(home, monkeypatch):
 def test_every_command_explains_itself(home, name):
     said = shell(*name.split(), "--help", code=0).stdout
     assert "--json" in said and "--store" in said
+
+
+def test_extract_says_what_it_left_out_and_what_it_counted_once(home):
+    (home / "scans" / "notes.txt").write_text("no page")
+    shutil.copy(home / "scans" / "s1_page1.png", home / "scans" / "s1-copy_page1.png")
+    ve.register_model("copies", lambda images, config: answer(1 if "copy" in images[0] else station(images)))
+    try:
+        first = shell("extract", "scans", "-c", "copies", code=1).stdout
+        assert "left out: notes.txt" in first and "same report: " in first and "counted once" in first
+        facts = value("extract", "scans", "-c", "copies", "--allow-left-out")
+        assert list(facts["left_out"]) == ["notes.txt"] and not facts["complete"] and facts["duplicates"][0]["kind"] == "same report"
+        totals = json.loads(Path(value("extract", "scans", "-c", "copies", "--allow-left-out", "--format", "json")["files"][2]).read_text())
+        assert [t["forms"] for t in totals] == [5, 5]
+    finally:
+        ve.forget_model("copies")
+
+
+def test_stations_that_did_not_come_are_listed(home):
+    header = answer(0)["reports"][0]["form_info"]
+    lines = ["จังหวัด,เขต,อำเภอ,ตำบล,หน่วย"] + [f"{header['province']},{header['constituency_number']},{header['district']},{header['sub_district']},{n}"
+                                               for n in range(7)]
+    Path("expected.csv").write_text("\n".join(lines), encoding="utf-8")
+    assert len(value("extract", "scans", "-c", "careful", "--expected", "expected.csv")["missing"]) == 2
+
+
+# ------------------------------------------------------------------------------------------------ extract → edit → import → measure
+def test_extract_edit_import_measure(home):
+    value("extract", "scans", "-c", "careful", "-o", "tables")
+    stations = Path("tables/stations.csv").read_text(encoding="utf-8-sig")
+    assert stations.count("\n") == 6
+    votes = Path("tables/votes.csv").read_text(encoding="utf-8-sig").splitlines()
+    wrong = next(i for i, line in enumerate(votes) if line.startswith("s3,") and ",200," in line)
+    votes[wrong] = votes[wrong].replace(",200,", ",207,")  # a person looked at the page
+    Path("tables/votes.csv").write_text("\n".join(votes) + "\n", encoding="utf-8-sig")
+    joined = value("datasets", "join", "extract-scans", "tables")
+    assert joined["complete"] and len(joined["matched"]) == 5
+    result = value("run", "-d", "extract-scans", "-m", "careful")
+    items = ve.experiment_result(result["experiments"][0]["experiment_id"]).item_results
+    scores = {r.item.id: next(e.value for e in r.evaluations if e.name == "vote_results_quality") for r in items}
+    assert scores == {f"s{n}": 0.5 if n == 3 else 1.0 for n in range(5)}
+
+
+def test_a_table_is_imported_with_a_proposed_mapping_that_is_saved(home):
+    Path("truth.csv").write_text("จังหวัด,เขต,ตำบล,หน่วย,หมายเลข,ชื่อสกุล,คะแนน,สี\nแพร่,1,ในเวียง,4,1,นายสมมติ,12,แดง\n", encoding="utf-8")
+    refused = shell("datasets", "import", "truth.csv", "--map", "auto", code=None)
+    assert refused.exit_code != 0 and "Not used: สี" in refused.output, "shown, and not stored without consent"
+    stored = value("datasets", "import", "truth.csv", "--map", "auto", "--yes")
+    assert stored["items"] == 1 and stored["mapping"]["unmapped"] == ["สี"] and stored["mapping_file"] == "truth.map.yaml"
+    again = value("datasets", "import", "truth.csv", "--name", "again", "--map", "truth.map.yaml", "--yes")
+    assert again["items"] == 1

@@ -12,7 +12,7 @@ from vote_experiments.datasets.dataset import DatasetChangedError, DatasetNotFou
 from vote_experiments.store.database import RowInsert, dataset_items, observations, traces
 from vote_experiments.compat.variants import dataset_from_traces
 from vote_experiments.forms.schema import read_reports
-from vote_experiments.forms.synthesis import draft_report
+from vote_experiments.synthesis.reports import draft_report
 from vote_experiments.scoring.evaluators import SuspectLabel
 
 TRUTH = {

@@ -22,6 +22,7 @@ from servers.datadog_server import DatadogServer
 from typer.testing import CliRunner
 
 import vote_experiments as ve
+from vote_experiments.moved import PLACES
 from vote_experiments.cli.main import app
 from vote_experiments.settings import OFFLINE_MODELS
 
@@ -141,8 +142,10 @@ def run_line(line: str) -> None:
 
 def names(document: Document) -> dict:
     "What Python blocks may use: the notebook's own module, and what its reader has at hand"
-    given = dict(vars(importlib.import_module(document.module))) if document.module else {}
-    if document.name.endswith("01_traces.ipynb"):
+    given = {name: getattr(ve, name) for name in ve.__all__}
+    given |= {name: getattr(importlib.import_module(f"vote_experiments.{module}"), name) for name, module in PLACES.items()}
+    given |= dict(vars(importlib.import_module(document.module))) if document.module else {}
+    if document.name.endswith("03_opentelemetry.ipynb"):
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import SimpleSpanProcessor
         given |= {"provider": TracerProvider(), "BatchSpanProcessor": SimpleSpanProcessor}
@@ -153,7 +156,7 @@ def unknown_calls(text: str, document: Document, namespace: dict) -> list[str]:
     "What a sketch calls that nobody defines: not its notebook, not the package, not Python"
     source = (ROOT / document.name).read_text()
     called = set(re.findall(r"(?<![.\w])([A-Za-z_]\w*)\(", text))
-    return sorted(n for n in called if n not in namespace and n not in ve.__all__ and not hasattr(builtins, n)
+    return sorted(n for n in called if n not in namespace and not hasattr(builtins, n)
                   and not re.search(rf"\b(?:def|class) {n}\b|\b{n} *=|import [^\n]*\b{n}\b", source))
 
 

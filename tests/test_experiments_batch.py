@@ -18,7 +18,8 @@ from hypothesis import given, settings, strategies as st
 
 from promises import promise
 from vote_experiments.store.database import RowInsert, batch_items, batches, check_store, encode_json, scores, to_us, trace_tags, traces
-from vote_experiments.traces.traces import Trace, create_trace, get_scores, get_traces
+from vote_experiments.traces.traces import Trace, create_trace, get_scores
+from vote_experiments.traces.search import get_traces
 from vote_experiments.experiments.batch import (
     BatchEvaluationResumeToken, EvaluatorInputs, arun_batched_evaluation, batch_evaluation_result, run_batched_evaluation,
 )

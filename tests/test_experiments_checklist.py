@@ -14,7 +14,8 @@ from vote_experiments.datasets.dataset import save_dataset
 from vote_experiments.store.results import get_experiment, list_experiments
 from vote_experiments.experiments.result import experiment_result
 from vote_experiments.store.database import item_results, scores, traces
-from vote_experiments.traces.traces import StoreSpanExporter, get_scores, get_trace
+from vote_experiments.traces.traces import get_scores, get_trace
+from vote_experiments.traces.opentelemetry import StoreSpanExporter
 from vote_experiments.experiments.experiment import run_experiment
 from vote_experiments.records import DatasetItem, Evaluation, ItemError, ItemResult
 from vote_experiments.experiments.result import ExperimentResult

@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 from vote_experiments.datasets.dataset import get_dataset, save_dataset
 from vote_experiments.store.results import get_experiment, list_groups
 from vote_experiments.experiments.ensemble import (
-    arithmetic, combine, compare_with_members, ensemble, majority, matched_answers)
+    arithmetic, combine, compare_with_members, ensemble, majority, matched_answers, tied_fields, weights_of)
 from vote_experiments.experiments.experiment import run_experiment
 from vote_experiments.forms.checks import ARITHMETIC_CHECKS, check_report
 from vote_experiments.forms.schema import parse_reports, report_fields
@@ -52,9 +52,9 @@ def test_one_voice_is_heard_as_it_is(answer, n):
 
 
 def test_majority_counts_members_not_blanks():
-    a, b, c = form([7, 5, None]), form([None, 6, None]), form([8, 6, 9])
+    a, b, c = form([7, 5, None]), form([None, 6, None]), form([7, 6, 9])
     assert votes(majority(matched_answers([a, b, c])[0])) == [7, 6, 9]
-    assert votes(majority([*matched_answers([a, b])[0], None])) == [7, 5, None]
+    assert votes(majority([*matched_answers([a, b])[0], None])) == [7, None, None], "5 and 6 have a vote each"
 
 
 def test_words_go_with_the_number_that_was_chosen():
@@ -68,6 +68,7 @@ def test_two_wrong_numbers_are_found_together_and_the_cheapest_way_is_taken():
     a, b, c = (form(v, g, t, bad_ballots=2, no_vote_ballots=1, ballots_used=70) for v, g, t in (
         ([17, 26, 39], 67, 67), ([10, 20, 30], 67, 67), ([10, 26, 39], 61, 67)))
     assert votes(majority(matched_answers([a, b, c])[0])) == [10, 26, 39]
+    assert votes(majority(matched_answers([a, b, c, truth])[0])) == [None, None, None]
     fixed = arithmetic(matched_answers([a, b, c, truth])[0])
     assert votes(fixed) == [17, 20, 30] and failed(fixed) == 0
     either = [form([10, 5], 20), form([10, 10], 20), form([10, 5], 20), form([15, 5], 20)]
@@ -76,12 +77,42 @@ def test_two_wrong_numbers_are_found_together_and_the_cheapest_way_is_taken():
 
 
 def test_several_reports_of_one_item_and_members_that_answered_nothing():
-    both = {"reports": [form([1, 2]), form([3], kind="PartyList")]}
+    both = {"reports": [form([1, 2]), form([9], kind="PartyList")]}
     out = combine([None, {"reports": [form([9], kind="PartyList")]}, both, "no report"], "majority")["reports"]
     assert [[r["vote_count"] for r in o["vote_results"]] for o in out] == [[1, 2], [9]]
     with pytest.raises(ValueError, match="no member of the ensemble has an answer"):
         combine([None, "nothing"])
     assert combine([both], lambda answers: answers[-1])["reports"][0]["vote_results"][0]["vote_count"] == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(forms, min_size=2, max_size=4), st.randoms(use_true_random=False))
+def test_the_order_of_the_members_does_not_matter(answers, rng):
+    shuffled = rng.sample(answers, len(answers))
+    for rule in ("majority", "arithmetic", "weighted"):
+        assert combine(answers, rule) == combine(shuffled, rule)
+    assert sorted(tied_fields(answers)) == sorted(tied_fields(shuffled))
+
+
+def test_sums_settle_a_tie_and_what_they_do_not_settle_stays_blank():
+    a, b = form([10, 20], 30, 30, ballots_used=30), form([10, 26], 30, 30, ballots_used=30)
+    assert votes(arithmetic(matched_answers([a, b])[0])) == [10, 20]
+    assert tied_fields([a, b]) == ["vote_results.number=2"]
+    c, d = form([10, 20], 30, 30), form([12, 18], 30, 30)
+    assert votes(arithmetic(matched_answers([c, d])[0])) == [None, None], "both readings add up: a person has to look"
+
+
+def test_agreement_alone_tells_who_is_reliable():
+    rng = random.Random(3)
+    truths = [[rng.randrange(5, 300) for _ in range(6)] for _ in range(120)]
+    def reader(share):
+        return [form([v + (rng.choice([-6, 6, 10, -1, 100]) if rng.random() < share else 0) for v in t]) for t in truths]
+    reads = list(zip(reader(0.02), reader(0.3), reader(0.3), reader(0.3)))
+    weights = weights_of(reads)
+    assert weights[0] > max(weights[1:]) + 1
+    right = {rule: sum(r["vote_count"] == v for t, outputs in zip(truths, reads) for r, v in zip(
+        combine(outputs, rule, weights)["reports"][0]["vote_results"], t)) for rule in ("majority", "weighted")}
+    assert right["weighted"] > right["majority"]
 
 
 @pytest.fixture
@@ -111,6 +142,10 @@ def test_an_ensemble_is_an_experiment_like_any_other(sqlite_store, members):
     assert row["dataset_name"] == "forms" and row["config"]["members"]["hasty"] == members[1] and result.summary["usage"] is None
     assert list_groups(sqlite_store)[0]["kind"] == "ensemble" and list_groups(sqlite_store)[0]["status"] == "finished"
     assert "is best" in list_groups(sqlite_store)[0]["result"]["headline"]
+    ties = list_groups(sqlite_store)[0]["result"]["ties"]
+    assert 0 < ties["items"] == len(ties["by_item"]) <= ties["fields"]
+    other = ensemble(members[::-1], "arithmetic", evaluators=[vote_results_quality], store=sqlite_store)
+    assert [r.output for r in other.item_results] == [r.output for r in result.item_results]
     found = compare_with_members(result)
     assert found.best == "ensemble-arithmetic" and found.distinguishable and found.items == 40
     assert "is best" in found.sentence and found.table["experiment"].tolist()[1] == "careful"
@@ -124,7 +159,7 @@ def test_where_all_members_failed_the_ensemble_fails_too(sqlite_store, members):
 
 def test_what_is_no_ensemble_is_said(sqlite_store, members):
     other = run_experiment(name="other", data=[{"id": "x", "input": 1}], task=lambda item: form([1]), store=sqlite_store).experiment_id
-    for runs, rule, words in [(members[:1], "majority", "at least two"), (members, "vote", "'vote' is not one of majority, arithmetic"),
+    for runs, rule, words in [(members[:1], "majority", "at least two"), (members, "vote", "'vote' is not one of majority, arithmetic, weighted"),
                               ([members[0], other], "majority", "share no items")]:
         with pytest.raises(ValueError, match=words):
             ensemble(runs, rule, store=sqlite_store)

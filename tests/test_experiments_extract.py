@@ -6,7 +6,7 @@ from PIL import Image
 from vote_experiments.store.results import ResultSequence, list_experiments
 from vote_experiments.engine.engine import RunStoppedError
 from vote_experiments.experiments.extract import extract
-from vote_experiments.forms.synthesis import form_set
+from vote_experiments.synthesis.drawn import form_set
 from vote_experiments.forms.thai import number_words
 from vote_experiments.models.registry import forget_model, register_model
 from vote_experiments.models.budget import BudgetExceeded
@@ -70,7 +70,8 @@ def test_a_folder_becomes_tables_with_doubts_from_a_second_reader(night, sqlite_
     assert (len(read.stations), read.n_doubtful) == (5, 2)
     doubts = dict(zip(read.stations["form_set"], read.stations["doubts"]))
     assert "200 here, 201 by the second reader" in doubts["s1"] and "second reader" in doubts["s3"]
-    assert read.stations["form_set"].tolist()[:2] == ["s1", "s3"], "the doubtful ones come first"
+    assert read.stations["form_set"].tolist()[:2] == ["s3", "s1"], "the doubtful ones come first, by votes that could be wrong"
+    assert read.stations["votes_at_stake"].tolist()[:3] == [290, 1, 0]
     assert read.totals["votes"].tolist() == [1000, 450] and read.totals["doubtful_forms"].tolist() == [2, 2]
     assert sorted(p.name for p in read.files) == ["stations.json", "totals.json", "votes.json"]
     assert "ขอนแก่น" in (tmp_path / "tables" / "totals.json").read_text(encoding="utf-8")
@@ -121,7 +122,7 @@ def test_new_scans_are_a_new_version_and_a_stopped_night_goes_on(night, sqlite_s
     register_model("broke", careful)
     read = extract(night, {"model": "broke"}, jobs=1, store=sqlite_store, progress=False)
     assert len(read.stations) == 5 and sorted(CALLS) == [0, 1, 2, 3, 4]
-    assert len(list_experiments(sqlite_store)) == 1
+    assert [e["status"] for e in list_experiments(sqlite_store)] == ["finished", "finished"]
 
 
 def test_an_offline_reader_reads_only_what_came_since(night, sqlite_store, tmp_path):
@@ -134,16 +135,41 @@ def test_an_offline_reader_reads_only_what_came_since(night, sqlite_store, tmp_p
 
     def read():
         found = extract(folder, {"model": "ocr-digits"}, store=sqlite_store, progress=False)
-        results = ResultSequence(sqlite_store, found.experiment_ids[0], None)
-        return {r.item.id: r.cached for r in results}, {r.item.id: r.output for r in results}
+        newest = {r.item.id: r.output for part in found.experiment_ids for r in ResultSequence(sqlite_store, part, None)}
+        return found.n_new, newest
 
     arrives(3, "a"), arrives(4, "b")
-    assert read()[0] == {"a": False, "b": False}
+    assert read()[0] == 2
     arrives(5, "c"), arrives(6, "b")  # one more, and one scanned again under its old name
-    cached, outputs = read()
-    assert cached == {"a": True, "b": False, "c": False} and outputs["a"]["reports"][0] != outputs["b"]["reports"][0]
+    n_new, outputs = read()
+    assert n_new == 2 and outputs["a"]["reports"][0] != outputs["b"]["reports"][0]
     arrives(7, "d")
-    assert read() == ({"a": True, "b": True, "c": True, "d": False}, {**outputs, "d": read()[1]["d"]})
+    n_new, more = read()
+    assert n_new == 1 and {k: v for k, v in more.items() if k != "d"} == outputs
+    assert read() == (0, more)
+
+
+def test_an_own_model_with_a_version_reads_only_what_came_since(night, sqlite_store, tmp_path):
+    register_model("careful", careful, version="1")
+    out = tmp_path / "tables"
+    first = extract(night, {"model": "careful"}, store=sqlite_store, out=out, progress=False)
+    Image.new("L", (40, 60), 255).save(night / "s7_page1.png")
+    CALLS.clear()
+    second = extract(night, {"model": "careful"}, store=sqlite_store, out=out, progress=False)
+    assert (CALLS, second.n_new, second.n_reports) == ([7], 1, 6) and len(first.experiment_ids) == 1
+    third = extract(night, {"model": "careful"}, store=sqlite_store, out=out, progress=False)
+    assert (CALLS, third.n_new, third.summary()) == ([7], 0, second.summary())
+    assert third.stations["form_set"].tolist() == ["s0", "s1", "s2", "s3", "s4", "s7"] and third.totals["votes"].tolist() == [1200, 540]
+
+
+def test_a_form_set_that_failed_is_tried_again_unless_it_is_kept(night, sqlite_store):
+    register_model("hasty", hasty, version="1")
+    assert extract(night, {"model": "hasty"}, store=sqlite_store, progress=False).n_unread == 1
+    kept = extract(night, {"model": "hasty"}, store=sqlite_store, progress=False, retry_failed=False)
+    assert (kept.n_new, kept.n_unread) == (0, 1)
+    register_model("hasty", careful, version="1")
+    again = extract(night, {"model": "hasty"}, store=sqlite_store, progress=False)
+    assert (again.n_new, again.n_unread, again.n_reports) == (1, 0, 5)
 
 
 def test_bad_requests(night, sqlite_store, tmp_path):

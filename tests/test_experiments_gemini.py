@@ -29,7 +29,7 @@ from vote_experiments.store.database import Store
 from vote_experiments.engine.engine import ItemFailedError, RunStoppedError
 from vote_experiments.experiments.estimate import estimate
 from vote_experiments.experiments.comparison import arun_model_experiments, run_model_experiments, stored_request
-from vote_experiments.forms.synthesis import form_set
+from vote_experiments.synthesis.drawn import form_set
 from vote_experiments.reports import findings
 from vote_experiments.models import images
 from vote_experiments.models.registry import forget_model, register_model

@@ -1,13 +1,14 @@
 """Form kinds: one declaration each, found by any spelling of the printed code"""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vote_experiments.forms import checks, schema
-from vote_experiments.forms.kinds import BALLOTS, FORM_KINDS, find_form_kind, form_kind, kind_of
+from vote_experiments.forms.kinds import BALLOTS, FORM_KINDS, find_form_kind, form_kind, kind_of, register_form_kind
 from vote_experiments.forms.thai import to_thai_digits
 
 PREFIXES = ("", "ส.ส. ", "ส.ส.", "สส.", "สส", "แบบ ส.ส. ", "แบบส.ส.")
@@ -62,3 +63,20 @@ def test_a_report_without_a_code():
     assert kind_of(None, "PartyList", committee="1").code == "5/17 (บช)"
     assert kind_of("not a code", "PartyList").code == "5/18 (บช)"
     assert kind_of(None, "Referendum").code == "referendum"
+
+
+def test_a_declared_kind_is_understood_everywhere():
+    local = replace(FORM_KINDS["5/17"], code="5/12", ballot_fields=("good_ballots", "bad_ballots"), checks=("votes_equal_good_ballots",))
+    try:
+        register_form_kind(local)
+        [report] = schema.parse_reports({"form_info": {"form_type": "สส.๕/๑๒", "set_number": 4}})
+        assert schema.report_kind(report) is local and report.form_info.committee_number == "4"
+        assert [c.name for c in checks.check_report(report).checks] == ["votes_equal_good_ballots"]
+        assert [k for k in schema.report_fields(report) if k.startswith("ballot")] == [
+            "ballot_statistics.good_ballots", "ballot_statistics.bad_ballots"]
+    finally:
+        del FORM_KINDS["5/12"]
+        find_form_kind.cache_clear()
+    with pytest.raises(ValueError, match="is not spelled like a form code"):
+        register_form_kind(replace(local, code="my form"))
+    assert "my form" not in FORM_KINDS

@@ -8,7 +8,7 @@ from multiprocessing import get_context
 
 import pytest
 
-from vote_experiments.forms.synthesis import form_set
+from vote_experiments.synthesis.drawn import form_set
 from vote_experiments.models import offline
 from vote_experiments.models.registry import get_model, model_available
 from vote_experiments.records import Extraction, Model
@@ -86,5 +86,5 @@ def test_a_worker_loads_neither_training_nor_generator(item):
     code = (f"import sys\nfrom vote_experiments.models.offline import open_model\n"
             f"open_model('ocr-fused').extract({images!r}, {{'roots': {config['roots']!r}}})\nprint(*sys.modules)")
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"sklearn", "scipy", "pandas", "matplotlib", "pydantic", "sqlalchemy", "vote_experiments.forms.synthesis",
-                "vote_experiments.forms.handwriting", "vote_experiments.forms.train_digits"} & set(loaded)
+    assert not {"sklearn", "scipy", "pandas", "matplotlib", "pydantic", "sqlalchemy", "vote_experiments.synthesis.drawn",
+                "vote_experiments.synthesis.handwriting", "vote_experiments.forms.train_digits"} & set(loaded)

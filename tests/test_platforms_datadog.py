@@ -21,7 +21,7 @@ from test_platforms_datadog_traps import bare_sdk, calling_echo, echo, items, on
 from typer.testing import CliRunner
 
 import vote_experiments.platforms.publishing as publishing
-from vote_experiments.platforms import datadog
+from vote_experiments.platforms import datadog, datadog_sdk
 from vote_experiments.datasets.dataset import get_dataset, list_versions, save_dataset, upsert_item
 from vote_experiments.store.results import list_experiments, list_groups
 from vote_experiments.store.database import Store
@@ -208,7 +208,7 @@ def test_what_is_not_on_datadog_is_named(guide, gemini, how, said):
 
 @pytest.mark.parametrize("version", ["2026-01-01", 0, -1, True])
 def test_versions_on_datadog_are_whole_numbers(guide, version):
-    with pytest.raises(ValueError, match="whole numbers from 1"):
+    with pytest.raises(ValueError, match="whole number"):
         run_model_experiments(dataset_version=version, show_comparison=False)
 
 
@@ -237,7 +237,7 @@ def test_a_sweep_goes_there_too(server, sqlite_store):
 
 
 def test_evaluators_of_the_sdk_are_evaluators_here(server, sqlite_store):
-    LLMObs = datadog._sdk()
+    LLMObs = datadog_sdk._sdk()
     from ddtrace.llmobs import BaseAsyncEvaluator, BaseEvaluator, BaseSummaryEvaluator, EvaluatorResult
 
     class Exact(BaseEvaluator):

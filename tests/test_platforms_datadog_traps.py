@@ -22,7 +22,7 @@ from servers.datadog_server import ENVIRONMENT, DatadogServer
 from servers.gemini_server import GeminiServer
 from servers.loopback import Reply
 
-from vote_experiments.platforms import datadog
+from vote_experiments.platforms import datadog, datadog_sdk
 from vote_experiments.datasets.dataset import save_dataset
 from vote_experiments.store.database import Store, item_results, now_us, traces
 from vote_experiments.engine.engine import ItemFailedError
@@ -58,10 +58,10 @@ def sdk(server):
 
 @contextlib.contextmanager
 def bare_sdk(**settings):
-    LLMObs = datadog._sdk()
+    LLMObs = datadog_sdk._sdk()
     from ddtrace.internal.settings.standalone import standalone_config
 
-    before = datadog._current(LLMObs)
+    before = datadog_sdk._current(LLMObs)
     standalone_config.apm_tracing_enabled = False
     logging.getLogger("ddtrace").setLevel(logging.CRITICAL)
     try:
@@ -71,7 +71,7 @@ def bare_sdk(**settings):
         yield LLMObs
     finally:
         LLMObs.disable()
-        datadog._put_back(LLMObs, before)
+        datadog_sdk._put_back(LLMObs, before)
         logging.getLogger("ddtrace").setLevel(logging.NOTSET)
 
 
@@ -183,10 +183,10 @@ MODE = """
 import sys
 if sys.argv[1] == "before":
     import ddtrace
-from vote_experiments.platforms import datadog
+from vote_experiments.platforms import datadog, datadog_sdk
 settings = datadog.open_backend(api_key="key-123456", app_key="app-123456")._settings
-with datadog._enabled(settings):
-    print(datadog._sdk()._instance._export_mode)
+with datadog_sdk._enabled(settings):
+    print(datadog_sdk._sdk()._instance._export_mode)
 """
 
 
@@ -201,11 +201,11 @@ def test_spans_go_to_their_intake_whoever_imported_the_sdk(imported, tmp_path):
 
 
 def test_an_sdk_that_was_off_is_off_afterwards_with_its_settings(server, sqlite_store):
-    LLMObs = datadog._sdk()
-    before = datadog._current(LLMObs)
+    LLMObs = datadog_sdk._sdk()
+    before = datadog_sdk._current(LLMObs)
     done = run_experiment(name="e", data=items(2), task=echo, store=sqlite_store)
     assert one(publish(done.experiment_id, "datadog", store=sqlite_store)).complete
-    assert not LLMObs.enabled and datadog._current(LLMObs) == {**before, "processor": None}
+    assert not LLMObs.enabled and datadog_sdk._current(LLMObs) == {**before, "processor": None}
 
 
 # ── running ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -660,7 +660,7 @@ def test_a_large_row_keeps_its_input_and_pictures_stay_at_home(server, sqlite_st
 
 @promise("D18")
 def test_nothing_is_sent_while_a_run_works_and_calls_to_google_carry_no_trace(server, sqlite_store, monkeypatch):
-    LLMObs = datadog._sdk()
+    LLMObs = datadog_sdk._sdk()
     seen = []
     with GeminiServer() as gemini:
         monkeypatch.setenv("GEMINI_API_KEY", "planted-gemini-key-1234567890")

@@ -23,7 +23,8 @@ from vote_experiments.store.database import Store
 from vote_experiments.engine.archive import runs_index
 from vote_experiments.experiments.experiment import run_experiment
 from vote_experiments.experiments.comparison import run_model_experiments
-from vote_experiments.forms.synthesis import draft_report, form_set
+from vote_experiments.synthesis.drawn import form_set
+from vote_experiments.synthesis.reports import draft_report
 from vote_experiments.reports import findings
 from vote_experiments.reports import stored_run as opened
 from vote_experiments.reports import report

@@ -29,7 +29,7 @@ from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.experiments.race import race
 from vote_experiments.experiments.sweeps import Step, Workflow, run_sweep
 from vote_experiments.compat.variants import ab_test
-from vote_experiments.forms.synthesis import draft_report
+from vote_experiments.synthesis.reports import draft_report
 from vote_experiments.reports import comparison_findings
 from vote_experiments.reports import findings
 from vote_experiments.reports import provenance

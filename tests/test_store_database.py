@@ -67,7 +67,7 @@ class Broken:
 
 def test_what_cannot_even_be_shown_is_named():
     assert "Broken" in s.encode_json({"x": Broken(), "y": 2**80})
-    assert "int" in s.encode_json({"x": 10**6000})
+    assert "6001 digits" in s.encode_json({"x": 10**6000})
 
 
 @given(st.text() | st.none())

@@ -13,9 +13,11 @@ from promises import promise
 from servers.gemini_server import GeminiServer
 from vote_experiments.store.database import RowInsert, Store, observations, scores, trace_tags, traces
 from vote_experiments.traces.traces import (
-    StoreSpanExporter, TraceNotFoundError, add_observation, create_score, create_trace, delete_trace, export_traces,
-    get_scores, get_trace, get_traces, import_traces, iter_traces, read_page, page_key,
+    TraceNotFoundError, add_observation, create_score, create_trace, get_scores, get_trace,
 )
+from vote_experiments.traces.search import delete_trace, get_traces, iter_traces, read_page, page_key
+from vote_experiments.traces.trace_files import export_traces, import_traces
+from vote_experiments.traces.opentelemetry import StoreSpanExporter
 from vote_experiments.compat.variants import dataset_from_traces
 from vote_experiments.records import Observation, Usage
 
@@ -183,7 +185,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from vote_experiments.traces.traces import StoreSpanExporter
+from vote_experiments.traces.opentelemetry import StoreSpanExporter
 
 provider = TracerProvider(resource=Resource({"service.name": "shop", "deployment.environment": "live"}))
 provider.add_span_processor(BatchSpanProcessor(StoreSpanExporter(sys.argv[1]), max_export_batch_size=7))
@@ -243,7 +245,7 @@ GEMINI_PROGRAM = """
     from opentelemetry.instrumentation.google_genai import GoogleGenAiSdkInstrumentor
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    from vote_experiments.traces.traces import StoreSpanExporter
+    from vote_experiments.traces.opentelemetry import StoreSpanExporter
 
     store, address = sys.argv[1:]
     provider = TracerProvider()

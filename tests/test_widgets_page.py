@@ -20,7 +20,7 @@ from servers.loopback import kept_port
 from vote_experiments.datasets.dataset import save_dataset
 from vote_experiments.store.database import Store
 from vote_experiments.server.jobs import get_job, list_jobs, wait_for_job
-from vote_experiments.forms.synthesis import form_set
+from vote_experiments.synthesis.drawn import form_set
 from vote_experiments.cli import ui as cli_ui
 from vote_experiments.widgets.page import PAGE_VARIABLE, experiments_page, page_settings
 from vote_experiments.settings import VARIABLES
@@ -130,11 +130,12 @@ def run_through(page, shots):
     shares = set()
     page.wait_for_selector(".ve-bar", timeout=60 * SECONDS)
     end = time.monotonic() + 120
-    while not page.locator(".ve-tiles").count():
+    while not page.locator(".ve-message.ve-good", has_text="Finished").count():
         shares |= _shares(page)
         assert time.monotonic() < end
         page.wait_for_timeout(100)
     assert len(shares) >= 2 and 100 in shares | _shares(page), f"progress moves: {shares}"
+    page.wait_for_function("!document.body.innerText.includes('This run has not finished')")
     page.wait_for_selector("figure img")
     assert page.locator(".ve-card", has_text="Results").locator("table.wide tbody tr").count() == 2
     for shot in shots:
@@ -209,7 +210,7 @@ def test_a_background_run_survives_the_page_and_is_found_again(voila, home, chro
     again.wait_for_selector("text=ความถูกต้องโดยรวม")
     again.screenshot(path=ARTIFACTS / "experiments-voila-thai-1600.png")
     again.close()
-    assert wait_for_job(job, home.store, 10).status == "success" and get_job(job, home.store).progress["experiments_done"] == 4
+    assert wait_for_job(job, home.store, 90).status == "success" and get_job(job, home.store).progress["experiments_done"] == len(get_job(job, home.store).arguments["model_configs"])
 
 
 @pytest.mark.browser
@@ -339,7 +340,7 @@ form""")
     page.get_by_role("button", name="Run and wait").click()
     page.wait_for_function("+(document.querySelector('.ve-bar') || document.body).getAttribute('aria-valuenow') > 0", timeout=60 * SECONDS)
     took, rows = [], []
-    while page.locator(".ve-tiles").count() == 0 and len(took) < 60:
+    while page.locator(".ve-message.ve-good").count() == 0 and len(took) < 60:
         took.append(page.evaluate(ANSWERED, ["The request, to copy", "[...document.querySelectorAll('.ve-fold')].map(b => b.innerText).join()"]))
         if len(took) % 4 == 0:  # the heaviest click: a new row of a dozen controls
             rows.append(page.evaluate(ANSWERED, ["Duplicate", "document.querySelectorAll('.ve-row').length"]))

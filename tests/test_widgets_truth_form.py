@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vote_experiments.datasets.ground_truth import truth_values
-from vote_experiments.forms.synthesis import draft_report
+from vote_experiments.synthesis.reports import draft_report
 from vote_experiments.widgets.truth_form import ROWS_SHOWN, Draft, Entries, TruthForm
 
 GOOD = "ballot_statistics.good_ballots"

@@ -18,6 +18,7 @@ from .datasets.dataset import Dataset as Dataset
 from .datasets.dataset import list_datasets as list_datasets
 from .datasets.files import import_dataset as import_dataset
 from .datasets.files import import_folder as import_folder
+from .datasets.joining import join_truth as join_truth
 from .experiments.batch import EvaluatorInputs as EvaluatorInputs
 from .experiments.batch import run_batched_evaluation as run_batched_evaluation
 from .experiments.comparison import run_model_experiments as run_model_experiments
@@ -33,7 +34,7 @@ from .experiments.sweeps import run_sweep as run_sweep
 from .experiments.trend import gate_run as gate_run
 from .forms.schema import parse_reports as parse_reports
 from .forms.schema import read_reports as read_reports
-from .forms.synthesis import synthesize_dataset as synthesize_dataset
+from .synthesis.drawn import synthesize_dataset as synthesize_dataset
 from .models.registry import list_models as list_models
 from .models.registry import register_model as register_model
 from .outcome.check import OutcomeCheck as OutcomeCheck

@@ -43,7 +43,7 @@ def _draw_demo(store: Any, folder: Path, quick: bool) -> Any:
     print(f"Drawing form sets into {folder}", flush=True)
     from vote_experiments.datasets.files import import_dataset
     from vote_experiments.engine.progress import Progress, ProgressPrinter
-    from vote_experiments.forms.synthesis import demo_dataset, synthesize_dataset
+    from vote_experiments.synthesis.drawn import demo_dataset, synthesize_dataset
     from vote_experiments.reports.doctor import usable_cores
 
     state, printer = Progress("", "form sets drawn", None), ProgressPrinter(every_s=1.0)

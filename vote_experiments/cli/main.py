@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['doctor_lines', 'doctor', 'main']
 
-# %% ../../nbs/cli/13_main.ipynb #7fd3d9aa
+# %% ../../nbs/cli/13_main.ipynb #b77daa1d
 import contextlib
 import sys
 from collections.abc import Mapping
@@ -13,8 +13,9 @@ from typing import Any
 
 import typer
 
-from . import demo, run, race, sweep, runs, models, publish, gate, serve, ui, store as store_commands, datasets  # noqa: F401, I001 in the order of the help
-from .shell import FAILED, JsonOption, StoreOption, app, show, told
+from . import demo, run, race, sweep, runs, models, publish, gate, check, serve, ui, store as store_commands, datasets  # noqa: F401, I001 in the order of the help
+from .shell import FAILED, JsonOption, StoreOption, app, show, stop_like_ctrl_c, told
+
 
 # %% ../../nbs/cli/13_main.ipynb #a314b2b4
 def _package_lines(found: Mapping[str, Any]) -> list[str]:
@@ -79,6 +80,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    stop_like_ctrl_c()
     try:
         app()
     except KeyboardInterrupt as error:  # before a command began

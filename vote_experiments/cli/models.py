@@ -15,7 +15,7 @@ import typer
 
 from .run import read_file
 from vote_experiments.cli.shell import (
-    JsonOption, StoreOption, Table, YesOption, agreed, app, people_apart, run_id, shortened, show,
+    JsonOption, LoadOption, StoreOption, Table, YesOption, agreed, app, load_modules, people_apart, run_id, shortened, show,
 )
 
 # %% ../../nbs/cli/03_models.ipynb #c7a39272
@@ -64,14 +64,22 @@ def _config_of_run(run: str, store: Any) -> dict[str, Any]:
                          + "; ".join(f"{e['id']} ({e['name']})" for e in its))
     return dict(best[0]["config"] or {})
 
-# %% ../../nbs/cli/03_models.ipynb #8e2aadcf
-_SHOWN = ("form_set", "form_type", "province", "constituency_number", "polling_station_number", "doubts")
+# %% ../../nbs/cli/03_models.ipynb #882ade51
+_SHOWN = ("form_set", "form_type", "province", "constituency_number", "polling_station_number", "votes_at_stake", "doubts")
 
 
-def _doubtful_rows(stations: Any, most: int | None = None) -> list[dict[str, Any]]:
-    rows = stations[stations["doubtful"]] if len(stations) else stations
-    known = [c for c in _SHOWN if c in rows]
-    return [{k: None if v != v else v for k, v in r.items()} for r in rows[known].head(most or len(rows)).to_dict("records")]
+def _doubtful_rows(found: Any, most: int | None = None) -> list[dict[str, Any]]:
+    return [{k: row.get(k) for k in _SHOWN} for row in found.doubtful_rows(most)]
+
+
+def _share(text: str | None) -> tuple[int, int] | None:
+    "`2/4` as numbers. Raises `ValueError`."
+    if text is None:
+        return None
+    k, _, n = text.partition("/")
+    if not (k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n)):
+        raise ValueError(f"--share {text!r}: write it as K/N, for instance 1/4 for the first of four")
+    return int(k), int(n)
 
 
 @app.command("extract")
@@ -87,9 +95,27 @@ def extract_folder(
     pattern: Annotated[str | None, typer.Option(show_default=False,
         help="How files are named, e.g. '<station>_page<k>'. Default: the usual spellings.")] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Form sets in flight.")] = 2,
+    timeout: Annotated[float | None, typer.Option("--timeout", show_default=False, metavar="SECONDS",
+        help="How long one form set may take. Default: as long as it takes.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed/--keep-failed",
+        help="Read form sets again that could not be read before.")] = True,
+    share: Annotated[str | None, typer.Option("--share", show_default=False, metavar="K/N",
+        help="Read the k-th of n shares, as one of n processes over one store.")] = None,
+    load: LoadOption = None,
     max_cost_usd: Annotated[float | None, typer.Option(show_default=False,
         help="Stop, resumably, when model calls have cost so much.")] = None,
     name: Annotated[str | None, typer.Option(show_default=False, help="Of the dataset. Default: after the folder.")] = None,
+    official: Annotated[Path | None, typer.Option(show_default=False,
+        help="A table of candidates or parties by number; names are counted for their official number, every change is listed.")] = None,
+    expected: Annotated[Path | None, typer.Option(show_default=False,
+        help="A table of the stations that have to report; those that did not come are listed.")] = None,
+    keep: Annotated[list[str] | None, typer.Option("--count", metavar="FORM-SET", show_default=False,
+        help="Count this form set, whatever contradicts it; several times.")] = None,
+    drop: Annotated[list[str] | None, typer.Option("--leave-out", metavar="FORM-SET", show_default=False,
+        help="Leave this form set out of the sums; several times.")] = None,
+    prepare: Annotated[bool, typer.Option("--prepare", help="First unpack archives and convert HEIC, next to the originals.")] = False,
+    allow_left_out: Annotated[bool, typer.Option("--allow-left-out",
+        help="Exit with 0 although files or forms were left out.")] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -97,29 +123,44 @@ def extract_folder(
 
     Election night in one command: every form set is read, the doubtful ones come first, votes are added up by
     constituency. Stopped by Ctrl-C, a power cut or the cost cap, the same command goes on where it was; what it knows
-    already is not read again. Exit code 1 when a form set could not be read.
+    already is not read again. Files found, read and left out are named, and so are duplicates, forms that contradict each
+    other, summary sheets that differ from the sum, and missing stations. Exit code 1 when a file or a form was left out.
 
     \b
       vote-experiments extract scans/ --config latest
       vote-experiments extract scans/ -c gemini-2.5-flash --second ocr-fused --max-cost-usd 20 --format parquet
     """
+    from vote_experiments.datasets.scans import prepare_scans
     from vote_experiments.store.database import open_store
     from vote_experiments.experiments.extract import extract
 
+    load_modules(load)
     opened = open_store(store)
     chosen, other = chosen_config(config, opened), None if second is None else chosen_config(second, opened)
+    decisions = {**dict.fromkeys(keep or (), "count"), **dict.fromkeys(drop or (), "leave out")}
     with people_apart(as_json):
+        if prepare:
+            print("\n".join(prepare_scans(folder)))
         found = extract(folder, chosen, second_config=other, out=out or Path("results", folder.resolve().name), format=format,
-                        pattern=pattern, jobs=jobs, max_cost_usd=max_cost_usd, store=opened, name=name)
-    rows = _doubtful_rows(found.stations, 20)
+                        pattern=pattern, jobs=jobs, timeout_s=timeout, retry_failed=retry_failed, share=_share(share), max_cost_usd=max_cost_usd,
+                        store=opened, name=name, official=official, expected=expected, decisions=decisions)
+    rows = _doubtful_rows(found, 20)
     told = [*(["", "Doubtful, to be looked at:", Table(rows)] if rows else []),
             *([f"… and {found.n_doubtful - len(rows)} more"] if found.n_doubtful > len(rows) else [])]
-    show({"summary": found.summary(), "dataset": found.dataset, "config": chosen, "reports": len(found.stations),
-          "unread": found.n_unread, "doubtful": _doubtful_rows(found.stations), "cost_usd": found.cost_usd, "experiments": found.experiment_ids,
-          "files": list(map(str, found.files))}, as_json,
-         *told, "", found.summary(), *(f"Written: {p}" for p in found.files))
-    if found.n_unread:
+    show({"summary": found.summary(), "dataset": found.dataset, "config": chosen, "reports": found.n_reports, "new": found.n_new, "read_twice": found.n_read_twice,
+          "unread": found.n_unread, "doubtful": _doubtful_rows(found), "cost_usd": found.cost_usd, "experiments": found.experiment_ids,
+          "files": list(map(str, found.files)), **_account(found)}, as_json,
+         *told, "", *found.account(), "", found.summary(), *(f"Written: {p}" for p in found.files))
+    if not found.is_complete and not allow_left_out:
         raise typer.Exit(1)
+
+
+def _account(found: Any) -> dict[str, Any]:
+    "What was found, left out, counted once and held back"
+    sums = found.sums
+    return {"files_found": found.n_files, "left_out": found.left_out, "duplicates": [d.to_dict() for d in sums.duplicates],
+            "held_back": sums.held_back, "missing": list(map(str, sums.missing)), "not_expected": sums.unexpected,
+            "names_changed": [r.to_dict() for r in sums.rekeyed], "complete": found.is_complete}
 
 # %% ../../nbs/cli/03_models.ipynb #54f6427b
 cache_app = typer.Typer(help="Look after the answers that were paid for.", no_args_is_help=True, rich_markup_mode=None)

@@ -15,7 +15,9 @@ from typing import Annotated, Any
 import typer
 
 from .options import model_configs, preset_request, request_values
-from .shell import FAILED, JsonOption, StoreOption, app, people_apart, report_page, run_id, show
+from vote_experiments.cli.shell import (
+    FAILED, JsonOption, LoadOption, StoreOption, app, load_modules, people_apart, report_page, run_id, show,
+)
 from ..settings import PRESETS, did_you_mean
 
 # %% ../../nbs/cli/01_run.ipynb #3500c090
@@ -163,7 +165,7 @@ def _show_estimate(request: Mapping[str, Any], as_json: bool) -> None:
         told.append(f"max_cost_usd={cap:g} " + ("is enough." if found.cost_usd < cap else "would stop the run before its end."))
     show({**found.to_dict(), "cost_usd": found.cost_usd, "seconds": found.seconds, "max_cost_usd": cap}, as_json, *found.lines(), *told)
 
-# %% ../../nbs/cli/01_run.ipynb #37e5e53c
+# %% ../../nbs/cli/01_run.ipynb #c727a441
 @app.command()
 def run(
     config: Annotated[Path | None, typer.Argument(metavar="CONFIG", show_default=False,
@@ -179,6 +181,7 @@ def run(
     resume: Annotated[bool, typer.Option("--resume",
         help="Continue the newest unfinished run with this request.")] = False,
     refresh: Annotated[bool, typer.Option("--refresh", help="Call the models again, and keep the new responses.")] = False,
+    load: LoadOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost and how long it would take.")] = False,
     store: StoreOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q",
@@ -254,6 +257,7 @@ def run(
     Ctrl-C stores what is in flight and says how to continue; a second one stops at once.
     """
     given = dict(locals())
+    load_modules(given.pop("load"))
     if (temperature or setting) and not model:
         raise ValueError("--temperature and --set belong to --model; name at least one, or write them into the config file")
     models = {"model_configs": model_configs(model, temperature, setting)} if model else {}

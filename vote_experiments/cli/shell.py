@@ -4,13 +4,17 @@
 
 # %% auto #0
 __all__ = ['OK', 'FAILED', 'USAGE', 'INTERRUPTED', 'app', 'datasets_app', 'runs_app', 'StoreOption', 'JsonOption', 'YesOption',
-           'exit_code', 'error_line', 'Doors', 'told', 'json_text', 'show', 'people_apart', 'Table', 'agreed',
-           'shortened', 'percent', 'run_id', 'report_page']
+           'LoadOption', 'exit_code', 'error_line', 'Doors', 'stop_like_ctrl_c', 'told', 'json_text', 'show',
+           'people_apart', 'Table', 'agreed', 'shortened', 'percent', 'load_modules', 'run_id', 'report_page']
 
-# %% ../../nbs/cli/00_shell.ipynb #30aeb94c
+# %% ../../nbs/cli/00_shell.ipynb #e67d7dda
 import contextlib
+import importlib
 import json
+import os
+import signal
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +74,17 @@ class Doors(typer.core.TyperGroup):
             raise typer.Exit(told(error, bool(ctx.params.get("debug")))) from None
 
 
+def stop_like_ctrl_c() -> None:
+    "Let SIGTERM (a service manager, `kill`) and SIGHUP (a terminal that closes) do what Ctrl-C does: store, say how to continue, end"
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # `nohup` ignores one of them, and that stays
+            signal.signal(number, interrupt)
+
+
 def told(
     error: BaseException,
     debug: bool,  # with the traceback
@@ -95,7 +110,17 @@ def json_text(value: Any) -> str:
 
 def show(value: Any, as_json: bool, *lines: Any) -> None:
     "Print a value as JSON, or the lines (texts and tables) that say it to a person"
-    print(json_text(value) if as_json else "\n".join(map(str, lines)), flush=True)
+    print(json_text(value) if as_json else "\n".join(map(_wrapped, lines)), flush=True)
+
+
+def _wrapped(line: Any) -> str:
+    "A sentence that wraps at words in a terminal; tables fit already"
+    from vote_experiments.html.terminal import terminal_width
+
+    width = terminal_width()
+    if width is None or not isinstance(line, str) or len(line) <= width:
+        return str(line)
+    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False, subsequent_indent=" " * (len(line) - len(line.lstrip())))
 
 
 @contextlib.contextmanager
@@ -116,7 +141,11 @@ class Table:
         import pandas as pd
 
         from vote_experiments.analysis.frames import text_table
+        from vote_experiments.html.terminal import fitted_table, terminal_width
 
+        width = terminal_width()
+        if width is not None:
+            return fitted_table(self.rows, width)
         return text_table(pd.DataFrame([{k: "" if v is None else v for k, v in r.items()} for r in self.rows], dtype=object))
 
 # %% ../../nbs/cli/00_shell.ipynb #94a9c1e7
@@ -157,6 +186,34 @@ StoreOption = Annotated[str | None, typer.Option("--store", show_default=False, 
     help="Where runs are kept. Default: VOTE_EXPERIMENTS_STORE, else the nearest .vote_experiments/ upward.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON value on standard output; talk to people on standard error.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+# %% ../../nbs/cli/00_shell.ipynb #81779399
+LoadOption = Annotated[list[str] | None, typer.Option("--load", metavar="MODULE|FILE.py", show_default=False,
+    help="A Python module or file that registers models of yours; may be repeated.")]
+
+
+def load_modules(names: Sequence[str] | None) -> None:
+    "Import modules and files; those of the working directory too, as `python -m` does. Raises `ValueError` naming one that is missing."
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    for name in names or ():
+        if name.endswith(".py"):
+            _load_file(Path(name))
+            continue
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            raise ValueError(f"--load {name!r}: there is no module {error.name!r} here or among the installed packages") from None
+
+
+def _load_file(path: Path) -> None:
+    "Import a file under the name of its stem, which other processes can import too while its folder is on their path"
+    if not path.is_file():
+        raise ValueError(f"--load {str(path)!r}: there is no such file")
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    importlib.import_module(path.stem)
 
 # %% ../../nbs/cli/00_shell.ipynb #ffa05b3c
 def _print_version(wanted: bool) -> None:

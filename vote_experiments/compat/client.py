@@ -30,7 +30,8 @@ from ..records import DatasetItem, ItemResult
 from ..store.database import Store, open_store
 from ..store.results import ResultSequence, get_experiment, list_experiments
 from ..traces.filters import Filter
-from ..traces.traces import Score, Trace, Traces, create_score, create_trace, get_scores, get_trace, get_traces
+from ..traces.traces import Score, Trace, create_score, create_trace, get_scores, get_trace
+from ..traces.search import Traces, get_traces
 
 D = TypeVar("D", bound=Dataset)
 

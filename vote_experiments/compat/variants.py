@@ -25,7 +25,8 @@ from vote_experiments.store.results import (
     ResultSequence, create_group, get_experiment, score_table, update_experiment, update_group,
 )
 from ..store.database import Store, item_results, now_us, open_store
-from ..traces.traces import Trace, get_traces
+from ..traces.traces import Trace
+from ..traces.search import get_traces
 from ..experiments.batch import EvaluatorInputs, arun_batched_evaluation
 from .runs import get_experiment_runs
 from ..engine.engine import Run, Slot, run_blocking

@@ -18,6 +18,7 @@ import yaml
 from .dataset import markdown_table
 from .tables import TableFile
 from ..forms.field_names import FIELD_NAMES, find_field, plain_key, suggest_field
+from ..forms.identity import plain_ordinal
 from ..forms.thai import parse_number
 from ..records import Record
 
@@ -157,7 +158,7 @@ def propose_mapping(
     for header in table.headers:
         name = find_field(header)
         if plain_key(header) == "เขต" or name in ("form_info.district", "form_info.constituency_number") and plain_key(header) == "district":
-            is_number = _are_numbers(_values(table, header))
+            is_number = all((plain_ordinal(v) or "").isdecimal() for v in _values(table, header))
             name = "form_info.constituency_number" if is_number else "form_info.district"
             notes.append(f"{header!r} is taken for {name}, because its values are {'numbers' if is_number else 'names'}")
         if name and name not in columns.values():

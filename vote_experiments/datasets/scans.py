@@ -114,6 +114,17 @@ def _hash(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+def _is_empty(path: Path) -> bool:
+    "Whether a picture has one colour only"
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            return all(low == high for low, high in [picture.convert("L").getextrema()])
+    except OSError:
+        return False
+
+
 def identical_form_sets(
     sets: Iterable[FormSet],  # as `group_folder` gives them
 ) -> dict[str, str]:  # name of a form set -> name of the first one with the same pages
@@ -126,6 +137,6 @@ def identical_form_sets(
         first: dict[tuple[str, ...], str] = {}
         for one in several if len(several) > 1 else ():
             name = first.setdefault(tuple(sorted(map(_hash, one.pages))), one.name)
-            if name != one.name:
+            if name != one.name and not all(map(_is_empty, one.pages)):
                 same[one.name] = name
     return same

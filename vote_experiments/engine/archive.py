@@ -11,13 +11,13 @@ import html
 import json
 import os
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..store.results import RunNotFoundError, get_experiment, get_group, list_groups, resolve_run, update_group
 from ..store.database import Store, clean_text, from_us
+from ..files import writing_aside
 from ..settings import redact, runs_folder
 
 # %% ../../nbs/engine/06_archive.ipynb #d212687d
@@ -53,9 +53,8 @@ def experiment_folder(
 # %% ../../nbs/engine/06_archive.ipynb #76378f41
 def write_text(path: Path, text: str) -> Path:
     "Write a whole text file or nothing, secrets redacted"
-    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
-    part.write_text(redact(clean_text(text) or ""), encoding="utf-8")
-    part.replace(path)
+    with writing_aside(path) as part:
+        part.write_text(redact(clean_text(text) or ""), encoding="utf-8")
     return path
 
 

@@ -27,7 +27,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, S
 
 from ..store.results import Finished, ResultWriter
 from ..store.database import encode_json, new_trace_id
-from ..traces.traces import TRACE_STATE_KEY
+from ..traces.opentelemetry import TRACE_STATE_KEY
 from .processes import call_pickled, item_error, late, load_task, pickled_task, unpacked
 from ..records import DatasetItem, Evaluation, ItemError, ItemResult, Observation, Usage, VoteExperimentsError, _listening
 from ..settings import redact

@@ -29,7 +29,8 @@ from vote_experiments.store.database import (
     RowInsert, Store, StoreError, batch_items, batches, clean_text, decode_json, encode_json, iso, new_id, now_us,
     open_store, scores, to_us,
 )
-from ..traces.traces import SCORE_COLUMNS, Trace, TraceObservation, page_key, read_page
+from ..traces.traces import SCORE_COLUMNS, Trace, TraceObservation
+from ..traces.search import page_key, read_page
 from ..engine.engine import Plan, Run, Slot
 from .experiment import run_in_own_loop
 from vote_experiments.engine.resuming import (
@@ -541,7 +542,8 @@ def _open(store: Store, request: _Request, resume_from: Any, allow_changes: bool
 
 # %% ../../nbs/experiments/07_batch.ipynb #c51eab4c
 def _continued(store: Store, row: dict[str, Any], settings: Mapping[str, Any], owner: str, allow_changes: bool) -> dict[str, Any]:
-    busy = RunBusyError(f"batch evaluation {row['id']} is being run by process {row['owner']}; wait for it, or stop it first")
+    busy = RunBusyError(f"batch evaluation {row['id']} is being run by process {row['owner']}; wait for it, or stop it "
+                        "first. After a crash it is free again within 20 s")
     if is_busy(row):
         raise busy
     differences = changed_settings(row["settings"] or {}, settings)

@@ -118,8 +118,8 @@ class ConfigOutcome:
 
 
 def _metrics(result: ExperimentResult) -> dict[str, Any]:
-    "Summary metrics by name: plain numbers, text, or None"
-    return {e.name: e.value for e in result.run_evaluations}
+    "Summary metrics by name: plain numbers or text; what could not be computed is left out, so that every value can be shown"
+    return {e.name: e.value for e in result.run_evaluations if e.value is not None}
 
 
 def _own_scores(result: ExperimentResult) -> dict[str, dict[str, Any]]:
@@ -139,6 +139,18 @@ def _metrics_ci(result: ExperimentResult) -> dict[str, list[float | None]]:
     return {name: [e["lower"], e["upper"]] for name, e in found.items() if e}
 
 # %% ../../nbs/experiments/03_comparison.ipynb #717e7a75
+def _by_hand(result: ExperimentResult) -> dict[str, Any]:
+    "Forms that people would read to confirm an outcome after this model, and the total cost; nothing without votes in the truth"
+    from vote_experiments.outcome.plan import hand_reading
+
+    s = result.summary
+    priced = s.get("n_priced") or 0
+    free = not s.get("n_unpriced") and not s.get("cost_usd")
+    each = s["cost_usd"] / priced if s.get("cost_usd") is not None and priced else 0.0 if free else None
+    reading = hand_reading(result.item_results, each, failed=result.failed_items)
+    return {} if reading is None else {"forms_by_hand": reading.forms, "total_cost_usd": reading.total_cost_usd}
+
+
 def experiment_entry(
     outcome: ConfigOutcome,
     n_sample: int,  # items chosen
@@ -159,6 +171,7 @@ def experiment_entry(
         "known_cost_usd": s.get("known_cost_usd"), "n_unpriced": s.get("n_unpriced", 0),
         "model_version": served[0] if len(served) == 1 else served or None,
         "rerouted": reroute_note(c.model, s.get("model_versions") or {}), "n_cached": s.get("n_cached", 0),
+        **(_by_hand(r) if r and not outcome.failed else {}),
     }
     return entry | ({"error": outcome.error} if outcome.failed else {})
 

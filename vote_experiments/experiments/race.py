@@ -56,11 +56,11 @@ class ItemsSoFar(DatasetItems):
     "All the items of a race, of which only the first `asked` are given out"
 
     def __init__(self, dataset: Dataset, places: Sequence[int], asked: int):
-        super().__init__(dataset, places)
-        self.asked = asked
+        super().__init__(dataset, places[:asked])
+        self.n_all = len(places)
 
-    def iter_rows(self) -> Iterator[tuple[int, int, Any]]:
-        return DatasetItems(self.dataset, self.places[: self.asked]).iter_rows()
+    def __len__(self) -> int:
+        return self.n_all
 
 
 def drawn_order(places: Sequence[int], seed: int) -> list[int]:

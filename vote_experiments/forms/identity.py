@@ -170,6 +170,11 @@ def _candidates(left: Sequence[FormIdentity], right: Sequence[FormIdentity], lea
     return sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2]))
 
 # %% ../../nbs/forms/15_identity.ipynb #653ad0df
+def _copy_key(identity: FormIdentity, i: int) -> tuple:
+    "Equal for two copies of one form; an incomplete identity is a copy of nothing"
+    return identity.place if _number_key(identity) is not None else (i,)
+
+
 class _Matching:
     "The state of one matching: who is still free"
 
@@ -189,7 +194,7 @@ class _Matching:
                 of_right.setdefault(j, []).append(i)
         for i, candidates in of_left.items():
             rivals = {k for j in candidates for k in of_right[j]}
-            places = {self.right[j].place for j in candidates}, {self.left[k].place for k in rivals}
+            places = {_copy_key(self.right[j], j) for j in candidates}, {_copy_key(self.left[k], k) for k in rivals}
             free = [j for j in candidates if j in self.free_right]
             if max(map(len, places)) > 1:
                 self.unclear[i] = tuple(candidates)
@@ -217,9 +222,9 @@ def match_identities(
 
 # %% ../../nbs/forms/15_identity.ipynb #5c662413
 _IN_PATH = {
-    "constituency_number": re.compile(r"(?:เขตเลือกตั้งที่|เขตเลือกตั้ง|เขตที่|เขต|constituency|cons)[ _.-]*(\d{1,2})(?!\d)", re.IGNORECASE),
-    "polling_station_number": re.compile(r"(?:หน่วยเลือกตั้งที่|หน่วยเลือกตั้ง|หน่วยที่|หน่วย|unit|station)[ _.-]*(\d{1,3})(?!\d)", re.IGNORECASE),
-    "committee_number": re.compile(r"(?:ชุดที่|ชุด|set)[ _.-]*(\d{1,3})(?!\d)", re.IGNORECASE),
+    "constituency_number": re.compile(r"(?:เขตเลือกตั้งที่|เขตเลือกตั้ง|เขตที่|เขต|(?<![a-z])(?:constituency|cons))[ _.-]*(\d{1,2})(?!\d)", re.IGNORECASE),
+    "polling_station_number": re.compile(r"(?:หน่วยเลือกตั้งที่|หน่วยเลือกตั้ง|หน่วยที่|หน่วย|(?<![a-z])(?:unit|station))[ _.-]*(\d{1,3})(?!\d)", re.IGNORECASE),
+    "committee_number": re.compile(r"(?:ชุดที่|ชุด|(?<![a-z])set)[ _.-]*(\d{1,3})(?!\d)", re.IGNORECASE),
     "province": re.compile(r"(?:จังหวัด|จ\.) ?([ก-๎]+)"),
     "district": re.compile(r"(?:อำเภอ|อ\.) ?([ก-๎]+)"),
     "sub_district": re.compile(r"(?:ตำบล|แขวง|ต\.) ?([ก-๎]+)|((?:เทศบาล|ทต\.|ทม\.|ทน\.)[ก-๎. ]+)"),

@@ -310,6 +310,7 @@ class FunctionModel:
     function: Callable[..., Any]
     cpu_bound: bool = False  # run it in a process of its own
     takes_input_data: bool = False  # its first parameter is the item's input, not the list of images
+    version: str | None = None  # changes whenever it may read otherwise; None: it does not say
 
     def extract(
         self,
@@ -346,6 +347,7 @@ def register_model(
     *,
     cpu_bound: bool = False,  # a function that computes: the engine gives it a process of its own
     settings: Mapping[str, str] | None = None,  # further config keys it understands, each with its meaning
+    version: str | None = None,  # of the model: `extract` uses its readings again while this is the same; None: its own `version`
 ) -> Model:
     "Make a model usable by name in this process; a second registration replaces the first. Returns the model."
     if not isinstance(name, str) or not name.strip():
@@ -357,6 +359,9 @@ def register_model(
         model = _function_model(name, model, cpu_bound)
     elif not isinstance(model, Model):
         model = FunctionModel(name, model.extract, cpu_bound or bool(getattr(model, "cpu_bound", False)))
+    version = version if version is not None else getattr(model_or_callable, "version", None)
+    if version is not None and getattr(model, "version", None) != version:
+        model.version = str(version)  # type: ignore[attr-defined]
     _registered[name], _registered_settings[name] = model, dict(settings or {})
     return model
 

@@ -13,6 +13,8 @@ from .labels import label_probabilities as label_probabilities
 from .labels import next_to_label as next_to_label
 from .plan import CheckPlan as CheckPlan
 from .plan import CheckSetting as CheckSetting
+from .plan import HandReading as HandReading
 from .plan import forms_by_hand as forms_by_hand
+from .plan import hand_reading as hand_reading
 from .plan import total_cost as total_cost
 from .plan import vote_errors as vote_errors

@@ -7,9 +7,9 @@ __all__ = ['MOST_SCORES', 'MOST_PAIRED', 'ITEMS_READ', 'FIELD_NAMES', 'SLICES', 
            'MOST_THUMBNAILS', 'THUMBNAIL_WIDTH', 'MOST_SUSPECTS', 'items_asked', 'question', 'title', 'asked',
            'headline', 'of_summary', 'pairs', 'signed', 'Answers', 'side_by_side', 'read_answers', 'named', 'form_name',
            'path_name', 'read_note', 'by_field', 'slice_name', 'by_slice', 'by_slices', 'picture', 'comparison_picture',
-           'vote_error_picture', 'difficulty_picture', 'cost_and_accuracy', 'latency', 'latency_frame', 'cause',
-           'failures', 'failure_causes', 'worst', 'worst_items', 'page_roots', 'thumbnails', 'item_differences',
-           'suspects']
+           'vote_error_picture', 'difficulty_picture', 'by_hand', 'cost_and_accuracy', 'latency', 'latency_frame',
+           'cause', 'failures', 'failure_causes', 'worst', 'worst_items', 'page_roots', 'thumbnails',
+           'item_differences', 'suspects']
 
 # %% ../../nbs/reports/03_findings.ipynb #91f58988
 import base64
@@ -33,6 +33,7 @@ from vote_experiments.analysis.plots import (
     figure_bytes, plot_comparison, plot_cost_accuracy, plot_latency, plot_scores_by, plot_vote_error_histogram,
 )
 from ..datasets.dataset import DatasetNotFoundError, get_dataset
+from ..outcome.plan import CheckSetting, hand_reading
 from ..store.results import ResultSequence
 from ..store.database import item_results, scores
 from ..models.registry import reroute_note
@@ -412,11 +413,29 @@ def difficulty_picture(run: OpenedRun, answers: Answers, folder: str | os.PathLi
     return picture(figure, "difficulty", run.say("alt_difficulty"), folder)
 
 # %% ../../nbs/reports/03_findings.ipynb #0fd5adaf
+def by_hand(run: OpenedRun) -> Html:
+    "Forms that people would read to confirm an outcome after each model, and the total cost; nothing without votes in the truth"
+    rows = []
+    for e in run.ranked:
+        priced = _priced(run, e)
+        free = not e["summary"].get("n_unpriced") and not priced["total"]
+        reading = hand_reading(ResultSequence(run.store, e["id"], None), 0.0 if free else priced["cost_usd"])
+        if reading is not None:
+            rows.append({run.say("col_experiment"): run.labels[e["id"]], run.say("col_by_hand"): f"{reading.forms:,.0f}",
+                         run.say("col_total_cost"): dollars(reading.total_cost_usd), run.say("col_measured_on"): f"{reading.measured_on:,}"})
+    if not rows:
+        return Html("")
+    setting = CheckSetting()
+    values = {"stations": setting.stations, "margin": f"{setting.margin:.0%}", "limit": f"{setting.risk_limit:.0%}",
+              "minutes": f"{setting.minutes_per_form:g}", "wage": f"{setting.wage_per_hour:g}"}
+    return joined([table(rows), paragraph(run.say("by_hand_note", **values), "note")])
+
+
 def cost_and_accuracy(run: OpenedRun, folder: str | os.PathLike | None = None) -> Html:
     "What accuracy costs, where prices are known"
     rows = [_priced(run, e) for e in run.ranked]
     if all(r["cost_usd"] is None for r in rows) or run.comparison is None:
-        return paragraph(run.say("no_price" if run.comparison is not None else "no_accuracy"))
+        return joined([paragraph(run.say("no_price" if run.comparison is not None else "no_accuracy")), by_hand(run)])
     frame = pd.DataFrame(rows).merge(run.comparison.table[["experiment", "mean", "lower", "upper"]], on="experiment")
     frame["cost_usd"] = frame["cost_usd"].astype(float)
     figure = plot_cost_accuracy(frame, per="item", label=run.score_name(run.score).lower(), words=run.picture_words) if frame["mean"].notna().any() else None
@@ -424,7 +443,7 @@ def cost_and_accuracy(run: OpenedRun, folder: str | os.PathLike | None = None) -
         run.say("col_experiment"): r["experiment"], run.say("col_run_cost"): cost_text(r["summary"]), run.say("col_item_cost"): dollars(r["cost_usd"]),
         run.say("col_thousand"): dollars(None if r["cost_usd"] is None else 1000 * r["cost_usd"]),
         run.say("col_priced"): f"{r['n_priced']:,}", run.say("col_tokens_in"): _tokens(r["usage"], "prompt_tokens"),
-        run.say("col_tokens_out"): _tokens(r["usage"], "output_tokens", "thoughts_tokens")} for r in rows])])
+        run.say("col_tokens_out"): _tokens(r["usage"], "output_tokens", "thoughts_tokens")} for r in rows]), by_hand(run)])
 
 
 def _priced(run: OpenedRun, e: Mapping[str, Any]) -> dict[str, Any]:

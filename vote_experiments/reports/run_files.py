@@ -26,12 +26,13 @@ import sqlalchemy as sa
 from ..datasets.dataset import DatasetNotFoundError, get_dataset, list_versions, map_pages, save_dataset
 from ..store.results import get_experiment, get_group, resolve_run
 from vote_experiments.store.database import (
-    SCHEMA_VERSION, Store, decode_json, encode_json, experiment_groups, experiments, iso, item_results, now_us, observations, open_store, scores,
+    RowInsert, SCHEMA_VERSION, Store, decode_json, encode_json, experiment_groups, experiments, iso, item_results, now_us, observations, open_store, scores,
     trace_tags, traces,
 )
 from ..forms.pages import page_path
 from ..records import DatasetItem, Record, VoteExperimentsError
-from ..settings import redact
+from ..files import writing_aside
+from ..settings import redactor
 
 # %% ../../nbs/reports/08_run_files.ipynb #0cabe434
 FORMAT = "vote-experiments run"
@@ -81,7 +82,7 @@ def _relative(path: str, roots: Sequence[str]) -> str:
 
 def _portable(row: Mapping[str, Any], roots: Sequence[str]) -> dict[str, Any]:
     "A row without what belongs to this machine"
-    found = {k: redact(v) if isinstance(v, str) else v for k, v in row.items() if v is not None}
+    found = {k: v for k, v in row.items() if v is not None}
     if "input" in found:
         found["input"] = encode_json(map_pages(decode_json(found["input"]), lambda p: _relative(p, roots)))
     if "item_row" in found:
@@ -119,28 +120,24 @@ def share_run(
         raise ValueError(f"run {run!r} is still going on ({', '.join(running)}); share it when it has ended")
     data = [get_dataset(name, version, opened) for name, version in _dataset_keys(rows)]
     roots = [str(r) for d in data for r in d.roots]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as z:
+    with writing_aside(target) as part:
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=2) as z:
             counts = {name: _write_lines(z, f"rows/{name}.jsonl", (_portable(r, roots) for r in _rows(opened, table, group, its)))
                       for name, table in TABLES.items()}
             kept = [_write_dataset(z, i, d, pages) for i, d in enumerate(data)]
             manifest = {"format": FORMAT, "version": 1, "schema": SCHEMA_VERSION, "made_at": iso(now_us()), "run": group or its[0], "counts": counts,
                         "experiments": {e: _digest(opened, e) for e in its}, "datasets": kept}
             z.writestr("manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
     return SharedRun(str(target), group or its[0], len(its), counts["item_results"], sum(len(d["pages"]) for d in kept), target.stat().st_size)
 
 # %% ../../nbs/reports/08_run_files.ipynb #fbbad653
 def _write_lines(z: zipfile.ZipFile, name: str, rows: Iterable[Mapping[str, Any]]) -> int:
-    n = 0
+    "Rows as lines, secrets hidden: looked for in many lines at once, because cell by cell takes minutes"
+    n, hide, lines = 0, redactor(), (encode_json(row) or "" for row in rows)
     with z.open(name, "w", force_zip64=True) as f:
-        for row in rows:
-            f.write((encode_json(row) or "").encode() + b"\n")
-            n += 1
+        while some := list(islice(lines, 200)):
+            f.write((hide("\n".join(some)) + "\n").encode())
+            n += len(some)
     return n
 
 
@@ -436,6 +433,8 @@ def _write_rows(z: zipfile.ZipFile, store: Store, fresh: set[str], data: Mapping
                 yield table, row
 
     rows = wanted()
+    names = {table: tuple(c.name for c in _columns(table)) for table in TABLES.values()}
+    inserts = {table: RowInsert(table, names[table], store.dialect) for table in TABLES.values()}
     try:
         with store.write() as c:
             while batch := list(islice(rows, 500)):
@@ -444,7 +443,6 @@ def _write_rows(z: zipfile.ZipFile, store: Store, fresh: set[str], data: Mapping
                     if table is experiment_groups:
                         known = set(c.scalars(sa.select(table.c.id).where(table.c.id.in_([r["id"] for r in mine]))))
                         mine = [r for r in mine if r["id"] not in known]
-                    if mine:
-                        c.execute(sa.insert(table), mine)
+                    inserts[table](c, [tuple(map(row.get, names[table])) for row in mine])
     except sa.exc.IntegrityError as error:
         raise ValueError(f"a row of the file is in this store already, under another run; nothing of the run was imported ({str(error.orig)[:200]})") from None

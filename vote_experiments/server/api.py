@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['log', 'Here', 'Base', 'Label', 'TaskId', 'RunId', 'key_header', 'api', 'health_routes', 'Service', 'unfit', 'ended',
            'base_of', 'run', 'run_async', 'estimate', 'tasks', 'task', 'cancel', 'task_events', 'events', 'runs',
-           'datasets', 'run_detail', 'items', 'compare', 'report', 'health', 'make_app', 'worker_process', 'serve']
+           'datasets', 'run_detail', 'items', 'trend', 'compare', 'report', 'health', 'make_app', 'worker_process',
+           'serve']
 
 # %% ../../nbs/server/03_api.ipynb #b0edc0e8
 import asyncio
@@ -37,7 +38,7 @@ from .. import __version__
 from ..datasets.dataset import DatasetNotFoundError, get_dataset, list_datasets
 from ..engine.run_status import run_state, run_states
 from ..engine.spending import run_notices
-from ..experiments.estimate import estimate_experiments
+from ..experiments.estimate import estimate as estimate_run
 from ..experiments.request import fields_of
 from ..models.registry import check_configs
 from ..store.results import ResultSequence, RunNotFoundError, get_experiment, get_group, list_groups, resolve_run, score_names
@@ -46,9 +47,10 @@ from vote_experiments.server.jobs import (
     Job, JobEndedError, JobNotFoundError, JobRunner, WorkerProcess, cancel_job, get_job, list_jobs, submit_job,
 )
 from .guard import REPORT_POLICY, Guard, Limits, log_json, outside, page_outside, read_keys, refused_address
+from .checks import checks_router
 from vote_experiments.server.messages import (
     Accepted, ComparisonOut, DatasetLine, DatasetList, EstimateOut, FieldProblems, Health, ItemOut, ItemPage, Problem, RunDetail,
-    RunLine, RunList, RunRequest, RunResponse, StoredExperiment, Task, TaskList, docs_page, run_response, task_of,
+    RunLine, RunList, RunRequest, RunResponse, StoredExperiment, Task, TaskList, TrendOut, docs_page, run_response, task_of,
 )
 from ..settings import did_you_mean, environment, setting
 
@@ -236,11 +238,11 @@ def run_async(asked: RunRequest, service: Here, base: Base, label: Label) -> Any
 
 # %% ../../nbs/server/03_api.ipynb #c5273879
 def _estimated(service: Service, asked: RunRequest) -> Any:  # vote_experiments.experiments.estimate.Estimates
-    "The estimate of a request. Raises what `estimate_experiments` raises."
+    "The estimate of a request. Raises what `estimate` of experiments raises."
     service.check_limits(asked)
     arguments = {k: v for k, v in asked.arguments().items() if k in fields_of(None, "estimate")}
     try:
-        return estimate_experiments(**arguments, store=service.store)
+        return estimate_run(**arguments, store=service.store)
     except ValueError as error:
         if isinstance(error, RequestValidationError | LookupError):
             raise
@@ -374,11 +376,32 @@ def _item(experiment_id: str, r: Any) -> ItemOut:
                    error=outside(r.error) if r.error else None, cost_usd=r.cost_usd, model_version=r.model_version, **plain)
 
 # %% ../../nbs/server/03_api.ipynb #8052f56c
+@api.get("/trend", response_model=TrendOut, responses=_declared(404), tags=["runs"])
+def trend(service: Here, experiment_name: Annotated[str, Query(max_length=300)], score: Annotated[str | None, Query(max_length=200)] = None,
+          cluster_by: Annotated[str, Query(max_length=200)] = "constituency", limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+          false_alarms: Annotated[float, Query(gt=0, lt=1, description="Chance of an alarm in a year in which nothing changes")] = 0.05,
+          runs_a_year: Annotated[int, Query(ge=1, le=100_000)] = 52, models: Annotated[int, Query(ge=1, le=1000)] = 1) -> Any:
+    "The finished runs of an experiment over time: levels, the slope, and whether it got worse, with a stated rate of false alarms."
+    from vote_experiments.engine.clusters import check_cluster_by
+    from vote_experiments.experiments.trend import trend as trend_of_runs
+
+    try:
+        found = trend_of_runs(experiment_name, score, service.store, limit=limit, cluster_by=check_cluster_by(cluster_by), false_alarms=false_alarms,
+                              runs_a_year=runs_a_year, models=models)
+    except ValueError as error:
+        raise unfit(str(error), "score") from None
+    return decode_json(encode_json(found.to_dict()))
+
+
 @api.get("/runs/{run_id}/compare", response_model=ComparisonOut, responses=_declared(404), tags=["runs"])
 def compare(run_id: RunId, service: Here, score: Annotated[str | None, Query(max_length=200)] = None,
+            cluster_by: Annotated[str | None, Query(max_length=200, description="What items have in common: constituency, another place, "
+                                                    "a metadata key, or none; without it, as the run was made")] = None,
+            assume: Annotated[Literal["beta-binomial"] | None, Query(description="Narrower intervals of the means, with a uniform prior")] = None,
             also: Annotated[list[str] | None, Query(alias="with", max_length=20, description="Further runs")] = None) -> Any:
     "Compare the experiments of a run, and of others, item by item: means with intervals, and which differences could be chance."
-    from vote_experiments.engine.stored_comparison import compare_experiments_by_item
+    from vote_experiments.engine.clusters import check_cluster_by
+    from vote_experiments.engine.stored_comparison import compare_experiments_by_item, run_cluster_by
 
     chosen: dict[str, str] = {}
     for experiment_id in dict.fromkeys(e for r in (run_id, *(also or ())) for e in _resolved(service, r)):
@@ -389,9 +412,10 @@ def compare(run_id: RunId, service: Here, score: Annotated[str | None, Query(max
         raise unfit(f"score: no experiment has {score!r}{did_you_mean(score, known, '.')} "
                     f"There are {', '.join(sorted(known)) or 'none'}", "score")
     try:
-        found = compare_experiments_by_item(service.store, chosen, score=score)
+        by = run_cluster_by(service.store, chosen.values()) if cluster_by is None else check_cluster_by(cluster_by)
+        found = compare_experiments_by_item(service.store, chosen, score=score, cluster_by=by, assume=assume)
     except ValueError as error:
-        raise unfit(str(error), "score") from None
+        raise unfit(str(error), "cluster_by" if "cluster_by" in str(error) else "score") from None
     if found is None:
         raise unfit(f"nothing to compare: no experiment has a number for {score or 'overall accuracy'!r}", "score")
     return decode_json(encode_json(found.to_dict()))
@@ -433,7 +457,8 @@ Every request but health needs the header `X-API-Key`. Shares are fractions in [
 shell (`vote-experiments runs list`) and notebooks find it too."""
 
 
-_TAGS = {"run": "Ask for a comparison of models", "tasks": "Follow what was asked for", "runs": "Look at what was found", "health": "Is it there?"}
+_TAGS = {"run": "Ask for a comparison of models", "tasks": "Follow what was asked for", "runs": "Look at what was found",
+         "checks": "Check by hand whether an outcome is right", "health": "Is it there?"}
 
 
 def _docs(app: FastAPI) -> HTMLResponse:
@@ -471,11 +496,13 @@ def make_app(
     app = FastAPI(title="vote-experiments", version=__version__, description=_ABOUT, lifespan=lifespan, redoc_url=None, docs_url=None,
                   openapi_tags=[{"name": n, "description": d} for n, d in _TAGS.items()])
     app.state.service = service
-    for said in (*api.routes, *health_routes.routes):
+    checks = checks_router(key_header)
+    for said in (*api.routes, *checks.routes, *health_routes.routes):
         said.summary = said.description.partition(". ")[0].partition(".\n")[0].rstrip(".")  # type: ignore[attr-defined]
     app.add_api_route("/docs", lambda: _docs(app), methods=["GET"], include_in_schema=False)
     app.include_router(health_routes)
     app.include_router(api)
+    app.include_router(checks)
     for route, method, to in (("/tasks/{task_id}", "GET", task), ("/tasks/{task_id}", "DELETE", cancel), ("/tasks/{task_id}/events", "GET", events)):
         app.add_api_route(route, to, methods=[method], include_in_schema=False)
     for kind, handler in ((RequestValidationError, _on_unfit), (fastapi.exceptions.StarletteHTTPException, _on_problem),

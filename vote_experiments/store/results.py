@@ -7,10 +7,11 @@ __all__ = ['RunNotFoundError', 'create_group', 'update_group', 'create_experimen
            'get_experiment', 'get_group', 'latest_run', 'resolve_run', 'list_experiments', 'list_groups',
            'delete_experiment', 'delete_group', 'runs_to_prune', 'delete_run', 'Finished', 'score_row', 'ResultWriter',
            'ResultSequence', 'ResultColumn', 'score_names', 'status_counts', 'evaluator_errors', 'score_table',
-           'score_numbers', 'spent', 'stored_items', 'owner_name']
+           'score_numbers', 'spent', 'stored_items', 'StoredOutputs', 'owner_name']
 
 # %% ../../nbs/store/01_results.ipynb #e2061fa4
 import asyncio
+import functools
 import math
 import os
 import socket
@@ -834,6 +835,29 @@ def stored_items(
         for repeat, position, item_id, status, item_hash in rows:
             yield (repeat, position), item_id, status, item_hash
         after = (repeat, position) if len(rows) == page else None
+
+
+class StoredOutputs:
+    "Outputs of one experiment by item, read by pages of neighbours: who asks for items in much the same order reads each page once"
+
+    def __init__(self, store: Store, experiment_id: str):
+        self.store, self.experiment_id = store, experiment_id
+        its = item_results.c
+        with store.read() as c:
+            rows = c.execute(sa.select(its.item_id, its.position).where(its.experiment_id == experiment_id, its.repeat == 0))
+            self.place = {item_id: position for item_id, position in rows}
+        self._page = functools.lru_cache(maxsize=4)(self._read_page)
+
+    def output(self, item_id: str) -> Any:  # None: no answer
+        place = self.place.get(item_id)
+        return None if place is None else _value_or_none(self._page(place // _PAGE).get(place))
+
+    def _read_page(self, number: int) -> dict[int, str]:  # outputs as JSON by position
+        its, first = item_results.c, number * _PAGE
+        query = sa.select(its.position, traces.c.output).select_from(item_results.join(traces, traces.c.id == its.trace_id)).where(
+            its.experiment_id == self.experiment_id, its.repeat == 0, its.position.between(first, first + _PAGE - 1), its.status == "ok")
+        with self.store.read() as c:
+            return {position: text for position, text in c.execute(query)}
 
 
 def owner_name() -> str:

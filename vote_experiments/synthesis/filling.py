@@ -205,7 +205,7 @@ def _fill_counts(page: FilledPage, blank: PrintedPage, draft: Draft, pen: Pen) -
     for name in draft.number_fields():
         number, slot, words = number_at(draft.report, name), blank.slots[name], blank.slots.get(f"{name}_text")
         page.regions[name] = (slot.x0, slot.y0, slot.x1, slot.y1)
-        pen.number(page, name, number, slot)
+        pen.number(page, name, number, slot, 0.9)
         if words is not None and name in with_words:
             page.regions[f"{name}_text"] = (words.x0, words.y0, words.x1, words.y1)
             section, key = name.split(".")

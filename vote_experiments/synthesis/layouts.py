@@ -101,7 +101,7 @@ def _varied_rows(design: Design, kind: FormKind, n_rows: int, r: random.Random) 
         return replace(design, pitch=design.pitch * r.uniform(0.98, 1.04 if design.printer == "provincial" else 1.0))
     rows = design.rows[0]
     if n_rows <= rows and r.random() < 0.3:
-        rows = r.randint(max(n_rows, 6), rows)
+        rows = r.randint(max(n_rows, 7), rows)
     room = _BOTTOM - design.tops[0] - design.head - design.total
     pitch = min(room / rows, design.pitch * (r.uniform(0.97, 1.06) if rows == design.rows[0] else r.uniform(1.05, 1.4)))
     return replace(design, rows=(rows,), pitch=pitch)

@@ -177,7 +177,7 @@ class Draft:
 # %% ../../nbs/synthesis/06_reports.ipynb #129a7b2f
 def _rows(r: random.Random, kind: FormKind) -> list[dict[str, Any]]:
     "Who is on the ballot; no votes yet"
-    n = 57 if kind.is_party_list else r.choice((4, 5, 5, 6, 6, 6, 7, 7, 8, 9, 10, 11, 12, 15))
+    n = 57 if kind.is_party_list else r.choice((4, 5, 5, 6, 6, 6, 6, 7, 7, 7, 8, 8, 9, 10, 11, 13))
     parties = PARTIES[:n] if kind.is_party_list else r.sample(PARTIES, n)
     return [{"number": i + 1, "candidate_name": None if kind.is_party_list else _person(r), "party_name": parties[i],
              "vote_count": None, "vote_count_text": None} for i in range(n)]

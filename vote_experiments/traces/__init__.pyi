@@ -1,12 +1,12 @@
 from .traces import Score as Score
-from .traces import StoreSpanExporter as StoreSpanExporter
+from .opentelemetry import StoreSpanExporter as StoreSpanExporter
 from .traces import Trace as Trace
 from .traces import TraceNotFoundError as TraceNotFoundError
-from .traces import Traces as Traces
+from .search import Traces as Traces
 from .traces import create_score as create_score
 from .traces import create_trace as create_trace
-from .traces import export_traces as export_traces
+from .trace_files import export_traces as export_traces
 from .traces import get_scores as get_scores
 from .traces import get_trace as get_trace
-from .traces import get_traces as get_traces
-from .traces import import_traces as import_traces
+from .search import get_traces as get_traces
+from .trace_files import import_traces as import_traces

@@ -34,7 +34,9 @@ from vote_experiments.datasets.ground_truth import (
 from ..store.results import list_experiments, list_groups
 from ..store.database import Store, dataset_items, open_store
 from ..platforms.publishing import push_dataset
-from ..forms.synthesis import DIFFICULTIES, FORM_TYPES, synthesize_dataset
+from ..synthesis.difficulties import DIFFICULTIES
+from ..synthesis.drawn import synthesize_dataset
+from ..synthesis.layouts import DRAWN_KINDS
 from ..reports.cards import field_label, value_text
 from ..reports.findings import Html, joined, read_answers
 from vote_experiments.widgets.controls import (
@@ -828,8 +830,8 @@ class DrawPart:
         self.n = w.BoundedIntText(10, 1, 10_000, description=say("synth_n"), layout=full)
         self.seed = w.IntText(1, description=say("synth_seed"), layout=full)
         self.level = choice(say, "synth_level", ["scan", "clean", "poor", "mixed"])
-        self.options = choice(say, "synth_options", ["plain", "medium", "hard", "mixed", *DIFFICULTIES])
-        self.kind = choice(say, "synth_kind", ["mixed", "both", *FORM_TYPES])
+        self.options = choice(say, "synth_options", ["plain", "easy", "medium", "hard", "real", "mixed", *DIFFICULTIES])
+        self.kind = choice(say, "synth_kind", ["mixed", "both", *DRAWN_KINDS])
         self.name = text_field(say, "new_name")
         self.draw = desk.button("synth", self._draw, "ve-primary")
         self.progress = w.IntProgress(0, 0, 10, description=say("synth_progress"), layout=full)

@@ -103,7 +103,12 @@ def _others(language: str, store: Any) -> list[tuple[str, Callable[[], Any]]]:
 
         return DatasetManager(store=store, language=language)
 
-    return [("tab_explore", explorer), ("tab_datasets", datasets)]
+    def checks() -> Any:
+        from vote_experiments.widgets.outcome_panel import OutcomePanel
+
+        return OutcomePanel(store, language)
+
+    return [("tab_explore", explorer), ("tab_datasets", datasets), ("tab_check", checks)]
 
 # %% ../../nbs/widgets/10_page.ipynb #678b7027
 class ExperimentsPage:

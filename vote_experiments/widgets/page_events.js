@@ -1,7 +1,7 @@
 // What HTML inside widgets cannot do by itself: keys, clicks on marked elements, the fragment of the address, and scrolling a mark into view.
 function render({ model, el }) {
   el.style.display = "none";
-  const inLab = Boolean(document.querySelector(".jp-LabShell"));
+  const inLab = !document.body.dataset.voila && Boolean(document.querySelector(".jp-LabShell, .jp-NotebookPanel"));
   const root = () => el.closest(model.get("scope")) || document.body;
   const isShown = () => el.isConnected && root().getClientRects().length > 0;
   let count = 0;
