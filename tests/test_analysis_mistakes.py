@@ -105,3 +105,36 @@ def test_blanks_ties_places_and_repeats():
 def test_truths_that_are_no_reports_are_left_out():
     for make in (digit_confusions, row_shifts, vote_error_by_size, join_agreement, seat_flips):
         assert make([result("a text", report([1]))]).empty and isinstance(make({"a": []}), pd.DataFrame)
+
+
+def test_seats_with_ties_third_candidates_and_rows_on_no_form():
+    tied = seat_flips([result(report([50, 40]), report([45, 45]))]).iloc[0]
+    assert (tied["read_winner"], tied["winner_changes"]) == ("1 = 2", True)
+    third = seat_flips([result(report([50, 40, 39]), report([50, 40, 51]))]).iloc[0]
+    assert third["read_winner"] == "3" and third["at_risk"] and third["winner_changes"]
+    invented = seat_flips([result(report([50, 40]), report([50, 40, 60]))]).iloc[0]
+    assert (invented["misread"], invented["invented_rows"], invented["at_risk"]) == (60, 1, True)
+    cancelled = seat_flips([result(report([50, 40]), report([70, 40]), "a"), result(report([50, 40]), report([30, 40]), "b")]).iloc[0]
+    assert cancelled["read_margin"] == cancelled["margin"] and cancelled["misread"] == 40 and cancelled["at_risk"]
+
+
+def test_a_reader_that_returned_nothing_decides_nothing():
+    flips = seat_flips([result(report([50, 40]), None, "a"), result(report([90, 10], place="2"), report([90, 10], place="2"), "b")])
+    assert flips.set_index("constituency")["undecided"].to_dict() == {"1": True, "2": False}
+    said = stakes_sentence(flips)
+    assert said.startswith("No winner changes in 1 of 2") and "In 1 of 2 constituency counts no winner can be named before a person reads the 2 blank rows" in said
+    assert "No winner changes" not in stakes_sentence(flips[flips["undecided"]])
+    some = seat_flips([result(report([500, 40, 9]), report([500, 40, None]))]).iloc[0]
+    assert some["blank_rows"] == 1 and not some["undecided"], "nine votes cannot decide what 460 are between"
+
+
+def test_the_probability_of_a_changed_winner_is_how_often_it_changes():
+    "Readers of one kind over one constituency: the probability found from one reading, on average, and the share that really changes"
+    rng, share, claimed = np.random.default_rng(12), [], []
+    truth = [(int(v), int(v) - 6, 20) for v in rng.integers(100, 180, 12)]
+    for _ in range(150):
+        read = [result(report(v), report([x + (int(rng.choice([-90, 90])) if rng.random() < 0.1 else 0) for x in v]), f"s{i}") for i, v in enumerate(truth)]
+        row = seat_flips(read, draws=300).iloc[0]
+        share.append(row["winner_changes"]), claimed.append(row["p_changes"])
+    assert 0.1 < np.mean(share) < 0.6 and abs(np.mean(claimed) - np.mean(share)) < 0.1
+    assert seat_flips([result(report([50, 40]), report([50, 40]))])["p_changes"].tolist() == [0.0]

@@ -49,6 +49,19 @@ def test_settings_ini_mirrors_pyproject():
         k: project["tool"]["nbdev"][k] for k in ("nbs_path", "lib_path")}
 
 
+CARD = {"nbdev", "jupyter", "ipywidgets", "pandas", "ddtrace", "google-genai", "matplotlib", "papermill", "pytest"}
+
+
+def test_the_nine_packages_of_the_project_are_in_both_files():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    ini = configparser.ConfigParser()
+    ini.read(ROOT / "settings.ini")
+    mirrored = {*ini["DEFAULT"]["requirements"].split(), *ini["DEFAULT"]["dev_requirements"].split()}
+    assert mirrored == CARD
+    assert {re.split(r"[^\w-]", line)[0] for line in wanted} >= CARD
+
+
 def test_licence_and_type_marker_are_shipped():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert "Apache License" in (ROOT / "LICENSE").read_text()[:200]

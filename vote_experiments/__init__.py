@@ -52,3 +52,6 @@ def _notebook() -> Any:  # the running IPython shell, or None
 
 if (_shell := _notebook()) is not None and _shell.display_formatter is not None:
     _register_displays(_shell.display_formatter.formatters["text/html"])
+    from vote_experiments.html.notebook_errors import use_short_errors
+
+    use_short_errors(_shell)

@@ -44,11 +44,14 @@ def _other_data(chosen: Mapping[str, Mapping[str, Any]]) -> list[str]:
         f"These ran on different data ({', '.join(sorted(data))}); only items with the same id are compared."]
 
 
-def _comparison(store: Any, chosen: Mapping[str, Mapping[str, Any]], score: str | None) -> Any:
+def _comparison(store: Any, chosen: Mapping[str, Mapping[str, Any]], score: str | None, cluster_by: str | None, assume: str | None) -> Any:
     from vote_experiments.store.results import score_names
-    from vote_experiments.engine.stored_comparison import compare_experiments_by_item
+    from vote_experiments.engine.clusters import check_cluster_by
+    from vote_experiments.engine.stored_comparison import compare_experiments_by_item, run_cluster_by
 
-    found = compare_experiments_by_item(store, {label: e["id"] for label, e in chosen.items()}, score=score)
+    ids = {label: e["id"] for label, e in chosen.items()}
+    by = run_cluster_by(store, ids.values()) if cluster_by is None else check_cluster_by(cluster_by)
+    found = compare_experiments_by_item(store, ids, score=score, cluster_by=by, assume=assume)
     if found is None:
         known = dict.fromkeys(n for e in chosen.values() for n in score_names(store, e["id"]))
         raise ValueError(f"nothing to compare: no experiment has a number for {score or 'overall accuracy'!r}"
@@ -62,6 +65,10 @@ def compare(
         help="Groups or experiments; all of theirs are compared. Default: latest.")] = None,
     score: Annotated[str | None, typer.Option(show_default=False,
         help="One score instead of overall accuracy, e.g. vote_results_quality.")] = None,
+    cluster_by: Annotated[str | None, typer.Option("--cluster-by", show_default=False, metavar="KEY",
+        help="What items have in common: constituency, another place, a metadata key, or none. Default: as the run was made.")] = None,
+    assume: Annotated[str | None, typer.Option(show_default=False, metavar="PRIOR",
+        help="beta-binomial: narrower intervals of the means, if every accuracy is equally likely beforehand.")] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -77,7 +84,7 @@ def compare(
 
     opened = open_store(store)
     chosen = _chosen_experiments(opened, runs or ["latest"])
-    found = _comparison(opened, chosen, score)
+    found = _comparison(opened, chosen, score, cluster_by, assume)
     rows = found.display_frame().to_dict("records")
     notes = [*_other_data(chosen), *_not_complete(opened, chosen)]
     show({**found.to_dict(), "sentences": [*found.sentences, *notes]}, as_json, Table(rows), "", *found.sentences, *notes)

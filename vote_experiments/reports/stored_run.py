@@ -22,8 +22,7 @@ from ..analysis.sweeps import config_leaves, short_names
 from ..engine.run_status import RunState, experiment_states, run_state
 from ..store.results import get_experiment, get_group, latest_run, list_experiments
 from ..store.database import Store, from_us, open_store
-from ..engine.clusters import CONSTITUENCY
-from ..engine.stored_comparison import accuracy_frame, compare_frame, compared_rule
+from ..engine.stored_comparison import accuracy_frame, compare_frame, compared_rule, run_cluster_by
 from ..engine.summaries import summarise
 from ..html.markup import Html, estimate
 from ..html.translations import Words, check_language, texts
@@ -161,7 +160,9 @@ class OpenedRun:
     @property
     def clustered_by(self) -> str | None:
         "What items have in common: what the report was called with, else what the run was called with"
-        return self.request.get("cluster_by", CONSTITUENCY) if self.cluster_by == AS_RUN else self.cluster_by
+        if self.cluster_by != AS_RUN:
+            return self.cluster_by
+        return run_cluster_by(self.store, [e["id"] for e in self.experiments])
 
     @property
     def never_began(self) -> list[dict[str, Any]]:

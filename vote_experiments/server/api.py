@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['log', 'Here', 'Base', 'Label', 'TaskId', 'RunId', 'key_header', 'api', 'health_routes', 'Service', 'unfit', 'ended',
            'base_of', 'run', 'run_async', 'estimate', 'tasks', 'task', 'cancel', 'task_events', 'events', 'runs',
-           'datasets', 'run_detail', 'items', 'compare', 'report', 'health', 'make_app', 'worker_process', 'serve']
+           'datasets', 'run_detail', 'items', 'trend', 'compare', 'report', 'health', 'make_app', 'worker_process',
+           'serve']
 
 # %% ../../nbs/server/03_api.ipynb #b0edc0e8
 import asyncio
@@ -49,7 +50,7 @@ from .guard import REPORT_POLICY, Guard, Limits, log_json, outside, page_outside
 from .checks import checks_router
 from vote_experiments.server.messages import (
     Accepted, ComparisonOut, DatasetLine, DatasetList, EstimateOut, FieldProblems, Health, ItemOut, ItemPage, Problem, RunDetail,
-    RunLine, RunList, RunRequest, RunResponse, StoredExperiment, Task, TaskList, docs_page, run_response, task_of,
+    RunLine, RunList, RunRequest, RunResponse, StoredExperiment, Task, TaskList, TrendOut, docs_page, run_response, task_of,
 )
 from ..settings import did_you_mean, environment, setting
 
@@ -375,11 +376,32 @@ def _item(experiment_id: str, r: Any) -> ItemOut:
                    error=outside(r.error) if r.error else None, cost_usd=r.cost_usd, model_version=r.model_version, **plain)
 
 # %% ../../nbs/server/03_api.ipynb #8052f56c
+@api.get("/trend", response_model=TrendOut, responses=_declared(404), tags=["runs"])
+def trend(service: Here, experiment_name: Annotated[str, Query(max_length=300)], score: Annotated[str | None, Query(max_length=200)] = None,
+          cluster_by: Annotated[str, Query(max_length=200)] = "constituency", limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+          false_alarms: Annotated[float, Query(gt=0, lt=1, description="Chance of an alarm in a year in which nothing changes")] = 0.05,
+          runs_a_year: Annotated[int, Query(ge=1, le=100_000)] = 52, models: Annotated[int, Query(ge=1, le=1000)] = 1) -> Any:
+    "The finished runs of an experiment over time: levels, the slope, and whether it got worse, with a stated rate of false alarms."
+    from vote_experiments.engine.clusters import check_cluster_by
+    from vote_experiments.experiments.trend import trend as trend_of_runs
+
+    try:
+        found = trend_of_runs(experiment_name, score, service.store, limit=limit, cluster_by=check_cluster_by(cluster_by), false_alarms=false_alarms,
+                              runs_a_year=runs_a_year, models=models)
+    except ValueError as error:
+        raise unfit(str(error), "score") from None
+    return decode_json(encode_json(found.to_dict()))
+
+
 @api.get("/runs/{run_id}/compare", response_model=ComparisonOut, responses=_declared(404), tags=["runs"])
 def compare(run_id: RunId, service: Here, score: Annotated[str | None, Query(max_length=200)] = None,
+            cluster_by: Annotated[str | None, Query(max_length=200, description="What items have in common: constituency, another place, "
+                                                    "a metadata key, or none; without it, as the run was made")] = None,
+            assume: Annotated[Literal["beta-binomial"] | None, Query(description="Narrower intervals of the means, with a uniform prior")] = None,
             also: Annotated[list[str] | None, Query(alias="with", max_length=20, description="Further runs")] = None) -> Any:
     "Compare the experiments of a run, and of others, item by item: means with intervals, and which differences could be chance."
-    from vote_experiments.engine.stored_comparison import compare_experiments_by_item
+    from vote_experiments.engine.clusters import check_cluster_by
+    from vote_experiments.engine.stored_comparison import compare_experiments_by_item, run_cluster_by
 
     chosen: dict[str, str] = {}
     for experiment_id in dict.fromkeys(e for r in (run_id, *(also or ())) for e in _resolved(service, r)):
@@ -390,9 +412,10 @@ def compare(run_id: RunId, service: Here, score: Annotated[str | None, Query(max
         raise unfit(f"score: no experiment has {score!r}{did_you_mean(score, known, '.')} "
                     f"There are {', '.join(sorted(known)) or 'none'}", "score")
     try:
-        found = compare_experiments_by_item(service.store, chosen, score=score)
+        by = run_cluster_by(service.store, chosen.values()) if cluster_by is None else check_cluster_by(cluster_by)
+        found = compare_experiments_by_item(service.store, chosen, score=score, cluster_by=by, assume=assume)
     except ValueError as error:
-        raise unfit(str(error), "score") from None
+        raise unfit(str(error), "cluster_by" if "cluster_by" in str(error) else "score") from None
     if found is None:
         raise unfit(f"nothing to compare: no experiment has a number for {score or 'overall accuracy'!r}", "score")
     return decode_json(encode_json(found.to_dict()))

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['RunRequest', 'ExperimentOut', 'RunResponse', 'run_response', 'Accepted', 'EstimateOut', 'TaskProgress', 'Task',
            'task_of', 'TaskList', 'RunLine', 'RunList', 'DatasetLine', 'DatasetList', 'StoredExperiment', 'RunDetail',
-           'ItemOut', 'ItemPage', 'ComparisonOut', 'Health', 'Problem', 'FieldProblem', 'FieldProblems', 'kind_of',
-           'curl_line', 'docs_page']
+           'ItemOut', 'ItemPage', 'ComparisonOut', 'TrendOut', 'Health', 'Problem', 'FieldProblem', 'FieldProblems',
+           'kind_of', 'curl_line', 'docs_page']
 
 # %% ../../nbs/server/02_messages.ipynb #691c420b
 import base64
@@ -265,6 +265,15 @@ class ComparisonOut(BaseModel):
     best: str | None = Field(None, description="The highest mean, which need not be better than the others")
     distinguishable: bool = False
     sentences: list[str] = []
+
+
+class TrendOut(BaseModel):
+    "The runs of an experiment over time"
+    model_config = ConfigDict(extra="allow")
+    score: str | None = None
+    sentence: str
+    false_alarms: float = Field(description="Chance of an alarm in a year in which nothing changes")
+    runs: list[dict[str, Any]] = Field(description="Each run's items, mean with interval, level, slope, change with bounds, and verdict")
 
 
 class Health(BaseModel):
