@@ -119,7 +119,8 @@ def _open(store: Store, request: _Request, resume: bool | str | None, allow_chan
 # %% ../../nbs/experiments/02_experiment.ipynb #20f0163f
 def _continue(store: Store, row: Mapping[str, Any], settings: Mapping[str, Any], allow_changes: bool,
               wanted: Wanted, owner: str) -> _Opened:
-    busy = RunBusyError(f"experiment {row['id']} is being run by process {row['owner']}; wait for it, or stop it first")
+    busy = RunBusyError(f"experiment {row['id']} is being run by process {row['owner']}; wait for it, or stop it "
+                        "first. After a crash it is free again within 20 s")
     if is_busy(row):
         raise busy
     differences = changed_settings(row["settings"] or {}, settings)

@@ -239,7 +239,7 @@ def station_columns() -> dict[str, type]:  # name: str, int or bool
 VOTE_COLUMNS: dict[str, type] = {**dict.fromkeys(_PLACE, str), "report": int, "doubtful": bool, "number": int, "candidate_name": str,
                                  "party_name": str, "vote_count": int, "vote_count_text": str}
 
-# %% ../../nbs/experiments/06_extract.ipynb #bb7d0d25
+# %% ../../nbs/experiments/06_extract.ipynb #f6af9377
 def write_tables(extracted: Extracted, out: str | os.PathLike, format: str = "csv") -> list[Path]:  # noqa: A002
     """Write stations, votes and totals into a folder, row by row, and `summaries` when there are summary sheets. Raises
     `ValueError` for an unknown format, `ImportError` without pyarrow."""

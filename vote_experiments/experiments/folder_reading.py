@@ -204,7 +204,7 @@ def read_results(store: Store, experiment_id: str, page: int = 500) -> Iterator[
             return
         after = rows[-1][0]
 
-# %% ../../nbs/experiments/06_folder_reading.ipynb #600f01c6
+# %% ../../nbs/experiments/06_folder_reading.ipynb #64d44967
 def known_readings(sets: FormSets, configs: Sequence[ModelConfig], store: Store, name: str) -> FolderReadings:
     "What was read of a folder before, failures included; nothing is read"
     dataset, marks = get_dataset(name, store=store), {s.name: form_set_mark(s) for s in sets}
@@ -226,7 +226,7 @@ def check_readers(
     "Checked configs. Raises `ValueError` for a reader that cannot run here, or whose cost nobody knows where there is a cap."
     checked = check_configs(configs)
     for config in checked:
-        if why := model_available(config.model):
+        if why := model_available(config.model, config.config):
             raise ValueError(why)
     if max_cost_usd is not None:
         check_cap(checked, ())
