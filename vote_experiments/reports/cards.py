@@ -18,6 +18,7 @@ from ..forms.checks import ARITHMETIC_CHECKS, Check, check_report
 from ..forms.pages import thumbnail
 from ..forms.schema import HEADER_FIELDS, Report, read_reports
 from .findings import FIELD_NAMES, Html, joined
+from ..html.markup import paragraph, table
 from ..html.translations import Words
 from ..models.extraction import ExtractionError, page_paths
 from ..records import DatasetItem, ExperimentRecord
@@ -178,6 +179,31 @@ def dataset_card(
     about = Html("<p>{}</p>").format(value_text(dataset.description, 500)) if dataset.description else ""
     return _card(Html("<h4>{}</h4>").format(dataset.name), Html('<p class="soft">{}</p>').format(" · ".join(s for s in said if s)), about,
                  Html("<table><tbody>{}</tbody></table>").format(joined(lines)), more)
+
+
+MOST_LISTED = 200  # rows of a table in a notebook
+
+
+def listing_card(
+    values: Any,  # a `records.Listing`
+    language: str = "en",
+) -> Html:
+    "A list as a table: datasets with version and size, models with what they need to run"
+    rows = [_listed(value, values.kind) for value in values[:MOST_LISTED]]
+    more = paragraph(Words("records", language)("n_more", n=f"{len(values) - MOST_LISTED:,}"), "soft") if len(values) > MOST_LISTED else ""
+    return _card(table(rows, nothing=Words("records", language)("nothing")), more)
+
+
+def _listed(value: Any, kind: str) -> dict[str, Any]:
+    "A row for a dataset or a model"
+    if kind == "datasets":
+        made = value.version_created_at
+        return {"dataset": value.name, "version": value.version, "items": f"{value.n_items:,}",
+                "made (UTC)": f"{made:%Y-%m-%d %H:%M}" if made else None, "description": value_text(value.description or "", 120)}
+    from vote_experiments.models.registry import model_available
+
+    missing = model_available(value)
+    return {"model": value, "can run here": "yes" if missing is None else "no", "why not": value_text(missing or "", 160)}
 
 
 def _truth_line(item: DatasetItem, say: Words) -> str:
