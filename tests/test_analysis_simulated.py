@@ -16,6 +16,9 @@ from vote_experiments.analysis.planning import items_needed, plan
 from vote_experiments.analysis.small_samples import beta_binomial_interval
 
 
+pytestmark = pytest.mark.timeout(3000)
+
+
 def before(means):
     "The rule of 0.1.0: best mean, Holm over all pairs, intervals of single pairs: winner or None, and rows that contradict themselves"
     best, k = int(np.nanmean(means, 0).argmax()), means.shape[1]
@@ -115,8 +118,8 @@ def failing(rng, n, k):
     return np.where(rng.random((n, k)) < 0.03, 0.0, rng.beta(30, 1.2, (n, k)))
 
 
-@pytest.mark.parametrize("k, n, replications", [(2, 20, 150), (4, 30, 100), *(pytest.param(k, n, 2000, marks=pytest.mark.slow)
-                                                for k in (2, 3, 5) for n in (20, 60))])
+@pytest.mark.parametrize("k, n, replications", [(2, 20, 150), (4, 30, 100), *(pytest.param(k, n, 1000, marks=pytest.mark.slow)
+                                                for k, n in ((2, 20), (2, 60), (3, 20), (5, 60)))])
 def test_a_false_best_under_the_null_that_is_named(k, n, replications):
     rng, old, new = np.random.default_rng([105, k, n]), 0, 0
     for _ in range(replications):
@@ -151,7 +154,7 @@ def one_ahead(rng, n, k, gap):
     return (level - np.r_[0, np.full(k - 1, gap)] + rng.normal(0, 0.05, (n, k))).clip(0, 1)
 
 
-@pytest.mark.parametrize("k, replications", [(5, 60), pytest.param(5, 1500, marks=pytest.mark.slow), pytest.param(8, 1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("k, replications", [(5, 60), pytest.param(5, 500, marks=pytest.mark.slow), pytest.param(8, 500, marks=pytest.mark.slow)])
 def test_rows_agree_with_their_intervals_and_the_best_is_found_more_often(k, replications):
     rng, old, new = np.random.default_rng([107, k]), np.zeros(2), np.zeros(2)
     for _ in range(replications):
@@ -162,10 +165,10 @@ def test_rows_agree_with_their_intervals_and_the_best_is_found_more_often(k, rep
     report(f"{k} experiments, 30 forms, one ahead by 3.5 points", {"found before": old[0] / replications, "found after": new[0] / replications,
            "tables with a contradiction before": old[1] / replications, "contradictions after": new[1] / replications}, replications)
     assert new[1] == 0 and new[0] >= old[0]
-    assert replications < 1000 or old[1] / replications > 0.05 and new[0] > 1.2 * old[0]
+    assert replications < 500 or old[1] / replications > 0.05 and new[0] > 1.2 * old[0]
 
 
-@pytest.mark.parametrize("k, replications", [(4, 100), *(pytest.param(k, 2000, marks=pytest.mark.slow) for k in (3, 5, 8))])
+@pytest.mark.parametrize("k, replications", [(4, 100), *(pytest.param(k, 1000, marks=pytest.mark.slow) for k in (3, 5, 8))])
 def test_two_equal_leaders_and_a_false_best(k, replications):
     "Two tied at the top and the others far behind: the hardest case for a level that is not divided among all pairs"
     rng, wrong = np.random.default_rng([108, k]), 0
@@ -177,7 +180,7 @@ def test_two_equal_leaders_and_a_false_best(k, replications):
     assert_not_exceeded(wrong, replications, 0.05)
 
 
-@pytest.mark.parametrize("k, replications", [(5, 100), pytest.param(5, 2000, marks=pytest.mark.slow), pytest.param(8, 2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("k, replications", [(5, 100), pytest.param(5, 1000, marks=pytest.mark.slow), pytest.param(8, 1000, marks=pytest.mark.slow)])
 def test_the_truly_best_is_seldom_listed_as_behind(k, replications):
     rng, wrong = np.random.default_rng([109, k]), 0
     for _ in range(replications):

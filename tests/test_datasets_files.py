@@ -4,6 +4,7 @@ import codecs
 import csv
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import example, given, settings, strategies as st
 from PIL import Image
 
 from vote_experiments.datasets import files as f
+from vote_experiments.datasets.files import Columns, read_dataset_file, write_dataset_file
 from vote_experiments.datasets.dataset import DatasetNotFoundError, save_dataset, upsert_item, validate_items
 from vote_experiments.records import DatasetItem
 
@@ -490,3 +492,51 @@ def test_a_column_of_page_images_is_looked_after_even_alone(sqlite_store, tmp_pa
     kinds = {p.kind: p for p in validate_items(dataset)}
     assert set(kinds) == {"missing_image", "ground_truth"} and kinds["ground_truth"].severity == "warning"
     assert "no report with form_info" in kinds["ground_truth"].message and "eligible_voters" in kinds["ground_truth"].message
+
+
+# --------------------------------------------------------------------------------- what spreadsheets write
+def _rows(path, text, **options):
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return [(i.input, i.expected_output) for i in read_dataset_file(path, **options).items]
+
+
+@pytest.mark.parametrize("separator", [";", ",", "\t", "|"])
+def test_the_separator_line_of_excel_is_no_header(separator, tmp_path):
+    lines = [f"sep={separator}", separator.join(("id", "input", "expected_output")), separator.join(("a", "1", "2"))]
+    for end in ("\r\n", "\n"):
+        assert _rows(tmp_path / "x.csv", b"\xef\xbb\xbf" + end.join([*lines, ""]).encode()) == [(1, 2)]
+    with pytest.raises(ValueError, match=r"x\.csv, line 4 \(record 2\)"):
+        _rows(tmp_path / "x.csv", "\n".join([*lines, "b", ""]))
+
+
+@pytest.mark.parametrize("cell, value", [
+    ("1E5", "1E5"), ("1e5", "1e5"), ("1.10", "1.10"), ("007", "007"), ("-0", "-0"), ("1.0", 1.0), ("12", 12), ("-3.5", -3.5), ("1e-7", 1e-7),
+    ("2026.10", "2026.10"), ("12345678901234567890123", 12345678901234567890123), ("0.5", 0.5), ("1.", "1."), ("+1", "+1")])
+def test_a_cell_is_a_number_only_when_it_would_be_written_so(cell, value, tmp_path):
+    found, = _rows(tmp_path / "x.csv", f"id,input,expected_output\na,{cell},1\n")
+    assert found == (value, 1) and type(found[0]) is type(value)
+
+
+_KEYS = ["a\nb", "=x", "a,b", 'a"b', " a ", "1", "ก"]
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_keys_and_texts_of_any_kind_survive_a_csv_file(chosen, tmp_path):
+    given = {k: v for k, v in zip(_KEYS, ["1.10", "=HYPERLINK(1)", 1.5, "-5", True, 1e300, None])}
+    columns = Columns(input=_KEYS) if chosen else None
+    write_dataset_file([DatasetItem("a", given, {"n": "007"})], tmp_path / "x.csv", columns=columns)
+    found, = read_dataset_file(tmp_path / "x.csv", columns=columns).items
+    assert found.input == given and found.expected_output == {"n": "007"}
+    assert not re.search(r"(?m)(^|,)[=+@-][A-Z]", (tmp_path / "x.csv").read_text("utf-8-sig").partition("\na,")[2])
+
+
+@pytest.mark.parametrize("formula", ["=HYPERLINK(\"http://x\",\"y\")", "=cmd|' /C calc'!A0", "+1+1", "-1+1", "@SUM(1)", "\t=1", "＝1+1"])
+def test_no_table_of_ours_runs_in_a_spreadsheet(formula, tmp_path):
+    import pandas as pd
+
+    from vote_experiments.files import write_csv
+
+    write_csv(pd.DataFrame({"note": [formula, "text"], formula: ["a", "b"], "votes": [-1, 2]}), tmp_path / "t.csv")
+    with open(tmp_path / "t.csv", encoding="utf-8-sig", newline="") as f:
+        header, first, second = csv.reader(f)
+    assert header == ["note", f"'{formula}", "votes"] and first == [f"'{formula}", "a", "-1"] and second == ["text", "b", "2"]

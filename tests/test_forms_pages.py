@@ -1,6 +1,8 @@
 """Page images: what may be opened, what is refused, and what the refusal says"""
 
 import os
+import base64
+import io
 import struct
 import threading
 import zlib
@@ -338,3 +340,92 @@ def test_pdf_pages_from_many_threads(root):
     [t.start() for t in threads]
     [t.join() for t in threads]
     assert got == [3] * 6
+
+
+# ------------------------------------------------------------------------------- what people really have
+def _fillable_pdf(path):
+    "A PDF form with one text field whose value has no drawn appearance: only a form filler shows it"
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R /AcroForm << /Fields [4 0 R] /DR << /Font << /Helv 5 0 R >> >> /DA (/Helv 40 Tf 0 g) >> >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 300 200] /Annots [4 0 R] /Resources << /Font << /Helv 5 0 R >> >> >>",
+        b"<< /Type /Annot /Subtype /Widget /FT /Tx /T (votes) /V (88888) /DA (/Helv 40 Tf 0 g) /Rect [50 80 250 140] /F 4 /P 3 0 R >>",
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>"]
+    out, places = b"%PDF-1.7\n", []
+    for i, body in enumerate(objects, 1):
+        places.append(len(out))
+        out += b"%d 0 obj\n%s\nendobj\n" % (i, body)
+    start = len(out)
+    out += b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1) + b"".join(b"%010d 00000 n \n" % p for p in places)
+    path.write_bytes(out + b"trailer << /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF" % (len(objects) + 1, start))
+
+
+def test_what_is_typed_into_a_pdf_form_is_drawn(root):
+    _fillable_pdf(root / "form.pdf")
+    gray = pages.load_page(root / "form.pdf", 0, [root], gray=True)
+    k = gray.shape[1] / 300
+    field = gray[round(60 * k):round(120 * k), round(50 * k):round(250 * k)]
+    assert (field < 100).mean() > 0.05 and gray[:round(50 * k)].min() > 200  # ink in the field and nowhere else
+
+
+def _tiff(path, kinds):
+    "A TIFF with one image for each kind: page, thumbnail (by the new or the old tag), mask"
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    tags = {"page": {}, "thumbnail": {254: 1}, "old thumbnail": {255: 2}, "mask": {254: 4}}
+    images, info = [], []
+    for i, kind in enumerate(kinds):
+        images.append(Image.new("L", (400, 500) if kind == "page" else (80, 100), 100 + 10 * i))
+        directory = ImageFileDirectory_v2()
+        for tag, value in tags[kind].items():
+            directory[tag] = value
+        info.append(directory)
+    for image, directory in zip(images, info):
+        image.encoderinfo = {"tiffinfo": directory}
+    images[0].save(path, save_all=True, append_images=images[1:], tiffinfo=info[0])
+
+
+@pytest.mark.parametrize("kinds, shown", [
+    (["page", "thumbnail"], [100]), (["thumbnail", "page", "page"], [110, 120]), (["page", "old thumbnail", "page", "mask"], [100, 120]),
+    (["page", "page"], [100, 110]), (["thumbnail"], [100])])
+def test_thumbnails_and_masks_in_a_tiff_are_no_pages(root, kinds, shown):
+    _tiff(root / "scan.tif", kinds)
+    assert pages.count_pages(root / "scan.tif", [root]) == len(shown)
+    loaded = pages.load_pages([root / "scan.tif"], [root], gray=True)
+    assert [int(p.mean()) for p in loaded] == shown
+    assert [pages.page_bytes(root / "scan.tif", k, [root])[1] for k in range(len(shown))] == ["image/jpeg"] * len(shown)
+    with pytest.raises(ValueError, match="the file holds pages"):
+        pages.load_page(root / "scan.tif", len(shown), [root])
+
+
+@pytest.mark.parametrize("mode, name", [("CMYK", "a.jpg"), ("I;16", "a.png")])
+def test_models_get_colours_of_a_screen(root, mode, name):
+    image = sheet().convert("CMYK") if mode == "CMYK" else Image.fromarray(np.asarray(sheet().convert("L")).astype(np.uint16) * 257)
+    image.save(root / name)
+    sent, mime = pages.page_bytes(root / name, roots=[root])
+    opened = Image.open(io.BytesIO(sent))
+    assert opened.mode in ("RGB", "L") and mime == "image/jpeg"
+    assert abs(np.asarray(opened.convert("L")).astype(int)[60:].mean() - 230) < 6
+
+
+HEIC = (  # 64 x 80 pixels of one blue
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAVZtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAAACJpbG9jAAAAAERA"
+    "AAEAAQAAAAABegABAAAAAAAAABwAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAAAA5waXRtAAAAAAABAAAA1mlwcnAAAAC3aXBjbwAA"
+    "AHhodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQArQgEBA3AAAAMAkAAAAwAAAwAeoCCBRZbq"
+    "SSmubgIaDAgAAAMAyAAAAwAIQGIAAQAHRAHBcrAiQAAAABNjb2xybmNseAABAA0ABoAAAAAUaXNwZQAAAAAAAABAAAAAUAAAABBwaXhpAAAAAAMICAgA"
+    "AAAXaXBtYQAAAAAAAAABAAEEgQIDBAAAACRtZGF0AAAAGCgBrxmA93yFN//3DmEe5Wb+0BXitCB6eQ==")
+
+
+def test_a_heic_photograph_is_read_and_without_its_decoder_the_remedy_is_named(root, monkeypatch):
+    pi_heif = pytest.importorskip("pi_heif", reason="the extra [heic] is not installed")
+    (root / "photo.heic").write_bytes(base64.b64decode(HEIC))
+    assert pages.load_page(root / "photo.heic", 0, [root]).shape == (80, 64, 3)
+    assert np.abs(pages.load_page(root / "photo.heic", 0, [root]).mean((0, 1)) - (40, 90, 200)).max() < 8
+    assert pages.page_bytes(root / "photo.heic", roots=[root])[1] == "image/jpeg"
+    (root / "broken.heic").write_bytes(base64.b64decode(HEIC)[:200])
+    with pytest.raises(ValueError, match="damaged"):
+        pages.load_page(root / "broken.heic", 0, [root])
+    monkeypatch.setattr(pages, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"is HEIC, which needs a decoder: pip install 'vote-experiments\[heic\]'"):
+        pages.load_page(root / "photo.heic", 0, [root])
+    assert pi_heif.__version__

@@ -6,6 +6,7 @@
 __all__ = ['WorkerTimeout', 'WorkerDied', 'WorkerPool']
 
 # %% ../nbs/03_workers.ipynb #8aa592c1
+import atexit
 import contextlib
 import os
 import pickle
@@ -14,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any
@@ -109,6 +111,16 @@ class _Worker:
         self.process.join(5.0)
 
 # %% ../nbs/03_workers.ipynb #8d86a261
+_pools: "weakref.WeakSet[WorkerPool]" = weakref.WeakSet()
+
+
+@atexit.register
+def _end_pools() -> None:
+    "No worker keeps the program from ending"
+    for pool in list(_pools):
+        pool.shutdown(wait=False, kill_workers=True)
+
+
 class WorkerPool(Executor):
     "Fresh processes for CPU work, each with one call at a time; functions defined in a notebook work in it"
 
@@ -123,6 +135,7 @@ class WorkerPool(Executor):
         self._threads: list[threading.Thread] = []
         self._running: dict[threading.Thread, _Worker] = {}
         self._open, self._ended, self._killing = 0, False, False
+        _pools.add(self)
 
     def submit(self, fn: Callable, /, *args: Any, **kwargs: Any) -> Future:
         "Call a function in a worker"

@@ -169,6 +169,7 @@ class Comparison:
     limit: FailureLimit | None = None  # rates of failure that the finding does not exclude
     plan: Plan | None = None  # items it would take, when the closest two cannot be told apart
     prior: tuple[float, float] | None = None  # of the means' intervals; None: they assume nothing
+    remarks: tuple[str, ...] = ()  # further sentences, e.g. that experiments were scored by different rules
 
     def in_words(
         self,
@@ -176,7 +177,7 @@ class Comparison:
     ) -> list[str]:
         "The finding, then what one should know about it, a sentence each"
         say = Speaker(templates)
-        return [_headline(self, say), *_notes(self, say)]
+        return [_headline(self, say), *_notes(self, say), *self.remarks]
 
     @property
     def sentence(self) -> str:

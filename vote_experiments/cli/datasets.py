@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['list_datasets', 'show_dataset', 'import_file', 'import_scans', 'join_table', 'export_file', 'synth', 'validate',
-           'diff', 'delete_dataset']
+           'diff', 'relocate', 'delete_dataset']
 
 # %% ../../nbs/cli/04_datasets.ipynb #b482a21f
 from pathlib import Path
@@ -343,6 +343,24 @@ def diff(
              for c in found.changed for f in c.fields]
     show(found, as_json, f"{found.name}, version {found.a} to {found.b}: {len(found.added)} added, {len(found.removed)} removed, "
          f"{len(found.changed)} changed.", *([Table(rows)] if rows else []))
+
+
+@datasets_app.command()
+def relocate(
+    name: str,
+    folder: Annotated[Path, typer.Argument(help="The folder that holds its page images now.")],
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write down where the page images of a dataset are now; nothing else of it changes.
+
+    \b
+      vote-experiments datasets relocate my-scans /mnt/archive/scans-2026
+    """
+    from vote_experiments.datasets.relocation import relocate_dataset
+
+    done = relocate_dataset(name, folder, store=store)
+    show({"dataset": name, "folder": str(done.dataset.root), "items": done.n_items, "missing": done.missing}, as_json, str(done))
 
 
 @datasets_app.command("delete")

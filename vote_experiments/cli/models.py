@@ -72,6 +72,16 @@ def _doubtful_rows(found: Any, most: int | None = None) -> list[dict[str, Any]]:
     return [{k: row.get(k) for k in _SHOWN} for row in found.doubtful_rows(most)]
 
 
+def _share(text: str | None) -> tuple[int, int] | None:
+    "`2/4` as numbers. Raises `ValueError`."
+    if text is None:
+        return None
+    k, _, n = text.partition("/")
+    if not (k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n)):
+        raise ValueError(f"--share {text!r}: write it as K/N, for instance 1/4 for the first of four")
+    return int(k), int(n)
+
+
 @app.command("extract")
 def extract_folder(
     folder: Annotated[Path, typer.Argument(help="Scans or PDFs, grouped into form sets by sub-folder or name.")],
@@ -89,6 +99,8 @@ def extract_folder(
         help="How long one form set may take. Default: as long as it takes.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed/--keep-failed",
         help="Read form sets again that could not be read before.")] = True,
+    share: Annotated[str | None, typer.Option("--share", show_default=False, metavar="K/N",
+        help="Read the k-th of n shares, as one of n processes over one store.")] = None,
     load: LoadOption = None,
     max_cost_usd: Annotated[float | None, typer.Option(show_default=False,
         help="Stop, resumably, when model calls have cost so much.")] = None,
@@ -130,12 +142,12 @@ def extract_folder(
         if prepare:
             print("\n".join(prepare_scans(folder)))
         found = extract(folder, chosen, second_config=other, out=out or Path("results", folder.resolve().name), format=format,
-                        pattern=pattern, jobs=jobs, timeout_s=timeout, retry_failed=retry_failed, max_cost_usd=max_cost_usd,
+                        pattern=pattern, jobs=jobs, timeout_s=timeout, retry_failed=retry_failed, share=_share(share), max_cost_usd=max_cost_usd,
                         store=opened, name=name, official=official, expected=expected, decisions=decisions)
     rows = _doubtful_rows(found, 20)
     told = [*(["", "Doubtful, to be looked at:", Table(rows)] if rows else []),
             *([f"… and {found.n_doubtful - len(rows)} more"] if found.n_doubtful > len(rows) else [])]
-    show({"summary": found.summary(), "dataset": found.dataset, "config": chosen, "reports": found.n_reports, "new": found.n_new,
+    show({"summary": found.summary(), "dataset": found.dataset, "config": chosen, "reports": found.n_reports, "new": found.n_new, "read_twice": found.n_read_twice,
           "unread": found.n_unread, "doubtful": _doubtful_rows(found), "cost_usd": found.cost_usd, "experiments": found.experiment_ids,
           "files": list(map(str, found.files)), **_account(found)}, as_json,
          *told, "", *found.account(), "", found.summary(), *(f"Written: {p}" for p in found.files))

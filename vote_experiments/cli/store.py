@@ -99,15 +99,11 @@ def item_rows(
 
 
 def _csv_row(row: dict[str, Any], scores: list[str]) -> list[Any]:
+    from vote_experiments.files import safe_cell
     from vote_experiments.store.database import encode_json
 
-    plain = {k: encode_json(v) if isinstance(v, (dict, list)) else _not_a_formula(v) for k, v in row.items() if k != "scores"}
-    return [*plain.values(), *(_not_a_formula(row["scores"].get(s)) for s in scores)]
-
-
-def _not_a_formula(value: Any) -> Any:
-    "A text that a spreadsheet would run is quoted"
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    plain = {k: encode_json(v) if isinstance(v, (dict, list)) else safe_cell(v) for k, v in row.items() if k != "scores"}
+    return [*plain.values(), *(safe_cell(row["scores"].get(s)) for s in scores)]
 
 # %% ../../nbs/cli/11_store.ipynb #d4384f6d
 @app.command()

@@ -7,7 +7,7 @@ __all__ = ['MAX_JSON_BYTES', 'FORMATS', 'Records', 'PAGE_SUFFIXES', 'DONE_BEFORE
            'DatasetFile', 'read_dataset_file', 'write_dataset_file', 'import_dataset', 'export_dataset', 'FormSet',
            'FormSets', 'natural_order', 'name_pattern', 'group_folder', 'import_folder']
 
-# %% ../../nbs/datasets/01_files.ipynb #84446d58
+# %% ../../nbs/datasets/01_files.ipynb #041a2045
 import csv
 import json
 import os
@@ -27,6 +27,7 @@ from vote_experiments.datasets.dataset import (
     save_dataset,
 )
 from .truth_files import read_truth
+from ..forms.pages import find_moved
 from ..store.database import encode_json, iso, open_store, to_us
 from ..records import DatasetItem, Record
 from ..settings import image_roots
@@ -158,11 +159,13 @@ def _value(cell: str) -> Any:  # None for an empty cell
     if cell[0] not in _MAYBE_JSON:
         return cell
     try:
-        return _parse_json(cell.encode("utf-8", "surrogatepass"))
+        value = _parse_json(cell.encode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError):
         if _STARTS_LIKE_JSON.match(cell):
             raise
         return cell
+    is_number = value.__class__ in (int, float)
+    return cell if is_number and _json_text(value).decode() != cell else value  # 1E5 or 1.10 is what somebody wrote
 
 
 def _reads_back(text: str) -> bool:
@@ -208,19 +211,25 @@ class Columns:
         return [self.id, *(n for v in self.chosen().values() for n in ([v] if isinstance(v, str) else v))]
 
 
+_SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?$", re.IGNORECASE)
+
+
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:  # (line, cells); the header comes first
     csv.field_size_limit(2**31 - 1)
     line = 1
     with open(path, encoding="utf-8-sig", newline="") as f:
         try:
             head = f.readline()
-            f.seek(0)
-            delimiter = "," if "," in head else max(";\t,", key=head.count)
-            reader = csv.reader(f, delimiter=delimiter, strict=True)
+            declared = _SEPARATOR_LINE.match(head)  # a line that Excel writes and reads
+            skipped = 1 if declared else 0
+            if not declared:
+                f.seek(0)
+            delimiter = declared[1] if declared else "," if "," in head else max(";\t,", key=head.count)
+            reader, line = csv.reader(f, delimiter=delimiter, strict=True), line + skipped
             for cells in reader:
                 if any(cells):
                     yield line, cells
-                line = reader.line_num + 1
+                line = reader.line_num + 1 + skipped
         except csv.Error as e:
             raise ValueError(f"{path}, line {line}: {e}") from None
         except UnicodeDecodeError:
@@ -306,6 +315,7 @@ class PageFolders:
         self.folder = os.path.realpath(folder)
         more = [os.path.realpath(os.path.expanduser(r)) for r in roots or ()]
         self.allowed = list(dict.fromkeys([self.folder, *more, *map(str, image_roots())]))
+        self._folders = [Path(folder) for folder in self.allowed]
         self.used = {self.folder: True}
         self._known: dict[str, tuple[str, str | None]] = {}  # by folder: its real path, the allowed folder it is in
 
@@ -315,6 +325,8 @@ class PageFolders:
     def __call__(self, path: str) -> str:
         "The real path. Raises `PermissionError` outside the allowed folders."
         whole = path if os.path.isabs(path) else self.folder + os.sep + path
+        if not os.path.exists(whole):  # it moved, or its path was written on Windows
+            whole = str(find_moved(path, self._folders) or whole)
         head, _, name = (whole.replace(os.altsep, os.sep) if os.altsep else whole).rpartition(os.sep)
         if name in ("", ".", "..") or os.path.islink(whole):
             head, _, name = os.path.realpath(whole).rpartition(os.sep)

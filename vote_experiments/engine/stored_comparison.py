@@ -6,13 +6,14 @@
 __all__ = ['compared_score', 'compared_rule', 'accuracy_frame', 'with_clusters', 'compare_frame', 'run_cluster_by',
            'compare_experiments_by_item']
 
-# %% ../../nbs/engine/07_stored_comparison.ipynb #2b2469f2
+# %% ../../nbs/engine/07_stored_comparison.ipynb #fea5b953
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..analysis.comparison import Comparison, compare
 from .clusters import CONSTITUENCY, item_clusters
+from .rule_changes import scoring_remarks
 from .summaries import score_rules_of
 from ..records import as_number
 from ..scoring.summary import OVERALL, WEIGHTS, ScoreRule, is_weighted, item_accuracy, rule_of
@@ -78,15 +79,19 @@ def compare_frame(
     higher_is_better: bool = True,
     cluster_by: str | None = CONSTITUENCY,  # what the column `cluster` holds
     assume: str | None = None,  # beta-binomial: narrower intervals of the means, with a prior that is named
+    remarks: Sequence[str] = (),  # further sentences of the comparison
 ) -> Comparison | None:  # None: no experiment has scores
     "The paired comparison behind every table; scores outside [0, 1] are compared without bounds"
     known = frame["value"].dropna()
     if not len(known):
         return None
-    return compare(frame, score=frame["score"].iloc[0], bounds=(0, 1) if known.between(0, 1).all() else None,
-                   higher_is_better=higher_is_better, cluster_by=cluster_by, assume=assume)
+    comparison = compare(frame, score=frame["score"].iloc[0], bounds=(0, 1) if known.between(0, 1).all() else None,
+                         higher_is_better=higher_is_better, cluster_by=cluster_by, assume=assume)
+    comparison.remarks = tuple(remarks)
+    comparison.sentences = comparison.in_words()
+    return comparison
 
-# %% ../../nbs/engine/07_stored_comparison.ipynb #797c71ba
+# %% ../../nbs/engine/07_stored_comparison.ipynb #10fe84b1
 def run_cluster_by(
     store: Store,
     experiments: Iterable[str],  # ids
@@ -110,4 +115,5 @@ def compare_experiments_by_item(
     name = frame["score"].iloc[0] if len(frame) else None
     if name is None:
         return None
-    return compare_frame(frame, compared_rule(store, experiments.values(), name).higher_is_better, cluster_by, assume)
+    higher_is_better = compared_rule(store, experiments.values(), name).higher_is_better
+    return compare_frame(frame, higher_is_better, cluster_by, assume, scoring_remarks(store, experiments))

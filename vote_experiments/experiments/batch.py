@@ -542,7 +542,8 @@ def _open(store: Store, request: _Request, resume_from: Any, allow_changes: bool
 
 # %% ../../nbs/experiments/07_batch.ipynb #c51eab4c
 def _continued(store: Store, row: dict[str, Any], settings: Mapping[str, Any], owner: str, allow_changes: bool) -> dict[str, Any]:
-    busy = RunBusyError(f"batch evaluation {row['id']} is being run by process {row['owner']}; wait for it, or stop it first")
+    busy = RunBusyError(f"batch evaluation {row['id']} is being run by process {row['owner']}; wait for it, or stop it "
+                        "first. After a crash it is free again within 20 s")
     if is_busy(row):
         raise busy
     differences = changed_settings(row["settings"] or {}, settings)

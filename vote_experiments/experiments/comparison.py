@@ -118,8 +118,8 @@ class ConfigOutcome:
 
 
 def _metrics(result: ExperimentResult) -> dict[str, Any]:
-    "Summary metrics by name: plain numbers, text, or None"
-    return {e.name: e.value for e in result.run_evaluations}
+    "Summary metrics by name: plain numbers or text; what could not be computed is left out, so that every value can be shown"
+    return {e.name: e.value for e in result.run_evaluations if e.value is not None}
 
 
 def _own_scores(result: ExperimentResult) -> dict[str, dict[str, Any]]:
@@ -489,7 +489,7 @@ def _score_rows(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"metric": k, "value": shown(v), "95 % interval": " to ".join(map(shown, ranges[k])) if k in ranges else ""}
             for k, v in entry["summary_metrics"].items()]
 
-# %% ../../nbs/experiments/03_comparison.ipynb #fa827a15
+# %% ../../nbs/experiments/03_comparison.ipynb #9e7e4970
 async def arun_model_experiments(
     # from ComparisonRequest: run
     ml_app: str = DEFAULT_ML_APP,  # application name on Datadog

@@ -38,6 +38,7 @@ from ..engine.clusters import check_cluster_by
 from ..engine.summaries import evaluate_run, summarise
 from .result import ExperimentResult
 from ..settings import did_you_mean, redact
+from ..scoring.pairs import SCORING_RULES
 from vote_experiments.scoring.binding import (
     COMPOSITE, EVALUATOR, RUN_EVALUATOR, SUMMARY_EVALUATOR, TASK, Bound, bind, bind_all, declared_rules,
 )
@@ -68,6 +69,7 @@ class _Request:
             "task": {self.task.name: fingerprint(self.task.fn)}, "evaluators": names(self.evaluators),
             "composite": names([self.composite] if self.composite else []), "config": dict(self.config or {}),
             "repeats": self.repeats, "n_items": self.source.n, "score_rules": declared_rules(self.evaluators),
+            "scoring_version": SCORING_RULES,
             "dataset": {"id": dataset_id, "version": version},
         })))  # as it will be read back
 
@@ -117,7 +119,8 @@ def _open(store: Store, request: _Request, resume: bool | str | None, allow_chan
 # %% ../../nbs/experiments/02_experiment.ipynb #20f0163f
 def _continue(store: Store, row: Mapping[str, Any], settings: Mapping[str, Any], allow_changes: bool,
               wanted: Wanted, owner: str) -> _Opened:
-    busy = RunBusyError(f"experiment {row['id']} is being run by process {row['owner']}; wait for it, or stop it first")
+    busy = RunBusyError(f"experiment {row['id']} is being run by process {row['owner']}; wait for it, or stop it "
+                        "first. After a crash it is free again within 20 s")
     if is_busy(row):
         raise busy
     differences = changed_settings(row["settings"] or {}, settings)

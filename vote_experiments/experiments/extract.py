@@ -20,7 +20,7 @@ from ..datasets.scans import identical_form_sets
 from ..store.database import Store, open_store
 from ..engine.archive import slug
 from .extract_tables import check_format, table_file
-from .folder_reading import FolderReadings, check_readers, read_folder
+from .folder_reading import FolderReadings, check_readers, check_share, read_folder
 from .report_spool import ReportSpool
 from ..engine.progress import Progress, progress_reporter
 from .doubts import Doubt, report_doubts, worst_first
@@ -119,6 +119,7 @@ class Extracted:
     n_files: int = 0  # found in the folder
     left_out: dict[str, str] = field(default_factory=dict)  # file: why it belongs to no form set
     n_new: int = 0  # form sets that this call read
+    n_read_twice: int = 0  # readings that a newer one replaced: scanned again, or read by two processes
 
     @functools.cached_property
     def _tables(self) -> tuple[Any, Any, Any]:
@@ -238,7 +239,7 @@ def station_columns() -> dict[str, type]:  # name: str, int or bool
 VOTE_COLUMNS: dict[str, type] = {**dict.fromkeys(_PLACE, str), "report": int, "doubtful": bool, "number": int, "candidate_name": str,
                                  "party_name": str, "vote_count": int, "vote_count_text": str}
 
-# %% ../../nbs/experiments/06_extract.ipynb #bb7d0d25
+# %% ../../nbs/experiments/06_extract.ipynb #f6af9377
 def write_tables(extracted: Extracted, out: str | os.PathLike, format: str = "csv") -> list[Path]:  # noqa: A002
     """Write stations, votes and totals into a folder, row by row, and `summaries` when there are summary sheets. Raises
     `ValueError` for an unknown format, `ImportError` without pyarrow."""
@@ -277,6 +278,7 @@ def extract(
     jobs: int = 2,  # form sets in flight
     timeout_s: float | None = None,  # seconds that one form set may take; None: as long as it takes
     retry_failed: bool = True,  # read form sets again that an earlier call could not read
+    share: tuple[int, int] | None = None,  # (k, n): read only the k-th of n shares, as one of n processes; None: all that is new
     max_cost_usd: float | None = None,  # stop, resumably, when so much is spent
     store: Any = None,  # a path, URL or `Store`; None: the default store
     name: str | None = None,  # of the dataset; None: after the folder
@@ -299,7 +301,7 @@ def extract(
         raise ValueError(f"no page images or PDFs were found in {os.fspath(folder)!r}")
     readings = read_folder(
         sets, configs, opened, title, jobs=jobs, timeout_s=timeout_s, max_cost_usd=max_cost_usd, retry_failed=retry_failed,
-        progress=progress_reporter(progress))
+        share=check_share(share), progress=progress_reporter(progress))
     made = _collected(opened, readings, sets, {"official": official, "expected": expected, "decisions": decisions})
     if out is not None:
         made.files = write_tables(made, out, format)
@@ -319,4 +321,5 @@ def _collected(store: Store, readings: FolderReadings, sets: FormSets, options: 
     left_out = {str(path.relative_to(sets.folder)): why for path, why in sets.left_out.items() if not why.startswith(DONE_BEFORE)}
     return Extracted(
         forms, [part for r in readings.readings for part in r.parts], readings.dataset.name, sums, readings.cost_usd,
-        n_files=sum(len(s.pages) for s in sets) + len(left_out), left_out=left_out, n_new=sum(r.n_new for r in readings.readings))
+        n_files=sum(len(s.pages) for s in sets) + len(left_out), left_out=left_out, n_new=sum(r.n_new for r in readings.readings),
+        n_read_twice=readings.n_read_twice(store))

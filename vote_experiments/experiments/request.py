@@ -321,7 +321,7 @@ def differing(
     values: Mapping[str, Any],  # by field
 ) -> dict[str, Any]:
     "The values that differ from their defaults"
-    return {k: v for k, v in values.items() if v is not None and not (k in FIELDS and v == default_of(k))}
+    return {k: v for k, v in values.items() if v != (default_of(k) if k in FIELDS else None)}
 
 # %% ../../nbs/experiments/00_request.ipynb #7f1017bf
 def request_table() -> Any:  # DataFrame: field, type, default, meaning, and the interfaces that carry it

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..files import write_csv
 from .request import fields_of
 from .sweeps import (
     SweepStates, Workflow, check_sweep, combinations, run_sweep)
@@ -281,7 +282,7 @@ async def run_sweep_file(
     intervals = sweep_intervals(file, frame)
     for name, table in (("results", frame), ("intervals", intervals)):
         if table is not None:
-            table.to_csv(place / f"{name}.csv", index=False)
+            write_csv(table, place / f"{name}.csv")
             written.append(place / f"{name}.csv")
     written += [save_figure(f, place / f"{re.sub(r'[^0-9A-Za-z_.-]+', '-', name)}.png") for name, f in sweep_figures(file, frame).items()]
     return SweepOutcome(states, frame, intervals, written)

@@ -6,7 +6,7 @@
 __all__ = ['MOST_LETTERS', 'MOST_BESIDE', 'AS_RUN', 'experiment_labels', 'swept_settings', 'cut', 'setting_text',
            'setting_labels', 'OpenedRun', 'open_run', 'comparison_id', 'race_sentences']
 
-# %% ../../nbs/reports/01_stored_run.ipynb #3b38cc36
+# %% ../../nbs/reports/01_stored_run.ipynb #d7714e63
 import functools
 import hashlib
 import json
@@ -22,6 +22,7 @@ from ..analysis.sweeps import config_leaves, short_names
 from ..engine.run_status import RunState, experiment_states, run_state
 from ..store.results import get_experiment, get_group, latest_run, list_experiments
 from ..store.database import Store, from_us, open_store
+from ..engine.rule_changes import scoring_remarks
 from ..engine.stored_comparison import accuracy_frame, compare_frame, compared_rule, run_cluster_by
 from ..engine.summaries import summarise
 from ..html.markup import Html, estimate
@@ -74,7 +75,7 @@ def setting_labels(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:  # by e
     labels = {e: " · ".join(f"{name} {setting_text(value)}" for name, value in row.items()) for e, row in settings.iterrows()}
     return labels if len(set(labels.values())) == len(rows) and settings.shape[1] else experiment_labels(rows)
 
-# %% ../../nbs/reports/01_stored_run.ipynb #cc0fdc74
+# %% ../../nbs/reports/01_stored_run.ipynb #af565b61
 MOST_BESIDE = 8  # experiments beside each other in a table
 
 
@@ -218,7 +219,8 @@ class OpenedRun:
     @functools.cached_property
     def comparison(self) -> Comparison | None:
         "The experiments compared by item; None without scores"
-        return compare_frame(self.values, self.higher_is_better, self.clustered_by)
+        remarks = scoring_remarks(self.store, {e["name"]: e["id"] for e in self.experiments})
+        return compare_frame(self.values, self.higher_is_better, self.clustered_by, remarks=remarks)
 
 # %% ../../nbs/reports/01_stored_run.ipynb #c0a049d8
 def open_run(

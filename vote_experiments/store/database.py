@@ -28,6 +28,8 @@ from typing import Any
 
 import json
 import math
+from urllib.parse import quote, unquote
+
 import orjson
 import sqlalchemy as sa
 
@@ -35,7 +37,7 @@ from ..files import writing_aside
 from ..settings import redact, store_url
 from ..records import VoteExperimentsError
 
-# %% ../../nbs/store/00_database.ipynb #f31d980a
+# %% ../../nbs/store/00_database.ipynb #7793a6fc
 _JSON_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z
 
 
@@ -63,6 +65,9 @@ def _as_plain(value: Any) -> Any:
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # not where the backslash itself is escaped
 
 
+_EXACT = " "  # begins a text that may hold whole numbers beyond 64 bits, which the fast parser would make floats of
+
+
 def encode_json(
     value: Any,
     *,
@@ -77,6 +82,7 @@ def encode_json(
     except (TypeError, ValueError, RecursionError):
         text = json.dumps(_clean(value, 0), ensure_ascii=False, sort_keys=sort_keys)
         text = text if _is_readable(text) else json.dumps(f"<{type(value).__name__} that cannot be stored>")
+        text = text if sort_keys else _EXACT + text
     return _NUL.sub(r"\1\\ufffd", text) if "\\u0000" in text else text
 
 
@@ -93,6 +99,8 @@ def decode_json(text: str | None) -> Any:
     "The value of a JSON column. Raises `ValueError` for text that is not JSON."
     if text is None:
         return None
+    if text.startswith(_EXACT):
+        return json.loads(text, parse_int=_whole_number)
     try:
         return orjson.loads(text)
     except ValueError:
@@ -592,10 +600,13 @@ BUSY_TIMEOUT_MS = 60_000
 
 
 def _open_sqlite(_dialect: Any, record: Any, arguments: tuple, options: dict[str, Any]) -> sqlite3.Connection:
-    "A connection that writes durably; where the disk has no space left, one that reads alone"
+    """A connection that writes durably; where the disk has no space left, one that reads alone; where nothing may be written,
+    one that only reads"""
     try:
         return _prepared(sqlite3.connect(*arguments, **options), "PRAGMA journal_mode=WAL")
     except sqlite3.OperationalError as error:
+        if error.sqlite_errorname.startswith(_NOT_WRITABLE) and Path(arguments[0]).is_file():
+            return _read_only(arguments[0], options)
         if error.sqlite_errorname not in _NO_SPACE:
             raise
     record.info["alone"] = True  # exclusive: it needs no file that several processes share
@@ -615,6 +626,15 @@ def _prepared(connection: sqlite3.Connection, mode: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+_NOT_WRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN")
+
+
+def _read_only(path: str, options: dict[str, Any]) -> sqlite3.Connection:
+    "A connection to a file that nobody changes: a store on a CD, in an archive, in the folder of a colleague"
+    where = f"file:{quote(os.path.abspath(path))}?mode=ro&immutable=1"
+    return _prepared(sqlite3.connect(where, uri=True, **options), "PRAGMA query_only=ON")
 
 
 _NO_SPACE = ("SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_SHMMAP", "SQLITE_IOERR_SHMOPEN", "SQLITE_FULL")
@@ -667,6 +687,14 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {  # from version: what `create_all` ca
 _MISTAKES = (sa.exc.IntegrityError, sa.exc.ProgrammingError, sa.exc.DataError, sa.exc.NotSupportedError)  # ours, not its
 
 
+def _parsed_url(url: str) -> sa.URL:
+    "A store's URL in parts; the path of a file may have any character, as `settings.store_url` writes it"
+    path = url.removeprefix("sqlite:///")
+    if path == url or "?" in path:
+        return sa.engine.make_url(url)
+    return sa.URL.create("sqlite", database=unquote(path))
+
+
 class Store:
     "An open store: `with store.read() as c:` and `with store.write() as c:` give SQLAlchemy connections"
 
@@ -675,7 +703,7 @@ class Store:
         url: str | os.PathLike | None = None,  # a path or SQLAlchemy URL; None: see `settings.store_url`
     ):
         self.url = store_url(url)
-        parsed = sa.engine.make_url(self.url)
+        parsed = _parsed_url(self.url)
         self.dialect = parsed.get_backend_name()
         if self.dialect not in ("sqlite", "postgresql"):
             raise StoreError(f"the store is SQLite or PostgreSQL, not {self.dialect!r}")

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from ..analysis.frames import cost_text, dollars, seconds
+from ..files import safe_cell
 from ..html.markup import Html, estimate, joined, paragraph, table
 from .controls import as_json, download, message
 from ..html.translations import Words, texts
@@ -127,10 +128,6 @@ def is_web(url: Any) -> bool:
 CSV_COLUMNS = ("experiment_id", "experiment_name", "model", "temperature", "status", "total_records", "successful_records", "failed_records")
 
 
-def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" else value
-
-
 def _csv_lines(result: Mapping[str, Any]) -> Iterator[list[Any]]:
     names = list(dict.fromkeys([*METRICS, *(k for e in result["experiments"] for k in e.get("summary_metrics") or {})]))
     yield [*CSV_COLUMNS, *(c for n in names for c in (n, f"{n}_lower", f"{n}_upper")), "latency_p50_s", "cost_usd", "error"]
@@ -143,7 +140,7 @@ def _csv_lines(result: Mapping[str, Any]) -> Iterator[list[Any]]:
 def result_csv(result: Mapping[str, Any]) -> str:
     "A result as CSV, a line per experiment, secrets redacted"
     text = io.StringIO(newline="")
-    csv.writer(text).writerows([_cell(c) for c in line] for line in redact(list(_csv_lines(result))))
+    csv.writer(text).writerows([safe_cell(c) for c in line] for line in redact(list(_csv_lines(result))))
     return text.getvalue()
 
 # %% ../../nbs/widgets/03_run_results.ipynb #d741b63d

@@ -22,7 +22,8 @@ from ..platforms.publishing import BACKENDS, choose_backend
 from ..forms.pages import count_pages, thumbnail
 from .config_rows import FieldProblem
 from .controls import card, classed, fields, folded, line, message, problem, safely, shown
-from ..experiments.request import differing
+from ..engine.clusters import check_cluster_by
+from ..experiments.request import default_of, differing
 from ..html.markup import Html, joined, paragraph
 from .local_or_remote import RunPlace
 from ..html.translations import Words
@@ -372,6 +373,7 @@ class SettingsPart(Fields):
         text = (lambda name, value="", **more: w.Text(value, description=say(name), tooltip=say(f"{name}_tip"), continuous_update=False, **more))
         self.jobs, self.repeats = text("jobs", "2"), text("repeats", "1")
         self.max_cost = text("max_cost", placeholder=say("no_limit"))
+        self.cluster_by = text("cluster_by", default_of("cluster_by"))
         self.raise_errors = w.Checkbox(False, description=say("raise_errors"), tooltip=say("raise_errors_tip"), indent=False)
         self.backend = w.Dropdown(options=backend_choices(say, self.is_here), description=say("backend"), tooltip=say("backend_tip"))
         self.ml_app, self.project = text("ml_app", DEFAULT_ML_APP), text("project", DEFAULT_PROJECT)
@@ -379,10 +381,10 @@ class SettingsPart(Fields):
         self.site = w.Dropdown(options=list(dict.fromkeys([*DATADOG_SITES, own])), value=own, description=say("site"), tooltip=say("site"))
         self.agentless = w.Checkbox(True, description=say("agentless"), tooltip=say("agentless"), indent=False)
         self.keys = w.HTML()
-        super().__init__({k: getattr(self, k) for k in ("jobs", "repeats", "max_cost", "raise_errors", "backend", "ml_app", "site", "project", "agentless")})
+        super().__init__({k: getattr(self, k) for k in ("jobs", "repeats", "max_cost", "cluster_by", "raise_errors", "backend", "ml_app", "site", "project", "agentless")})
         platform = classed(w.VBox([fields(classed(self.backend, "ve-two"), self.project, self.ml_app, self.site,
                                           classed(self.agentless, "ve-wide")), self.keys]), "ve-stack")
-        self.widget = card(say("run_settings"), fields(self.jobs, self.repeats, self.max_cost, classed(self.raise_errors, "ve-wide")), self.told,
+        self.widget = card(say("run_settings"), fields(self.jobs, self.repeats, self.max_cost, self.cluster_by, classed(self.raise_errors, "ve-wide")), self.told,
                            folded(say("platform"), platform))
         for control in self.controls.values():
             control.observe(work.safely(self._changed), "value")
@@ -406,7 +408,7 @@ class SettingsPart(Fields):
         say = self.say
         with self.telling():
             return {"jobs": whole(say, "jobs", self.jobs.value, 2), "repeats": whole(say, "repeats", self.repeats.value, 1),
-                    "raise_errors": self.raise_errors.value, "max_cost_usd": amount(say, "max_cost", self.max_cost.value),
+                    "cluster_by": check_cluster_by(self.cluster_by.value.strip() or "none"), "raise_errors": self.raise_errors.value, "max_cost_usd": amount(say, "max_cost", self.max_cost.value),
                     "backend": None if self.backend.value == _AUTO else self.backend.value, "ml_app": self.ml_app.value.strip() or DEFAULT_ML_APP,
                     "site": self.site.value, "project_name": self.project.value.strip() or DEFAULT_PROJECT, "agentless_enabled": self.agentless.value}
 
@@ -414,6 +416,7 @@ class SettingsPart(Fields):
         "Fill in the part from a request; what it does not say gets its default"
         written: Callable[..., str] = (lambda key, default="": str(default if request.get(key) is None else request[key]))
         self.jobs.value, self.repeats.value, self.max_cost.value = written("jobs", 2), written("repeats", 1), written("max_cost_usd")
+        self.cluster_by.value = str(request.get("cluster_by", default_of("cluster_by")) or "none")
         self.raise_errors.value = bool(request.get("raise_errors", False))
         self.project.value, self.ml_app.value = written("project_name", DEFAULT_PROJECT), written("ml_app", DEFAULT_ML_APP)
         self.agentless.value = bool(request.get("agentless_enabled", True))
