@@ -137,6 +137,8 @@ def _blended(main: Numbers, own: Numbers) -> Numbers:
     "Two readings of one number as one"
     if not own or not main:
         return main or own
+    if len(max(main, key=main.__getitem__)) > 1:
+        return main
     floor = 1e-3
     score = {k: (1 - _OWN_WEIGHT) * np.log(main.get(k, 0.0) + floor) + _OWN_WEIGHT * np.log(own.get(k, 0.0) + floor)
              for k in {*main, *own}}
@@ -146,6 +148,7 @@ def _blended(main: Numbers, own: Numbers) -> Numbers:
 
 # %% ../../nbs/ocr/10_reading.ipynb #41fc8ccd
 _WORDS_WRONG = 0.45  # share of the words whose number is not among the readings
+_ANY_WORDS = 0.006  # how likely such words are for one certain number
 
 
 def words_crop(
@@ -183,7 +186,7 @@ def _evidence_of(f: Field, words: Numbers) -> np.ndarray:  # float[SIZE]
         for text, p in words.items():
             if int(text) < SIZE:
                 said[int(text)] += p
-        seen = seen * ((1 - _WORDS_WRONG) * said + _WORDS_WRONG * unknown())
+        seen = seen * ((1 - _WORDS_WRONG) * said + _WORDS_WRONG * _ANY_WORDS)
     return seen / seen.sum()
 
 
