@@ -209,7 +209,7 @@ class OutcomePanel:
         if votes is not None and (empty := [c for c, v in votes.items() if not v]):
             self.entry.inputs[empty[0]].focus()
             return
-        check.record(station, votes, reader=self.reader.value.strip(), note=self.note.value.strip() or None)
+        check.record(station, votes, reader=self.reader.value.strip(), note=self.note.value.strip() or None)  # type: ignore[arg-type]
         told = self._compared(check, station)
         self.take()
         self.news.value = told
