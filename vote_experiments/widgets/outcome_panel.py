@@ -85,7 +85,7 @@ class VoteEntry:
 # %% ../../nbs/widgets/18_outcome_panel.ipynb #7f81fb26
 _THAI_DIGITS = str.maketrans("๐๑๒๓๔๕๖๗๘๙", "0123456789")
 
-# %% ../../nbs/widgets/18_outcome_panel.ipynb #1e185e66
+# %% ../../nbs/widgets/18_outcome_panel.ipynb #1fc66837
 class OutcomePanel:
     "Read forms for an outcome check, one after the other"
 
@@ -208,7 +208,7 @@ class OutcomePanel:
         if votes is not None and (empty := [c for c, v in votes.items() if not v]):
             self.entry.inputs[empty[0]].focus()
             return
-        check.record(station, votes, reader=self.reader.value.strip(), note=self.note.value.strip() or None)
+        check.record(station, votes, reader=self.reader.value.strip(), note=self.note.value.strip() or None)  # type: ignore[arg-type]
         told = self._compared(check, station)
         self.take()
         self.news.value = told
