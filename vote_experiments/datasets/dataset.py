@@ -9,7 +9,7 @@ __all__ = ['SPELLINGS', 'STATUSES', 'PAGE_FIELDS', 'PAGE', 'derive_id', 'as_item
            'save_dataset', 'upsert_item', 'archive_item', 'delete_dataset', 'FieldChange', 'field_changes',
            'ItemChange', 'DatasetDiff', 'diff_versions', 'ItemProblem', 'validate_items']
 
-# %% ../../nbs/datasets/00_dataset.ipynb #da00c676
+# %% ../../nbs/datasets/00_dataset.ipynb #1b969350
 import difflib
 import hashlib
 import os
@@ -23,7 +23,6 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 
 from vote_experiments.store.database import (
@@ -197,7 +196,7 @@ _ITEM_COLUMNS = tuple(dataset_items.c[k] for k in (
 
 def _item(row: Any) -> DatasetItem:  # a row of _ITEM_COLUMNS
     _, _, item_id, given, expected, metadata, trace, observation, status = row
-    loads = orjson.loads
+    loads = decode_json
     return DatasetItem(item_id, None if given is None else loads(given), None if expected is None else loads(expected),
                        None if metadata is None else loads(metadata), trace, observation, status)
 

@@ -7,7 +7,7 @@ __all__ = ['ITEM_COLUMNS', 'FILES', 'TEMPLATES', 'POLICY', 'REPORT_STYLE', 'all_
            'ReportError', 'template', 'template_of', 'checked_parameters', 'in_language', 'execute', 'notebook_html',
            'report_html', 'print_pdf', 'fingerprint', 'report_folder', 'archive']
 
-# %% ../../nbs/reports/06_report.ipynb #4aae3e8f
+# %% ../../nbs/reports/06_report.ipynb #9d8541e6
 import asyncio
 import csv
 import hashlib
@@ -30,7 +30,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..files import open_aside
+from ..files import open_aside, safe_cell
 from ..analysis.comparison import plain_rows
 from ..analysis.fields import vote_error_bins
 from ..store.results import score_names, score_table, status_counts
@@ -77,7 +77,7 @@ def _entry(run: OpenedRun, e: Mapping[str, Any]) -> dict[str, Any]:
     return {"experiment_name": e["name"], "experiment_id": e["id"], "run_name": e["run_name"], "status": run.statuses[e["id"]],
             "config": e["config"], "error": e["error"]}
 
-# %% ../../nbs/reports/06_report.ipynb #21fa6622
+# %% ../../nbs/reports/06_report.ipynb #dcf87074
 ITEM_COLUMNS = ("experiment", "experiment_id", "item_id", "repeat", "position", "status", "accuracy", "error_type", "error_message",
                 "attempts", "latency_s", "waited_s", "prompt_tokens", "output_tokens", "thoughts_tokens", "cost_usd", "cached",
                 "model_version", "trace_id")
@@ -118,8 +118,7 @@ def write_items(run: OpenedRun, path: Path) -> Path:
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
         value = value.replace("\r", " ").replace("\n", " ")
-        return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t") else value
-    return value
+    return safe_cell(value)
 
 # %% ../../nbs/reports/06_report.ipynb #db9b55e7
 FILES = ("report.ipynb", "result.json", "items.csv", "figures", "parameters.json", "environment.json")
