@@ -194,7 +194,7 @@ def _group_lines(group: Sequence[int], rows: dict[int, DotRow], order: _Order) -
             own = [g for g in gaps if g.line == k]
             if not own:
                 continue
-            gap = max(own, key=lambda g: int(((row.x > g.left - 130) & (row.x <= g.left)).sum()))
+            gap = max(own, key=lambda g: int(((row.x > g.left - 130) & (row.x <= g.left)).sum()))  # type: ignore[union-attr]
             left = _slot_start(row.x, gap.left)
         lines.append(_line(k, row, gap, left, order))
     return lines

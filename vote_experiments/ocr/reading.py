@@ -148,7 +148,6 @@ def _blended(main: Numbers, own: Numbers) -> Numbers:
 
 # %% ../../nbs/ocr/10_reading.ipynb #41fc8ccd
 _WORDS_WRONG = 0.45  # share of the words whose number is not among the readings
-_ANY_WORDS = 0.006  # how likely such words are for one certain number
 
 
 def words_crop(
@@ -186,7 +185,7 @@ def _evidence_of(f: Field, words: Numbers) -> np.ndarray:  # float[SIZE]
         for text, p in words.items():
             if int(text) < SIZE:
                 said[int(text)] += p
-        seen = seen * ((1 - _WORDS_WRONG) * said + _WORDS_WRONG * _ANY_WORDS)
+        seen = seen * ((1 - _WORDS_WRONG) * said + _WORDS_WRONG * unknown())
     return seen / seen.sum()
 
 
