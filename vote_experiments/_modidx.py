@@ -7433,6 +7433,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                       'vote_experiments/synthesis/filling.py'),
                                                     'vote_experiments.synthesis.filling._covers': ( 'synthesis/filling.html#_covers',
                                                                                                     'vote_experiments/synthesis/filling.py'),
+                                                    'vote_experiments.synthesis.filling._date_region': ( 'synthesis/filling.html#_date_region',
+                                                                                                         'vote_experiments/synthesis/filling.py'),
                                                     'vote_experiments.synthesis.filling._fill_counts': ( 'synthesis/filling.html#_fill_counts',
                                                                                                          'vote_experiments/synthesis/filling.py'),
                                                     'vote_experiments.synthesis.filling._fill_header': ( 'synthesis/filling.html#_fill_header',
