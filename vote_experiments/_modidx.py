@@ -7571,6 +7571,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                     'vote_experiments/synthesis/printing.py'),
                                                      'vote_experiments.synthesis.printing.Line': ( 'synthesis/printing.html#line',
                                                                                                    'vote_experiments/synthesis/printing.py'),
+                                                     'vote_experiments.synthesis.printing.Preset': ( 'synthesis/printing.html#preset',
+                                                                                                     'vote_experiments/synthesis/printing.py'),
                                                      'vote_experiments.synthesis.printing.PrintedPage': ( 'synthesis/printing.html#printedpage',
                                                                                                           'vote_experiments/synthesis/printing.py'),
                                                      'vote_experiments.synthesis.printing.Sheet': ( 'synthesis/printing.html#sheet',

@@ -182,6 +182,7 @@ def _fill_header(page: FilledPage, blank: PrintedPage, draft: Draft, pen: Pen, t
             page.boxes[name] = write_number(page.written, slot.x0 + 2, slot.x1 - 2, y, text, replace(calm, comma=False), r, 0.95)
         else:
             page.boxes[name] = write_words(page.written, slot.x0 + 2, slot.x1 + 8, y, text, calm, r, calm.word_size)
+    page.regions |= {name: (s.x0, s.y0, s.x1, s.y1) for name, s in blank.preprinted.items()}
     _date_region(page, blank)
 
 
