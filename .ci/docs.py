@@ -40,8 +40,8 @@ NBS, LOOK = ROOT / "nbs", ROOT / ".ci/docs"
 FONTS = ROOT / "vote_experiments/forms/assets/fonts"
 PROCESSORS = [populate_language, add_show_docs, strip_ansi, hide_line, filter_stream_, rm_header_dash, hide_]
 ROOMS = {  # folder of nbs/: its title, in reading order
-    "": "Start here", "tutorials": "Tutorials", "foundations": "Foundations", "forms": "Forms", "synthesis": "Synthesis", "ocr": "Offline readers",
-    "store": "Store",
+    "": "Start here", "tutorials": "Tutorials", "foundations": "Foundations", "forms": "Forms",
+    "synthesis": "Drawing forms", "ocr": "Reading forms offline", "store": "Store",
     "datasets": "Datasets", "traces": "Traces", "html": "HTML", "models": "Models", "scoring": "Scoring",
     "analysis": "Analysis", "engine": "Engine", "outcome": "Outcome", "platforms": "Platforms", "reports": "Reports",
     "report_templates": "Report templates", "experiments": "Experiments", "compat": "Platform-style client",

@@ -39,6 +39,7 @@ ELSEWHERE = {  # the beginning of a line -> why it is not executed here, and whe
     "export API_KEY=": "a server: tests/test_server_api.py starts one with keys",
     "vote-experiments serve": "a server that stays: tests/test_server_api.py starts one",
     "API_KEY=": "a server that stays: tests/test_server_api.py starts one",
+    "vllm serve": "another project's server: the notebook talks to a stand-in for it",
     "curl ": "asks that server: tests/test_server_api.py does so with httpx",
     "with ExperimentsClient(": "asks a server: tests/test_server_api.py starts one for the client",
     ".venv/bin/python .ci/docs.py": "a step of .ci/run",

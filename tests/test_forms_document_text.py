@@ -189,3 +189,13 @@ def test_names_of_columns(header, field):
 
 def test_a_near_name_is_suggested_and_never_taken():
     assert find_field("vote_cuont") is None and suggest_field("vote_cuont") == "row.vote_count"
+
+
+def test_a_models_unknown_keys_are_recorded_next_to_its_reports():
+    from vote_experiments.models.answers import report_reading
+
+    answer = report_reading().read
+    misspelt = json.dumps({**MISNAMED, "vote_results": [{"number": 1, "vote_cuont": 5, "votes": 4}]})
+    output = answer(misspelt)
+    assert output["reports"][0]["vote_results"][0]["vote_count"] == 4 and "did you mean 'vote_count'" in output["warnings"][0]
+    assert "warnings" not in answer(json.dumps(MISNAMED))

@@ -1,5 +1,7 @@
 """The archived report: what is in its folder, what never runs or leaks, and what it says when something is missing"""
 
+import hashlib
+import base64
 import asyncio
 import copy
 import csv
@@ -25,6 +27,7 @@ from vote_experiments.experiments.experiment import run_experiment
 from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.synthesis.drawn import form_set
 from vote_experiments.synthesis.reports import draft_report
+from vote_experiments.reports.sortable_items import sorting_script
 from vote_experiments.reports import findings
 from vote_experiments.reports import stored_run as opened
 from vote_experiments.reports import report
@@ -121,11 +124,20 @@ def test_the_folder_has_everything_and_the_light_page_leads_to_it(archived):
     assert archived.folder.name in (archived.folder.parent / "index.html").read_text()
 
 
+def without_our_script(page):
+    "A report without the one script that it brings along, whose hash is in the policy"
+    script = sorting_script()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert page.count(f'<script type="module">{script}</script>') == 1 and f"script-src 'sha256-{digest}'" in page
+    return page.replace(f'<script type="module">{script}</script>', "")
+
+
 def test_the_page_is_one_small_file_that_names_no_address(archived):
     assert len(archived.page.encode()) < 5_000_000
-    named = re.findall(r'\b(?:src|href|action|data|poster)="([^"]*)"', archived.page)
+    page = without_our_script(archived.page)
+    named = re.findall(r'\b(?:src|href|action|data|poster)="([^"]*)"', page)
     assert named and all(a.startswith(("data:image/", "#")) or a in report.FILES for a in named)
-    assert "<script" not in archived.page and "url(http" not in archived.page
+    assert "<script" not in page and "url(http" not in page
     assert "default-src 'none'" in archived.page
 
 
@@ -185,6 +197,7 @@ def test_no_secret_is_in_any_file(archived):
 def test_nothing_hostile_is_left_as_markup(archived):
     for name in ("report.html", "index.html"):
         page = (archived.folder / name).read_text(encoding="utf-8")
+        page = without_our_script(page) if name == "report.html" else page
         assert "<script" not in page and "<img src=x" not in page and "<svg onload" not in page, name
     notebook = nbformat.read(archived.folder / "report.ipynb", as_version=4)
     for cell in notebook.cells:
@@ -222,9 +235,28 @@ def test_nothing_runs_and_nothing_is_fetched(archived, chromium, tmp_path, polic
     assert tab.evaluate("window.pwned") is None
     assert [u for u in asked if not u.startswith("data:")] == [(tmp_path / "report.html").as_uri()]
     assert complaints == []
-    assert tab.locator("h2").count() == 13 and "<script>" in tab.locator("h1").inner_text()
+    assert tab.locator("h2").count() == 14 and "<script>" in tab.locator("h1").inner_text()
     assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "wider than the window"
     assert tab.evaluate("[...document.images].every(i => i.naturalWidth > 0)"), "a picture that does not show"
+    tab.close()
+
+
+@pytest.mark.browser
+def test_every_item_is_in_a_table_that_sorts_and_searches(archived, chromium, tmp_path):
+    (tmp_path / "report.html").write_text(archived.page, encoding="utf-8")
+    tab = chromium.new_page(viewport={"width": 1200, "height": 900})
+    tab.goto((tmp_path / "report.html").as_uri())
+    tab.wait_for_selector("#every-item.dataTable")
+    cells = "#every-item tbody tr td:first-child"
+    before = tab.locator(cells).all_inner_texts()
+    tab.locator("#every-item thead th").first.click()
+    assert tab.locator(cells).all_inner_texts() == sorted(before) and len(before) > 2
+    plain = next(i for i in before if "<" not in i)
+    tab.locator(".every-item input[type=search]").fill(plain)
+    assert plain in tab.locator(cells).all_inner_texts()
+    tab.locator(".every-item input[type=search]").fill("no such item")
+    assert plain not in tab.locator(cells).all_inner_texts()
+    assert tab.evaluate("window.pwned") is None
     tab.close()
 
 
@@ -302,7 +334,7 @@ def test_the_packaged_template_is_the_one_in_nbs():
     spec.loader.exec_module(sync_data)
     assert sync_data.main(check=True) == 0
     for name in ("experiment", "sweep", "compare"):
-        made = json.loads(sync_data.packaged(json.loads((ROOT / f"nbs/report_templates/{name}.ipynb").read_text()), "reports"))
+        made = json.loads(sync_data.packaged(json.loads((ROOT / f"nbs/report_templates/{name}.ipynb").read_text()), "report_templates"))
         tagged = [c for c in made["cells"] if c["metadata"].get("tags") == ["parameters"]]
         assert len(tagged) == 1 and "".join(tagged[0]["source"]).startswith("run = ")
 

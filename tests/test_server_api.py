@@ -631,3 +631,33 @@ def test_fifty_clients_at_once_lose_no_job(tmp_path, clients, seconds, repeats):
             states = [client.wait(i, 240)["state"] for i in found.pop("tasks")]
         print(json.dumps(found), "load", os.getloadavg()[0])
         assert states == ["success"] * clients and found["statuses"] == {"200": found["n"]} and found["n"] >= clients
+
+
+def test_addresses_in_model_names_and_models_off_the_list_are_refused(monkeypatch):
+    from vote_experiments.server.guard import refused_address
+
+    assert "address" in refused_address([{"model": "litellm/oobabooga/http://169.254.169.254/latest"}])
+    assert refused_address([{"model": "gemini-2.5-flash"}]) is None
+    monkeypatch.setenv("VOTE_EXPERIMENTS_API_MODELS", "ocr-*, gemini-2.5-flash")
+    assert refused_address([{"model": "ocr-fused"}, {"model": "gemini-2.5-flash"}]) is None
+    assert "gpt-9" in refused_address([{"model": "litellm/openai/gpt-9"}])
+
+
+def test_a_key_has_a_cap_of_its_day(sqlite_store):
+    from fastapi import HTTPException
+
+    from vote_experiments.server.api import Service
+    from vote_experiments.server.guard import Limits
+    from vote_experiments.server.jobs import submit_job
+
+    save_dataset("forms", [{"id": "a", "input": {"image_paths": ["a.png"]}}], store=sqlite_store)
+    service = object.__new__(Service)
+    service.store, service.limits = sqlite_store, Limits(usd_per_day=5)
+    asked = {"dataset_name": "forms", "model_configs": [{"model": "ocr-digits"}], "backend": "local"}
+    first = service.capped({**asked, "max_cost_usd": 2}, "a key")
+    assert first["max_cost_usd"] == 2
+    submit_job(first, sqlite_store, by="a key")
+    assert service.capped(asked, "a key")["max_cost_usd"] == 3 and service.capped(asked, "another")["max_cost_usd"] == 5
+    submit_job(service.capped(asked, "a key"), sqlite_store, by="a key")
+    with pytest.raises(HTTPException, match="5 US dollars"):
+        service.capped(asked, "a key")

@@ -43,6 +43,7 @@ def _register_displays(html: Any) -> None:  # an IPython formatter of HTML
     "Items and datasets display as cards, although the records themselves do not depend on reports"
     html.for_type_by_name("vote_experiments.records", "DatasetItem", _card("item_card"))
     html.for_type_by_name("vote_experiments.datasets.dataset", "Dataset", _card("dataset_card"))
+    html.for_type_by_name("vote_experiments.records", "Listing", _card("listing_card"))
 
 
 def _notebook() -> Any:  # the running IPython shell, or None

@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['Record', 'DatasetItem', 'Evaluation', 'data_type_of', 'as_number', 'Usage', 'Observation', 'observe', 'listening',
-           'Extraction', 'ItemError', 'ItemResult', 'ExperimentRecord', 'VoteExperimentsError', 'RegressionError',
-           'Model']
+           'Extraction', 'ItemError', 'ItemResult', 'ExperimentRecord', 'Listing', 'VoteExperimentsError',
+           'RegressionError', 'Model']
 
 # %% ../nbs/01_records.ipynb #a02039d2
 import math
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, runtime_checkable
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 # %% ../nbs/01_records.ipynb #56f6a9ae
 class Record:
@@ -257,6 +257,18 @@ class ExperimentRecord(Record):
         return (f"{type(self).__name__}({self.run_name!r}, {len(self.item_results)} ok, {len(self.failed_items)} failed, "
                 f"{len(self.skipped_items)} skipped{status}, id={self.experiment_id!r})")
 
+
+# %% ../nbs/01_records.ipynb #9c2d7f02
+class Listing(list):
+    "A list of one kind of things, which a notebook shows as a table"
+
+    def __init__(
+        self,
+        values: Iterable[Any] = (),
+        kind: str = "",  # datasets | models
+    ):
+        super().__init__(values)
+        self.kind = kind
 
 # %% ../nbs/01_records.ipynb #61c3382a
 class VoteExperimentsError(Exception):

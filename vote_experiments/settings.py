@@ -55,6 +55,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("OLLAMA_HOST", "the Ollama server of openai-compatible/… models without an api_base, as Ollama's own tools read it"),
     Variable("OPENAI_COMPATIBLE_API_BASE", "the server of openai-compatible/… models without an api_base"),
     Variable("VOTE_EXPERIMENTS_API_BASES", "addresses that clients of `vote-experiments serve` may name as api_base, separated by commas"),
+    Variable("VOTE_EXPERIMENTS_API_MODELS", "models that clients of `vote-experiments serve` may run, with * and separated by commas; empty: all"),
     Variable("OPENAI_COMPATIBLE_API_KEY", "a key for such a server, if it wants one", secret=True),
     Variable("DD_API_KEY", "publishing runs to Datadog LLM Observability", secret=True),
     Variable("DD_APP_KEY", "Datadog datasets and experiments", secret=True),

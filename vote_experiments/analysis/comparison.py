@@ -483,7 +483,7 @@ def _plan_of(table: ScoreTable, row: Any) -> Plan:
     found = plan(_pair_values(table, row.first, row.second), float(row.difference), float(row.sd), int(row.n), level)
     floor = max(int(row.n) + 1, fewest_items(0.05 / level, 0.05))  # what was not told with these items needs more of them
     more = [None if n is None else max(n, floor) for n in (found.needed, found.low, found.high)]
-    return Plan(*more, found.visible)
+    return Plan(*more, found.visible)  # type: ignore[call-arg]
 
 
 def _closest_plan(full: pd.DataFrame, pairs: pd.DataFrame, best: Any, table: ScoreTable) -> Plan | None:

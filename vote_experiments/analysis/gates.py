@@ -208,5 +208,5 @@ def _history_words(trend: Trend, metric: str, verdict: str, before: float, max_d
     over = f"along the line through the last runs ({earlier} before this one)" if now["rule"] == "drift" else \
         f"from the {earlier} earlier run{'s' if earlier > 1 else ''}"
     change = tuple(float(now[c]) for c in ("change", "change_lower", "change_upper"))
-    text = _difference_words(metric, verdict, "the earlier runs'", before, change, max_drop, trend.unit == "points", over)
+    text = _difference_words(metric, verdict, "the earlier runs'", before, change, max_drop, trend.unit == "points", over)  # type: ignore[arg-type]
     return f"{text}. {promise}{watched}." + _cluster_words(trend.grouping)

@@ -29,7 +29,7 @@ def _mean_error(values: np.ndarray, codes: np.ndarray | None) -> tuple[float, in
     "Standard error of a mean over items or clusters, and their number"
     if codes is not None:
         codes = np.unique(codes, return_inverse=True)[1]
-        sums, k = np.bincount(codes, values - values.mean()), int(codes.max()) + 1
+        sums, k = np.bincount(codes, values - values.mean()), int(codes.max()) + 1  # type: ignore[union-attr]
     else:
         sums, k = values - values.mean(), len(values)
     if k < 2:

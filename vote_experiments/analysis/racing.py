@@ -315,4 +315,4 @@ def simulate_race(
                       single and (len(leaders) > 1 or left[0] != leaders[0]), named, single and named and left[0] != full,
                       race.items.sum() / (items * len(means)))
     found = rows.mean(0).tolist()
-    return RaceCheck(scenario, seeds, *found, float(np.percentile(rows[:, 6], 95)))
+    return RaceCheck(scenario, seeds, *found, float(np.percentile(rows[:, 6], 95)))  # type: ignore[call-arg]

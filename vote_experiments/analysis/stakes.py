@@ -14,7 +14,8 @@ import pandas as pd
 
 from .fields import Results
 from .mistakes import _named, answered_pairs
-from ..forms.schema import Report, comparable_header, numbered_rows
+from ..forms.identity import identity_of
+from ..forms.schema import Report, numbered_rows
 
 # %% ../../nbs/analysis/19_stakes.ipynb #7789a169
 BLANKS = ("read", "zero")
@@ -85,8 +86,8 @@ def seat_flips(
     for name, r, expected, answered in answered_pairs(results):
         if r.repeat:
             continue  # a constituency is counted once
-        header = comparable_header(expected.form_info)
-        place = header["province"] or "not given", header["constituency_number"] or "not given", header["form_type"] or "not given"
+        ballot, province, constituency = identity_of(expected).seat
+        place = province or "not given", constituency or "not given", ballot or "not given"
         counts.setdefault((name, *place), _Count()).add(expected, answered, blank)
     pools = {name: _ErrorPool([c for key, c in counts.items() if key[0] == name]) for name in dict.fromkeys(key[0] for key in counts)}
     rows = [(*key, *_judged(c, blank), _chance(c, pools[key[0]], draws, seed)) for key, c in counts.items() if c.cast]

@@ -22,7 +22,7 @@ def heaviest(
     total: Counter = Counter()
     for i, value in enumerate(values):
         if value is not None:
-            total[value] += 1.0 if weights is None else float(weights[i])
+            total[value] += 1.0 if weights is None else float(weights[i])  # type: ignore[arg-type]
     if not total:
         return []
     most = max(total.values())

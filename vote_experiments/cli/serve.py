@@ -22,6 +22,8 @@ def serve(
     open_tasks: Annotated[int, typer.Option(min=1, help="Queued or running tasks that one key may have.")] = 20,
     most_items: Annotated[int, typer.Option(min=1, help="Items that one run may have.")] = 10_000,
     rate: Annotated[float, typer.Option(min=1, help="Requests a minute that one key may make.")] = 600.0,
+    usd_per_day: Annotated[float | None, typer.Option("--usd-per-day", show_default=False, min=0,
+        help="US dollars that the tasks of one key may cost in a day. Default: no cap.")] = None,
     load: LoadOption = None,
     store: StoreOption = None,
 ) -> None:
@@ -38,7 +40,7 @@ def serve(
     from vote_experiments.server.guard import Limits
 
     load_modules(load or ())
-    limits = Limits(open_jobs=open_tasks, sample_size=most_items, rate_per_minute=rate)
+    limits = Limits(open_jobs=open_tasks, sample_size=most_items, rate_per_minute=rate, usd_per_day=usd_per_day or None)
     serve_api(host, port, store=store, limits=limits, workers=workers, modules=load or ())
 
 # %% ../../nbs/cli/10_serve.ipynb #496576db

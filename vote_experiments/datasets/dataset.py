@@ -9,7 +9,7 @@ __all__ = ['SPELLINGS', 'STATUSES', 'PAGE_FIELDS', 'PAGE', 'derive_id', 'as_item
            'save_dataset', 'upsert_item', 'archive_item', 'delete_dataset', 'FieldChange', 'field_changes',
            'ItemChange', 'DatasetDiff', 'diff_versions', 'ItemProblem', 'validate_items']
 
-# %% ../../nbs/datasets/00_dataset.ipynb #da00c676
+# %% ../../nbs/datasets/00_dataset.ipynb #1b969350
 import difflib
 import hashlib
 import os
@@ -29,7 +29,7 @@ from vote_experiments.store.database import (
     RowInsert, Store, clean_text, dataset_items, dataset_versions, datasets, decode_json, encode_json, experiments,
     from_us, new_id, now_us, open_store, to_us,
 )
-from ..records import DatasetItem, Record, VoteExperimentsError
+from ..records import DatasetItem, Listing, Record, VoteExperimentsError
 from ..settings import image_roots
 
 # %% ../../nbs/datasets/00_dataset.ipynb #8fa8d32d
@@ -491,8 +491,9 @@ def list_datasets(
              .join(dataset_versions, sa.and_(v.dataset_id == newest.c.dataset_id, v.version == newest.c.n))
              .order_by(datasets.c.name))
     with store.read() as c:
-        return [_dataset(r, DatasetVersion(r.version, from_us(r.made), r.n_items, r.content_hash,  # type: ignore[arg-type]
-                                           decode_json(r.provenance)), store) for r in c.execute(query)]
+        found = [_dataset(r, DatasetVersion(r.version, from_us(r.made), r.n_items, r.content_hash,  # type: ignore[arg-type]
+                                            decode_json(r.provenance)), store) for r in c.execute(query)]
+    return Listing(found, "datasets")
 
 
 def list_versions(

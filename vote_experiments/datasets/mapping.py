@@ -99,7 +99,7 @@ def as_mapping(
     columns = {h: f for h, f in named.items() if f}
     fixed = {str(_full_name(f, "fixed")): str(v) for f, v in (parts.get("fixed") or {}).items()}
     rest = {k: parts[k] for k in ("votes", "name_column", "value_column") if parts.get(k)}
-    return ColumnMapping(columns, fixed=fixed, unmapped=[h for h, f in named.items() if not f], **rest)
+    return ColumnMapping(columns, fixed=fixed, unmapped=[h for h, f in named.items() if not f], **rest)  # type: ignore[arg-type]
 
 # %% ../../nbs/datasets/04_mapping.ipynb #976d6fd4
 _NUMBERED = re.compile(r"(?:หมายเลข|เบอร์|คะแนน|ผู้สมัคร|คะแนนเบอร์|คะแนนหมายเลข|candidate|cand|votes?|party|score|พรรค|number|no|c|p)(\d{1,3})")

@@ -104,7 +104,7 @@ def prepare_scans(
             done.append(f"{path.relative_to(folder)} was converted to {convert_heic(path).name}")
     for path in sorted(folder.rglob("*.pdf")) if pages_per_report else []:
         is_part = path.parent.name.endswith(".reports")
-        if not is_part and not path.with_name(f"{path.stem}.reports").is_dir() and (parts := split_document(path, pages_per_report)):
+        if not is_part and not path.with_name(f"{path.stem}.reports").is_dir() and (parts := split_document(path, pages_per_report)):  # type: ignore[arg-type]
             done.append(f"{path.relative_to(folder)} was split into {len(parts)} reports")
     return done
 

@@ -87,7 +87,7 @@ def _split_row(row: Mapping[str, Any], mapping: ColumnMapping) -> tuple[dict[str
     if mapping.name_column and mapping.value_column in row:
         name = find_field(str(row.get(mapping.name_column, "")))
         if name:
-            values[name] = row[mapping.value_column]
+            values[name] = row[mapping.value_column]  # type: ignore[arg-type]
     of_row = {f.removeprefix("row."): values.pop(f) for f in list(values) if f.startswith("row.")}
     wide = [{"number": n, "vote_count": row[h]} if isinstance(n, int) else {"party_name": n, "vote_count": row[h]}
             for h, n in mapping.votes.items() if h in row]

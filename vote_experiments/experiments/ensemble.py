@@ -378,14 +378,14 @@ async def aensemble(
         raise ValueError(f"experiments {ids[0]} and {ids[1 + shared.index(0)]} share no items; an ensemble needs the same dataset")
 
     items = _Items(opened, members[0])
-    weights = weights_of([m.output(i.id) for m in members] for i in items) if rule == "weighted" else None
+    member_weights = weights_of([m.output(i.id) for m in members] for i in items) if rule == "weighted" else None
     ties: dict[str, list[str]] = {}
 
     def combine_stored(item: DatasetItem) -> dict[str, Any]:
         outputs = [m.output(item.id) for m in members]
-        if tied := tied_fields(outputs, weights):
+        if tied := tied_fields(outputs, member_weights):
             ties[item.id] = tied
-        return combine(outputs, rule, weights)
+        return combine(outputs, rule, member_weights)
 
     said = rule if isinstance(rule, str) else getattr(rule, "__name__", "own rule")
     title = name or f"ensemble-{said}"
@@ -399,7 +399,7 @@ async def aensemble(
         update_experiment(opened, result.experiment_id, **{k: rows[0][k] for k in ("dataset_name", "dataset_hash")})
     found = _compared(opened, result, cluster_by=options.get("cluster_by", CONSTITUENCY))
     update_group(opened, group, status="finished", finished_at=now_us(), result={
-        "headline": found.sentence if found else "", "ties": _ties_kept(ties), "weights": weights, "total_experiments": 1, "dataset_name": rows[0]["dataset_name"],
+        "headline": found.sentence if found else "", "ties": _ties_kept(ties), "weights": member_weights, "total_experiments": 1, "dataset_name": rows[0]["dataset_name"],
         "comparison": found.to_dict() if found else None})
     return result
 

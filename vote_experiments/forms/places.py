@@ -94,7 +94,7 @@ def _candidates(level: str, province: str | None, district: str | None) -> tuple
     districts = places.get(province or "", {})
     if level == "district":
         return tuple(districts)
-    chosen = [districts[district]] if district in districts else list(districts.values())
+    chosen = [districts[district]] if district in districts else list(districts.values())  # type: ignore[arg-type]
     return tuple(dict.fromkeys(name for names in chosen for name in names))
 
 # %% ../../nbs/forms/14_places.ipynb #17fb18a3

@@ -146,7 +146,7 @@ def _with_code(header: dict[Any, Any]) -> dict[Any, Any]:
     header = dict(header)
     written = header.get("form_type")
     kind = find_form_kind(written) if isinstance(written, str) else None
-    if kind is not None and any(c.isdigit() for c in written) and header.get("form_code") is None:
+    if kind is not None and any(c.isdigit() for c in written) and header.get("form_code") is None:  # type: ignore[union-attr]
         header["form_code"] = kind.code
     code = header.get("form_code")
     known = find_form_kind(code) if isinstance(code, str) else None

@@ -81,10 +81,14 @@ class Reading:
 # %% ../../nbs/models/08_answers.ipynb #80eb2752
 def report_reading() -> Reading:
     "Answers as `{\"reports\": [...]}`; what is left of a partly unreadable answer can be salvaged"
-    from vote_experiments.forms.schema import parse_reports, plain_reports, read_reports
+    from vote_experiments.forms.schema import parse_reports, plain_reports, read_reports, unknown_keys
 
-    return Reading(lambda text: {"reports": plain_reports(parse_reports(text))},
-                   lambda text: {"reports": plain_reports(read_reports(text)[0])})
+    def with_warnings(text: str, reports: Sequence[Any]) -> dict[str, Any]:
+        "Reports in our keys; keys that are no field would be lost, so they are named"
+        warnings = unknown_keys(text)
+        return {"reports": plain_reports(reports)} | ({"warnings": warnings} if warnings else {})
+
+    return Reading(lambda text: with_warnings(text, parse_reports(text)), lambda text: with_warnings(text, read_reports(text)[0]))
 
 
 def retry_policy(config: Mapping[str, Any]) -> RetryPolicy:

@@ -45,7 +45,7 @@ def provider_access(
     env, provider = settings.environment(), model.split("/")[1].upper().replace("-", "_")
     address = (config or {}).get("api_base") or env.get(f"{provider}_API_BASE") or env.get(f"{provider}_BASE_URL")
     if not address and provider in ("OLLAMA", "OLLAMA_CHAT") and env.get("OLLAMA_HOST"):
-        address = server_address({}, {"OLLAMA_HOST": env["OLLAMA_HOST"]}).removesuffix("/v1")  # its native API
+        address = server_address({}, {"OLLAMA_HOST": env["OLLAMA_HOST"]}).removesuffix("/v1")  # its native API  # type: ignore[union-attr]
     key = settings.keep_secret(env.get(f"{provider}_API_KEY"))
     if not key and address and is_own_server(address):
         key = "not-needed"

@@ -18,7 +18,7 @@ from numbers import Integral, Real
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..records import Extraction, Model
+from ..records import Extraction, Listing, Model
 from ..settings import DEFAULT_MODEL_CONFIGS, OFFLINE_MODELS, did_you_mean
 
 # %% ../../nbs/models/00_registry.ipynb #2ec11e74
@@ -390,7 +390,7 @@ def list_models() -> list[str]:
     from vote_experiments.models.prices import known_models
 
     defaults = [c["model"] for c in DEFAULT_MODEL_CONFIGS]
-    return list(dict.fromkeys([*OFFLINE_MODELS, *defaults, *known_models(), *_registered]))
+    return Listing(dict.fromkeys([*OFFLINE_MODELS, *defaults, *known_models(), *_registered]), "models")
 
 
 def _unknown(name: str) -> ValueError:

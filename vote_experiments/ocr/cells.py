@@ -72,6 +72,11 @@ class Ink(NamedTuple):
     def mask(self) -> np.ndarray:  # uint8[h, w], 0 or 1
         return (self.darkness > self.threshold).astype(np.uint8)
 
+    @property
+    def with_faint_print(self) -> "Ink":
+        "The same picture at a level that shows print paler than the pen, and more noise"
+        return Ink(self.darkness, max(12.0, 0.36 * self.threshold))
+
 
 def dark_ink(
     image: np.ndarray,  # uint8[h, w]

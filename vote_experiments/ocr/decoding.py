@@ -90,8 +90,9 @@ _BALLOTS_HOLD = 0.95  # allocated, used and remaining; voters present
 
 
 def _linked(message: np.ndarray, holds: float) -> np.ndarray:
-    "What comes through an equation that holds with this probability"
-    return holds * _normalised(message) + (1 - holds) * unknown()
+    "What comes through an equation that holds with this probability; when it does not, every number is as likely as before"
+    known = _normalised(message)
+    return holds * known + (1 - holds) * float(known @ unknown())
 
 # %% ../../nbs/ocr/08_decoding.ipynb #4159c727
 @dataclass

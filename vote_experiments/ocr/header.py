@@ -194,7 +194,7 @@ def _group_lines(group: Sequence[int], rows: dict[int, DotRow], order: _Order) -
             own = [g for g in gaps if g.line == k]
             if not own:
                 continue
-            gap = max(own, key=lambda g: int(((row.x > g.left - 130) & (row.x <= g.left)).sum()))
+            gap = max(own, key=lambda g: int(((row.x > g.left - 130) & (row.x <= g.left)).sum()))  # type: ignore[union-attr]
             left = _slot_start(row.x, gap.left)
         lines.append(_line(k, row, gap, left, order))
     return lines
@@ -243,9 +243,13 @@ def header_of(
     text: Cell,  # as `text_above` gives it
 ) -> Header:
     "The ballot and voter lines of a text"
-    rows = dot_rows(dark_ink(text.image).mask)
-    with_words = _lines_with_words(rows)
-    order = _order(with_words) if len(with_words) >= 2 else None
+    ink = dark_ink(text.image)
+    for level in (ink, ink.with_faint_print):  # dots may be paler than everything else in print
+        rows = dot_rows(level.mask)
+        with_words = _lines_with_words(rows)
+        order = _order(with_words) if len(with_words) >= 2 else None
+        if order is not None:
+            break
     if order is None:
         return Header(text)
     by_line: dict[int, DotRow] = {}
@@ -259,7 +263,7 @@ def header_of(
     return Header(text, order.place, envelopes, lines + ([received] if received else []))
 
 # %% ../../nbs/ocr/07_header.ipynb #d5ad9969
-_OVER, _UNDER = 62, 16  # pixels above and below the dotted line that belong to it
+_OVER, _UNDER, _BEHIND = 62, 16, 32  # pixels above, below and right of the dotted line that belong to it
 
 
 def header_slot(
@@ -269,8 +273,8 @@ def header_slot(
     "The digits of a header line"
     height, width = header.text.image.shape
     top, bottom = max(0, int(line.y - _OVER)), min(height, int(line.y + _UNDER))
-    left, right = max(0, line.left - 10), min(width, line.right + 5)
+    left, right = max(0, line.left - 10), min(width, line.right + _BEHIND)
     part = (slice(top, bottom), slice(left, right))
     cell = Cell(header.text.image[part], 0, bottom - top, header.text.page_x[part], header.text.page_y[part])
     ink = dark_ink(cell.image)
-    return Slot(cell.image, ink, ink.mask, without_dots(ink.mask, line.y - top), None), cell
+    return Slot(cell.image, ink, ink.mask, without_dots(ink.mask, line.y - top), None, line.right - left), cell

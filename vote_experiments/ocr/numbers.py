@@ -56,6 +56,7 @@ class Slot(NamedTuple):
     mask: np.ndarray  # uint8[h, w], with the dots
     bare: np.ndarray  # uint8[h, w], without them
     bracket: float | None  # pixels from the left; None: the slot ends at its right side
+    end: float | None = None  # pixels from the left: where its dots end; taller ink behind them may still be a digit
 
 
 def vote_slot(
@@ -72,6 +73,9 @@ def vote_slot(
     return Slot(cell.image[part], Ink(ink.darkness[part], ink.threshold), mask[part], without_dots(mask[part], line), bracket.x - left)
 
 # %% ../../nbs/ocr/03_numbers.ipynb #c4d7b80a
+_TALLER_THAN_PRINT = 30  # pixels; the letters without marks are 24 pixels high
+
+
 def _is_rule(p: Piece, slot: Slot) -> bool:
     "The upright rule at the left border, or a piece of it"
     return (p.x <= 1 and p.width < 10) or (slot.bracket is not None and p.x < 18 and p.width <= 11
@@ -82,7 +86,8 @@ def _is_behind(p: Piece, slot: Slot) -> bool:
     "The bracket, the words behind it, or the printed word after a slot"
     width = slot.image.shape[1]
     if slot.bracket is None:
-        return p.right >= width - 1 and p.x > width - 16
+        is_print = slot.end is not None and p.x > slot.end + 2 and p.height < _TALLER_THAN_PRINT
+        return is_print or (p.right >= width - 1 and p.x > width - 16)
     is_bracket = abs(p.middle - slot.bracket) <= 15 and p.width <= 24 and p.height >= 16
     return is_bracket or p.x >= slot.bracket - 6
 

@@ -137,6 +137,8 @@ def _blended(main: Numbers, own: Numbers) -> Numbers:
     "Two readings of one number as one"
     if not own or not main:
         return main or own
+    if len(max(main, key=main.__getitem__)) > 1:
+        return main
     floor = 1e-3
     score = {k: (1 - _OWN_WEIGHT) * np.log(main.get(k, 0.0) + floor) + _OWN_WEIGHT * np.log(own.get(k, 0.0) + floor)
              for k in {*main, *own}}

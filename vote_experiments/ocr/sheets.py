@@ -54,12 +54,19 @@ class VotePage:
         return self.cells[-1] if self.table.has_total else None
 
 # %% ../../nbs/ocr/09_sheets.ipynb #99d1b5d5
+def _has_dots(cell: Cell) -> bool:
+    "Whether a dotted line is printed in a cell, dark or pale"
+    ink = dark_ink(cell.image)
+    masks = (without_rules(i.mask, 150)[cell.top:cell.top + cell.height] for i in (ink, ink.with_faint_print))
+    return any(dotted_line(m) is not None for m in masks)
+
+
 def _vote_cells(page: Upright, table: Table) -> tuple[list[Cell], Bracket] | None:
     "The cells of the last column, or None when it is no column of votes"
     cells = [cut_cell(page.gray, table, row, -1) for row in range(1, len(table.rows) - 1)]
     bracket = find_bracket(cells)
     body = cells[:max(1, table.body_rows)]
-    dotted = np.mean([dotted_line(without_rules(dark_ink(c.image).mask, 150)[c.top:c.top + c.height]) is not None for c in body])
+    dotted = np.mean([_has_dots(c) for c in body])
     return (cells, bracket) if bracket.share >= _BRACKETS and dotted >= _DOTTED else None
 
 

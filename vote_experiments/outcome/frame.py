@@ -96,7 +96,7 @@ def _votes_by_station(rows: pd.DataFrame, choices: Sequence[str]) -> tuple[list[
     reasons = {stations[i]: f"{int(times[i].max())} forms for one station" for i in np.flatnonzero((times > 1).any(axis=1))}
     for i in np.flatnonzero(np.isnan(votes).any(axis=1)):
         missing = [choices[j] for j in np.flatnonzero(np.isnan(votes[i]))]
-        reasons.setdefault(stations[i], "nothing was read" if len(missing) == len(choices) else f"not read: {', '.join(missing)}")
+        reasons.setdefault(stations[i], "nothing was read" if len(missing) == len(choices) else f"not read: {', '.join(missing)}")  # type: ignore[arg-type, call-arg]
     votes[[row_of[s] for s in reasons]] = np.nan
     return stations, votes, reasons
 

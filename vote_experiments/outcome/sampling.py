@@ -54,7 +54,7 @@ def draw_order(
 ) -> np.ndarray:  # positions of the stations, first drawn first
     "The order in which stations are drawn, each one once"
     where = np.flatnonzero(bounds > 0)
-    waits = np.array([-np.log(uniform(seed, stations[i])) for i in where]) / bounds[where]
+    waits = np.array([-np.log(uniform(seed, stations[i])) for i in where]) / bounds[where]  # type: ignore[arg-type]
     return where[np.argsort(waits, kind="stable")]
 
 # %% ../../nbs/outcome/02_sampling.ipynb #5210405d

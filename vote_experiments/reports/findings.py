@@ -563,8 +563,9 @@ def worst_items(run: OpenedRun) -> Html:
     if not found:
         return paragraph(run.say("no_item_scored" if run.comparison is None else "all_right"))
     roots = page_roots(run)
-    return joined(_worst_item(run, by_label, mean, roots) for item_id, position, mean in found
-                  for by_label in side_by_side(run, range(position, position + 1)) if _item_of(by_label).id == item_id)
+    items = [_worst_item(run, by_label, mean, roots) for item_id, position, mean in found
+             for by_label in side_by_side(run, range(position, position + 1)) if _item_of(by_label).id == item_id]
+    return joined([paragraph(run.say("printed_short"), "note print-only"), *items])
 
 
 def _item_of(by_label: Mapping[str, list[ItemResult]]) -> Any:

@@ -136,7 +136,7 @@ class ItemTable:
         mean, spread = self.scores.mean(axis=1), (self.scores.max(axis=1) - self.scores.min(axis=1)).fillna(0.0)
         columns = (self.position.astype(int), self.last.astype(int), self.repeats.astype(int), self.failed.sum(axis=1), mean, spread)
         rows = zip(self.scores.index, *(c.tolist() for c in columns))
-        return {row[0]: Place(*row[:5], None if row[5] != row[5] else row[5], row[6]) for row in rows}
+        return {row[0]: Place(*row[:5], None if row[5] != row[5] else row[5], row[6]) for row in rows}  # type: ignore[call-arg]
 
     def order(
         self,

@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['ITEM_COLUMNS', 'FILES', 'TEMPLATES', 'POLICY', 'REPORT_STYLE', 'all_findings', 'item_rows', 'write_items', 'keep',
-           'ReportError', 'template', 'template_of', 'checked_parameters', 'in_language', 'execute', 'font_faces',
-           'notebook_html', 'report_html', 'print_pdf', 'fingerprint', 'report_folder', 'archive']
+           'ReportError', 'template', 'template_of', 'checked_parameters', 'in_language', 'execute', 'notebook_html',
+           'report_html', 'print_pdf', 'fingerprint', 'report_folder', 'archive']
 
-# %% ../../nbs/reports/06_report.ipynb #c22eabdb
+# %% ../../nbs/reports/06_report.ipynb #9d8541e6
 import asyncio
-import base64
 import csv
 import hashlib
 import io
@@ -23,7 +22,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from html import escape
 from itertools import islice
 from importlib.resources import files
@@ -43,7 +41,9 @@ from vote_experiments.engine.archive import (
 from .doctor import BROWSERS, browser
 from .findings import Answers, failure_causes, worst
 from ..html.markup import Html, joined, paragraph
+from ..html.styles import font_faces, page, sheet  # noqa: F401 the font is known here, too
 from .stored_run import OpenedRun, open_run
+from .sortable_items import scripts_for
 from .provenance import environment_of, how_to_repeat  # noqa: F401 the templates call it here
 from .sweep_findings import sweep_analysis
 from ..html.translations import Words, check_language, texts
@@ -268,71 +268,10 @@ def _apart(work: Callable[[], Any]) -> Any:
 
 # %% ../../nbs/reports/06_report.ipynb #64e67dd9
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; base-uri 'none'; form-action 'none'"
-REPORT_STYLE = """
-:root { color-scheme: light; --ink: #1c2733; --soft: #5b6b78; --line: #d8dfe5; --blue: #0072b2; --pale: #f3f7fa; }
-* { box-sizing: border-box; }
-body { font: 16px/1.5 Sarabun, "Noto Sans Thai", "Leelawadee UI", Thonburi, system-ui, sans-serif; color: var(--ink); background: #fff;
-       max-width: 76rem; margin: 0 auto; padding: 2.5rem 1.5rem 4rem; }
-h1 { font-size: 2rem; line-height: 1.25; margin: 0 0 .35rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.35rem; margin: 3rem 0 .75rem; padding-top: .75rem; border-top: 1px solid var(--line); scroll-margin-top: 1rem; }
-h3 { font-size: 1.05rem; margin: 0 0 .15rem; overflow-wrap: anywhere; }
-p { margin: .5rem 0; max-width: 60rem; } a { color: var(--blue); } code, pre { font-family: ui-monospace, Menlo, Consolas, monospace, Sarabun; } code { font-size: .88em; } ul { padding-left: 1.2rem; }
-.lead { color: var(--soft); margin-top: 0; } .note, caption { color: var(--soft); font-size: .9rem; }
-.finding { border-left: 4px solid var(--blue); padding: .5rem 1.1rem; background: var(--pale); margin: 1.25rem 0; }
-.finding p:first-child { font-size: 1.12rem; font-weight: 700; }
-.warning { border-left: 4px solid #d55e00; padding: .4rem 1.1rem; background: #fdf3ec; max-width: none; }
-nav { display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; margin: 1rem 0 0; font-size: .93rem; }
-nav a { text-decoration: none; } nav a:hover { text-decoration: underline; }
-.scroll { overflow-x: auto; margin: .75rem 0 1rem; }
-table { border-collapse: collapse; width: 100%; font-size: .93rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 700; color: var(--ink); font-size: 1rem; padding: .25rem 0 .4rem; }
-th, td { text-align: left; padding: .38rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
-thead th { border-bottom: 2px solid #7b8a97; font-weight: 700; font-size: .88rem; vertical-align: bottom; overflow-wrap: break-word; }
-tbody th { font-weight: 600; min-width: 8rem; } td:not(.number) { min-width: 6rem; } td.number, th.number { text-align: right; overflow-wrap: normal; }
-tbody tr:last-child > * { border-bottom-color: #7b8a97; }
-.facts { width: auto; } .facts th { font-weight: 400; color: var(--soft); white-space: nowrap; padding-left: 0; }
-.ci { color: var(--soft); font-size: .82em; white-space: nowrap; display: block; }
-.heatmap td { position: relative; isolation: isolate; } .heatmap tbody th { min-width: 15rem; }
-.heat::before { content: ""; position: absolute; inset: 0; z-index: -1; background: rgba(213, 94, 0, var(--wrong)); }
-.heatmap td.number { width: 10rem; } .heatmap td.number:nth-child(2) { width: 4.5rem; color: var(--soft); }
-.thai { font-weight: 400; color: var(--soft); white-space: nowrap; }
-.matrix td { text-align: right; } .matrix thead th + th { text-align: right; }
-.differences { table-layout: fixed; min-width: 40rem; } .differences td, .differences th { text-align: left; }
-.differences thead th { font-size: .8rem; padding-left: .35rem; padding-right: .35rem; } .differences th:first-child { width: 19%; } .differences th:nth-child(2), .differences td:nth-child(2) { width: 11%; }
-.failures th:first-child { width: 42%; }
-.wrong { color: #a03c00; font-weight: 700; } .right { color: #6b7a87; } em { color: var(--soft); }
-figure { margin: 1rem 0; } figure img { width: 100%; max-width: 52rem; height: auto; display: block; }
-.item { border: 1px solid var(--line); border-radius: 6px; padding: 1rem 1.1rem; margin: 1.1rem 0; }
-.item h3 + .note { margin-top: 0; }
-.pages { display: flex; flex-wrap: wrap; gap: .6rem; margin: .6rem 0; }
-.pages img, .nopage { flex: 1 1 7.5rem; min-width: 0; max-width: 11rem; align-self: flex-start; }
-.pages img { border: 1px solid var(--line); background: #fff; }
-.nopage { border: 1px dashed #7b8a97; padding: .5rem; font-size: .75rem; color: var(--soft); overflow-wrap: anywhere; }
-pre { background: var(--pale); padding: .8rem 1rem; overflow-x: auto; font-size: .85rem; line-height: 1.45; white-space: pre-wrap; overflow-wrap: anywhere; }
-footer { margin-top: 3rem; color: var(--soft); font-size: .85rem; border-top: 1px solid var(--line); padding-top: .75rem; }
-@page { size: A4; margin: 15mm 13mm 16mm; }
-@media print {
-  body { font-size: 9.5pt; padding: 0; max-width: none; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  nav { display: none; } h1 { font-size: 18pt; } h2 { font-size: 13pt; margin-top: 1.6rem; break-after: avoid; } h3 { break-after: avoid; }
-  table, thead th { font-size: 8pt; } caption { font-size: 9pt; } .differences { min-width: 0; } th, td { padding: .22rem .4rem; }
-  .scroll { overflow: visible; } thead { display: table-header-group; break-after: avoid; } tbody tr:first-child { break-before: avoid; }
-  tr, figure, .pages, .finding, .warning, .short, .facts, .item { break-inside: avoid; } .note { font-size: 8pt; }
-  caption, .item h3, .item > h3 + .note, .pages { break-after: avoid; } .heatmap td.number { width: auto; }
-  tbody th, .heatmap tbody th { min-width: 5.2rem; } .matrix tbody th { min-width: 6.5rem; } td:not(.number) { min-width: 4.6rem; }
-  .item { padding: .6rem .7rem; } .pages img, .nopage { flex: 0 1 6rem; } a { color: inherit; } pre { font-size: 7.5pt; }
-}
-"""
+REPORT_STYLE = sheet("report.css")
+
 
 # %% ../../nbs/reports/06_report.ipynb #e3cdc886
-@lru_cache(maxsize=1)
-def font_faces() -> str:
-    "The package's Thai font as CSS, so that a page shows Thai wherever it is opened"
-    folder = files("vote_experiments.forms") / "assets" / "fonts"
-    return "\n".join(
-        f'@font-face {{ font-family: Sarabun; font-weight: {weight}; src: url("data:font/ttf;base64,'
-        f'{base64.b64encode((folder / f"sarabun-{weight}.ttf").read_bytes()).decode()}") format("truetype"); }}' for weight in (400, 700))
-
-
 def _shown_cells(notebook: Mapping[str, Any]) -> list[dict[str, Any]]:
     "What a page shows of a notebook: outputs that are not progress, and prose but the notebook's own heading"
     shown: list[dict[str, Any]] = []
@@ -387,14 +326,11 @@ def report_html(
     language: str = "en",
     warning: str = "",  # shown above everything, plain text
 ) -> str:
-    "A page of its own: no script, nothing fetched"
+    "A page of its own: nothing is fetched, and no script runs but the one that sorts the table of items"
     body, say = _with_contents(notebook_html(notebook)), Words("report", language)
-    said = f'<p class="warning">{escape(warning)}</p>\n' if warning else ""
-    return (f'<!doctype html>\n<html lang="{escape(language)}">\n<head>\n<meta charset="utf-8">\n'
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="referrer" content="no-referrer">\n'
-            f"<title>{escape(title)}</title>\n<style>\n{font_faces()}\n{REPORT_STYLE}</style>\n</head>\n<body>\n{said}<main>\n{body}\n</main>\n"
-            f"<footer>{escape(say('footer'))}</footer>\n</body>\n</html>\n")
+    note = paragraph(warning, "warning") if warning else Html("")
+    whole = Html("{}<main>\n{}\n</main>\n<footer>{}</footer>").format(note, Html(body), say("footer"))
+    return str(page(title, whole, css=REPORT_STYLE, language=language, scripts=scripts_for(body, language)))
 
 # %% ../../nbs/reports/06_report.ipynb #a784f693
 _QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",

@@ -37,12 +37,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from .. import __version__
 from ..datasets.dataset import DatasetNotFoundError, get_dataset, list_datasets
 from ..engine.run_status import run_state, run_states
-from ..engine.spending import run_notices
+from ..engine.spending import already_spent, run_notices
 from ..experiments.estimate import estimate as estimate_run
 from ..experiments.request import fields_of
 from ..models.registry import check_configs
 from ..store.results import ResultSequence, RunNotFoundError, get_experiment, get_group, list_groups, resolve_run, score_names
-from ..store.database import Store, StoreError, clean_text, decode_json, encode_json, iso, open_store
+from ..store.database import Store, StoreError, clean_text, decode_json, encode_json, iso, now_us, open_store
 from vote_experiments.server.jobs import (
     Job, JobEndedError, JobNotFoundError, JobRunner, WorkerProcess, cancel_job, get_job, list_jobs, submit_job,
 )
@@ -87,10 +87,29 @@ class Service:
             if n >= self.limits.open_jobs:
                 raise HTTPException(429, f"{n} tasks of this key are queued or running, and {self.limits.open_jobs} are allowed",
                                     {"Retry-After": "30"})
-            job = submit_job(asked.arguments(), self.store, by=label)
+            job = submit_job(self.capped(asked.arguments(), label), self.store, by=label)
         if self.runner:
             self.runner.wake()
         return job
+
+    def capped(self, arguments: Mapping[str, Any], label: str) -> dict[str, Any]:
+        "The same arguments with a cost cap of what the key may still spend today. Raises `HTTPException` when that is nothing."
+        most = self.limits.usd_per_day
+        if most is None:
+            return dict(arguments)
+        today = now_us() // 86_400_000_000
+        jobs = [j for j in list_jobs(self.store, limit=None) if j.by == label and j.created_at // 86_400_000_000 == today]
+        left = most - sum(map(self._promised_usd, jobs))
+        if left <= 0:
+            raise HTTPException(429, f"the tasks of this key have used their {most:g} US dollars of today (UTC)", {"Retry-After": "3600"})
+        own = arguments.get("max_cost_usd")
+        return {**arguments, "max_cost_usd": left if own is None else min(own, left)}
+
+    def _promised_usd(self, job: Job) -> float:
+        "What a task has cost, or may still cost"
+        if job.has_ended:
+            return already_spent(self.store, job.group_id) if job.group_id else 0.0
+        return job.arguments.get("max_cost_usd") or 0.0
 
     def check_limits(self, asked: RunRequest) -> None:
         "Raises `HTTPException` for a request that is too large for this server, or names an address of its own"

@@ -7,6 +7,7 @@ __all__ = ['log', 'OPEN', 'DOCS', 'REPORT_POLICY', 'SECURITY_HEADERS', 'read_key
            'refused_address', 'outside', 'page_outside', 'Refused', 'Guard', 'JsonLines', 'log_json']
 
 # %% ../../nbs/server/01_guard.ipynb #ce782ce0
+import fnmatch
 import asyncio
 import hashlib
 import hmac
@@ -69,10 +70,12 @@ class Limits:
     sample_size: int = 10_000  # items of a run
     jobs: int = 16  # items in flight
     repeats: int = 10  # of every item
+    usd_per_day: float | None = None  # that the tasks of one key may cost in a day (UTC); None: no cap
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            if not getattr(self, f.name) > 0:
+            value = getattr(self, f.name)
+            if value is not None and not value > 0:
                 raise ValueError(f"limit {f.name}={getattr(self, f.name)!r} must be above 0")
 
 
@@ -98,10 +101,16 @@ def refused_address(
     configs: Iterable[Mapping[str, Any]],  # model configs from a client
     allowed: str | None = None,  # addresses separated by commas; None: VOTE_EXPERIMENTS_API_BASES
 ) -> str | None:  # None: every address is allowed
-    "Why a client's model configs are refused: one names an address that is not on the list"
+    "Why a client's model configs are refused: one names an address or a model that is not on the operator's list"
     listed = setting("VOTE_EXPERIMENTS_API_BASES") if allowed is None else allowed
     known = {address.strip().rstrip("/") for address in (listed or "").split(",")} - {""}
+    patterns = [p.strip() for p in (setting("VOTE_EXPERIMENTS_API_MODELS") or "").split(",") if p.strip()]
     for place, config in enumerate(configs):
+        model = str(config.get("model") or "")
+        if "://" in model:  # some model names carry the address that is called
+            return f"model_configs.{place}.model: a model's name must not hold an address"
+        if patterns and not any(fnmatch.fnmatchcase(model, p) for p in patterns):
+            return f"model_configs.{place}.model: this server does not run {model!r}; its operator lists models in VOTE_EXPERIMENTS_API_MODELS"
         address = config.get("api_base")
         if address is not None and str(address).strip().rstrip("/") not in known:
             return (f"model_configs.{place}.api_base: this server calls only addresses that its operator listed in "

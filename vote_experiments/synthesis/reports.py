@@ -352,7 +352,7 @@ def _spell_out(draft: Draft) -> None:
         number = number_at(report, path)
         if number is not None:
             section, key = path.split(".")
-            report[section][f"{key}_text"] = number_words(draft.ballot_words.get(path, number))
+            report[section][f"{key}_text"] = number_words(draft.ballot_words.get(path, number))  # type: ignore[arg-type]
     if report["total_votes_recorded"] is not None:
         report["total_votes_recorded_text"] = number_words(report["total_votes_recorded"])
 

@@ -75,7 +75,7 @@ class Grid:
             return
         self._shape = shape
         self.table = ITable(frame, **options)
-        self.table.observe(self._selected, "selected_rows")
+        self.table.observe(self._selected, "selected_rows")  # type: ignore[union-attr]
         self.widget.children = [self.table]
 
     def _selected(self, change: Mapping[str, Any]) -> None:

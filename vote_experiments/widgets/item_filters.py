@@ -76,7 +76,7 @@ class ItemFilters:
         options = [(self.say("tag_any"), None)]
         for (kind, name), ids in tags.items():
             values = {"name" if kind == "difficulty" else "level": name.replace("_", " "), "n": f"{len(ids):,}"}
-            options.append((self.say(f"tag_{kind}", **values), (kind, name)))
+            options.append((self.say(f"tag_{kind}", **values), (kind, name)))  # type: ignore[arg-type]
         if tuple(options) != tuple(self.tag.options):
             self._filling.set(self.tag, options=options)
         self._filling.set(self.tag, index=0)
@@ -100,7 +100,7 @@ class ItemFilters:
         options = [(self.say("field_any"), None)]
         for path, n in list(table.fields().items())[:300]:
             if path:
-                options.append((self.say("wrong_field_option", field=field_label(path, self.say.language), n=f"{n:,}"), path))
+                options.append((self.say("wrong_field_option", field=field_label(path, self.say.language), n=f"{n:,}"), path))  # type: ignore[arg-type]
         with self._filling:
             keep_choice(self.field, options)
 

@@ -268,7 +268,7 @@ class StoreRuns:
         opened = open_run(run, self.store)
         request, compared = opened.request, opened.comparison
         statuses = {e.experiment_id: e.status for e in state.experiments}
-        entries = [entry_of(e["id"], e["name"], e["config"], e["summary"], statuses.get(e["id"], e["status"]), url=e["url"] or "")
+        entries = [entry_of(e["id"], e["name"], e["config"], e["summary"], statuses.get(e["id"], e["status"]), url=e["url"] or "")  # type: ignore[arg-type]
                    for e in opened.experiments]
         n_requested = len(request.get("model_configs") or entries)
         partial = {"experiments": entries, "dataset_name": request.get("dataset_name"), "group_id": group["id"], "comparison_url": "",

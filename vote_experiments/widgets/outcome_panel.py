@@ -6,7 +6,6 @@
 __all__ = ['status_bar', 'VoteEntry', 'OutcomePanel', 'BeginCheck']
 
 # %% ../../nbs/widgets/18_outcome_panel.ipynb #747f77a9
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -69,25 +68,24 @@ class VoteEntry:
         return {choice: field.value.strip().translate(_THAI_DIGITS) for choice, field in self.inputs.items()}
 
     def _field(self, choice: str) -> w.Text:
-        field = w.Text(description=choice, style={"description_width": "60%"}, layout=w.Layout(width="100%"))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            field.on_submit(lambda _: self._entered(choice))
+        field = w.Text(description=choice, continuous_update=False, layout=w.Layout(width="100%"))
+        field.observe(lambda change: self._entered(choice) if change["new"].strip() else None, "value")
         return field
 
     def _entered(self, choice: str) -> None:
-        "Enter was pressed in a field"
+        "A number is complete: go on to the next field, or store when it was the last"
         names = list(self.inputs)
-        following = names[names.index(choice) + 1:]
-        if following:
-            self.inputs[following[0]].focus()
-        else:
+        if choice == names[-1] and all(self.votes().values()):
             self._done()
+        elif choice == names[-1]:
+            self.focus()
+        else:
+            self.inputs[names[names.index(choice) + 1]].focus()
 
 # %% ../../nbs/widgets/18_outcome_panel.ipynb #7f81fb26
 _THAI_DIGITS = str.maketrans("๐๑๒๓๔๕๖๗๘๙", "0123456789")
 
-# %% ../../nbs/widgets/18_outcome_panel.ipynb #1e185e66
+# %% ../../nbs/widgets/18_outcome_panel.ipynb #1fc66837
 class OutcomePanel:
     "Read forms for an outcome check, one after the other"
 
@@ -144,8 +142,9 @@ class OutcomePanel:
         options = [(self.say("check_line", name=r["name"] or r["kind"], attempt=r["attempt"], read=r["read"]), r["id"]) for r in rows]
         present = self.choice.value
         self.choice.options = options
-        if present in [value for _, value in options]:
-            self.choice.value = present
+        known = [value for _, value in options]
+        if known:
+            self.choice.value = present if present in known else known[0]
         shown(self.desk, bool(options))
         self.news.value = "" if options else message(self.say("no_checks"))
         self.open()
@@ -209,7 +208,7 @@ class OutcomePanel:
         if votes is not None and (empty := [c for c, v in votes.items() if not v]):
             self.entry.inputs[empty[0]].focus()
             return
-        check.record(station, votes, reader=self.reader.value.strip(), note=self.note.value.strip() or None)
+        check.record(station, votes, reader=self.reader.value.strip(), note=self.note.value.strip() or None)  # type: ignore[arg-type]
         told = self._compared(check, station)
         self.take()
         self.news.value = told

@@ -1,0 +1,188 @@
+"""The offline readers on drawn forms that look like real ones, and on what is no form"""
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from vote_experiments.forms.schema import parse_reports
+from vote_experiments.ocr.reading import READERS, read_form_set
+from vote_experiments.synthesis.drawn import form_set
+
+CONSTITUENCY, PARTY_LIST, COMMITTEE = (9001, "5/18"), (9002, "5/18 (บช)"), (9003, "5/17")
+
+
+def pages_of(seed, kind, level="flatbed"):
+    drawn = form_set(seed, level=level, options="plain", kind=kind)
+    truth = parse_reports(drawn.record["ground_truth"])[0]
+    return [cv2.imdecode(np.frombuffer(p, np.uint8), cv2.IMREAD_GRAYSCALE) for p in drawn.pages], truth
+
+
+@pytest.fixture(scope="module")
+def constituency():
+    return pages_of(*CONSTITUENCY)
+
+
+@pytest.fixture(scope="module")
+def party_list():
+    return pages_of(*PARTY_LIST)
+
+
+def votes(report):
+    return {r["number"]: r["vote_count"] for r in report["vote_results"]}
+
+
+def share_right(report, truth):
+    read = votes(report)
+    written = {r.number: r.vote_count for r in truth.vote_results if r.vote_count is not None}
+    return np.mean([read.get(n) == v for n, v in written.items()])
+
+
+def confident(output):
+    return [(path, p) for report in output["confidence"] for path, p in report.items() if p >= 0.9]
+
+
+@pytest.mark.parametrize("reader, least", [("ocr-digits", 0.4), ("ocr-numbers", 0.8), ("ocr-sums", 0.9), ("ocr-fused", 0.9)])
+def test_each_reader_reads_a_drawn_form(constituency, reader, least):
+    pages, truth = constituency
+    output = read_form_set(pages, reader)
+    assert len(output["reports"]) == 1 and parse_reports(output)[0].form_info.form_code == "5/18"
+    assert sorted(votes(output["reports"][0])) == [r.number for r in truth.vote_results]
+    assert share_right(output["reports"][0], truth) >= least
+
+
+def test_readers_differ(party_list):
+    pages, _ = party_list
+    read = {name: read_form_set(pages, name) for name in ("ocr-digits", "ocr-numbers", "ocr-sums", "ocr-words")}
+    sure = [tuple(output["confidence"][0].values()) for output in read.values()]
+    assert len(set(sure)) == 4
+    assert votes(read["ocr-words"]["reports"][0]) != votes(read["ocr-sums"]["reports"][0])
+
+
+def test_every_number_has_a_confidence_and_a_place(constituency):
+    pages, truth = constituency
+    output = read_form_set(pages, "ocr-sums")
+    confidence, regions = output["confidence"][0], output["regions"][0]
+    assert set(confidence) == set(regions)
+    assert {f"vote_results[number={r.number}].vote_count" for r in truth.vote_results} | {"total_votes_recorded"} <= set(confidence)
+    assert all(0 <= p <= 1 for p in confidence.values())
+    heights = [regions[f"vote_results[number={r.number}].vote_count"]["box"][1] for r in truth.vote_results]
+    assert heights == sorted(heights) and all(r["page"] == 0 for r in regions.values())
+    left, top, right, bottom = regions["total_votes_recorded"]["box"]
+    assert 0.4 < left < right <= 1 and 0.4 < top < bottom <= 1
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_turned_page_reads_like_a_straight_one(constituency, turns):
+    pages, truth = constituency
+    output = read_form_set([np.rot90(p, turns) for p in pages], "ocr-sums")
+    assert share_right(output["reports"][0], truth) >= 0.9
+    box = output["regions"][0]["total_votes_recorded"]["box"]
+    straight = read_form_set(pages, "ocr-sums")["regions"][0]["total_votes_recorded"]["box"]
+    x, y = (straight[0] + straight[2]) / 2, (straight[1] + straight[3]) / 2
+    for _ in range(turns):  # a quarter turn counterclockwise
+        x, y = y, 1 - x
+    assert box[0] - 0.02 <= x <= box[2] + 0.02 and box[1] - 0.02 <= y <= box[3] + 0.02
+
+
+def test_pages_out_of_order_and_scanned_twice(party_list):
+    pages, truth = party_list
+    straight = votes(read_form_set(pages, "ocr-sums")["reports"][0])
+    output = read_form_set([pages[2], pages[3], pages[1], pages[0], pages[1]], "ocr-sums")
+    assert len(output["reports"]) == 1 and votes(output["reports"][0]) == straight
+    assert sorted(straight) == [r.number for r in truth.vote_results]
+
+
+def test_a_missing_page_moves_no_row(party_list):
+    pages, truth = party_list
+    output = read_form_set([pages[0], pages[2], pages[3]], "ocr-sums")
+    assert sorted(votes(output["reports"][0])) == [*range(1, 11), *range(35, 58)]
+    assert any("24 rows" in note for note in output["notes"])
+    assert share_right(output["reports"][0], truth) < 1
+    without_first = read_form_set(pages[1:], "ocr-sums")
+    assert sorted(votes(without_first["reports"][0])) == list(range(11, 58))
+    assert any("first page" in note for note in without_first["notes"])
+
+
+def test_two_reports_in_one_file(constituency):
+    pages, truth = constituency
+    others, other_truth = pages_of(*COMMITTEE)
+    output = read_form_set([*pages, *others], "ocr-sums")
+    assert [r["form_info"]["form_code"] for r in output["reports"]] == ["5/18", "5/17"]
+    assert share_right(output["reports"][0], truth) >= 0.9 and share_right(output["reports"][1], other_truth) >= 0.8
+
+
+def test_a_cropped_page_gives_what_is_left(constituency):
+    pages, truth = constituency
+    h, w = pages[0].shape
+    output = read_form_set([pages[0][int(0.5 * h):, :]], "ocr-sums")
+    assert share_right(output["reports"][0], truth) >= 0.8
+    assert output["reports"][0]["voter_statistics"] == {}
+
+
+@pytest.mark.parametrize("level", ["phone_app", "camscanner", "fax", "threshold"])
+def test_kinds_of_image(level):
+    pages, truth = pages_of(9010, "5/17", level)
+    assert share_right(read_form_set(pages, "ocr-sums")["reports"][0], truth) >= 0.8
+
+
+def no_forms():
+    r = np.random.default_rng(5)
+    yield np.full((1600, 1200), 255, np.uint8)
+    yield np.zeros((1600, 1200), np.uint8)
+    yield r.integers(0, 255, (1600, 1200)).astype(np.uint8)
+    face = cv2.GaussianBlur(r.integers(0, 255, (1600, 1200)).astype(np.uint8), (0, 0), 60)
+    yield cv2.normalize(face, None, 20, 235, cv2.NORM_MINMAX)  # a soft photo
+    lined = np.full((1600, 1200), 240, np.uint8)
+    for y in range(100, 1500, 60):
+        cv2.line(lined, (60, y), (1140, y), 90, 2)
+    yield lined  # ruled paper
+    for x in (60, 300, 700, 1140):
+        cv2.line(lined, (x, 100), (x, 1480), 90, 2)
+    for i, y in enumerate(range(145, 1480, 60)):
+        cv2.putText(lined, f"{i}   item {i}        {i * 37 % 100}", (80, y), cv2.FONT_HERSHEY_SIMPLEX, 1, 40, 2)
+    yield lined  # another table
+
+
+@pytest.mark.parametrize("page", no_forms(), ids=["blank", "black", "noise", "photo", "lined", "table"])
+@pytest.mark.parametrize("reader", ["ocr-sums", "ocr-digits"])
+def test_nothing_is_invented_on_what_is_no_form(page, reader):
+    with pytest.raises(ValueError, match="not a known form"):
+        read_form_set([page], reader)
+
+
+def test_an_empty_form_has_no_votes():
+    drawn = pages_of(9004, "5/18")[0][0]
+    page = drawn.copy()
+    h, w = page.shape
+    output = read_form_set([page], "ocr-sums")
+    row = output["regions"][0]["vote_results[number=1].vote_count"]["box"]
+    x0, y0, x1, y1 = (int(v * s) for v, s in zip(row, (w, h, w, h)))
+    inside = slice(y0 + 6, y0 + int(0.62 * (y1 - y0))), slice(x0 + 10, x1 - 10)
+    page[inside] = np.percentile(page[inside], 90)  # digits and words wiped out, rules left
+    read = read_form_set([page], "ocr-numbers")
+    value, p = votes(read["reports"][0])[1], read["confidence"][0]["vote_results[number=1].vote_count"]
+    assert value is None or p < 0.9
+
+
+def test_errors_name_the_remedy():
+    with pytest.raises(ValueError, match="ocr-magic.*ocr-digits"):
+        read_form_set([], "ocr-magic")
+    with pytest.raises(ValueError, match="not a known form"):
+        read_form_set([], "ocr-digits")
+
+
+def test_what_a_reader_needs_is_named():
+    code = ("import sys; sys.modules['onnxruntime'] = None; sys.modules['tesserocr'] = None\n"
+            "from vote_experiments.models.registry import model_available\n"
+            "for name in ('ocr-digits', 'ocr-numbers', 'ocr-words'): print(model_available(name))")
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert out[0] == "None" and "pip install onnxruntime" in out[1] and "pip install tesserocr" in out[2]
+
+
+def test_readers_are_the_registered_models():
+    from vote_experiments.settings import OFFLINE_MODELS
+
+    assert tuple(READERS) == OFFLINE_MODELS
