@@ -2,7 +2,7 @@
 
     python -m benchmarks.racing [SEEDS]
 
-The table of 200 seeds is published in nbs/analysis/15_racing.ipynb."""
+The table of 20 seeds is published in nbs/analysis/15_racing.ipynb."""
 
 import sys
 

@@ -125,7 +125,8 @@ class _Images:
         page = len(self.jpegs)
         self.jpegs.append(scan.jpeg)
         self.effects.append(list(scan.effects))
-        self.regions |= {prefix + name: _region(scan, page, box) for name, box in filled.regions.items()}
+        places = {prefix + name: _region(scan, page, box) for name, box in filled.regions.items()}
+        self.regions = {**places, **self.regions}  # the date is on the first and on the last page: the first counts
         table = _table_places(scan, page, filled)
         if table is not None:
             self.tables.append({"form_type": form_type, **table})

@@ -182,6 +182,16 @@ def _fill_header(page: FilledPage, blank: PrintedPage, draft: Draft, pen: Pen, t
             page.boxes[name] = write_number(page.written, slot.x0 + 2, slot.x1 - 2, y, text, replace(calm, comma=False), r, 0.95)
         else:
             page.boxes[name] = write_words(page.written, slot.x0 + 2, slot.x1 + 8, y, text, calm, r, calm.word_size)
+    page.regions |= {name: (s.x0, s.y0, s.x1, s.y1) for name, s in blank.preprinted.items()}
+    _date_region(page, blank)
+
+
+def _date_region(page: FilledPage, blank: PrintedPage) -> None:
+    "The date is one field of a report and three places on the page"
+    slots = [blank.slots[k] for k in ("date.day", "date.year") if k in blank.slots]
+    slots = slots or [blank.slots[k] for k in ("date.day_signed", "date.year_signed") if k in blank.slots]
+    if slots and "form_info.date" not in page.regions:
+        page.regions["form_info.date"] = (slots[0].x0, slots[0].y0, slots[-1].x1, slots[-1].y1)
 
 
 def _strike_kinds(page: FilledPage, blank: PrintedPage, draft: Draft, pen: Pen) -> None:
@@ -218,6 +228,7 @@ def _fill_names(page: FilledPage, row: Mapping[str, Any], cells: Mapping[str, Sl
         if column not in cells or not row[column]:
             continue
         cell, text = cells[column], row[column]
+        page.regions[f"vote_results[number={row['number']}].{column}"] = (cell.x0, cell.y0, cell.x1, cell.y1)
         if design.names_by_hand:
             text = f"พรรค{text}" if column == "party_name" and pen.habits.initials else text
             write_words(page.written, cell.x0 + 3, cell.x1 + 6, cell.baseline - 2, text, pen.writer, pen.r, 22)

@@ -130,6 +130,6 @@ def field_mark(
             return found
     metadata = item.metadata if isinstance(item.metadata, Mapping) else {}
     found = recorded_mark(metadata, path, "drawing")
-    if found is not None or "seed" not in metadata:
+    if found is not None or "seed" not in metadata or "regions" in metadata:
         return found
     return layout_mark(item.expected_output, path)
