@@ -277,7 +277,8 @@ def rescore(work: Work) -> None:
 def _without_the_last(work: Work) -> None:
     import sqlalchemy as sa
 
-    from vote_experiments import open_store
+    from vote_experiments.store.database import open_store
+
     work.fresh("resumed")
     _dataset(work, work.folder / "resumed.db")
     _models(work.folder / "resumed.db")

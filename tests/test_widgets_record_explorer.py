@@ -165,7 +165,7 @@ def test_an_item_with_two_reports_has_a_table_for_each_and_a_hostile_name(explor
 
 def test_checks_are_beside_each_other(explorer):
     go_to(explorer, "a")
-    assert explorer.checks.value.count('class="is-fail"') == 2, "the wrong label fails two sums"
+    assert explorer.checks.value.count('class="is-fail"') == 3, "the wrong label fails two sums, and its words say another number"
     assert "good + bad + no vote" in explorer.checks.value and ">pass<" in explorer.checks.value
 
 

@@ -158,6 +158,8 @@ def simulate_checks(
 def _without_replacement(errors: np.ndarray, bounds: Bounds, risk_limit: float, checks: int,
                          rng: np.random.Generator) -> SimulatedChecks:
     drawable = np.flatnonzero(bounds.station > 0)
+    if not len(drawable):  # no unread form can change the outcome, and none can confirm it
+        return SimulatedChecks(np.zeros(checks, dtype=bool), np.full(checks, len(errors)))
     waits = rng.exponential(size=(checks, len(drawable))) / bounds.station[drawable]
     order = drawable[np.argsort(waits, axis=1)]
     p = betting(errors[order], bounds.station[order], bounds.total, bounds.reach)
