@@ -23,7 +23,7 @@ from vote_experiments.server.jobs import get_job, list_jobs, wait_for_job
 from vote_experiments.synthesis.drawn import form_set
 from vote_experiments.cli import ui as cli_ui
 from vote_experiments.widgets.page import PAGE_VARIABLE, experiments_page, page_settings
-from vote_experiments.settings import VARIABLES
+from vote_experiments.settings import OFFLINE_MODEL_CONFIGS, VARIABLES
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "test-artifacts"
 HOSTILE = '<img src=x onerror="window.pwned=1">'
@@ -115,7 +115,7 @@ def run_through(page, shots):
     "Preset, edit, run on the offline readers, watch, read, download"
     page.get_by_role("button", name="Offline readers").click()
     page.wait_for_selector("text=Preset chosen")
-    for n in (3, 2):
+    for n in range(len(OFFLINE_MODEL_CONFIGS) - 1, 1, -1):
         page.locator(".ve-row").nth(2).get_by_role("button", name="Remove").click()
         page.wait_for_function(f"document.querySelectorAll('.ve-row').length == {n}")
     row = page.locator(".ve-row").nth(1)
@@ -143,7 +143,7 @@ def run_through(page, shots):
     with page.expect_download() as waiting:
         page.get_by_role("link", name="Download JSON").click()
     result = json.loads(Path(waiting.value.path()).read_text(encoding="utf-8"))
-    assert [e["experiment_name"] for e in result["experiments"]] == ["vote-extraction-ocr-words", "vote-extraction-my digits"]
+    assert [e["experiment_name"] for e in result["experiments"]] == [f"vote-extraction-{OFFLINE_MODEL_CONFIGS[0]['name_suffix']}", "vote-extraction-my digits"]
     assert [e["total_records"] for e in result["experiments"]] == [2, 2] and waiting.value.suggested_filename.startswith("grp_")
     with page.expect_download() as waiting:
         page.get_by_role("link", name="Download CSV").click()
