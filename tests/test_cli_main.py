@@ -433,7 +433,7 @@ SLOW = textwrap.dedent("""
 
 
 def process(*words, home: Path, command=COMMAND, **more) -> subprocess.CompletedProcess:
-    return subprocess.run([*command, *map(str, words)], cwd=home, capture_output=True, text=True, timeout=120, **more)
+    return subprocess.run([*command, *map(str, words)], cwd=home, capture_output=True, text=True, timeout=900, **more)
 
 
 def test_help_answers_at_once_and_loads_nothing_heavy(home):
@@ -564,12 +564,13 @@ def test_a_damaged_item_never_stops_the_others(home, drawn):
         assert re.search(rf"^   {name}: .*{why}", said, re.M), said
 
 
+@pytest.mark.timeout(1800)  # a busy machine is no failure
 def test_demo_shows_everything_and_a_second_call_says_what_it_reused(home):
-    n = len(cli_demo.runnable_offline())  # four, or one where tesserocr has no wheel
+    n = len(cli_demo.runnable_offline())  # fewer where tesserocr has no wheel
     first = process("demo", "--quick", home=home)
     assert first.returncode == 0, first.stderr
     lines = first.stdout.splitlines()
-    assert lines[0].startswith("Four offline readers") and lines[1].startswith("Drawing form sets into")
+    assert lines[0].startswith("Offline readers, one dataset") and lines[1].startswith("Drawing form sets into")
     assert "form sets drawn: 4/4" in first.stdout and f"RUNNING {n} EXPERIMENTS" in first.stdout
     assert Path(re.search(r"^Report: (.*)$", first.stdout, re.M)[1]).exists()
     pages = {p: p.stat().st_mtime_ns for p in (home / "datasets").rglob("*.jpg")}

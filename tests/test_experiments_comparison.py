@@ -352,7 +352,7 @@ def test_no_best_over_fewer_items_than_the_others_were_scored_on(stations):
 
     results = shown(stations, task, tonnes)
     assert results["best"] is None and results["comparison"]["uneven"]
-    assert "over 20 of 40 items only" in results["headline"]
+    assert "has no score for 20 of 40 items" in results["headline"]
 
 
 # weights, and what a resumed comparison is

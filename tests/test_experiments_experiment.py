@@ -930,7 +930,7 @@ def test_ids_that_are_zero_twice_or_whose_input_is_called_otherwise(sqlite_store
         run_experiment(name="typo", data=[{"question": 1}, {"question": 2}], task=double, store=sqlite_store)
     with pytest.raises(ValueError, match="timeout_s=-1"):
         run_experiment(name="late", data=numbers(1), task=double, store=sqlite_store, timeout_s=-1)
-    with pytest.raises(TypeError, match=r"run_experiment\(\) has no argument 'evalutors'; did you mean 'evaluators'"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'evalutors'"):
         run_experiment(name="typo", data=numbers(1), task=double, store=sqlite_store, evalutors=[])
 
 

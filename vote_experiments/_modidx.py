@@ -3617,6 +3617,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                  'vote_experiments/forms/schema.py'),
                                                'vote_experiments.forms.schema._from_json': ( 'forms/schema.html#_from_json',
                                                                                              'vote_experiments/forms/schema.py'),
+                                               'vote_experiments.forms.schema._old_names': ( 'forms/schema.html#_old_names',
+                                                                                             'vote_experiments/forms/schema.py'),
                                                'vote_experiments.forms.schema._ordinal': ( 'forms/schema.html#_ordinal',
                                                                                            'vote_experiments/forms/schema.py'),
                                                'vote_experiments.forms.schema._path': ( 'forms/schema.html#_path',

@@ -88,7 +88,7 @@ def demo(
     anything reads real scans. A second call reuses the drawn pages and makes a new run.
     """
     with people_apart(as_json):
-        print("Four offline readers, one dataset of synthetic polling-station reports. Everything stays on this machine.", flush=True)
+        print("Offline readers, one dataset of synthetic polling-station reports. Everything stays on this machine.", flush=True)
         from vote_experiments.store.database import open_store
         from vote_experiments.reports.doctor import usable_cores
 

@@ -337,14 +337,20 @@ def _without(raw: dict, places: list[tuple[int | str, ...]]) -> dict:
         inside: Any = clean
         for part in loc[:-1]:
             inside = inside[part]
-        unread = inside[loc[-1]]
+        if not isinstance(inside, dict):
+            inside[loc[-1]] = None
+            continue
+        unread = next((inside[key] for key in (loc[-1], *_old_names(loc[-1])) if key in inside), None)
         inside[loc[-1]] = None
-        if isinstance(inside, dict):
-            if isinstance(unread, str) and (words := split_number(unread)[1]):  # the words of the cell may be right
-                inside.setdefault(f"{loc[-1]}_text", words)
-            for old in [old for old, new in _RENAMED.items() if new == loc[-1]]:
-                inside.pop(old, None)
+        if isinstance(unread, str) and (words := split_number(unread)[1]):  # the words of the cell may be right
+            inside.setdefault(f"{loc[-1]}_text", words)
+        for old in _old_names(loc[-1]):
+            inside.pop(old, None)
     return clean
+
+
+def _old_names(field: Any) -> list[str]:
+    return [old for old, new in _RENAMED.items() if new == field]
 
 # %% ../../nbs/forms/01_schema.ipynb #7225d894
 def unknown_keys(
