@@ -84,7 +84,7 @@ def demo(
       vote-experiments demo            ten form sets, about a minute on two cores
       vote-experiments demo --quick    four form sets, the light page only
 
-    The forms are synthetic and the readers know their layout: the numbers show how the comparison works, not how well
+    The forms are drawn like those of 2569: the numbers show how the comparison works, and are no measurement of how well
     anything reads real scans. A second call reuses the drawn pages and makes a new run.
     """
     with people_apart(as_json):
