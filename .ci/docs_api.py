@@ -95,6 +95,11 @@ def function_entry(node: Definition, module: str, remarks: dict[int, str], insid
                  parameters, returns, is_async=isinstance(node, ast.AsyncFunctionDef))
 
 
+def is_setter(node: Definition) -> bool:
+    "Whether a method only sets a property, which is explained where it is read"
+    return any(isinstance(d, ast.Attribute) and d.attr in ("setter", "deleter") for d in node.decorator_list)
+
+
 def class_entry(node: ast.ClassDef, module: str, remarks: dict[int, str]) -> Entry:
     "A class with its fields, or what its `__init__` takes, and its public methods"
     entry = Entry(node.name, "class", module, node.lineno, ast.get_docstring(node) or "")
@@ -104,7 +109,7 @@ def class_entry(node: ast.ClassDef, module: str, remarks: dict[int, str]) -> Ent
                                               remarks.get(part.end_lineno or 0, "")))
         elif isinstance(part, Definition) and part.name == "__init__":
             entry.parameters, _ = parameters_of(part, remarks, bound=True)
-        elif isinstance(part, Definition) and not part.name.startswith("_"):
+        elif isinstance(part, Definition) and not part.name.startswith("_") and not is_setter(part):
             entry.methods.append(function_entry(part, module, remarks, node.name))
     return entry
 

@@ -351,7 +351,7 @@ def test_an_uploaded_name_stays_in_its_folder(tmp_path, name):
 
 def test_drawing_and_creating(tmp_path):
     manager = DatasetManager(tmp_path / "store.db")
-    manager.add.n.value, manager.add.drawn_name.value, manager.add.level.value, manager.add.kind.value = 1, "drawn", "clean", "Constituency"
+    manager.add.n.value, manager.add.drawn_name.value, manager.add.level.value, manager.add.kind.value = 1, "drawn", "clean", "5/18"
     manager.add.draw.click()
     assert "drawn has 1 items now" in said(manager) and manager.add.progress.value == 1
     manager.add.create.click()
@@ -416,7 +416,7 @@ def test_in_a_kernel_it_works_beside_the_loop(drawn, tmp_path):
         manager = DatasetManager(store)
         assert manager.truth.head.value == ""
         await manager.truth._shown.reading.idle()
-        manager.add.n.value, manager.add.kind.value = 1, "Constituency"
+        manager.add.n.value, manager.add.kind.value = 1, "5/18"
         manager.add.draw.click()
         assert manager.add.draw.disabled and "Working" in said(manager)
         await manager.add._aside.idle()

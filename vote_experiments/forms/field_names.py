@@ -38,7 +38,7 @@ FIELD_NAMES: dict[str, tuple[str, ...]] = {
 }
 
 # %% ../../nbs/forms/12_field_names.ipynb #ca11a947
-FIELD_NAMES |= {
+FIELD_NAMES.update({
     "voter_statistics.eligible_voters": (
         "eligible_voters", "eligible", "voters_eligible", "total_eligible_voters", "registered_voters", "registered", "total_registered_voters",
         "ผู้มีสิทธิ", "ผู้มีสิทธิ์", "ผู้มีสิทธิเลือกตั้ง", "ผู้มีสิทธิ์เลือกตั้ง", "ผู้มีสิทธิเลือกตั้งทั้งหมด"),
@@ -65,10 +65,10 @@ FIELD_NAMES |= {
     "total_votes_recorded": ("total_votes_recorded", "total_votes", "total", "sum_votes", "votes_total", "รวม", "รวมคะแนน", "คะแนนรวม",
                              "รวมคะแนนทั้งสิ้น", "รวมทั้งสิ้น", "รวมคะแนนทั้งหมด"),
     "notes": ("notes", "note", "remark", "remarks", "comment", "หมายเหตุ"),
-}
+})
 
 # %% ../../nbs/forms/12_field_names.ipynb #28821606
-FIELD_NAMES |= {
+FIELD_NAMES.update({
     "row.number": ("number", "no", "candidate_number", "candidate_no", "party_number", "party_no", "ballot_number", "cand_no", "mp_app_no", "หมายเลข", "เบอร์",
                    "หมายเลขผู้สมัคร", "หมายเลขประจำตัวผู้สมัคร", "หมายเลขพรรค", "หมายเลขบัญชีรายชื่อ", "หมายเลขของบัญชีรายชื่อ"),
     "row.candidate_name": ("candidate_name", "candidate", "name", "full_name", "cand_name", "mp_app_name", "ชื่อสกุล", "ชื่อ-สกุล", "ชื่อ-นามสกุล", "ชื่อผู้สมัคร",
@@ -81,7 +81,7 @@ FIELD_NAMES |= {
                             "คะแนนเป็นตัวอักษร"),
     "item.id": ("id", "record_id", "item_id", "form_set", "form_set_name", "item", "rel_path", "file", "file_name", "ชื่อไฟล์", "รหัส"),
     "item.image_paths": ("image_paths", "image_path", "images", "image", "pages", "รูปภาพ", "ไฟล์ภาพ"),
-}
+})
 PER_ROW = tuple(field for field in FIELD_NAMES if field.startswith("row."))
 
 # %% ../../nbs/forms/12_field_names.ipynb #1f0d6155
