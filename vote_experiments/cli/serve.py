@@ -6,6 +6,7 @@
 __all__ = ['serve', 'work']
 
 # %% ../../nbs/cli/10_serve.ipynb #4b11d0e7
+import contextlib
 import sys
 from typing import Annotated
 
@@ -41,7 +42,8 @@ def serve(
 
     load_modules(load or ())
     limits = Limits(open_jobs=open_tasks, sample_size=most_items, rate_per_minute=rate, usd_per_day=usd_per_day or None)
-    serve_api(host, port, store=store, limits=limits, workers=workers, modules=load or ())
+    with contextlib.suppress(KeyboardInterrupt):  # a signal that the server has obeyed
+        serve_api(host, port, store=store, limits=limits, workers=workers, modules=load or ())
 
 # %% ../../nbs/cli/10_serve.ipynb #496576db
 @app.command()
