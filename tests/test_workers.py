@@ -166,3 +166,10 @@ def test_a_pool_that_is_ended_leaves_no_process():
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_a_pool_can_be_ended_while_its_workers_start():
+    pool = WorkerPool(2)
+    busy = [pool.submit(time.sleep, 1000) for _ in range(4)]  # no worker has answered yet
+    pool.shutdown(kill_workers=True)
+    assert all(future.cancelled() or future.exception() is not None for future in busy)

@@ -205,7 +205,12 @@ class WorkerPool(Executor):
 
         thread = threading.current_thread()
         if thread not in self._running:
-            self._running[thread] = _Worker(self._memory_mb)
+            worker = _Worker(self._memory_mb)
+            with self._lock:  # a pool that is being ended has either seen this worker or is seen here
+                self._running[thread] = worker
+                killing = self._killing
+            if killing:
+                raise EOFError("the pool was ended while its worker started")
         worker = self._running[thread]
         if first is not None and worker.prepared is not first:
             worker.call(cloudpickle.dumps((first, (), {})), None if limit_s is None else limit_s + 60)
@@ -225,7 +230,9 @@ class WorkerPool(Executor):
         if cancel_futures or kill_workers:
             self._cancel_waiting()
         if kill_workers:
-            for worker in list(self._running.values()):
+            with self._lock:
+                workers = list(self._running.values())
+            for worker in workers:
                 worker.kill()
         if first or cancel_futures or kill_workers:
             for _ in self._threads:
