@@ -11,12 +11,13 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+# %% ../nbs/09_documented.ipynb #76d552c0
 F = TypeVar("F", bound=Callable[..., Any])
 
 # %% ../nbs/09_documented.ipynb #d531e947
 _PARAMETER = re.compile(r"^ +(\*{0,2}\w+)(?:: (.+?))?(?: = (.+?))?,(?:  # (.+))?$")
 
-
+# %% ../nbs/09_documented.ipynb #392c0a20
 def parameter_lines(
     source: str,  # of a function
 ) -> list[tuple[str, str, str, str]]:  # name, type, default and explanation, "" where there is none

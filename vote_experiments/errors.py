@@ -21,6 +21,7 @@ from .store.database import StoreError
 from .store.results import RunNotFoundError
 from .traces.traces import TraceNotFoundError
 
+# %% ../nbs/07_errors.ipynb #04200ffc
 _all_ = [
     "DatasetChangedError", "DatasetNotFoundError", "ItemFailedError", "RunInterrupted", "RunStoppedError",
     "TaskNotPicklableError", "RunBusyError", "SettingsChangedError", "ExtractionError", "BudgetExceeded", "ModelNotServedError",

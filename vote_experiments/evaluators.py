@@ -20,6 +20,7 @@ from vote_experiments.scoring.summary import (
     STANDARD_SUMMARIES, avg_ballot_accuracy, avg_llm_judge_score, overall_accuracy, success_rate,
 )
 
+# %% ../nbs/03_evaluators.ipynb #82619adc
 _all_ = [
     "FURTHER_EVALUATORS", "OPTIONAL_EVALUATORS", "STANDARD_EVALUATORS", "absolute_vote_error", "anls_star",
     "arithmetic_consistency", "ballot_accuracy_score", "exact_form_match", "field_f1", "has_no_errors",

@@ -11,6 +11,7 @@ from vote_experiments.scoring.judges import (
     JUDGES, LLMJudge, accuracy, coherence, depth, evaluators_named, extraction_judge, llm_judge_evaluator, overall,
 )
 
+# %% ../nbs/04_judges.ipynb #9fada674
 _all_ = [
     "JUDGES", "LLMJudge", "accuracy", "coherence", "depth", "evaluators_named", "extraction_judge",
     "llm_judge_evaluator", "overall",

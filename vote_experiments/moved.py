@@ -53,6 +53,8 @@ MOVED = {  # module: names that the top of the package offered
     "truth": "adjudicate annotate correct_truth flag_item review_queue value_origins",
     "widgets": "DatasetManager ExperimentForm RecordExplorer",
 }
+
+# %% ../nbs/08_moved.ipynb #4e73af6b
 RENAMED = {"estimate_experiments": ("", "estimate")}  # old name: its module ("" is the top) and new name
 PLACES = {name: module for module, names in MOVED.items() for name in names.split()}
 

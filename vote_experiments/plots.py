@@ -19,6 +19,7 @@ from vote_experiments.analysis.plots import (
 from .analysis.run_plots import plot_race, plot_repeats, plot_trend
 from .analysis.sweep_plots import plot_sweep_heatmap, plot_sweep_metric, plot_sweep_metrics
 
+# %% ../nbs/06_plots.ipynb #1791e3b7
 _all_ = [
     "plot_digit_confusions", "plot_joins", "plot_row_shifts", "plot_seat_flips", "plot_vote_error_by_size",
     "plot_comparison", "plot_cost_accuracy", "plot_latency", "plot_paired_differences", "plot_scores_by",

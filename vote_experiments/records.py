@@ -42,7 +42,7 @@ class Record:
         "A plain dict, records inside made plain too"
         return {k: _plain(self[k]) for k in self.keys()}
 
-
+# %% ../nbs/01_records.ipynb #fb76e179
 def _plain(value: Any) -> Any:
     if isinstance(value, Record):
         return value.to_dict()
@@ -76,14 +76,14 @@ class Evaluation(Record):
     data_type: str | None = None  # BOOLEAN | NUMERIC | CATEGORICAL; None: told from the value
     config_id: str | None = None
 
-
+# %% ../nbs/01_records.ipynb #65122291
 def data_type_of(value: Any) -> str | None:  # BOOLEAN | NUMERIC | CATEGORICAL; None when not scored
     "The data type of a score's value"
     if isinstance(value, bool):
         return "BOOLEAN"
     return "NUMERIC" if isinstance(value, (int, float)) else None if value is None else "CATEGORICAL"
 
-
+# %% ../nbs/01_records.ipynb #db851b0c
 def as_number(value: Any) -> float | None:  # None for text, None and NaN
     "A score's value as a number: True is 1.0, text is None"
     if not isinstance(value, (bool, int, float)) or math.isnan(value):
@@ -142,7 +142,7 @@ def observe(observation: Observation) -> Observation:
         heard.append(observation)
     return observation
 
-
+# %% ../nbs/01_records.ipynb #eeaea5a8
 class listening:
     "`with listening() as heard:` collects what `observe` is given inside"
 
@@ -292,7 +292,7 @@ class RegressionError(VoteExperimentsError):
     def __reduce__(self) -> tuple:  # exceptions with arguments of their own do not cross processes by themselves
         return type(self), (self.result, self.metric, self.value, self.threshold, str(self))
 
-
+# %% ../nbs/01_records.ipynb #155867b9
 def _regression(metric: str | None, value: float | None, threshold: float | None) -> str:
     if value is None or threshold is None:
         return f"{metric or 'the result'} is {'missing' if value is None else f'{value:.4g}'}; a regression was found"

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
+# %% ../nbs/00_settings.ipynb #a8e89ae1
 log = logging.getLogger("vote_experiments")
 
 # %% ../nbs/00_settings.ipynb #2db59b0c
@@ -85,7 +86,7 @@ def _env_text(path: str) -> str:
         log.warning("%s, line %d is not UTF-8; it is read as Thai (cp874). Save the file as UTF-8", path, line)
         return raw.decode("cp874", "replace")
 
-
+# %% ../nbs/00_settings.ipynb #e72ad4cf
 @lru_cache(maxsize=8)
 def _dotenv(path: str, mtime: float) -> dict[str, str]:
     from dotenv import dotenv_values
@@ -93,7 +94,7 @@ def _dotenv(path: str, mtime: float) -> dict[str, str]:
     values = dotenv_values(stream=io.StringIO(_env_text(path)), interpolate=False)
     return {k: v for k, v in values.items() if v is not None}
 
-
+# %% ../nbs/00_settings.ipynb #1a851935
 def _find_upward(name: str, start: Path | None = None) -> Path | None:
     "The nearest `name` in `start` (the working directory) or a folder above it"
     folder = os.path.abspath(start) if start else os.getcwd()  # texts: this is asked for every text that is redacted
@@ -103,7 +104,7 @@ def _find_upward(name: str, start: Path | None = None) -> Path | None:
             return None
     return Path(folder, name)
 
-
+# %% ../nbs/00_settings.ipynb #1c282147
 def environment() -> Mapping[str, str]:  # the real environment over the nearest .env file
     "Every variable that is set, the real environment winning over a `.env` file"
     path = _find_upward(".env")
@@ -138,11 +139,9 @@ def did_you_mean(
 
 # %% ../nbs/00_settings.ipynb #a4468b6b
 STORE_FOLDER = ".vote_experiments"
-
-
 _IN_A_URL = re.compile(r"[%?#]")  # what a path may have and an address reads as something else
 
-
+# %% ../nbs/00_settings.ipynb #a60a3d63
 def store_url(
     store: str | os.PathLike | None = None,  # a path, a SQLAlchemy URL, or None for the default place
 ) -> str:  # a SQLAlchemy URL
@@ -188,14 +187,14 @@ DEFAULT_DATASET = "vote-extraction-bangbamru-1-10"
 DEFAULT_PROJECT = "vote-extraction-project"
 DEFAULT_ML_APP = "vote-extractor"
 SYNTHETIC_DATASET = "vote-extraction-synthetic-1-10"
-
 DEFAULT_MODEL_CONFIGS: tuple[dict[str, Any], ...] = (
     {"model": "gemini-2.5-flash", "temperature": 0.0, "name_suffix": "flash-t0"},
     {"model": "gemini-2.5-flash-lite", "temperature": 0.0, "name_suffix": "lite-t0"},
     {"model": "gemini-3-pro-preview", "temperature": 0.0, "name_suffix": "pro-t0"},
 )
-
 OFFLINE_MODELS = ("ocr-digits", "ocr-numbers", "ocr-sums", "ocr-words", "ocr-fused", "ocr-fused-names")
+
+# %% ../nbs/00_settings.ipynb #f08ceee4
 OFFLINE_MODEL_CONFIGS: tuple[dict[str, Any], ...] = tuple(
     {"model": m, "temperature": 0.0, "name_suffix": m} for m in OFFLINE_MODELS
 )
@@ -243,6 +242,8 @@ _SECRET_SHAPES = re.compile(
     r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"  # user:password in a URL
 )
 _SIGNS_OF_SHAPES = ("AIza", "sk-", "ya29.", "earer", "EARER", "-----BEGIN", "://")  # no shape without one of these
+
+# %% ../nbs/00_settings.ipynb #1a0730e2
 _handed_over: set[str] = set()
 HIDDEN = "[redacted]"
 
@@ -265,7 +266,7 @@ def _spellings(secret: str) -> frozenset[str]:
     return frozenset((secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], html.escape(secret),
                       quote(secret, safe=""), quote_plus(secret)))
 
-
+# %% ../nbs/00_settings.ipynb #11fd13eb
 def secret_values() -> list[str]:  # longest first, so that a secret inside another goes with it
     "Every secret value this process knows, in every spelling"
     named = {v for k, v in environment().items() if v and len(v) >= 6 and _names_a_secret(k)}
@@ -281,7 +282,7 @@ def _holds_secret(field: str) -> bool:
     "A field of this name holds a secret, whatever its value looks like"
     return bool(_SECRET_FIELD.search(field))
 
-
+# %% ../nbs/00_settings.ipynb #b53ae916
 def _redact(value: Any, secrets: list[str]) -> Any:
     if isinstance(value, str):
         for s in secrets:
@@ -306,14 +307,14 @@ class _KeptSecrets:
 
 _kept_secrets = _KeptSecrets()
 
-
+# %% ../nbs/00_settings.ipynb #932e1144
 def _changed_at(name: str) -> tuple[str, int] | None:  # the folder, and nanoseconds; None: there is no such file or folder
     try:
         return os.getcwd(), os.stat(name).st_mtime_ns
     except OSError:
         return None
 
-
+# %% ../nbs/00_settings.ipynb #a7437874
 def _known_secrets() -> list[str]:
     "As `secret_values`, without looking everywhere each time"
     kept = _kept_secrets

@@ -42,7 +42,7 @@ def _serve_calls(connection: Any, parent: int, memory_mb: int | None) -> None:
         while True:
             connection.send_bytes(_answer(connection.recv_bytes()))
 
-
+# %% ../nbs/03_workers.ipynb #92a6ba44
 def _answer(request: bytes) -> bytes:
     "The pickled outcome of one pickled call: (True, value) or (False, exception)"
     import cloudpickle
@@ -64,7 +64,7 @@ def _end_with(parent: int) -> None:
         time.sleep(1.0)
     os._exit(1)
 
-
+# %% ../nbs/03_workers.ipynb #b3cc086f
 def _limit_memory(megabytes: int) -> None:
     "Let this process have so much more address space than it has now"
     if not sys.platform.startswith("linux"):
@@ -120,7 +120,7 @@ def _end_pools() -> None:
     for pool in list(_pools):
         pool.shutdown(wait=False, kill_workers=True)
 
-
+# %% ../nbs/03_workers.ipynb #52c40b26
 class WorkerPool(Executor):
     "Fresh processes for CPU work, each with one call at a time; functions defined in a notebook work in it"
 

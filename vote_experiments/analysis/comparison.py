@@ -84,7 +84,7 @@ MOST_NAMED = 5  # names in a sentence
 MOST_ADVISED = 20_000  # items; advice to label more is none
 MOST_SPREAD = 20  # from the low to the high end of a range; a wider one says nothing
 
-
+# %% ../../nbs/analysis/04_comparison.ipynb #86c0686b
 class Speaker:
     "Fills templates in, and the phrases that occur in several of them"
 
@@ -117,7 +117,7 @@ class Speaker:
         plain = self(f"cluster{end}") if by is None else f"{by} {self(f'cluster{end}')}"
         return self.templates.get(f"cluster_{by}{end}", plain)
 
-
+# %% ../../nbs/analysis/04_comparison.ipynb #598461b8
 def _and(names: Iterable[Any]) -> str:
     return Speaker().names(names)
 
@@ -129,7 +129,7 @@ def cell_texts(
     missing = (lambda v: v is None or v is pd.NA or isinstance(v, float) and math.isnan(v))
     return [["–" if missing(v) else str(v) for v in row] for row in frame.astype(object).to_numpy().tolist()]
 
-
+# %% ../../nbs/analysis/04_comparison.ipynb #6715fe66
 def markdown_table(
     frame: pd.DataFrame,  # any frame; cells become text
 ) -> str:
@@ -138,7 +138,7 @@ def markdown_table(
     safe = lambda c: html.escape(c, quote=False).replace("|", "\\|").replace("\n", " ")  # noqa: E731
     return "\n".join("| " + " | ".join(map(safe, row)) + " |" for row in rows)
 
-
+# %% ../../nbs/analysis/04_comparison.ipynb #fa5244dd
 def plain_rows(
     frame: pd.DataFrame,
 ) -> list[dict[str, Any]]:  # NaN and infinities are None, numpy values are Python's
@@ -212,7 +212,7 @@ def _bracketed(value: float, low: float, high: float, show: Callable[[float], st
         return "–"
     return show(value) if math.isnan(low) else f"{show(value)} [{show(low)}, {show(high)}]"
 
-
+# %% ../../nbs/analysis/04_comparison.ipynb #caef81c6
 def _display_row(c: Comparison, row: Any) -> dict[str, Any]:
     "A row of the table as texts"
     own: Callable[[float], str] = (lambda v: f"{100 * v:.1f}") if c.unit == "points" else (lambda v: f"{v:.4g}")
@@ -235,7 +235,7 @@ def _headline(c: Comparison, say: Speaker) -> str:
         return _uneven_sentence(c, scored, say)
     return _best_sentence(c, scored, say) if c.distinguishable else _tied_sentence(c, scored, say)
 
-
+# %% ../../nbs/analysis/04_comparison.ipynb #9d46ec7e
 def _pair_items(c: Comparison, row: Any, say: Speaker) -> str:
     "`20 items`, or `60 items that both scored` when one of the two lacks some"
     shared = int(row["pairs"])
@@ -247,7 +247,7 @@ def _lacking(c: Comparison, say: Speaker) -> str:
     short = [say("named_missing", name=r.experiment, n=r.missing, items=c.items) for r in c.table.itertuples() if r.missing]
     return " " + say("lacking", missing=say.names(short)) if short else ""
 
-
+# %% ../../nbs/analysis/04_comparison.ipynb #aed77f4a
 def _second(c: Comparison, scored: pd.DataFrame) -> Any:
     "The row that is closest to the best"
     others = scored[(scored["experiment"] != c.best) & (scored["pairs"] > 0)]
@@ -263,7 +263,7 @@ def _best_sentence(c: Comparison, scored: pd.DataFrame, say: Speaker) -> str:
                p=_p_words(second["p_adjusted"]), items=_pair_items(c, second, say))
     return text + _lacking(c, say) + _limit_words(c, say)
 
-
+# %% ../../nbs/analysis/04_comparison.ipynb #ed7ba157
 def _limit_words(c: Comparison, say: Speaker) -> str:
     "Which rate of total failures is not excluded; empty when it could not turn the result"
     if c.limit is None or not c.limit.matters:
@@ -274,7 +274,7 @@ def _limit_words(c: Comparison, say: Speaker) -> str:
     by = c.grouping.by if c.grouping else None
     return " " + say("limit_clusters", best=c.best, n=c.limit.items, groups=say.group(by, True), **shares)
 
-
+# %% ../../nbs/analysis/04_comparison.ipynb #36597f93
 def _uneven_sentence(c: Comparison, scored: pd.DataFrame, say: Speaker) -> str:
     "The one ahead lacks items on which others were scored"
     second, own = _second(c, scored), scored[scored["experiment"] == c.best].iloc[0]
@@ -300,7 +300,7 @@ def _tied_sentence(c: Comparison, scored: pd.DataFrame, say: Speaker) -> str:
     return say("two_tied" if len(tied) == 1 else "several_tied", **words, best=c.best, nearest=nearest["experiment"], amount=amount,
                seen=seen, advice=_advice(c.plan, say)) + _lacking(c, say)
 
-
+# %% ../../nbs/analysis/04_comparison.ipynb #332eb793
 def _advice(p: Plan, say: Speaker) -> str:
     "How many items it would take, as far as the pilot can say"
     if (p.low or p.needed or 0) > MOST_ADVISED:
@@ -312,7 +312,7 @@ def _advice(p: Plan, say: Speaker) -> str:
 # %% ../../nbs/analysis/04_comparison.ipynb #270b3416
 WIDE_BELOW = 30  # items
 
-
+# %% ../../nbs/analysis/04_comparison.ipynb #5b129ea2
 def _notes(c: Comparison, say: Speaker) -> list[str]:
     "What one should know about the finding"
     scored = c.table[c.table["n"] > 0]
@@ -328,7 +328,7 @@ def _notes(c: Comparison, say: Speaker) -> list[str]:
         notes.append(say("missing"))
     return notes
 
-
+# %% ../../nbs/analysis/04_comparison.ipynb #fdaf5bfd
 def _order_notes(c: Comparison, scored: pd.DataFrame, say: Speaker) -> list[str]:
     "Who is behind although none is best, and who is ahead of the best on the items that they share"
     notes, behind = [], scored[scored["verdict"] == "behind"]
@@ -337,7 +337,7 @@ def _order_notes(c: Comparison, scored: pd.DataFrame, say: Speaker) -> list[str]
         notes.append(say("ahead", best=c.best, behind=say.names(named)))
     return notes + [say("against", best=c.best, ahead=e) for e in scored.loc[scored["verdict"] == "ahead", "experiment"]]
 
-
+# %% ../../nbs/analysis/04_comparison.ipynb #57812070
 def _sample_notes(c: Comparison, scored: pd.DataFrame, say: Speaker) -> list[str]:
     "Whether there are enough items, and which of them count together"
     notes, by = [], c.grouping.by if c.grouping else None
@@ -367,7 +367,7 @@ def adjusted_means(
     effects = np.linalg.pinv(np.diag(there.sum(0)) - there.T.astype(float) @ weights) @ centred.sum(0)
     return _levelled(plain, effects, there)
 
-
+# %% ../../nbs/analysis/04_comparison.ipynb #ab815a5b
 def _levelled(plain: np.ndarray, effects: np.ndarray, there: np.ndarray) -> np.ndarray:
     "Effects on the level of the means, for each set of experiments that shared items connect"
     from scipy.sparse.csgraph import connected_components
@@ -396,7 +396,7 @@ def _own_interval(values: np.ndarray, codes: np.ndarray | None, confidence: floa
     low, high = METHODS["beta"](unit.clip(0, 1), codes, confidence)
     return tuple(low_end + width * float(v) for v in (unit.mean(), low, high))
 
-
+# %% ../../nbs/analysis/04_comparison.ipynb #4664d4ce
 def _check_bounds(name: Any, values: np.ndarray, bounds: tuple[float, float] | None) -> None:
     "Raises `ValueError` naming a value outside the bounds"
     if bounds is None or not len(values):
@@ -407,7 +407,7 @@ def _check_bounds(name: Any, values: np.ndarray, bounds: tuple[float, float] | N
         raise ValueError(f"experiment {name!r} has the value {wrong[0]:g}, outside bounds {tuple(bounds)}; give the true "
                          "bounds, or bounds=None for a quantity without any")
 
-
+# %% ../../nbs/analysis/04_comparison.ipynb #3888a3cb
 def _means_table(table: ScoreTable, confidence: float, bounds: tuple[float, float] | None, sign: float,
                  prior: tuple[float, float] | None = None) -> pd.DataFrame:
     "One row per experiment, the best adjusted mean first; those without scores last"
@@ -436,7 +436,7 @@ def _lacks_items(ranking: pd.DataFrame, best: Any) -> bool:
     lacking = int(scored.loc[scored["experiment"] == best, "missing"].iloc[0]) - int(scored["missing"].min())
     return lacking > _MOST_MISSING * most
 
-
+# %% ../../nbs/analysis/04_comparison.ipynb #6a0ee542
 def _verdict(row: Any, ahead: float) -> str:
     "Of a pair with the best; `ahead` is how far the best is ahead"
     if not row.n:
@@ -445,11 +445,11 @@ def _verdict(row: Any, ahead: float) -> str:
         return "not distinguishable"
     return "behind" if ahead > 0 else "ahead"
 
-
+# %% ../../nbs/analysis/04_comparison.ipynb #270ecf22
 _NO_PAIR = {"pairs": 0, "difference": math.nan, "difference_lower": math.nan, "difference_upper": math.nan, "p": math.nan,
             "p_adjusted": math.nan, "items_needed": None, "needed_low": None, "needed_high": None, "verdict": "no scores"}
 
-
+# %% ../../nbs/analysis/04_comparison.ipynb #046f05ef
 def _against_best(ranking: pd.DataFrame, pairs: pd.DataFrame, best: Any, sign: float, table: ScoreTable) -> pd.DataFrame:
     "The pairs with the best, one row per experiment, as this minus best"
     rows: dict[Any, dict[str, Any]] = {}
@@ -476,7 +476,7 @@ def _pair_values(table: ScoreTable, first: Any, second: Any) -> np.ndarray:
     codes = np.unique(table.clusters[there], return_inverse=True)[1]
     return np.bincount(codes, d[there]) / np.bincount(codes) if there.any() else d[there]
 
-
+# %% ../../nbs/analysis/04_comparison.ipynb #e1da67f6
 def _plan_of(table: ScoreTable, row: Any) -> Plan:
     "What it would take to tell a pair apart"
     level = 1 - float(row.confidence)
@@ -485,7 +485,7 @@ def _plan_of(table: ScoreTable, row: Any) -> Plan:
     more = [None if n is None else max(n, floor) for n in (found.needed, found.low, found.high)]
     return Plan(*more, found.visible)  # type: ignore[call-arg]
 
-
+# %% ../../nbs/analysis/04_comparison.ipynb #915935a7
 def _closest_plan(full: pd.DataFrame, pairs: pd.DataFrame, best: Any, table: ScoreTable) -> Plan | None:
     "Of the pair with the smallest difference that cannot be told"
     open_ones = full[(full["verdict"] == "not distinguishable") & full["items_needed"].notna()]
@@ -495,7 +495,7 @@ def _closest_plan(full: pd.DataFrame, pairs: pd.DataFrame, best: Any, table: Sco
     own = (pairs["first"].isin([best, other])) & (pairs["second"].isin([best, other]))
     return _plan_of(table, next(pairs[own].itertuples()))
 
-
+# %% ../../nbs/analysis/04_comparison.ipynb #714e0273
 def _limit_of(full: pd.DataFrame, table: ScoreTable, best: Any, sign: float, bounds: tuple[float, float] | None) -> FailureLimit | None:
     "Failures of the best that could turn its lead over the next"
     others = full[(full["verdict"] == "behind")]
@@ -509,7 +509,7 @@ def _limit_of(full: pd.DataFrame, table: ScoreTable, best: Any, sign: float, bou
 # %% ../../nbs/analysis/04_comparison.ipynb #7fdc2914
 ASSUMED: dict[str, tuple[float, float]] = {"beta-binomial": UNIFORM}  # priors that may be assumed, by name
 
-
+# %% ../../nbs/analysis/04_comparison.ipynb #63517018
 def compare(
     scores: Any,  # tidy (experiment, item_id, value, …) or wide (items × experiments); NaN and None: not scored
     score: str | None = None,  # which score, when there are several; None: the only one, or overall_accuracy

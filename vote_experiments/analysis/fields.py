@@ -34,7 +34,7 @@ FIELDS: tuple[str, ...] = (  # in the order of the form
     *(f"ballot_statistics.{f}" for f in BALLOT_FIELDS), *(f"vote_results.{f}" for f in ROW_FIELDS), "total_votes_recorded")
 _WHOLE_SECTIONS = {"form_info.": HEADER_FIELDS, "voter_statistics.": VOTER_FIELDS, "ballot_statistics.": BALLOT_FIELDS}
 
-
+# %% ../../nbs/analysis/07_fields.ipynb #5853314f
 class JudgedField(NamedTuple):
     "One field that the truth asks for"
     path: str  # as `report_fields` names it
@@ -43,7 +43,7 @@ class JudgedField(NamedTuple):
     answered: Any  # None: blank, or not answered
     correct: bool
 
-
+# %% ../../nbs/analysis/07_fields.ipynb #ff0ba561
 def _field_of(path: str) -> str:
     "`vote_results[number=3].vote_count` is the field `vote_results.vote_count`"
     return "vote_results." + path.rpartition(".")[2] if path.startswith("vote_results[") else path
@@ -58,7 +58,7 @@ def _is_asked(path: str, truth: Mapping[str, Any], written: set[str], recorded: 
             return section in written and (truth[path] is not None or path.removeprefix(section) in fields)
     return path.startswith("vote_results[number=") and path.endswith(".vote_count") or truth[path] is not None
 
-
+# %% ../../nbs/analysis/07_fields.ipynb #e04f12e6
 def judged_fields(
     expected: Report,
     answered: Report | None,  # None: this report was not answered
@@ -70,7 +70,7 @@ def judged_fields(
     return [JudgedField(path, _field_of(path), value, found.get(path), path in found and _is_equal(value, found[path], path in zero))
             for path, value in truth.items() if _is_asked(path, truth, written, recorded)]
 
-
+# %% ../../nbs/analysis/07_fields.ipynb #8c143630
 def _is_equal(expected: Any, answered: Any, is_zero: bool) -> bool:
     "Equal, or a 0 where the sums prove that the blank of the truth means zero"
     return expected == answered or expected is None and answered == 0 and is_zero
@@ -101,7 +101,7 @@ def field_differences(
             found += [FieldDifference(*d, kind, i) for d in _differences(report, answered)]
     return found
 
-
+# %% ../../nbs/analysis/07_fields.ipynb #c71daef7
 def _answered(output: Any) -> list[Report]:
     "The reports in an answer; none when there are none"
     try:
@@ -109,7 +109,7 @@ def _answered(output: Any) -> list[Report]:
     except ValueError:
         return []
 
-
+# %% ../../nbs/analysis/07_fields.ipynb #4f3f5375
 def _differences(expected: Report, answered: Report) -> Iterator[tuple[str, Any, Any, str]]:
     "Path, expected, answered, kind. A row that only one of the two has is told once, by its votes."
     rows, its_rows = numbered_rows(expected), numbered_rows(answered)
@@ -163,7 +163,7 @@ def share_interval(
 # %% ../../nbs/analysis/07_fields.ipynb #09543ac9
 NO_DIFFICULTY = "none"
 
-
+# %% ../../nbs/analysis/07_fields.ipynb #cce8d8b8
 def _difficulties(metadata: Mapping[str, Any], form_type: str | None) -> tuple[list[str], Mapping[str, Sequence[str]]]:
     "Those of the whole form, and those of single numbers by `ballot_statistics.good_ballots` or `vote_results.7`"
     whole, marks = metadata.get("difficulties"), metadata.get("field_difficulties")
@@ -173,7 +173,7 @@ def _difficulties(metadata: Mapping[str, Any], form_type: str | None) -> tuple[l
     named = [str(d) for d in whole if d not in single] if isinstance(whole, (list, tuple)) else []
     return named, of_form if isinstance(of_form, Mapping) else {}
 
-
+# %% ../../nbs/analysis/07_fields.ipynb #80bde2ba
 def _place(path: str) -> str:
     "The name a number has in `field_difficulties`"
     return f"vote_results.{path[len('vote_results[number='):].partition(']')[0]}" if path.startswith("vote_results[") else path
@@ -199,7 +199,7 @@ def _slices(metadata: Any, form_type: str | None, judged: Sequence[JudgedField],
 # %% ../../nbs/analysis/07_fields.ipynb #050d917d
 SLICES = ("form_type", "level", "difficulty")
 
-
+# %% ../../nbs/analysis/07_fields.ipynb #5947aad9
 class FieldTally:
     "Fields right and wrong of item results that stream by; what is kept does not grow with the size of the answers"
 
@@ -275,7 +275,7 @@ def _rounded(difference: int) -> int:
     "As it is up to 1,000; beyond that two digits, so that wild answers do not fill the memory"
     return difference if abs(difference) <= 1000 else int(float(f"{difference:.1e}"))
 
-
+# %% ../../nbs/analysis/07_fields.ipynb #4c8a081e
 def _frame(names: list[str], shares: _Shares, keys: Sequence[tuple], confidence: float) -> pd.DataFrame:
     rows = []
     for key in keys:
@@ -294,7 +294,7 @@ def _tallied(results: Results, by: Iterable[str] = ()) -> FieldTally:
             tally.add(r, str(name))  # type: ignore[arg-type]
     return tally
 
-
+# %% ../../nbs/analysis/07_fields.ipynb #c3170856
 def _answer(results: Results, frame: pd.DataFrame) -> pd.DataFrame:
     return frame if isinstance(results, Mapping) else frame.drop(columns="experiment")
 
@@ -306,7 +306,7 @@ def field_accuracy(
     "How often each field is right. Results without a readable report as truth are left out."
     return _answer(results, _tallied(results).field_accuracy(confidence))
 
-
+# %% ../../nbs/analysis/07_fields.ipynb #37fff640
 def slice_accuracy(
     results: Results,  # as for `field_accuracy`
     by: str = "difficulty",  # difficulty | level | form_type, or any key of the items' metadata
@@ -315,7 +315,7 @@ def slice_accuracy(
     "How often a number (voters, ballots, votes, the total) is right, by what the items' metadata says"
     return _answer(results, _tallied(results, [by]).slice_accuracy(by, confidence))
 
-
+# %% ../../nbs/analysis/07_fields.ipynb #581892c6
 def vote_errors(
     results: Results,  # as for `field_accuracy`
 ) -> pd.DataFrame:  # form_type, difference, n; a missing difference: not answered
@@ -333,7 +333,7 @@ def _bins() -> list[tuple[str, float, float]]:
     down = [(label.replace("+", "−").replace("or more", "or less"), -b, -a) for label, a, b in reversed(up)]
     return [*down, ("exact", 0, 0), *up]
 
-
+# %% ../../nbs/analysis/07_fields.ipynb #26d8800b
 def vote_error_bins(
     errors: pd.DataFrame,  # from `vote_errors`
 ) -> pd.DataFrame:  # experiment, bin, n, share; bins in order, those nobody falls into too

@@ -27,7 +27,7 @@ from ..scoring.summary import JUDGE_SCORES, OVERALL, WEIGHTS, item_accuracy, rul
 # %% ../../nbs/analysis/06_frames.ipynb #8ac1ab41
 Results = ExperimentRecord | Iterable[ExperimentRecord] | Mapping[str, ExperimentRecord]
 
-
+# %% ../../nbs/analysis/06_frames.ipynb #d7a35dd4
 def labelled(
     results: Results,  # one result, several, or several by the label they should have
 ) -> dict[str, ExperimentRecord]:  # in the order given
@@ -51,7 +51,7 @@ def _all_items(result: ExperimentRecord) -> Iterator[ItemResult]:
     "Succeeded, failed and skipped items in the order of the data"
     yield from sorted([*result.item_results, *result.failed_items, *result.skipped_items], key=lambda r: (r.repeat, r.position))
 
-
+# %% ../../nbs/analysis/06_frames.ipynb #deb984f9
 def _item_row(label: str, result: ExperimentRecord, r: ItemResult) -> tuple:
     return (label, result.experiment_id, r.item.id, r.repeat, r.position, r.status, r.latency_s, r.cost_usd, r.cached,
             r.model_version, r.error.type if r.error else None, r.error.message if r.error else None)
@@ -71,7 +71,7 @@ def score_columns(
         columns[name] = column
     return columns
 
-
+# %% ../../nbs/analysis/06_frames.ipynb #fcfad615
 def _typed(values: Sequence[Any]) -> pd.Series:
     "Bools stay bools, numbers are floats, anything else stays what it is"
     present = [v for v in values if v is not None]
@@ -106,7 +106,7 @@ def _score_names(results: Iterable[ItemResult]) -> list[str]:
     "Names of the numeric scores of items that succeeded, in first-seen order"
     return list(dict.fromkeys(e.name for r in results if not _failed(r) for e in r.evaluations if as_number(e.value) is not None))
 
-
+# %% ../../nbs/analysis/06_frames.ipynb #7dac08d7
 def _values(r: ItemResult, names: Iterable[str], weights: Mapping[str, float]) -> Iterator[tuple[str, float]]:
     "Scores of one item that ran; NaN where it was not scored"
     failed, numbers = _failed(r), {name: as_number(value) for name, value in r.scores.items()}
@@ -116,13 +116,13 @@ def _values(r: ItemResult, names: Iterable[str], weights: Mapping[str, float]) -
         found = numbers.get(name)
         yield name, math.nan if found is None or (failed and name != OVERALL) else found
 
-
+# %% ../../nbs/analysis/06_frames.ipynb #0d432298
 def _declared(results: Iterable[ExperimentRecord]) -> dict[str, dict[str, Any]]:
     "What the evaluators of stored results said about their scores"
     return {name: {"higher_is_better": e.get("higher_is_better", True), "failed_is_zero": e.get("failed_as_zero")}
             for r in results for name, e in (r.summary.get("scores") or {}).items()}
 
-
+# %% ../../nbs/analysis/06_frames.ipynb #ee091cc0
 def _count_failed(frame: pd.DataFrame, declared: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     "Failed items are 0 in the scores whose rule says so"
     for name, some in frame.groupby("score", sort=False):
@@ -158,7 +158,7 @@ def scores_frame(
 # %% ../../nbs/analysis/06_frames.ipynb #b316683c
 _SUMMARY = ["score", "n", "mean", "lower", "upper", "failed", "unscored", "denominator", "failed_as_zero"]
 
-
+# %% ../../nbs/analysis/06_frames.ipynb #37b3b33d
 def _stored_summary(summary: Mapping[str, Any]) -> pd.DataFrame | None:
     "The summary the engine computed, or None when this is not one"
     if not isinstance(summary.get("scores"), Mapping) or "denominator" not in summary:
@@ -199,7 +199,7 @@ def summary_frame(
 def _safe(text: Any) -> str:
     return html.escape(str(text), quote=False)
 
-
+# %% ../../nbs/analysis/06_frames.ipynb #be951a90
 def summary_markdown(
     result: ExperimentRecord,
 ) -> str:
@@ -216,7 +216,7 @@ def summary_markdown(
     parts += [markdown_table(shown if shown["note"].any() else shown.drop(columns="note"))] if len(frame) else []
     return "\n\n".join([*parts, *([_safe(result.url)] if result.url else [])])
 
-
+# %% ../../nbs/analysis/06_frames.ipynb #9d90dd8d
 def _mean_text(row: Any) -> str:
     found = Interval(row.mean, row.lower, row.upper, row.n)
     if 0 <= row.mean <= 1 and (math.isnan(row.upper) or row.upper <= 1):
@@ -234,7 +234,7 @@ def seconds(
         return f"{1000 * value:.0f} ms"
     return f"{value:.1f} s" if value < 100 else f"{int(value // 60)} min {int(value % 60)} s"
 
-
+# %% ../../nbs/analysis/06_frames.ipynb #22c6ed6f
 def dollars(
     value: float | None,  # US dollars; None: the price is unknown
 ) -> str:
@@ -245,7 +245,7 @@ def dollars(
         return f"${value:,.2f}"
     return f"${value:.{max(2, 1 - math.floor(math.log10(abs(value))))}f}"
 
-
+# %% ../../nbs/analysis/06_frames.ipynb #c3fb3c1a
 def cost_text(
     summary: Mapping[str, Any],  # of an experiment, or an entry of a comparison
 ) -> str:
@@ -263,7 +263,7 @@ def _interval_of(given: Any) -> tuple[float, float]:
     low, high = given if given is not None and len(given) == 2 else (None, None)
     return (math.nan, math.nan) if low is None or high is None else (float(low), float(high))
 
-
+# %% ../../nbs/analysis/06_frames.ipynb #1ec409bc
 def _percent(value: Any, interval: Any = None) -> str:
     number = as_number(value)
     if number is None:
@@ -282,7 +282,7 @@ def _own_cells(row: Mapping[str, Any]) -> dict[str, str]:
             "–" if s["mean"] is None else _percent(s["mean"]) if s.get("failed_as_zero") and s["mean"] <= 1 and (s.get("upper") or 0) <= 1 else f"{s['mean']:.4g}"
             for name, s in (row.get("own_scores") or {}).items()}
 
-
+# %% ../../nbs/analysis/06_frames.ipynb #0dabf89b
 HAND_COLUMNS = ("forms to read by hand", "total cost")  # where the ground truth holds votes
 
 
@@ -293,7 +293,7 @@ def _hand_cells(row: Mapping[str, Any]) -> dict[str, str]:
         return {}
     return dict(zip(HAND_COLUMNS, (f"{forms:,.0f}", dollars(row.get("total_cost_usd")))))
 
-
+# %% ../../nbs/analysis/06_frames.ipynb #f7ac4cc3
 def _display_row(row: Mapping[str, Any]) -> dict[str, str]:
     metrics, intervals = row.get("summary_metrics") or {}, row.get("metrics_ci") or {}
     total, good, temperature = row.get("total_records"), row.get("successful_records"), row.get("temperature")
@@ -316,7 +316,7 @@ def text_width(
     return sum(0 if unicodedata.category(c) in ("Mn", "Me", "Cf") else 2 if unicodedata.east_asian_width(c) in "WF" else 1
                for c in text)
 
-
+# %% ../../nbs/analysis/06_frames.ipynb #dc0add10
 def text_table(
     frame: pd.DataFrame,  # cells become text
 ) -> str:
@@ -351,7 +351,7 @@ class DisplayTable:
     _repr_markdown_ = to_markdown
     _repr_html_ = to_html
 
-
+# %% ../../nbs/analysis/06_frames.ipynb #ea0c51fa
 def display_table(
     rows: Iterable[Mapping[str, Any]],  # `experiments` of what run_model_experiments returns
 ) -> DisplayTable:  # str() for a terminal, `.frame`, `.to_markdown()`, `.to_html()`

@@ -23,7 +23,7 @@ from ..records import Record, RegressionError
 # %% ../../nbs/analysis/14_gates.ipynb #afce7c56
 PROOFS = ("to fail", "to pass")
 
-
+# %% ../../nbs/analysis/14_gates.ipynb #99110ecf
 @dataclass(slots=True)
 class GateOutcome(Record):
     "What a gate found"
@@ -62,7 +62,7 @@ def _check(minimum: float | None, baseline: Any, max_drop: float, proof: str) ->
     if not max_drop >= 0:
         raise ValueError(f"max_drop={max_drop!r} must be at least 0, in the score's own unit (0.02 for 2 points)")
 
-
+# %% ../../nbs/analysis/14_gates.ipynb #cff73f66
 def _run_frame(scores: Any, name: str) -> pd.DataFrame:
     "Scores of one run as a tidy frame"
     if isinstance(scores, pd.DataFrame):
@@ -74,7 +74,7 @@ def _run_frame(scores: Any, name: str) -> pd.DataFrame:
         frame = pd.DataFrame({"item_id": series.index, "value": series.to_numpy()})
     return frame.assign(experiment=name)
 
-
+# %% ../../nbs/analysis/14_gates.ipynb #b9f52255
 def gate(
     current: Any,  # scores by item: a Series or mapping, or item_id, value (and cluster) of a frame; repeats are averaged
     baseline: Any = None,  # likewise, of the run to compare with
@@ -116,12 +116,12 @@ def _cluster_words(grouping: Grouping | None) -> str:
     words = {"group": say.group(grouping.by), "groups": say.group(grouping.by, grouping.clusters != 1), "n": grouping.clusters}
     return " " + say(key, **words)
 
-
+# %% ../../nbs/analysis/14_gates.ipynb #31977208
 def _shown(is_fraction: bool) -> Callable[[float], str]:
     "How a value of the score is written"
     return (lambda v: f"{100 * v:.1f} %") if is_fraction else (lambda v: f"{v:.4g}")
 
-
+# %% ../../nbs/analysis/14_gates.ipynb #c27e72cc
 def _against_minimum(metric: str, own: Any, minimum: float, sign: float, is_fraction: bool) -> GateOutcome:
     "Does the mean reach the minimum?"
     show, passed = _shown(is_fraction), sign * (own["mean"] - minimum) >= -1e-12
@@ -143,7 +143,7 @@ def _decision(low: float, high: float, max_drop: float, sign: float, proof: str)
         return True, "shown not to be worse"
     return (False, "not shown to be as good") if proof == "to pass" else (True, "not shown to be worse")
 
-
+# %% ../../nbs/analysis/14_gates.ipynb #4dce3a85
 def _against_baseline(metric: str, own: Any, table: ScoreTable, max_drop: float, level: float, bounds: Any, sign: float,
                       proof: str) -> GateOutcome:
     "Is the run worse than one other run, item by item?"
@@ -161,7 +161,7 @@ def _against_baseline(metric: str, own: Any, table: ScoreTable, max_drop: float,
     return GateOutcome(passed, metric, float(own["mean"]), before - sign * max_drop, float(own["lower"]), float(own["upper"]), int(own["n"]),
                        before, difference, low, high, p, int(n), verdict, text + more + ".")
 
-
+# %% ../../nbs/analysis/14_gates.ipynb #38746c54
 def _difference_words(metric: str, verdict: str, whose: str, before: float, change: tuple[float, float, float], max_drop: float,
                       is_fraction: bool, over: str) -> str:
     "`accuracy is worse than the baseline's 93.0 %: −8.0 [−14.1, −2.0] points over 60 shared items`"
@@ -197,7 +197,7 @@ def gate_history(
     return GateOutcome(passed, metric, float(now["mean"]), before - sign * max_drop, float(now["lower"]), float(now["upper"]), int(now["n"]),
                        before, float(now["change"]), low, high, None, int(now["shared"]), verdict, text)
 
-
+# %% ../../nbs/analysis/14_gates.ipynb #062beca8
 def _history_words(trend: Trend, metric: str, verdict: str, before: float, max_drop: float) -> str:
     "What the history shows, and how often such a gate is wrong"
     now, earlier = trend.table.iloc[-1], len(trend.table) - 1

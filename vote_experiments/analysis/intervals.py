@@ -37,7 +37,7 @@ class Interval(Record):
             return text
         return f"{text} [{100 * self.lower_bound:.{digits}f}, {100 * self.upper_bound:.{digits}f}]"
 
-
+# %% ../../nbs/analysis/00_intervals.ipynb #651f9b00
 CI = Interval  # the name users of other tools know
 
 # %% ../../nbs/analysis/00_intervals.ipynb #15e5d7dd
@@ -54,7 +54,7 @@ def _numbers(
         raise ValueError("values contain an infinite number; remove or repair it first")
     return out
 
-
+# %% ../../nbs/analysis/00_intervals.ipynb #6107dc5f
 def _share(confidence: float) -> float:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, e.g. 0.95; got {confidence!r}")
@@ -72,7 +72,7 @@ class _Totals(NamedTuple):
     smallest: Any  # smallest mean of a cluster
     largest: Any
 
-
+# %% ../../nbs/analysis/00_intervals.ipynb #98d8dce8
 def _totals(values: np.ndarray, clusters: np.ndarray | None) -> _Totals:
     "Totals along the last axis; without clusters every value is its own"
     n = np.float64(values.shape[-1])
@@ -101,7 +101,7 @@ def _beta_lower(t: _Totals, tail: float) -> Any:
         bound = t.largest * betaincinv(share * strength, (1 - share) * strength, tail)
     return np.where((strength > 0) & np.isfinite(bound), bound, 0.0)
 
-
+# %% ../../nbs/analysis/00_intervals.ipynb #d24b3aff
 def _reflected(t: _Totals) -> _Totals:
     "The totals of 1 − values"
     return t._replace(total=t.size - t.total, squares=np.maximum(t.squared_sizes - 2 * t.products + t.squares, 0),
@@ -208,7 +208,7 @@ def _normal_bounds(values: np.ndarray, clusters: np.ndarray | None, confidence: 
     half = ndtri((1 + confidence) / 2) * values.std(-1, ddof=1) / math.sqrt(n) if n > 1 else np.full_like(mean, np.nan)
     return mean - half, mean + half
 
-
+# %% ../../nbs/analysis/00_intervals.ipynb #beb8080b
 def _student_bounds(values: np.ndarray, clusters: np.ndarray | None, confidence: float) -> tuple[Any, Any]:
     n, mean = values.shape[-1], values.mean(-1)
     if n < 2:
@@ -216,7 +216,7 @@ def _student_bounds(values: np.ndarray, clusters: np.ndarray | None, confidence:
     half = stdtrit(n - 1, (1 + confidence) / 2) * values.std(-1, ddof=1) / math.sqrt(n)
     return mean - half, mean + half
 
-
+# %% ../../nbs/analysis/00_intervals.ipynb #f8c103c5
 def _wilson_bounds(values: np.ndarray, clusters: np.ndarray | None, confidence: float) -> tuple[Any, Any]:
     "E. B. Wilson 1927, *Probable inference, the law of succession, and statistical inference*"
     n, p, z = values.shape[-1], values.mean(-1), ndtri((1 + confidence) / 2)
@@ -227,7 +227,7 @@ def _wilson_bounds(values: np.ndarray, clusters: np.ndarray | None, confidence: 
 # %% ../../nbs/analysis/00_intervals.ipynb #cabace01
 RESAMPLES = 2000
 
-
+# %% ../../nbs/analysis/00_intervals.ipynb #9f7e2001
 def _bootstrap_means(values: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
     "Means of the resamples along a new last axis"
     n = values.shape[-1]
@@ -238,7 +238,7 @@ def _bootstrap_means(values: np.ndarray, resamples: int = RESAMPLES) -> np.ndarr
     np.add.at(counts, (np.arange(resamples)[:, None], places), 1.0)
     return values @ counts.T / n
 
-
+# %% ../../nbs/analysis/00_intervals.ipynb #264383ef
 def _bootstrap_bounds(values: np.ndarray, clusters: np.ndarray | None, confidence: float) -> tuple[Any, Any]:
     low, high = np.percentile(_bootstrap_means(values), [50 * (1 - confidence), 50 * (1 + confidence)], axis=-1)
     return low, high
@@ -258,7 +258,7 @@ def _bca_bounds(values: np.ndarray, clusters: np.ndarray | None, confidence: flo
     low, high = (_quantile_each(means, np.where(point, 0.5, s)) for s in shares)
     return np.where(point, mean[..., 0], low), np.where(point, mean[..., 0], high)
 
-
+# %% ../../nbs/analysis/00_intervals.ipynb #f4266060
 def _quantile_each(ordered: np.ndarray, share: Any) -> Any:
     "One quantile per row of sorted values, interpolated as numpy does"
     place = np.asarray(share) * (ordered.shape[-1] - 1)
@@ -278,7 +278,7 @@ METHODS: dict[str, Callable[[np.ndarray, np.ndarray | None, float], tuple[Any, A
     "bca": _bca_bounds,
 }
 
-
+# %% ../../nbs/analysis/00_intervals.ipynb #dc79178e
 def _named_interval(values: Any, method: str, confidence: float) -> Interval:
     numbers, share = _numbers(values), _share(confidence)
     numbers = numbers[~np.isnan(numbers)]
@@ -300,7 +300,7 @@ def compute_ci(
     n = int((~np.isnan(_numbers(values))).sum())
     return _named_interval(values, "t" if n <= 30 else "normal", confidence)
 
-
+# %% ../../nbs/analysis/00_intervals.ipynb #df62a359
 def compute_bernoulli_ci(
     values: Any,  # True and False, or 1 and 0
     confidence: float = 0.95,
@@ -308,7 +308,7 @@ def compute_bernoulli_ci(
     "Wilson's score interval of a share"
     return _named_interval(values, "wilson", confidence)
 
-
+# %% ../../nbs/analysis/00_intervals.ipynb #2b4d42e5
 def compute_probability_ci(
     values: Any,  # fractions
     confidence: float = 0.95,
@@ -383,13 +383,13 @@ class Distribution(NamedTuple):
 def _independent(mean: float, draw: Callable[[np.random.Generator, tuple[int, int]], np.ndarray]) -> Distribution:
     return Distribution(mean, lambda rng, samples, n: (draw(rng, (samples, n)).astype(float), None))
 
-
+# %% ../../nbs/analysis/00_intervals.ipynb #2fe1a804
 def _inflated(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     "5 % zeros, 45 % ones, otherwise Beta(8, 2)"
     u = rng.random(shape)
     return np.where(u < 0.05, 0.0, np.where(u < 0.5, 1.0, rng.beta(8, 2, shape)))
 
-
+# %% ../../nbs/analysis/00_intervals.ipynb #454aa558
 def _clustered(size: float) -> Distribution:
     "Pass/fail whose chance is shared within a cluster; members fall into clusters at random, `size` on average"
     def draw(rng: np.random.Generator, samples: int, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -423,7 +423,7 @@ class Coverage(Record):
     too_high: float  # share that lie above
     replications: int
 
-
+# %% ../../nbs/analysis/00_intervals.ipynb #3890dd32
 def coverage(
     method: str | Callable[[np.ndarray, np.ndarray | None, float], tuple[Any, Any]],  # a name in `METHODS`, or a function like those
     distribution: str | Distribution,  # a name in `DISTRIBUTIONS`, or a law of your own

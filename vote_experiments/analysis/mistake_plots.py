@@ -90,7 +90,7 @@ def plot_vote_error_by_size(
 # %% ../../nbs/analysis/18_mistake_plots.ipynb #5936969b
 _JOIN_COLORS = dict(zip(JOINS, (BEST, COLORS[4], COLORS[2], BEHIND)))
 
-
+# %% ../../nbs/analysis/18_mistake_plots.ipynb #9f2bc92c
 def plot_joins(
     df: pd.DataFrame,  # join, n, share, from `join_agreement`; `experiment` and `form_type` when there are several
     title: str | None = None,

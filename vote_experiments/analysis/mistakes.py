@@ -34,7 +34,7 @@ def answered_pairs(
             for expected, answered in match_reports(truth, [] if r.error else _answered(r.output)):
                 yield str(name), r, expected, answered  # type: ignore[misc]
 
-
+# %% ../../nbs/analysis/17_mistakes.ipynb #9cd58ebb
 def _named(frame: pd.DataFrame, results: Results) -> pd.DataFrame:
     return frame if isinstance(results, Mapping) else frame.drop(columns="experiment")
 
@@ -51,7 +51,7 @@ def digit_pairs(
         x, y = a[op.src_start:op.src_end], b[op.dest_start:op.dest_end]
         yield from zip(x.ljust(len(y), "\0"), y.ljust(len(x), "\0"))
 
-
+# %% ../../nbs/analysis/17_mistakes.ipynb #9589900b
 def digit_confusions(
     results: Results,  # item results of one experiment, or several experiments' by name
 ) -> pd.DataFrame:  # expected, answered (digits; "" for none), n, share of the expected digit; `experiment` first
@@ -68,7 +68,7 @@ def digit_confusions(
 # %% ../../nbs/analysis/17_mistakes.ipynb #fd916206
 _SHIFT_COLUMNS = ["experiment", "item_id", "form_type", "shift", "rows", "of", "first", "last"]
 
-
+# %% ../../nbs/analysis/17_mistakes.ipynb #b550c1ee
 def row_shifts(
     results: Results,  # item results of one experiment, or several experiments' by name
 ) -> pd.DataFrame:  # item_id, form_type, shift (rows down), rows that slipped, of how many, first and last; `experiment` first
@@ -92,7 +92,7 @@ def _size(votes: int) -> str:
     low, high = next((a, b) for a, b in SIZES if b is None or votes <= b)
     return f"{low:,} or more" if high is None else str(low) if low == high else f"{low}–{high}"
 
-
+# %% ../../nbs/analysis/17_mistakes.ipynb #f7d87bc5
 def vote_error_by_size(
     results: Results,  # item results of one experiment, or several experiments' by name
     confidence: float = 0.95,
@@ -124,7 +124,7 @@ def vote_error_by_size(
 # %% ../../nbs/analysis/17_mistakes.ipynb #90d77c9a
 JOINS = ("both", "only by number", "only by name", "neither")
 
-
+# %% ../../nbs/analysis/17_mistakes.ipynb #4d52a34c
 def join_agreement(
     results: Results,  # item results of one experiment, or several experiments' by name
 ) -> pd.DataFrame:  # form_type, join (of `JOINS`), n, share; `experiment` first

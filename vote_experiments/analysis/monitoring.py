@@ -24,7 +24,7 @@ class RunLevels(NamedTuple):
     one_item: np.ndarray  # what the item that differs most contributes to that difference; 0 for the first
     shared: np.ndarray  # items, or clusters, that it shares with an earlier run
 
-
+# %% ../../nbs/analysis/12_monitoring.ipynb #be292610
 def _mean_error(values: np.ndarray, codes: np.ndarray | None) -> tuple[float, int]:
     "Standard error of a mean over items or clusters, and their number"
     if codes is not None:
@@ -36,7 +36,7 @@ def _mean_error(values: np.ndarray, codes: np.ndarray | None) -> tuple[float, in
         return math.nan, k
     return math.sqrt(float((sums**2).sum()) * k / (k - 1)) / len(values), k
 
-
+# %% ../../nbs/analysis/12_monitoring.ipynb #73ef5fa1
 def run_levels(
     means: np.ndarray,  # items × runs, oldest run first; NaN where an item was not scored
     clusters: np.ndarray | None = None,  # one number per item
@@ -77,7 +77,7 @@ def run_spread(
 WINDOW = 26  # runs that the line is fitted to, and that the newest run is compared with
 FIRST_DRIFT = 6  # runs; a line through fewer says nothing
 
-
+# %% ../../nbs/analysis/12_monitoring.ipynb #a7f75c63
 def drift_statistics(
     level: np.ndarray,  # … × runs, without NaN
     spread: np.ndarray | None = None,  # standard deviation of one run after each run; None: `run_spread`
@@ -99,7 +99,7 @@ FALSE_ALARMS = 0.05
 _EARLY = 16  # runs on which half of the error is spent
 _PARTS = {("worse", "drift"): 0.64, ("worse", "jump"): 0.16, ("better", "drift"): 0.16, ("better", "jump"): 0.04}
 
-
+# %% ../../nbs/analysis/12_monitoring.ipynb #fcdfe230
 @lru_cache(maxsize=4)
 def _unchanged_years(runs: int) -> tuple[np.ndarray, np.ndarray]:  # smallest p of 40,000 years: early looks, late looks
     rng = np.random.default_rng(20_261_130)
@@ -113,7 +113,7 @@ def _unchanged_years(runs: int) -> tuple[np.ndarray, np.ndarray]:  # smallest p 
         smallest.append((early, late))
     return np.concatenate([s[0] for s in smallest]), np.concatenate([s[1] for s in smallest])
 
-
+# %% ../../nbs/analysis/12_monitoring.ipynb #0bd90cb1
 class LookLevels(NamedTuple):
     "One-sided levels of a single look"
     early: float  # of the line, up to the 16th run
@@ -121,7 +121,7 @@ class LookLevels(NamedTuple):
     first_jumps: float  # of the jump, while there is no line
     jump: float  # of the jump, later
 
-
+# %% ../../nbs/analysis/12_monitoring.ipynb #ed30d75f
 def look_levels(
     direction: str,  # worse | better
     false_alarms: float = FALSE_ALARMS,  # chance of an alarm in an unchanged year, over all models
@@ -142,7 +142,7 @@ def look_levels(
 ASSUMED_SD = 0.02  # of a run's mean, as long as fewer than twelve runs are known; for fractions
 ASSUMED_UNTIL = 12
 
-
+# %% ../../nbs/analysis/12_monitoring.ipynb #d94f2ff3
 class ChartPoint(NamedTuple):
     "What the chart shows after one run"
     rule: str  # drift | jump | "" when there is nothing to compare yet
@@ -152,7 +152,7 @@ class ChartPoint(NamedTuple):
     upper: float
     verdict: str  # first | no shared items | too few runs | no change shown | worse | better
 
-
+# %% ../../nbs/analysis/12_monitoring.ipynb #dd7f9ca5
 def _jump_width(sd: float, df: float, t: int, before: int, runs: RunLevels, run: int, level: float, assumed_sd: float | None) -> float:
     "How far the newest run may be from those before, at a one-sided level"
     between = math.sqrt(1 + 1 / before)
@@ -164,7 +164,7 @@ def _jump_width(sd: float, df: float, t: int, before: int, runs: RunLevels, run:
     floor = assumed_sd if assumed_sd and t + 1 < ASSUMED_UNTIL else float(runs.one_item[run])
     return between * max(measured, -float(ndtri(level)) * max(floor, float(runs.one_item[run])))
 
-
+# %% ../../nbs/analysis/12_monitoring.ipynb #0bb038e3
 def _jump(level: np.ndarray, t: int, runs: RunLevels, run: int, down: LookLevels, up: LookLevels,
           assumed_sd: float | None) -> tuple[float, float, float] | None:
     "The newest run minus the runs before it, with bounds; None while the spread of runs is neither known nor assumed"
@@ -184,7 +184,7 @@ def _direction(lower: float, upper: float, higher_is_better: bool) -> str | None
         return None
     return "better" if (lower > 0) == higher_is_better else "worse"
 
-
+# %% ../../nbs/analysis/12_monitoring.ipynb #df983472
 def control_chart(
     runs: RunLevels,
     higher_is_better: bool = True,
@@ -206,7 +206,7 @@ def control_chart(
         points[run] = _point(t, level, slope, error, df, runs, kept, down, up, higher_is_better, assumed_sd)
     return points
 
-
+# %% ../../nbs/analysis/12_monitoring.ipynb #7a94436d
 def _point(t: int, level: np.ndarray, slope: np.ndarray, error: np.ndarray, df: np.ndarray, runs: RunLevels, kept: np.ndarray,
            down: LookLevels, up: LookLevels, higher_is_better: bool, assumed_sd: float | None) -> ChartPoint:
     "The chart after run t: the rule that shows a change, else the line, else the jump"
@@ -234,7 +234,7 @@ class YearCheck(NamedTuple):
     worse_within: float  # share that reported `worse` within the first weeks asked about
     weeks: int  # how many those were
 
-
+# %% ../../nbs/analysis/12_monitoring.ipynb #62a578db
 def simulated_years(
     years: int,
     decline: float = 0.0,  # per week, as a fraction

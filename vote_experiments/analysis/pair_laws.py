@@ -21,7 +21,7 @@ class PairLaw(NamedTuple):
     difference: float  # the true difference of the means
     draw: Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndarray, np.ndarray | None]]  # (rng, n, samples) → a, b, clusters
 
-
+# %% ../../nbs/analysis/05_pair_laws.ipynb #a0df2aff
 def _coins(p: float, q: float, shared: float = 0.0) -> PairLaw:
     "Pass/fail with chances p and q; `shared` of the items' difficulty is common to both"
     def draw(rng: np.random.Generator, n: int, samples: int) -> tuple[np.ndarray, np.ndarray, None]:
@@ -30,7 +30,7 @@ def _coins(p: float, q: float, shared: float = 0.0) -> PairLaw:
         return a.astype(float), b.astype(float), None
     return PairLaw(p - q, draw)
 
-
+# %% ../../nbs/analysis/05_pair_laws.ipynb #6cdf3e98
 def _mixed(failing_a: float, failing_b: float) -> PairLaw:
     "Fractions of a shared difficulty, a better than b; each fails totally now and then"
     def draw(rng: np.random.Generator, n: int, samples: int) -> tuple[np.ndarray, np.ndarray, None]:
@@ -52,7 +52,7 @@ def _betas(a: float, b: float) -> PairLaw:
     return PairLaw(a / (a + 1) - b / (b + 1),
                    lambda rng, n, samples: (rng.beta(a, 1, (n, samples)), rng.beta(b, 1, (n, samples)), None))
 
-
+# %% ../../nbs/analysis/05_pair_laws.ipynb #c81cf2b2
 def _sets(p: float, q: float, size: int) -> PairLaw:
     "Pass/fail in form sets of `size`, whose members tend to share their fate"
     def draw(rng: np.random.Generator, n: int, samples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -61,7 +61,7 @@ def _sets(p: float, q: float, size: int) -> PairLaw:
         return a.astype(float), b.astype(float), sets
     return PairLaw(p - q, draw)
 
-
+# %% ../../nbs/analysis/05_pair_laws.ipynb #551fb7ea
 PAIR_LAWS: dict[str, PairLaw] = {
     "Bernoulli .5 / .5": _coins(0.5, 0.5), "Bernoulli .9 / .9": _coins(0.9, 0.9), "Bernoulli .99 / .99": _coins(0.99, 0.99),
     "Bernoulli .9 / .8, shared": _coins(0.9, 0.8, 0.7), "Bernoulli .99 / .95, shared": _coins(0.99, 0.95, 0.7),

@@ -25,7 +25,7 @@ class ScoreTable(NamedTuple):
     clusters: np.ndarray | None  # one number per item; None when every item is its own cluster
     score: str | None  # the name of the score, when the frame says it
 
-
+# %% ../../nbs/analysis/02_paired.ipynb #7d0025ce
 def _one_score(scores: pd.DataFrame, score: str | None) -> tuple[pd.DataFrame, str | None]:
     if "score" not in scores.columns:
         return scores, score
@@ -89,7 +89,7 @@ class Grouping(NamedTuple):
     clusters: int  # how many there are
     used: bool  # False: too few of them, so every item counts on its own
 
-
+# %% ../../nbs/analysis/02_paired.ipynb #cb43bbfd
 def grouped(
     table: ScoreTable,
     by: str | None = None,  # what the clusters are
@@ -111,7 +111,7 @@ class Paired(NamedTuple):
     sums: np.ndarray  # sum of the differences in the cluster
     sizes: np.ndarray  # items of the cluster that both experiments scored
 
-
+# %% ../../nbs/analysis/02_paired.ipynb #3128e882
 def _paired(
     differences: np.ndarray,  # items × pairs, NaN where one of the two has no score
     clusters: np.ndarray | None,  # one number per item
@@ -143,7 +143,7 @@ class Bounds(NamedTuple):
     upper: np.ndarray
     p: np.ndarray  # the interval leaves out 0 exactly when p is below its level; NaN when the method has none
 
-
+# %% ../../nbs/analysis/02_paired.ipynb #e2328290
 def _student(mean: Any, variance: Any, number: Any, confidence: float) -> Bounds:
     "Student's t for a mean over `number` clusters with this squared standard error"
     with np.errstate(all="ignore"):
@@ -153,7 +153,7 @@ def _student(mean: Any, variance: Any, number: Any, confidence: float) -> Bounds
         p = np.where(error > 0, 2 * stdtr(df, -np.abs(mean) / error), np.where(mean == 0, 1.0, 0.0))
         return Bounds(mean - half, mean + half, np.where(np.isnan(error), np.nan, p))
 
-
+# %% ../../nbs/analysis/02_paired.ipynb #3105b0e1
 def _widened(d: Paired, confidence: float, width: float) -> Bounds:
     "Student's t with two imaginary clusters; `width` is the largest possible difference, NaN when there is none"
     with np.errstate(all="ignore"):
@@ -171,7 +171,7 @@ def _plain_t(d: Paired, confidence: float, width: float) -> Bounds:
     number, mean, variance = _spread(d, np.zeros(d.sums.shape[1]))
     return _student(mean, variance, number, confidence)
 
-
+# %% ../../nbs/analysis/02_paired.ipynb #26104643
 def _bootstrap(d: Paired, confidence: float, width: float) -> Bounds:
     k = len(d.sums)
     if k > NORMAL_ABOVE or not k:
@@ -182,7 +182,7 @@ def _bootstrap(d: Paired, confidence: float, width: float) -> Bounds:
     low, high = np.nanquantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     return Bounds(low, high, np.full(low.shape, np.nan))
 
-
+# %% ../../nbs/analysis/02_paired.ipynb #76e01ad7
 PAIRED_METHODS: dict[str, Callable[[Paired, float, float], Bounds]] = {
     "widened": _widened, "t": _plain_t, "bootstrap": _bootstrap}
 
@@ -190,7 +190,7 @@ PAIRED_METHODS: dict[str, Callable[[Paired, float, float], Bounds]] = {
 EXACT_UP_TO = 16  # clusters: 32,768 sign patterns
 FLIPS = 9999
 
-
+# %% ../../nbs/analysis/02_paired.ipynb #e5ed6f16
 def _signs(clusters: int, seed: int) -> Iterable[np.ndarray]:
     "Sign patterns in blocks; the first cluster's sign may stay, since a pattern and its mirror tell the same"
     if clusters <= EXACT_UP_TO:
@@ -201,7 +201,7 @@ def _signs(clusters: int, seed: int) -> Iterable[np.ndarray]:
     for start in range(0, FLIPS, 1000):
         yield 1.0 - 2.0 * rng.integers(0, 2, (min(1000, FLIPS - start), clusters), dtype=np.int8)
 
-
+# %% ../../nbs/analysis/02_paired.ipynb #e97566ab
 def sign_flip_p(
     sums: np.ndarray,  # clusters × pairs: the sum of each cluster's differences
     seed: int = 0,
@@ -241,7 +241,7 @@ def best_level(
     "The level at which each pair with the best is tested: one-sided α/(k − 1), at most α/2"
     return 2 * alpha / max(2, experiments - 1)
 
-
+# %% ../../nbs/analysis/02_paired.ipynb #5c5e61b8
 def pair_level(
     experiments: int,  # with scores
     alpha: float = 0.05,
@@ -271,7 +271,7 @@ def _exact_p(differences: np.ndarray, d: Paired, seed: int) -> tuple[np.ndarray,
         p[~binary] = sign_flip_p(d.sums[:, ~binary], seed)
     return p, binary
 
-
+# %% ../../nbs/analysis/02_paired.ipynb #f6cd4eef
 def _test_names(d: Paired, binary: np.ndarray) -> np.ndarray:
     "What each pair was tested by"
     flips = "sign flips, exact" if len(d.sums) <= EXACT_UP_TO else "sign flips"
@@ -309,7 +309,7 @@ def judged_pairs(
 # %% ../../nbs/analysis/02_paired.ipynb #8a0fa3fd
 _PAIR_COLUMNS = ["n", "clusters", "differ", "difference", "lower", "upper", "sd", "p", "p_exact", "test", "distinguishable"]
 
-
+# %% ../../nbs/analysis/02_paired.ipynb #a97b27ba
 def _judged_at(table: ScoreTable, i: np.ndarray, j: np.ndarray, level: float, width: float, method: str, seed: int) -> pd.DataFrame:
     "Pairs in portions that fit into memory"
     means = table.means.to_numpy(float)
@@ -319,7 +319,7 @@ def _judged_at(table: ScoreTable, i: np.ndarray, j: np.ndarray, level: float, wi
     out = pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame(columns=_PAIR_COLUMNS)
     return out.assign(confidence=1 - level)
 
-
+# %% ../../nbs/analysis/02_paired.ipynb #152e9934
 def paired_comparisons(
     table: ScoreTable,  # from `score_table`
     confidence: float = 0.95,

@@ -25,7 +25,7 @@ def power(
     wrong_way = np.nan_to_num(nctdtr(df, shift, -limit))  # scipy gives NaN where this is below 1e-15
     return 1 - nctdtr(df, shift, limit) + wrong_way
 
-
+# %% ../../nbs/analysis/03_planning.ipynb #bd9e79bf
 def items_needed(
     difference: float,  # the difference one wants to see
     sd: float,  # standard deviation of the paired differences, per item
@@ -105,7 +105,7 @@ class Plan(NamedTuple):
     high: int | None
     visible: float | None  # with the items at hand, only larger differences can be seen
 
-
+# %% ../../nbs/analysis/03_planning.ipynb #a9a58687
 def plan(
     differences: Any,  # of the two experiments, one per item or cluster
     difference: float,  # the difference one wants to see

@@ -38,7 +38,7 @@ INK, SOFT, FAINT = "#1c2733", "#5b6b78", "#d8dfe5"
 BEST, BEHIND = COLORS[0], "#7b8a97"
 FONTS = ("Sarabun", "DejaVu Sans")  # the second has the few signs the first lacks
 
-
+# %% ../../nbs/analysis/08_plots.ipynb #2569bbae
 @lru_cache(maxsize=1)
 def _register_fonts() -> None:
     "Make the package's Thai fonts known to matplotlib, once"
@@ -55,7 +55,7 @@ class Picture(Figure):
     def _repr_png_(self) -> bytes:
         return figure_bytes(self, "png", dpi=100)
 
-
+# %% ../../nbs/analysis/08_plots.ipynb #3e6195c4
 def new_figure(
     width: float = 7.2,  # inches
     height: float = 3.6,
@@ -71,7 +71,7 @@ def new_figure(
         _style(ax)
     return figure, axes
 
-
+# %% ../../nbs/analysis/08_plots.ipynb #5e29887e
 def _style(ax: Axes) -> None:
     ax.set_facecolor("white")
     for side, spine in ax.spines.items():
@@ -85,7 +85,7 @@ def _style(ax: Axes) -> None:
 def _text(**more: Any) -> dict[str, Any]:
     return {"fontfamily": list(FONTS), "color": INK, "fontsize": 10, **more}
 
-
+# %% ../../nbs/analysis/08_plots.ipynb #9f31c592
 def _titled(ax: Axes, title: str | None, x: str | None = None, y: str | None = None) -> None:
     if title:
         ax.set_title(_wrapped(title, 64), loc="left", pad=10, **_text(fontsize=12.5, fontweight="bold"))
@@ -94,7 +94,7 @@ def _titled(ax: Axes, title: str | None, x: str | None = None, y: str | None = N
     if y is not None:
         ax.set_ylabel(y, **_text(color=SOFT))
 
-
+# %% ../../nbs/analysis/08_plots.ipynb #8fb3616b
 def _grid(ax: Axes, axis: str) -> None:
     ax.grid(True, axis=axis, color=FAINT, linewidth=0.8)  # type: ignore[arg-type]
 
@@ -103,7 +103,7 @@ def _wrapped(name: Any, width: int = 34) -> str:
     "A long name on several lines, broken after hyphens and spaces where possible"
     return "\n".join(textwrap.wrap(str(name), width, break_long_words=True)) or str(name)
 
-
+# %% ../../nbs/analysis/08_plots.ipynb #a8642cf8
 def _legend(ax: Axes, **more: Any) -> None:
     legend = ax.legend(frameon=False, prop={"family": list(FONTS), "size": 9.5}, labelcolor=INK, **more)
     if legend.get_title().get_text():
@@ -112,7 +112,7 @@ def _legend(ax: Axes, **more: Any) -> None:
 # %% ../../nbs/analysis/08_plots.ipynb #043eeca6
 _saving = Lock()  # the salt of SVG names is a process-wide setting
 
-
+# %% ../../nbs/analysis/08_plots.ipynb #93784739
 def figure_bytes(
     figure: Figure,
     form: str = "svg",  # svg | png | pdf
@@ -125,7 +125,7 @@ def figure_bytes(
         figure.savefig(out, format=form, dpi=dpi, metadata=undated)
     return out.getvalue()
 
-
+# %% ../../nbs/analysis/08_plots.ipynb #5aba45d4
 def save_figure(
     figure: Figure,
     path: str | os.PathLike,  # the ending says which form
@@ -146,13 +146,13 @@ def _needed(df: Any, *columns: Any) -> pd.DataFrame:
         raise ValueError("nothing to plot: the frame has no rows")
     return frame
 
-
+# %% ../../nbs/analysis/08_plots.ipynb #8556a510
 def _is_fraction(*values: Any) -> bool:
     known = np.concatenate([np.asarray(v, dtype=float).ravel() for v in values])
     known = known[~np.isnan(known)]
     return not len(known) or bool((known >= -1).all() and (known <= 1).all())
 
-
+# %% ../../nbs/analysis/08_plots.ipynb #db5067f6
 def _percent_axis(axis: Any, signed: bool = False) -> None:
     "Fractions as percent; an axis of shares ends at 0 and 100 %"
     def show(v: float, _: Any) -> str:
@@ -174,7 +174,7 @@ def _sayer(words: Mapping[str, str] | None) -> Callable[..., str]:
     "Texts of a picture in the language of `words`, their placeholders filled in"
     return lambda text, **values: ((words or {}).get(text) or text).format(**values)
 
-
+# %% ../../nbs/analysis/08_plots.ipynb #da99abad
 def _dot_rows(ax: Axes, names: Sequence[Any], offset: Callable[[int], float] = float) -> None:
     "Names on the y axis, first on top"
     ax.set_yticks([offset(i) for i in range(len(names))], [_wrapped(n) for n in names])
@@ -183,7 +183,7 @@ def _dot_rows(ax: Axes, names: Sequence[Any], offset: Callable[[int], float] = f
     ax.spines["left"].set_visible(False)
     _grid(ax, "x")
 
-
+# %% ../../nbs/analysis/08_plots.ipynb #69f307aa
 def _rows_height(names: Sequence[Any]) -> float:
     "Inches, so that the longest name has room"
     lines = max((1 + _wrapped(n).count("\n") for n in names), default=1)
@@ -195,7 +195,7 @@ def _nothing(ax: Axes, why: str) -> None:
     ax.set_axis_off()
     ax.text(0, 0.5, why, transform=ax.transAxes, va="center", **_text(color=SOFT))
 
-
+# %% ../../nbs/analysis/08_plots.ipynb #f3886920
 def _beside(ax: Axes, y: float, text: str, color: str = INK, bold: bool = False) -> None:
     "A word at the right end of a row"
     ax.annotate(text, (1, y), xycoords=("axes fraction", "data"), xytext=(8, 0), textcoords="offset points", va="center",
@@ -254,7 +254,7 @@ def plot_paired_differences(
     _differences(axes[0, 0], frame, title or "Paired differences", unit)
     return figure
 
-
+# %% ../../nbs/analysis/08_plots.ipynb #c4609096
 def _differences(ax: Axes, frame: pd.DataFrame, title: str, unit: str | None) -> None:
     if frame.empty:
         _titled(ax, title)
@@ -279,7 +279,7 @@ def _spread_rows(n: int) -> list[float]:
     "Where n series sit within one row"
     return [0.0] if n == 1 else list(np.linspace(-0.26, 0.26, n))
 
-
+# %% ../../nbs/analysis/08_plots.ipynb #1b648a4a
 def plot_scores_by(
     df: pd.DataFrame,  # the slice, mean, lower, upper, and `experiment` when there are several
     by: str = "difficulty",  # the column of slices
@@ -329,7 +329,7 @@ def _declutter(wanted: Sequence[float], gap: float) -> list[float]:
     out[order] = placed
     return out.tolist()
 
-
+# %% ../../nbs/analysis/08_plots.ipynb #8d2a594a
 def _money_axis(ax: Axes, cost: pd.Series) -> None:
     "Logarithmic when prices differ a lot; nothing costs less than nothing"
     some = cost[cost > 0]

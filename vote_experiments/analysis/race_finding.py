@@ -46,7 +46,7 @@ def _difference(winner: str | None, full: Comparison) -> str:
         return "conflict"
     return "fewer" if winner is not None and not full.distinguishable else ""
 
-
+# %% ../../nbs/analysis/16_race_finding.ipynb #feb7bf48
 def _winner_limit(frame: pd.DataFrame, winner: str, codes: np.ndarray | None) -> FailureLimit | None:
     "Failures of the winner that could turn its lead over the next"
     gaps = frame.rsub(frame[winner], axis=0).drop(columns=winner).mean()
@@ -55,7 +55,7 @@ def _winner_limit(frame: pd.DataFrame, winner: str, codes: np.ndarray | None) ->
     pair = frame[[winner, gaps.idxmin()]].to_numpy(float)
     return failure_limit(pair[:, 0], pair[:, 1], codes)
 
-
+# %% ../../nbs/analysis/16_race_finding.ipynb #2e667a59
 def race_finding(
     names: Sequence[str],  # of the configs, as in the race
     race: Race,  # finished
@@ -93,13 +93,13 @@ def race_words(
     cost = say("race_calls", calls=f"{race['calls']:,}", full=f"{race['calls_full']:,}", saved=f"{100 * (1 - race['calls'] / max(race['calls_full'], 1)):.0f}")
     return [" ".join([first, *(m for m in more if m)]), cost]
 
-
+# %% ../../nbs/analysis/16_race_finding.ipynb #b5f90085
 def _behind(race: Mapping[str, Any], say: Speaker, label: Callable[[str], str]) -> str:
     "Who was shown to be behind, when several are left"
     gone = [label(r["experiment"]) for r in race["table"] if str(r.get("verdict")).startswith("dropped") and r["experiment"] not in race["tied"]]
     return say("race_behind", names=say.names(gone)) if gone else ""
 
-
+# %% ../../nbs/analysis/16_race_finding.ipynb #d95e8c3c
 def _differs(race: Mapping[str, Any], say: Speaker, label: Callable[[str], str]) -> str:
     "How a comparison that looks once differs, and why"
     kind = race.get("differs")
@@ -111,7 +111,7 @@ def _differs(race: Mapping[str, Any], say: Speaker, label: Callable[[str], str])
         return say("race_conflict", winner=label(race["tied"][0]), best=label(race["best"]))
     return say("race_early", best=label(race["best"]))
 
-
+# %% ../../nbs/analysis/16_race_finding.ipynb #aa38b3cf
 def _limit(race: Mapping[str, Any], say: Speaker, label: Callable[[str], str]) -> str:
     "Which rate of the winner's total failures is not excluded"
     limit = race.get("limit")
@@ -122,7 +122,7 @@ def _limit(race: Mapping[str, Any], say: Speaker, label: Callable[[str], str]) -
         return say("limit", best=label(race["winner"]), items=say.items(limit["items"]), **shares)
     return say("limit_clusters", best=label(race["winner"]), n=limit["items"], groups=say.group(race.get("cluster_by"), True), **shares)
 
-
+# %% ../../nbs/analysis/16_race_finding.ipynb #830fb2ec
 def _groups(race: Mapping[str, Any], say: Speaker) -> str:
     "Which items count together"
     by = race.get("cluster_by")
@@ -147,7 +147,7 @@ def cluster_order(
         rng.shuffle(group)
     return [i for g in groups for i in g], [n for n, g in enumerate(groups) for _ in g], len(groups)
 
-
+# %% ../../nbs/analysis/16_race_finding.ipynb #5be48c77
 def whole_clusters(
     ends: Sequence[int],  # after how many items the scores are looked at
     codes: Sequence[int],  # the cluster of each item, in order

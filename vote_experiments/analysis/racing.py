@@ -27,12 +27,12 @@ class Wealth(NamedTuple):
     squares: np.ndarray  # …: sum of squared differences
     count: np.ndarray  # …: differences other than 0
 
-
+# %% ../../nbs/analysis/15_racing.ipynb #7dd87d5b
 def no_wealth(shape: tuple[int, ...] = ()) -> Wealth:
     "Before the first item: one coin in every bet"
     return Wealth(np.zeros((len(BETS), *shape)), np.zeros(shape), np.zeros(shape))
 
-
+# %% ../../nbs/analysis/15_racing.ipynb #6732a9f2
 def add_wealth(
     wealth: Wealth,
     differences: Any,  # items (or clusters) × …; NaN: one of the two was not scored, so there is no bet
@@ -49,7 +49,7 @@ def add_wealth(
         return wealth
     return Wealth(wealth.log + gain, squares[-1], count[-1])
 
-
+# %% ../../nbs/analysis/15_racing.ipynb #b59be125
 def log_evidence(
     wealth: Wealth,
 ) -> np.ndarray:
@@ -60,7 +60,7 @@ def log_evidence(
 # %% ../../nbs/analysis/15_racing.ipynb #a81d9993
 LOOKS = 0.2  # of the error: what looking early may cost
 
-
+# %% ../../nbs/analysis/15_racing.ipynb #e4418d34
 @dataclass
 class Race:
     "The state of a race: what the bets hold and who is still in it"
@@ -176,7 +176,7 @@ class Race:
         self.at_end[gone] = True
         return gone
 
-
+# %% ../../nbs/analysis/15_racing.ipynb #03ac871f
 def _check_scores(values: np.ndarray) -> None:
     "Raises `ValueError` for a score outside [0, 1]"
     if len(values) and (np.nanmin(values, initial=0) < 0 or np.nanmax(values, initial=0) > 1):
@@ -193,7 +193,7 @@ class Place(NamedTuple):
     upper: float
     looked: str  # on the way | at the end
 
-
+# %% ../../nbs/analysis/15_racing.ipynb #4c02df69
 def places(
     race: Race,
 ) -> list[Place]:  # those still in first, best mean first
@@ -203,7 +203,7 @@ def places(
     order = sorted(range(race.n), key=lambda i: (not race.alive[i], i != leader, -race.items[i], -mean[i]))
     return [_place(race, i, leader if race.alive[i] else int(race.dropped_by[i]), table, codes) for i in order]
 
-
+# %% ../../nbs/analysis/15_racing.ipynb #4b346319
 def _place(race: Race, i: int, other: int, table: np.ndarray, codes: np.ndarray | None) -> Place:
     "One config against another, over the items that it ran"
     n = int(race.items[i])
@@ -229,7 +229,7 @@ def pass_fail(means: Sequence[float]) -> Callable[[np.random.Generator, int], np
 
     return lambda rng, n: (_shared_difficulty(rng, n, len(means), 0.5) < ndtri(np.asarray(means))).astype(float)
 
-
+# %% ../../nbs/analysis/15_racing.ipynb #5dd1c422
 def fractional(means: Sequence[float]) -> Callable[[np.random.Generator, int], np.ndarray]:
     "Shares of 20 fields that are right, around these means; half of the items' difficulty is common to all configs"
     from scipy.special import betaincinv, ndtr
@@ -244,7 +244,7 @@ def fractional(means: Sequence[float]) -> Callable[[np.random.Generator, int], n
 
     return draw
 
-
+# %% ../../nbs/analysis/15_racing.ipynb #99b1f8d7
 _GAPS = {"wide gaps": [0.95, 0.88, 0.80, 0.72, 0.64, 0.56, 0.48, 0.40], "one-point gaps": [0.95, 0.94, 0.93, 0.92, 0.91, 0.90, 0.89, 0.88],
          "two equal leaders": [0.95, 0.95, 0.85, 0.80, 0.75, 0.70, 0.65, 0.60], "all equal": [0.90] * 8}
 SCENARIOS: dict[str, tuple[list[float], Callable[[np.random.Generator, int], np.ndarray]]] = {
@@ -265,7 +265,7 @@ class RaceCheck(NamedTuple):
     calls: float  # share of the full run's calls that were spent, on average
     calls_95: float  # 95th percentile of that share
 
-
+# %% ../../nbs/analysis/15_racing.ipynb #fba5d6f1
 def run_race(
     scores: np.ndarray,  # items × configs
     round_size: int,  # items between two looks
@@ -293,7 +293,7 @@ def full_winner(
     pair = judged_pairs(scores, np.full(k - 1, leader), others, level=best_level(k, error))
     return leader, bool((pair["distinguishable"] & (pair["difference"] > 0)).all())
 
-
+# %% ../../nbs/analysis/15_racing.ipynb #b5a1828e
 def simulate_race(
     scenario: str,  # a name in `SCENARIOS`
     seeds: int = 20,

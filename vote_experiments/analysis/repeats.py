@@ -26,7 +26,7 @@ class VarianceParts(NamedTuple):
     error: float  # standard error of the mean, clustered by item
     unstable: float  # share of the repeated items whose repeats are not all equal; NaN when none was repeated
 
-
+# %% ../../nbs/analysis/11_repeats.ipynb #8eec1678
 def variance_parts(
     values: Any,  # scores; NaN: not scored
     items: Any,  # the item of each
@@ -61,7 +61,7 @@ def planned_error(
     "The standard error to expect of a mean over so many items and repeats: √(between/items + within/(items·repeats))"
     return math.sqrt(parts.between / items + parts.within / (items * repeats))
 
-
+# %% ../../nbs/analysis/11_repeats.ipynb #27c9de7c
 def advice(
     parts: VarianceParts,
 ) -> str:

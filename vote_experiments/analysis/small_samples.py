@@ -39,7 +39,7 @@ class FailureLimit(NamedTuple):
         "Failures that are not excluded could turn the result"
         return self.unseen > self.outweigh
 
-
+# %% ../../nbs/analysis/01_small_samples.ipynb #cef9bdb1
 def failure_limit(
     better: Any,  # its scores, 0 the worst possible and 1 the best, one per item
     other: Any,  # the scores of the other on the same items
@@ -64,7 +64,7 @@ def failure_limit(
 # %% ../../nbs/analysis/01_small_samples.ipynb #348ba9e9
 UNIFORM = (1.0, 1.0)  # every accuracy is equally likely beforehand
 
-
+# %% ../../nbs/analysis/01_small_samples.ipynb #f99a06a6
 def _design_effect(values: np.ndarray, codes: np.ndarray) -> float:
     "How many times the variance of the mean is what independent values would give; at least 1"
     mean = values.mean()
@@ -74,7 +74,7 @@ def _design_effect(values: np.ndarray, codes: np.ndarray) -> float:
     sums = np.bincount(codes, values - mean, count)
     return max(1.0, float((sums**2).sum() * count / (count - 1) / ((values - mean) ** 2).sum()))
 
-
+# %% ../../nbs/analysis/01_small_samples.ipynb #7a2c6ae9
 def beta_binomial_interval(
     values: Any,  # scores in [0, 1]; None and NaN are left out
     confidence: float = 0.95,

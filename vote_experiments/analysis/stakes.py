@@ -20,7 +20,7 @@ from ..forms.schema import Report, numbered_rows
 # %% ../../nbs/analysis/19_stakes.ipynb #7789a169
 BLANKS = ("read", "zero")
 
-
+# %% ../../nbs/analysis/19_stakes.ipynb #0873b0cc
 @dataclass
 class _Count:
     "Votes of one constituency, as cast and as read, by number"
@@ -72,7 +72,7 @@ def _margin(votes: Mapping[str, int]) -> int:
 _COLUMNS = ["experiment", "province", "constituency", "form_type", "reports", "votes", "winner", "read_winner", "margin", "read_margin",
             "misread", "wrong_rows", "blank_rows", "invented_rows", "winner_changes", "undecided", "order_changes", "at_risk", "p_changes"]
 
-
+# %% ../../nbs/analysis/19_stakes.ipynb #430f7a55
 def seat_flips(
     results: Results,  # item results of one experiment, or several experiments' by name
     blank: str = "read",  # numbers that were not answered: read by a person | zero
@@ -107,11 +107,11 @@ def _judged(c: _Count, blank: str) -> tuple:
     return (c.reports, sum(c.cast.values()), _names(c, true), _names(c, read), _margin(c.cast), _margin(c.read), sum(c.gross.values()), wrong, blanks,
             len(c.invented), set(read) != set(true), undecided, trades, _at_risk(c, true))
 
-
+# %% ../../nbs/analysis/19_stakes.ipynb #61be12c9
 def _names(c: _Count, keys: Sequence[str]) -> str:
     return " = ".join(map(c.named, keys)) or "nobody"
 
-
+# %% ../../nbs/analysis/19_stakes.ipynb #1e5e72b2
 def _at_risk(c: _Count, true: Sequence[str]) -> bool:
     "Misread votes exceed what is between the winner and some other number"
     if len(true) != 1:
@@ -142,7 +142,7 @@ class _ErrorPool:
         drawn = ratios[rng.integers(0, len(ratios), draws)]
         return np.rint(drawn * votes) if votes else drawn
 
-
+# %% ../../nbs/analysis/19_stakes.ipynb #9d5a9555
 def _chance(c: _Count, pool: _ErrorPool, draws: int, seed: int) -> float:
     "The share of draws in which the winner changes"
     rng, keys = np.random.default_rng(seed), list(c.cast)
@@ -177,7 +177,7 @@ def stakes_sentence(
                  f"{worst['read_margin']:,}.")
     return " ".join(p for p in (first, _blank_words(open_ones, of), _chance_words(flips)) if p)
 
-
+# %% ../../nbs/analysis/19_stakes.ipynb #a4f81722
 def _none_changed(flips: pd.DataFrame, open_ones: pd.DataFrame, of: str) -> str:
     "No winner changes, as far as there are winners"
     if len(open_ones) == len(flips):
@@ -186,7 +186,7 @@ def _none_changed(flips: pd.DataFrame, open_ones: pd.DataFrame, of: str) -> str:
     more = f", but in {risky} the misread votes exceed the margin" if risky else ""
     return f"No winner changes in {of if open_ones.empty else f'{len(flips) - len(open_ones)} of {of}'}{more}."
 
-
+# %% ../../nbs/analysis/19_stakes.ipynb #66dbe5f7
 def _blank_words(open_ones: pd.DataFrame, of: str) -> str:
     "Where blanks leave the winner open"
     if open_ones.empty:
@@ -194,7 +194,7 @@ def _blank_words(open_ones: pd.DataFrame, of: str) -> str:
     blanks = int(open_ones["blank_rows"].sum())
     return f"In {len(open_ones)} of {of} no winner can be named before a person reads the {blanks:,} blank row{'s' if blanks != 1 else ''}."
 
-
+# %% ../../nbs/analysis/19_stakes.ipynb #61ceb06d
 def _chance_words(flips: pd.DataFrame) -> str:
     "The number of changed winners to expect"
     expected = float(flips["p_changes"].sum())

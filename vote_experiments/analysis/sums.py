@@ -66,7 +66,7 @@ class CountedForm:
 SAME_SCAN, SAME_REPORT, CONFLICT, SAME_NUMBERS = "same scan", "same report", "conflict", "same numbers in two places"
 _ENOUGH_NUMBERS = 3  # above zero
 
-
+# %% ../../nbs/analysis/14_sums.ipynb #775fab7b
 @dataclass(frozen=True)
 class Duplicate(Record):
     "Forms that are, or may be, one form"
@@ -76,7 +76,7 @@ class Duplicate(Record):
     counted: tuple[str, ...]  # those that are in the sums
     votes: int  # votes that would be wrong, had all been counted
 
-
+# %% ../../nbs/analysis/14_sums.ipynb #ccd0a37c
 def _same_place(forms: Sequence[CountedForm]) -> Iterator[tuple[Duplicate, list[CountedForm]]]:
     "Duplicates by place, each with the forms that are not counted"
     by_place: dict[tuple, dict[str | None, list[CountedForm]]] = {}
@@ -120,7 +120,7 @@ class Rekeyed(Record):
     official_name: str | None
     votes: int | None
 
-
+# %% ../../nbs/analysis/14_sums.ipynb #180ee518
 @dataclass(frozen=True)
 class OfficialName(Record):
     "One line of an official list"
@@ -162,7 +162,7 @@ def read_official(
                                   place.constituency))
     return lines
 
-
+# %% ../../nbs/analysis/14_sums.ipynb #8e031da8
 def _official_row(form: CountedForm, row: Any, official: Mapping[int, OfficialName]) -> tuple[int | None, Rekeyed | None]:
     "The number a row counts for, and what changed"
     has_candidates = any(o.candidate_name for o in official.values())
@@ -193,7 +193,7 @@ def read_expected(
         raise ValueError(f"{source}: no column names a place; there are {', '.join(table.headers)}")
     return [identity_of(FormInfo(**{f: row[h] for h, f in columns.items() if h in row})) for _, row in table.rows]
 
-
+# %% ../../nbs/analysis/14_sums.ipynb #734f786b
 def _missing(expected: Sequence[FormIdentity], forms: Sequence[CountedForm]) -> tuple[list[FormIdentity], list[CountedForm]]:
     "Expected forms that did not come, and forms that nobody expected; a list without ballots is one of every ballot"
     ballots = list(dict.fromkeys(f.identity.ballot for f in forms)) or [None]
@@ -268,10 +268,10 @@ class _Total:
         if row.party_name:
             self.parties[row.party_name] += 1
 
-
+# %% ../../nbs/analysis/14_sums.ipynb #c4b2f004
 _Seat = tuple[str | None, ...]
 
-
+# %% ../../nbs/analysis/14_sums.ipynb #58351fff
 def _votes_by_number(forms: Iterable[CountedForm], official: Sequence[OfficialName],
                      rekeyed: list[Rekeyed]) -> dict[tuple[_Seat, int | None], _Total]:
     lists: dict[_Seat, dict[int, OfficialName]] = {}
@@ -303,13 +303,13 @@ def _sort_key(seat: _Seat, number: int | None) -> tuple:
     texts = [(value is None, int(value) if value and value.isdecimal() else 0, value or "") for value in seat]
     return (*texts, number is None, number or 0)
 
-
+# %% ../../nbs/analysis/14_sums.ipynb #4f68640e
 def _frame(totals: Mapping[tuple[_Seat, int | None], _Total]) -> pd.DataFrame:
     rows = [(*seat, number, _most_frequent(t.candidates), _most_frequent(t.parties), t.votes, t.forms, t.doubtful, t.unread)
             for (seat, number), t in sorted(totals.items(), key=lambda item: _sort_key(*item[0]))]
     return pd.DataFrame(rows, columns=_TOTALS).astype({"number": "Int64", "votes": "int64"})
 
-
+# %% ../../nbs/analysis/14_sums.ipynb #b51a2c6a
 def _cross_checks(sheets: Iterable[CountedForm], totals: Mapping[tuple[_Seat, int | None], _Total]) -> pd.DataFrame:
     "Every number of every summary sheet beside the sum of the stations"
     rows = []
@@ -326,7 +326,7 @@ def _cross_checks(sheets: Iterable[CountedForm], totals: Mapping[tuple[_Seat, in
 # %% ../../nbs/analysis/14_sums.ipynb #c2300b79
 DECISIONS = ("count", "leave out")
 
-
+# %% ../../nbs/analysis/14_sums.ipynb #ac552c37
 def _decided(forms: Sequence[CountedForm], decisions: Mapping[str, str]) -> dict[str, str]:
     known = {f.name for f in forms} | {f.form_set for f in forms}
     for name, decision in decisions.items():
@@ -336,7 +336,7 @@ def _decided(forms: Sequence[CountedForm], decisions: Mapping[str, str]) -> dict
             raise ValueError(f"decisions: {decision!r} for {name!r} is not one of {', '.join(DECISIONS)}")
     return {f.name: decisions.get(f.name, decisions.get(f.form_set, "")) for f in forms}
 
-
+# %% ../../nbs/analysis/14_sums.ipynb #7e9a57a7
 def _fates(forms: Sequence[CountedForm], decided: Mapping[str, str]) -> tuple[dict[str, str], list[Duplicate]]:
     "Whether each form is counted, by name; and the duplicates"
     fates = {f.name: "summary" if f.identity.kind.is_summary else "yes" for f in forms}

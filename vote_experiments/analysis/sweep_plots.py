@@ -29,7 +29,7 @@ def _argument(name: str, given: Any, alias: str, other: Any) -> Any:
         raise ValueError(f"{name} is needed: the name of a column")
     return other if given is None else given
 
-
+# %% ../../nbs/analysis/10_sweep_plots.ipynb #f0fd592b
 def _panels(df: pd.DataFrame, facet_row: str | None, facet_col: str | None, ax: Axes | None,
             size: tuple[float, float]) -> tuple[Figure, list[tuple[Axes, pd.DataFrame, str]]]:
     "A figure and, for every panel, its axes, its part of the frame and its title"
@@ -60,7 +60,7 @@ def _x_places(values: pd.Series) -> tuple[dict[Any, float], bool]:
     wide = len(ordered) > 1 and ordered.iloc[0] > 0 and ordered.iloc[-1] / ordered.iloc[0] >= 10
     return {v: float(v) for v in ordered}, bool(wide)
 
-
+# %% ../../nbs/analysis/10_sweep_plots.ipynb #a86b0cf1
 def _x_axis(ax: Axes, places: dict[Any, float], log: bool, room: int = 60) -> None:
     "Ticks at the values that were swept; `room` is how many letters fit beside each other"
     if log:
@@ -72,7 +72,7 @@ def _x_axis(ax: Axes, places: dict[Any, float], log: bool, room: int = 60) -> No
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set_xticks(list(places.values()), shown, **_text(**more))
 
-
+# %% ../../nbs/analysis/10_sweep_plots.ipynb #53b2bfd3
 def _line(ax: Axes, part: pd.DataFrame, x: Any, y: Any, places: dict[Any, float], error_bars: bool, k: int, name: str,
           dashes: Any = "-") -> bool:  # bars were drawn
     "One series: means with standard deviations, or every point"
@@ -89,7 +89,7 @@ def _line(ax: Axes, part: pd.DataFrame, x: Any, y: Any, places: dict[Any, float]
         ax.plot([places[v] for v in part[x]], part[y].astype(float), marker, color=color, markersize=6, alpha=0.75, label=name)
     return bars is not None
 
-
+# %% ../../nbs/analysis/10_sweep_plots.ipynb #66978654
 BARS = "bars: ±1 standard deviation of the runs, no interval"
 
 
@@ -104,7 +104,7 @@ def _series(df: pd.DataFrame, ys: Sequence[Any], color: Any | None) -> list[tupl
     groups = [None] if color is None else list(dict.fromkeys(df[color].dropna()))
     return [(" · ".join([*([str(y)] if len(ys) > 1 else []), *([] if g is None else [f"{g}"])]), y, g) for g in groups for y in ys]
 
-
+# %% ../../nbs/analysis/10_sweep_plots.ipynb #f154e37f
 def _plot_lines(df: Any, x: Any, ys: Sequence[Any], color: Any, title: str, y_label: str, facets: tuple[Any, Any],
                 error_bars: bool, ax: Axes | None) -> Figure:
     frame = _needed(df, x, *ys, *([] if color is None else [color]))
@@ -127,14 +127,14 @@ def _plot_lines(df: Any, x: Any, ys: Sequence[Any], color: Any, title: str, y_la
     _sweep_title(figure, panels[0][0], title, len(panels) > 1)
     return figure
 
-
+# %% ../../nbs/analysis/10_sweep_plots.ipynb #a5b2a4fe
 def _facet(ax: Axes, said: str) -> None:
     "A panel's own title; names of the axes only at the outer panels"
     if said:
         ax.set_title(said, loc="left", **_text(color=SOFT, fontsize=10))
         ax.label_outer()
 
-
+# %% ../../nbs/analysis/10_sweep_plots.ipynb #490a3cc3
 def _sweep_title(figure: Figure, ax: Axes, title: str, facets: bool) -> None:
     if facets:
         figure.suptitle(_wrapped(title, 64), x=0.01, ha="left", **_text(fontsize=12.5, fontweight="bold"))
@@ -207,7 +207,7 @@ def _heat(ax: Axes, table: pd.DataFrame, limits: tuple[float, float]) -> Any:
         spine.set_visible(False)
     return image
 
-
+# %% ../../nbs/analysis/10_sweep_plots.ipynb #8b3eba86
 def plot_sweep_heatmap(
     df: pd.DataFrame,  # one row per run
     x_col: str | None = None,  # the parameter along the columns

@@ -31,7 +31,7 @@ def config_leaves(
         if not str(name).startswith("_"):
             yield from config_leaves(value, f"{path}.{name}" if path else str(name))
 
-
+# %% ../../nbs/analysis/09_sweeps.ipynb #1bf133b3
 def _members(value: Any) -> Mapping[Any, Any] | None:
     "What is inside a value, by name; None for the end of a path"
     if isinstance(value, Mapping):
@@ -42,7 +42,7 @@ def _members(value: Any) -> Mapping[Any, Any] | None:
         return None
     return vars(value)
 
-
+# %% ../../nbs/analysis/09_sweeps.ipynb #3d88d0a8
 def _cell(value: Any) -> Any:
     "A value that fits into one cell"
     value = value.item() if hasattr(value, "item") and getattr(value, "size", 0) == 1 else value
@@ -76,7 +76,7 @@ def _step_output(state: Any, step_name: str, key: str) -> Any:
         raise ValueError(f"Step '{step_name}' did not produce an '{key}' output atom. Available outputs: {list(step.output_atoms)}")
     return step.output_atoms[key]
 
-
+# %% ../../nbs/analysis/09_sweeps.ipynb #80624422
 async def _task_metrics(found: Any) -> Mapping[str, Mapping[str, Any]]:
     "Metrics by task. Raises `ValueError` for anything else."
     if hasattr(found, "to_eval_results"):
@@ -87,7 +87,7 @@ async def _task_metrics(found: Any) -> Mapping[str, Mapping[str, Any]]:
         raise ValueError(f"an evaluation must hold metrics by task, as in {{'task': {{'accuracy': 0.9}}}}; got {str(found)[:120]}")
     return by_task
 
-
+# %% ../../nbs/analysis/09_sweeps.ipynb #50b401a3
 def _chosen_metrics(task: str, its: Mapping[str, Any], metrics: Sequence[str] | None) -> dict[str, Any]:
     "The metrics asked for, in that order; without a choice all but `stats`"
     if metrics is None:
@@ -100,7 +100,7 @@ def _chosen_metrics(task: str, its: Mapping[str, Any], metrics: Sequence[str] | 
 # %% ../../nbs/analysis/09_sweeps.ipynb #71f16d81
 COLUMNS = ("swept", "path", "all")
 
-
+# %% ../../nbs/analysis/09_sweeps.ipynb #ccb7fd27
 def _parameters(states: Sequence[Any], columns: str) -> list[dict[str, Any]]:
     "Values by dotted path, one dict per state"
     if columns != "all" and any(getattr(s, "params", None) for s in states):
@@ -112,7 +112,7 @@ def _parameters(states: Sequence[Any], columns: str) -> list[dict[str, Any]]:
     swept = [p for p in paths if len({json.dumps(leaves.get(p)) for leaves in every}) > 1]
     return [{p: leaves.get(p) for p in swept} for leaves in every]
 
-
+# %% ../../nbs/analysis/09_sweeps.ipynb #e34ec2dc
 def _column(values: list[Any]) -> pd.Series:
     return pd.Series(values) if None not in values else _typed(values)
 
@@ -140,7 +140,7 @@ async def collate_sweep_evals(
         rows += [(parameters, str(task), _chosen_metrics(task, its, wanted)) for task, its in by_task.items()]
     return _collated(rows, columns)
 
-
+# %% ../../nbs/analysis/09_sweeps.ipynb #09929915
 def _collated(rows: Sequence[tuple[dict[str, Any], str, dict[str, Any]]], columns: str) -> pd.DataFrame:
     paths = list(dict.fromkeys(p for parameters, _, _ in rows for p in parameters))
     metrics = list(dict.fromkeys(m for _, _, its in rows for m in its))

@@ -63,7 +63,7 @@ def _with(value: float, low: float, high: float, unit: str, signed: bool = False
         return ""
     return show(value) if math.isnan(low) else f"{show(value)} [{show(low)}, {show(high)}]"
 
-
+# %% ../../nbs/analysis/13_trend.ipynb #8237a2e7
 def _display_row(r: Any, unit: str) -> dict[str, Any]:
     "A row of the table as texts"
     return {"run": r.run, "when": r.when, "items": r.n, "mean": _with(r.mean, r.lower, r.upper, unit),
@@ -113,7 +113,7 @@ def _trend_sentence(t: Trend) -> str:
     first, last = (_with(runs["mean"].iloc[i], math.nan, math.nan, t.unit) for i in (0, -1))
     return f"{len(runs)} runs, from {first} to {last}: {_change_words(t)}. {_promise_words(t)}{_cluster_words(t)}"
 
-
+# %% ../../nbs/analysis/13_trend.ipynb #61c6f61b
 def _change_words(t: Trend) -> str:
     "Since when it is worse or better, and how fast it changes now"
     runs, now = t.table, t.table.iloc[-1]
@@ -127,7 +127,7 @@ def _change_words(t: Trend) -> str:
     still = "" if now["verdict"] == first["verdict"] else f"; {now['run']}, the newest, shows no change" if "no" in now["verdict"] else ""
     return text + still + slope
 
-
+# %% ../../nbs/analysis/13_trend.ipynb #e3c5e81a
 def _amount(value: float, unit: str) -> str:
     return f"{_signed(value, unit)}{' ' + unit if unit else ''}"
 
@@ -137,7 +137,7 @@ def _promise_words(t: Trend) -> str:
     watched = f" over the {t.models} models watched" if t.models > 1 else ""
     return f"If nothing changes, at most {100 * t.false_alarms:g} % of years with {t.runs_a_year} runs raise an alarm{watched}."
 
-
+# %% ../../nbs/analysis/13_trend.ipynb #70a26fb9
 def _cluster_words(t: Trend) -> str:
     "Which items count together, when any do"
     if t.grouping is None:

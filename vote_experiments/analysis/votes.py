@@ -39,7 +39,7 @@ def agreement(
     numbers: dict[Any, int] = {}
     return tuple(-1 if v is None else numbers.setdefault(v, len(numbers)) for v in values)
 
-
+# %% ../../nbs/analysis/20_votes.ipynb #3c31a09e
 def member_accuracy(
     patterns: Mapping[tuple[int, ...], int],  # how often each pattern of agreement occurred
     rounds: int = 200,  # at most
@@ -58,7 +58,7 @@ def member_accuracy(
         right = new
     return right.clip(0.01, 0.999)
 
-
+# %% ../../nbs/analysis/20_votes.ipynb #7a3dddc2
 def _beliefs(seen: np.ndarray, right: np.ndarray) -> np.ndarray:
     "Of each pattern, the chance that its first, second, … value is the true one"
     log = np.zeros((len(seen), seen.shape[1]))
@@ -70,7 +70,7 @@ def _beliefs(seen: np.ndarray, right: np.ndarray) -> np.ndarray:
     belief = np.exp(log)
     return belief / belief.sum(1, keepdims=True)
 
-
+# %% ../../nbs/analysis/20_votes.ipynb #874ab589
 def member_weights(
     patterns: Mapping[tuple[int, ...], int],  # how often each pattern of agreement occurred
 ) -> np.ndarray:  # one weight per member

@@ -10,14 +10,16 @@ __all__ = ['check_app', 'CheckOption', 'ReaderOption', 'read_table', 'start', 's
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
-
 import typer
-
 from .shell import JsonOption, StoreOption, Table, app, show
 
+# %% ../../nbs/cli/09_check.ipynb #df9ea03b
 check_app = typer.Typer(help="Check by hand whether the outcome that a machine read is right.", no_args_is_help=True, rich_markup_mode=None)
+
+# %% ../../nbs/cli/09_check.ipynb #be7339c2
 app.add_typer(check_app, name="check")
 
+# %% ../../nbs/cli/09_check.ipynb #a6880988
 CheckOption = Annotated[str | None, typer.Option("--check", show_default=False, metavar="CHECK",
     help="Id of a check (chk_…). Default: the newest one.")]
 ReaderOption = Annotated[str | None, typer.Option("--reader", "-r", show_default=False,
@@ -37,7 +39,7 @@ def read_table(
 
     return experiment_result(source, store)
 
-
+# %% ../../nbs/cli/09_check.ipynb #7c867da8
 def _lines(source: str | None) -> list[str] | None:
     "Names, one a line"
     if source is None:
@@ -94,7 +96,7 @@ def _check(check_id: str | None, store: str | None) -> Any:
 
     return OutcomeCheck.resume(check_id, store)
 
-
+# %% ../../nbs/cli/09_check.ipynb #aa983ead
 def status_values(
     check: Any,  # an `OutcomeCheck`
 ) -> dict[str, Any]:
@@ -103,11 +105,11 @@ def status_values(
 
     return {"check": check.id, "commitment": check.commitment, "seed": check.seed, **asdict(check.status())}
 
-
+# %% ../../nbs/cli/09_check.ipynb #09841585
 def _show_status(check: Any, as_json: bool, *lines: str) -> None:
     show(status_values(check) if as_json else None, as_json, *lines, str(check.status()))
 
-
+# %% ../../nbs/cli/09_check.ipynb #47388c59
 @check_app.command("seed")
 def seed_command(
     digits: Annotated[str, typer.Argument(help="What a ten-sided die showed in 20 public rolls.")],
@@ -197,7 +199,7 @@ def status(
     more = [Table([{**r, "margin": f"{r['margin']:,.1f}", "U": f"{r['U']:.2f}", "risk": f"{r['risk']:.4f}"} for r in rows])] if rows else []
     show({**status_values(opened), **({"assertions": rows} if assertions else {})}, as_json, str(opened.status()), *more)
 
-
+# %% ../../nbs/cli/09_check.ipynb #b07eb368
 @check_app.command("list")
 def list_command(store: StoreOption = None, as_json: JsonOption = False) -> None:
     "Every check in the store, the newest first."
@@ -209,7 +211,7 @@ def list_command(store: StoreOption = None, as_json: JsonOption = False) -> None
               "seed": "yes" if r["seed"] else "not yet", "started": r["created_at"]} for r in rows]
     show(rows, as_json, Table(shown))
 
-
+# %% ../../nbs/cli/09_check.ipynb #e63ee286
 @check_app.command("plan")
 def plan(
     errors: Annotated[float | None, typer.Option(show_default=False, help="Share of the numbers that are read wrong. Default: none.")] = None,
@@ -232,7 +234,7 @@ def plan(
     made = _check(check, store).plan(rates, minutes)
     show({**asdict(made), "hours": made.hours}, as_json, str(made))
 
-
+# %% ../../nbs/cli/09_check.ipynb #ce260a26
 @check_app.command("report")
 def report(
     out: Annotated[str, typer.Option("--out", "-o", help="HTML file to write.")] = "outcome-check.html",

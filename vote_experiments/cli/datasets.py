@@ -22,7 +22,7 @@ def _dataset_facts(d: Any) -> dict[str, Any]:
             "made": f"{d.version_created_at:%Y-%m-%d %H:%M} UTC", "content_hash": d.content_hash, "roots": list(map(str, d._roots)),
             "metadata": d.metadata, "provenance": d.provenance}
 
-
+# %% ../../nbs/cli/04_datasets.ipynb #164214fb
 @datasets_app.command("list")
 def list_datasets(store: StoreOption = None, as_json: JsonOption = False) -> None:
     "All datasets in the store, at their newest versions."
@@ -39,7 +39,7 @@ def _item_facts(item: Any) -> dict[str, Any]:
     return {"id": item.id, "pages": given.get("num_pages"), "truth": "yes" if item.expected_output else "no",
             "level": about.get("level"), "difficulties": ", ".join(map(str, about.get("difficulties") or []))}
 
-
+# %% ../../nbs/cli/04_datasets.ipynb #b6c4cebc
 @datasets_app.command("show")
 def show_dataset(
     name: str,
@@ -75,7 +75,7 @@ def _mapping_lines(mapping: Any) -> list[Any]:
     left = [f"Not used: {', '.join(mapping.unmapped)}"] if mapping.unmapped else []
     return [Table(rows), "", *left, *mapping.notes]
 
-
+# %% ../../nbs/cli/04_datasets.ipynb #c3c2263e
 def _import_table(file: Path, name: str | None, mapping: str, save_map: Path | None, roots: Any, remove_missing: bool, yes: bool, store: Any,
                   as_json: bool) -> None:
     from vote_experiments.datasets.files import import_dataset
@@ -99,7 +99,7 @@ def _columns(text: str | None) -> Any:
     "`a,b`: an object of two columns; `a`: that column's value"
     return None if text is None else [c.strip() for c in text.split(",") if c.strip()] if "," in text else text.strip()
 
-
+# %% ../../nbs/cli/04_datasets.ipynb #e1527d33
 @datasets_app.command("import")
 def import_file(
     file: Path,
@@ -152,7 +152,7 @@ def _grouping(sets: Any) -> list[Any]:
     left = [f"Left out: {p.relative_to(sets.folder)}: {why}" for p, why in sets.left_out.items()]
     return [Table(rows), "", *left, f"{len(sets)} form sets, {len(sets.left_out)} files left out."]
 
-
+# %% ../../nbs/cli/04_datasets.ipynb #99379f99
 @datasets_app.command("import-folder")
 def import_scans(
     folder: Path,
@@ -223,7 +223,7 @@ def join_table(
     if not report.is_complete:
         raise typer.Exit(FAILED)
 
-
+# %% ../../nbs/cli/04_datasets.ipynb #d9e10ffe
 @datasets_app.command("export")
 def export_file(
     name: str,
@@ -344,7 +344,7 @@ def diff(
     show(found, as_json, f"{found.name}, version {found.a} to {found.b}: {len(found.added)} added, {len(found.removed)} removed, "
          f"{len(found.changed)} changed.", *([Table(rows)] if rows else []))
 
-
+# %% ../../nbs/cli/04_datasets.ipynb #6cd7734b
 @datasets_app.command()
 def relocate(
     name: str,
@@ -362,7 +362,7 @@ def relocate(
     done = relocate_dataset(name, folder, store=store)
     show({"dataset": name, "folder": str(done.dataset.root), "items": done.n_items, "missing": done.missing}, as_json, str(done))
 
-
+# %% ../../nbs/cli/04_datasets.ipynb #ba431bd5
 @datasets_app.command("delete")
 def delete_dataset(
     name: str,

@@ -18,7 +18,7 @@ from ..settings import OFFLINE_MODEL_CONFIGS, SYNTHETIC_DATASET, drawn_pages_fol
 # %% ../../nbs/cli/02_demo.ipynb #fc5efc52
 QUICK_DATASET = "vote-extraction-synthetic-quick-1-4"  # of `demo --quick`
 
-
+# %% ../../nbs/cli/02_demo.ipynb #a42bdb98
 def demo_data(
     store: Any,
     folder: Path,  # for the pages
@@ -68,7 +68,7 @@ def runnable_offline() -> list[dict[str, Any]]:
             print(f"Left out: {name}: {why}")
     return [c for c in OFFLINE_MODEL_CONFIGS if not reasons[c["model"]]]
 
-
+# %% ../../nbs/cli/02_demo.ipynb #33dd84d0
 @app.command()
 def demo(
     quick: Annotated[bool, typer.Option("--quick",

@@ -31,7 +31,7 @@ def _package_lines(found: Mapping[str, Any]) -> list[str]:
             lines.append("              " + ", ".join(f"{p['name']} {p['version']}" for p in some if p["version"]))
     return lines
 
-
+# %% ../../nbs/cli/13_main.ipynb #a40f19d6
 def _variable_line(v: Mapping[str, Any]) -> str:
     if v["is_set"]:
         return f"   {v['name']:24} set" + ("" if v["is_secret"] else f" to {v['value']}")
@@ -58,7 +58,7 @@ def doctor_lines(
         f"   {'fonts with Thai':24} {len(found['fonts'])} in the package",
     ]
 
-
+# %% ../../nbs/cli/13_main.ipynb #25ff05ee
 @app.command()
 def doctor(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Say what is installed and what is missing.

@@ -36,7 +36,7 @@ def chosen_config(
         return _config_in_file(Path(text))
     return {"model": text, "temperature": 0.0}
 
-
+# %% ../../nbs/cli/03_models.ipynb #0d2b8b5b
 def _config_in_file(path: Path) -> dict[str, Any]:
     found = read_file(path)
     configs = found.get("model_configs", [found] if "model" in found else [])
@@ -45,7 +45,7 @@ def _config_in_file(path: Path) -> dict[str, Any]:
                          f"{len(configs) if isinstance(configs, list) else 'something else'}")
     return configs[0]
 
-
+# %% ../../nbs/cli/03_models.ipynb #df1c9eda
 def _config_of_run(run: str, store: Any) -> dict[str, Any]:
     "The config of an experiment, or of the best one of a group"
     from vote_experiments.store.results import get_experiment, get_group, list_experiments, list_groups
@@ -71,7 +71,7 @@ _SHOWN = ("form_set", "form_type", "province", "constituency_number", "polling_s
 def _doubtful_rows(found: Any, most: int | None = None) -> list[dict[str, Any]]:
     return [{k: row.get(k) for k in _SHOWN} for row in found.doubtful_rows(most)]
 
-
+# %% ../../nbs/cli/03_models.ipynb #732cfde1
 def _share(text: str | None) -> tuple[int, int] | None:
     "`2/4` as numbers. Raises `ValueError`."
     if text is None:
@@ -81,7 +81,7 @@ def _share(text: str | None) -> tuple[int, int] | None:
         raise ValueError(f"--share {text!r}: write it as K/N, for instance 1/4 for the first of four")
     return int(k), int(n)
 
-
+# %% ../../nbs/cli/03_models.ipynb #4b12e16e
 @app.command("extract")
 def extract_folder(
     folder: Annotated[Path, typer.Argument(help="Scans or PDFs, grouped into form sets by sub-folder or name.")],
@@ -154,7 +154,7 @@ def extract_folder(
     if not found.is_complete and not allow_left_out:
         raise typer.Exit(1)
 
-
+# %% ../../nbs/cli/03_models.ipynb #70cc6eb1
 def _account(found: Any) -> dict[str, Any]:
     "What was found, left out, counted once and held back"
     sums = found.sums
@@ -164,13 +164,15 @@ def _account(found: Any) -> dict[str, Any]:
 
 # %% ../../nbs/cli/03_models.ipynb #54f6427b
 cache_app = typer.Typer(help="Look after the answers that were paid for.", no_args_is_help=True, rich_markup_mode=None)
+
+# %% ../../nbs/cli/03_models.ipynb #67c06c63
 app.add_typer(cache_app, name="cache")
 
-
+# %% ../../nbs/cli/03_models.ipynb #2382d1db
 def _size(n_bytes: int) -> str:
     return f"{n_bytes / 1e6:,.1f} MB" if n_bytes >= 100_000 else f"{n_bytes / 1e3:,.1f} kB"
 
-
+# %% ../../nbs/cli/03_models.ipynb #667d7ed5
 @cache_app.command("list")
 def list_cache(store: StoreOption = None, as_json: JsonOption = False) -> None:
     "What is kept, by model."
@@ -182,7 +184,7 @@ def list_cache(store: StoreOption = None, as_json: JsonOption = False) -> None:
              "newest (UTC)": day(m.newest)} for m in found]
     show([m.to_dict() for m in found], as_json, Table(rows) if rows else "No answer is kept yet.")
 
-
+# %% ../../nbs/cli/03_models.ipynb #2f69b4d0
 @cache_app.command("size")
 def cache_size(store: StoreOption = None, as_json: JsonOption = False) -> None:
     "How much is kept."
@@ -217,7 +219,7 @@ def clear_cache(
     gone = clear_responses(store, model)
     show({"forgotten": gone}, as_json, f"Forgotten: {gone:,} answers.")
 
-
+# %% ../../nbs/cli/03_models.ipynb #c41794b3
 @cache_app.command("prune")
 def prune_cache(
     max_mb: Annotated[float | None, typer.Option("--max-mb", min=0, show_default=False,

@@ -8,11 +8,10 @@ __all__ = ['BackendOption', 'ProjectOption', 'publish', 'push', 'pull']
 # %% ../../nbs/cli/06_publish.ipynb #a0ef3db4
 from pathlib import Path
 from typing import Annotated, Any
-
 import typer
-
 from .shell import FAILED, JsonOption, StoreOption, Table, app, datasets_app, people_apart, show
 
+# %% ../../nbs/cli/06_publish.ipynb #8cfe9ce4
 BackendOption = Annotated[str, typer.Option(help="datadog, langfuse or interactiveai.")]
 ProjectOption = Annotated[str | None, typer.Option("--project", show_default=False,
     help="On the platform. Default: the run's own, else vote-extraction-project.")]
@@ -72,7 +71,7 @@ def push(
     found = push_dataset(name, backend, version=version, store=store, remove_missing=remove_missing, project_name=project)
     show(found, as_json, f"Pushed: {name}, version {found.version} of {backend} project {found.project}.", f"   {found.url}")
 
-
+# %% ../../nbs/cli/06_publish.ipynb #e315856d
 @datasets_app.command("pull")
 def pull(
     name: str,

@@ -33,7 +33,7 @@ def request_keys() -> list[str]:
 # %% ../../nbs/cli/01_run.ipynb #29ff165e
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-
+# %% ../../nbs/cli/01_run.ipynb #7f40de1b
 def run_schema() -> dict[str, Any]:
     "JSON schema of a config file of `run`"
     from vote_experiments.experiments.request import config_schema, field_schema
@@ -89,7 +89,7 @@ def read_file(
 
     return read_mapping(path)
 
-
+# %% ../../nbs/cli/01_run.ipynb #64971170
 def read_request(
     path: Path,  # YAML, TOML or JSON, told by its ending
 ) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def read_request(
     check_types(str(path), values)
     return values
 
-
+# %% ../../nbs/cli/01_run.ipynb #c422a642
 def _check_key(path: str, key: Any) -> None:
     from vote_experiments.experiments.request import fields_of
 
@@ -153,7 +153,7 @@ def estimate_request(request: Mapping[str, Any]) -> Any:  # vote_experiments.exp
 
     return estimate(**{k: v for k, v in request.items() if k in fields_of(None, "estimate")})
 
-
+# %% ../../nbs/cli/01_run.ipynb #d3cea208
 def _show_estimate(request: Mapping[str, Any], as_json: bool) -> None:
     from vote_experiments.scoring.judges import evaluators_named
 

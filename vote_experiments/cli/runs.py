@@ -28,7 +28,7 @@ def _chosen_experiments(store: Any, runs: Sequence[str]) -> dict[str, dict[str, 
         found[row["name"] if row["name"] not in found else f"{row['name']} ({row['id']})"] = row
     return found
 
-
+# %% ../../nbs/cli/05_runs.ipynb #771f5c8c
 def _not_complete(store: Any, chosen: Mapping[str, Mapping[str, Any]]) -> list[str]:
     "A sentence for each experiment that is not complete"
     from vote_experiments.engine.run_status import experiment_states
@@ -36,14 +36,14 @@ def _not_complete(store: Any, chosen: Mapping[str, Mapping[str, Any]]) -> list[s
     states = experiment_states(store, chosen.values())
     return [f"{label} is {s.status}: {s.items_text} items are stored." for label, s in zip(chosen, states) if not s.is_complete]
 
-
+# %% ../../nbs/cli/05_runs.ipynb #23c6dbc5
 def _other_data(chosen: Mapping[str, Mapping[str, Any]]) -> list[str]:
     "A sentence when the experiments did not run on the same data"
     data = {f"{e['dataset_name'] or 'local data'} version {e['dataset_version']}" for e in chosen.values()}
     return [] if len(data) < 2 else [
         f"These ran on different data ({', '.join(sorted(data))}); only items with the same id are compared."]
 
-
+# %% ../../nbs/cli/05_runs.ipynb #018099ff
 def _comparison(store: Any, chosen: Mapping[str, Mapping[str, Any]], score: str | None, cluster_by: str | None, assume: str | None) -> Any:
     from vote_experiments.store.results import score_names
     from vote_experiments.engine.clusters import check_cluster_by
@@ -129,7 +129,7 @@ def _moment(us: int | None) -> str:
     moment = from_us(us)
     return f"{moment:%Y-%m-%d %H:%M}" if moment else ""
 
-
+# %% ../../nbs/cli/05_runs.ipynb #ab893085
 @runs_app.command("list")
 def list_runs(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="The newest so many.")] = 20,
@@ -165,7 +165,7 @@ def _experiment_facts(
             "failed": state.n_failed, "accuracy": percent(overall.get("mean"), overall.get("lower"), overall.get("upper")),
             "p50 s": _rounded((s.get("latency") or {}).get("p50")), "cost": cost_text(s)}
 
-
+# %% ../../nbs/cli/05_runs.ipynb #ae32b589
 def _rounded(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
 
@@ -174,13 +174,13 @@ def _score_rows(e: Mapping[str, Any]) -> list[dict[str, Any]]:
     scores = (e["summary"] or {}).get("scores") or {}
     return [{"score": name, "mean": _scored(v), "scored": v["n"], "not scored": v.get("n_unscored")} for name, v in scores.items()]
 
-
+# %% ../../nbs/cli/05_runs.ipynb #a6f76ad0
 def _scored(v: Mapping[str, Any]) -> str:  # a share in percent, anything else as it is
     if v["upper"] is not None and v["upper"] > 1 or v["mean"] is not None and not 0 <= v["mean"] <= 1:
         return f"{_rounded(v['mean'])} [{_rounded(v['lower'])}, {_rounded(v['upper'])}]"
     return percent(v["mean"], v["lower"], v["upper"])
 
-
+# %% ../../nbs/cli/05_runs.ipynb #fcf14c0d
 def _failures(store: Any, e: Mapping[str, Any], limit: int = 10) -> list[str]:
     from itertools import islice
 
@@ -221,7 +221,7 @@ def show_run(
             for e, s in zip(rows, state.experiments)]
     show(told, as_json, *lines)
 
-
+# %% ../../nbs/cli/05_runs.ipynb #08650766
 @runs_app.command("delete")
 def delete_run(
     run: Annotated[str, typer.Argument(metavar="RUN")],

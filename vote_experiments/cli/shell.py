@@ -33,14 +33,14 @@ _FAILED = {"ItemFailedError", "RunStoppedError", "RunBusyError", "StoreError", "
            "OSError"}
 _INTERRUPTED = {"RunInterrupted", "KeyboardInterrupt", "CancelledError"}
 
-
+# %% ../../nbs/cli/00_shell.ipynb #686dff44
 def exit_code(error: BaseException) -> int | None:
     "What a shell is told about an error; None for one that should not have happened"
     names = {c.__name__ for c in type(error).__mro__}
     known = ((INTERRUPTED, _INTERRUPTED), (USAGE, _USAGE), (FAILED, _FAILED))
     return next((code for code, these in known if names & these), USAGE if type(error) is LookupError else None)
 
-
+# %% ../../nbs/cli/00_shell.ipynb #8dd3b3ec
 def error_line(error: BaseException) -> str:
     "What a person is told about an error: one line, without secrets"
     said, code = " ".join(str(redact(str(error))).split()), exit_code(error)
@@ -73,7 +73,7 @@ class Doors(typer.core.TyperGroup):
                 raise  # a mistyped option: typer says it better
             raise typer.Exit(told(error, bool(ctx.params.get("debug")))) from None
 
-
+# %% ../../nbs/cli/00_shell.ipynb #a8abbd1e
 def stop_like_ctrl_c() -> None:
     "Let SIGTERM (a service manager, `kill`) and SIGHUP (a terminal that closes) do what Ctrl-C does: store, say how to continue, end"
     def interrupt(*_: Any) -> None:
@@ -84,7 +84,7 @@ def stop_like_ctrl_c() -> None:
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # `nohup` ignores one of them, and that stays
             signal.signal(number, interrupt)
 
-
+# %% ../../nbs/cli/00_shell.ipynb #17dcd1a2
 def told(
     error: BaseException,
     debug: bool,  # with the traceback
@@ -107,12 +107,12 @@ def json_text(value: Any) -> str:
     readable = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     return json.dumps(decode_json(encode_json(plain)), indent=2, ensure_ascii=not readable)
 
-
+# %% ../../nbs/cli/00_shell.ipynb #e46408ea
 def show(value: Any, as_json: bool, *lines: Any) -> None:
     "Print a value as JSON, or the lines (texts and tables) that say it to a person"
     print(json_text(value) if as_json else "\n".join(map(_wrapped, lines)), flush=True)
 
-
+# %% ../../nbs/cli/00_shell.ipynb #b188c882
 def _wrapped(line: Any) -> str:
     "A sentence that wraps at words in a terminal; tables fit already"
     from vote_experiments.html.terminal import terminal_width
@@ -122,14 +122,14 @@ def _wrapped(line: Any) -> str:
         return str(line)
     return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False, subsequent_indent=" " * (len(line) - len(line.lstrip())))
 
-
+# %% ../../nbs/cli/00_shell.ipynb #e1065ea3
 @contextlib.contextmanager
 def people_apart(as_json: bool) -> Iterator[None]:
     "While a program listens on standard output, talk to people on standard error"
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         yield
 
-
+# %% ../../nbs/cli/00_shell.ipynb #ca208044
 @dataclass(slots=True)
 class Table:
     "Rows that become aligned text when somebody looks"
@@ -160,7 +160,7 @@ def agreed(
         raise ValueError(f"{question} Nobody can be asked here: add --yes")
     typer.confirm(question, abort=True)
 
-
+# %% ../../nbs/cli/00_shell.ipynb #badbb168
 def shortened(text: str | None, most: int = 72) -> str:
     "A text that fits into a table"
     return "" if text is None else text if len(text) <= most else text[: most - 1] + "…"
@@ -179,9 +179,12 @@ app = typer.Typer(
 datasets_app = typer.Typer(help="Import, draw, check, export datasets.",
                            no_args_is_help=True, rich_markup_mode=None)
 runs_app = typer.Typer(help="Look through what was run.", no_args_is_help=True, rich_markup_mode=None)
+
+# %% ../../nbs/cli/00_shell.ipynb #41d36a47
 app.add_typer(datasets_app, name="datasets")
 app.add_typer(runs_app, name="runs")
 
+# %% ../../nbs/cli/00_shell.ipynb #7a196d70
 StoreOption = Annotated[str | None, typer.Option("--store", show_default=False, metavar="PATH|URL",
     help="Where runs are kept. Default: VOTE_EXPERIMENTS_STORE, else the nearest .vote_experiments/ upward.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON value on standard output; talk to people on standard error.")]
@@ -191,7 +194,7 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 LoadOption = Annotated[list[str] | None, typer.Option("--load", metavar="MODULE|FILE.py", show_default=False,
     help="A Python module or file that registers models of yours; may be repeated.")]
 
-
+# %% ../../nbs/cli/00_shell.ipynb #007186eb
 def load_modules(names: Sequence[str] | None) -> None:
     "Import modules and files; those of the working directory too, as `python -m` does. Raises `ValueError` naming one that is missing."
     if os.getcwd() not in sys.path:
@@ -205,7 +208,7 @@ def load_modules(names: Sequence[str] | None) -> None:
         except ModuleNotFoundError as error:
             raise ValueError(f"--load {name!r}: there is no module {error.name!r} here or among the installed packages") from None
 
-
+# %% ../../nbs/cli/00_shell.ipynb #92f7e422
 def _load_file(path: Path) -> None:
     "Import a file under the name of its stem, which other processes can import too while its folder is on their path"
     if not path.is_file():
@@ -223,7 +226,7 @@ def _print_version(wanted: bool) -> None:
         print(f"vote-experiments {__version__}")
         raise typer.Exit()
 
-
+# %% ../../nbs/cli/00_shell.ipynb #8139aaa5
 @app.callback()
 def _everything(
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
@@ -255,7 +258,7 @@ def run_id(
 
     return latest_run(store) if run == "latest" else run
 
-
+# %% ../../nbs/cli/00_shell.ipynb #77d5a967
 def report_page(
     folder: str | Path,  # of an archived run
 ) -> str:

@@ -8,14 +8,15 @@ __all__ = ['store_app', 'backup', 'check', 'vacuum', 'item_rows', 'export', 'sha
 # %% ../../nbs/cli/11_store.ipynb #48525001
 from pathlib import Path
 from typing import Annotated, Any
-
 import typer
-
 from vote_experiments.cli.shell import (
     FAILED, JsonOption, StoreOption, YesOption, agreed, app, people_apart, run_id, runs_app, show,
 )
 
+# %% ../../nbs/cli/11_store.ipynb #0d5fe7bd
 store_app = typer.Typer(help="Look after the store itself.", no_args_is_help=True, rich_markup_mode=None)
+
+# %% ../../nbs/cli/11_store.ipynb #0f2815d7
 app.add_typer(store_app, name="store")
 
 # %% ../../nbs/cli/11_store.ipynb #e8888afd
@@ -36,7 +37,7 @@ def backup(
     show({"backup": str(path), "bytes": path.stat().st_size}, as_json, f"Copied and checked: {path} ({path.stat().st_size / 1e6:.1f} MB)",
          f"Use it with: --store {path}")
 
-
+# %% ../../nbs/cli/11_store.ipynb #6919a35c
 @store_app.command("check")
 def check(store: StoreOption = None, as_json: JsonOption = False) -> None:
     "Ask the database to check itself and the links between its rows; exit 1 when something is wrong."
@@ -97,7 +98,7 @@ def item_rows(
                    "metadata": r.item.metadata, "latency_s": r.latency_s, "cost_usd": r.cost_usd, "attempts": r.attempts, "cached": r.cached,
                    "model_version": r.model_version, "trace_id": r.trace_id, "scores": {e.name: e.value for e in r.evaluations}}
 
-
+# %% ../../nbs/cli/11_store.ipynb #52469fc5
 def _csv_row(row: dict[str, Any], scores: list[str]) -> list[Any]:
     from vote_experiments.files import safe_cell
     from vote_experiments.store.database import encode_json
@@ -175,7 +176,7 @@ def share(
     show(found, as_json, f"Written: {found.path} ({found.n_bytes / 1e6:.1f} MB): {found.experiments} experiments, {found.items} items"
          + (f", {found.pages} pages" if pages else ", without pages"), f"Take it in with: vote-experiments runs import {path.name}")
 
-
+# %% ../../nbs/cli/11_store.ipynb #46bcf981
 @runs_app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="A file that runs share wrote.")],

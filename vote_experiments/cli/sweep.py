@@ -26,7 +26,7 @@ def _shown(value: Any) -> str:
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
-
+# %% ../../nbs/cli/07_sweep.ipynb #ae7fedd5
 def _outcome_lines(outcome: Any) -> list[Any]:
     lines = [f"{len(outcome.states)} of {len(outcome.states) + len(outcome.states.failed)} runs succeeded"]
     lines += [f"   failed: {p}: {type(e).__name__}: {e}" for p, e in outcome.states.failed]
@@ -69,7 +69,7 @@ def sweep(
     if outcome.states.failed:
         raise typer.Exit(FAILED)
 
-
+# %% ../../nbs/cli/07_sweep.ipynb #528123ee
 def _as_plain(outcome: Any) -> Mapping[str, Any]:
     rows = (lambda table: None if table is None else table.to_dict("records"))
     return {"results": rows(outcome.frame), "intervals": rows(outcome.intervals), "files": [str(p) for p in outcome.files],

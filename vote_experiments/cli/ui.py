@@ -24,7 +24,7 @@ from .shell import StoreOption, app
 # %% ../../nbs/cli/12_ui.ipynb #60142a26
 HOST = "127.0.0.1"
 
-
+# %% ../../nbs/cli/12_ui.ipynb #bab003d8
 def free_port(
     wanted: int,
     tries: int = 50,  # the ports looked at, upward from `wanted`
@@ -48,7 +48,7 @@ def page_notebook() -> Path:
 
 TEMPLATE = "vote-experiments"
 
-
+# %% ../../nbs/cli/12_ui.ipynb #4e10b779
 @contextlib.contextmanager
 def jupyter_folder() -> Iterator[Path]:
     "A folder of Jupyter data with the page's template in it"
@@ -59,7 +59,7 @@ def jupyter_folder() -> Iterator[Path]:
         (place / "index.html.j2").write_bytes(page_notebook().with_name("index.html.j2").read_bytes())
         yield Path(folder)
 
-
+# %% ../../nbs/cli/12_ui.ipynb #b15a0fb7
 def voila_arguments(port: int, token: str) -> list[str]:
     "What Voilà is told"
     return [str(page_notebook()), f"--Voila.ip={HOST}", f"--port={port}", "--Voila.port_retries=0", f"--token={token}", "--no-browser",
@@ -103,7 +103,7 @@ def ui(
         os.environ["JUPYTER_PATH"] = os.pathsep.join([str(folder), *filter(None, [os.environ.get("JUPYTER_PATH")])])
         _show(voila_arguments(chosen, token), f"http://{HOST}:{chosen}/?token={token}" if browser else None)
 
-
+# %% ../../nbs/cli/12_ui.ipynb #080edf7e
 def _environment(language: str, server: str | None, store: Any) -> None:
     "What kernels of the page must know, as they begin in another folder than this"
     from vote_experiments.widgets.page import PAGE_VARIABLE
@@ -114,7 +114,7 @@ def _environment(language: str, server: str | None, store: Any) -> None:
     os.environ["VOTE_EXPERIMENTS_RUNS"] = str(runs_folder())
     os.environ[PAGE_VARIABLE] = json.dumps({"folder": os.getcwd(), "language": language, "api_base_url": server})
 
-
+# %% ../../nbs/cli/12_ui.ipynb #3eccb3a6
 def _show(arguments: list[str], address: str | None) -> None:
     "Run Voilà until Ctrl-C"
     import threading

@@ -11,9 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import datetime
 from typing import Any, TypeVar
-
 import pandas as pd
-
 from . import variants
 from .datasets import RunnableDataset, get_dataset
 from .variants import DEPTH, OVERALL
@@ -33,13 +31,14 @@ from ..traces.filters import Filter
 from ..traces.traces import Score, Trace, create_score, create_trace, get_scores, get_trace
 from ..traces.search import Traces, get_traces
 
+# %% ../../nbs/compat/03_client.ipynb #d341219e
 D = TypeVar("D", bound=Dataset)
 
 # %% ../../nbs/compat/03_client.ipynb #3f8c2ea7
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:  # of a method: its `locals()`
     return {name: value for name, value in values.items() if name != "self"}
 
-
+# %% ../../nbs/compat/03_client.ipynb #890cacee
 class Client:
     "Datasets, traces, scores, experiments and runs of one store"
 

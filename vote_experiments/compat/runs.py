@@ -39,7 +39,7 @@ def create_dataset(
         return found
     return save_dataset(name, [], description=description, metadata=metadata, store=opened)
 
-
+# %% ../../nbs/compat/00_runs.ipynb #a61374cf
 def _item_id(dataset: Dataset, item: DatasetItem) -> str:
     "The id of an item that has none, free or already the same item's"
     wanted = derive_id(item.input)
@@ -116,7 +116,7 @@ def create_experiment(
         **(_of_dataset(dataset) if dataset else {}))
     return Experiment(get_experiment(opened, experiment_id))
 
-
+# %% ../../nbs/compat/00_runs.ipynb #fbc92090
 def _of_dataset(dataset: Dataset) -> dict[str, Any]:
     return {"dataset_id": dataset.id, "dataset_name": dataset.name, "dataset_version": dataset.version, "dataset_hash": dataset.content_hash}
 
@@ -129,7 +129,7 @@ def _find_item(c: sa.Connection, item_id: str, dataset_ids: Sequence[str]) -> An
     order = {dataset_id: i for i, dataset_id in enumerate(dataset_ids)}
     return min(rows, key=lambda r: order.get(r.dataset_id, len(order)), default=None)
 
-
+# %% ../../nbs/compat/00_runs.ipynb #63cd3424
 def create_run(
     experiment_id: str,
     dataset_item_id: str | None = None,
@@ -186,7 +186,7 @@ def _trace_of_run(c: sa.Connection, row: Mapping[str, Any], trace_id: str | None
         c.execute(sa.update(traces).where(t.id == trace_id).values(values))
     return trace_id
 
-
+# %% ../../nbs/compat/00_runs.ipynb #c12f50ad
 def _link_dataset(c: sa.Connection, experiment_id: str, dataset_id: str) -> None:
     v = dataset_versions.c
     newest = c.execute(sa.select(v.version, v.content_hash).where(v.dataset_id == dataset_id).order_by(v.version.desc()).limit(1)).one()

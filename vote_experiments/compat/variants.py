@@ -42,7 +42,7 @@ def _golden(t: Trace) -> dict[str, Any]:
     metadata = {"trace_id": t.id, **({"scores": its_scores} if its_scores else {}), **({"tags": t.tags} if t.tags else {})}
     return {"id": t.id, "input": t.input, "expected_output": t.output, "metadata": metadata, "source_trace_id": t.id}
 
-
+# %% ../../nbs/compat/02_variants.ipynb #27e710bf
 def dataset_from_traces(
     name: str,
     filter: Filter = None,  # see `traces.filters`, e.g. {"score_name": "human_verified", "score_value_gte": 0.9}  # noqa: A002
@@ -66,7 +66,7 @@ def _runs(store: Store, experiment_id: str) -> Iterator[tuple[int, int, str, dic
     return ((repeat, position, item_id, values) for repeat, position, item_id, failed, values in score_table(store, experiment_id)
             if not failed)
 
-
+# %% ../../nbs/compat/02_variants.ipynb #d096a41a
 def _pick(values: Mapping[str, Any], names: Sequence[str]) -> float | None:
     return next((n for n in (as_number(values.get(name)) for name in names) if n is not None), None)
 
@@ -75,7 +75,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
     known = [v for v in values if v is not None]
     return float(np.mean(known)) if known else None
 
-
+# %% ../../nbs/compat/02_variants.ipynb #607f3382
 def experiment_stats(
     rows: Sequence[Mapping[str, Any]],  # scores by name, one mapping a run
 ) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _run_mapper(store: Store, experiment_id: str) -> Callable[[Any], EvaluatorIn
 
     return run_of_trace
 
-
+# %% ../../nbs/compat/02_variants.ipynb #effcc0e6
 async def aevaluate_experiment(
     experiment_id: str,  # or an unambiguous beginning of it
     evaluators: Sequence[Callable] = (),  # as for run_experiment; they may also take (trace_id, output)
@@ -131,7 +131,7 @@ async def aevaluate_experiment(
         "experiment_id": row["id"], "url": experiment_address(row["id"], opened), "stats": experiment_stats([s for _, s in rows]),
         "runs": [{"run_id": r.id, "item_id": r.item.id, "trace_id": r.trace_id, **s} for r, s in rows]}
 
-
+# %% ../../nbs/compat/02_variants.ipynb #753b22f9
 def evaluate_experiment(
     # from aevaluate_experiment
     experiment_id: str,  # or an unambiguous beginning of it
@@ -146,7 +146,7 @@ def evaluate_experiment(
     given = dict(locals())
     return run_blocking(lambda: aevaluate_experiment(**given))
 
-
+# %% ../../nbs/compat/02_variants.ipynb #a1aead54
 batch_evaluate_experiment = evaluate_experiment
 
 
@@ -193,7 +193,7 @@ def compare_experiments(
 def _spellings(names: str | Sequence[str]) -> Sequence[str]:
     return (names,) if isinstance(names, str) else tuple(names)
 
-
+# %% ../../nbs/compat/02_variants.ipynb #3aa4596b
 def _paired(frame: pd.DataFrame, n_scored: int) -> dict[str, Any]:
     "What the paired comparison over shared items says"
     frame = frame.astype({"value": float}).groupby(["experiment", "item_id", "score"], sort=False, as_index=False)["value"].mean()
@@ -207,7 +207,7 @@ def _paired(frame: pd.DataFrame, n_scored: int) -> dict[str, Any]:
 def _data(dataset: Any, store: Store) -> Any:
     return get_dataset(dataset, store=store) if isinstance(dataset, str) else dataset
 
-
+# %% ../../nbs/compat/02_variants.ipynb #115e682d
 def ab_test(
     dataset: Any,  # a dataset, its name, or a list of items
     configs: Mapping[str, Mapping[str, Any]],  # name: config, offered to the task as `config`
@@ -266,7 +266,7 @@ def ab_test(
     update_group(opened, group_id, status="finished", finished_at=now_us(), result={"winner": out["winner"], "results": out["results"]})
     return {**out, "experiments": found, "experiment_ids": ids, "group_id": group_id}
 
-
+# %% ../../nbs/compat/02_variants.ipynb #6ec3aca8
 def _deciding(found: Mapping[str, ExperimentResult]) -> Sequence[str]:
     "The names of the deciding score: the usual ones, or the only one there is"
     names = list(dict.fromkeys(n for r in found.values() for n in (r.summary.get("scores") or {})))

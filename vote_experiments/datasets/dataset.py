@@ -39,7 +39,7 @@ _ITEM_FIELDS = ("metadata", "tags", "status", "source_trace_id", "source_observa
 _KNOWN = {spelling for all_of_it in SPELLINGS.values() for spelling in all_of_it} | set(_ITEM_FIELDS)
 STATUSES = ("ACTIVE", "ARCHIVED")
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #1419398e
 def _one_of(record: Mapping, name: str, where: str) -> Any:
     "The value of a field under any of its spellings, `None` when it has none"
     one, other = SPELLINGS[name]
@@ -66,7 +66,7 @@ def _metadata_of(record: Mapping, where: str) -> dict[str, Any] | None:
             raise ValueError(f"{where}, field {k!r}: 'metadata' has another value under this name; keep one of them")
     return merged
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #97a19cfc
 def _short(value: Any, most: int = 60) -> str:  # for messages
     text = repr(value)
     return text if len(text) <= most else text[:most] + "…"
@@ -79,7 +79,7 @@ def derive_id(input: Any) -> str:  # noqa: A002 (the field's name)
         return name
     return hashlib.sha256((encode_json(input, sort_keys=True) or "").encode()).hexdigest()[:16]
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #cb2fed38
 def _id_of(record: Mapping, where: str) -> str | None:
     found = _one_of(record, "id", where)
     if found is None or found == "":
@@ -102,7 +102,7 @@ def as_item(
         raise ValueError(f"{where}, field 'status': {_short(record.status)} is not one of {', '.join(STATUSES)}")
     return record
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #b72eec18
 def _from_mapping(record: Any, where: str) -> DatasetItem:
     if not isinstance(record, (Mapping, Record)) and hasattr(record, "input"):
         record = {k: getattr(record, k) for k in _KNOWN if hasattr(record, k)}
@@ -134,7 +134,7 @@ def as_items(
             raise ValueError(f"{where}: the id {item.id!r} was used already by {first}; every item needs its own")
         yield finish(item, where) if finish else item
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #b4d9af7c
 def _free(wanted: str, taken: Mapping[str, Any]) -> str:
     name, k = wanted, 1
     while name in taken:
@@ -149,7 +149,7 @@ def _copy(item: DatasetItem, item_id: str) -> DatasetItem:
 # %% ../../nbs/datasets/00_dataset.ipynb #e479e0ce
 PAGE_FIELDS = ("image_paths", "image_path")  # the parts of an input that name page images
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #f5ab26de
 def map_pages(
     input: Any,  # an item's input  # noqa: A002
     change: Callable[[str], str],  # from the path in the item to the one wanted
@@ -176,7 +176,7 @@ def content_hash(
              item.source_observation_id]
     return _hash_text(encode_json(parts, sort_keys=True) or "", _prefixes(roots))
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #14d0f1c3
 def _prefixes(roots: Sequence[str]) -> list[str]:  # as they begin a JSON text, the deepest first
     ends = sorted((r.rstrip(os.sep) + os.sep for r in roots), key=len, reverse=True)
     return [(encode_json(r) or "")[:-1] for r in ends]
@@ -193,14 +193,14 @@ _ITEM_COLUMNS = tuple(dataset_items.c[k] for k in (
     "row_id", "position", "item_id", "input", "expected_output", "metadata", "source_trace_id",
     "source_observation_id", "status"))
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #e846bb8e
 def _item(row: Any) -> DatasetItem:  # a row of _ITEM_COLUMNS
     _, _, item_id, given, expected, metadata, trace, observation, status = row
     loads = decode_json
     return DatasetItem(item_id, None if given is None else loads(given), None if expected is None else loads(expected),
                        None if metadata is None else loads(metadata), trace, observation, status)
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #663c7597
 def _in_version(dataset_id: str, version: int) -> tuple:  # SQL conditions
     c = dataset_items.c
     return (c.dataset_id == dataset_id, c.version_from <= version,
@@ -372,7 +372,7 @@ def plain_markdown(
     text = text.replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;").replace("`", "'")
     return text.replace("|", "\\|").replace("[", "\\[")  # no link and no picture from elsewhere
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #121c20f3
 def markdown_table(
     header: Sequence[str],
     rows: Iterable[Sequence[Any]],
@@ -381,14 +381,14 @@ def markdown_table(
     lines = [header, ["---"] * len(header), *([plain_markdown(v) for v in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #0fe4e745
 def _input_in_words(given: Any) -> Any:
     pages = given.get("image_paths") if isinstance(given, dict) else None
     if not isinstance(pages, list) or not pages:
         return given
     return f"{given.get('form_set_name', '')} {len(pages)} page(s), from {Path(str(pages[0])).name}".strip()
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #3b53cd11
 def dataset_markdown(
     dataset: Dataset,
     n: int = 5,  # items shown
@@ -407,7 +407,7 @@ def dataset_markdown(
 class DatasetNotFoundError(VoteExperimentsError, LookupError):
     "There is no such dataset, or no such version of it; the message says which there are"
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #8226361b
 def _not_found(connection: sa.Connection, name: Any, store: Store) -> DatasetNotFoundError:
     names = list(connection.scalars(sa.select(datasets.c.name).order_by(datasets.c.name)))
     lower = {n.lower(): n for n in names}
@@ -428,7 +428,7 @@ class DatasetVersion(Record):
     content_hash: str | None = None
     provenance: dict[str, Any] | None = None
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #3612e461
 def _versions(connection: sa.Connection, dataset_id: str, *where: Any, newest: int | None = None) -> list[DatasetVersion]:
     "Versions, oldest first; at most the `newest` n"
     v = dataset_versions.c
@@ -437,7 +437,7 @@ def _versions(connection: sa.Connection, dataset_id: str, *where: Any, newest: i
     rows = connection.execute(query).all()
     return [DatasetVersion(r[0], from_us(r[1]), r[2], r[3], decode_json(r[4])) for r in reversed(rows)]  # type: ignore[arg-type]
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #b8c6e365
 def _version(connection: sa.Connection, dataset_id: str, wanted: Any, name: str) -> DatasetVersion:
     "The version meant by None, a number, a datetime or a text"
     v, where = dataset_versions.c, []
@@ -465,7 +465,7 @@ def _dataset(row: Any, version: DatasetVersion, store: Store) -> Dataset:  # a r
                    decode_json(row.metadata), roots[0] if roots else None, from_us(row.created_at), version.created_at,
                    version.provenance, _roots=roots, _store=store)
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #dcb26744
 def get_dataset(
     name: str,
     version: int | str | datetime | None = None,  # a number, or a moment (ISO text; naive = UTC); None: the newest
@@ -495,7 +495,7 @@ def list_datasets(
                                             decode_json(r.provenance)), store) for r in c.execute(query)]
     return Listing(found, "datasets")
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #d7d74c18
 def list_versions(
     name: str,
     store: Any = None,  # a `Store`, a path or a URL; None: the default one
@@ -508,7 +508,7 @@ def list_versions(
             raise _not_found(c, name, store)
         return _versions(c, dataset_id)
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #1d702533
 def items_of_rows(
     row_ids: Sequence[int],  # `dataset_items.row_id`
     store: Any = None,  # a `Store`, a path or a URL; None: the default one
@@ -524,7 +524,7 @@ def items_of_rows(
 # %% ../../nbs/datasets/00_dataset.ipynb #dfb8dbaa
 _BATCH = 256  # items written by one statement
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #3e2e1b84
 class DatasetChangedError(VoteExperimentsError, ValueError):
     "An item was changed by somebody else since the version that a change was made beside"
 
@@ -536,7 +536,7 @@ class DatasetChangedError(VoteExperimentsError, ValueError):
     def __reduce__(self) -> tuple:
         return type(self), (self.item_id, self.base_version, self.changed_in)
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #305c83f0
 def _encoded(item: DatasetItem, prefixes: Sequence[str]) -> tuple:
     "(item_id, input, expected_output, metadata, status, source ids, content_hash) as they are stored"
     trace, observation = clean_text(item.source_trace_id), clean_text(item.source_observation_id)
@@ -546,7 +546,7 @@ def _encoded(item: DatasetItem, prefixes: Sequence[str]) -> tuple:
     return (item_id, encode_json(item.input), encode_json(item.expected_output), encode_json(item.metadata),
             item.status, trace, observation, _hash_text(canonical or "", prefixes))
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #49a9ba89
 @contextmanager
 def _laid_aside(items: Iterator[DatasetItem], roots: Callable[[], list[str]]) -> Iterator[tuple[Any, set[str]]]:
     "Batches of encoded items, readable once, and the identifiers of all; in memory when few, else in a file"
@@ -565,7 +565,7 @@ def _laid_aside(items: Iterator[DatasetItem], roots: Callable[[], list[str]]) ->
 _NEW_COLUMNS = ("dataset_id", "position", "version_from", "valid_from", "provenance", "item_id", "input", "expected_output",
                 "metadata", "status", "source_trace_id", "source_observation_id", "content_hash")
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #d518e078
 class _Upsert:
     "Writes batches of encoded items as one new version of a dataset, inside one transaction"
 
@@ -647,7 +647,7 @@ def _check_name(name: Any) -> str:
         raise ValueError(f"name={_short(name)}: a dataset's name is a text of 1 to 200 printable characters")
     return name.strip()
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #98eaa0b9
 def save_dataset(
     name: str,
     items: Iterable[Any],  # `DatasetItem`s or mappings, see `as_item`; a generator is read once, never held whole
@@ -694,7 +694,7 @@ def _below(item: DatasetItem, root: str) -> DatasetItem:
     return item if pages is item.input or pages == item.input else DatasetItem(
         item.id, pages, item.expected_output, item.metadata, item.source_trace_id, item.source_observation_id, item.status)
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #ec487fec
 def _open_dataset(
     c: sa.Connection, name: str, description: str | None, metadata: Any, roots: list[str],
 ) -> tuple[str, Any]:  # the dataset's id; its last version as (number, time), None when it is new
@@ -725,7 +725,7 @@ def upsert_item(
     get_dataset(name, store=store)
     return save_dataset(name, [item], store=store, provenance=provenance)
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #33c8c103
 def archive_item(
     name: str,
     item_id: str,
@@ -767,7 +767,7 @@ class FieldChange(Record):
     old: Any = None
     new: Any = None
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #fe66baec
 def field_changes(old: Any, new: Any, path: str = "") -> Iterator[FieldChange]:
     "Every value that differs between two JSON values"
     if isinstance(old, dict) and isinstance(new, dict):
@@ -779,7 +779,7 @@ def field_changes(old: Any, new: Any, path: str = "") -> Iterator[FieldChange]:
     elif type(old) is not type(new) or old != new:
         yield FieldChange(path, "changed", old, new)
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #8cdf8bfd
 def _one_change(old: Any, new: Any, key: Any, path: str, was: bool, still: bool) -> Iterator[FieldChange]:
     if was and still:
         yield from field_changes(old[key], new[key], path)
@@ -795,7 +795,7 @@ class ItemChange(Record):
     item_id: str
     fields: list[FieldChange]
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #1237f7f8
 @dataclass
 class DatasetDiff(Record):
     "What became of version `a` in version `b`"
@@ -837,7 +837,7 @@ def diff_versions(
     return DatasetDiff(old.name, old.version, new.version, [i for i in after if i not in before],
                        [i for i in before if i not in after], [c for c in changed if c.fields])
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #8c72d36e
 def _rows_not_in(one: Dataset, other: Dataset) -> dict[str, int]:
     "Row by item id of the rows valid in one version and not in the other, in order"
     d = dataset_items.c
@@ -856,7 +856,7 @@ class ItemProblem(Record):
     field: str = ""  # e.g. input.image_paths[2]
     severity: str = "error"  # error | warning: the item runs, but is not scored
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #ba449d0a
 def validate_items(
     items: Iterable[Any],  # a `Dataset`, or records as `as_item` takes them
     roots: Sequence[str | os.PathLike] | None = None,  # folders images may be in; None: the dataset's, else `image_roots()`
@@ -900,7 +900,7 @@ def _input_problems(name: str, given: Any, roots: Sequence[str | os.PathLike] | 
         yield ItemProblem(name, "page_count", f"num_pages says {n!r}, the files hold {sum(map(int, counts))}",  # type: ignore[arg-type]
                           "input.num_pages")
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #41fb4c21
 def _pages_of(given: dict) -> Iterator[tuple[str, Any]]:  # (field, path)
     for k in PAGE_FIELDS:
         value = given.get(k)
@@ -909,7 +909,7 @@ def _pages_of(given: dict) -> Iterator[tuple[str, Any]]:  # (field, path)
         elif value is not None:
             yield k, value
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #bb3dbaa4
 def _page_problem(path: Any, roots: Sequence[str | os.PathLike]) -> tuple[int | None, tuple[str, str] | None]:
     "How many pages a file holds, or what is wrong with it"
     from vote_experiments.forms.pages import count_pages
@@ -944,7 +944,7 @@ def _truth_problems(name: str, truth: Any, of_pages: bool) -> Iterator[ItemProbl
         yield ItemProblem(name, "ground_truth", f"the ground truth is no report with form_info, vote_results …{fields}: only evaluators "
                           "of your own can score it", "expected_output", "warning")
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #a8fc8b87
 def _double_tables(reports: Sequence[Any]) -> Iterator[str]:
     "A number that comes twice: two tables were put into one report"
     for i, report in enumerate(reports):
@@ -955,7 +955,7 @@ def _double_tables(reports: Sequence[Any]) -> Iterator[str]:
             yield (f"{where}: number {', '.join(map(str, twice[:5]))} comes more than once; are two tables in one report? "
                    "Make a report for each, as a list")
 
-
+# %% ../../nbs/datasets/00_dataset.ipynb #4b8aab2c
 def _looks_like_report(value: Any) -> bool:
     from vote_experiments.forms.field_names import is_report_like
 

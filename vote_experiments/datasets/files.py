@@ -40,7 +40,7 @@ _DIGITS_AS_0 = bytes(48 if 48 <= b <= 57 else 32 for b in range(256))
 def _has_long_number(raw: bytes) -> bool:  # quicker than a regular expression
     return b"0" * 19 in raw.translate(_DIGITS_AS_0)
 
-
+# %% ../../nbs/datasets/01_files.ipynb #ad8ea08e
 def _parse_json(raw: bytes) -> Any:
     "The value of a JSON text. Raises `json.JSONDecodeError`, `UnicodeDecodeError` or `RecursionError`."
     try:
@@ -50,7 +50,7 @@ def _parse_json(raw: bytes) -> Any:
         pass
     return json.loads(raw.decode("utf-8"), parse_constant=lambda name: None)
 
-
+# %% ../../nbs/datasets/01_files.ipynb #712336e1
 @contextmanager
 def _told(where: str, line: int | None = None) -> Iterator[None]:  # `line` is added where it is not the parser's
     "Turns what the parsers raise into one sentence"
@@ -71,7 +71,7 @@ _MAGIC = ((b"PK", "a spreadsheet or zip archive; save the sheet as CSV"), (b"%PD
           (b"\xff\xfe", "UTF-16 text; save it as UTF-8"), (b"\xfe\xff", "UTF-16 text; save it as UTF-8"))
 _BOM = b"\xef\xbb\xbf"
 
-
+# %% ../../nbs/datasets/01_files.ipynb #122bf9fa
 def _first_lines(path: Path) -> list[bytes]:  # at most two that are not blank
     found: list[bytes] = []
     with open(path, "rb") as f:
@@ -83,7 +83,7 @@ def _first_lines(path: Path) -> list[bytes]:  # at most two that are not blank
                 break
     return found
 
-
+# %% ../../nbs/datasets/01_files.ipynb #06549cfc
 def file_format(
     path: str | os.PathLike,
 ) -> str:  # json | jsonl | csv
@@ -108,7 +108,7 @@ def _existing(path: str | os.PathLike) -> Path:
         raise FileNotFoundError(f"dataset file {str(path)!r} does not exist (looked from {str(Path.cwd())!r})")
     return path
 
-
+# %% ../../nbs/datasets/01_files.ipynb #0fb258cb
 def _json_kind(lines: list[bytes], suffix: str) -> str:
     try:
         first = _parse_json(lines[0])
@@ -120,7 +120,7 @@ def _json_kind(lines: list[bytes], suffix: str) -> str:
 # %% ../../nbs/datasets/01_files.ipynb #47906685
 Records = Iterable[tuple[str, Any]]
 
-
+# %% ../../nbs/datasets/01_files.ipynb #8b71d27c
 def _json_records(path: Path) -> tuple[dict[str, Any], list]:  # what the file says about the dataset, its records
     if path.stat().st_size > MAX_JSON_BYTES:
         raise ValueError(f"{path} has {path.stat().st_size:,} bytes, more than the limit of {MAX_JSON_BYTES:,} for a file "
@@ -134,7 +134,7 @@ def _json_records(path: Path) -> tuple[dict[str, Any], list]:  # what the file s
         raise ValueError(f"{path}, field 'records': {type(records).__name__} is not a list")
     return about, records
 
-
+# %% ../../nbs/datasets/01_files.ipynb #f1e1856d
 def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
     n = 0
     with open(path, "rb") as f:
@@ -151,7 +151,7 @@ _MAYBE_JSON = frozenset('{["-0123456789tfn \t\r\n')
 _NOT_A_NUMBER = ("NaN", "nan")
 _NEEDS_QUOTES = re.compile(r"^[=+\-@\t\r]|[\x00-\x08\x0b-\x1f\x7f\ufeff]")
 
-
+# %% ../../nbs/datasets/01_files.ipynb #35175130
 def _value(cell: str) -> Any:  # None for an empty cell
     "What a cell says. Raises `json.JSONDecodeError` for JSON that is damaged."
     if not cell or cell in _NOT_A_NUMBER:
@@ -167,21 +167,21 @@ def _value(cell: str) -> Any:  # None for an empty cell
     is_number = value.__class__ in (int, float)
     return cell if is_number and _json_text(value).decode() != cell else value  # 1E5 or 1.10 is what somebody wrote
 
-
+# %% ../../nbs/datasets/01_files.ipynb #a63514ef
 def _reads_back(text: str) -> bool:
     try:
         return _value(text) == text and not _NEEDS_QUOTES.search(text)
     except (ValueError, RecursionError):
         return False
 
-
+# %% ../../nbs/datasets/01_files.ipynb #3ce377b8
 def _cell(value: Any) -> str:
     "A value as a cell"
     if value is None:
         return ""
     return value if isinstance(value, str) and _reads_back(value) else _json_text(value).decode()
 
-
+# %% ../../nbs/datasets/01_files.ipynb #08ee2b4e
 def _json_text(value: Any, indent: bool = False) -> bytes:
     try:
         return orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else None)
@@ -210,10 +210,10 @@ class Columns:
     def names(self) -> list[str]:
         return [self.id, *(n for v in self.chosen().values() for n in ([v] if isinstance(v, str) else v))]
 
-
+# %% ../../nbs/datasets/01_files.ipynb #9a73252a
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?$", re.IGNORECASE)
 
-
+# %% ../../nbs/datasets/01_files.ipynb #aa0e85db
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:  # (line, cells); the header comes first
     csv.field_size_limit(2**31 - 1)
     line = 1
@@ -235,7 +235,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:  # (line, cells); 
         except UnicodeDecodeError:
             raise _not_utf8(path) from None
 
-
+# %% ../../nbs/datasets/01_files.ipynb #f0e3b482
 def _not_utf8(path: Path) -> ValueError:
     "Which line is not UTF-8; asked only when one is not"
     with open(path, "rb") as f:
@@ -262,7 +262,7 @@ def _csv_records(path: Path, columns: Columns) -> Iterator[tuple[str, Any]]:
             raise ValueError(f"{where}: there is a value in a column without a name")
         yield where, _record(dict(zip(header, cells)), columns.id, chosen, where)
 
-
+# %% ../../nbs/datasets/01_files.ipynb #ba0dfd9d
 def _check_header(path: Path, header: list[str], columns: Columns) -> None:
     twice = sorted({h for h in header if h and header.count(h) > 1})
     if twice:
@@ -285,7 +285,7 @@ def _read(cells: dict[str, str], column: str, where: str, text: bool = False) ->
     with _told(f"{where}, column {column!r}", 1):
         return _value(cell)
 
-
+# %% ../../nbs/datasets/01_files.ipynb #8d60a32e
 def _record(cells: dict[str, str], id_column: str, chosen: dict, where: str) -> dict[str, Any]:
     record: dict[str, Any] = {}
     if chosen:
@@ -367,7 +367,7 @@ class DatasetFile(Record):
     metadata: dict[str, Any] | None = None
     version: Any = None  # as the file says
 
-
+# %% ../../nbs/datasets/01_files.ipynb #15f02586
 class _Again:  # an iterable that starts afresh each time
     def __init__(self, start: Callable[[], Iterator[Any]]):
         self._start = start
@@ -378,7 +378,7 @@ class _Again:  # an iterable that starts afresh each time
 # %% ../../nbs/datasets/01_files.ipynb #d9421a1f
 _ABOUT = ("name", "version", "description", "created_at", "num_records", "total_pages")
 
-
+# %% ../../nbs/datasets/01_files.ipynb #1c2e190f
 def _about(path: Path, about: dict[str, Any]) -> dict[str, Any]:
     "name, description, metadata, version and format from the top of a JSON file"
     extra = about.get("metadata")
@@ -394,7 +394,7 @@ def _about(path: Path, about: dict[str, Any]) -> dict[str, Any]:
     return {"name": str(name) if name else path.stem, "description": None if description is None else str(description),
             "metadata": rest or None, "version": (says or {}).get("version"), "format": "local" if local else "datadog"}
 
-
+# %% ../../nbs/datasets/01_files.ipynb #98247a17
 def read_dataset_file(
     path: str | os.PathLike,
     *,
@@ -409,7 +409,7 @@ def read_dataset_file(
     return _open_file(path, "json" if kind in ("local", "datadog") else kind, columns or Columns(),
                       PageFolders(path.parent, roots))
 
-
+# %% ../../nbs/datasets/01_files.ipynb #1983e160
 def _open_file(path: Path, kind: str, columns: Columns, folders: PageFolders) -> DatasetFile:
     if kind not in ("json", "jsonl", "csv"):
         raise ValueError(f"format={kind!r}: a dataset file is read as json, jsonl or csv")
@@ -427,7 +427,7 @@ def _relative(folder: str) -> Callable[[str], str]:
     start = os.path.realpath(folder).rstrip(os.sep) + os.sep
     return lambda p: p[len(start):].replace(os.sep, "/") if p.startswith(start) else p
 
-
+# %% ../../nbs/datasets/01_files.ipynb #16c50ed9
 def _fields(item: DatasetItem, relative: Callable[[str], str], names: dict[str, str]) -> dict[str, Any]:
     "An item as a record; fields that say nothing are left out"
     record = {"id": item.id, names["input"]: map_pages(item.input, relative)}
@@ -444,7 +444,7 @@ _NAMES = {"local": {"input": "input", "expected_output": "ground_truth"},
           "datadog": {"input": "input_data", "expected_output": "expected_output"},
           "jsonl": {"input": "input", "expected_output": "expected_output"}}
 
-
+# %% ../../nbs/datasets/01_files.ipynb #d761fbd4
 def _datadog_record(record: dict[str, Any]) -> dict[str, Any]:
     "Tags stand beside the metadata there"
     metadata = record.get("metadata")
@@ -455,7 +455,7 @@ def _datadog_record(record: dict[str, Any]) -> dict[str, Any]:
             record["metadata"] = metadata
     return record
 
-
+# %% ../../nbs/datasets/01_files.ipynb #45a408d7
 def _json_file(about: dict[str, Any], records: Iterable[dict[str, Any]]) -> Iterator[bytes]:
     yield _json_text(about, indent=True)[:-1].rstrip() + b',\n  "records": ['
     comma = b"\n    "
@@ -484,7 +484,7 @@ class _Echo:  # csv.writer wants a file; we want the line
     def write(self, line: str) -> str:
         return line
 
-
+# %% ../../nbs/datasets/01_files.ipynb #387e57d2
 def _csv_file(items: Any, columns: Columns, relative: Callable[[str], str]) -> Iterator[bytes]:
     chosen, names = columns.chosen(), {"input": "input", "expected_output": "expected_output"}
     records = _Again(lambda: (_fields(i, relative, names) for i in items))
@@ -501,11 +501,11 @@ def _csv_file(items: Any, columns: Columns, relative: Callable[[str], str]) -> I
                  *(_cell(r.get(k)) for k in whole), *(_id_cell(r.get(k) or "") for k in rare)]
         yield line(cells).encode("utf-8", "replace")  # type: ignore[union-attr]
 
-
+# %% ../../nbs/datasets/01_files.ipynb #33a1cbed
 def _id_cell(text: str) -> str:  # an identifier is text; only what a spreadsheet or our reader would misread is quoted
     return _json_text(text).decode() if text[:1] == '"' or _NEEDS_QUOTES.search(text) else text
 
-
+# %% ../../nbs/datasets/01_files.ipynb #70b316f5
 def _cells(record: Any, field: str, names: str | list[str]) -> list[str]:
     value = record.get(field)
     if isinstance(names, str):
@@ -518,7 +518,7 @@ def _cells(record: Any, field: str, names: str | list[str]) -> list[str]:
 # %% ../../nbs/datasets/01_files.ipynb #abc6ca4d
 _SUFFIXES = {".json": "local", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 
-
+# %% ../../nbs/datasets/01_files.ipynb #5239de12
 def write_dataset_file(
     dataset: Any,  # a `Dataset`, a `DatasetFile`, or a list of items
     path: str | os.PathLike,  # an existing file is replaced
@@ -555,7 +555,7 @@ def _parts(kind: str, about: dict, items: Any, dataset: Any, columns: Columns, r
     top = {k: v for k, v in about.items() if k != "metadata" or v}
     return _json_file(top, map(_datadog_record, records))
 
-
+# %% ../../nbs/datasets/01_files.ipynb #7304eab2
 def _lines(records: Iterable[dict[str, Any]]) -> Iterator[bytes]:
     record = None
     for record in records:
@@ -563,7 +563,7 @@ def _lines(records: Iterable[dict[str, Any]]) -> Iterator[bytes]:
     if record is None:
         raise ValueError("there is no item to write: lines of JSON cannot say that a dataset is empty; use json or csv")
 
-
+# %% ../../nbs/datasets/01_files.ipynb #81cf1011
 def _write_whole(path: Path, parts: Iterable[bytes]) -> None:
     with open_aside(path, "wb") as f:
         f.writelines(parts)
@@ -592,7 +592,7 @@ def import_dataset(
         root=folders, store=store, remove_missing=remove_missing,
         provenance={"imported_from": str(path.resolve()), "format": file.format, "version_in_file": file.version})
 
-
+# %% ../../nbs/datasets/01_files.ipynb #3bde5117
 def _is_dataset_file(path: Path) -> bool:
     "Whether a file has records with an input, as we and the platforms write them; then no mapping is needed"
     if not path.is_file() or path.stat().st_size > MAX_JSON_BYTES:
@@ -604,7 +604,7 @@ def _is_dataset_file(path: Path) -> bool:
     header = start.split(b"\n", 1)[0].decode("utf-8", "replace").strip().split(",")
     return any(k in header for k in SPELLINGS["input"])
 
-
+# %% ../../nbs/datasets/01_files.ipynb #28f76a56
 def _import_truth(path: Path, name: str | None, mapping: Any, store: Any, roots: Any, description: str | None, remove_missing: bool) -> Dataset:
     "Store the truth of a table"
     truth = read_truth(path, mapping)
@@ -636,7 +636,7 @@ _DOCUMENTS = (".pdf", ".tif", ".tiff")  # can hold a whole form set
 _PAGE_NAME = re.compile(
     r"(?P<station>.*?)(?:[\s_\-.(]*(?:page|หน้าที่|หน้า)|(?:^|[\s_\-.(]+)p)[\s_\-.]*(?P<page>\d+)\)?", re.IGNORECASE | re.DOTALL)
 
-
+# %% ../../nbs/datasets/01_files.ipynb #6f626003
 @dataclass(slots=True)
 class FormSet(Record):
     "The page files of one polling station's report, in order"
@@ -645,7 +645,7 @@ class FormSet(Record):
     grouped_by: str  # name | folder | document
     note: str = ""  # what looks odd, e.g. a missing page number
 
-
+# %% ../../nbs/datasets/01_files.ipynb #956ffa87
 class FormSets(list):
     "What `group_folder` found: a list of `FormSet`, with `folder` and the files left out"
 
@@ -667,7 +667,7 @@ def natural_order(name: str) -> list[tuple[int, int, str]]:
     parts = re.split(r"(\d+)", name.casefold())
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts if p] + [(2, 0, name)]
 
-
+# %% ../../nbs/datasets/01_files.ipynb #bdea031f
 def name_pattern(
     pattern: str | None,  # a template like <station>_page<k>, or a regular expression with groups station and page
 ) -> re.Pattern:
@@ -701,10 +701,10 @@ def _files(folder: Path, left_out: dict[Path, str]) -> Iterator[tuple[Path, list
                 pages.append(path)
         yield Path(here), pages
 
-
+# %% ../../nbs/datasets/01_files.ipynb #9f6acf99
 DONE_BEFORE = ("split into", "unpacked into", "converted to")  # left out without loss: its pages are in other files
 
-
+# %% ../../nbs/datasets/01_files.ipynb #136e0bdb
 def _why_not(path: Path, folders: PageFolders) -> str | None:
     ending = path.suffix.lower()
     if path.with_name(f"{path.stem}.reports").is_dir():
@@ -736,7 +736,7 @@ def _stations(paths: list[Path], pattern: re.Pattern) -> dict[str, list[tuple[in
     _add_first_pages(paths, stations)
     return stations
 
-
+# %% ../../nbs/datasets/01_files.ipynb #94bebf0d
 def _add_first_pages(paths: list[Path], stations: dict[str, list[tuple[int, Path]]]) -> None:
     "`X.png` is page 1 where there is `X_page2.png` and no `X_page1.png`"
     for path in paths:
@@ -744,7 +744,7 @@ def _add_first_pages(paths: list[Path], stations: dict[str, list[tuple[int, Path
         if pages and all(k > 1 for k, _ in pages) and path not in {p for _, p in pages}:
             pages.insert(0, (1, path))
 
-
+# %% ../../nbs/datasets/01_files.ipynb #4ce349bb
 def _by_name(station: str, pages: list[tuple[int, Path]], left_out: dict[Path, str]) -> FormSet:
     by_number: dict[int, Path] = {}
     for k, path in pages:
@@ -755,7 +755,7 @@ def _by_name(station: str, pages: list[tuple[int, Path]], left_out: dict[Path, s
     note = f"no page {', '.join(map(str, missing))}" if missing else ""
     return FormSet(station, [by_number[k] for k in numbers], "name", note)
 
-
+# %% ../../nbs/datasets/01_files.ipynb #eaa4514b
 def _one_folder(here: Path, paths: list[Path], top: bool, pattern: re.Pattern, only_names: bool, left_out: dict) -> list[FormSet]:
     stations = _stations(paths, pattern)
     if not (top or only_names) and len(stations) < 2:  # the folder is the station
@@ -797,7 +797,7 @@ def group_folder(
             found.append(s)
     return FormSets(sorted(_own_names(found), key=lambda s: natural_order(s.name)), folder, left_out)
 
-
+# %% ../../nbs/datasets/01_files.ipynb #2702384f
 def _own_names(sets: Iterable[FormSet]) -> Iterator[FormSet]:
     taken: set[str] = set()
     for s in sets:
@@ -828,7 +828,7 @@ def import_folder(
     return save_dataset(name, _with_truth(items, name, store), description=description, root=folders, store=store,
                         provenance={"imported_from": str(sets.folder), "form_sets": len(sets), "left_out": len(sets.left_out)})
 
-
+# %% ../../nbs/datasets/01_files.ipynb #78d8d2a5
 def _folder_items(sets: FormSets, folders: PageFolders) -> Iterator[DatasetItem]:
     for s in sets:
         counts = [_count(p, folders.allowed) for p in s.pages]
@@ -838,7 +838,7 @@ def _folder_items(sets: FormSets, folders: PageFolders) -> Iterator[DatasetItem]
             "num_pages": sum(c if isinstance(c, int) else 1 for c in counts)}, None,
             {"unreadable": problems} if problems else None)
 
-
+# %% ../../nbs/datasets/01_files.ipynb #462694a6
 def _count(path: Path, roots: list[str]) -> int | str:  # how many pages, or what is wrong with the file
     from vote_experiments.forms.pages import count_pages
 
@@ -847,7 +847,7 @@ def _count(path: Path, roots: list[str]) -> int | str:  # how many pages, or wha
     except (ValueError, OSError) as e:
         return str(e)
 
-
+# %% ../../nbs/datasets/01_files.ipynb #2ec60d3e
 def _with_truth(items: list[DatasetItem], name: str, store: Any) -> Iterator[DatasetItem]:
     try:
         known = get_dataset(name, store=store)

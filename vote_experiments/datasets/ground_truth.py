@@ -34,7 +34,7 @@ from ..records import DatasetItem, Record
 _PARTS = ("form_info", "voter_statistics", "ballot_statistics")
 _ROW = ("candidate_name", "party_name", "vote_count", "vote_count_text")
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #a1a915a7
 def _report_values(report: Report) -> Iterator[tuple[str, Any]]:
     plain = plain_reports([report])[0]
     for part in _PARTS:
@@ -43,7 +43,7 @@ def _report_values(report: Report) -> Iterator[tuple[str, Any]]:
         yield from ((f"vote_results[{key}].{k}", row[k]) for k in _ROW)
     yield from ((k, v) for k, v in plain.items() if k not in (*_PARTS, "vote_results"))
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #f85a6ad3
 def _reports_of(truth: Any) -> list[Report]:  # none: it is no report
     if truth is None:
         return []
@@ -52,7 +52,7 @@ def _reports_of(truth: Any) -> list[Report]:  # none: it is no report
     except ValueError:
         return []
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #f3834364
 def report_prefix(
     report: int,  # its place among the item's reports
     n_reports: int,
@@ -71,7 +71,7 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any, Any, Any]]: 
         else:
             yield its, v, value, k
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #96e95e7f
 def truth_values(
     truth: Any,  # an item's expected output
 ) -> dict[str, Any]:  # by path; a ground truth that is no report has the paths of its JSON, a bare value the path ""
@@ -97,10 +97,10 @@ def _split(path: str, n_reports: int) -> tuple[int, str, str]:  # report, sectio
     section, _, name = rest.rpartition(".")
     return report, section, name
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #39939514
 _RENAMED_BACK = {"voters_present": "present_voters"}  # ours -> another spelling found in datasets
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #9485857e
 def _put(part: dict, name: str, value: Any) -> None:
     "Replace the value of a field in the spelling it has"
     name = next((n for n in (name, _RENAMED_BACK.get(name, name)) if n in part), name)
@@ -126,7 +126,7 @@ def _section(raw: dict, report: Report, where: str, path: str) -> dict:
         raise ValueError(f"path {path!r}: there is no row {where[1:-1]}; there are {', '.join(rows[:5])}{' …' if len(rows) > 5 else ''}")
     return raw["vote_results"][rows.index(where[1:-1])]
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #fa7482d9
 def _in_our_keys(truth: Any) -> Any:
     "The truth as it is, or, where it has other people's keys, its reports with ours"
     raw = _unwrapped(truth)
@@ -135,7 +135,7 @@ def _in_our_keys(truth: Any) -> Any:
     reports = [respell_report(r)[0] if isinstance(r, dict) else r for r in raw]
     return reports[0] if len(reports) == 1 else reports
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #6398ce44
 def _with_report_values(truth: Any, changes: Mapping[str, Any]) -> Any:
     if isinstance(truth, (str, bytes)):
         truth = _unwrapped(truth)
@@ -180,7 +180,7 @@ def with_values(
 # %% ../../nbs/datasets/02_ground_truth.ipynb #8964b8a4
 KINDS = ("person", "model", "import")
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #d9ed75ac
 @dataclass(frozen=True)
 class Author(Record):
     "Who or what set a value"
@@ -190,7 +190,7 @@ class Author(Record):
     def __str__(self) -> str:
         return self.name if self.kind == "person" else f"{self.kind} {self.name}"
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #25aa5da8
 def as_author(
     by: Any,  # an `Author`, a person's name, or "model:gemini-2.5-flash"
 ) -> Author:
@@ -250,7 +250,7 @@ class ValueOrigin(Record):
     def author(self) -> Author:
         return Author(self.kind, self.name)
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #bc525129
 def version_author(
     provenance: Mapping[str, Any] | None,  # of a dataset's version
 ) -> Author:
@@ -273,7 +273,7 @@ def _item_rows(c: sa.Connection, dataset: Dataset, item_id: str) -> list[Any]:
             v.dataset_id == d.dataset_id, v.version == d.version_from), isouter=True).where(
         d.dataset_id == dataset.id, d.item_id == item_id, d.version_from <= dataset.version).order_by(d.version_from)))
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #126e7fee
 def _traced_model(c: sa.Connection, row: Any) -> str | None:
     "The model whose answer became the ground truth of an item made from a trace"
     o = observations.c
@@ -281,7 +281,7 @@ def _traced_model(c: sa.Connection, row: Any) -> str | None:
     found = c.execute(sa.select(o.model_version, o.model).where(which, o.model.is_not(None)).limit(1)).first()
     return found and (found.model_version or found.model)
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #d407947b
 def _author_of(c: sa.Connection, row: Any) -> tuple[Author, str, str | None]:  # author, reason, note
     said = decode_json(row.provenance)
     if isinstance(said, Mapping) and said.get("kind"):
@@ -317,7 +317,7 @@ def value_history(
         raise LookupError(f"dataset {name!r} version {dataset.version} has no item {item_id!r}")
     return [o for o in found if path is None or o.path == path]
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #774e5c21
 def value_origins(
     name: str,  # of the dataset
     item_id: str,
@@ -344,7 +344,7 @@ class Annotation(Record):
     def author(self) -> Author:
         return Author(self.kind, self.name)
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #20fa27f1
 def list_annotations(
     name: str,  # of the dataset
     item_id: str,
@@ -368,7 +368,7 @@ class Disagreement(Record):
     truth: Any  # what the ground truth says
     answers: dict[str, Any] = field(default_factory=dict)  # by annotator, those that differ from the truth
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #a5ec6ecc
 def _compared(truth: Any) -> dict[str, Any]:
     "Values in the form in which they are compared"
     values, reports = truth_values(truth), _reports_of(truth)
@@ -377,7 +377,7 @@ def _compared(truth: Any) -> dict[str, Any]:
         values |= {prefix + k: v for k, v in report_fields(r).items() if k.startswith("form_info.")}
     return values
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #28cb05d8
 def disagreements(
     name: str,  # of the dataset
     item_id: str,
@@ -399,7 +399,7 @@ def _disagreements(dataset: Dataset, item: DatasetItem) -> list[Disagreement]:
     settled = {} if newest is None else _decided(dataset, item.id, newest)
     return [d for d in found if d.answers and not (d.path in settled and settled[d.path] == d.truth)]
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #c0f58168
 def _decided(dataset: Dataset, item_id: str, since: datetime) -> dict[str, Any]:
     "What adjudicators decided after all annotators had answered, by path"
     a = adjudications.c
@@ -440,7 +440,7 @@ class Adjudication(Record):
     at: datetime
     note: str | None = None
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #20b2f4bf
 def adjudicate(
     name: str,  # of the dataset
     item_id: str,
@@ -490,7 +490,7 @@ _AGAIN = ("ON CONFLICT (dataset_id, item_id, reason, path) DO UPDATE SET " + ", 
     f"{c} = excluded.{c}" for c in _FLAG_COLUMNS[4:]) + ", closed_by = NULL, closed_at = NULL, note = NULL "
     "WHERE review_flags.message <> excluded.message")
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #5990934b
 @dataclass(frozen=True)
 class ReviewFlag(Record):
     "A reason to look at an item again"
@@ -519,7 +519,7 @@ def _raise_flags(dataset: Dataset, raised: Sequence[_Raised], by: Author) -> Non
     with dataset._store.write() as c:
         RowInsert(review_flags, _FLAG_COLUMNS, dataset._store.dialect, _AGAIN)(c, rows)
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #25e03d2b
 def _close_flags(dataset: Dataset, item_id: str, reason: str, by: Author, still: Iterable[str] = ()) -> None:
     "Resolve the open flags of an item for one reason, but those of paths that still have it"
     f = review_flags.c
@@ -528,7 +528,7 @@ def _close_flags(dataset: Dataset, item_id: str, reason: str, by: Author, still:
             f.dataset_id == dataset.id, f.item_id == item_id, f.reason == reason, f.state == "open", f.path.not_in(list(still))).values(
                 state="resolved", closed_by=str(by), closed_at=now_us()))
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #776d4f83
 def flag_item(
     name: str,  # of the dataset
     item_id: str,
@@ -558,7 +558,7 @@ def _failed_checks(item: DatasetItem) -> list[_Raised]:
                   for c in checks.failed]
     return found
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #c3d73741
 def flag_failed_checks(
     name: str,  # of the dataset
     ids: Sequence[str] | None = None,  # only these items; None: all
@@ -581,7 +581,7 @@ def flag_failed_checks(
     _resolve_passed(dataset, ids, by)
     return n_failed
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #9f62e7e5
 def _resolve_passed(dataset: Dataset, ids: Sequence[str] | None, by: Author) -> None:
     f = review_flags.c
     query = sa.select(f.item_id).where(f.dataset_id == dataset.id, f.reason == "failed_check", f.state == "open",
@@ -627,7 +627,7 @@ def _flag_disagreement(dataset: Dataset, item: DatasetItem, by: Author) -> None:
     _raise_flags(dataset, [(item.id, "disagreement", "", message, min(0.9, 0.05 * len(found)),
                             {"paths": [d.path for d in found], "who": who})], by)
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #a13ec704
 def _refresh_flags(dataset: Dataset, ids: Sequence[str], by: Author) -> None:
     "After a correction: flags whose reason is gone are resolved, new reasons are flagged"
     f, found = review_flags.c, dataset.find(ids)
@@ -643,7 +643,7 @@ def _refresh_flags(dataset: Dataset, ids: Sequence[str], by: Author) -> None:
         if list_annotations(dataset.name, item_id, dataset._store):
             _flag_disagreement(dataset, item, by)
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #644c5c79
 def _was_corrected(flag: Any, values: Mapping[str, Any], dataset: Dataset, item_id: str) -> bool:
     changes = value_history(dataset.name, item_id, flag.path, store=dataset._store)
     return bool(changes) and changes[-1].version == dataset.version
@@ -653,7 +653,7 @@ def _flag(r: Any) -> ReviewFlag:
     return ReviewFlag(r.id, r.item_id, r.reason, r.path, r.message or "", r.severity, r.state, r.name, from_us(r.created_at),  # type: ignore[arg-type]
                       decode_json(r.detail), r.closed_by, from_us(r.closed_at), r.note)
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #1447065d
 def review_queue(
     name: str,  # of the dataset
     state: str | None = "open",  # open | resolved | dismissed; None: all
@@ -674,7 +674,7 @@ def review_queue(
     with dataset._store.read() as c:
         return [_flag(r) for r in c.execute(query.order_by(f.severity.desc(), f.created_at, f.id).limit(limit).offset(offset))]
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #ec95fb52
 def items_to_review(
     name: str,  # of the dataset
     limit: int = 1000,
@@ -698,7 +698,7 @@ def queue_counts(
     with dataset._store.read() as c:
         return dict.fromkeys(STATES, 0) | {state: n for state, n in c.execute(query)}
 
-
+# %% ../../nbs/datasets/02_ground_truth.ipynb #b3d1f111
 def close_flag(
     flag_id: int,  # as `review_queue` gives it
     state: str,  # resolved | dismissed; open: open it again

@@ -26,7 +26,7 @@ def _reports_in(value: Any) -> list[FormIdentity]:
     except ValueError:
         return []
 
-
+# %% ../../nbs/datasets/06_joining.ipynb #eb41f4b6
 def _from_metadata(item: DatasetItem) -> FormIdentity | None:
     "From metadata and input, under any known name; else from the folders of its name"
     given = item.input if isinstance(item.input, Mapping) else {}
@@ -43,7 +43,7 @@ def _from_metadata(item: DatasetItem) -> FormIdentity | None:
     except ValueError:
         return None
 
-
+# %% ../../nbs/datasets/06_joining.ipynb #c91bb3af
 def item_identities(
     item: DatasetItem,
     output: Any = None,  # what a reader found on its pages, in any accepted spelling; None: nothing is known
@@ -93,7 +93,7 @@ _NEEDED = 2  # fields that must be equal for a join by identity
 def _without_ballot(identity: FormIdentity) -> FormIdentity:
     return replace(identity, ballot=None)
 
-
+# %% ../../nbs/datasets/06_joining.ipynb #1011e9f1
 def _by_place(truth: TruthItems, left: Sequence[int], items_know_ballot: bool) -> list[tuple[FormIdentity, list[Any], str]]:
     "Truths that belong together: identity, reports, name"
     together: dict[tuple, tuple[FormIdentity, list[Any], str]] = {}
@@ -105,7 +105,7 @@ def _by_place(truth: TruthItems, left: Sequence[int], items_know_ballot: bool) -
             of_place.append(report)
     return list(together.values())
 
-
+# %% ../../nbs/datasets/06_joining.ipynb #99c33677
 def _matched_by_identity(items: Sequence[DatasetItem], truth: TruthItems, left: Sequence[int], outputs: Mapping[str, Any],
                          report: JoinReport) -> Iterator[tuple[DatasetItem, list[Any], str]]:
     known = [(item, identities) for item in items if (identities := item_identities(item, outputs.get(item.id)))]
@@ -147,7 +147,7 @@ def join_truth(
         report.version = saved.version
     return report
 
-
+# %% ../../nbs/datasets/06_joining.ipynb #0790283a
 def _set_truth(pairs: Iterable[tuple[DatasetItem, Any, str]], replace_truth: bool, report: JoinReport) -> Iterator[DatasetItem]:
     for item, value, name in pairs:
         reports = value if isinstance(value, list) else [value]

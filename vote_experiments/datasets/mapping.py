@@ -26,7 +26,7 @@ from ..records import Record
 FIELDS = (*FIELD_NAMES, "row.vote_count_text", "form_info.set_number")
 _SHORT = {name.rpartition(".")[2]: name for name in reversed(FIELDS)} | {"total_votes_recorded": "total_votes_recorded"}
 
-
+# %% ../../nbs/datasets/04_mapping.ipynb #0e472d06
 @dataclass
 class ColumnMapping(Record):
     "How the columns of a table make up reports"
@@ -66,7 +66,7 @@ def save_mapping(
     path.write_text(text, encoding="utf-8")
     return path
 
-
+# %% ../../nbs/datasets/04_mapping.ipynb #f74dd5be
 def _full_name(name: Any, header: str) -> str | None:  # None: the column is to be left out
     if name in (None, "", "ignore", "-"):
         return None
@@ -109,14 +109,14 @@ _LOOKED_AT = 200  # rows
 def _values(table: TableFile, header: str) -> list[Any]:
     return [row[header] for _, row in table.rows[:_LOOKED_AT] if header in row]
 
-
+# %% ../../nbs/datasets/04_mapping.ipynb #4d796372
 def _are_numbers(values: Sequence[Any]) -> bool:
     try:
         return bool(values) and all(parse_number(v if not isinstance(v, bool) else str(v)) is not None or v == "-" for v in values)
     except ValueError:
         return False
 
-
+# %% ../../nbs/datasets/04_mapping.ipynb #8701f031
 def _vote_columns(table: TableFile, headers: Sequence[str]) -> dict[str, int | str]:
     "Headers that are columns of votes in a wide table"
     numbered: dict[str, int | str] = {}
@@ -140,7 +140,7 @@ def _name_and_value(table: TableFile, headers: Sequence[str]) -> tuple[str | Non
             return (header, others[0]) if others else (None, None)
     return None, None
 
-
+# %% ../../nbs/datasets/04_mapping.ipynb #5118d884
 def _ballot_of(columns: Mapping[str, str], votes: Mapping[str, int | str], table: TableFile) -> str:
     "Which ballot a table without a word about it holds: candidates have names of people"
     names = [h for h, f in columns.items() if f == "row.candidate_name"]

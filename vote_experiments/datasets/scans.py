@@ -17,7 +17,7 @@ from .files import FormSet
 # %% ../../nbs/datasets/07_scans.ipynb #28fbc4b1
 MOST_UNPACKED = 20_000_000_000  # bytes of one archive
 
-
+# %% ../../nbs/datasets/07_scans.ipynb #9c660d12
 def _members(archive: zipfile.ZipFile, path: Path) -> Iterator[zipfile.ZipInfo]:
     members = [m for m in archive.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX/")]
     if sum(m.file_size for m in members) > MOST_UNPACKED:
@@ -28,7 +28,7 @@ def _members(archive: zipfile.ZipFile, path: Path) -> Iterator[zipfile.ZipInfo]:
             raise ValueError(f"{path} holds {member.filename!r}, which leads out of the folder: the archive is not safe")
         yield member
 
-
+# %% ../../nbs/datasets/07_scans.ipynb #3e4aba07
 def unpack_archive(
     path: str | os.PathLike,  # a zip file
 ) -> Path:  # the folder `<name>.unpacked` next to it
@@ -113,7 +113,7 @@ def _hash(path: Path) -> str:
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
-
+# %% ../../nbs/datasets/07_scans.ipynb #2313f603
 def _is_empty(path: Path) -> bool:
     "Whether a picture has one colour only"
     from PIL import Image
@@ -124,7 +124,7 @@ def _is_empty(path: Path) -> bool:
     except OSError:
         return False
 
-
+# %% ../../nbs/datasets/07_scans.ipynb #10afb64d
 def identical_form_sets(
     sets: Iterable[FormSet],  # as `group_folder` gives them
 ) -> dict[str, str]:  # name of a form set -> name of the first one with the same pages

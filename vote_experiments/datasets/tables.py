@@ -30,7 +30,7 @@ class TableFile(Record):
 # %% ../../nbs/datasets/03_tables.ipynb #25f39bdd
 MAX_TABLE_BYTES = 500_000_000
 
-
+# %% ../../nbs/datasets/03_tables.ipynb #4b556b83
 def _text_of(path: Path, notes: list[str]) -> str:
     raw = path.read_bytes()
     try:
@@ -44,7 +44,7 @@ def _text_of(path: Path, notes: list[str]) -> str:
     notes.append("the file is not UTF-8 and was read as Thai Windows text (code page 874)")
     return text
 
-
+# %% ../../nbs/datasets/03_tables.ipynb #344daf41
 def _csv_cells(path: Path, notes: list[str]) -> Iterator[tuple[str, list[str]]]:
     csv.field_size_limit(2**31 - 1)
     text = _text_of(path, notes)
@@ -70,7 +70,7 @@ def _xlsx_cells(path: Path, notes: list[str]) -> Iterator[tuple[str, list[Any]]]
     finally:
         book.close()
 
-
+# %% ../../nbs/datasets/03_tables.ipynb #2512b51a
 def _parquet_cells(path: Path, notes: list[str]) -> Iterator[tuple[str, list[Any]]]:
     import pandas as pd
 
@@ -87,7 +87,7 @@ def _header_place(cells: Sequence[tuple[str, Sequence[Any]]]) -> int:
     known = [sum(find_field(str(c)) is not None for c in row if c not in (None, "")) for _, row in cells[:10]]
     return next((i for i, n in enumerate(known) if n >= 2), 0)
 
-
+# %% ../../nbs/datasets/03_tables.ipynb #3ffb808b
 def _from_cells(path: Path, cells: list[tuple[str, list[Any]]], notes: list[str]) -> TableFile:
     if not cells:
         raise ValueError(f"{path} is empty: there is no table in it")
@@ -107,7 +107,7 @@ def _is_rows(value: Any) -> bool:
     return isinstance(value, list) and any(
         isinstance(v, Mapping) and any(find_field(str(k)) in PER_ROW for k in v) for v in value[:3])
 
-
+# %% ../../nbs/datasets/03_tables.ipynb #38a856ba
 def _nested_rows(value: Any, around: dict[str, Any], where: str) -> Iterator[tuple[str, dict[str, Any]]]:
     if isinstance(value, list):
         for i, one in enumerate(value):
@@ -130,7 +130,7 @@ def _nested_rows(value: Any, around: dict[str, Any], where: str) -> Iterator[tup
     if not tables and not deeper and (own or flat):
         yield where, {**inner, **flat}
 
-
+# %% ../../nbs/datasets/03_tables.ipynb #6bbd9030
 def _has_objects(value: Any) -> bool:
     "Whether a part of a JSON value nests further: a list of objects, or an object with objects in it"
     if isinstance(value, list):

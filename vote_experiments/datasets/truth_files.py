@@ -23,7 +23,7 @@ from ..records import DatasetItem, Record
 _OWN = ("stations", "votes")
 _OWN_COLUMNS = ("doubtful", "doubts", "report", "doubt_codes", "votes_at_stake", "counted", "place")  # of `extract`, no truth
 
-
+# %% ../../nbs/datasets/05_truth_files.ipynb #28d94d13
 def _own_pair(path: Path) -> tuple[Path, Path] | None:  # stations, votes
     folder, suffix = (path, "") if path.is_dir() else (path.parent, path.suffix)
     if suffix and path.stem not in _OWN:
@@ -34,7 +34,7 @@ def _own_pair(path: Path) -> tuple[Path, Path] | None:  # stations, votes
             return pair
     return None
 
-
+# %% ../../nbs/datasets/05_truth_files.ipynb #3ead07c8
 def _own_table(stations: Path, votes: Path) -> TableFile:
     "One table of both: every row of votes with the values of its station"
     reports, rows = read_table(stations), read_table(votes)
@@ -79,7 +79,7 @@ class _Form:
                 (made.setdefault(section, {}) if section else made)[key] = value
         return made | ({"vote_results": [row for _, row in self.rows]} if self.rows else {})
 
-
+# %% ../../nbs/datasets/05_truth_files.ipynb #55ce3a43
 def _split_row(row: Mapping[str, Any], mapping: ColumnMapping) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     "Values by field, and the rows of votes of one row of the table"
     values = {f: v for f, v in mapping.fixed.items()}
@@ -102,7 +102,7 @@ def _identity(values: Mapping[str, Any], where: str) -> FormIdentity:
         reason = str(e).splitlines()[2 if len(str(e).splitlines()) > 2 else 0].strip()
         raise ValueError(f"{where}: the header cannot be read: {reason}") from None
 
-
+# %% ../../nbs/datasets/05_truth_files.ipynb #3974dbb5
 def _forms(table: TableFile, mapping: ColumnMapping) -> dict[tuple, tuple[FormIdentity, _Form]]:
     forms: dict[tuple, tuple[FormIdentity, _Form]] = {}
     unused = [h for h in mapping.unmapped if h in table.headers]
@@ -127,7 +127,7 @@ def place_name(
     name = "/".join(p for p in parts if p) or "form"
     return f"{name} (บช)" if identity.ballot == "PartyList" else name
 
-
+# %% ../../nbs/datasets/05_truth_files.ipynb #7fd7cb40
 def _checked(form: _Form) -> tuple[dict[str, Any] | None, list[str]]:
     "The report of a form as it is stored, and what is wrong with it"
     first = next(iter(form.values.values()), (None, "table"))[1]
@@ -153,14 +153,14 @@ class TruthItems(Record):
     n_rows: int
     path: Path
 
-
+# %% ../../nbs/datasets/05_truth_files.ipynb #6dc71030
 _MOST_SHOWN = 5
 
 
 def _paths(value: Any) -> list[str]:
     return [p.strip() for p in str(value).strip("[]").replace('"', "").replace(",", ";").split(";") if p.strip()]
 
-
+# %% ../../nbs/datasets/05_truth_files.ipynb #ae725211
 def _items(forms: Mapping[tuple, tuple[FormIdentity, _Form]]) -> Iterator[tuple[DatasetItem, list[FormIdentity], list[str]]]:
     by_id: dict[str, list[tuple[FormIdentity, _Form]]] = {}
     for (item_id, *_), (identity, form) in forms.items():
@@ -203,7 +203,7 @@ def read_truth(
     chosen.unmapped = list(dict.fromkeys([*chosen.unmapped, *_unused(table, chosen)]))
     return TruthItems([item for item, _, _ in made], [identities for _, identities, _ in made], chosen, len(table.rows), path)
 
-
+# %% ../../nbs/datasets/05_truth_files.ipynb #08e27b2d
 def _unused(table: TableFile, mapping: ColumnMapping) -> Sequence[str]:
     used = {*mapping.columns, *mapping.votes, mapping.name_column, mapping.value_column}
     names = {str(row.get(mapping.name_column)) for _, row in table.rows} if mapping.name_column else set()

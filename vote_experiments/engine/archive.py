@@ -25,7 +25,7 @@ def slug(text: str) -> str:
     "A text as part of a file name: lower case, only letters, digits, dots and hyphens, at most 60 characters"
     return re.sub(r"-{2,}", "-", re.sub(r"[^\w\u0e31\u0e34-\u0e3a\u0e47-\u0e4e.-]+|_", "-", text.strip().lower())).strip("-.")[:60].rstrip("-.") or "run"
 
-
+# %% ../../nbs/engine/06_archive.ipynb #4468470f
 def archive_folder(
     store: Store,
     group_id: str,
@@ -64,6 +64,8 @@ def write_json(path: Path, value: Any) -> Path:
 
 # %% ../../nbs/engine/06_archive.ipynb #480f4b32
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; base-uri 'none'; form-action 'none'"
+
+# %% ../../nbs/engine/06_archive.ipynb #f55633df
 PAGE_STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 Sarabun, "Noto Sans Thai", system-ui, sans-serif; color: #1c2733; max-width: 72rem;
@@ -77,11 +79,11 @@ pre { background: #f5f7f9; padding: .75rem 1rem; overflow-x: auto; } a { color: 
 @media print { body { margin: 0; max-width: none; } a { color: inherit; } tr { break-inside: avoid; } }
 """
 
-
+# %% ../../nbs/engine/06_archive.ipynb #1ed8ddca
 def _is_number(text: str) -> bool:
     return bool(re.fullmatch(r"[-+±$≈~]?\s*[\d.,]+.*", text)) or text in ("", "–")
 
-
+# %% ../../nbs/engine/06_archive.ipynb #95983beb
 def html_table(
     rows: Sequence[Mapping[str, Any]],  # one dict a row, the same keys in each
     links: Mapping[str, Mapping[str, str]] | None = None,  # column: {cell text: address}
@@ -128,11 +130,11 @@ def _best_mean(rows: Sequence[Mapping[str, Any]]) -> str:
     show = (lambda v: f"{100 * v:.1f}") if is_share else (lambda v: f"{v:.4g}")
     return f"{show(best['mean'])}{' %' if is_share else ''}" + (f" [{show(low)}, {show(high)}]" if low is not None and high is not None else "")
 
-
+# %% ../../nbs/engine/06_archive.ipynb #205723f3
 def _short(text: str | None, most: int = 180) -> str:
     return "" if not text else text if len(text) <= most else f"{text[:most].rsplit(' ', 1)[0]} …"
 
-
+# %% ../../nbs/engine/06_archive.ipynb #36da7e54
 def _archived_groups(store: Store, runs: Path) -> list[tuple[int, Path, dict[str, Any]]]:  # time, folder, row of the page
     found = []
     for g in list_groups(store):
@@ -144,7 +146,7 @@ def _archived_groups(store: Store, runs: Path) -> list[tuple[int, Path, dict[str
                 "experiments": result.get("total_experiments"), "best mean": _best_mean(scored), "found": _short(result.get("headline"))}))
     return found
 
-
+# %% ../../nbs/engine/06_archive.ipynb #22b6a9df
 def _archived_experiments(store: Store, runs: Path) -> list[tuple[int, Path, dict[str, Any]]]:
     "Reports of single experiments and of several runs side by side, told by the names of their folders"
     found = []

@@ -30,7 +30,7 @@ PLACES: dict[str, tuple[str, ...]] = {  # the fields of a header that make up a 
     "station": ("province", "constituency_number", "district", "sub_district", "polling_station_number"),
 }
 
-
+# %% ../../nbs/engine/05_clusters.ipynb #a1fd6315
 @lru_cache(maxsize=50_000)
 def _plain(field: str, text: str) -> str:
     "A field of a header in the form in which equal ones are equal"
@@ -39,7 +39,7 @@ def _plain(field: str, text: str) -> str:
     numbers = re.findall(r"\d+", to_arabic_digits(text))
     return str(int(numbers[0])) if len(numbers) == 1 else text.strip()
 
-
+# %% ../../nbs/engine/05_clusters.ipynb #84b00417
 def _header(value: Any) -> Mapping[str, Any]:
     "The header of the first report in an expected output; empty when there is none"
     if isinstance(value, Mapping) and isinstance(value.get("reports"), list):
@@ -49,7 +49,7 @@ def _header(value: Any) -> Mapping[str, Any]:
     header = value.get("form_info") if isinstance(value, Mapping) else None
     return header if isinstance(header, Mapping) else {}
 
-
+# %% ../../nbs/engine/05_clusters.ipynb #be45432e
 def _place(by: str, fields: Mapping[str, Any]) -> str | None:
     "A place from its fields; None when the last one, which names it, is not there"
     parts = [_plain(f, str(fields[f])) if fields.get(f) not in (None, "") else "" for f in PLACES[by]]
@@ -63,7 +63,7 @@ def _inside(metadata: Any, key: str) -> Any:
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
 
-
+# %% ../../nbs/engine/05_clusters.ipynb #fab41a22
 def cluster_label(
     by: str,  # a key of the metadata, or one of `PLACES`
     metadata: Any,  # of an item
@@ -90,7 +90,7 @@ def check_cluster_by(
                          "metadata, or None for items that are independent")
     return cluster_by
 
-
+# %% ../../nbs/engine/05_clusters.ipynb #8ae5e629
 def cluster_labels(
     items: Iterable[tuple[str, Any, Any]],  # id, metadata, expected output
     by: str | None = CONSTITUENCY,  # None: no clusters
@@ -103,7 +103,7 @@ def cluster_labels(
         raise ValueError(f"cluster_by={by!r}: no item has that key in its metadata; places are {', '.join(PLACES)}")
     return labels
 
-
+# %% ../../nbs/engine/05_clusters.ipynb #5d6d6262
 def check_carried(
     items: Iterable[Any],  # dataset items
     by: str | None,  # as `cluster_labels` takes it
@@ -113,7 +113,7 @@ def check_carried(
         found = ((i.id, i.metadata, i.expected_output) for i in items if cluster_label(str(by), i.metadata, i.expected_output) is not None)
         cluster_labels([first] if (first := next(found, None)) else [], by)
 
-
+# %% ../../nbs/engine/05_clusters.ipynb #a1bc721b
 def _stored_items(store: Store, experiment_id: str) -> Iterable[tuple[str, int, Any, Any]]:
     "Id, position, metadata and expected output of each item of an experiment"
     r, d = item_results.c, dataset_items.c
@@ -124,7 +124,7 @@ def _stored_items(store: Store, experiment_id: str) -> Iterable[tuple[str, int, 
         for item_id, position, metadata, expected in _streamed(c, query):
             yield item_id, position, decode_json(metadata), decode_json(expected)
 
-
+# %% ../../nbs/engine/05_clusters.ipynb #bf400210
 def item_clusters(
     store: Store,
     experiments: Iterable[str],  # ids; the first that has an item says where it belongs
@@ -141,7 +141,7 @@ def item_clusters(
 
     return {} if by is None else cluster_labels(rows(), by)
 
-
+# %% ../../nbs/engine/05_clusters.ipynb #163b179f
 def position_clusters(
     store: Store,
     experiment_id: str,

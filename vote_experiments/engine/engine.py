@@ -24,7 +24,6 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-
 from ..store.results import Finished, ResultWriter
 from ..store.database import encode_json, new_trace_id
 from ..traces.opentelemetry import TRACE_STATE_KEY
@@ -34,6 +33,7 @@ from ..settings import redact
 from ..scoring.binding import Bound, as_evaluations
 from ..workers import WorkerDied, WorkerPool, WorkerTimeout
 
+# %% ../../nbs/engine/01_engine.ipynb #8b2c84c4
 log = logging.getLogger("vote_experiments")
 
 # %% ../../nbs/engine/01_engine.ipynb #60ad8ed8
@@ -77,7 +77,7 @@ class RunStoppedError(VoteExperimentsError, RuntimeError):
         super().__init__(message)
         self.reason = reason
 
-
+# %% ../../nbs/engine/01_engine.ipynb #01955cfe
 class _StopRun(BaseException):  # no Exception: what records failures of tasks and evaluators must not take it for one
     def __init__(self, reason: BaseException):
         self.reason = reason
@@ -135,7 +135,7 @@ class Threads:
             if not answered.done():
                 answered.set_result((value, error))
 
-
+# %% ../../nbs/engine/01_engine.ipynb #ec48b2bc
 def _caught(fn: Callable, argument: Any) -> tuple[Any, BaseException | None]:
     "Call in a thread; an exception comes back as a value, because a future refuses some (StopIteration)"
     try:
@@ -151,7 +151,7 @@ def _ours() -> Any:
 
     return TraceState([(TRACE_STATE_KEY, "item")])
 
-
+# %% ../../nbs/engine/01_engine.ipynb #da6ee8c6
 def _join_trace(trace_id: str) -> Any:  # what `_leave_trace` takes
     "From now on, in this context, OpenTelemetry spans belong to this trace"
     from opentelemetry import context, trace
@@ -159,7 +159,7 @@ def _join_trace(trace_id: str) -> Any:  # what `_leave_trace` takes
     seen = trace.SpanContext(int(trace_id, 16), int(trace_id[16:], 16) or 1, True, trace.TraceFlags(1), _ours())
     return context.attach(trace.set_span_in_context(trace.NonRecordingSpan(seen)))
 
-
+# %% ../../nbs/engine/01_engine.ipynb #c8cf231e
 def _leave_trace(joined: Any) -> None:
     from opentelemetry import context
 
@@ -168,7 +168,7 @@ def _leave_trace(joined: Any) -> None:
 # %% ../../nbs/engine/01_engine.ipynb #89702d35
 _ATOMS = frozenset((str, int, float, bool, type(None), bytes))
 
-
+# %% ../../nbs/engine/01_engine.ipynb #7e89e0bc
 def fresh(value: Any) -> Any:
     "A copy of nested dicts and lists; everything else is returned as it is"
     kind = value.__class__
@@ -192,7 +192,7 @@ def own_values(bound: Bound, values: Mapping[str, Any]) -> Mapping[str, Any]:
             changed[name] = _own_item(value) if value.__class__ is DatasetItem else _copied(value)
     return {**values, **changed} if changed else values
 
-
+# %% ../../nbs/engine/01_engine.ipynb #7a2d2588
 def _copied(value: Any) -> Any:
     try:
         return fresh(value)
@@ -204,7 +204,7 @@ def _own_item(item: DatasetItem) -> DatasetItem:
     parts = {name: _copied(getattr(item, name)) for name in ("input", "expected_output", "metadata")}
     return dataclasses.replace(item, **parts)
 
-
+# %% ../../nbs/engine/01_engine.ipynb #1144419b
 def _task_values(task: Bound, values: dict[str, Any]) -> Mapping[str, Any]:
     "What a task is called with: values of its own, unless it prepares them for the evaluators"
     return values if task.prepares_values else own_values(task, values)
@@ -224,7 +224,7 @@ def _named_once(by_name: dict[str, list[Evaluation]], errors: dict[str, str]) ->
                 log.warning("evaluator %s: %s", evaluator, errors[evaluator])
     return [e for _, e in found.values()]
 
-
+# %% ../../nbs/engine/01_engine.ipynb #af9e6576
 _PLAIN = (dict, list, str, int, float, bool, type(None))
 
 
@@ -363,7 +363,7 @@ class ExecutorLostError(RunStoppedError):
 
 _PATIENCE_S = 10.0  # seconds beyond the limit in which a foreign executor must return something
 
-
+# %% ../../nbs/engine/01_engine.ipynb #ab9f4e66
 class Elsewhere:
     "The task of a plan in other processes: `await elsewhere(values)`"
 
@@ -430,7 +430,7 @@ class Elsewhere:
         finally:
             waiting.cancel()
 
-
+# %% ../../nbs/engine/01_engine.ipynb #4c290f99
 class _Stuck(Exception):
     "Every worker of an executor hangs"
 
@@ -454,7 +454,7 @@ def _total(observations: Sequence[Observation]) -> tuple[Usage | None, float | N
 # %% ../../nbs/engine/01_engine.ipynb #2b3cbc3f
 _LIVE_LIMIT = 1000  # outputs with no JSON form kept as they were; later ones are read back from the store
 
-
+# %% ../../nbs/engine/01_engine.ipynb #54abaa3e
 class Run:
     "One pass of a plan over items, made on the loop that will run it. `await run(slots)`; `stop()` finishes what is in flight, `abort()` does not."
 
@@ -597,7 +597,7 @@ T = TypeVar("T")
 class RunInterrupted(KeyboardInterrupt):
     "A run was stopped by Ctrl-C; the message says what is stored and how to continue"
 
-
+# %% ../../nbs/engine/01_engine.ipynb #5ad16011
 def run_blocking(
     work: Callable[[], Coroutine[Any, Any, T]],  # makes the coroutine; called inside the new loop's thread
     on_interrupt: Callable[[int], None] | None = None,  # told of the 1st, 2nd … Ctrl-C
@@ -631,6 +631,6 @@ def run_blocking(
         raise error
     return outcome["result"]
 
-
+# %% ../../nbs/engine/01_engine.ipynb #17fdbbbe
 async def _made(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return await work()

@@ -38,7 +38,7 @@ def local_item(
     return DatasetItem(f"item-{position}" if given in (None, "") else str(given), pick("input", pick("input_data", None)),
                        None if _is_nan(truth) else truth, pick("metadata"))
 
-
+# %% ../../nbs/engine/02_items.ipynb #dcecd7ef
 def _is_nan(value: Any) -> bool:
     "Whether a value is the missing number of a table: no truth, now and when it is read back from the store"
     return isinstance(value, float) and value != value
@@ -71,7 +71,7 @@ def _is_frame(data: Any) -> bool:
     "Whether data is a pandas DataFrame; pandas itself need not be there"
     return type(data).__name__ == "DataFrame" and type(data).__module__.startswith("pandas")
 
-
+# %% ../../nbs/engine/02_items.ipynb #5d09dacf
 def frame_records(
     frame: Any,  # a pandas DataFrame
 ) -> list[dict[str, Any]]:
@@ -82,7 +82,7 @@ def frame_records(
     return [{"input": {str(k): v for k, v in row.items() if k not in _ITEM_FIELDS}, **{k: row[k] for k in _ITEM_FIELDS if k in row}}
             for row in rows]
 
-
+# %% ../../nbs/engine/02_items.ipynb #23f83167
 class Source:
     "Where items come from: a stored dataset, a selection of its items, or local data"
 
@@ -178,7 +178,7 @@ class Source:
                 for position, (row, _, item) in zip(part, rows):
                     yield Slot(item, position, repeat, row, mark(item), None, _encoded(item))
 
-
+# %% ../../nbs/engine/02_items.ipynb #924977d3
 def _runs(numbers: Iterable[int], most: int = 20_000) -> Iterator[range]:
     "Ascending whole numbers as ranges of neighbours, each of at most so many"
     first = last = None
@@ -191,5 +191,3 @@ def _runs(numbers: Iterable[int], most: int = 20_000) -> Iterator[range]:
         last = n
     if first is not None:
         yield range(first, last + 1)  # type: ignore[operator]
-
-

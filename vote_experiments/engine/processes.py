@@ -35,7 +35,7 @@ def item_error(error: BaseException) -> ItemError:
 class TaskNotPicklableError(VoteExperimentsError, TypeError):
     "A task cannot be sent to another process; says what to change"
 
-
+# %% ../../nbs/engine/00_processes.ipynb #b2c24828
 def pickled_task(
     fn: Callable,
     name: str,  # for messages
@@ -56,7 +56,7 @@ def _dumps(value: Any) -> bytes:
 
     return cloudpickle.dumps(value)
 
-
+# %% ../../nbs/engine/00_processes.ipynb #19f7ded9
 def _packed_model(name: str, own: Any, is_needed: bool) -> bytes | None:
     "A registered model as bytes; None when it cannot travel and need not. Raises `TaskNotPicklableError`."
     try:
@@ -68,7 +68,7 @@ def _packed_model(name: str, own: Any, is_needed: bool) -> bytes | None:
             f"model {name!r} cannot be sent to another process ({type(error).__name__}: {error}). Open clients and "
             "files inside its extract method, or register it without cpu_bound=True and run it without executor=") from error
 
-
+# %% ../../nbs/engine/00_processes.ipynb #5a743754
 @functools.lru_cache(maxsize=32)
 def load_task(
     payload: bytes,  # from `pickled_task`
@@ -81,7 +81,7 @@ def load_task(
 # %% ../../nbs/engine/00_processes.ipynb #900533c2
 Outcome = tuple[Any, ItemError | None, list[Observation], float]  # output, error, observations, seconds
 
-
+# %% ../../nbs/engine/00_processes.ipynb #3b435a20
 def call_pickled(
     payload: bytes,  # from `pickled_task`
     positional: tuple,
@@ -102,7 +102,7 @@ def call_pickled(
     except Exception as failure:
         return _dumps((None, item_error(failure), [], seconds))
 
-
+# %% ../../nbs/engine/00_processes.ipynb #fb6eacbf
 def unpacked(outcome: bytes) -> Outcome:
     "What `call_pickled` brought back"
     return pickle.loads(outcome)
@@ -117,7 +117,7 @@ def _within(limit_s: float | None, task: Callable, positional: tuple, keywords: 
             return _called(task, positional, keywords)
     return _called_aside(limit_s, task, positional, keywords)
 
-
+# %% ../../nbs/engine/00_processes.ipynb #5a696055
 def _called(task: Callable, positional: tuple, keywords: dict[str, Any]) -> Any:
     output = task(*positional, **keywords)
     return asyncio.run(_awaited(output)) if inspect.isawaitable(output) else output
@@ -126,7 +126,7 @@ def _called(task: Callable, positional: tuple, keywords: dict[str, Any]) -> Any:
 async def _awaited(value: Awaitable) -> Any:
     return await value
 
-
+# %% ../../nbs/engine/00_processes.ipynb #5955459e
 def late(limit_s: float) -> TimeoutError:
     "The error of an item that took too long"
     return TimeoutError(f"no answer within timeout_s={limit_s}")
@@ -145,7 +145,7 @@ def _alarm(limit_s: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
-
+# %% ../../nbs/engine/00_processes.ipynb #2681e2fc
 def _called_aside(limit_s: float, task: Callable, positional: tuple, keywords: dict[str, Any]) -> Any:
     "Call in a thread that is left behind when it is late"
     import contextvars

@@ -57,7 +57,7 @@ def rate_text(rate: float) -> str:
     "Items a second, or a minute when slow"
     return f"{rate:.0f} items/s" if rate >= 10 else f"{rate:.1f} items/s" if rate >= 1 else f"{rate * 60:.1f} items/min"
 
-
+# %% ../../nbs/engine/03_progress.ipynb #65976871
 def progress_line(p: Progress) -> str:
     "Items done, failed, rate, time to go, cost"
     parts = [f"{p.done}/{p.total}" if p.total is not None else str(p.done), f"{p.done - p.failed} ok"]

@@ -19,12 +19,12 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
-
 from ..store.results import get_experiment, list_experiments, owner_name
 from ..store.database import Store, StoreError, encode_json, new_span_id, now_us
 from .engine import Slot
 from ..records import VoteExperimentsError
 
+# %% ../../nbs/engine/04_resuming.ipynb #7db38fbb
 log = logging.getLogger("vote_experiments")
 
 # %% ../../nbs/engine/04_resuming.ipynb #7d9b2fb2
@@ -34,7 +34,7 @@ def fingerprint(fn: Any) -> str:  # 12 hex digits
     _fingerprint_into(h, fn, set())
     return h.hexdigest()
 
-
+# %% ../../nbs/engine/04_resuming.ipynb #dbc0c341
 def _fingerprint_into(h: Any, fn: Any, seen: set[int]) -> None:
     if id(fn) in seen:
         return
@@ -72,7 +72,7 @@ def _function_into(h: Any, fn: Any, seen: set[int]) -> None:
         if isinstance(value, _CONSTANT) or getattr(value, "__module__", None) == fn.__module__ and hasattr(value, "__code__"):
             _state_into(h, [name, value], seen)
 
-
+# %% ../../nbs/engine/04_resuming.ipynb #85f32e3a
 _CONSTANT = (str, int, float, bool, bytes, tuple, frozenset)
 
 # %% ../../nbs/engine/04_resuming.ipynb #8a03ffaa
@@ -110,7 +110,7 @@ def _state_into(h: Any, value: Any, seen: set[int], depth: int = 0) -> None:
 class SettingsChangedError(VoteExperimentsError, ValueError):
     "A resumed run was asked something else than before; the message names every difference"
 
-
+# %% ../../nbs/engine/04_resuming.ipynb #cb88127f
 def changed_settings(
     before: Mapping[str, Any],  # as stored
     now: Mapping[str, Any],
@@ -131,11 +131,9 @@ class RunBusyError(VoteExperimentsError, RuntimeError):
 
 
 HEARTBEAT_S = 5.0  # a running experiment says it lives this often
-
-
 _ALIVE_US = int(4 * HEARTBEAT_S * 1e6)
 
-
+# %% ../../nbs/engine/04_resuming.ipynb #2f7ff58c
 _at_work: set[str] = set()  # owners of the runs that go on in this process
 
 
@@ -191,7 +189,7 @@ def process_lives(
         pass
     return True
 
-
+# %% ../../nbs/engine/04_resuming.ipynb #cbea9041
 def is_busy(row: Mapping[str, Any]) -> bool:
     "Somebody who still lives is working on this experiment"
     if row["status"] != "running" or not row["owner"]:
@@ -254,7 +252,7 @@ def is_left(
 
     return left
 
-
+# %% ../../nbs/engine/04_resuming.ipynb #468433e0
 def left_of_dataset(
     slots: Iterable[Slot],  # in the order of repeat and position
     stored: Iterator[tuple[tuple[int, int], str, str, str | None]],  # as `stored_items` gives them, in the same order
@@ -263,8 +261,6 @@ def left_of_dataset(
     "The slots of a stored dataset that are still to do"
     left = is_left(stored, wanted)
     return (slot for slot in slots if left(slot.repeat, slot.position))
-
-
 
 # %% ../../nbs/engine/04_resuming.ipynb #0f4e928e
 def left_of_local_data(

@@ -25,7 +25,7 @@ def scoring_version(
 # %% ../../nbs/engine/06_rule_changes.ipynb #e995f062
 _EVALUATORS = {e.__name__: e for e in (*STANDARD_EVALUATORS, *FURTHER_EVALUATORS)}
 
-
+# %% ../../nbs/engine/06_rule_changes.ipynb #0636344a
 def scores_today(
     store: Store,
     experiment_id: str,
@@ -51,7 +51,7 @@ def scores_today(
 # %% ../../nbs/engine/06_rule_changes.ipynb #1da37bf3
 _MOST_ITEMS = 2_000  # of an older run: more are not scored for a remark
 
-
+# %% ../../nbs/engine/06_rule_changes.ipynb #b25260bd
 def _changed(store: Store, experiment: Mapping[str, Any]) -> str:
     "How many scores of an older experiment would be different"
     if (experiment.get("n_items") or 0) > _MOST_ITEMS:
@@ -62,7 +62,7 @@ def _changed(store: Store, experiment: Mapping[str, Any]) -> str:
     by_score = frame.groupby("score", sort=True)["item_id"].nunique()
     return "; today other scores would be given for " + ", ".join(f"{score} of {n} items" for score, n in by_score.items())
 
-
+# %% ../../nbs/engine/06_rule_changes.ipynb #e0512f24
 def scoring_remarks(
     store: Store,
     experiments: Mapping[str, str],  # label: experiment id

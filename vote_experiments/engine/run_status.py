@@ -124,7 +124,7 @@ class RunState(Record):
 _SIGN_OF_LIFE_US = 20_000_000
 _LONG_ENDING_US = 600_000_000
 
-
+# %% ../../nbs/engine/07_run_status.ipynb #0a7ac9f4
 def _is_between(group: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> bool:
     "The process of a group that is marked as running is between two experiments, or writes the result"
     newest = max(rows, key=lambda r: (r["created_at"], r["position"]), default=None)
@@ -210,7 +210,7 @@ def run_states(
     waiting = _job_status(opened, ids)
     return {g["id"]: _group_state(opened, g, by_group[g["id"]], waiting.get(g["id"])) for g in groups}
 
-
+# %% ../../nbs/engine/07_run_status.ipynb #afbe37d6
 _FEW_COLUMNS = ("id", "group_id", "name", "status", "owner", "heartbeat", "n_items", "summary", "error", "created_at", "finished_at", "position")
 
 

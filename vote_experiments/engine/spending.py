@@ -27,7 +27,7 @@ def _judges(evaluators: Sequence[Any]) -> list[tuple[str, Mapping[str, Any]]]:  
     judges = [e for e in evaluators if isinstance(getattr(e, "model", None), str)]
     return [(e.model, getattr(e, "config", None) or {}) for e in judges]
 
-
+# %% ../../nbs/engine/08_spending.ipynb #4a5065d2
 def check_cap(
     configs: Sequence[ModelConfig],
     evaluators: Sequence[Any],

@@ -101,7 +101,7 @@ def run_cluster_by(
     values = {(get_group(store, g)["request"] or {}).get("cluster_by", CONSTITUENCY) if g else CONSTITUENCY for g in groups}
     return values.pop() if len(values) == 1 else CONSTITUENCY
 
-
+# %% ../../nbs/engine/07_stored_comparison.ipynb #751821d6
 def compare_experiments_by_item(
     store: Store,
     experiments: Mapping[str, str],  # label: experiment id

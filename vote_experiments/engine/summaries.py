@@ -13,9 +13,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
 import numpy as np
-
 from ..analysis.intervals import mean_interval
 from ..analysis.paired import FEWEST_CLUSTERS, Grouping
 from .clusters import CONSTITUENCY, position_clusters
@@ -28,6 +26,7 @@ from ..scoring.binding import Bound, as_evaluations
 from ..scoring.summary import WEIGHTS, is_weighted, item_accuracy, rule_of
 from ..settings import redact
 
+# %% ../../nbs/engine/05_summaries.ipynb #b53987b2
 log = logging.getLogger("vote_experiments")
 
 # %% ../../nbs/engine/05_summaries.ipynb #21c64318

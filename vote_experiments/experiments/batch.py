@@ -19,9 +19,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
 import sqlalchemy as sa
-
 from ..documented import documented
 from ..traces.filters import Filter, compile_filter, parse_filter
 from ..store.results import Finished, ResultWriter, score_row
@@ -40,6 +38,7 @@ from ..records import DatasetItem, Evaluation, Record
 from ..scoring.binding import COMPOSITE, EVALUATOR, MAPPER, Bound, as_evaluations, bind, bind_all
 from ..settings import redact
 
+# %% ../../nbs/experiments/07_batch.ipynb #4b497ed0
 log = logging.getLogger("vote_experiments")
 
 # %% ../../nbs/experiments/07_batch.ipynb #bcae0642
@@ -51,7 +50,7 @@ class EvaluatorInputs(Record):
     expected_output: Any = None
     metadata: dict[str, Any] | None = None
 
-
+# %% ../../nbs/experiments/07_batch.ipynb #f501510e
 def _as_inputs(mapped: Any) -> EvaluatorInputs:
     "What a mapper returned. Raises `TypeError` for anything but `EvaluatorInputs`, or a mapping or object of its fields."
     if isinstance(mapped, EvaluatorInputs):
@@ -149,7 +148,7 @@ class BatchEvaluations(Mapping):
     def __repr__(self) -> str:
         return f"<evaluations of {len(self)} items of {self.batch_id}>"
 
-
+# %% ../../nbs/experiments/07_batch.ipynb #b2222297
 def _evaluation(row: Any) -> Evaluation:
     value = row.value_text if row.data_type == "CATEGORICAL" else row.value_number
     if row.data_type == "BOOLEAN" and value is not None:
@@ -208,13 +207,13 @@ class _Made(Evaluation):
     evaluator: str = ""
     is_composite: bool = False
 
-
+# %% ../../nbs/experiments/07_batch.ipynb #fa79fbc9
 def _made(found: Any, name: str, is_composite: bool) -> list[_Made]:
     its = as_evaluations(found, name)
     return [_Made(e.name, e.value, e.comment, e.metadata, e.data_type, e.config_id, name, is_composite)
             for e in its if e.value is not None]
 
-
+# %% ../../nbs/experiments/07_batch.ipynb #613eac6a
 def _remembering(bound: Bound, is_composite: bool = False) -> Bound:
     "The same evaluator, whose evaluations say that they are its own"
     call, name, own = bound._call, bound.name, copy.copy(bound)
@@ -255,7 +254,7 @@ def _mapping(bound: Bound) -> Bound:
     task._call, task.prepares_values = mapped, True
     return task
 
-
+# %% ../../nbs/experiments/07_batch.ipynb #e8cfc49a
 def _trace_id(stored: Trace | TraceObservation) -> str:
     return stored.id if isinstance(stored, Trace) else stored.trace_id
 
@@ -267,7 +266,7 @@ def _new_counts() -> dict[str, Any]:
     return {"processed": 0, "failed": 0, "scores": 0, "composite_scores": 0, "composite_errors": 0, "evaluations_failed": 0,
             "evaluators": {}, "errors": {}, "seconds": 0.0}
 
-
+# %% ../../nbs/experiments/07_batch.ipynb #cbe213cc
 class _Counted:
     "Counts of items waiting to be stored, and of all before"
 
@@ -470,7 +469,7 @@ class _Request:
         return {"scope": self.scope, "filter": [c.to_dict() for c in self.conditions], "mapper": names([self.mapper]),
                 "evaluators": names(self.evaluators), "composite": names([self.composite])}
 
-
+# %% ../../nbs/experiments/07_batch.ipynb #538bf85a
 def _checked(scope: str | None, mapper: Any, filter: Filter, evaluators: Any, composite: Any, metadata: Any,  # noqa: A002
              fields: str | None, **numbers: Any) -> _Request:
     if scope is None and fields is not None:
@@ -499,13 +498,13 @@ def _row(store: Store, batch_id: str) -> dict[str, Any]:
     values = dict(row._mapping)
     return values | {k: decode_json(values[k]) for k in ("filter", "settings", "cursor", "counts")}
 
-
+# %% ../../nbs/experiments/07_batch.ipynb #3a73fbc1
 def _newest_unfinished(store: Store, settings: Mapping[str, Any]) -> str | None:
     query = sa.select(batches.c.id, batches.c.settings).where(batches.c.status != "finished").order_by(batches.c.created_at.desc())
     with store.read() as c:
         return next((i for i, text in c.execute(query) if not changed_settings(decode_json(text) or {}, settings)), None)
 
-
+# %% ../../nbs/experiments/07_batch.ipynb #1c10a2d1
 def _token_of(resume_from: Any) -> BatchEvaluationResumeToken | str | None:
     "A token, the id of a batch evaluation, or None for a new one. Raises `ValueError` for anything else."
     if resume_from is None or isinstance(resume_from, BatchEvaluationResumeToken):
@@ -559,7 +558,7 @@ def _continued(store: Store, row: dict[str, Any], settings: Mapping[str, Any], o
         raise busy
     return row | {"is_new": False}
 
-
+# %% ../../nbs/experiments/07_batch.ipynb #14961b89
 def _beating(store: Store, batch_id: str) -> Callable[[], None]:
     def beat() -> None:
         with store.write() as c:
@@ -581,7 +580,7 @@ def _result(store: Store, row: Mapping[str, Any], has_more: bool, error: BaseExc
         stats, token, completed, n["seconds"], dict(n["errors"]), has_more, row["id"],
         None if error is None else f"{type(error).__name__}: {redact(str(error))}", n["composite_errors"], store)
 
-
+# %% ../../nbs/experiments/07_batch.ipynb #db844434
 def batch_evaluation_result(
     batch_id: str,
     store: Any = None,  # a path, URL or `Store`; None: the default store
@@ -656,7 +655,7 @@ def _handled(store: Store, batch_id: str, ids: list[str]) -> set[str]:
     with store.read() as c:
         return set(c.scalars(query))
 
-
+# %% ../../nbs/experiments/07_batch.ipynb #9b86a57b
 def _close(store: Store, batch_id: str, status: str, counted: _Counted) -> None:
     "Leave the status true; the store may be what failed"
     finished = {"finished_at": now_us()} if status == "finished" else {}
@@ -669,7 +668,7 @@ def _close(store: Store, batch_id: str, status: str, counted: _Counted) -> None:
     except Exception as error:
         log.warning("the status of %s could not be stored: %s", batch_id, error)
 
-
+# %% ../../nbs/experiments/07_batch.ipynb #49fdfea9
 def _say(aloud: bool, batch_id: str, text: str) -> None:
     if aloud:
         print(f"{batch_id}: {text}", file=sys.stdout, flush=True)

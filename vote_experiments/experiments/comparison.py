@@ -65,7 +65,7 @@ def _metadata_label(metadata: Mapping[str, Any] | None, key: str) -> str:
         value = value.get(part) if isinstance(value, Mapping) else None
     return json.dumps(value, sort_keys=True, default=str)
 
-
+# %% ../../nbs/experiments/03_comparison.ipynb #ad1460f7
 def chosen_places(
     dataset: Dataset,
     sample_size: int | None,  # how many items; None: all
@@ -94,7 +94,7 @@ def chosen_places(
         return sorted(p for s in strata.values() for p in s)[:sample_size]
     return sorted(_drawn(strata, min(sample_size or n_all, n_all), random.Random(sample_seed or 0)))
 
-
+# %% ../../nbs/experiments/03_comparison.ipynb #67eaf3f8
 def _drawn(strata: Mapping[str, list[int]], n: int, rng: random.Random) -> list[int]:
     "n places, each stratum with its share (largest remainders)"
     total = sum(map(len, strata.values()))
@@ -116,7 +116,7 @@ class ConfigOutcome:
     def failed(self) -> bool:
         return self.error is not None
 
-
+# %% ../../nbs/experiments/03_comparison.ipynb #9c0139fc
 def _metrics(result: ExperimentResult) -> dict[str, Any]:
     "Summary metrics by name: plain numbers or text; what could not be computed is left out, so that every value can be shown"
     return {e.name: e.value for e in result.run_evaluations if e.value is not None}
@@ -127,7 +127,7 @@ def _own_scores(result: ExperimentResult) -> dict[str, dict[str, Any]]:
     standard = {callable_name(e) for e in STANDARD_EVALUATORS}
     return {k: v for k, v in result.summary.get("scores", {}).items() if k not in standard}
 
-
+# %% ../../nbs/experiments/03_comparison.ipynb #80f87dda
 _INTERVALS = {"overall_accuracy": "overall_accuracy", "success_rate": "success_rate",
               "avg_ballot_accuracy": "ballot_accuracy_score"}
 
@@ -150,7 +150,7 @@ def _by_hand(result: ExperimentResult) -> dict[str, Any]:
     reading = hand_reading(result.item_results, each, failed=result.failed_items)
     return {} if reading is None else {"forms_by_hand": reading.forms, "total_cost_usd": reading.total_cost_usd}
 
-
+# %% ../../nbs/experiments/03_comparison.ipynb #1cb5981a
 def experiment_entry(
     outcome: ConfigOutcome,
     n_sample: int,  # items chosen
@@ -178,7 +178,7 @@ def experiment_entry(
 # %% ../../nbs/experiments/03_comparison.ipynb #f6fc9f0f
 _RULE = "─" * 80
 
-
+# %% ../../nbs/experiments/03_comparison.ipynb #af8ed824
 class _Reporter:
     "Prints the documented blocks, or nothing"
 
@@ -228,7 +228,7 @@ class _Reporter:
                  "Compare all experiments side-by-side:", f"   {request.comparison_url}", "", *request.best_lines(),
                  *(["", "Published:", *(f"   {line}" for line in request.published)] if request.published else []))
 
-
+# %% ../../nbs/experiments/03_comparison.ipynb #86082e79
 def _is_batch(config: ModelConfig) -> bool:
     return config.settings.get("mode") == "batch"
 
@@ -339,7 +339,7 @@ def _check_weights(weights: Mapping[str, Any] | None, evaluators: Sequence[Any])
         there_are = f": the scores are {', '.join(sorted(b.name for b in bound))}"
         raise ValueError(f"weights has {wrong!r}, which no evaluator gives{did_you_mean(wrong, known, there_are)}")
 
-
+# %% ../../nbs/experiments/03_comparison.ipynb #1cec312b
 def _check_judges(evaluators: Sequence[Any]) -> None:
     "Raises `ValueError` for an evaluator that says it cannot judge here, before anything is paid for"
     for e in evaluators:
@@ -482,7 +482,7 @@ def _write_light_page(plan: _Plan, folder: Path, told: _Comparable, result: Mapp
     write_json(folder / "parameters.json", plan.request)
     runs_index(plan.store, folder.parent)
 
-
+# %% ../../nbs/experiments/03_comparison.ipynb #739175ee
 def _score_rows(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     shown = (lambda v: "–" if v is None else f"{100 * v:.1f} %" if isinstance(v, float) else str(v))
     ranges = entry["metrics_ci"]

@@ -19,7 +19,7 @@ from ..records import Record
 # %% ../../nbs/experiments/05_doubts.ipynb #c89cc9fc
 CODES = ("unread", "sum", "words", "voters", "rows", "place", "folder", "reader", "value", "duplicate", "page")
 
-
+# %% ../../nbs/experiments/05_doubts.ipynb #66c3d7a4
 @dataclass(frozen=True)
 class Doubt(Record):
     "A reason to look at a form"
@@ -41,7 +41,7 @@ def _at_stake(report: Report) -> int:
         whole = report.ballot_statistics.ballots_used or report.ballot_statistics.ballots_allocated or 0
     return max(0, whole - known)
 
-
+# %% ../../nbs/experiments/05_doubts.ipynb #ce352d86
 def _unread(report: Report, most: int = 5) -> Iterator[Doubt]:
     if not report.vote_results:
         yield Doubt("unread", "no votes were read: is the page with the table missing or damaged?", _at_stake(report))
@@ -70,7 +70,7 @@ def _difference(report: Report, check: str) -> int:
     a, b = parts.get(check, (0, 0))
     return abs(a - b)
 
-
+# %% ../../nbs/experiments/05_doubts.ipynb #9e7a3fc8
 def _words_difference(report: Report) -> int:
     "Votes between digits and words, over all rows"
     worded = [(row.vote_count, parse_number_words(row.vote_count_text)) for row in report.vote_results if row.vote_count is not None]
@@ -80,7 +80,7 @@ def _words_difference(report: Report) -> int:
 _SUM_CHECKS = ("ballots_used", "ballots_allocated", "votes_equal_good_ballots", "votes_equal_total")
 _ROW_CHECKS = ("not_negative", "numbers_unique")
 
-
+# %% ../../nbs/experiments/05_doubts.ipynb #aeb5ce46
 def _contradictions(report: Report) -> Iterator[Doubt]:
     for check in check_report(report).checks:
         text = f"{check.name}: {check.message}"
@@ -120,7 +120,7 @@ def report_doubts(
         doubts += _disagreements(report, second)
     return worst_first(doubts)
 
-
+# %% ../../nbs/experiments/05_doubts.ipynb #33675095
 def worst_first(
     doubts: Iterable[Doubt],
 ) -> list[Doubt]:

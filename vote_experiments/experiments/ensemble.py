@@ -49,7 +49,7 @@ def _as_text(reports: Sequence[Report]) -> str:
     "Reports in one text, so that the choice among equals does not depend on the members' order"
     return "" if len(reports) < 2 else "\n".join(r.model_dump_json() for r in reports)
 
-
+# %% ../../nbs/experiments/09_ensemble.ipynb #ebfdaa94
 def matched_answers(
     outputs: Sequence[Any],  # one per member, None where it has none
 ) -> list[list[Report | None]]:  # for every report of the item, what each member read
@@ -69,14 +69,14 @@ def _written(values: Sequence[Any]) -> Any:
     ways = heaviest([str(v) for v in values])
     return next(v for v in values if str(v) == ways[0])
 
-
+# %% ../../nbs/experiments/09_ensemble.ipynb #6526a99b
 def _voted(values: Sequence[Any], weights: Weights = None, key: Callable[[Any], Any] = lambda v: v) -> Any:
     "The value with most votes; None when all are blank, and when two have as many"
     keys = [None if v is None else key(v) for v in values]
     best = heaviest(keys, weights)
     return _written([v for k, v in zip(keys, values) if v is not None and k == best[0]]) if len(best) == 1 else None
 
-
+# %% ../../nbs/experiments/09_ensemble.ipynb #3e0957ed
 def _voted_section(parts: Sequence[Any], numbers: Sequence[str], weights: Weights) -> dict[str, Any]:
     "Numbers by vote, each with the words of a member that read this number"
     out: dict[str, Any] = {}
@@ -87,7 +87,7 @@ def _voted_section(parts: Sequence[Any], numbers: Sequence[str], weights: Weight
             out[f"{name}_text"] = _written([w for w in words if w])
     return out
 
-
+# %% ../../nbs/experiments/09_ensemble.ipynb #689f1a20
 def _voted_row(rows: Sequence[VoteResult], weights: Weights) -> dict[str, Any]:
     "A row by vote, field by field"
     return {"number": _voted([r.number for r in rows], weights),
@@ -110,7 +110,7 @@ def majority(
         "ballot_statistics": _voted_section([a.ballot_statistics for a in given], BALLOT_FIELDS, own), "vote_results": _voted_rows(given, own),
         **_voted_section(given, ["total_votes_recorded"], own), "notes": _voted([a.notes for a in given], own)})
 
-
+# %% ../../nbs/experiments/09_ensemble.ipynb #c06a3da4
 def _voted_rows(given: Sequence[Report], weights: Weights) -> list[dict[str, Any]]:
     "The rows that at least half of the members have"
     rows = [numbered_rows(a) for a in given]
@@ -131,7 +131,7 @@ class _Option(NamedTuple):
     change: np.ndarray  # of each equation's left minus right
     cost: int  # members it overrules, less those it follows
 
-
+# %% ../../nbs/experiments/09_ensemble.ipynb #f8e2dc1f
 _EQUATIONS: dict[str, dict[str, int]] = {  # side each number is on
     "ballots_used": {"good_ballots": 1, "bad_ballots": 1, "no_vote_ballots": 1, "ballots_used": -1},
     "ballots_allocated": {"ballots_used": 1, "ballots_remaining": 1, "ballots_allocated": -1},
@@ -150,7 +150,7 @@ def _places(report: Report) -> dict[tuple[Any, ...], tuple[str, int | None]]:
     found |= {("vote_results", key): ("votes", row.vote_count) for key, row in numbered_rows(report).items()}
     return found | {("total_votes_recorded",): ("total_votes_recorded", report.total_votes_recorded)}
 
-
+# %% ../../nbs/experiments/09_ensemble.ipynb #00281e0b
 def _residuals(report: Report, chosen: Mapping[tuple[Any, ...], int] | None = None) -> tuple[np.ndarray, np.ndarray]:
     "Left minus right of each equation, and which of them have all their numbers; `chosen` fills blanks in, by path"
     is_received = report_kind(report).counted_ballots == "ballots_allocated"  # 5/16 and 5/17: no ballots used or left
@@ -193,7 +193,7 @@ def _best_replacements(sums: np.ndarray, whole: np.ndarray, options: Sequence[_O
     left, i, is_only = single
     return [options[i]] if is_only and left < wrong else []
 
-
+# %% ../../nbs/experiments/09_ensemble.ipynb #0b417db1
 def _best_way(left: np.ndarray, cost: np.ndarray) -> tuple[int, int, bool]:
     "Sums that stay wrong, the place of the best way, and whether no other is as good"
     i = int(np.lexsort((cost, left))[0])
@@ -209,7 +209,7 @@ def _tied_numbers(report: Report, given: Sequence[Report]) -> dict[tuple[Any, ..
     votes = {path: [p[path][1] for p in places if path in p] for path, (_, value) in _places(report).items() if value is None}
     return {path: best for path, values in votes.items() if len(best := heaviest(values)) > 1}  # type: ignore[misc]
 
-
+# %% ../../nbs/experiments/09_ensemble.ipynb #27815a19
 def _settled(report: Report, given: Sequence[Report]) -> Report:
     "The report with ties decided by its sums, as far as they decide them"
     tied = _tied_numbers(report, given)
@@ -244,14 +244,14 @@ def arithmetic(
             report = _replaced(report, o, given)
     return report
 
-
+# %% ../../nbs/experiments/09_ensemble.ipynb #e955a79b
 def _part(report: Report, path: tuple[Any, ...]) -> tuple[Any, str]:
     "What holds a number, and its name there"
     if path[0] == "vote_results":
         return numbered_rows(report).get(path[1]), "vote_count"
     return (report.ballot_statistics, path[1]) if path[0] == "ballot_statistics" else (report, path[0])
 
-
+# %% ../../nbs/experiments/09_ensemble.ipynb #ed7e8ad2
 def _replaced(report: Report, o: _Option, given: Sequence[Report]) -> Report:
     "The report with one number as another member read it, in digits and in words"
     part, name = _part(report, o.path)
@@ -274,7 +274,7 @@ def _member_votes(answers: Sequence[Report | None]) -> Iterator[tuple[int, ...]]
         if sum(v >= 0 for v in pattern) > 1:
             yield pattern
 
-
+# %% ../../nbs/experiments/09_ensemble.ipynb #775937f9
 def weights_of(
     outputs: Iterable[Sequence[Any]],  # of each item, one per member
 ) -> list[float] | None:  # None: no two members read the same numbers
@@ -282,7 +282,7 @@ def weights_of(
     patterns = Counter(p for some in outputs for answers in matched_answers(some) for p in _member_votes(answers))
     return member_weights(patterns).tolist() if patterns else None
 
-
+# %% ../../nbs/experiments/09_ensemble.ipynb #e77361aa
 def tied_fields(
     outputs: Sequence[Any],  # of one item, one per member
     weights: Sequence[float] | None = None,  # of the members' votes
@@ -297,7 +297,7 @@ def tied_fields(
                 found.append(where + ".".join(map(str, path)))
     return found
 
-
+# %% ../../nbs/experiments/09_ensemble.ipynb #ead66044
 class _Items(Sequence):
     "The items of a stored experiment, one at a time"
 
@@ -417,7 +417,7 @@ def _compared(store: Store, result: ExperimentResult, score: str | None = None, 
     ids = {result.name: result.experiment_id, **(result.config or {})["members"]}
     return compare_experiments_by_item(store, ids, score=score, cluster_by=cluster_by)
 
-
+# %% ../../nbs/experiments/09_ensemble.ipynb #46262323
 @documented
 def ensemble(
     # from aensemble

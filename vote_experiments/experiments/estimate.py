@@ -49,10 +49,10 @@ class Known:
     cost_range: tuple[float, float] | None = None
     latency_range: tuple[float, float] | None = None
 
-
+# %% ../../nbs/experiments/11_estimate.ipynb #cd0c3869
 MOST_SEEN = 5000  # items of earlier runs that are looked at, the newest
 
-
+# %% ../../nbs/experiments/11_estimate.ipynb #88823b64
 def _calls_of(store: Store, experiments: Sequence[str], model: str) -> dict[str, list[float | None]]:
     "Prompt tokens, output tokens, cost and latency of items of these experiments, one value per item"
     o, r = observations.c, item_results.c
@@ -66,7 +66,7 @@ def _calls_of(store: Store, experiments: Sequence[str], model: str) -> dict[str,
         latency = [s for s, in c.execute(timed)]
     return {"prompt": [p for p, _, _ in rows], "output": [float(v) for _, v, _ in rows], "cost": [v for _, _, v in rows], "latency": latency}
 
-
+# %% ../../nbs/experiments/11_estimate.ipynb #17744773
 def _mean_of(values: Sequence[float | None]) -> tuple[float | None, tuple[float, float] | None]:
     "The mean and its interval; None when a value is not known"
     if not values or None in values:
@@ -104,7 +104,7 @@ async def _counted(model: Any, config: ModelConfig, items: Sequence[Any], roots:
         found.append(await model.count_parts([prompt_text(config.settings.get("prompt")), *its]))
     return sum(found) / len(found)
 
-
+# %% ../../nbs/experiments/11_estimate.ipynb #336925bb
 async def _truth_tokens(model: Any, items: Sequence[Any]) -> float | None:
     "Mean tokens of the right answers; None when there are none"
     texts = [json.dumps(i.expected_output, ensure_ascii=False) for i in items if i.expected_output is not None]
@@ -126,7 +126,7 @@ class ConfigEstimate(Record):
     cost_range: tuple[float, float] | None = None  # 95 % interval of the cost of all calls, prices taken as exact; None: not known
     seconds_range: tuple[float, float] | None = None
 
-
+# %% ../../nbs/experiments/11_estimate.ipynb #6da4b6f5
 async def _known(store: Store, config: ModelConfig, items: Sequence[Any], roots: Sequence[str],
                  pages: EncodedPages) -> tuple[Known, list[str]]:
     before, notes = seen_before(store, config) or Known(), []
@@ -144,7 +144,7 @@ async def _known(store: Store, config: ModelConfig, items: Sequence[Any], roots:
         return before, [*notes, redact(str(error))]
     return replace(before, prompt_tokens=prompt, output_tokens=output, cost_usd=None, cost_range=None, source=""), notes
 
-
+# %% ../../nbs/experiments/11_estimate.ipynb #1912891a
 def _costs_nothing(config: ModelConfig) -> bool:
     "Whether a model runs on a machine of yours"
     if provider_of(config.model) == "openai-compatible":
@@ -152,7 +152,7 @@ def _costs_nothing(config: ModelConfig) -> bool:
         return address is not None and is_own_server(address) and price_of(config.model) is None
     return provider_of(config.model) == "offline"
 
-
+# %% ../../nbs/experiments/11_estimate.ipynb #042b9165
 async def _estimate(store: Store, config: ModelConfig, n: int, items: Sequence[Any], roots: Sequence[str], repeats: int,
                     jobs: int, pages: EncodedPages) -> ConfigEstimate:
     known, notes = await _known(store, config, items, roots, pages)
@@ -175,14 +175,14 @@ async def _estimate(store: Store, config: ModelConfig, n: int, items: Sequence[A
     return ConfigEstimate(config.experiment_name, config.model, whole.calls, known.prompt_tokens, known.output_tokens, cost, seconds,
                           tuple(notes), known.n_items, cost_range, seconds_range)
 
-
+# %% ../../nbs/experiments/11_estimate.ipynb #b776819d
 def _scaled(interval: tuple[float, float] | None, mean: float | None, whole: float | None) -> tuple[float, float] | None:
     "An interval of a mean as one of what follows from it"
     if interval is None or not mean or whole is None:
         return None
     return interval[0] / mean * whole, interval[1] / mean * whole
 
-
+# %% ../../nbs/experiments/11_estimate.ipynb #a9cf3ed5
 def _cost_of(known: Known, whole: RunEstimate, model: str, tier: str | None) -> tuple[float | None, tuple[float, float] | None]:
     "Cost of all calls with its interval: from prices, else from what earlier calls reported"
     if known.prompt_tokens is None or known.output_tokens is None or whole.cost_usd is None:
@@ -202,7 +202,7 @@ def _ranged(value: float | None, interval: tuple[float, float] | None, show: Cal
         return show(value)
     return f"{show(value)} ({show(interval[0])} to {show(interval[1])})"
 
-
+# %% ../../nbs/experiments/11_estimate.ipynb #8c8875f4
 @dataclass(frozen=True)
 class Estimates(Record):
     "What a run would take, config by config"
@@ -256,7 +256,7 @@ def _spread(items: DatasetItems, n: int) -> list[Any]:
     every = max(1, len(items) // max(1, n))
     return [item for i, item in enumerate(items) if i % every == every // 2][:n]
 
-
+# %% ../../nbs/experiments/11_estimate.ipynb #64070cc5
 @documented
 def estimate(
     # from ComparisonRequest: estimate, first dataset_name model_configs

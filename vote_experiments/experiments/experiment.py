@@ -14,7 +14,6 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import datetime, UTC
 from typing import Any
-
 from vote_experiments.store.results import (
     ResultSequence, ResultWriter, claim_experiment, create_experiment_row, get_experiment, spent,
     status_counts, stored_items, update_experiment,
@@ -43,6 +42,7 @@ from vote_experiments.scoring.binding import (
     COMPOSITE, EVALUATOR, RUN_EVALUATOR, SUMMARY_EVALUATOR, TASK, Bound, bind, bind_all, declared_rules,
 )
 
+# %% ../../nbs/experiments/02_experiment.ipynb #adad2db5
 log = logging.getLogger("vote_experiments")
 
 # %% ../../nbs/experiments/02_experiment.ipynb #ba7e1452
@@ -97,7 +97,7 @@ class _Opened:
     stored: dict[str, int] = field(default_factory=dict)  # items by status; empty: a new experiment
     finished: bool = False
 
-
+# %% ../../nbs/experiments/02_experiment.ipynb #bdaccf7e
 def _open(store: Store, request: _Request, resume: bool | str | None, allow_changes: bool, wanted: Wanted,
           row_values: Mapping[str, Any], backend: str | None = None) -> _Opened:
     settings, owner = request.settings(), new_owner()
@@ -230,7 +230,7 @@ async def _with_publication(platform: Backend | None, result: ExperimentResult) 
         log.info("%s", report)
     return result
 
-
+# %% ../../nbs/experiments/02_experiment.ipynb #30a1b7bd
 def _progress(request: _Request, opened: _Opened, wanted: Wanted) -> Progress:
     "Where the run begins; failures that are to be asked again are not done yet"
     total = None if request.source.n is None else request.source.n * request.repeats
@@ -238,7 +238,7 @@ def _progress(request: _Request, opened: _Opened, wanted: Wanted) -> Progress:
     before = failed + sum(n for status, n in opened.stored.items() if status != "failed")
     return Progress(opened.experiment_id, request.name, total, before, failed, done_before=before)
 
-
+# %% ../../nbs/experiments/02_experiment.ipynb #79b41de1
 async def _drive(store: Store, request: _Request, state: Progress, plan: Plan, slots: Iterator[Slot],
                  progress: Callable[[Progress], None] | None, on_start: Callable[[Run], None] | None,
                  group_id: str | None) -> dict:
@@ -365,7 +365,7 @@ def run_experiment(
 def _stored_output(item: Any) -> Any:
     raise AssertionError("stored answers are judged again, never asked for")
 
-
+# %% ../../nbs/experiments/02_experiment.ipynb #eae4d249
 async def arescore(
     experiment: str,  # the experiment's id, or an unambiguous beginning of it
     evaluators: Sequence[Callable],  # judge the stored outputs
@@ -407,7 +407,7 @@ async def arescore(
         name=name or parent["name"], data=ResultSequence(opened, parent["id"], None), task=_stored_output,
         evaluators=evaluators, store=opened, parent_id=parent["id"], **{**inherited, **options})
 
-
+# %% ../../nbs/experiments/02_experiment.ipynb #a4e0ac6c
 @documented
 def rescore(
     # from arescore

@@ -70,11 +70,11 @@ class ReadForm:
             yield {**header, "number": r.number, "candidate_name": r.candidate_name, "party_name": r.party_name,
                    "vote_count": r.vote_count, "vote_count_text": r.vote_count_text}
 
-
+# %% ../../nbs/experiments/06_extract.ipynb #21f1c3f8
 _PLACE = ("form_set", "report", "form_type", "province", "district", "sub_district", "constituency_number", "polling_station_number",
           "committee_number", "doubtful", "counted")
 
-
+# %% ../../nbs/experiments/06_extract.ipynb #30d92ccf
 def _second_reports(second: Callable[[str], Any] | None, item_id: str) -> list[Report]:
     "What the other reader found; nothing when its answer is no report"
     output = None if second is None else second(item_id)
@@ -83,7 +83,7 @@ def _second_reports(second: Callable[[str], Any] | None, item_id: str) -> list[R
     except ValueError:
         return []
 
-
+# %% ../../nbs/experiments/06_extract.ipynb #a388aa7a
 def read_forms(
     results: Iterable[ItemResult],
     second: Callable[[str], Any] | None = None,  # what another reader read, by item id; None: there was none
@@ -185,7 +185,7 @@ class Extracted:
         doubtful = pd.DataFrame([{k: row.get(k) for k in shown} for row in self.doubtful_rows(20)], columns=shown)
         return f"**{self.summary()}**\n\n{markdown_table(doubtful.fillna('').astype(str)) if len(doubtful) else ''}"
 
-
+# %% ../../nbs/experiments/06_extract.ipynb #44ff7511
 def sum_up(
     forms: Sequence[ReadForm],
     same_scans: Mapping[str, str] | None = None,  # form sets with the same files, as `identical_form_sets` gives them
@@ -207,7 +207,7 @@ def sum_up(
             form.doubts = worst_first([*form.doubts, Doubt("duplicate", "another form of the same place has other numbers", counted.votes)])
     return sums
 
-
+# %% ../../nbs/experiments/06_extract.ipynb #bcdc9daf
 def tabulate(
     forms: Sequence[ReadForm],
     sums: Sums | None = None,  # as `sum_up` gives them; None: made here
@@ -223,7 +223,7 @@ def tabulate(
     votes = votes.astype({"number": "Int64", "vote_count": "Int64"})
     return stations, votes, sums.totals
 
-
+# %% ../../nbs/experiments/06_extract.ipynb #b5afbbd9
 def in_order(forms: Sequence[ReadForm]) -> list[ReadForm]:
     "Doubtful forms first, those with the most votes at stake on top"
     return sorted(forms, key=lambda f: (not f.doubts, -f.votes_at_stake, f.form_set, f.place))
@@ -235,7 +235,7 @@ def station_columns() -> dict[str, type]:  # name: str, int or bool
     counts = (*VOTER_FIELDS, *BALLOT_FIELDS, "total_votes_recorded", "report", "votes_at_stake")
     return {name: int if name in counts else bool if name == "doubtful" else str for name in row}
 
-
+# %% ../../nbs/experiments/06_extract.ipynb #71ac6fdc
 VOTE_COLUMNS: dict[str, type] = {**dict.fromkeys(_PLACE, str), "report": int, "doubtful": bool, "number": int, "candidate_name": str,
                                  "party_name": str, "vote_count": int, "vote_count_text": str}
 
@@ -252,14 +252,14 @@ def write_tables(extracted: Extracted, out: str | os.PathLike, format: str = "cs
         made.append(_frame_written(Path(out, f"summaries.{format}"), extracted.sums.cross_checks))
     return made
 
-
+# %% ../../nbs/experiments/06_extract.ipynb #30580330
 def _written(path: Path, columns: Mapping[str, type], rows: Iterable[Mapping[str, Any]]) -> Path:
     with table_file(path, columns) as table:
         for row in rows:
             table.write(row)
     return path
 
-
+# %% ../../nbs/experiments/06_extract.ipynb #f56dafcd
 def _frame_written(path: Path, frame: Any) -> Path:
     "A small DataFrame as a file of the same kind"
     kinds = {c: int if str(frame[c].dtype).lower().startswith("int") else bool if frame[c].dtype == bool else str for c in frame}

@@ -26,7 +26,7 @@ class RowFile(Protocol):
     def write(self, row: Mapping[str, Any]) -> None: ...
     def close(self) -> None: ...
 
-
+# %% ../../nbs/experiments/06_extract_tables.ipynb #13c5b68d
 class _CsvFile:
     def __init__(self, path: Path, columns: Mapping[str, type]):
         self._file = open(path, "w", encoding="utf-8-sig", newline="")
@@ -84,7 +84,7 @@ class _ParquetFile:
         self._flush()
         self._writer.close()
 
-
+# %% ../../nbs/experiments/06_extract_tables.ipynb #12b66e5f
 def _as_kind(value: Any, kind: type) -> Any:
     "A value that fits its column; a number too large for one is left out"
     if value is None or isinstance(value, kind):
@@ -94,7 +94,7 @@ def _as_kind(value: Any, kind: type) -> Any:
 # %% ../../nbs/experiments/06_extract_tables.ipynb #aa93e42d
 _KINDS = {"csv": _CsvFile, "json": _JsonFile, "parquet": _ParquetFile}
 
-
+# %% ../../nbs/experiments/06_extract_tables.ipynb #0d5a2d9b
 @contextlib.contextmanager
 def table_file(
     path: str | os.PathLike,  # its ending says the format: csv, json or parquet
@@ -109,7 +109,7 @@ def table_file(
         finally:
             file.close()
 
-
+# %% ../../nbs/experiments/06_extract_tables.ipynb #13d3e08b
 def check_format(format: str) -> str:  # noqa: A002
     "The same format. Raises `ValueError` for one that is not known."
     if format not in FORMATS:

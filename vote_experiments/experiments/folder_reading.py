@@ -48,7 +48,7 @@ def _change(file: Any) -> tuple[int, int]:  # bytes, nanoseconds
         return 0, 0
     return stat.st_size, stat.st_mtime_ns
 
-
+# %% ../../nbs/experiments/06_folder_reading.ipynb #a7c36e0c
 def form_set_mark(form_set: FormSet) -> str:  # 24 hex digits
     "Names, sizes and times of change of the files of one form set"
     text = "\n".join(f"{page.name}\0{_change(page)}" for page in form_set.pages)
@@ -64,7 +64,7 @@ def is_in_share(
         return True
     return zlib.crc32(name.encode("utf-8", "surrogateescape")) % share[1] == share[0] - 1
 
-
+# %% ../../nbs/experiments/06_folder_reading.ipynb #b66b8a56
 def check_share(share: tuple[int, int] | None) -> tuple[int, int] | None:
     "The same share. Raises `ValueError` for one that cannot be."
     if share is None or (len(share) == 2 and all(isinstance(v, int) for v in share) and 1 <= share[0] <= share[1]):
@@ -80,7 +80,7 @@ def reader_key(config: ModelConfig) -> str:
     version = getattr(get_model(config.model), "version", None) if own else __version__
     return encode_json({"config": config.config, "version": version}, sort_keys=True) or ""
 
-
+# %% ../../nbs/experiments/06_folder_reading.ipynb #5954b614
 def is_versioned(config: ModelConfig) -> bool:
     "The reader says when it changed"
     return provider_of(config.model) != "registered" or getattr(get_model(config.model), "version", None) is not None
@@ -95,7 +95,7 @@ class Reading:
     failed: set[str] = field(default_factory=set)  # ids of items whose newest reading failed
     n_new: int = 0  # form sets that this call read
 
-
+# %% ../../nbs/experiments/06_folder_reading.ipynb #815b7c87
 def earlier_groups(store: Store, name: str) -> list[dict[str, Any]]:
     "Groups of the kind `extract` over a dataset, oldest first"
     g = experiment_groups.c
@@ -104,7 +104,7 @@ def earlier_groups(store: Store, name: str) -> list[dict[str, Any]]:
         return [{"id": i, "status": status, "request": decode_json(request) or {}, "result": decode_json(result) or {}}
                 for i, status, request, result in c.execute(query)]
 
-
+# %% ../../nbs/experiments/06_folder_reading.ipynb #39133c4e
 def earlier_reading(
     store: Store,
     config: ModelConfig,
@@ -123,7 +123,7 @@ def earlier_reading(
                 _note_read(store, reading, marks)
     return reading
 
-
+# %% ../../nbs/experiments/06_folder_reading.ipynb #a7f873f0
 def _is_unfinished(group: Mapping[str, Any]) -> bool:
     return group["status"] != "finished" and not group["result"].get("continued")
 
@@ -132,7 +132,7 @@ def _is_left(store: Store, group: Mapping[str, Any]) -> bool:
     "An unfinished reading that no living process works on"
     return _is_unfinished(group) and not any(map(is_busy, list_experiments(store, group_id=group["id"])))
 
-
+# %% ../../nbs/experiments/06_folder_reading.ipynb #ed0d78b8
 def _note_read(store: Store, reading: Reading, marks: Mapping[str, str]) -> None:
     "Add the newest part's form sets that are still as they were"
     r = item_results.c
@@ -154,7 +154,7 @@ class MarkedItems(DatasetItems):
     def item_hash(self, item: DatasetItem) -> str | None:
         return self.marks.get(item.id)
 
-
+# %% ../../nbs/experiments/06_folder_reading.ipynb #497e2557
 @dataclass
 class FolderReadings:
     "The readings of a folder by one or two readers"
@@ -210,7 +210,7 @@ def known_readings(sets: FormSets, configs: Sequence[ModelConfig], store: Store,
     dataset, marks = get_dataset(name, store=store), {s.name: form_set_mark(s) for s in sets}
     return _readings(dataset, configs, store, earlier_groups(store, name), marks, retry_failed=False)
 
-
+# %% ../../nbs/experiments/06_folder_reading.ipynb #ffd18469
 def _readings(dataset: Dataset, configs: Sequence[ModelConfig], store: Store, groups: Sequence[Mapping[str, Any]],
               marks: Mapping[str, str], retry_failed: bool) -> FolderReadings:
     readings = [earlier_reading(store, c, groups, marks) for c in configs]
@@ -218,7 +218,7 @@ def _readings(dataset: Dataset, configs: Sequence[ModelConfig], store: Store, gr
         _note_failed(store, reading, marks)
     return FolderReadings(dataset, {item_id: place for place, item_id in enumerate(item_ids(dataset, store))}, readings)
 
-
+# %% ../../nbs/experiments/06_folder_reading.ipynb #772b9a71
 def check_readers(
     configs: Sequence[Mapping[str, Any]],
     max_cost_usd: float | None = None,
@@ -232,7 +232,7 @@ def check_readers(
         check_cap(checked, ())
     return checked
 
-
+# %% ../../nbs/experiments/06_folder_reading.ipynb #b6b16aef
 async def aread_folder(
     sets: FormSets,  # from `group_folder`
     configs: Sequence[ModelConfig],  # one or two readers
@@ -268,7 +268,7 @@ async def aread_folder(
     found.cost_usd = sum(costs) if costs and None not in costs else None  # one that is not known makes the sum unknown
     return found
 
-
+# %% ../../nbs/experiments/06_folder_reading.ipynb #da196aee
 def read_folder(sets: FormSets, configs: Sequence[ModelConfig], store: Store, name: str, **options: Any) -> FolderReadings:
     "`aread_folder` from sync code and inside a notebook's running loop"
     return run_in_own_loop(aread_folder, {"sets": sets, "configs": configs, "store": store, "name": name, **options})
@@ -282,7 +282,7 @@ def item_ids(dataset: Dataset, store: Store) -> list[str]:
     with store.read() as connection:
         return list(connection.scalars(query))
 
-
+# %% ../../nbs/experiments/06_folder_reading.ipynb #4e6a42bd
 def _note_failed(store: Store, reading: Reading, marks: Mapping[str, str]) -> None:
     r = item_results.c
     for number, part in reversed(list(enumerate(reading.parts))):
@@ -292,12 +292,12 @@ def _note_failed(store: Store, reading: Reading, marks: Mapping[str, str]) -> No
                     reading.part_of[item_id] = number
                     reading.failed.add(item_id)
 
-
+# %% ../../nbs/experiments/06_folder_reading.ipynb #281beaf2
 def _spent_before(store: Store, groups: Sequence[Mapping[str, Any]]) -> float:
     "USD of interrupted readings that are continued now"
     return sum(already_spent(store, g["id"]) for g in groups if _is_left(store, g))
 
-
+# %% ../../nbs/experiments/06_folder_reading.ipynb #2f468f36
 def _close_interrupted(store: Store, groups: Sequence[Mapping[str, Any]]) -> None:
     "An interrupted reading is complete with what it read: this call reads the rest"
     for group in (g for g in groups if _is_left(store, g)):
@@ -309,7 +309,7 @@ def _close_interrupted(store: Store, groups: Sequence[Mapping[str, Any]]) -> Non
 # %% ../../nbs/experiments/06_folder_reading.ipynb #943aaa22
 _JUDGES = (has_no_errors, arithmetic_consistency, words_match_digits)
 
-
+# %% ../../nbs/experiments/06_folder_reading.ipynb #d60119ac
 async def _read_new(store: Store, found: FolderReadings, places: Sequence[list[int]], marks: Mapping[str, str],
                     options: Mapping[str, Any]) -> None:
     "One experiment for each reader that has something to read"
@@ -324,7 +324,7 @@ async def _read_new(store: Store, found: FolderReadings, places: Sequence[list[i
         update_group(store, found.group_id or "", status="interrupted", **noted)
         raise error
 
-
+# %% ../../nbs/experiments/06_folder_reading.ipynb #3ee74773
 async def _read_with(store: Store, found: FolderReadings, position: int, items: MarkedItems, pools: ProcessPools,
                      options: Mapping[str, Any]) -> None:
     reading, config = found.readings[position], found.readings[position].config

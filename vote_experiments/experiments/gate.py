@@ -34,7 +34,7 @@ class GateCase(Record):
     def passed(self) -> bool:
         return self.error is None and all(o.passed for o in self.outcomes)
 
-
+# %% ../../nbs/experiments/12_gate.ipynb #f32a9771
 @dataclass(slots=True)
 class GateReport(Record):
     "A run before the gate"
@@ -56,7 +56,7 @@ def _fraction(name: str, value: float | None) -> None:
     if value is not None and not 0 <= value <= 1:
         raise ValueError(f"{name}={value!r} must be a fraction from 0 to 1: 0.9 for 90 %")
 
-
+# %% ../../nbs/experiments/12_gate.ipynb #426b7260
 def judge_run(
     run: str = "latest",  # a group or an experiment
     baseline: str | None = None,  # likewise: experiments are matched by name; or "history": each with all its runs before
@@ -83,7 +83,7 @@ def judge_run(
              "cluster_by": cluster_by, "false_alarms": false_alarms, "runs_a_year": runs_a_year, "models": len(its)}
     return GateReport(run, [_judged(opened, get_experiment(opened, e), baseline, before, asked) for e in its])
 
-
+# %% ../../nbs/experiments/12_gate.ipynb #b42f6b31
 def _baselines(store: Store, baseline: str | None) -> dict[str, str] | None:  # experiment ids by name
     if baseline is None or baseline in HISTORY:
         return None
@@ -120,13 +120,13 @@ def _cell(text: Any) -> str:
 def _percent(value: float | None) -> str:
     return "–" if value is None or value != value else f"{100 * value:.1f} %" if -1 <= value <= 1 else f"{value:.4g}"
 
-
+# %% ../../nbs/experiments/12_gate.ipynb #00958d8e
 def _outcome_row(case: GateCase, o: GateOutcome) -> list[str]:
     against = f"at least {_percent(o.threshold)}" if o.baseline is None else f"baseline {_percent(o.baseline)}"
     return [case.experiment, o.metric, f"{_percent(o.value)} [{_percent(o.lower)}, {_percent(o.upper)}]", against,
             ("passed: " if o.passed else "FAILED: ") + o.verdict]
 
-
+# %% ../../nbs/experiments/12_gate.ipynb #39fea6dd
 def _chart(report: GateReport) -> list[str]:
     bars = {c.experiment: c.outcomes[0].value for c in report.cases if c.outcomes and 0 <= c.outcomes[0].value <= 1}
     if not bars:
@@ -136,7 +136,7 @@ def _chart(report: GateReport) -> list[str]:
     return ["", "```mermaid", "xychart-beta", f'    title "{metric}, percent"',
             f"    x-axis [{names}]", '    y-axis "percent" 0 --> 100', f"    bar [{', '.join(f'{100 * v:.1f}' for v in bars.values())}]", "```"]
 
-
+# %% ../../nbs/experiments/12_gate.ipynb #f50f963a
 def gate_markdown(report: GateReport) -> str:
     "What was found, as Markdown for the summary of a job"
     n = sum(not c.passed for c in report.cases)
@@ -153,7 +153,7 @@ def gate_markdown(report: GateReport) -> str:
 # %% ../../nbs/experiments/12_gate.ipynb #e30783b1
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
-
+# %% ../../nbs/experiments/12_gate.ipynb #062a1671
 def gate_junit(report: GateReport) -> str:
     "What was found, as JUnit XML: a test case for each thing asked of each experiment"
     clean = lambda text: _NO_XML.sub("\ufffd", str(text))  # noqa: E731

@@ -62,7 +62,7 @@ class ItemsSoFar(DatasetItems):
     def __len__(self) -> int:
         return self.n_all
 
-
+# %% ../../nbs/experiments/08_race.ipynb #5242ba0d
 def drawn_order(places: Sequence[int], seed: int) -> list[int]:
     "The places in random order: datasets are often sorted, easy forms first"
     return random.Random(seed).sample(list(places), len(places))
@@ -125,7 +125,7 @@ class _Grouping(NamedTuple):
     codes: np.ndarray | None = None  # one number per item in the drawn order; None: every item is its own
     few: int | None = None  # how many there are, when they are too few to count together
 
-
+# %% ../../nbs/experiments/08_race.ipynb #91924e48
 def _labels_of(dataset: Dataset, order: Sequence[int], cluster_by: str | None) -> list[str] | None:
     "The cluster of each item in this order; None when no item carries one"
     ids: dict[int, str] = {}
@@ -138,7 +138,7 @@ def _labels_of(dataset: Dataset, order: Sequence[int], cluster_by: str | None) -
     labels = {} if cluster_by is None else cluster_labels(rows(), cluster_by)
     return [labels.get(ids[p], f"item {ids[p]}") for p in order] if labels else None
 
-
+# %% ../../nbs/experiments/08_race.ipynb #12409a7a
 def _drawn(dataset: Dataset, chosen: Sequence[int], sample_size: int | None, seed: int, cluster_by: str | None) -> tuple[list[int], _Grouping]:
     "Places of the items in random order, the drawn items of one cluster next to each other"
     order = drawn_order(chosen, seed)[:sample_size]

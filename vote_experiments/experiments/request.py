@@ -29,7 +29,7 @@ Call: TypeAlias = Literal["run", "race", "estimate", "sweep"]
 Interface: TypeAlias = Literal["file", "cli", "http", "job", "page"]
 EVERYWHERE: tuple[Interface, ...] = ("file", "cli", "http", "job", "page")
 
-
+# %% ../../nbs/experiments/00_request.ipynb #cfe93935
 @dataclass(frozen=True)
 class Option:
     "What interfaces need to know about a field"
@@ -59,7 +59,7 @@ class _ModelConfig(BaseModel):
     name_suffix: Name | None = Field(None, description="The end of the experiment's name; default {model}-t{temperature}")
     metadata: dict[str, Any] | None = Field(None, description="Tags of the experiment")
 
-
+# %% ../../nbs/experiments/00_request.ipynb #ed060dc8
 ModelConfigIn = create_model("ModelConfigIn", __base__=_ModelConfig, __doc__=_ModelConfig.__doc__, **{
     s.name: (Any, Field(None, json_schema_extra=s.schema)) for s in SETTINGS.values()})  # type: ignore[call-overload]
 
@@ -166,7 +166,7 @@ def option_of(name: str) -> Option:
     "What interfaces need to know about a field"
     return next(m for m in FIELDS[name].metadata if isinstance(m, Option))
 
-
+# %% ../../nbs/experiments/00_request.ipynb #56263900
 def fields_of(
     interface: Interface | None = None,  # None: Python, which can carry every field
     call: Call = "run",
@@ -175,7 +175,7 @@ def fields_of(
     options = {name: option_of(name) for name in FIELDS}
     return [n for n, o in options.items() if call in o.calls and (interface is None or interface in o.interfaces)]
 
-
+# %% ../../nbs/experiments/00_request.ipynb #a3e3b06f
 def default_of(name: str) -> Any:
     "The default of a field"
     return FIELDS[name].default
@@ -184,7 +184,7 @@ def default_of(name: str) -> Any:
 _KINDS = {"integer": "a whole number", "number": "a number", "string": "a text", "boolean": "true or false", "array": "a list",
           "object": "a mapping"}
 
-
+# %% ../../nbs/experiments/00_request.ipynb #442eff18
 def in_words(
     schema: Mapping[str, Any],  # JSON schema
     none: str = "null",  # how the reader writes no value
@@ -213,7 +213,7 @@ def _schema_text(name: str) -> str:
     schema = _adapter(name).json_schema()
     return json.dumps({**schema, "description": FIELDS[name].description})
 
-
+# %% ../../nbs/experiments/00_request.ipynb #cc88ee14
 def field_schema(name: str) -> dict[str, Any]:  # JSON schema
     "The JSON schema of one field, with its description"
     return json.loads(_schema_text(name))
@@ -233,7 +233,7 @@ def config_schema() -> dict[str, Any]:
 # %% ../../nbs/experiments/00_request.ipynb #0b760e96
 _CHECKED_ELSEWHERE = ("model_configs", "evaluators", "summary_evaluators", "task_function")
 
-
+# %% ../../nbs/experiments/00_request.ipynb #f08f76fd
 def check_values(
     values: Mapping[str, Any],  # by field
     where: str = "",  # in front of the message, e.g. "config file 'a.yaml': "
@@ -248,7 +248,7 @@ def check_values(
         except ValidationError:
             raise ValueError(f"{where}{name}={value!r} must be {in_words(field_schema(name), none)}: {_meaning(name)}") from None
 
-
+# %% ../../nbs/experiments/00_request.ipynb #48bcf9ce
 def _meaning(name: str) -> str:
     return str(FIELDS[name].description).partition("; None: ")[0]
 
@@ -292,7 +292,7 @@ def request_model(
         fields[field_name] = (annotation, Field(default, description=_sentence(info.description)))
     return create_model(name, __base__=ComparisonBase, __doc__=ComparisonRequest.__doc__, **fields)
 
-
+# %% ../../nbs/experiments/00_request.ipynb #40bc3459
 def _without_none(annotation: Any) -> Any:
     "The type without `| None`"
     kinds = [part for part in get_args(annotation) if part is not type(None)] if isinstance(annotation, UnionType) else [annotation]
@@ -306,7 +306,7 @@ def _sentence(text: str | None) -> str:
 STORED = [name for name in FIELDS if option_of(name).is_stored]
 KEEPS_OUTPUTS = [name for name in FIELDS if option_of(name).keeps_outputs]
 
-
+# %% ../../nbs/experiments/00_request.ipynb #a2ef26c4
 def comparable_request(
     request: Mapping[str, Any] | None,  # as it was stored
 ) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def _value(value: Any) -> str:
 def _comment(e: Evaluation, indent: str) -> str:
     return f"{indent}💭 {e.comment}\n" if e.comment else ""
 
-
+# %% ../../nbs/experiments/01_result.ipynb #b8c256e9
 def _item_lines(i: int, r: ItemResult) -> str:
     out = f"\n{i}. Item {i}:\n   Input:    {_cut(r.item.input)}\n"
     if r.item.expected_output is not None:
@@ -47,7 +47,7 @@ def _averages(results: Sequence[ItemResult]) -> tuple[list[str], dict[str, float
                 sums[0], sums[1] = sums[0] + number, sums[1] + 1
     return list(total), {k: s / n for k, (s, n) in total.items() if n}
 
-
+# %% ../../nbs/experiments/01_result.ipynb #6d5ce010
 def format_experiment(result: ExperimentRecord, include_item_results: bool = False) -> str:
     "The text behind `ExperimentRecord.format`"
     n_items, n_failed = len(result.item_results), len(result.failed_items)

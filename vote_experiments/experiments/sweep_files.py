@@ -38,7 +38,7 @@ def _yaml(text: str) -> Any:
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
 
-
+# %% ../../nbs/experiments/05_sweep_files.ipynb #47e1961f
 def _toml(text: str) -> Any:
     import tomllib
 
@@ -72,7 +72,7 @@ EXECUTION_KEYS = ("max_parallel", "user", "config_name", "raise_on_error", "cach
 MODEL_KEYS = ("user", "config_name", "raise_on_error", *fields_of("file", "sweep"))
 OUTPUT_KEYS = ("folder", "eval_step_name", "eval_atom_key", "metrics", "plot", "confidence_intervals")
 
-
+# %% ../../nbs/experiments/05_sweep_files.ipynb #33312d9a
 @dataclass
 class SweepFile(Record):
     "A sweep as it was written down"
@@ -135,7 +135,7 @@ def load_workflow(
         raise ValueError(f"workflow {place!r}: {module_name} has no workflow {name!r}; it has {', '.join(there) or 'none'}")
     return found
 
-
+# %% ../../nbs/experiments/05_sweep_files.ipynb #3cbf252f
 def _file_module(path: Path) -> Any:
     "A Python file as a module; its folder is known while it is imported"
     spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
@@ -158,7 +158,7 @@ def _run_arguments(file: SweepFile) -> dict[str, Any]:
     what = {"workflow": load_workflow(file.workflow, file.path.parent)} if file.workflow else {"dataset": file.dataset}
     return {**what, "base_config": file.base_config, "param_grid": file.param_grid, **file.execution}
 
-
+# %% ../../nbs/experiments/05_sweep_files.ipynb #4e523629
 def planned_runs(
     file: SweepFile,
     store: Any = None,  # a path, URL or `Store`; None: the default store
@@ -181,7 +181,7 @@ _INTERVALS = ("value", "group", "confidence", "method")
 def _several(value: Any) -> list[Any]:
     return [] if value in (None, False) else list(value) if isinstance(value, (list, tuple)) else [value]
 
-
+# %% ../../nbs/experiments/05_sweep_files.ipynb #385a9e8b
 def _wanted_plots(file: SweepFile, runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     "Plots asked for, `{}` for one that is to be chosen"
     wanted = [{} if p is True else _only("output.plot", p, _PLOT) for p in _several(file.output.get("plot"))]
@@ -194,7 +194,7 @@ def _wanted_plots(file: SweepFile, runs: Sequence[Mapping[str, Any]]) -> list[di
         _only("output.confidence_intervals", {} if i is True else i, _INTERVALS)
     return wanted
 
-
+# %% ../../nbs/experiments/05_sweep_files.ipynb #fd07dfcf
 def _metrics_of(frame: Any) -> list[str]:
     columns = list(frame.columns)
     return [c for c in columns[columns.index("task") + 1:] if frame[c].dtype.kind in "biuf"]
@@ -228,7 +228,7 @@ def sweep_figures(
             figures[str(y)] = plot_sweep_metric(frame, x, y, **more)
     return figures
 
-
+# %% ../../nbs/experiments/05_sweep_files.ipynb #c0603a9f
 def sweep_intervals(
     file: SweepFile,
     frame: Any,  # what `collate_sweep_evals` returned
@@ -256,7 +256,7 @@ class SweepOutcome(Record):
     intervals: Any  # a DataFrame; None when none were asked for
     files: list[Path]  # what was written
 
-
+# %% ../../nbs/experiments/05_sweep_files.ipynb #12acdffa
 async def run_sweep_file(
     file: SweepFile,
     store: Any = None,  # a path, URL or `Store`; None: the default store

@@ -22,7 +22,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, UTC
 from typing import Any
-
 from ..store.response_cache import StoredResponses
 from ..store.results import create_group, update_group
 from ..store.database import encode_json, now_us, open_store
@@ -30,6 +29,7 @@ from ..engine.resuming import fingerprint
 from ..models.registry import check_configs
 from ..records import Record
 
+# %% ../../nbs/experiments/04_sweeps.ipynb #269b17ab
 log = logging.getLogger("vote_experiments")
 
 # %% ../../nbs/experiments/04_sweeps.ipynb #9cae9c5e
@@ -41,7 +41,7 @@ class Step:
     config_class: type | None = None  # what a dict config of this step is made into; None: a dict with attributes
     cache: bool = True  # reuse the outputs of an earlier run with the same config and inputs
 
-
+# %% ../../nbs/experiments/04_sweeps.ipynb #5d2376ed
 @dataclass(frozen=True)
 class Workflow:
     "Steps that run one after another"
@@ -69,7 +69,7 @@ class StepState(Record):
     finished_at: datetime | None = None
     cached: bool = False  # outputs reused from an earlier run
 
-
+# %% ../../nbs/experiments/04_sweeps.ipynb #ab87cfb8
 @dataclass
 class WorkflowState(Record):
     "How one run of a workflow went"
@@ -117,7 +117,7 @@ def set_path(
         check_type(type(here), last, value)
         setattr(here, last, value)
 
-
+# %% ../../nbs/experiments/04_sweeps.ipynb #81e8ef9f
 def _inside(here: Any, part: str, path: str) -> Any:
     if isinstance(here, Mapping):
         if part not in here:
@@ -158,7 +158,7 @@ def check_type(
         said = f"it is no {getattr(hint, '__name__', hint)} ({error.errors()[0]['msg']})"
         raise ValueError(f"{cls.__name__}.{name} = {value!r}: {said}") from None
 
-
+# %% ../../nbs/experiments/04_sweeps.ipynb #b027ba5b
 def _as_a_file_says_it(known: Any, value: Any) -> bool:
     "Dates, paths and tuples, which YAML and JSON write as text and lists"
     try:
@@ -167,7 +167,7 @@ def _as_a_file_says_it(known: Any, value: Any) -> bool:
         return False
     return True
 
-
+# %% ../../nbs/experiments/04_sweeps.ipynb #f9271040
 def _is_json(value: Any) -> bool:
     try:
         return json.loads(json.dumps(value)) == value
@@ -197,13 +197,13 @@ class AttributeDict(dict):
         except KeyError:
             raise AttributeError(name) from None
 
-
+# %% ../../nbs/experiments/04_sweeps.ipynb #40794e7a
 def _with_attributes(value: Any) -> Any:
     if isinstance(value, Mapping):
         return AttributeDict({k: _with_attributes(v) for k, v in value.items()})
     return [_with_attributes(v) for v in value] if isinstance(value, list) else value
 
-
+# %% ../../nbs/experiments/04_sweeps.ipynb #b175eff8
 def step_config(
     step: Step,
     config: Any,  # of the whole workflow
@@ -221,7 +221,7 @@ def step_config(
     except TypeError as error:
         raise ValueError(f"config of step {step.name!r} does not fit {step.config_class.__name__}: {error}") from error
 
-
+# %% ../../nbs/experiments/04_sweeps.ipynb #b4eee663
 def configured(base_config: Any, params: Mapping[str, Any]) -> Any:
     "A deep copy of the config with overrides applied; the base stays as it is"
     config = copy.deepcopy(base_config)
@@ -233,7 +233,7 @@ def configured(base_config: Any, params: Mapping[str, Any]) -> Any:
 def _atoms(step: Step, value: Any) -> dict[str, Any]:
     return dict(value) if isinstance(value, Mapping) else {} if value is None else {step.name: value}
 
-
+# %% ../../nbs/experiments/04_sweeps.ipynb #2bfb8d6f
 def _call_step(step: Step, values: Mapping[str, Any]) -> Any:
     parameters = inspect.signature(step.fn).parameters.values()
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
@@ -243,7 +243,7 @@ def _call_step(step: Step, values: Mapping[str, Any]) -> Any:
         raise TypeError(f"step {step.name!r} asks for {missing[0]!r}; there are {', '.join(sorted(values))}")
     return step.fn(**{p.name: values[p.name] for p in parameters if p.name in values})
 
-
+# %% ../../nbs/experiments/04_sweeps.ipynb #3d3f8cba
 def _step_key(workflow: Workflow, step: Step, config: Any, inputs: Mapping[str, Any]) -> str | None:
     "The cache key of a step, or None when its config or inputs have no JSON form"
     plain = dataclasses.asdict(config) if dataclasses.is_dataclass(config) and not isinstance(config, type) else config
@@ -391,7 +391,7 @@ async def _run_states(workflow: Workflow, states: Sequence[WorkflowState], cache
             group.create_task(worker())
     return outcomes
 
-
+# %% ../../nbs/experiments/04_sweeps.ipynb #d7b5347a
 def _measured(state: WorkflowState) -> dict[str, float]:
     "Numbers that the steps handed out, by name; those of a task by `task metric`, by the metric alone when there is one task"
     found: dict[str, float] = {}
@@ -401,11 +401,11 @@ def _measured(state: WorkflowState) -> dict[str, float]:
             found |= {f"{task} {k}" if len(tasks) > 1 else str(k): float(v) for k, v in metrics.items() if _is_measure(v)}
     return found
 
-
+# %% ../../nbs/experiments/04_sweeps.ipynb #a62db1d7
 def _is_measure(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
-
+# %% ../../nbs/experiments/04_sweeps.ipynb #b80e958d
 def _sorted_out(states: Sequence[WorkflowState], outcomes: Sequence[BaseException | None]) -> SweepStates:
     good = [s for s, error in zip(states, outcomes) if error is None]
     failed = [(s.params, error) for s, error in zip(states, outcomes) if error is not None]
@@ -439,7 +439,7 @@ async def _sweep_models(configs: Sequence[dict], params: Sequence[Mapping[str, A
             log.warning("sweep run %d with %s failed: %s", i, dict(p), e["error"])
     return _sorted_out(states, outcomes)
 
-
+# %% ../../nbs/experiments/04_sweeps.ipynb #c35a7a1d
 def _model_config(config: Mapping[str, Any], params: Mapping[str, Any], config_name: str) -> dict[str, Any]:
     "A model config whose suffix says what was swept"
     swept = "-".join(f"{k.rsplit('.', 1)[-1]}={_brief(v)}" for k, v in params.items() if k != "name_suffix") or config_name

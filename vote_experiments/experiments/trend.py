@@ -34,7 +34,7 @@ def _scores(store: Store, runs: Mapping[str, str], score: str | None, weights: M
                          "and success_rate")
     return frame, name, compared_rule(store, runs.values(), name).higher_is_better
 
-
+# %% ../../nbs/experiments/10_trend.ipynb #04b58dc2
 def _bounds(frame: pd.DataFrame) -> tuple[float, float] | None:
     known = frame["value"].dropna()
     return (0, 1) if known.between(0, 1).all() else None
@@ -53,7 +53,7 @@ def _run_labels(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any
     twice = {r["run_name"] for r in rows if sum(s["run_name"] == r["run_name"] for s in rows) > 1}
     return {f"{r['run_name']} ({r['id']})" if r["run_name"] in twice else r["run_name"]: r for r in rows}
 
-
+# %% ../../nbs/experiments/10_trend.ipynb #721886f2
 def _trend(store: Store, rows: Sequence[Mapping[str, Any]], score: str | None, weights: Mapping[str, Any] | None, cluster_by: str | None,
            **options: Any) -> tuple[Trend, str, bool]:
     "The trend of these runs, the score's name, and whether higher is better"
@@ -64,7 +64,7 @@ def _trend(store: Store, rows: Sequence[Mapping[str, Any]], score: str | None, w
     found.score = name
     return found, name, higher
 
-
+# %% ../../nbs/experiments/10_trend.ipynb #c499b29a
 def trend(
     experiment_name: str,
     score: str | None = None,  # None: overall_accuracy, or the only score
@@ -103,7 +103,7 @@ def _until(store: Store, row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         raise RunNotFoundError(f"there is no finished run of {row['name']!r} before {row['id']}; name a baseline")
     return [*earlier, row]
 
-
+# %% ../../nbs/experiments/10_trend.ipynb #24966d4d
 def _one_experiment(store: Store, run: str) -> dict[str, Any]:
     "The experiment to judge. Raises `ValueError` for a group of several."
     ids = resolve_run(store, run)
@@ -140,7 +140,7 @@ def gate_run(
                                  false_alarms=false_alarms, runs_a_year=runs_a_year, models=models)
     return [*outcomes, gate_history(found, metric=name, higher_is_better=higher, **shared)]
 
-
+# %% ../../nbs/experiments/10_trend.ipynb #9e2cdc0c
 def _gate_runs(store: Store, row: Mapping[str, Any], baseline: str | None, metric: str | None, weights: Mapping[str, Any] | None,
                options: Mapping[str, Any]) -> list[GateOutcome]:
     "A run against a minimum and one other run, item by item"

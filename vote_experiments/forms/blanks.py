@@ -13,7 +13,7 @@ from .schema import Report, numbered_rows, report_kind
 # %% ../../nbs/forms/16_blanks.ipynb #d6b3c02d
 _SECTIONS = ("form_info", "voter_statistics", "ballot_statistics")
 
-
+# %% ../../nbs/forms/16_blanks.ipynb #3d5ef786
 def recorded_paths(
     report: Report,
 ) -> frozenset[str]:  # paths as `report_fields` names them
@@ -49,7 +49,7 @@ def _sums(report: Report) -> Iterator[tuple[list[str], int | None]]:
     if "ballots_remaining" in kind.ballot_fields:
         yield ["ballot_statistics.ballots_used", "ballot_statistics.ballots_remaining"], ballots.ballots_allocated
 
-
+# %% ../../nbs/forms/16_blanks.ipynb #e01b14db
 def _number_at(report: Report, path: str, rows: dict) -> int | None:
     if path.startswith("vote_results["):
         return rows[path[len("vote_results["):].partition("].")[0]].vote_count

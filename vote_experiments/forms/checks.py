@@ -21,7 +21,7 @@ from ..records import Record
 # %% ../../nbs/forms/02_checks.ipynb #563efc4a
 Status = Literal["pass", "warn", "fail", "skipped"]
 
-
+# %% ../../nbs/forms/02_checks.ipynb #b52dad3b
 @dataclass(frozen=True)
 class Check(Record):
     "One thing that must hold, and whether it does"
@@ -77,14 +77,14 @@ def _equation(name: str, left: str, parts: dict[str, int | None], right: str, wh
         return Check(name, "pass", f"{left} = {right}: {shown}")
     return Check(name, "fail", f"{left} ≠ {right}: {shown}, not {whole} (difference {total - (whole or 0):+d})")
 
-
+# %% ../../nbs/forms/02_checks.ipynb #119d2264
 def _ballots_used(r: Report) -> Check:
     b = r.ballot_statistics
     parts = {"good_ballots": b.good_ballots, "bad_ballots": b.bad_ballots, "no_vote_ballots": b.no_vote_ballots}
     whole = report_kind(r).counted_ballots
     return _equation("ballots_used", "good + bad + no vote", parts, whole, getattr(b, whole))
 
-
+# %% ../../nbs/forms/02_checks.ipynb #ca2e76cb
 def _ballots_allocated(r: Report) -> Check:
     b = r.ballot_statistics
     parts = {"ballots_used": b.ballots_used, "ballots_remaining": b.ballots_remaining}
@@ -101,7 +101,7 @@ def _votes_equal(name: str, r: Report, right: str, whole: int | None) -> Check:
         return Check(name, "skipped", f"Σ votes = {right} cannot be checked: no votes read at {', '.join(missing[:5])}{more}")
     return _equation(name, "Σ votes", {"votes": sum(row.vote_count or 0 for row in r.vote_results)}, right, whole)
 
-
+# %% ../../nbs/forms/02_checks.ipynb #e1178041
 def _votes_good(r: Report) -> Check:
     return _votes_equal("votes_equal_good_ballots", r, "good_ballots", r.ballot_statistics.good_ballots)
 
@@ -112,7 +112,7 @@ def _votes_total(r: Report) -> Check:
 # %% ../../nbs/forms/02_checks.ipynb #19bb40b2
 PRESENT_TOLERANCE = 5  # voters who came and took no ballot, or were counted twice
 
-
+# %% ../../nbs/forms/02_checks.ipynb #e8c4bda6
 def _voters_present(r: Report) -> Check:
     eligible, present, used = r.voter_statistics.eligible_voters, r.voter_statistics.voters_present, r.ballot_statistics.ballots_used
     if present is not None and eligible is not None and present > eligible:
@@ -136,7 +136,7 @@ def _numbers_with_words(r: Report) -> Iterator[tuple[str, int, str]]:
             if digits is not None and words:
                 yield path + name, digits, words
 
-
+# %% ../../nbs/forms/02_checks.ipynb #a26a3093
 def _words_of_one(path: str, digits: int, words: str) -> Check:
     said = parse_number_words(words)
     status: Status = "pass" if said == digits else "warn" if said is None else "fail"
@@ -159,7 +159,7 @@ def _words_match(r: Report) -> Check:
 # %% ../../nbs/forms/02_checks.ipynb #769079e0
 PASS_COVERAGE, WARN_COVERAGE = 0.8, 0.5
 
-
+# %% ../../nbs/forms/02_checks.ipynb #83204c37
 def _text_coverage(r: Report) -> Check:
     rows: list[VoteResult] = [row for row in r.vote_results if row.vote_count is not None or row.vote_count_text]
     if not rows:
@@ -177,7 +177,7 @@ def _header(r: Report) -> Check:
         return Check("header_complete", "fail", f"{len(missing)} of {len(wanted)} header fields missing: {', '.join(missing)}")
     return Check("header_complete", "pass", f"all {len(wanted)} header fields are there")
 
-
+# %% ../../nbs/forms/02_checks.ipynb #f8561e43
 def _not_negative(r: Report) -> Check:
     numbers = {f: getattr(r.voter_statistics, f) for f in VOTER_FIELDS} | {f: getattr(r.ballot_statistics, f) for f in BALLOT_FIELDS}
     numbers |= {f"votes of {key}": row.vote_count for key, row in numbered_rows(r).items()}
@@ -188,7 +188,7 @@ def _not_negative(r: Report) -> Check:
     return Check("not_negative", "fail" if negative else "pass",
                  f"below 0: {', '.join(negative)}" if negative else f"all {len(read)} numbers are 0 or more")
 
-
+# %% ../../nbs/forms/02_checks.ipynb #acb414a1
 def _unique(r: Report) -> Check:
     times = Counter(row.number for row in r.vote_results if row.number is not None)
     twice = [f"{number} ({n} times)" for number, n in times.items() if n > 1]
@@ -205,7 +205,7 @@ _CHECKS: dict[str, Callable[[Report], Check]] = {
 CHECKS = tuple(_CHECKS)
 ARITHMETIC_CHECKS = ("ballots_used", "ballots_allocated", "votes_equal_good_ballots", "votes_equal_total")
 
-
+# %% ../../nbs/forms/02_checks.ipynb #adce9ed2
 def check_report(
     report: Report | dict[str, Any],  # one report, in any accepted spelling
     names: Sequence[str] | None = None,  # which checks; None: those that apply to the kind of form
@@ -223,7 +223,7 @@ def check_report(
     wanted = kind.checks if names is None else names
     return Checks(report.form_info.form_type, tuple(_checked(name, report, kind) for name in wanted))
 
-
+# %% ../../nbs/forms/02_checks.ipynb #2f580fd1
 def _checked(name: str, report: Report, kind: FormKind) -> Check:
     "One check, skipped when it does not apply to the kind of form"
     if name in kind.checks:
@@ -239,7 +239,7 @@ def _markdown(checks: Checks) -> str:
 
 _COLOUR = {"pass": "#1a7f37", "warn": "#9a6700", "fail": "#cf222e", "skipped": "#6e7781"}
 
-
+# %% ../../nbs/forms/02_checks.ipynb #d9f1b6a9
 def _html(checks: Checks) -> str:
     quality = "nothing could be checked" if checks.quality is None else f"quality {checks.quality:.2f}"
     rows = "".join(f"<tr><td>{escape(c.name)}</td><td style='color:{_COLOUR[c.status]}'><b>{c.status}</b></td>"

@@ -28,7 +28,7 @@ class Ink(NamedTuple):
 
 _PAPER = np.ones((21, 21), np.uint8)  # wider than strokes
 
-
+# %% ../../nbs/forms/08_digits.ipynb #d5160c47
 def pen_ink(
     gray: np.ndarray,  # uint8[h, w]
     blur: float = 0.8,  # pixels; smooths the noise of the scan
@@ -47,7 +47,7 @@ def pen_ink(
 # %% ../../nbs/forms/08_digits.ipynb #1d7eea31
 FAINTEST = 14  # gray levels; a cell whose darkest places are lighter is empty
 
-
+# %% ../../nbs/forms/08_digits.ipynb #119cb27c
 class Blob(NamedTuple):
     "A connected piece of ink"
     x: int
@@ -67,7 +67,7 @@ class Blob(NamedTuple):
     def middle(self) -> float:
         return self.y + self.height / 2
 
-
+# %% ../../nbs/forms/08_digits.ipynb #39438792
 def blobs(
     dark: np.ndarray,  # uint8[h, w]
     threshold: float,
@@ -93,7 +93,7 @@ class Hand:
 
 _SLANTS = np.arange(-0.3, 0.56, 0.08)
 
-
+# %% ../../nbs/forms/08_digits.ipynb #14211b9f
 def shear(
     gray: np.ndarray,  # uint8[h, w]
     slant: float,
@@ -105,7 +105,7 @@ def shear(
     upright = np.array([[1, slant, -slant * h / 2], [0, 1, 0]], np.float32)
     return cv2.warpAffine(gray, upright, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
-
+# %% ../../nbs/forms/08_digits.ipynb #524fdce8
 def estimate_hand(
     cells: Sequence[np.ndarray],  # uint8[h, w] each: cells with numbers by one person
 ) -> Hand:
@@ -161,7 +161,7 @@ def _longest_run(ink: np.ndarray) -> int:
     gap_before = np.maximum.accumulate(np.where(there == 0, x, -1), axis=1)
     return int((x - gap_before).max())
 
-
+# %% ../../nbs/forms/08_digits.ipynb #869d8e99
 class Atom(NamedTuple):
     "A piece of ink that is at most one digit"
     x0: int
@@ -171,7 +171,7 @@ class Atom(NamedTuple):
     ink: np.ndarray  # uint8[y1 - y0, x1 - x0]
     blob: tuple[float, float, float]  # of the blob it was cut from: width, longest run (both in heights), darkness
 
-
+# %% ../../nbs/forms/08_digits.ipynb #322638d6
 MOST_ATOMS = 16  # of a number; a cell with more is scribble
 
 # %% ../../nbs/forms/08_digits.ipynb #9f2fe8c7
@@ -199,7 +199,7 @@ class Guess(NamedTuple):
     stop: int  # index after the last atom
     box: tuple[int, int, int, int]  # x0, y0, x1, y1
 
-
+# %% ../../nbs/forms/08_digits.ipynb #135ac484
 class Line(NamedTuple):
     "One line of writing"
     atoms: list[Atom]
@@ -208,7 +208,7 @@ class Line(NamedTuple):
     bottom: float
     height: float  # of its digits
 
-
+# %% ../../nbs/forms/08_digits.ipynb #64ce8f88
 def _guesses(atoms: Sequence[Atom], height: float, most: int = 4) -> list[Guess]:
     found = []
     for i in range(len(atoms)):
@@ -234,7 +234,7 @@ def _two_lines(found: Sequence[Blob], height: float) -> list[list[Blob]]:
             return [upper, lower]
     return [list(found)]
 
-
+# %% ../../nbs/forms/08_digits.ipynb #8df28da7
 def _line(found: Sequence[Blob], height: float, darkest: float, alone: bool) -> Line:
     tallest = max(b.height for b in found)
     body = [b for b in found if b.height > 0.5 * tallest]
@@ -264,7 +264,7 @@ def find_lines(
 # %% ../../nbs/forms/08_digits.ipynb #f6ce6f61
 SIDE = 24  # pixels of the network's picture
 
-
+# %% ../../nbs/forms/08_digits.ipynb #e3d1f657
 def glyph(
     line: Line,
     guess: Guess,
@@ -281,7 +281,7 @@ def glyph(
     out[y:y + h, x:x + w] = cv2.resize(ink, (w, h), interpolation=cv2.INTER_AREA if k < 1 else cv2.INTER_LINEAR)
     return out
 
-
+# %% ../../nbs/forms/08_digits.ipynb #80449503
 def place(
     line: Line,
     guess: Guess,
@@ -320,7 +320,7 @@ THAI_ONE = 10  # class of ๑; ๒ to ๙ follow
 NO_DIGIT, WRONG_CUT = 19, 20
 CLASSES = 21
 
-
+# %% ../../nbs/forms/08_digits.ipynb #b26a34dd
 @dataclass(frozen=True)
 class DigitModel:
     "A network with one hidden layer"
@@ -337,7 +337,7 @@ class DigitModel:
         out -= out.max(1, keepdims=True)
         return out - np.log(np.exp(out).sum(1, keepdims=True))
 
-
+# %% ../../nbs/forms/08_digits.ipynb #fdf9df09
 @lru_cache(maxsize=1)
 def digit_model() -> DigitModel:
     "The network that is shipped, trained by `forms.train_digits`"
@@ -346,12 +346,11 @@ def digit_model() -> DigitModel:
 
 # %% ../../nbs/forms/08_digits.ipynb #37dbb47c
 Candidates = list[tuple[int | None, float]]  # readings and their log probabilities, best first; None: no number
-
 _LEAVING_OUT = 3.0  # log probability that calling something tall "no digit" costs
 _LONGEST = 6  # digits of a number
 _ARABIC, _THAI = np.arange(10), np.array([0, *range(THAI_ONE, THAI_ONE + 9)])
 
-
+# %% ../../nbs/forms/08_digits.ipynb #ba259618
 def _ways(line: Line, answers: np.ndarray, thai: bool, most: int) -> tuple[list[tuple[float, str]], float]:
     "The best digit strings of a line with their log probabilities, and the best of these probabilities"
     classes = _THAI if thai else _ARABIC
@@ -377,7 +376,7 @@ def _normalised(scores: dict[int | None, float], most: int) -> Candidates:
     total = top + float(np.log(sum(np.exp(s - top) for s in scores.values())))
     return sorted(((v, s - total) for v, s in scores.items()), key=lambda t: -t[1])[:most]
 
-
+# %% ../../nbs/forms/08_digits.ipynb #ccd84472
 def _line_candidates(line: Line, answers: np.ndarray, thai: bool, most: int) -> tuple[Candidates, float]:
     ways, best = _ways(line, answers, thai, most)
     scores: dict[int | None, float] = {}
@@ -386,7 +385,7 @@ def _line_candidates(line: Line, answers: np.ndarray, thai: bool, most: int) -> 
         scores[value] = max(scores.get(value, -99.0), score)  # 07 and 7
     return (_normalised(scores, most) if scores else [(None, 0.0)]), best
 
-
+# %% ../../nbs/forms/08_digits.ipynb #97bbb68b
 def _cell_candidates(parts: list[tuple[Line, np.ndarray]], thai: bool, most: int) -> tuple[Candidates, float]:
     "Readings of a cell: one of its lines counts, the others are struck out; and how well the best fits"
     if not parts:
@@ -408,7 +407,7 @@ class Numbers(NamedTuple):
     hand: Hand
     thai: bool  # written in Thai digits
 
-
+# %% ../../nbs/forms/08_digits.ipynb #b12dcb86
 def _judged(cells: Sequence[np.ndarray], hand: Hand, model: DigitModel, strict: bool) -> list[list[tuple[Line, np.ndarray]]]:
     "The lines of every cell, each with the network's answers to its guesses"
     lines = [find_lines(c, hand, strict) for c in cells]

@@ -19,7 +19,7 @@ from .thai import NOTHING_WRITTEN, normalise_text, split_number, to_arabic_digit
 # %% ../../nbs/forms/13_document_text.ipynb #46eff897
 Table = list[list[str]]
 
-
+# %% ../../nbs/forms/13_document_text.ipynb #98a44676
 class _TableParser(HTMLParser):
     "Collects the tables of an HTML text, and the text outside them"
 
@@ -84,7 +84,7 @@ class _TableParser(HTMLParser):
                 self._held[len(row)] = (left - 1, text)
             row.append(text)
 
-
+# %% ../../nbs/forms/13_document_text.ipynb #bb9a15d1
 def _span(text: str | None) -> int:
     return min(int(text), 50) if text and text.isdecimal() and int(text) else 1
 
@@ -103,7 +103,7 @@ def html_tables(
 _DASHES = r"\s*(?::?-{2,}:?|:-+:?|-+:)\s*"
 _DASHED = re.compile(rf"\s*\|?{_DASHES}(?:\|{_DASHES})*\|?\s*")
 
-
+# %% ../../nbs/forms/13_document_text.ipynb #d8677025
 def markdown_tables(
     text: str,
 ) -> tuple[list[Table], str]:  # the tables as rows of cells, and the text outside them
@@ -128,7 +128,7 @@ def _row_names() -> tuple[tuple[str, str], ...]:  # (compared name, field), the 
     pairs = [(plain_key(name), field) for field in PER_ROW for name in FIELD_NAMES[field]]
     return tuple(sorted(((n, f) for n, f in pairs if len(n) > 2), key=lambda pair: -len(pair[0])))
 
-
+# %% ../../nbs/forms/13_document_text.ipynb #9391fd4f
 def column_field(
     header: str,  # the text of a header cell
 ) -> str | None:  # a field of a row; None when it is no column of the table of votes
@@ -162,7 +162,7 @@ def number_and_words(
 def _is_total(cells: Sequence[str]) -> bool:
     return any(find_field(cell) == "total_votes_recorded" or plain_key(cell).startswith("รวมคะแนน") for cell in cells)
 
-
+# %% ../../nbs/forms/13_document_text.ipynb #6a1e58df
 def _set_number(part: dict[str, Any], name: str, cell: str) -> None:
     digits, words = number_and_words(cell)
     part[name] = digits
@@ -191,7 +191,7 @@ _LINE_FIELDS = ("form_info.province", "form_info.district", "form_info.sub_distr
                 "total_votes_recorded")
 _NOT_LABELS = ("แบบ", "ใช้ไป", "เหลือ", "หมู่", "หน่วย", "ชุด", "เทศบาล", "เขตที่", "หมู่บ้าน", "บัตรที่ได้รับ", "รวม", "รวมทั้งสิ้น")
 
-
+# %% ../../nbs/forms/13_document_text.ipynb #9cd30b93
 @cache
 def _labels() -> tuple[re.Pattern[str], dict[str, str]]:
     "One expression for every Thai label, the longest first, and the field of each"
@@ -206,7 +206,7 @@ def _labels() -> tuple[re.Pattern[str], dict[str, str]]:
 _FILLER = re.compile(r"^[\s.…_:：=]+|^(?:จำนวน|มี)[\s.…_]*|[\s.…_|]+$|\s[\d๐-๙](?:\.[\d๐-๙])+\.?$")  # the last one: the number of the next line
 _NOT_A_LABEL_BEFORE = re.compile(r"(?:กรรมการประจำ|ประธาน|ระดับ|เจ้าหน้าที่ประจำ|ผู้อำนวยการประจำ|ออกเสียง|สมาชิกสภา)$")
 
-
+# %% ../../nbs/forms/13_document_text.ipynb #d16df122
 def _values(line: str) -> Iterator[tuple[str, str]]:  # field, what was written
     pattern, by_label = _labels()
     matches = [m for m in pattern.finditer(line) if not _NOT_A_LABEL_BEFORE.search(line[:m.start()])]
@@ -220,7 +220,7 @@ def _values(line: str) -> Iterator[tuple[str, str]]:  # field, what was written
 # %% ../../nbs/forms/13_document_text.ipynb #4fdd3f2f
 _ENDS = {"form_info.date": re.compile(r"\d{1,2}\s*(?:เดือน)?\s*[^\d\s]+\s*(?:พ\.?\s*ศ\.?)?\s*\d{4}")}
 
-
+# %% ../../nbs/forms/13_document_text.ipynb #f4dd32c4
 def _add_line(report: dict[str, Any], line: str) -> None:
     for name, written in _values(line):
         section, _, key = name.rpartition(".")
@@ -240,7 +240,7 @@ _TITLE = re.compile("รายงานผลการนับคะแนน")
 _CODE = re.compile(r"ส\.?\s?ส\.?\s*[๕๖56]\s*/\s*[๐-๙\d]{1,2}(?:\s*\(?\s*บช\.?\s*\)?)?")
 _NEAR = 200  # characters between the code and the title
 
-
+# %% ../../nbs/forms/13_document_text.ipynb #4f79a518
 def _parts(text: str) -> list[str]:
     "The text of each report"
     starts: list[int] = []
@@ -251,7 +251,7 @@ def _parts(text: str) -> list[str]:
             starts.append(start)
     return [text] if len(starts) < 2 else [text[a:b] for a, b in zip([0, *starts[1:]], [*starts[1:], len(text)])]
 
-
+# %% ../../nbs/forms/13_document_text.ipynb #3a21ebcf
 def _ballot(text: str) -> str | None:
     "What says which form it is: the code, else the title"
     if code := _CODE.search(text):
@@ -278,14 +278,14 @@ def _one_report(text: str) -> dict[str, Any]:
         report.setdefault("form_info", {}).setdefault("form_type", ballot)
     return report
 
-
+# %% ../../nbs/forms/13_document_text.ipynb #59cfe703
 def looks_like_document(
     text: str,  # the output of a model
 ) -> bool:
     "Whether a text holds a table in HTML or Markdown"
     return "<table" in text.lower() or any(line.count("|") >= 2 for line in text.splitlines())
 
-
+# %% ../../nbs/forms/13_document_text.ipynb #0cfa1cec
 def document_reports(
     text: str,  # Markdown or HTML of all pages, one after the other
 ) -> list[dict[str, Any]]:  # in the spelling of the schema, values as text; [] when no report is in it

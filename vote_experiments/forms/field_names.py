@@ -82,6 +82,8 @@ FIELD_NAMES.update({
     "item.id": ("id", "record_id", "item_id", "form_set", "form_set_name", "item", "rel_path", "file", "file_name", "ชื่อไฟล์", "รหัส"),
     "item.image_paths": ("image_paths", "image_path", "images", "image", "pages", "รูปภาพ", "ไฟล์ภาพ"),
 })
+
+# %% ../../nbs/forms/12_field_names.ipynb #8a5ad21e
 PER_ROW = tuple(field for field in FIELD_NAMES if field.startswith("row."))
 
 # %% ../../nbs/forms/12_field_names.ipynb #1f0d6155
@@ -96,7 +98,7 @@ def plain_key(
     plain = _PUNCTUATION.sub("", to_arabic_digits(normalise_text(name))).lower()
     return plain.removeprefix("จำนวน") or plain
 
-
+# %% ../../nbs/forms/12_field_names.ipynb #5b8f3bb0
 @cache
 def _fields_by_key() -> dict[str, str]:
     by_key: dict[str, str] = {}
@@ -107,7 +109,7 @@ def _fields_by_key() -> dict[str, str]:
                 raise AssertionError(f"{name!r} is listed for {by_key[key]} and for {field}")
     return by_key
 
-
+# %% ../../nbs/forms/12_field_names.ipynb #02d38810
 def find_field(
     name: str,  # a column header or a key
 ) -> str | None:  # `section.field`; None when the name is not known
@@ -117,7 +119,7 @@ def find_field(
 # %% ../../nbs/forms/12_field_names.ipynb #88e922ca
 NEARLY_A_NAME = 80.0  # percent
 
-
+# %% ../../nbs/forms/12_field_names.ipynb #b8b384d4
 def suggest_field(
     name: str,  # a column header or a key that `find_field` does not know
     among: Sequence[str] = tuple(FIELD_NAMES),  # fields that may be meant
@@ -137,7 +139,7 @@ _OTHER_SECTIONS = {"metadata": "form_info", "header": "form_info", "form": "form
 _ROWS = ("vote_results", "candidates", "parties", "results", "votes", "party_results", "candidate_results")
 _IGNORED_BESIDE_ROWS = frozenset(("rel_path", "page_num", "source", "annotated_at", "flags", "id", "success", "error", "reports", "data"))
 
-
+# %% ../../nbs/forms/12_field_names.ipynb #77b37697
 def _known_keys() -> dict[str, frozenset[str]]:  # by section; "" for the report itself, "row" for a row
     own: dict[str, set[str]] = {"": {*SECTION_NAMES, "vote_results", "total_votes_recorded_text"}}
     for field in FIELD_NAMES:
@@ -148,7 +150,7 @@ def _known_keys() -> dict[str, frozenset[str]]:  # by section; "" for the report
     own["voter_statistics"].add("present_voters")
     return {section: frozenset(names) for section, names in own.items() if section != "item"}
 
-
+# %% ../../nbs/forms/12_field_names.ipynb #dc7afcfd
 KNOWN_KEYS = _known_keys()
 
 # %% ../../nbs/forms/12_field_names.ipynb #ceac9581
@@ -185,7 +187,7 @@ def _target(key: str, in_row: bool) -> str | None:
         return {"total_votes_recorded": "row.vote_count", "form_info.form_code": None}.get(field or "", field)
     return "total_votes_recorded" if field == "row.vote_count" else field
 
-
+# %% ../../nbs/forms/12_field_names.ipynb #b2175b45
 def _put(report: dict[str, Any], field: str, value: Any) -> None:
     "Set a field that is not set yet"
     section, _, name = field.rpartition(".")
@@ -210,7 +212,7 @@ def _respell_row(row: Any, where: str, unknown: list[tuple[str, str | None]]) ->
             respelled[field.removeprefix("row.")] = value
     return respelled
 
-
+# %% ../../nbs/forms/12_field_names.ipynb #607c6bb7
 def _entries(raw: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:  # path, key, value; sections opened
     for key, value in raw.items():
         if isinstance(value, Mapping) and (key in SECTION_NAMES or key in _OTHER_SECTIONS):

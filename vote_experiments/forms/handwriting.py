@@ -24,7 +24,7 @@ from .thai import to_thai_digits
 Stroke = tuple[tuple[float, float], ...]
 Templates = Mapping[str, tuple[tuple[Stroke, ...], ...]]  # digit -> variants -> strokes -> points
 
-
+# %% ../../nbs/forms/04_handwriting.ipynb #49a1de5d
 def arc(
     cx: float, cy: float,  # centre
     rx: float, ry: float,  # radii
@@ -35,7 +35,7 @@ def arc(
     turns = (math.radians(start + (end - start) * i / (n - 1)) for i in range(n))
     return tuple((cx + rx * math.cos(t), cy + ry * math.sin(t)) for t in turns)
 
-
+# %% ../../nbs/forms/04_handwriting.ipynb #c1d15453
 DIGIT_STROKES: Templates = {
     "0": ((arc(.5, .5, .36, .5, -80, 290, 14),), (arc(.5, .5, .42, .46, -120, 245, 14),),
           (arc(.48, .5, .33, .48, -60, 318, 14),)),
@@ -86,11 +86,11 @@ class Writer:
     variants: dict[str, int]  # favourite variant of each digit
     templates: Templates = field(default_factory=lambda: DIGIT_STROKES, repr=False)
 
-
+# %% ../../nbs/forms/04_handwriting.ipynb #b500a9c9
 INKS = ((25, 35, 120), (20, 50, 150), (40, 40, 45), (60, 30, 110), (15, 25, 90), (30, 75, 170))
 PEN_WIDTH = (1.5, 2.6)  # pixels: a ball pen to a worn felt pen
 
-
+# %% ../../nbs/forms/04_handwriting.ipynb #f88d6949
 def draw_writer(
     r: random.Random,
     templates: Templates = DIGIT_STROKES,
@@ -109,7 +109,7 @@ def draw_writer(
 # %% ../../nbs/forms/04_handwriting.ipynb #2f21255e
 _FINE = 4  # how much larger strokes are drawn
 
-
+# %% ../../nbs/forms/04_handwriting.ipynb #bfb011c7
 def smooth(
     points: Any,  # float[n, 2]
     steps: int = 6,  # points for each gap between two control points
@@ -124,7 +124,7 @@ def smooth(
     curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
     return np.concatenate([curve.reshape(-1, 2), p[-1:]])
 
-
+# %% ../../nbs/forms/04_handwriting.ipynb #354855d4
 def pen_strokes(
     layer: np.ndarray,  # uint8[height, width], changed in place
     curves: Sequence[np.ndarray],  # float[n, 2] each: x and y in pixels
@@ -160,10 +160,10 @@ def _digit_curves(char: str, width: float, height: float, writer: Writer, r: ran
                                 x * math.sin(turn) + y * math.cos(turn)], 1))
     return curves
 
-
+# %% ../../nbs/forms/04_handwriting.ipynb #29338ae6
 _NARROW = {"1": 0.55, ",": 0.4}
 
-
+# %% ../../nbs/forms/04_handwriting.ipynb #e81d4de8
 def _spread(text: str, writer: Writer, r: random.Random) -> tuple[list[tuple[float, float, float]], float]:
     "Left edge, width and height of each digit, and the width of the whole"
     x, places, u = 0.0, [], 0.08 * writer.unevenness
@@ -204,7 +204,7 @@ def write_number(
         boxes.append(pen_strokes(layer, curves, writer.pen * r.uniform(0.92, 1.1)))
     return _around(boxes)
 
-
+# %% ../../nbs/forms/04_handwriting.ipynb #405d649a
 def _placed(writer: Writer, r: random.Random) -> float:
     return min(1.0, max(0.0, writer.align + r.gauss(0, 0.08)))
 
@@ -213,7 +213,7 @@ def _around(boxes: Sequence[Box]) -> Box:
     a = np.array(boxes)
     return int(a[:, 0].min()), int(a[:, 1].min()), int(a[:, 2].max()), int(a[:, 3].max())
 
-
+# %% ../../nbs/forms/04_handwriting.ipynb #ad0b8772
 def _unsteady(r: random.Random, writer: Writer, squeeze: float = 0.0) -> Iterator[Pose]:
     "Endless small deviations of letters, `squeeze` pixels closer than print; the baseline wanders and comes back"
     dy, first = 0.0, True
@@ -232,7 +232,7 @@ def _ripples() -> tuple[np.ndarray, np.ndarray]:
     grid = np.stack(np.meshgrid(np.arange(1280), np.arange(160))).astype(np.float32)
     return fields / fields.std(), grid
 
-
+# %% ../../nbs/forms/04_handwriting.ipynb #2120b7c6
 def _rippled(ink: np.ndarray, r: random.Random, strength: float = 0.8) -> np.ndarray:
     "The same ink, bent by about `strength` pixels"
     fields, grid = _ripples()
@@ -244,7 +244,7 @@ def _rippled(ink: np.ndarray, r: random.Random, strength: float = 0.8) -> np.nda
 # %% ../../nbs/forms/04_handwriting.ipynb #c73522b8
 _FACE_SCALE: dict[str, float] = dict(zip(HANDWRITING_FONTS, (0.95, 1.02, 1.0, 1.15, 1.25)))  # faces differ in size at the same nominal size
 
-
+# %% ../../nbs/forms/04_handwriting.ipynb #40845fba
 def write_words(
     layer: np.ndarray,  # uint8[height, width], changed in place
     x0: float, x1: float,  # the room, pixels
@@ -284,7 +284,7 @@ def _strike(layer: np.ndarray, box: Box, writer: Writer, r: random.Random) -> No
         curves = [line(0)] if style == "line" else [line(-4), line(4)]
     pen_strokes(layer, curves, writer.pen * 0.9)
 
-
+# %% ../../nbs/forms/04_handwriting.ipynb #9a550849
 def write_corrected(
     layer: np.ndarray,  # uint8[height, width], changed in place
     x0: float, x1: float,  # the room, pixels
@@ -316,7 +316,7 @@ def _ring_text(text: str, radius: int) -> np.ndarray:
     return cv2.warpPolar(polar, (2 * radius, 2 * radius), (radius, radius), radius,
                          cv2.WARP_INVERSE_MAP | cv2.WARP_FILL_OUTLIERS | cv2.INTER_LINEAR)
 
-
+# %% ../../nbs/forms/04_handwriting.ipynb #5146ff26
 @lru_cache(maxsize=4)
 def _stamp_face(kind: str) -> np.ndarray:
     "The rubber of a stamp, uint8, square"
@@ -332,7 +332,7 @@ def _stamp_face(kind: str) -> np.ndarray:
         draw_text(face, c - text_width("สำเนาถูกต้อง", 34, PRINT_BOLD) / 2, c + 13, "สำเนาถูกต้อง", PRINT_BOLD, 34)
     return face
 
-
+# %% ../../nbs/forms/04_handwriting.ipynb #a39bad18
 STAMP_INKS = ((190, 40, 55), (70, 55, 165), (40, 70, 160), (170, 45, 110))
 
 # %% ../../nbs/forms/04_handwriting.ipynb #f3542a43

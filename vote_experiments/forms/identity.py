@@ -21,7 +21,7 @@ from ..records import Record
 _NUMBER_PREFIX = re.compile(r"^(?:เขตเลือกตั้ง|เขต|หน่วยเลือกตั้ง|หน่วย|หมู่บ้าน|หมู่|ม\.|ชุด|สำเนา|คณะ)?(?:ที่)?")
 _WHOLE = re.compile(r"0*(\d+)(?:\.0+)?")
 
-
+# %% ../../nbs/forms/15_identity.ipynb #46d96d0f
 def plain_ordinal(
     text: str | int | float | None,  # as written
 ) -> str | None:  # digits without leading zeros, or the text without spaces and prefix; None when nothing is written
@@ -76,7 +76,7 @@ class FormIdentity(Record):
         shown = dict(zip(self.keys(), words))
         return " ".join([self.kind.code, *(f"{shown[n]}{getattr(self, n)}" for n in names if getattr(self, n))])
 
-
+# %% ../../nbs/forms/15_identity.ipynb #34216d52
 def _code(code: str | None, ballot: str | None) -> str | None:
     with_ballot = f"{code} (บช)" if ballot == "PartyList" else code
     return with_ballot if with_ballot in FORM_KINDS else None
@@ -85,7 +85,7 @@ def _code(code: str | None, ballot: str | None) -> str | None:
 _ORDINALS = {"constituency": "constituency_number", "village": "village_moo", "station": "polling_station_number",
              "committee": "committee_number", "copy": "copy_number"}
 
-
+# %% ../../nbs/forms/15_identity.ipynb #cc720cbb
 def _places(info: FormInfo) -> dict[str, str | None]:
     "Province, district and sub-district by their listed names"
     province = find_place("province", info.province)
@@ -117,7 +117,7 @@ def identity_of(
 # %% ../../nbs/forms/15_identity.ipynb #73c7b177
 _COMPARED = ("ballot", "province", "constituency", "district", "sub_district", "station", "committee", "date")
 
-
+# %% ../../nbs/forms/15_identity.ipynb #ac0a19f1
 def agreement(
     a: FormIdentity,
     b: FormIdentity,
@@ -154,7 +154,7 @@ def _number_key(identity: FormIdentity) -> _Key | None:  # None: incomplete
         return ("constituency",)
     return ("station", identity.sub_district, identity.station) if identity.sub_district and identity.station else None
 
-
+# %% ../../nbs/forms/15_identity.ipynb #a40a53b3
 def _candidates(left: Sequence[FormIdentity], right: Sequence[FormIdentity], least: int) -> list[tuple[int, int, int]]:
     "(fields in common, left, right) of every pair that agrees, best first"
     groups: dict[_Key | None, list[int]] = {}
@@ -174,7 +174,7 @@ def _copy_key(identity: FormIdentity, i: int) -> tuple:
     "Equal for two copies of one form; an incomplete identity is a copy of nothing"
     return identity.place if _number_key(identity) is not None else (i,)
 
-
+# %% ../../nbs/forms/15_identity.ipynb #fa748635
 class _Matching:
     "The state of one matching: who is still free"
 
@@ -231,7 +231,7 @@ _IN_PATH = {
     "form_code": re.compile(r"(ส\.?ส\.?[ _]*[56][/_-]1[678]?(?:[ _]*\(?บช\)?)?)"),
 }
 
-
+# %% ../../nbs/forms/15_identity.ipynb #618bd837
 def header_in_path(
     path: str,  # of a file, a folder or a form set, its parts divided by /
 ) -> dict[str, str]:  # fields of `form_info`

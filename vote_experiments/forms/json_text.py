@@ -21,7 +21,7 @@ def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values[key] = value
     return values
 
-
+# %% ../../nbs/forms/12_json_text.ipynb #c358bef0
 _DECODER = json.JSONDecoder(object_pairs_hook=_distinct_keys)
 
 # %% ../../nbs/forms/12_json_text.ipynb #9db9ec03
@@ -33,7 +33,7 @@ def _is_prose(text: str, start: int, error: json.JSONDecodeError) -> bool:
     "Whether the bracket at `start` does not begin a JSON value"
     return not text[start + 1:error.pos].strip() and error.pos < len(text.rstrip())
 
-
+# %% ../../nbs/forms/12_json_text.ipynb #b452034d
 def _values(text: str) -> Iterator[Any]:
     "The objects and lists of objects in a text, outermost only. Raises `ValueError` for one that breaks off."
     place = 0
@@ -61,7 +61,7 @@ def _wrapped_value(text: str) -> Any:
         raise ValueError(f"it holds {len(values)} different JSON values, and which one is the answer is not clear")
     return values[0]
 
-
+# %% ../../nbs/forms/12_json_text.ipynb #02e8f305
 def _without_trailing_commas(text: str) -> str:
     "The text from its first bracket on, without commas before a closing bracket"
     opening = _OPENING.search(text)

@@ -90,6 +90,7 @@ _ANY_FORM = ("words_match_digits", "header_complete", "not_negative", "numbers_u
 _STATION_CHECKS = ("ballots_used", "ballots_allocated", *_SUMS_OF_VOTES, "voters_present", *_ANY_FORM)
 _TITLE = "รายงานผลการนับคะแนนสมาชิกสภาผู้แทนราษฎร"
 
+# %% ../../nbs/forms/01_kinds.ipynb #1b6e1717
 _STATION = FormKind(
     "5/18", "Constituency", f"{_TITLE}แบบแบ่งเขตเลือกตั้ง", "station", _STATION_HEADER,
     ("form_code", "copy_number", "village_moo"), _VOTERS, _STATION_BALLOTS, ("candidate_name", "party_name"), _STATION_CHECKS,
@@ -129,7 +130,7 @@ def _party_list(kind: FormKind) -> FormKind:
     return replace(kind, code=f"{kind.code} (บช)", ballot="PartyList", title=title, row_fields=("party_name",),
                    editions=_PARTY_EDITIONS)
 
-
+# %% ../../nbs/forms/01_kinds.ipynb #fb7808d8
 FORM_KINDS: dict[str, FormKind] = {
     kind.code: kind
     for one in (_STATION, _OUTSIDE, _INSIDE, _SUMMARY)
@@ -148,7 +149,7 @@ def _table(kinds: list[FormKind]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
-
+# %% ../../nbs/forms/01_kinds.ipynb #8aa8d0e6
 def kinds_table() -> str:  # Markdown
     "Every declared form kind, one a line"
     return _table(list(FORM_KINDS.values()))
@@ -160,7 +161,7 @@ _PARTY_LIST = re.compile(r"(?:(?:แบบ)?(?:บช|บัญชีราย�
 _CONSTITUENCY = re.compile(r"(?:แบบ)?(?:แบ่งเขต(?:เลือกตั้ง)?|constituency)")
 _REFERENDUM_WORDS = ("referendum", "ประชามติ", "ออกเสียงประชามติ")
 
-
+# %% ../../nbs/forms/01_kinds.ipynb #e307d9fa
 def _ballot(word: str) -> str | None:
     "The ballot that a compact word names"
     if _PARTY_LIST.fullmatch(word):
@@ -186,7 +187,7 @@ def find_form_kind(
     ending = " (บช)" if ballot == "PartyList" else ""
     return FORM_KINDS.get(f"{code[1]}/{code[2]}{ending}") if ballot else None
 
-
+# %% ../../nbs/forms/01_kinds.ipynb #dece7644
 def form_kind(
     text: str,  # a printed code in any spelling, or an old `form_type`
 ) -> FormKind:

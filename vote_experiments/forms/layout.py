@@ -37,7 +37,6 @@ def asset_path(
 # %% ../../nbs/forms/03_layout.ipynb #8d739225
 PRINT, PRINT_BOLD = "sarabun-400", "sarabun-700"
 HANDWRITING_FONTS = ("mali-400", "itim-400", "sriracha-400", "charm-400", "charmonman-400")
-
 # FreeType faces carry a transform while a glyph is rendered, so two threads must not share one at the same time
 _rendering = Lock()
 
@@ -47,7 +46,7 @@ class _Font(NamedTuple):
     face: freetype.Face
     units_per_em: int
 
-
+# %% ../../nbs/forms/03_layout.ipynb #b016cd8b
 @lru_cache(maxsize=16)
 def _font(name: str) -> _Font:
     data = asset_path(f"fonts/{name}.ttf").read_bytes()
@@ -63,7 +62,7 @@ class Glyph(NamedTuple):
     x_offset: int
     y_offset: int
 
-
+# %% ../../nbs/forms/03_layout.ipynb #c7c2cc86
 @lru_cache(maxsize=20_000)
 def shape(
     text: str,
@@ -81,7 +80,7 @@ def shape(
             raise ValueError(f"font {font!r} has no glyph for {text[g.cluster]!r} in {text!r}; use another font")
     return glyphs
 
-
+# %% ../../nbs/forms/03_layout.ipynb #1cff94d3
 def text_width(
     text: str,
     size: float,  # pixels per em
@@ -102,7 +101,7 @@ class Pose(NamedTuple):
 
 UPRIGHT = Pose()
 
-
+# %% ../../nbs/forms/03_layout.ipynb #550cd1f3
 @lru_cache(maxsize=20_000)
 def _bitmap(font: str, size: float, glyph: int, rotation: int, stretch: int, slant: int) -> tuple[np.ndarray, int, int]:
     "The ink of one glyph, and its left and top edge relative to the pen position"
@@ -122,7 +121,7 @@ def _bitmap(font: str, size: float, glyph: int, rotation: int, stretch: int, sla
 # %% ../../nbs/forms/03_layout.ipynb #d4e1c35b
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels
 
-
+# %% ../../nbs/forms/03_layout.ipynb #c2537990
 def stamp(
     layer: np.ndarray,  # uint8[height, width], changed in place
     ink: np.ndarray,  # uint8[h, w]
@@ -166,7 +165,7 @@ DPI = 150
 PAGE_WIDTH, PAGE_HEIGHT = 1240, 1754  # A4
 FORM_TYPES = ("Constituency", "PartyList")
 
-
+# %% ../../nbs/forms/03_layout.ipynb #3b9d519a
 @dataclass(frozen=True)
 class Slot:
     "A place to write: a dotted line, or a ruled cell"
@@ -176,7 +175,7 @@ class Slot:
     y0: int  # top of the place
     y1: int  # bottom of the place
 
-
+# %% ../../nbs/forms/03_layout.ipynb #bf9a7ddf
 @dataclass(frozen=True)
 class Page:
     "A blank page and its places to write. The ink is shared: copy it before drawing on it."
@@ -186,7 +185,7 @@ class Page:
     rows: tuple[dict[str, Slot], ...] = field(default=(), repr=False)  # table page, by column; the total row is not in it
     total: dict[str, Slot] | None = field(default=None, repr=False)  # the total row of the last table page
 
-
+# %% ../../nbs/forms/03_layout.ipynb #6e524396
 def _check_form_type(form_type: str) -> None:
     if form_type not in FORM_TYPES:
         raise ValueError(f"form_type={form_type!r} is not one of {', '.join(FORM_TYPES)}")
@@ -207,6 +206,8 @@ _OPENING: tuple[tuple[int, tuple[str | tuple[str, int], ...]], ...] = (
     (408, ("เขตเลือกตั้งที่", ("form_info.constituency_number", 80), "จังหวัด", ("form_info.province", 260),
            "เสร็จสิ้นแล้ว จึงขอรายงานผลการนับคะแนน ดังนี้")),
 )
+
+# %% ../../nbs/forms/03_layout.ipynb #eabd2531
 _TITLES = {"Constituency": ("ส.ส. ๕/๑๘", "แบบแบ่งเขตเลือกตั้ง"), "PartyList": ("ส.ส. ๕/๑๘ (บช)", "แบบบัญชีรายชื่อ")}
 
 # %% ../../nbs/forms/03_layout.ipynb #dbf54136
@@ -217,7 +218,7 @@ class _Line(NamedTuple):
     indent: int = 0  # pixels
     heading: str | None = None  # printed above
 
-
+# %% ../../nbs/forms/03_layout.ipynb #32b242e8
 _LINES = (
     _Line("voter_statistics.eligible_voters", "๑.๑ จำนวนผู้มีสิทธิเลือกตั้งตามบัญชีรายชื่อผู้มีสิทธิเลือกตั้ง", "คน",
           heading="๑. จำนวนผู้มีสิทธิเลือกตั้ง"),
@@ -230,6 +231,8 @@ _LINES = (
     _Line("ballot_statistics.no_vote_ballots", "๒.๒.๓ บัตรที่ไม่เลือก{none}", "บัตร", 45),
     _Line("ballot_statistics.ballots_remaining", "๒.๓ จำนวนบัตรเลือกตั้งที่เหลือ", "บัตร"),
 )
+
+# %% ../../nbs/forms/03_layout.ipynb #9eef19c7
 NUMBER_FIELDS = tuple(line.field for line in _LINES)
 _CHOICES = {
     "Constituency": {"none": "ผู้สมัครผู้ใด", "whose": "ผู้สมัครแต่ละคน"},
@@ -276,7 +279,7 @@ def _opening(p: _Printer, form_type: str) -> None:
                 p.gap(part[0], x + 4, x + part[1] - 4, y)
                 x += part[1] + 4
 
-
+# %% ../../nbs/forms/03_layout.ipynb #d8fdb2da
 def _number_line(p: _Printer, y: int, line: _Line, form_type: str) -> int:
     "Print one numbered line; returns the baseline it ended on, one lower when the label is long"
     end = p.words(160 + line.indent, y, line.label.format(**_CHOICES[form_type])) + 10
@@ -300,7 +303,7 @@ def _signatures(p: _Printer, y: int) -> None:
         p.words(926, y + 42, ")")
         y += 104
 
-
+# %% ../../nbs/forms/03_layout.ipynb #675d8f8e
 @lru_cache(maxsize=4)
 def blank_first_page(
     form_type: str,  # "Constituency" or "PartyList"
@@ -330,6 +333,8 @@ COLUMN_EDGES: dict[str, tuple[int, ...]] = {  # pixels, one more than there are 
 }
 TABLE_TOP, HEADER_HEIGHT = 110, 96  # pixels
 ROW_HEIGHT = {"Constituency": 76, "PartyList": 60}  # pixels
+
+# %% ../../nbs/forms/03_layout.ipynb #752ec1b4
 ROWS_PER_PAGE = {"Constituency": 18, "PartyList": 23}
 _HEADINGS = {
     "number": {"Constituency": "หมายเลข\nประจำตัวผู้สมัคร", "PartyList": "หมายเลข\nบัญชีรายชื่อ"},
@@ -360,7 +365,7 @@ def _headings(ink: np.ndarray, form_type: str) -> None:
             x = (edges[i] + edges[i + 1] - text_width(text, size, PRINT_BOLD)) / 2
             draw_text(ink, x, TABLE_TOP + (41 if len(lines) > 1 else 56) + 32 * j, text, PRINT_BOLD, size)
 
-
+# %% ../../nbs/forms/03_layout.ipynb #63ac668f
 def _rules(ink: np.ndarray, edges: tuple[int, ...], ys: list[int]) -> None:
     for x in edges:
         ink[ys[0]:ys[-1] + 2, x:x + 2] = 255
@@ -380,7 +385,7 @@ def blank_table_page(
         raise ValueError(f"n_rows={n_rows!r}: a {form_type} page has 1 to {ROWS_PER_PAGE[form_type]} rows")
     return _table_page(form_type, int(n_rows), bool(last), int(page_number))
 
-
+# %% ../../nbs/forms/03_layout.ipynb #b74daf3b
 @lru_cache(maxsize=24)
 def _table_page(form_type: str, n_rows: int, last: bool, page_number: int) -> Page:
     ink, edges, height = np.zeros((PAGE_HEIGHT, PAGE_WIDTH), np.uint8), COLUMN_EDGES[form_type], ROW_HEIGHT[form_type]

@@ -35,7 +35,7 @@ PDF_DPI = 150  # A4 becomes 1240 x 1754 pixels
 # %% ../../nbs/forms/06_pages.ipynb #71083f7f
 _DRIVE = re.compile(r"^[A-Za-z]:(?=/)")
 
-
+# %% ../../nbs/forms/06_pages.ipynb #d0756a97
 def _candidates(path: str, folders: Sequence[Path]) -> Iterator[Path]:
     "Where a page may be now, the likeliest place first"
     parts = PurePosixPath(_DRIVE.sub("", path.replace("\\", "/"))).parts
@@ -49,7 +49,7 @@ def _candidates(path: str, folders: Sequence[Path]) -> Iterator[Path]:
     names = [p for p in parts if p != "/"]
     yield from (folder.joinpath(*names[k:]) for k in range(len(names) - 1) for folder in folders)
 
-
+# %% ../../nbs/forms/06_pages.ipynb #a0a78b2c
 def find_moved(
     path: str | os.PathLike,  # as it was written down
     folders: Sequence[Path],  # where it may be; one that is no longer there tells what the path was relative to
@@ -60,7 +60,7 @@ def find_moved(
             return candidate.resolve()
     return None
 
-
+# %% ../../nbs/forms/06_pages.ipynb #55ca852b
 def page_path(
     path: str | os.PathLike,  # relative paths count from the working directory
     roots: Sequence[str | os.PathLike] | None = None,  # allowed folders; None: `settings.image_roots()`
@@ -80,7 +80,7 @@ def page_path(
             "or add its folder to the environment variable VOTE_EXPERIMENTS_ROOTS")
     return _existing_file(real, path)
 
-
+# %% ../../nbs/forms/06_pages.ipynb #22317c3c
 def _existing_file(real: Path, path: str | os.PathLike) -> Path:
     try:
         if real.is_file():
@@ -95,11 +95,9 @@ def _existing_file(real: Path, path: str | os.PathLike) -> Path:
 # %% ../../nbs/forms/06_pages.ipynb #c7dd80e3
 _SIGNATURES = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"),
                (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"))
-
-
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
-
+# %% ../../nbs/forms/06_pages.ipynb #433e0447
 def _is_heic(head: bytes, path: Path) -> bool:
     "Whether a file is HEIC and can be decoded here. Raises `ValueError` with the remedy when it cannot."
     if head[4:8] != b"ftyp" or head[8:12] not in _HEIF_BRANDS:
@@ -108,7 +106,7 @@ def _is_heic(head: bytes, path: Path) -> bool:
         raise ValueError(f"image {str(path)!r} is HEIC, which needs a decoder: pip install 'vote-experiments[heic]', or save it as JPEG")
     return True
 
-
+# %% ../../nbs/forms/06_pages.ipynb #8ca65d0a
 def page_format(
     path: Path,  # as `page_path` returns it
     max_bytes: int = MAX_BYTES,  # of the file
@@ -163,7 +161,7 @@ _OPENERS: dict[str, Any] = {"JPEG": JpegImagePlugin.JpegImageFile, "PNG": PngIma
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError, TypeError,
                     OverflowError, ZeroDivisionError, Image.DecompressionBombError)  # what Pillow's decoders raise for damaged files
 
-
+# %% ../../nbs/forms/06_pages.ipynb #bc186b01
 def _opener(kind: str) -> Any:
     "Pillow's class for a format"
     if kind == "HEIC":
@@ -172,7 +170,7 @@ def _opener(kind: str) -> Any:
         return HeifImageFile
     return _OPENERS[kind]
 
-
+# %% ../../nbs/forms/06_pages.ipynb #7197096e
 @contextmanager
 def _image(path: Path, kind: str, page: int, max_pixels: int) -> Iterator[Any]:
     "One page of an image file, opened, measured, not yet decoded"
@@ -212,7 +210,7 @@ def _turn(image: Any) -> str | None:  # the name of a Pillow transposition
     except _DECODING_ERRORS:
         return None
 
-
+# %% ../../nbs/forms/06_pages.ipynb #7889054f
 def _decoded(image: Any, path: Path, gray: bool, max_side: int | None) -> np.ndarray:
     try:
         if max_side:  # JPEG can be decoded at half, a quarter or an eighth of its size
@@ -234,7 +232,7 @@ def _decoded(image: Any, path: Path, gray: bool, max_side: int | None) -> np.nda
 # %% ../../nbs/forms/06_pages.ipynb #cc68bebf
 _pdfium_lock = threading.Lock()
 
-
+# %% ../../nbs/forms/06_pages.ipynb #c03f7b86
 @contextmanager
 def _pdf(path: Path) -> Iterator[Any]:
     import pypdfium2
@@ -261,7 +259,7 @@ def _check_pdf_images(page: Any, path: Path, max_pixels: int) -> None:
             raise ValueError(f"PDF {str(path)!r} holds a picture of {width * height / 1e6:,.1f} megapixels, more than "
                              f"the limit of {max_pixels / 1e6:,.1f}: scan at a lower resolution or raise max_pixels")
 
-
+# %% ../../nbs/forms/06_pages.ipynb #c96fb87f
 def _pdf_page(path: Path, page: int, gray: bool, max_pixels: int, max_side: int | None) -> np.ndarray:
     import pypdfium2
 
@@ -297,7 +295,7 @@ def count_pages(
         raise ValueError(f"file {str(path)!r} holds {n} pages; between 1 and {MAX_PAGES} can be read: split it")
     return n
 
-
+# %% ../../nbs/forms/06_pages.ipynb #d4ad453a
 _NEW_SUBFILE_TYPE, _OLD_SUBFILE_TYPE = 254, 255  # TIFF tags
 _REDUCED_OR_MASK = 1 | 4  # bits of the first: a smaller copy of another image, a transparency mask
 
@@ -308,7 +306,7 @@ def _is_page(image: Any) -> bool:
         return False
     return not int(image.tag_v2.get(_NEW_SUBFILE_TYPE) or 0) & _REDUCED_OR_MASK
 
-
+# %% ../../nbs/forms/06_pages.ipynb #31f4a947
 def _tiff_images(path: Path) -> list[int]:  # their places in the file
     "The images of a TIFF that are pages; all of them when none says that it is one"
     with open(path, "rb") as f:
@@ -350,7 +348,7 @@ def load_page(
     with _image(real, kind, place, max_pixels) as image:
         return _decoded(image, real, gray, max_side)
 
-
+# %% ../../nbs/forms/06_pages.ipynb #c51f2f81
 def load_pages(
     paths: Sequence[str | os.PathLike],  # files of one form set, in page order
     roots: Sequence[str | os.PathLike] | None = None,  # allowed folders; None: `settings.image_roots()`
@@ -364,7 +362,7 @@ def load_pages(
 _MIME = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 _SCREEN_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr")  # others (CMYK, Lab, 16 bits) are converted
 
-
+# %% ../../nbs/forms/06_pages.ipynb #c0f7db43
 def page_bytes(
     path: str | os.PathLike,
     page: int = 0,  # within the file, from 0
@@ -387,7 +385,7 @@ def page_bytes(
     pixels = load_page(path, page, roots, max_pixels=max_pixels, max_bytes=max_bytes, max_side=max_side)
     return _jpeg(pixels, quality), "image/jpeg"
 
-
+# %% ../../nbs/forms/06_pages.ipynb #027b0ea8
 def _jpeg(pixels: np.ndarray, quality: int) -> bytes:
     out = BytesIO()
     Image.fromarray(pixels).save(out, "JPEG", quality=quality)

@@ -41,7 +41,7 @@ _MUNICIPALITIES = {"ทต.": "เทศบาลตำบล", "ทม.": "เ�
 _OTHER_NAMES = {"กทม": "กรุงเทพมหานคร", "กทม.": "กรุงเทพมหานคร", "กรุงเทพ": "กรุงเทพมหานคร", "กรุงเทพฯ": "กรุงเทพมหานคร",
                 "อยุธยา": "พระนครศรีอยุธยา", "โคราช": "นครราชสีมา"}
 
-
+# %% ../../nbs/forms/14_places.ipynb #c55cc37b
 def plain_place(
     level: str,  # province | district | sub_district
     text: str | None,  # as written
@@ -61,7 +61,7 @@ def plain_place(
 NEARLY_EQUAL = 85.0  # percent
 CLEARLY_BEST = 8.0  # points ahead of the second
 
-
+# %% ../../nbs/forms/14_places.ipynb #ffdb3f6f
 @lru_cache(maxsize=20_000)
 def nearest_name(
     name: str,  # without prefix
@@ -86,7 +86,7 @@ class Place(Record):
     equal: float  # percent; 100: the listed name, 0: not compared
     is_listed: bool
 
-
+# %% ../../nbs/forms/14_places.ipynb #cac9626e
 def _candidates(level: str, province: str | None, district: str | None) -> tuple[str, ...]:
     places = place_list()
     if level == "province":

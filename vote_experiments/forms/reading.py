@@ -46,7 +46,7 @@ class FirstPage:
 def _written_slots(form_type: str) -> dict[str, Any]:
     return {k: s for k, s in blank_first_page(form_type).slots.items() if not k.startswith("signature")}
 
-
+# %% ../../nbs/forms/11_reading.ipynb #b8827f66
 @lru_cache(maxsize=2)
 def _print_to_remove(form_type: str, height: int) -> np.ndarray:
     return cv2.convertScaleAbs(cv2.GaussianBlur(blank_first_page(form_type).ink[:height], (0, 0), 0.8), alpha=0.84)
@@ -75,7 +75,7 @@ class TablePage:
     total: dict[str, np.ndarray] | None = field(default=None, repr=False)
     start: int | None = None  # printed number of the first row; None: it could not be told
 
-
+# %% ../../nbs/forms/11_reading.ipynb #824a1875
 def _is_empty(cell: np.ndarray) -> bool:
     ink = pen_ink(cell)
     return ink.strongest < 12 or not any(b.height >= 8 and b.width >= 3 for b in blobs(ink.dark, ink.threshold))
@@ -87,7 +87,7 @@ def _numeral(n: int) -> np.ndarray:
     x0, y0, x1, y1 = draw_text(ink, 12, 30, to_thai_digits(n), PRINT, 22)
     return 255 - cv2.convertScaleAbs(ink[y0 - 2:y1 + 2, x0 - 2:x1 + 2], alpha=0.8)
 
-
+# %% ../../nbs/forms/11_reading.ipynb #9aba05a8
 def _similarity(cell: np.ndarray, n: int) -> float:
     look = _numeral(n)
     if cell.shape[0] < look.shape[0] or cell.shape[1] < look.shape[1]:
@@ -99,7 +99,7 @@ def _is_numberless(cell: np.ndarray, expected: int | None) -> bool:
     "Is there no printed number? A shadow or a stamp is not taken for one when the number is known that would be there."
     return _is_empty(cell) or (expected is not None and _similarity(cell, expected) < 0.5)
 
-
+# %% ../../nbs/forms/11_reading.ipynb #4976b353
 def _first_number(rows: Sequence[Mapping[str, np.ndarray]], form_type: str) -> int | None:
     "The printed number of a page's first row, by comparing five rows with what each possible page would have"
     per = ROWS_PER_PAGE[form_type]
@@ -128,7 +128,7 @@ def cut_table(
 _DIGITS_WRONG, _WORDS_WRONG = 0.02, 0.05  # how often a witness says something else altogether
 _ANY_DIGITS, _ANY_WORDS = 1e-3, 1e-2  # how probable a certain other number then is
 
-
+# %% ../../nbs/forms/11_reading.ipynb #3faa4bfb
 def fuse(
     digits: Candidates,  # readings of the digits, best first
     words: Candidates,  # readings of the words, best first; empty: no words
@@ -146,7 +146,7 @@ def fuse(
     total = float(np.logaddexp.reduce(list(scores.values())))
     return sorted(((v, s - total) for v, s in scores.items()), key=lambda t: -t[1])[:most]
 
-
+# %% ../../nbs/forms/11_reading.ipynb #e935af5a
 def log(*readings):
     return [(value, float(np.log(p))) for value, p in readings]
 
@@ -159,7 +159,7 @@ BALLOTS = ("ballots_allocated", "ballots_used", "good_ballots", "bad_ballots", "
 _HOLDS = 5.0  # log of what an equation that holds is worth
 _USUALLY = 3.0  # the same for one that usually holds
 
-
+# %% ../../nbs/forms/11_reading.ipynb #5049d0ef
 def _agreement(values: np.ndarray, witness: Candidates, worth: float) -> np.ndarray:
     "How well each value goes with another reading of the same number, float[n]"
     said = [(v, p) for v, p in witness if v is not None]
@@ -222,7 +222,7 @@ PROVINCES = tuple(
     สงขลา สตูล สมุทรปราการ สมุทรสงคราม สมุทรสาคร สระแก้ว สระบุรี สิงห์บุรี สุโขทัย สุพรรณบุรี สุราษฎร์ธานี สุรินทร์ หนองคาย
     หนองบัวลำภู อ่างทอง อำนาจเจริญ อุดรธานี อุตรดิตถ์ อุทัยธานี อุบลราชธานี""".split())
 
-
+# %% ../../nbs/forms/11_reading.ipynb #1c590c2c
 def nearest_name(
     text: str | None,
     names: Sequence[str],
@@ -236,7 +236,7 @@ def nearest_name(
 # %% ../../nbs/forms/11_reading.ipynb #0a9df6f8
 CandidateList = Mapping[str, Sequence[Any]] | Sequence[Any]
 
-
+# %% ../../nbs/forms/11_reading.ipynb #04b4261e
 def candidate_names(
     candidates: CandidateList | None,  # by form type, or for all: dicts with number, candidate_name, party_name; or names
     form_type: str,
@@ -250,7 +250,7 @@ def candidate_names(
         found.append(dict(entry) if isinstance(entry, Mapping) else {key: entry})
     return found
 
-
+# %% ../../nbs/forms/11_reading.ipynb #acbdf340
 def snap_names(
     rows: Sequence[dict[str, Any]],  # rows of a report, changed in place
     names: Sequence[Mapping[str, Any]],  # as `candidate_names` gives them
@@ -294,7 +294,7 @@ class Sheets:
         total = next((t.total for t in reversed(self.tables) if t.total is not None), None)
         return cells | ({"total": (total["vote_count"], total["vote_count_text"])} if total is not None else {})
 
-
+# %% ../../nbs/forms/11_reading.ipynb #d8821317
 @dataclass
 class Readings:
     "What was read in one report"
@@ -307,7 +307,7 @@ _FIGURES = ("date.day", "date.year", "form_info.constituency_number", "form_info
 _TEXTS = ("date.month", "form_info.province", "form_info.district", "form_info.sub_district")
 _WORD_SLANT = 0.6  # letters lean less than digits
 
-
+# %% ../../nbs/forms/11_reading.ipynb #db9e0ef0
 def _read_digits(sheets: Sheets, hand: Hand, readings: Readings) -> None:
     cells = {k: digits for k, (digits, _) in sheets.number_cells().items()}
     numbers = read_numbers(list(cells.values()), hand)
@@ -315,7 +315,7 @@ def _read_digits(sheets: Sheets, hand: Hand, readings: Readings) -> None:
     figures = read_numbers([sheets.first.cells[k] for k in _FIGURES], hand, numbers.thai, most=40)
     readings.digits.update(zip(_FIGURES, figures.readings))
 
-
+# %% ../../nbs/forms/11_reading.ipynb #77516ec3
 def _read_words(sheets: Sheets, hand: Hand, readings: Readings) -> None:
     for k, (_, words) in sheets.number_cells().items():
         readings.texts[k] = read_text(words, _WORD_SLANT * hand.slant)
@@ -331,7 +331,7 @@ def _read_words(sheets: Sheets, hand: Hand, readings: Readings) -> None:
 def _within(candidates: Candidates, low: int, high: int) -> int | None:
     return next((v for v, _ in candidates if v is not None and low <= v <= high), None)
 
-
+# %% ../../nbs/forms/11_reading.ipynb #909ba168
 def _header(form_type: str, readings: Readings) -> dict[str, Any]:
     figure = lambda k, *limits: _within(readings.digits.get(k, []), *limits)  # noqa: E731
     place = {k: readings.texts.get(f"form_info.{k}", "").replace(" ", "") or None for k in ("province", "district", "sub_district")}
@@ -342,7 +342,7 @@ def _header(form_type: str, readings: Readings) -> dict[str, Any]:
             "province": nearest_name(place["province"], PROVINCES, 0.4) or place["province"],
             **{k: None if n is None else str(n) for k, n in numbers.items()}}
 
-
+# %% ../../nbs/forms/11_reading.ipynb #72d08558
 def _as_words(readings: Readings, k: str) -> str | None:
     "The words of a number as they should be spelt when it is clear which are meant, else as read"
     meant = readings.words.get(k, [])
@@ -405,7 +405,7 @@ def _pages_of(image: Any, roots: Sequence[str | os.PathLike] | None) -> list[tup
     n = count_pages(image, roots)
     return [(f"{str(image)!r}" + (f" page {k + 1}" if n > 1 else ""), (image, k)) for k in range(n)]
 
-
+# %% ../../nbs/forms/11_reading.ipynb #55c1ef70
 def _cut(page: Any, roots: Sequence[str | os.PathLike] | None) -> FirstPage | TablePage:
     "Load a page and cut it into cells. Raises `ValueError` when it is not a page of this form."
     image = page if isinstance(page, np.ndarray) else load_page(page[0], page[1], roots, max_side=_LOADED_SIDE)
@@ -432,7 +432,7 @@ def _sorted_sheets(pages: Sequence[FirstPage | TablePage], notes: list[str]) -> 
     notes += [f"a {t.form_type} table was left out: there is no first page for it" for t in waiting]
     return reports
 
-
+# %% ../../nbs/forms/11_reading.ipynb #ceb495b6
 def read_form_set(
     images: Sequence[Any],  # paths of page images, PDF or TIFF files, or pages as uint8[h, w] or uint8[h, w, 3] RGB
     reader: str = "ocr-fused",  # one of `READERS`

@@ -27,7 +27,7 @@ class Found:
     score: float = 0.0  # how well it fits, up to 1
     rules: tuple[int, ...] = ()  # table page: height of each horizontal rule on the form; empty on a first page
 
-
+# %% ../../nbs/forms/07_registration.ipynb #6e14ad99
 def straighten(
     image: np.ndarray,  # uint8[h, w], the image in which the page was found
     found: Found,
@@ -46,7 +46,7 @@ def _resized(gray: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
     method = cv2.INTER_AREA if k < 1 else cv2.INTER_LINEAR
     return cv2.resize(gray, None, fx=k, fy=k, interpolation=method), np.diag([1 / k, 1 / k, 1.0])
 
-
+# %% ../../nbs/forms/07_registration.ipynb #d3fb07b9
 def _rules(small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Horizontal and vertical rules, uint8[h, w] each"
     dark = cv2.adaptiveThreshold(cv2.GaussianBlur(small, (0, 0), 0.7), 255, cv2.ADAPTIVE_THRESH_MEAN_C,
@@ -57,7 +57,7 @@ def _rules(small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 # %% ../../nbs/forms/07_registration.ipynb #70313787
 _LEAN = 80  # pixels that a rule may lean from its upper to its lower end
 
-
+# %% ../../nbs/forms/07_registration.ipynb #bcc2122d
 def _outer_rules(down: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     "The leftmost and the rightmost long rule, each as coefficients of x = a * y + b"
     n, label, box, _ = cv2.connectedComponentsWithStats(down)
@@ -71,7 +71,7 @@ def _outer_rules(down: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     at = [np.polyval(line, middle) for line in lines]
     return lines[int(np.argmin(at))], lines[int(np.argmax(at))]
 
-
+# %% ../../nbs/forms/07_registration.ipynb #7e957407
 def _line(label: np.ndarray, i: int, box: np.ndarray) -> np.ndarray:
     x, y, w, h = box[:4]
     ys, xs = np.nonzero(label[y:y + h, x:x + w] == i)
@@ -114,7 +114,7 @@ def _column_score(down: np.ndarray, edges: tuple[int, ...]) -> float:
     profile = cv2.dilate((down > 100).mean(0).astype(np.float32)[None], np.ones((1, 5)))[0]
     return float(np.mean([profile[int(x * _FIND)] for x in edges[1:-1]]) - np.median(profile))
 
-
+# %% ../../nbs/forms/07_registration.ipynb #db744ed9
 def _row_rules(across: np.ndarray, form_type: str, n: int) -> tuple[tuple[int, ...], float]:
     "Where the horizontal rules really are, and how clearly they are there"
     first = TABLE_TOP + HEADER_HEIGHT
@@ -141,7 +141,7 @@ def _as_table(across: np.ndarray, down: np.ndarray, corners: np.ndarray, form_ty
     rules, rows = _row_rules(across[:, left:right], form_type, n)
     return Found(form_type, to_small_form, (columns + rows) / 2, rules)
 
-
+# %% ../../nbs/forms/07_registration.ipynb #b2a72cdf
 def _tables(across: np.ndarray, down: np.ndarray) -> Iterator[Found]:
     "The tables that these rules may be, whichever way the page lies"
     for lying in (False, True):
@@ -156,10 +156,10 @@ def _tables(across: np.ndarray, down: np.ndarray) -> Iterator[Found]:
                 if found:
                     yield found
 
-
+# %% ../../nbs/forms/07_registration.ipynb #435f3d37
 _CERTAIN = 0.85  # of a score: the other ways to lie reach 0.55 at most
 
-
+# %% ../../nbs/forms/07_registration.ipynb #8788ed88
 def find_table(
     gray: np.ndarray,  # uint8[h, w], at any resolution, turned by any angle near 0, 90, 180 or 270 degrees
 ) -> Found | None:  # None: there is no such table
@@ -184,7 +184,7 @@ def _paper(ink: np.ndarray) -> np.ndarray:
     "Printed ink as it looks on paper"
     return 255 - cv2.convertScaleAbs(ink, alpha=0.8)
 
-
+# %% ../../nbs/forms/07_registration.ipynb #0ce01b67
 def _printed_places(ink: np.ndarray, width: int, height: int, most: int) -> list[tuple[int, int]]:
     "Left top corners of the most printed places, not overlapping"
     density = cv2.boxFilter((ink > 100).astype(np.float32), -1, (width, height), anchor=(0, 0),
@@ -210,7 +210,7 @@ def _rough_blocks() -> tuple[Patch, ...]:
     places = [(int(x * _ROUGH), int(y * _ROUGH)) for x, y in _printed_places(ink, int(w / _ROUGH), int(h / _ROUGH), 10)]
     return tuple((x, y, small[y:y + h, x:x + w]) for x, y in places)
 
-
+# %% ../../nbs/forms/07_registration.ipynb #e863d446
 @lru_cache(maxsize=2)
 def _fine_patches(form_type: str) -> tuple[Patch, ...]:
     ink, (w, h) = blank_first_page(form_type).ink, (110, 30)
@@ -228,7 +228,7 @@ def _offset(image: np.ndarray, patch: Patch, reach: int) -> tuple[float, float, 
     _, score, _, (i, j) = cv2.minMaxLoc(fit)
     return i + _between(fit[j], i) + x0 - x, j + _between(fit[:, i], j) + y0 - y, score
 
-
+# %% ../../nbs/forms/07_registration.ipynb #23189430
 def _between(values: np.ndarray, i: int) -> float:
     "Where between pixels the peak at `i` lies: the top of a parabola"
     if not 0 < i < len(values) - 1:
@@ -254,7 +254,7 @@ def _features() -> tuple[np.ndarray, np.ndarray]:
     points, looks = cv2.SIFT_create(700).detectAndCompute(small, None)
     return np.array([p.pt for p in points], np.float32), looks
 
-
+# %% ../../nbs/forms/07_registration.ipynb #a53659bd
 def _any_pose(rough: np.ndarray) -> np.ndarray | None:
     "To form points at `_ROUGH` size, for a page at any angle"
     points, looks = cv2.SIFT_create(1500).detectAndCompute(cv2.GaussianBlur(rough, (0, 0), 0.6), None)
@@ -276,7 +276,7 @@ def _which_form(straight: np.ndarray) -> str:
     scores = {t: _offset(straight, (380, 175, _paper(blank_first_page(t).ink[_TITLE])), 16)[2] for t in FORM_TYPES}
     return max(scores, key=lambda t: scores[t])
 
-
+# %% ../../nbs/forms/07_registration.ipynb #580fbcf6
 def _refined(gray: np.ndarray, to_form: np.ndarray) -> Found | None:
     straight = cv2.warpPerspective(gray, to_form, (PAGE_WIDTH, 1540), borderValue=245)
     form_type = _which_form(straight)

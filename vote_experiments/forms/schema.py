@@ -38,7 +38,7 @@ def _text(value: Any) -> str | None:
         return None if number is None else str(number)
     raise ValueError(f"{value!r:.80} is not text")
 
-
+# %% ../../nbs/forms/01_schema.ipynb #ccd329c3
 _WHOLE = re.compile(r"^(\d+)\.0+$")  # a number that went through a spreadsheet or a data frame
 
 
@@ -49,7 +49,7 @@ def _ordinal(value: Any) -> str | None:
     digits = _WHOLE.sub(r"\1", digits)
     return str(int(digits)) if digits.isdecimal() and len(digits) < 10 else digits or None
 
-
+# %% ../../nbs/forms/01_schema.ipynb #9c4d90e4
 def _date(value: Any) -> str | None:
     "An ISO date; what is written but cannot be read as a date stays as text"
     try:
@@ -61,7 +61,7 @@ def _date(value: Any) -> str | None:
 _BALLOT_WORDS = {"Constituency": ("constituency", "แบ่งเขต", "district"), "PartyList": ("partylist", "บัญชีรายชื่อ", "บช"),
                  "Referendum": ("referendum", "ประชามติ")}
 
-
+# %% ../../nbs/forms/01_schema.ipynb #ba0456bb
 def _form_type(value: Any) -> str | None:
     "The ballot, however it is spelled; a printed code names it too"
     text = _text(value) or ""
@@ -74,7 +74,7 @@ def _form_type(value: Any) -> str | None:
         raise ValueError(f'"{value}" is neither Constituency (แบ่งเขต) nor PartyList (บัญชีรายชื่อ), and no printed code like ส.ส. ๕/๑๘')
     return named[0] if named else None
 
-
+# %% ../../nbs/forms/01_schema.ipynb #7ea0523e
 def _form_code(value: Any) -> str | None:
     "A printed code in its one spelling, `5/18 (บช)`"
     text = _text(value)
@@ -96,11 +96,9 @@ FormCode: TypeAlias = Annotated[str | None, BeforeValidator(_form_code)]
 
 # %% ../../nbs/forms/01_schema.ipynb #e4c28b08
 _RENAMED = {"present_voters": "voters_present"}  # spelling found in datasets -> ours
-
-
 _HAS_WORDS = re.compile("[ก-๎]{2}")
 
-
+# %% ../../nbs/forms/01_schema.ipynb #011e7179
 class _Section(BaseModel):
     "A part of a report; made once and never changed, so it can be shared"
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -180,7 +178,7 @@ class FormInfo(_Section):
     def _printed_code(cls, value: Any) -> Any:
         return _with_code(value) if isinstance(value, dict) else value
 
-
+# %% ../../nbs/forms/01_schema.ipynb #3a3cc550
 class VoterStatistics(_Section):
     "Section 1: voters"
     eligible_voters: Count = Field(default=None, description="1.1 ผู้มีสิทธิเลือกตั้ง")
@@ -204,7 +202,7 @@ class BallotStatistics(_Section):
     no_vote_ballots_text: Words = None
     ballots_remaining_text: Words = None
 
-
+# %% ../../nbs/forms/01_schema.ipynb #17d460a8
 class VoteResult(_Section):
     "One row of the table of votes"
     number: Count = Field(default=None, description="หมายเลข of the candidate or party")
@@ -219,7 +217,7 @@ def _rows(value: Any) -> Any:
         return value or []
     raise ValueError(f"{value!r:.80} is not a list")
 
-
+# %% ../../nbs/forms/01_schema.ipynb #be998193
 class Report(_Section):
     "One report of one polling station"
     form_info: FormInfo = Field(default_factory=FormInfo)
@@ -250,7 +248,7 @@ _FENCE_MARK = re.compile(r"```[a-zA-Z]*")
 _WRAPPERS = ("reports", "data")
 _PAGE_TEXT = ("natural_text", "markdown", "html", "content", "text")  # keys under which document models return a page
 
-
+# %% ../../nbs/forms/01_schema.ipynb #c3d22a46
 def _from_json(text: str) -> Any:
     "The JSON value in a text, whatever is around it, or the reports in a page of Markdown or HTML"
     try:
@@ -261,12 +259,12 @@ def _from_json(text: str) -> Any:
             raise ValueError(f"{error}; nor is it a page with a table of votes") from None
         return reports
 
-
+# %% ../../nbs/forms/01_schema.ipynb #3d233797
 def _from_document(text: str) -> list[dict[str, Any]]:
     "The reports in Markdown or HTML; [] when the text has no table"
     return document_reports(_FENCE_MARK.sub("", text)) if looks_like_document(text) else []
 
-
+# %% ../../nbs/forms/01_schema.ipynb #fe1068c8
 def _unwrapped(value: Any, depth: int = 0) -> list:
     "The single reports in a value, not looked into yet"
     if depth > 8:
@@ -297,7 +295,7 @@ def read_reports(
         raise ValueError("the value is nested too deeply to be a report") from None
     return [report for report, _ in read], [problem for _, problems in read for problem in problems]
 
-
+# %% ../../nbs/forms/01_schema.ipynb #b8c4022b
 def _read_one(raw: Any, where: str) -> tuple[Report, list[str]]:
     "One report; `where` is its place in the answer"
     if isinstance(raw, Report):
@@ -322,13 +320,13 @@ def _path(where: str, loc: tuple[int | str, ...]) -> str:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
     return path
 
-
+# %% ../../nbs/forms/01_schema.ipynb #64fad013
 def _complaint(error: Any) -> str:
     if error["type"] == "model_type":
         return f"{error['input']!r:.80} is not an object"
     return error["msg"].removeprefix("Value error, ")
 
-
+# %% ../../nbs/forms/01_schema.ipynb #3489170d
 def _without(raw: dict, places: list[tuple[int | str, ...]]) -> dict:
     "A copy of the report with the values in these places taken out"
     rows = raw.get("vote_results")
@@ -348,7 +346,7 @@ def _without(raw: dict, places: list[tuple[int | str, ...]]) -> dict:
             inside.pop(old, None)
     return clean
 
-
+# %% ../../nbs/forms/01_schema.ipynb #e6c3ff33
 def _old_names(field: Any) -> list[str]:
     return [old for old, new in _RENAMED.items() if new == field]
 
@@ -383,7 +381,7 @@ def parse_reports(
 _KEPT_WHEN_GIVEN = {m: tuple(n for n in m.model_fields if n.endswith("_text") and n != "vote_count_text")
                     for m in (VoterStatistics, BallotStatistics, Report)}
 
-
+# %% ../../nbs/forms/01_schema.ipynb #efa9d368
 def plain_reports(
     reports: Sequence[Report],  # as `parse_reports` gives them
 ) -> list[dict[str, Any]]:  # ready for JSON; a missing value is None
@@ -416,7 +414,7 @@ def _flat(schema: Any, definitions: dict[str, Any]) -> Any:
         flat |= {"required": list(flat["properties"]), "additionalProperties": False}
     return flat
 
-
+# %% ../../nbs/forms/01_schema.ipynb #46b30ddc
 @cache
 def report_schema() -> dict[str, Any]:  # shared: do not change it
     "The JSON schema of `{\"reports\": [...]}` for a model's structured output; computed once"
@@ -453,7 +451,7 @@ def numbered_rows(
         rows[key] = row
     return rows
 
-
+# %% ../../nbs/forms/01_schema.ipynb #031149ae
 def report_fields(
     report: Report,
 ) -> dict[str, str | int | None]:  # by path, in the order of the form

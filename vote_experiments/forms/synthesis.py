@@ -40,7 +40,7 @@ class Difficulty(NamedTuple):
     share: float  # of hard form sets that have it
     meaning: str
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #1df7a605
 DIFFICULTIES: dict[str, Difficulty] = {
     "thai_digits": Difficulty(0.12, "the numbers are written in Thai digits"),
     "strike_outs": Difficulty(0.6, "numbers struck out and written again; the correction counts"),
@@ -53,6 +53,8 @@ DIFFICULTIES: dict[str, Difficulty] = {
     "blank_cells": Difficulty(0.4, "numbers that nobody filled in; they are null"),
     "fold": Difficulty(0.5, "creases where the paper was folded, with their shadows"),
 }
+
+# %% ../../nbs/forms/05_synthesis.ipynb #e33f83b6
 _HARDNESS = {"medium": 0.5, "hard": 1.0}  # words for all difficulties at once, and how often they occur
 Options = str | Sequence[str] | Mapping[str, float]
 
@@ -76,7 +78,7 @@ def difficulty_shares(
             raise ValueError(f"options: {name}={share!r} is not a share between 0 and 1")
     return {name: float(shares[name]) for name in DIFFICULTIES if shares.get(name)}
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #1aa1eb5d
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -136,6 +138,8 @@ PLACES: tuple[tuple[str, ...], ...] = tuple(  # province, district, sub-district
     ตรัง กันตัง กันตังใต้
     พัทลุง ควนขนุน มะกอกเหนือ
     """.strip().splitlines())
+
+# %% ../../nbs/forms/05_synthesis.ipynb #43ad1a13
 ELECTION_DAYS = ("14 พฤษภาคม 2566",) * 6 + ("24 มีนาคม 2562", "3 กรกฎาคม 2554", "30 มกราคม 2565", "10 กันยายน 2566")
 
 # %% ../../nbs/forms/05_synthesis.ipynb #86bd7c4e
@@ -145,6 +149,8 @@ MEN = """สมชาย วิชัย ประเสริฐ ณัฐพ�
 WOMEN = """อรพรรณ สุดารัตน์ พิมพ์ชนก ศิริพร วรรณา จิราภรณ์ กมลชนก เบญจมาศ รุ่งนภา อัญชลี ปราณี สมหญิง นงลักษณ์ ลัดดา
     มาลี ขวัญใจ พรทิพย์ สายสุนีย์ ดวงใจ วิภา ชุติมา กัญญา เพ็ญศรี สุภาพร อุไรวรรณ ทัศนีย์ จันทนา บุษบา รัชนี นิภา
     ฐิติมา ปวีณา เกศินี หทัยรัตน์""".split()
+
+# %% ../../nbs/forms/05_synthesis.ipynb #57d78e75
 SURNAMES = """ใจดี ศรีสุข ทองคำ วงศ์สวัสดิ์ดี รักษ์ไทย แก้วมณี บุญมาก สุขสมบูรณ์ พงษ์เจริญ อินทร์แก้ว จันทร์เพ็ญ มั่นคง
     แสงอรุณ เพชรน้ำหนึ่ง ชูเกียรติ วัฒนกูล ปานทอง หาญกล้า ภู่ทอง ขำคม นาคสวัสดิ์ สายบัว ดอนเมือง พรหมมา คำแสน ยอดเพชร
     ไชยวงศ์ ทิพย์รักษ์ ธรรมรงค์ ศรีวิไล บัวลอย พูลผล เกตุแก้ว ม่วงทอง สิงห์ทอง อ่อนหวาน ช้างเผือก นิลวรรณ สุวรรณโชติ
@@ -155,6 +161,8 @@ RANKS = "พันตำรวจโท ว่าที่ร้อยตรี 
 _PARTY_STARTS = """รวงข้าว ทานตะวัน สายธาร ลานดาว ขุนเขา ดอกแก้ว เรือใบ สะพานไม้ แสงเทียน ท้องนา ป่าสน ฝนแรก ชายคลอง
     หิ่งห้อย นกกระจาบ""".split()
 _PARTY_ENDS = "ก้าวหน้า สามัคคี พัฒนา รุ่งเรือง ร่มเย็น เสมอภาค ยั่งยืน ร่วมใจ มั่นคง เพื่อท้องถิ่น ทางเลือก".split()
+
+# %% ../../nbs/forms/05_synthesis.ipynb #507cdddd
 PARTIES: tuple[str, ...] = tuple(_stream(1, "parties").sample(  # made up; no party is called so
     [start + end for start in _PARTY_STARTS for end in _PARTY_ENDS], 120))
 
@@ -166,14 +174,14 @@ def _person(r: random.Random) -> str:
         title = r.choice(RANKS)
     return f"{title}{r.choice(names)} {r.choice(SURNAMES)}"
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #9807d321
 def _form_info(r: random.Random, form_type: str) -> dict[str, Any]:
     province, district, sub_district = r.choice(PLACES)
     return {"form_type": form_type, "date": r.choice(ELECTION_DAYS), "province": province, "district": district,
             "sub_district": sub_district, "constituency_number": str(r.randint(1, 33)),
             "polling_station_number": str(r.randint(1, 120))}
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #0affc807
 def _ballots(seed: int, form_type: str) -> dict[str, dict[str, int]]:
     "Numbers of a middling polling station that add up; both forms of a station have the same voters"
     voters, r = _stream(seed, "voters"), _stream(seed, form_type, "ballots")
@@ -227,7 +235,7 @@ def _rows(r: random.Random, form_type: str) -> list[dict[str, Any]]:
     return [{"number": i + 1, "candidate_name": None if party_list else _person(r), "party_name": parties[i],
              "vote_count": None, "vote_count_text": None} for i in range(n)]
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #192b61bd
 def _vote(draft: Draft, r: random.Random) -> None:
     "Give the rows their votes; withdrawn rows get none, rows marked zero get 0"
     rows = draft.report["vote_results"]
@@ -282,7 +290,7 @@ def _miscount(draft: Draft, r: random.Random) -> None:
         row["vote_count_text"] = number_words(row["vote_count"])
         draft.mark(f"vote_results.{row['number']}", "bad_arithmetic")
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #4306043e
 def _disagree(draft: Draft, r: random.Random) -> None:
     "Words that say another number than the digits; the digits are what was counted"
     rows = [row for row in draft.unmarked_rows() if row["vote_count"]]
@@ -294,7 +302,7 @@ def _disagree(draft: Draft, r: random.Random) -> None:
         draft.ballot_words[name] = _slip(r, _number(draft.report, name))
         draft.mark(name, "word_mismatch")
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #521b0ea0
 def _number(report: Mapping[str, Any], name: str) -> Any:
     "The number of a dotted field name of the first page"
     group, key = name.split(".")
@@ -316,7 +324,7 @@ def _leave_blank(draft: Draft, r: random.Random) -> None:
         report["total_votes_recorded"] = None
         draft.mark("total_votes_recorded", "blank_cells")
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #12d4e9dd
 def _strike_out(draft: Draft, r: random.Random) -> None:
     "Some numbers are first written wrong"
     rows = [row for row in draft.report["vote_results"] if row["vote_count"] is not None]
@@ -345,7 +353,7 @@ def draft_report(
     present = {name for name, draw in draws.items() if draw < shares.get(name, 0.0)}
     return _draft(seed, form_type, present)
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #6806e0ad
 def _draft(seed: int, form_type: str, present: set[str]) -> Draft:
     info = _form_info(_stream(seed, "station"), form_type)
     numbers = _ballots(seed, form_type)
@@ -369,7 +377,7 @@ class Ink(NamedTuple):
     colour: tuple[int, int, int]  # red, green, blue
     strength: float  # 0 invisible to 1 opaque
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #225ea9a2
 @dataclass
 class FilledPage:
     "A page as it lies on the table, before it is scanned"
@@ -380,7 +388,7 @@ class FilledPage:
     boxes: dict[str, Box] = field(default_factory=dict)  # around what was written, by field name
     tint: tuple[int, int] = (0, 0)  # how much less blue and red than green the paper is, gray levels
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #d26ad62c
 def _new_page(page: Page, writer: Writer) -> FilledPage:
     return FilledPage(page.ink.copy(), np.zeros((PAGE_HEIGHT, PAGE_WIDTH), np.uint8), writer.colour)
 
@@ -395,7 +403,7 @@ def _write_value(page: FilledPage, name: str, number: int | None, draft: Draft, 
     else:
         page.boxes[name] = write_number(page.written, *room, number, writer, r)
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #16186f88
 def _sign(page: FilledPage, line: Slot, name_line: Slot, r: random.Random) -> None:
     "A signature in another pen, and the name in brackets below it"
     signer = draw_writer(r)
@@ -444,7 +452,7 @@ def _print_row(page: FilledPage, row: Mapping[str, Any], cells: Mapping[str, Slo
             size = min(size, size * (cell.x1 - cell.x0 - 20) / text_width(row[column], size))
             draw_text(page.printed, cell.x0 + 11, cell.baseline, row[column], PRINT, round(size, 1))
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #04011fa9
 def _write_row(page: FilledPage, name: str, row: Mapping[str, Any], draft: Draft, cells: Mapping[str, Slot],
                writer: Writer, r: random.Random) -> None:
     "The written part of a row: the count in digits and in words"
@@ -454,7 +462,7 @@ def _write_row(page: FilledPage, name: str, row: Mapping[str, Any], draft: Draft
         page.boxes[f"{name}_text"] = write_words(page.written, t.x0 + 8, t.x1 - 8, t.baseline + r.randint(-2, 4),
                                                  row["vote_count_text"], writer, r)
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #8cacb237
 def _strike_row(page: FilledPage, cells: Mapping[str, Slot], writer: Writer, r: random.Random) -> None:
     "A withdrawn row: one or two lines ruled right across it"
     first, last = cells[min(cells, key=lambda k: cells[k].x0)], cells["vote_count_text"]
@@ -495,13 +503,13 @@ def _press_stamps(pages: Sequence[FilledPage], draft: Draft, r: random.Random) -
         for name in (n for n, box in numbers.items() if n == target or _covers(face, x, y, box)):
             draft.mark(name, "stamps")
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #8d3513e9
 def _covers(face: np.ndarray, x: int, y: int, box: Box) -> bool:
     "Whether a stamp whose corner is at (x, y) puts ink into a box"
     inside = face[max(0, box[1] - y):max(0, box[3] - y), max(0, box[0] - x):max(0, box[2] - x)]
     return int(np.count_nonzero(inside > 60)) >= 20
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #6ec1faf1
 def fill_pages(
     draft: Draft,  # gets its stamps noted
     pen_width: tuple[float, float] = PEN_WIDTH,  # pixels, narrowest and widest
@@ -535,7 +543,7 @@ class Level:
     pen_ink: float
     quality: int  # of the JPEG, 0 to 100
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #e6cc43f0
 LEVELS: dict[str, Level] = {
     "clean": Level(0.0, 0.0, 0.0, 1.5, 0.0, 0, 0.93, 0.92, 85),
     "scan": Level(0.8, 2.0, 0.6, 4.5, 0.07, 60, 0.86, 0.80, 62),
@@ -553,7 +561,7 @@ def _tooth() -> np.ndarray:
     rough = cv2.GaussianBlur(r.standard_normal(shape).astype(np.float32), (0, 0), 1.1)
     return np.clip(228 + 26 * rough / rough.std(), 120, 255).astype(np.uint8)
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #622b6360
 @lru_cache(maxsize=3)
 def _noise(strength: float) -> np.ndarray:  # gray levels, standard deviation of one such texture less another
     "One side of sensor noise, uint8[page and spare, 3]"
@@ -562,7 +570,7 @@ def _noise(strength: float) -> np.ndarray:  # gray levels, standard deviation of
     up = np.maximum(coarse, 0)
     return cv2.merge([np.clip(up * strength / (up.std() * math.sqrt(2)), 0, 127).astype(np.uint8)] * 3)
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #939299e1
 def _piece(texture: np.ndarray, g: np.random.Generator) -> np.ndarray:
     y, x = g.integers(_SPARE, size=2)
     return texture[y:y + PAGE_HEIGHT, x:x + PAGE_WIDTH]
@@ -588,14 +596,14 @@ class Crease:
     depth: float  # darkest shadow, 0 to 1
     side: int  # 1: the shadow lies below, -1: above
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #2858c2da
 def draw_creases(r: random.Random) -> tuple[Crease, ...]:
     "One crease through the middle, or two that make three parts"
     at = r.choice(((0.5,), (0.335, 0.665)))
     return tuple(Crease(PAGE_HEIGHT * (share + r.gauss(0, 0.015)), r.gauss(0, 0.008), r.uniform(0.14, 0.3),
                         r.choice((-1, 1))) for share in at)
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #be0252b6
 def _wear(printed: np.ndarray, pen: np.ndarray, crease: Crease, g: np.random.Generator) -> None:
     "Ink rubbed off along a crease, in place: the print gets as light as paper, the pen is gone"
     n = 62
@@ -653,7 +661,7 @@ def _askew(image: np.ndarray, level: Level, skew: float, g: np.random.Generator)
     m = cv2.getPerspectiveTransform(square, (square + corners).astype(np.float32)) @ m
     return cv2.warpPerspective(image, m, (PAGE_WIDTH, PAGE_HEIGHT), flags=cv2.INTER_LINEAR, borderValue=(236, 238, 238))
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #caafee65
 def _dirty(image: np.ndarray, level: Level, g: np.random.Generator) -> np.ndarray:
     image = cv2.add(image, _piece(_noise(level.noise), g))
     image = cv2.subtract(image, _piece(_noise(level.noise), g))
@@ -695,7 +703,7 @@ class DrawnFormSet:
     record: dict[str, Any]  # as in a dataset file: id, input, ground_truth, metadata
     pages: list[bytes] = field(repr=False)  # JPEG files, in the order of input.image_paths
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #48c5a666
 def _candidates(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{k: row[k] for k in ("number", "candidate_name", "party_name")} for row in report["vote_results"]]
 
@@ -726,7 +734,7 @@ class _Plan:
         _check_plan(plan)
         return plan
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #ae3da94c
 def _check_plan(plan: _Plan) -> None:
     difficulty_shares(plan.options)
     for name, value, known in (("level", plan.level, LEVELS), ("kind", plan.kind, KINDS)):
@@ -752,7 +760,7 @@ def form_set(
     "Invent a station, fill its forms in and scan them. Raises `ValueError` for anything that cannot be drawn."
     return _draw(_Plan(seed, level, options, kind, skew, pen_width).settled())
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #54f64178
 def _draw(plan: _Plan) -> DrawnFormSet:
     seed, name = plan.seed, f"s{plan.seed}"
     gray = plan.level != "clean" and _stream(seed, "scanner").random() < 0.3
@@ -773,7 +781,7 @@ def _draw(plan: _Plan) -> DrawnFormSet:
 # %% ../../nbs/forms/05_synthesis.ipynb #a6516672
 Progress = Callable[[int, int], None]  # form sets done, form sets in all
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #af80f7c7
 def _prepare_folder(out_dir: str | os.PathLike) -> Path:
     folder = Path(out_dir).expanduser()
     try:
@@ -785,7 +793,7 @@ def _prepare_folder(out_dir: str | os.PathLike) -> Path:
         raise OSError(f"out_dir={str(out_dir)!r} cannot be written to ({error}); choose another folder") from error
     return folder
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #18ea1007
 def _draw_into(plan: _Plan, folder: str) -> dict[str, Any]:
     "Draw one form set, write its pages, return its record"
     drawn = _draw(plan)
@@ -797,7 +805,7 @@ def _draw_into(plan: _Plan, folder: str) -> dict[str, Any]:
 def _one_thread() -> None:
     cv2.setNumThreads(1)  # the processes share the cores; threads of their own would only get in each other's way
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #b0d9adee
 def _records(plans: Sequence[_Plan], folder: str, workers: int) -> Iterator[dict[str, Any]]:
     "The records in order, drawn here or by `workers` processes"
     if workers == 1:
@@ -859,7 +867,7 @@ _DEMO = (  # kind, level, options
 )
 DEMO_SEED = 221
 
-
+# %% ../../nbs/forms/05_synthesis.ipynb #34a9a263
 def demo_dataset(
     out_dir: str | os.PathLike,
     workers: int = 1,  # processes

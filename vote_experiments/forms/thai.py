@@ -25,7 +25,7 @@ def to_arabic_digits(
     "Thai digits as Arabic digits; everything else is untouched"
     return text.translate(_TO_ARABIC)
 
-
+# %% ../../nbs/forms/00_thai.ipynb #c5c2c8c6
 def to_thai_digits(
     text: str | int,  # any text, or a number
 ) -> str:  # the same text with 0–9 as ๐–๙
@@ -43,9 +43,11 @@ _RESPELL = (
     (re.compile("เเ"), "แ"),
 )
 _MISSPELT = re.compile(f"\u0e4d|\u0e33{_TONE}|{_TONE}[\u0e31\u0e34-\u0e39]|เเ|[\u200b-\u200d\u2060\ufeff\u00ad]")
+
+# %% ../../nbs/forms/00_thai.ipynb #1844f2e9
 _UNEVEN = re.compile(r"[^\S ]|  |^ | $")
 
-
+# %% ../../nbs/forms/00_thai.ipynb #98aec0cb
 def normalise_text(
     text: str,  # any text
 ) -> str:  # composed (NFC), one spelling of each Thai syllable, single spaces, no zero-width characters
@@ -57,7 +59,7 @@ def normalise_text(
             text = _respell(text.translate(_ZERO_WIDTH))
     return " ".join(text.split()) if _UNEVEN.search(text) else text
 
-
+# %% ../../nbs/forms/00_thai.ipynb #8f7d44da
 def _respell(text: str) -> str:
     "Until nothing changes: with several marks on one letter, each turn may move one of them"
     before = None
@@ -96,10 +98,9 @@ _DIGITS_THEN_WORDS = re.compile(
     rf"(?P<digits>[^ก-ฺเ-๎]*\d[^ก-ฺเ-๎([]*) ?{_UNIT} ?"
     rf"(?:[(\[] ?(?P<inside>{_THAI_WORDS})[)\]]?|(?P<plain>(?:{_NUMBER_WORD})(?:{_THAI_WORDS})?))[\s/.=–-]*")
 _WORDS_THEN_DIGITS = re.compile(rf"(?P<words>(?:{_NUMBER_WORD})(?:{_THAI_WORDS})?) ?[(\[] ?(?P<digits>\d[\d, ]*) ?{_UNIT}[)\]]\s*")
-
 _ONLY_WORDS = re.compile(rf"[( ]*(?:(?:{_NUMBER_WORD}) ?)+(?:{'|'.join(UNITS)}|ถ้วน|[ )])*")
 
-
+# %% ../../nbs/forms/00_thai.ipynb #bb7c6204
 def split_number(
     text: str,  # one cell: digits, words, or both
 ) -> tuple[str, str | None]:  # the digits as text, and the words; words without digits: ("", words)
@@ -141,7 +142,7 @@ def _digits_of(compact: str) -> str:
         compact = split_number(compact)[0].replace(" ", "")
     return _without_strokes(_AFTER.sub("", _without_strokes(compact)))
 
-
+# %% ../../nbs/forms/00_thai.ipynb #e95874ce
 def _plain_number(value: Real) -> str:
     "The digits of a number that is not text: 120.0 is 120, NaN is nothing, True is an error"
     if isinstance(value, bool) or abs(value) >= LARGEST or (value == value and value != int(value)):  # type: ignore[arg-type,operator]
@@ -154,7 +155,7 @@ PLACE_WORDS = ("แสน", "หมื่น", "พัน", "ร้อย", "ส
 MILLION = "ล้าน"
 _PLACES = tuple(10**p for p in (5, 4, 3, 2, 1))
 
-
+# %% ../../nbs/forms/00_thai.ipynb #07e64a2b
 def number_words(
     n: int,  # 0 or more, below 10¹²
 ) -> str:  # as written on the form, without spaces
@@ -190,7 +191,7 @@ _AROUND = "()[]-–—=*/.,_:;'\"ฯ "
 _ONE_DIGIT = re.compile("|".join(DIGIT_WORDS))
 _DIGIT_BY_DIGIT = re.compile(f"(?:{_D})(?:{'|'.join(DIGIT_WORDS)}){{2,11}}")
 
-
+# %% ../../nbs/forms/00_thai.ipynb #f6c7a557
 def parse_number_words(
     text: str | None,  # Thai number words; spaces, brackets and a unit may be there
 ) -> int | None:  # None when it is not a well formed number
@@ -237,7 +238,7 @@ _ISO = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})(?:[T ]\d\d:\d\d.*)?", re.ASCII)
 _NUMERIC = re.compile(r"(\d{1,2})[/.\-](\d{1,2})[/.\-](\d{4}|\d{2})", re.ASCII)
 _WRITTEN = re.compile(r"(?:วัน\D*?)?(\d{1,2})(?:เดือน)?([^\d]+?)(?:พ\.?ศ\.?|ค\.?ศ\.?)?(\d{4}|\d{2})", re.ASCII)
 
-
+# %% ../../nbs/forms/00_thai.ipynb #2bd81a4f
 def parse_date(
     text: str | dt.date | None,  # `14 พฤษภาคม 2566`, `14 พ.ค. 66`, `14/05/2566`, `2023-05-14`; Thai digits too
 ) -> str | None:  # ISO 8601 (`2023-05-14`); None when nothing is written
@@ -265,7 +266,7 @@ def _day_month_year(text: str) -> tuple[int, int, str] | None:
     month = _month(found[2]) if found else None
     return (int(found[1]), month, found[3]) if found and month else None
 
-
+# %% ../../nbs/forms/00_thai.ipynb #756e8571
 def _month(name: str) -> int | None:
     plain = name.replace(".", "").strip(",").lower()
     return MONTHS.get(plain) or _SHORT.get(plain) or (_ENGLISH.get(plain[:3]) if plain.isascii() else None)
@@ -287,7 +288,7 @@ _LONG = rf"(?:(?:ว่าที่)?(?:{_RANK}|{_ABBREVIATED})(?:หญิง)?
 _TITLE = re.compile(rf"(?:{_LONG})*(?:{_CIVIL})?(?:{_LONG})*(?!{_MARK})(?=.{{2}})")
 _NAVY = re.compile(r"ร\.?น\.$")  # of the navy, after the name
 
-
+# %% ../../nbs/forms/00_thai.ipynb #2eaf6437
 def normalise_name(
     text: str | None,  # a candidate's or a party's name as read
     strip_title: bool = True,  # leave out นาย, นางสาว, ranks of the forces and the police, academic titles

@@ -71,6 +71,8 @@ THAI_SHAPES: Mapping[int, tuple[str, ...]] = {
     9: ("22,100 2,80 6,44 28,32 48,46 52,64 52,64 60,38 80,34 92,20 98,0 | 78,34 64,60 80,84 100,104 | 34,62 24,72 34,84 46,74 38,62",
         "36,66 26,74 36,84 46,72 34,62 18,96 2,70 12,38 36,34 50,58 62,36 84,34 96,4 | 74,36 64,56 98,104"),
 }
+
+# %% ../../nbs/forms/09_train_digits.ipynb #7b2a78f9
 THAI_SIZE = {0: (0.83, 0.9), 1: (0.83, 0.9), 2: (1.15, 0.72), 3: (0.83, 0.9), 4: (1.15, 0.77), 5: (1.15, 0.81),  # height in
              6: (1.15, 0.77), 7: (1.15, 0.86), 8: (1.15, 0.77), 9: (1.15, 0.81)}  # digit heights, width over height
 
@@ -81,7 +83,7 @@ def control_points(
     "The strokes of a shape"
     return [np.array([[float(v) for v in point.split(",")] for point in stroke.split()]) / 100 for stroke in shape.split("|")]
 
-
+# %% ../../nbs/forms/09_train_digits.ipynb #c6a47dec
 def spline(
     points: np.ndarray,  # float[n, 2]
     steps: int = 5,  # points for each gap
@@ -93,7 +95,7 @@ def spline(
     curve = ((1 - t)**3 * a + (3 * t**3 - 6 * t**2 + 4) * b + (-3 * t**3 + 3 * t**2 + 3 * t + 1) * c + t**3 * d) / 6
     return np.concatenate([curve.reshape(-1, 2), points[-1:]])
 
-
+# %% ../../nbs/forms/09_train_digits.ipynb #b0ad366c
 _OWN_ARABIC = {d: [control_points(s) for s in shapes] for d, shapes in ARABIC_SHAPES.items()}
 _OWN_THAI = {0: _OWN_ARABIC[0], **{d: [control_points(s) for s in shapes] for d, shapes in THAI_SHAPES.items()}}
 
@@ -109,11 +111,11 @@ def _removable(step: int) -> np.ndarray:
     sides = north * east * south + east * south * west if step == 0 else north * east * west + north * south * west
     return (neighbours >= 2) & (neighbours <= 6) & (turns == 1) & (sides == 0)
 
-
+# %% ../../nbs/forms/09_train_digits.ipynb #e9abbd12
 _BITS = np.array([[128, 1, 2], [64, 0, 4], [32, 16, 8]], np.float32)
 _REMOVABLE = (_removable(0), _removable(1))
 
-
+# %% ../../nbs/forms/09_train_digits.ipynb #95bf9a64
 def thinned(
     shape: np.ndarray,  # bool or 0/1 [h, w]
 ) -> np.ndarray:  # uint8[h, w], 0 or 1
@@ -145,7 +147,7 @@ def centre_lines(
     box_width = max(width, 0.35 * height)
     return (np.array(pieces, float) - (xs.min() - (box_width - width) / 2, ys.min())) / (box_width, height)
 
-
+# %% ../../nbs/forms/09_train_digits.ipynb #43e4e7ac
 @lru_cache(maxsize=1)
 def real_digits() -> tuple[dict[int, list[np.ndarray]], np.ndarray, np.ndarray]:
     "Strokes to train on by digit; pictures [n, 8, 8] and labels of the digits kept out"
@@ -165,7 +167,7 @@ Layer = tuple[np.ndarray, int]  # uint8[h, w] of ink, and the class it belongs t
 _STRUCK = -1  # a digit that was struck out: no digit where the line goes through it, else nobody can tell
 _FINE = 16  # sub-pixels of OpenCV's line drawing
 
-
+# %% ../../nbs/forms/09_train_digits.ipynb #0dc6f51a
 @dataclass
 class Scribe:
     "Somebody whose handwriting the network learns"
@@ -284,7 +286,7 @@ def dirt(r: np.random.Generator, size: tuple[int, int], baseline: float) -> np.n
         cv2.line(ink, (0, int(y * 8)), (w * 8, int((y + r.normal(0, 3)) * 8)), int(r.integers(60, 255)), int(r.integers(1, 3)), cv2.LINE_AA, 3)
     return ink
 
-
+# %% ../../nbs/forms/09_train_digits.ipynb #e02e57e5
 def rubber(r: np.random.Generator, size: tuple[int, int]) -> np.ndarray:  # uint8[h, w]
     "A part of a rubber stamp"
     h, w = size
@@ -308,13 +310,13 @@ class Cell:
     kinds: list[int]  # class of each layer
     hand: Hand
 
-
+# %% ../../nbs/forms/09_train_digits.ipynb #8becf29e
 def _number(r: np.random.Generator, n: int | None = None) -> str:
     n = int(r.choice([1, 2, 3, 4], p=[0.22, 0.3, 0.36, 0.12])) if n is None else n
     digits = "".join(str(r.integers(10)) for _ in range(n))
     return f"{digits[0]},{digits[1:]}" if n == 4 and r.random() < 0.5 else digits
 
-
+# %% ../../nbs/forms/09_train_digits.ipynb #7c3a2229
 def _corrected(scribe: Scribe, size: tuple[int, int], x: float, baseline: float, above: bool) -> list[Layer]:
     "A number struck out, and the right one beside it or above it"
     r, (wrong, right) = scribe.chance, (_number(scribe.chance, int(scribe.chance.integers(1, 4))) for _ in range(2))
@@ -346,7 +348,7 @@ def make_cell(
     gray = _scanned(r, np.clip(r.uniform(190, 250) - covered * r.uniform(60, 205), 0, 255))
     return Cell(gray, ink, [kind for _, kind in layers], Hand(scribe.height, scribe.slant))
 
-
+# %% ../../nbs/forms/09_train_digits.ipynb #bf9af9c3
 def _scanned(r: np.random.Generator, image: np.ndarray) -> np.ndarray:
     "Shadow, low resolution, blur, noise and JPEG, each by lot"
     h, w = image.shape
@@ -379,7 +381,7 @@ def _kind(amounts: np.ndarray, whole: np.ndarray, kinds: Sequence[int]) -> int |
         return kinds[most]
     return None if min(pure, complete) > 0.72 else WRONG_CUT
 
-
+# %% ../../nbs/forms/09_train_digits.ipynb #a4b4698c
 def examples(
     cell: Cell,
     r: np.random.Generator,
@@ -446,7 +448,7 @@ def on_paper(
     cell[20:20 + height, 42:42 + height] -= 170 * np.clip(digit, 0, 1)
     return cell.astype(np.uint8)
 
-
+# %% ../../nbs/forms/09_train_digits.ipynb #a45b63d5
 def held_out_scores(
     model: DigitModel | None = None,  # None: the one that is shipped
     cells: int = 500,  # drawn cells of a seed that is never trained on

@@ -36,7 +36,7 @@ LINE_HEIGHT = 48  # pixels; of the strip that the Thai model reads
 _NARROW = 0.9  # of the writing's width
 _SIDE = 2  # pixels left and right of the writing
 
-
+# %% ../../nbs/forms/10_words.ipynb #ff7eb05c
 def line_picture(
     cell: np.ndarray,  # uint8[h, w], one line of writing or print in its middle
     slant: float = 0.0,  # pixels to the right for each pixel upwards, to be taken out
@@ -80,7 +80,7 @@ class _Engines:
             engine.SetSourceResolution(150)
             return engine.GetUTF8Text().strip()
 
-
+# %% ../../nbs/forms/10_words.ipynb #d910ec03
 @lru_cache(maxsize=1)
 def _engines() -> _Engines:
     return _Engines()
@@ -97,7 +97,7 @@ def read_text(
     thai = re.sub(r"[^\u0e00-\u0e7f. ]", "", normalise_text(engines.read(engines.letters, picture)))
     return re.sub(r"\s+", " ", thai).strip(" .")
 
-
+# %% ../../nbs/forms/10_words.ipynb #67006ce0
 def read_figures(
     cell: np.ndarray,  # uint8[h, w]
     slant: float = 0.0,
@@ -115,7 +115,7 @@ _MARKS, _VOWELS = frozenset("ัิีึืฺุู็่้๊๋์ํ๎"),
 _LETTERS = [chr(c) for c in range(0x0E01, 0x0E4F)]
 _CODE = {letter: i for i, letter in enumerate(_LETTERS)}
 
-
+# %% ../../nbs/forms/10_words.ipynb #a8178657
 def _skeleton(text: str) -> str:
     "The text with similar letters made equal"
     return "".join(_GROUP.get(c, c) for c in text)
@@ -125,7 +125,7 @@ def _loss(letter: str) -> float:
     "What it costs to leave a letter out, or to read one that is not there"
     return 0.3 if letter in _MARKS else 0.6 if letter in _VOWELS else 0.9
 
-
+# %% ../../nbs/forms/10_words.ipynb #bab1ca9f
 def _exchange(a: str, b: str) -> float:
     "What it costs to read `a` where `b` is written"
     if a == b:
@@ -151,7 +151,7 @@ class _Words:
         self.exchange[:-1, :-1] = [[_exchange(a, b) for b in _LETTERS] for a in _LETTERS]
         self.rarity = 0.35 * np.log(np.arange(len(self.words)) + 8.0)  # large counts are rarer than small ones
 
-
+# %% ../../nbs/forms/10_words.ipynb #adaab786
 @lru_cache(maxsize=1)
 def _number_words() -> _Words:
     return _Words()
@@ -180,7 +180,7 @@ def _distances(text: str, words: list[str]) -> np.ndarray:
     "Letters to change, int[words]"
     return process.cdist([text], words, scorer=Levenshtein.distance, dtype=np.int32)[0]
 
-
+# %% ../../nbs/forms/10_words.ipynb #f9e11132
 def number_candidates(
     text: str,  # as `read_text` gives it
     most: int = 6,

@@ -23,7 +23,7 @@ class Html(Markup):
     def __repr__(self) -> str:  # kept beside the HTML in a saved notebook
         return f"Html of {len(self):,} characters"
 
-
+# %% ../../nbs/html/01_markup.ipynb #f2221825
 def paragraph(text: Any, css: str = "") -> Html:
     "A sentence; plain text is escaped"
     return Html('<p class="{}">{}</p>').format(css, text) if css else Html("<p>{}</p>").format(text)
@@ -37,7 +37,7 @@ def joined(parts: Iterable[Any]) -> Html:
 KEPT_TOGETHER = 24  # rows of a table that is not broken when it is printed
 _NUMBER = re.compile(r"[-+±$≈~−]?\s*[\d.,]+.*|–|")
 
-
+# %% ../../nbs/html/01_markup.ipynb #56c1f7ef
 def table(
     rows: Sequence[Mapping[str, Any]],  # cells and column names: text, or `Html`
     css: str = "",  # a class of the table
@@ -59,7 +59,7 @@ def table(
     return Html('<div class="scroll"><table class="{}">{}<thead><tr>{}</tr></thead><tbody>\n{}\n</tbody></table></div>').format(
         css, top, head, Html("\n").join(lines))
 
-
+# %% ../../nbs/html/01_markup.ipynb #a5600ef1
 def fact_table(facts: Mapping[str, Any]) -> Html:
     "Two columns: what, and what it is; what is None is left out"
     rows = [Html('<tr><th scope="row">{}</th><td>{}</td></tr>').format(k, v) for k, v in facts.items() if v is not None]
@@ -75,7 +75,7 @@ def percent(value: float | None, digits: int = 1) -> str:
     "A fraction for a person; a dash when it is not known"
     return "–" if value is None or math.isnan(value) else f"{100 * value:.{digits}f} %"
 
-
+# %% ../../nbs/html/01_markup.ipynb #eaf3d8f6
 def estimate(
     mean: float | None,
     lower: float | None = None,

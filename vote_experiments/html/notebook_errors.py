@@ -17,7 +17,7 @@ from ..settings import redact
 _PACKAGE = "vote_experiments"
 _REFUSALS = (ValueError, TypeError, FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
 
-
+# %% ../../nbs/html/04_notebook_errors.ipynb #9f0594aa
 def _innermost(tb: TracebackType | None) -> tuple[str, int] | None:  # file, line
     "Where an error was raised"
     if tb is None:
@@ -26,7 +26,7 @@ def _innermost(tb: TracebackType | None) -> tuple[str, int] | None:  # file, lin
         tb = tb.tb_next
     return tb.tb_frame.f_code.co_filename, tb.tb_lineno
 
-
+# %% ../../nbs/html/04_notebook_errors.ipynb #a8a39032
 def is_for_people(
     error: BaseException,
     tb: TracebackType | None,
@@ -59,7 +59,7 @@ def _show(shell: Any, kind: type, error: BaseException, tb: TracebackType | None
     shell._showtraceback(kind, error, [f"\x1b[31m{name}\x1b[0m: {text}" if text else name])
     return None
 
-
+# %% ../../nbs/html/04_notebook_errors.ipynb #a2e110b7
 def use_short_errors(shell: Any) -> bool:  # False: the user has a handler, which stays
     "Show errors that are meant for people as one sentence in this IPython shell"
     if shell.custom_exceptions:

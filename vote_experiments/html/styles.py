@@ -32,7 +32,7 @@ def sheet(
 FONT_WEIGHTS = (400, 700)
 FONT_METRICS = "ascent-override: 130%; descent-override: 57%; line-gap-override: 0%;"  # as high and low as its highest and lowest marks
 
-
+# %% ../../nbs/html/02_styles.ipynb #946c4727
 @lru_cache(maxsize=1)
 def font_faces() -> str:
     "The Thai font of the package as CSS"
@@ -64,7 +64,7 @@ def environment() -> Any:
     loader = jinja2.FunctionLoader(sheet)
     return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
-
+# %% ../../nbs/html/02_styles.ipynb #edc6a6b5
 def render(
     template: str,  # name of a file in `html/templates`
     **values: Any,  # of the template; text is escaped

@@ -45,13 +45,13 @@ _NUMBER_START = "0123456789$–−+-"
 _STYLES = {"success": "green", "finished": "green", "pass": "green", "failed": "red", "interrupted": "yellow", "partial": "yellow", "running": "cyan",
            "waiting": "cyan"}
 
-
+# %% ../../nbs/html/03_terminal.ipynb #10e0bdff
 def _natural_widths(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> dict[str, int]:
     from rich.cells import cell_len
 
     return {c: max(cell_len(str(text)) for text in (c, *(row[c] for row in rows))) for c in columns}
 
-
+# %% ../../nbs/html/03_terminal.ipynb #61fd170f
 def fitting_columns(
     rows: Sequence[Mapping[str, str]],  # texts, the same columns in each
     width: int,  # of the terminal
@@ -78,7 +78,7 @@ def _short_names(rows: Sequence[Mapping[str, str]]) -> tuple[list[dict[str, str]
             notes.append(f"{column}: names begin with {beginning}")
     return shown, notes
 
-
+# %% ../../nbs/html/03_terminal.ipynb #008af27d
 def fitted_table(
     rows: Sequence[Mapping[str, Any]],  # the same columns in each; cells become text
     width: int,  # of the terminal

@@ -38,7 +38,7 @@ def text_groups() -> list[str]:
     "Names of the groups of texts"
     return sorted(f.name.removesuffix(".toml") for f in _folder().iterdir() if f.name.endswith(".toml"))
 
-
+# %% ../../nbs/html/00_translations.ipynb #e2da25e6
 @lru_cache(maxsize=32)
 def texts(
     group: str,  # a file of `translations/`, without `.toml`
@@ -77,7 +77,7 @@ class Words:
 def _placeholders(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
 
-
+# %% ../../nbs/html/00_translations.ipynb #4a6f03be
 def text_problems(
     table: Mapping[str, Any],  # as `texts` gives it
 ) -> list[str]:

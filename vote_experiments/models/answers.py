@@ -90,7 +90,7 @@ def report_reading() -> Reading:
 
     return Reading(lambda text: with_warnings(text, parse_reports(text)), lambda text: with_warnings(text, read_reports(text)[0]))
 
-
+# %% ../../nbs/models/08_answers.ipynb #22d921de
 def retry_policy(config: Mapping[str, Any]) -> RetryPolicy:
     "How often and how patiently a config's calls are tried"
     policy = call_context().retry or RetryPolicy()
@@ -102,7 +102,7 @@ def allows_unknown_cost(config: Mapping[str, Any]) -> bool:
     "Whether a cap lets calls of this config pass whose cost is unknown"
     return config.get("unknown_cost") == "allow"
 
-
+# %% ../../nbs/models/08_answers.ipynb #3b03abd4
 def deadline(config: Mapping[str, Any]) -> float:  # seconds
     "How long one try may take: flex calls queue for minutes"
     return config.get("deadline_s") or (1200.0 if config.get("service_tier") == "flex" else 300.0)
@@ -121,7 +121,7 @@ def _note(question: Question, attempt: Attempt, number: int) -> None:
         level="ERROR" if attempt.problem else "WARNING" if rerouted else "DEFAULT",
         status_message=redact(said), waited_s=attempt.waited_s))
 
-
+# %% ../../nbs/models/08_answers.ipynb #569fd8b1
 def _from_cache(question: Question, reading: Reading, kept: Mapping[str, Any]) -> Extraction | None:
     "The kept answer; None when it cannot be read (any more)"
     attempt = reading.check(Attempt(text=kept.get("text"), model_version=kept.get("model_version")))
@@ -135,7 +135,7 @@ def _from_cache(question: Question, reading: Reading, kept: Mapping[str, Any]) -
 # %% ../../nbs/models/08_answers.ipynb #72db52e0
 MOST_MISSING = 3  # identical answers "no such model" after which a run ends
 
-
+# %% ../../nbs/models/08_answers.ipynb #d6117fa1
 def _check_missing(question: Question, last: Attempt) -> None:
     "Count answers \"no such model\". Raises `ModelNotServedError` at the third in a row."
     seen = loop_state(("missing", question.provider, question.model), lambda: {"problem": None, "n": 0})
@@ -177,7 +177,7 @@ async def ask(
         await call.kept()
     return _extraction(call, reading)
 
-
+# %% ../../nbs/models/08_answers.ipynb #fcf246d8
 def _extraction(call: Call, reading: Reading) -> Extraction:
     last, rescued = call.last, None
     if last.problem is not None and (rescued := reading.rescue(call.attempts)) is not None:

@@ -75,7 +75,7 @@ class Call:
 _PASSING_CODES = frozenset({408, 409, 425, 429, 499})
 _LASTING_FAULTS = frozenset({501, 505})
 
-
+# %% ../../nbs/models/04_attempts.ipynb #c92f4738
 def is_worth_retrying(
     code: Any,  # HTTP status; None: no response at all
 ) -> bool:
@@ -100,7 +100,7 @@ def _seconds(text: str, now: datetime) -> float | None:
         moment = moment.replace(tzinfo=UTC)
     return max(0.0, (moment - now).total_seconds())
 
-
+# %% ../../nbs/models/04_attempts.ipynb #01d455eb
 def _retry_info(details: Any) -> float | None:
     "Seconds from Google's `RetryInfo`"
     error = details.get("error", details) if isinstance(details, Mapping) else {}

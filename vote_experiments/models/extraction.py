@@ -20,7 +20,7 @@ from ..records import Extraction, Observation, VoteExperimentsError, listening, 
 class ExtractionError(VoteExperimentsError, RuntimeError):
     "A model could not read an item; the message says why"
 
-
+# %% ../../nbs/models/16_extraction.ipynb #2530a5b9
 def page_paths(input_data: Any) -> list[str]:
     "The page images that an item's input names. Raises `ExtractionError` when it names none."
     paths = input_data
@@ -40,13 +40,13 @@ def _model_config(config: Mapping[str, Any], metadata: Mapping[str, Any] | None,
         more["candidates"] = metadata["candidates"]
     return {**config, **more}
 
-
+# %% ../../nbs/models/16_extraction.ipynb #ac45dc1e
 def _charge(budget: Budget, model: str, extraction: Extraction) -> None:
     "Charge what a registered model reports; one that reports neither cost nor tokens computes by itself and is free"
     if extraction.cost_usd is not None or extraction.usage is not None:
         budget.charge(extraction.cost_usd, f"{model}: it reports tokens but no cost")
 
-
+# %% ../../nbs/models/16_extraction.ipynb #02acdba8
 def _kept(model: str, extraction: Extraction, started: float, heard: Sequence[Observation]) -> Any:
     "The output of an extraction; what the call was is observed unless the model did so itself. Raises `ExtractionError`."
     if not any(o.type == "GENERATION" for o in heard):
@@ -103,7 +103,7 @@ class ExtractionTask:
             observe(o)
         return _kept(self.config["model"], extraction, started, heard)
 
-
+# %% ../../nbs/models/16_extraction.ipynb #438b0969
 class AsyncExtractionTask(ExtractionTask):
     "The default task for a model that waits for a network: runs on the event loop"
 
@@ -111,7 +111,7 @@ class AsyncExtractionTask(ExtractionTask):
         found = super().__call__(input_data, metadata)
         return await found if inspect.isawaitable(found) else found
 
-
+# %% ../../nbs/models/16_extraction.ipynb #ac562d6b
 def extraction_task(
     config: Mapping[str, Any],
     roots: Sequence[str] | None = None,  # folders images may come from; None: `settings.image_roots()`

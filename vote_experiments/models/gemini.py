@@ -129,7 +129,7 @@ def open_model(name: str) -> GeminiModel:
     "The model of that name"
     return GeminiModel(name)
 
-
+# %% ../../nbs/models/13_gemini.ipynb #98596f7d
 def cap_problem(name: str, config: Mapping[str, Any]) -> str | None:  # None: the cost of its calls is known
     "Why the cost of a model's calls cannot be known beforehand"
     price = price_of(serving_model(name))
@@ -139,7 +139,7 @@ def cap_problem(name: str, config: Mapping[str, Any]) -> str | None:  # None: th
         return f"the price of {name!r} in the priority tier is not known"
     return None
 
-
+# %% ../../nbs/models/13_gemini.ipynb #0e16a018
 def unavailable(name: str) -> str | None:  # None: it can run
     "Why a Gemini model cannot run here"
     if find_spec("google.genai") is None:

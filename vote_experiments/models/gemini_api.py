@@ -49,17 +49,15 @@ class MissingCredentials(VoteExperimentsError, RuntimeError):
 _NO_CREDENTIALS = (
     "no credentials for Gemini: set GEMINI_API_KEY (or GOOGLE_API_KEY) for the Developer API, or GOOGLE_CLOUD_PROJECT "
     f"and Google's default credentials for Vertex AI. Without a key: {', '.join(settings.OFFLINE_MODELS)}")
-
-
 _SWITCHES = ("GOOGLE_GENAI_USE_ENTERPRISE", "GOOGLE_GENAI_USE_VERTEXAI")  # the first that is set wins, as in the SDK
 
-
+# %% ../../nbs/models/11_gemini_api.ipynb #b15063af
 def _wants_vertex(env: Mapping[str, str]) -> bool | None:  # None: it is not decided
     "Whether the SDK's own switches choose Vertex AI"
     value = next((env[name].strip().lower() for name in _SWITCHES if env.get(name, "").strip()), None)
     return None if value is None else value in ("1", "true")
 
-
+# %% ../../nbs/models/11_gemini_api.ipynb #b0bd9e3b
 def _location(env: Mapping[str, str], model: str) -> str:
     "The Vertex AI location: ours, Google's own, or where the model is served"
     given = env.get("VERTEX_AI_LOCATION") or env.get("GOOGLE_CLOUD_LOCATION")
@@ -97,7 +95,7 @@ class _Client:
         if self.http is not None:
             await self.http.aclose()
 
-
+# %% ../../nbs/models/11_gemini_api.ipynb #df63e6aa
 def _make_client(access: Access) -> _Client:
     from google.genai import Client, types
 
@@ -116,7 +114,7 @@ def _make_client(access: Access) -> _Client:
         client = Client(enterprise=False, api_key=access.api_key, http_options=options)
     return _Client(client, http)
 
-
+# %% ../../nbs/models/11_gemini_api.ipynb #e3a5d1e3
 async def gemini_client(access: Access) -> Any:  # google.genai.Client
     "The running loop's client"
     return (await loop_resource(("gemini", access), lambda: _make_client(access), _Client.close)).genai
@@ -126,7 +124,7 @@ DEFAULT_OUTPUT_TOKENS = 32_768  # thinking included; a station with 67 parties t
 _SENT_AS = {"temperature": "temperature", "top_p": "topP", "top_k": "topK", "seed": "seed",
             "max_output_tokens": "maxOutputTokens"}
 
-
+# %% ../../nbs/models/11_gemini_api.ipynb #30f6e154
 def generation_config(
     config: Mapping[str, Any],  # a checked model config
 ) -> dict[str, Any]:  # as the API names it
@@ -141,7 +139,7 @@ def generation_config(
         sent["thinkingConfig"] = {"thinkingBudget": config["thinking_budget"]}
     return sent
 
-
+# %% ../../nbs/models/11_gemini_api.ipynb #7d2951f8
 def _part(part: str | EncodedPage) -> dict[str, Any]:
     return {"text": part} if isinstance(part, str) else {"inlineData": {"mimeType": part.mime, "data": part.data}}
 
@@ -164,7 +162,7 @@ def request_body(
 _SHARED_TYPE = "X-Vertex-AI-LLM-Shared-Request-Type"
 _REQUEST_TYPE = "X-Vertex-AI-LLM-Request-Type"
 
-
+# %% ../../nbs/models/11_gemini_api.ipynb #b154e8bb
 def tier_headers(
     service_tier: str | None,  # "flex", "priority"; None or "standard": no header
 ) -> dict[str, str]:
@@ -198,7 +196,7 @@ def _answer_text(candidate: Mapping[str, Any]) -> str | None:
 # %% ../../nbs/models/11_gemini_api.ipynb #950adbd6
 _COUNTS = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "cachedContentTokenCount", "totalTokenCount")
 
-
+# %% ../../nbs/models/11_gemini_api.ipynb #3f71906c
 def _count(value: Any) -> int | None:
     "A token count; None when it is missing. Raises `ValueError` for what is no whole number."
     if value is None:
@@ -208,7 +206,7 @@ def _count(value: Any) -> int | None:
         raise ValueError(f"{value!r} is no token count")
     return int(number)
 
-
+# %% ../../nbs/models/11_gemini_api.ipynb #ce3ecb51
 def _usage(answer: Mapping[str, Any], has_text: bool) -> Usage | None:
     "The tokens of a response; None when they are not reported, or not in numbers"
     reported = _mapping(answer.get("usageMetadata"))
@@ -226,7 +224,7 @@ def _usage(answer: Mapping[str, Any], has_text: bool) -> Usage | None:
 _TIERS = {"on_demand": "standard", "on_demand_flex": "flex", "on_demand_priority": "priority", "provisioned_throughput": "provisioned",
           "standard": "standard", "flex": "flex", "priority": "priority"}
 
-
+# %% ../../nbs/models/11_gemini_api.ipynb #0c0139f4
 def served_tier(
     answer: Mapping[str, Any],  # the JSON of a response
     headers: Mapping[str, str],
@@ -249,7 +247,7 @@ def _cut_off(usage: Usage | None) -> str:
     used = f" ({usage.output_tokens:,} written, {usage.thoughts_tokens:,} thought)" if usage else ""
     return f"truncated: the answer ran into max_output_tokens{used}; raise max_output_tokens or lower thinking_level"
 
-
+# %% ../../nbs/models/11_gemini_api.ipynb #c1bd8f96
 def _no_candidate(answer: Mapping[str, Any]) -> tuple[str, bool]:  # (problem, worth another try)
     "Why a response has no candidate"
     if reason := _mapping(answer.get("promptFeedback")).get("blockReason"):

@@ -36,7 +36,7 @@ FILE_BYTES = 1_900_000_000  # and 2 GB in a file
 MOST_REQUESTS = 50_000  # of one job
 Keep = Callable[[dict[str, Any]], Awaitable[None]]  # writes down what is known about a request's job
 
-
+# %% ../../nbs/models/12_gemini_batch.ipynb #3f7306e0
 @dataclass
 class Gathered:
     "Requests that will become one job"
@@ -272,7 +272,7 @@ async def _robustly(access: Access, what: str, make: Callable[[], Any]) -> Any:
         raise JobFailed(f"{what}: {call.last.problem}", retry=code is None or is_worth_retrying(int(code[1])))
     return call.last.value
 
-
+# %% ../../nbs/models/12_gemini_batch.ipynb #7ec6b0b2
 async def create_job(access: Access, model: str, gathered: Gathered) -> str:  # its name
     "Hand the gathered requests to the Batch API. Raises `JobFailed`."
     from google.genai import types
@@ -298,12 +298,12 @@ async def create_job(access: Access, model: str, gathered: Gathered) -> str:  # 
 
     return await _robustly(access, "creating a batch", create)
 
-
+# %% ../../nbs/models/12_gemini_batch.ipynb #344cb0f6
 async def _rewound_upload(client: Any, gathered: Gathered, config: Any) -> Any:
     gathered.file.seek(0)
     return await client.aio.files.upload(file=gathered.file, config=config)
 
-
+# %% ../../nbs/models/12_gemini_batch.ipynb #9587b131
 async def find_job(access: Access, label: str) -> str | None:
     "The job with this label, when one was created and did not fail"
     client = await gemini_client(access)
@@ -316,11 +316,11 @@ async def find_job(access: Access, label: str) -> str | None:
 
     return await _robustly(access, "listing batches", look)
 
-
+# %% ../../nbs/models/12_gemini_batch.ipynb #65f71466
 _ENDINGS = {"cancelled": "was cancelled at the provider; run the failed items again to send a new batch",
             "expired": "expired at the provider before it was done; run the failed items again to send a new batch"}
 
-
+# %% ../../nbs/models/12_gemini_batch.ipynb #b6dff017
 async def watch_job(access: Access, model: str, name: str, poll_s: float) -> Results:
     "Wait until a job is done and fetch its answers. Raises `JobFailed`."
     client = await gemini_client(access)
@@ -334,7 +334,7 @@ async def watch_job(access: Access, model: str, name: str, poll_s: float) -> Res
             return await _fetch(access, client, name, job)
         await asyncio.sleep(poll_s)
 
-
+# %% ../../nbs/models/12_gemini_batch.ipynb #55b160f6
 async def _fetch(access: Access, client: Any, name: str, job: Any) -> Results:
     results = Results()
     if job.dest is not None and job.dest.file_name:
@@ -345,6 +345,7 @@ async def _fetch(access: Access, client: Any, name: str, job: Any) -> Results:
         results.add((plain.get("metadata") or {}).get("key", ""), {k: plain[k] for k in ("response", "error") if k in plain})
     return results
 
+# %% ../../nbs/models/12_gemini_batch.ipynb #fde1f1ee
 async def _download(client: Any, name: str, file: IO[bytes]) -> None:
     "Stream a file to disk, from its beginning also when tried again"
     file.seek(0)
@@ -355,7 +356,7 @@ async def _download(client: Any, name: str, file: IO[bytes]) -> None:
 def _marker(question_key: str) -> str:
     return request_key(batch_of=question_key)
 
-
+# %% ../../nbs/models/12_gemini_batch.ipynb #6571267c
 async def _known_job(desk: BatchDesk, key: str) -> str | None:
     "The job that a request was put into by a run before this one"
     cache = call_context().cache
@@ -367,7 +368,7 @@ async def _known_job(desk: BatchDesk, key: str) -> str | None:
 # %% ../../nbs/models/12_gemini_batch.ipynb #1230a750
 _LASTING_ERRORS = (3, 5, 7, 400, 403, 404)  # gRPC codes and HTTP statuses that another try does not change
 
-
+# %% ../../nbs/models/12_gemini_batch.ipynb #2706103c
 def _judged(model: str, answer: dict[str, Any] | None, reading: Reading, n_broken: int = 0) -> Attempt:
     "A job's answer to one request as an `Attempt`"
     if answer is None:

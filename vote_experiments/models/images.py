@@ -26,12 +26,12 @@ class EncodedPage:
     def __repr__(self) -> str:
         return f"EncodedPage({self.mime!r}, {len(self.data):,} characters, {self.digest[:8]}…)"
 
-
+# %% ../../nbs/models/01_images.ipynb #ad4223f3
 def encode_page(image: bytes, mime: str) -> EncodedPage:
     "An image file as an `EncodedPage`"
     return EncodedPage(mime, base64.urlsafe_b64encode(image).decode("ascii"), hashlib.sha256(image).hexdigest())
 
-
+# %% ../../nbs/models/01_images.ipynb #eb159c06
 def encode_file(
     path: str | os.PathLike[str],  # an image, or a PDF or TIFF with several pages
     roots: Sequence[str | os.PathLike[str]] | None = None,  # allowed folders; None: the defaults

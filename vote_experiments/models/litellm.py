@@ -62,7 +62,7 @@ def runs_here(
     "Whether a model is served by a machine of your own"
     return model.split("/")[1] in _LOCAL_PROVIDERS and (address is None or is_own_server(address))
 
-
+# %% ../../nbs/models/15_litellm.ipynb #d271f8b1
 def _listed_cost(litellm: Any, model: str, response: Any) -> float | None:
     "USD by LiteLLM's own table; None when the model is not in it"
     try:
@@ -91,7 +91,7 @@ def _judged(litellm: Any, model: str, address: str | None, response: Any, readin
         message["refusal"] = (message.get("provider_specific_fields") or {}).get("refusal")
     return judged_completion(body, reading, lambda usage: _cost(litellm, model, address, response, usage))
 
-
+# %% ../../nbs/models/15_litellm.ipynb #117ad31d
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     "An exception and everything behind it"
     seen: set[int] = set()
@@ -109,7 +109,7 @@ def _is_unreadable_answer(error: Exception) -> bool:
         return False
     return not any(isinstance(e, (httpx.HTTPError, OSError)) for e in _causes(error))
 
-
+# %% ../../nbs/models/15_litellm.ipynb #4cfe4aec
 def _failed(error: Exception) -> Attempt:
     "An exception of LiteLLM as an `Attempt`"
     code = getattr(error, "status_code", None)
@@ -186,7 +186,7 @@ def open_model(name: str) -> LiteLLMModel:
     "The model of that name"
     return LiteLLMModel(name)
 
-
+# %% ../../nbs/models/15_litellm.ipynb #8bc0df1a
 def cap_problem(name: str, config: Mapping[str, Any]) -> str | None:  # None: the cost of its calls is known
     "Why the cost of a model's calls cannot be known beforehand: neither our prices nor LiteLLM's have the model"
     bare = name.removeprefix("litellm/")
@@ -196,7 +196,7 @@ def cap_problem(name: str, config: Mapping[str, Any]) -> str | None:  # None: th
         return None
     return f"the price of {name!r} is not known"
 
-
+# %% ../../nbs/models/15_litellm.ipynb #473d646b
 def unavailable(name: str) -> str | None:  # None: it can run
     "Why a LiteLLM model cannot run here"
     if find_spec("litellm") is None:

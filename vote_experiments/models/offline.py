@@ -21,7 +21,7 @@ from ..settings import OFFLINE_MODELS
 # %% ../../nbs/models/02_offline.ipynb #9e2876e5
 VERSION = "offline-2"  # of the readers; part of every result
 
-
+# %% ../../nbs/models/02_offline.ipynb #f984d425
 def _reading_key(reader: str, images: Sequence[Any], config: Mapping[str, Any]) -> str | None:  # None: no page files
     "What a reading is kept under: everything it depends on. Raises what `forms.pages.page_path` raises."
     from vote_experiments.forms.pages import MAX_BYTES, page_path
@@ -36,7 +36,7 @@ def _reading_key(reader: str, images: Sequence[Any], config: Mapping[str, Any]) 
     depends_on = ["offline", reader, VERSION, __version__, digests, config.get("candidates")]
     return hashlib.sha256(json.dumps(depends_on, sort_keys=True, default=str).encode()).hexdigest()
 
-
+# %% ../../nbs/models/02_offline.ipynb #7f39bab8
 def _about(output: Mapping[str, Any]) -> dict[str, Any] | None:
     "What an output says about its numbers"
     return {k: output[k] for k in ("confidence", "regions") if k in output} or None
@@ -44,7 +44,7 @@ def _about(output: Mapping[str, Any]) -> dict[str, Any] | None:
 
 _OLD_FORM = {"ocr-numbers": "ocr-digits", "ocr-sums": "ocr-digits"}  # who reads the earlier drawn form for them
 
-
+# %% ../../nbs/models/02_offline.ipynb #634a7503
 def _read(reader: str, images: Sequence[Any], config: Mapping[str, Any]) -> dict[str, Any]:
     "What is on the pages; the form that was drawn before the real ones were known has its own readers"
     from vote_experiments.forms import reading as earlier
@@ -60,7 +60,7 @@ def _read(reader: str, images: Sequence[Any], config: Mapping[str, Any]) -> dict
         except ValueError as e:
             raise ValueError(f"{error}; {e}") from None
 
-
+# %% ../../nbs/models/02_offline.ipynb #8d84d250
 @dataclass(frozen=True)
 class OfflineReader:
     "One of the offline readers"
@@ -92,7 +92,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "ocr-digits": (), "ocr-numbers": _NUMBERS, "ocr-sums": _NUMBERS, "ocr-words": _WORDS,
     "ocr-fused": _NUMBERS + _WORDS, "ocr-fused-names": _NUMBERS + _WORDS}
 
-
+# %% ../../nbs/models/02_offline.ipynb #68d3a44a
 def open_model(
     name: str,  # one of `settings.OFFLINE_MODELS`
 ) -> OfflineReader:
@@ -101,7 +101,7 @@ def open_model(
         raise ValueError(f"unknown offline model {name!r}; there are {', '.join(OFFLINE_MODELS)}")
     return OfflineReader(name)
 
-
+# %% ../../nbs/models/02_offline.ipynb #32f698fb
 def unavailable(
     name: str,  # one of `settings.OFFLINE_MODELS`
 ) -> str | None:  # None: it can run
@@ -115,7 +115,7 @@ def unavailable(
         return None
     return f"{name} needs {' and '.join(missing)} (pip install {' '.join(missing)}); ocr-digits works without"
 
-
+# %% ../../nbs/models/02_offline.ipynb #aa613c88
 def _is_missing(package: str, find_spec: Any) -> bool:
     try:
         return find_spec(package) is None

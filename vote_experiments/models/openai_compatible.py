@@ -30,7 +30,7 @@ from ..records import Extraction, Observation, Usage, VoteExperimentsError, obse
 PREFIX = "openai-compatible/"
 _OLLAMA_PORT = 11434
 
-
+# %% ../../nbs/models/14_openai_compatible.ipynb #a12770e2
 def _ollama_address(host: str) -> str:
     "The address in `OLLAMA_HOST`, in the forms that Ollama itself accepts"
     with_scheme = host if "://" in host else f"http://{host}"
@@ -79,7 +79,7 @@ def chat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     sent = {name: config[key] for key, name in _SENT_AS.items() if config.get(key) is not None}
     return {**sent, "max_tokens": config.get("max_output_tokens") or 16_384}
 
-
+# %% ../../nbs/models/14_openai_compatible.ipynb #35581998
 def _content(part: str | EncodedPage) -> dict[str, Any]:
     if isinstance(part, str):
         return {"type": "text", "text": part}
@@ -105,7 +105,7 @@ def chat_request(
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
-
+# %% ../../nbs/models/14_openai_compatible.ipynb #bd27ddd2
 def message_text(
     content: Any,  # of a message: a text, or a list of parts
 ) -> str | None:
@@ -117,7 +117,7 @@ def message_text(
         return "".join(t for t in texts if isinstance(t, str)) or None
     return content if isinstance(content, str) else None
 
-
+# %% ../../nbs/models/14_openai_compatible.ipynb #72ef39a0
 def _count(value: Any) -> int:
     "A token count; missing is 0. Raises `ValueError` for what is no whole number."
     number = float(value or 0) if not isinstance(value, (bool, Mapping, list)) else -1.0
@@ -183,7 +183,7 @@ class MissingPackageError(VoteExperimentsError, RuntimeError):
 
 _NO_PACKAGE = "openai-compatible/… models need the package openai: pip install 'vote-experiments[local]'"
 
-
+# %% ../../nbs/models/14_openai_compatible.ipynb #6239f7ec
 def _make_client(address: str) -> Any:  # openai.AsyncOpenAI
     if find_spec("openai") is None:
         raise MissingPackageError(_NO_PACKAGE)
@@ -194,7 +194,7 @@ def _make_client(address: str) -> Any:  # openai.AsyncOpenAI
     client.organization = client.project = None  # they belong to OpenAI's own servers
     return client
 
-
+# %% ../../nbs/models/14_openai_compatible.ipynb #74be24d4
 async def _close(client: Any) -> None:
     await client.close()
 
@@ -210,7 +210,7 @@ def refuses_format(
     return problem.startswith(("http 400", "http 422", "http 500", "http 501")) and any(
         word in problem.lower() for word in _ABOUT_FORMATS)
 
-
+# %% ../../nbs/models/14_openai_compatible.ipynb #e443f4f3
 def failed_completion(error: Exception, address: str) -> Attempt:  # an exception of OpenAI's SDK
     "An error of the SDK as an `Attempt`"
     code = getattr(error, "status_code", None)
@@ -331,7 +331,7 @@ def open_model(name: str) -> OpenAICompatibleModel:
     "The model of that name"
     return OpenAICompatibleModel(name)
 
-
+# %% ../../nbs/models/14_openai_compatible.ipynb #ba3d431a
 def cap_problem(name: str, config: Mapping[str, Any]) -> str | None:  # None: the cost of its calls is known
     "Why the cost of a model's calls cannot be known beforehand"
     address = server_address(config)
@@ -339,7 +339,7 @@ def cap_problem(name: str, config: Mapping[str, Any]) -> str | None:  # None: th
         return None
     return f"the price of {name!r} at {settings.redact(address)} is not known"
 
-
+# %% ../../nbs/models/14_openai_compatible.ipynb #b487ec16
 def unavailable(name: str, config: Mapping[str, Any] | None = None) -> str | None:  # None: it can run
     "Why a model cannot run here: no package, or nobody says where its server is"
     if find_spec("openai") is None:

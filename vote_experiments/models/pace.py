@@ -25,7 +25,7 @@ NOISE_S = 60.0  # how long refusals that a slower pace does not cure are taken a
 MOST_NOISE = 0.3  # a larger share of refusals is never noise
 SLOWEST = 0.1  # calls per second
 
-
+# %% ../../nbs/models/05_pace.ipynb #09618d6b
 @dataclass(frozen=True, slots=True)
 class Seen:
     "What the recent past shows"
@@ -41,7 +41,7 @@ class Seen:
     def accepted_rate(self) -> float:  # calls per second
         return max(0, self.sent - self.refused) / self.seconds
 
-
+# %% ../../nbs/models/05_pace.ipynb #3c698bef
 class Evidence:
     "When calls were sent and refused, as far back as it says something about the present"
 
@@ -193,7 +193,7 @@ class Turn:
     waited_s: float
     tokens: list[float] | None = None  # its entry in the token quota
 
-
+# %% ../../nbs/models/05_pace.ipynb #45cec728
 class RateLimiter:
     "Lets calls of one model through, one by one, no faster than the provider accepts"
     burst = 3  # calls that may go at once after a pause

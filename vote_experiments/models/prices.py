@@ -45,7 +45,7 @@ _DATES = {"valid_from", "noted", "on"}
 _TEXTS = {"source", "successor"}
 _SWITCHES = {"rerouted"}
 
-
+# %% ../../nbs/models/09_prices.ipynb #2e943f0e
 def _is_right_kind(key: str, value: Any) -> bool:
     "Whether a value of an entry has the kind that its key needs"
     if key in _DATES:
@@ -59,7 +59,7 @@ def _is_right_kind(key: str, value: Any) -> bool:
 # %% ../../nbs/models/09_prices.ipynb #c1d91199
 _KINDS = ((_DATES, "a date such as 2026-10-07, without quotes"), (_TEXTS, "a text"), (_SWITCHES, "true or false"))
 
-
+# %% ../../nbs/models/09_prices.ipynb #f395204a
 def checked_entry(
     entry: Any,  # a table of the file
     where: str,  # for messages: the file and the model
@@ -96,7 +96,7 @@ def read_section(
 # %% ../../nbs/models/09_prices.ipynb #bcfdcfa5
 _USD = "USD per million tokens"
 
-
+# %% ../../nbs/models/09_prices.ipynb #84f9332c
 def read_prices(
     path: Path,  # a TOML file: [models."name"], or [[models."name"]] for several prices with valid_from
 ) -> dict[str, list[Price]]:  # by model, in order of valid_from
@@ -115,7 +115,7 @@ def read_prices(
 def _read_once(read: Callable[[Path], dict[str, Any]], path: Path, changed: float) -> dict[str, Any]:
     return read(path)
 
-
+# %% ../../nbs/models/09_prices.ipynb #b58ffdcf
 def merged_files(
     read: Callable[[Path], dict[str, Any]],  # reads one file into entries by model
 ) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def merged_files(
     path = Path(own).expanduser()
     return {**shipped, **_read_once(read, path, path.stat().st_mtime if path.exists() else 0.0)}
 
-
+# %% ../../nbs/models/09_prices.ipynb #df15e185
 def price_table() -> dict[str, list[Price]]:
     "All prices by model"
     return merged_files(read_prices)
@@ -137,7 +137,7 @@ def known_models() -> list[str]:
     "Models whose price is known"
     return list(price_table())
 
-
+# %% ../../nbs/models/09_prices.ipynb #4bb88459
 def by_model_name(
     table: Mapping[str, Any],  # by model
     model: str,  # as in the config, or as served
@@ -147,7 +147,7 @@ def by_model_name(
     names = (model, bare, re.sub(r"-\d{3}$", "", bare))
     return next((table[name] for name in names if name in table), None)
 
-
+# %% ../../nbs/models/09_prices.ipynb #fdd988f4
 def price_of(
     model: str,  # as in the config, or as served
     when: date | None = None,  # None: today
@@ -160,7 +160,7 @@ def price_of(
 # %% ../../nbs/models/09_prices.ipynb #f2fc0608
 TIER_FACTORS = {None: 1.0, "standard": 1.0, "flex": 0.5, "batch": 0.5}
 
-
+# %% ../../nbs/models/09_prices.ipynb #0dfcdac8
 def _cached_price(price: Price, tier: str | None, is_long: bool) -> float | None:
     "What a token from the prefix cache costs, before the factor of the tier; None: not listed"
     listed = price.long_cached if is_long else price.cached

@@ -61,7 +61,7 @@ def _one_of(*names: str) -> Callable[[Any], str]:
     check.__dict__["schema"] = {"enum": list(names)}
     return check
 
-
+# %% ../../nbs/models/00_registry.ipynb #9da2f65d
 def _text(value: Any) -> str:
     "A check for a text that says something"
     if not isinstance(value, str) or not value.strip():
@@ -71,7 +71,7 @@ def _text(value: Any) -> str:
 
 _text.__dict__["schema"] = {"type": "string", "minLength": 1}
 
-
+# %% ../../nbs/models/00_registry.ipynb #bcba3e23
 def _address(value: Any) -> str:
     "A check for the address of a server, without a slash at its end"
     address = urlsplit(value.strip()) if isinstance(value, str) else None
@@ -96,7 +96,7 @@ class Setting:
         "The same check as JSON Schema, for editors of config files and for the HTTP API's documentation"
         return {"description": self.meaning, **self.check.__dict__.get("schema", {})}
 
-
+# %% ../../nbs/models/00_registry.ipynb #f039110e
 SETTINGS: dict[str, Setting] = {s.name: s for s in (
     Setting("prompt", "the instruction: the name of a prompt in `models.prompts`, or its text", _text),
     Setting("max_output_tokens", "the longest answer in tokens, thinking included", _whole(1)),
@@ -158,7 +158,7 @@ def default_suffix(model: str, temperature: float | None) -> str:
     "The end of an experiment's name when the config gives none: `gemini-2.5-flash-t0.0`"
     return f"{model}-t{'default' if temperature is None else temperature}"
 
-
+# %% ../../nbs/models/00_registry.ipynb #a0635842
 def _name(longest: int) -> Callable[[Any], str]:
     "A check for a name: what is shown in tables and becomes part of other names"
     def check(value: Any) -> str:
@@ -168,7 +168,7 @@ def _name(longest: int) -> Callable[[Any], str]:
         return text
     return check
 
-
+# %% ../../nbs/models/00_registry.ipynb #ba887e76
 def _tags(value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise ValueError(f"must be a dict, not {value!r}")
@@ -205,7 +205,7 @@ _EXCLUSIVE: tuple[tuple[str, str, Callable[[Mapping[str, Any]], bool]], ...] = (
      lambda c: c.get("mode") == "batch" and c.get("service_tier") in ("flex", "priority")),
 )
 
-
+# %% ../../nbs/models/00_registry.ipynb #9dec2ea9
 def _check_exclusive(index: int, config: Mapping[str, Any]) -> None:
     "Raises `ValueError` for keys of which only one can be used"
     for keys, remedy, applies in _EXCLUSIVE:
@@ -259,11 +259,11 @@ PROVIDERS: dict[str, tuple[str, str]] = {  # provider: (a name's beginning, the 
 _registered: dict[str, Model] = {}  # by `register_model`; the one thing this process adds to the tables above
 _registered_settings: dict[str, dict[str, str]] = {}
 
-
+# %% ../../nbs/models/00_registry.ipynb #da539abf
 def _own_settings(name: Any) -> dict[str, str]:
     return _registered_settings.get(name, {}) if isinstance(name, str) else {}
 
-
+# %% ../../nbs/models/00_registry.ipynb #a3301686
 def provider_of(name: str) -> str | None:  # a key of `PROVIDERS`, or "registered"; None for an unknown name
     "Who provides a model"
     if name in _registered:
@@ -302,7 +302,7 @@ def as_extraction(value: Any) -> Extraction:
         return value
     return Extraction(problem="the model returned nothing") if value is None else Extraction(output=value)
 
-
+# %% ../../nbs/models/00_registry.ipynb #19f7b83a
 @dataclass
 class FunctionModel:
     "A plain function as a `Model`"
@@ -323,7 +323,7 @@ class FunctionModel:
         value = self.function(images, config)
         return _awaited(value) if inspect.isawaitable(value) else as_extraction(value)
 
-
+# %% ../../nbs/models/00_registry.ipynb #4ac99814
 async def _awaited(value: Any) -> Extraction:
     return as_extraction(await value)
 
@@ -340,7 +340,7 @@ def _function_model(name: str, function: Callable[..., Any], cpu_bound: bool) ->
     first = next(iter(bound.arguments))
     return FunctionModel(name, function, cpu_bound, first in ("input_data", "input", "item_input"))
 
-
+# %% ../../nbs/models/00_registry.ipynb #20119272
 def register_model(
     name: str,  # as configs will say it
     model_or_callable: Any,  # has `extract(images, config)`, or is `fn(images, config)` or `fn(input_data, config)`
@@ -365,7 +365,7 @@ def register_model(
     _registered[name], _registered_settings[name] = model, dict(settings or {})
     return model
 
-
+# %% ../../nbs/models/00_registry.ipynb #d357ebbe
 def forget_model(name: str) -> None:
     "Undo `register_model`; does nothing when there is no such model"
     _registered.pop(name, None)
@@ -392,14 +392,14 @@ def list_models() -> list[str]:
     defaults = [c["model"] for c in DEFAULT_MODEL_CONFIGS]
     return Listing(dict.fromkeys([*OFFLINE_MODELS, *defaults, *known_models(), *_registered]), "models")
 
-
+# %% ../../nbs/models/00_registry.ipynb #c201c367
 def _unknown(name: str) -> ValueError:
     near = did_you_mean(name, list_models(), ".", most=2)
     return ValueError(f"unknown model {name!r}{near} Offline models, no key needed: {', '.join(OFFLINE_MODELS)}. "
                       "Others: gemini-…, openai-compatible/<model> with api_base, litellm/<provider>/<model>, or your own through "
                       "register_model")
 
-
+# %% ../../nbs/models/00_registry.ipynb #1efdcef9
 def get_model(
     name: str,  # "ocr-fused", "gemini-2.5-flash", "litellm/openai/gpt-4o", or a registered name
 ) -> Model:
@@ -411,7 +411,7 @@ def get_model(
         return _registered[name]
     return importlib.import_module(PROVIDERS[provider][1]).open_model(name)
 
-
+# %% ../../nbs/models/00_registry.ipynb #02b8c74c
 def model_available(
     name: str,  # as for `get_model`
     config: Mapping[str, Any] | None = None,  # the model config, which may name the address of its server
@@ -428,7 +428,7 @@ def model_available(
 # %% ../../nbs/models/00_registry.ipynb #e98d704c
 _FREE_OF_CHARGE = ("offline", "registered")  # a registered model reports the cost of each call itself, if it has one
 
-
+# %% ../../nbs/models/00_registry.ipynb #16bacf42
 def cap_problem(
     name: str,  # as for `get_model`
     config: Mapping[str, Any] | None = None,  # the model config: tier, address, what to do about unknown costs

@@ -35,7 +35,7 @@ class ResponseCache(Protocol):
     def get(self, key: str) -> Any: ...  # the dict that was put, or None
     def put(self, key: str, value: dict[str, Any]) -> Any: ...
 
-
+# %% ../../nbs/models/07_resilience.ipynb #986c8679
 @dataclass(frozen=True, slots=True)
 class CallContext:
     "The run around a call"
@@ -49,7 +49,7 @@ class CallContext:
     images: Any = None  # an `images.EncodedPages` shared by the run's experiments; None: nothing is kept
     output_tokens: Mapping[str, float] = field(default_factory=dict)  # expected of one call, by model; for batches under a cap
 
-
+# %% ../../nbs/models/07_resilience.ipynb #8e1c010a
 _ALONE = CallContext()  # a call outside any run
 _context: ContextVar[CallContext] = ContextVar("vote_experiments_call_context", default=_ALONE)
 
@@ -58,7 +58,7 @@ def call_context() -> CallContext:
     "The context of the call being made"
     return _context.get()
 
-
+# %% ../../nbs/models/07_resilience.ipynb #569eff7e
 class calling:
     "`with calling(budget=…, repeat=1):` changes the context of the calls inside"
 
@@ -86,7 +86,7 @@ async def maybe_await(value: Any) -> Any:
     "The value, awaited when it has to be"
     return await value if inspect.isawaitable(value) else value
 
-
+# %% ../../nbs/models/07_resilience.ipynb #c481bf53
 async def remembered(key: str) -> dict[str, Any] | None:
     "The answer kept under `key`, when the context has a cache and it is to be used"
     context = call_context()
@@ -94,7 +94,7 @@ async def remembered(key: str) -> dict[str, Any] | None:
         return None
     return await maybe_await(context.cache.get(key))
 
-
+# %% ../../nbs/models/07_resilience.ipynb #0ab0e691
 async def remember(key: str, answer: dict[str, Any]) -> None:
     "Keep an answer, unless the cache is off"
     context = call_context()
@@ -153,7 +153,7 @@ def check(budget: Budget | None) -> None:
     if budget is not None:
         budget.check()
 
-
+# %% ../../nbs/models/07_resilience.ipynb #024f3359
 def charge(budget: Budget | None, attempt: Attempt, allow_unknown: bool = False) -> None:
     "Charge a try to the run's budget, when it is billed"
     if budget is None or not attempt.is_billed:
@@ -161,7 +161,7 @@ def charge(budget: Budget | None, attempt: Attempt, allow_unknown: bool = False)
     served = attempt.model_version or "the model"
     budget.charge(attempt.cost_usd, f"{served}: {attempt.cost_problem or 'it reports no cost'}", allow_unknown)
 
-
+# %% ../../nbs/models/07_resilience.ipynb #c85491f4
 async def _timed(send: Callable[[], Awaitable[Attempt]], deadline_s: float, clock: Callable[[], float]) -> Attempt:
     "One try, its time taken; silence past the deadline is a problem worth another try"
     started, began = time.time(), clock()
@@ -184,7 +184,7 @@ def _own() -> dict[Hashable, Any]:
         _of_loops.pop(loop, None)
     return _of_loops.setdefault(asyncio.get_running_loop(), {})
 
-
+# %% ../../nbs/models/07_resilience.ipynb #23df5dfe
 def loop_state(key: Hashable, make: Callable[[], T]) -> T:
     "The running loop's own object under `key`, made when it is asked for first"
     own = _own()
@@ -192,7 +192,7 @@ def loop_state(key: Hashable, make: Callable[[], T]) -> T:
         own[key] = make()
     return own[key]
 
-
+# %% ../../nbs/models/07_resilience.ipynb #f4544ca6
 async def _lend(key: Hashable, thing: T, close: Callable[[T], Awaitable[Any]]) -> AsyncIterator[T]:
     try:
         yield thing
@@ -200,7 +200,7 @@ async def _lend(key: Hashable, thing: T, close: Callable[[T], Awaitable[Any]]) -
         _own().pop(key, None)
         await close(thing)
 
-
+# %% ../../nbs/models/07_resilience.ipynb #f4c54471
 async def loop_resource(
     key: Hashable,
     make: Callable[[], T],
@@ -215,13 +215,13 @@ async def loop_resource(
         await anext(lender)
     return own[key][0]
 
-
+# %% ../../nbs/models/07_resilience.ipynb #0cc6a47a
 async def close_loop_resources() -> None:
     "Close what `loop_resource` made in the running loop; it is made again when it is needed"
     for value in [v for v in _own().values() if isinstance(v, tuple) and inspect.isasyncgen(v[-1])]:
         await value[1].aclose()
 
-
+# %% ../../nbs/models/07_resilience.ipynb #33adb5ee
 def limiter_for(
     provider: Hashable,  # with the account, if there may be several: each has its own quota
     model: str,
@@ -231,7 +231,7 @@ def limiter_for(
     "The running loop's limiter of one model: one model's throttling does not slow another's"
     return loop_state(("limiter", provider, model), RateLimiter).budget(rpm, tpm)
 
-
+# %% ../../nbs/models/07_resilience.ipynb #58c02b9a
 async def forget_pace() -> None:
     "Forget what the running loop has learnt about providers' pace"
     own = _own()
@@ -262,7 +262,7 @@ class _Background:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(5)
 
-
+# %% ../../nbs/models/07_resilience.ipynb #3ef79f96
 async def _wind_down() -> None:
     "What `asyncio.run` does before it closes its loop"
     loop = asyncio.get_running_loop()
@@ -272,11 +272,13 @@ async def _wind_down() -> None:
     await asyncio.gather(*others, return_exceptions=True)
     await loop.shutdown_asyncgens()
 
-
+# %% ../../nbs/models/07_resilience.ipynb #82730a5c
 _background = _Background()
+
+# %% ../../nbs/models/07_resilience.ipynb #2bf2d718
 atexit.register(_background.stop)
 
-
+# %% ../../nbs/models/07_resilience.ipynb #4c2f9987
 def run_sync(work: Coroutine[Any, Any, T]) -> T:
     "Run a coroutine of this package from synchronous code, and wait for its result"
     future = asyncio.run_coroutine_threadsafe(work, _background.loop())

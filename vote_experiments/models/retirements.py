@@ -36,7 +36,7 @@ def read_retirements(
         retirements[model] = Retirement(**checked)
     return retirements
 
-
+# %% ../../nbs/models/10_retirements.ipynb #2705dce1
 def retirement_of(
     model: str,  # as in the config, with or without its provider
 ) -> Retirement | None:  # None: none is known

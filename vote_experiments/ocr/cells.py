@@ -21,7 +21,7 @@ from .tables import Table
 TABLE_WIDTH = 1720  # pixels of a straightened table: 172 mm
 ABOVE, BELOW = 0.25, 0.2  # of a row's height: how far a cell reaches over its rules, because pens do
 
-
+# %% ../../nbs/ocr/02_cells.ipynb #84f06a9a
 @dataclass
 class Cell:
     "One straightened piece of a page"
@@ -77,7 +77,7 @@ class Ink(NamedTuple):
         "The same picture at a level that shows print paler than the pen, and more noise"
         return Ink(self.darkness, max(12.0, 0.36 * self.threshold))
 
-
+# %% ../../nbs/ocr/02_cells.ipynb #0cfef4f5
 def dark_ink(
     image: np.ndarray,  # uint8[h, w]
 ) -> Ink:
@@ -109,7 +109,7 @@ class Piece(NamedTuple):
     def middle(self) -> float:
         return self.x + self.width / 2
 
-
+# %% ../../nbs/ocr/02_cells.ipynb #3ddda6cc
 def pieces(
     mask: np.ndarray,  # uint8[h, w]
 ) -> tuple[np.ndarray, list[Piece]]:  # label of each pixel, and the pieces
@@ -117,7 +117,7 @@ def pieces(
     n, label, box, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     return label, [Piece(i, *(int(v) for v in box[i])) for i in range(1, n)]
 
-
+# %% ../../nbs/ocr/02_cells.ipynb #d5718f59
 def without_rules(
     mask: np.ndarray,  # uint8[h, w]
     length: int = 90,  # pixels; nothing that is written runs straight for so long
@@ -135,7 +135,7 @@ class Bracket(NamedTuple):
 
 _SEARCHED = (0.16, 0.46)  # of the cell's width; the narrowest and the widest print have it at 0.24 and 0.37
 
-
+# %% ../../nbs/ocr/02_cells.ipynb #1f79f07b
 def find_bracket(
     cells: Sequence[Cell],  # votes of one page, without the head
 ) -> Bracket:

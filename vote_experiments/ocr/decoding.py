@@ -23,7 +23,7 @@ def unknown() -> np.ndarray:  # float[SIZE]; shared: do not change it
     weight = 1 / (np.arange(SIZE) + 8.0)
     return weight / weight.sum()
 
-
+# %% ../../nbs/ocr/08_decoding.ipynb #01e92813
 def exactly(
     value: int,  # 0 to SIZE - 1
 ) -> np.ndarray:  # float[SIZE]
@@ -42,7 +42,7 @@ def _one_digit_off(text: str) -> list[int]:
     changed = [text[:i] + digit + text[i + 1:] for i in range(len(text)) for digit in "0123456789" if digit != text[i]]
     return [int(t) for t in changed if int(t) < SIZE]
 
-
+# %% ../../nbs/ocr/08_decoding.ipynb #df559046
 def distribution(
     numbers: Mapping[str, float],  # digits as read, and how likely they are
 ) -> np.ndarray:  # float[SIZE], adds up to 1
@@ -68,7 +68,7 @@ def _spectrum(d: np.ndarray) -> np.ndarray:
 def _values(spectrum: np.ndarray) -> np.ndarray:
     return np.clip(np.fft.irfft(spectrum, 2 * SIZE)[:SIZE], 0, None)
 
-
+# %% ../../nbs/ocr/08_decoding.ipynb #40ca9bdc
 def added(
     one: np.ndarray,  # float[SIZE]
     other: np.ndarray,  # float[SIZE]
@@ -76,7 +76,7 @@ def added(
     "The distribution of a sum"
     return _values(_spectrum(one) * _spectrum(other))
 
-
+# %% ../../nbs/ocr/08_decoding.ipynb #b6c0968e
 def left_over(
     whole: np.ndarray,  # float[SIZE]
     part: np.ndarray,  # float[SIZE]
@@ -103,7 +103,7 @@ class Evidence:
     ballots: dict[str, np.ndarray] = field(default_factory=dict)  # by name, those that the form has
     counted: str = "ballots_used"  # what good, bad and no-vote ballots add up to
 
-
+# %% ../../nbs/ocr/08_decoding.ipynb #176d317a
 @dataclass
 class Beliefs:
     "The probability of every value of every number, given everything that was read"
@@ -118,7 +118,7 @@ _FLAT = np.full(SIZE, 1 / SIZE)
 def _ballot(evidence: Evidence, name: str) -> np.ndarray:
     return evidence.ballots.get(name, _FLAT)
 
-
+# %% ../../nbs/ocr/08_decoding.ipynb #e14f2b87
 def _stock(evidence: Evidence) -> np.ndarray:
     "What allocated and remaining ballots say about the used ones"
     if "ballots_remaining" not in evidence.ballots:
@@ -130,7 +130,7 @@ def _voters(evidence: Evidence) -> np.ndarray:
     "What the voters present say about the used ballots"
     return _linked(evidence.ballots["voters_present"], _BALLOTS_HOLD) if "voters_present" in evidence.ballots else _FLAT
 
-
+# %% ../../nbs/ocr/08_decoding.ipynb #dddb8487
 def _counted(evidence: Evidence) -> np.ndarray:
     "Everything that is known of the counted ballots without good, bad and no-vote ones"
     own = _ballot(evidence, evidence.counted)
@@ -154,7 +154,7 @@ def _row_beliefs(rows: Sequence[np.ndarray], about_sum: np.ndarray) -> list[np.n
         beliefs.append(_normalised(row * _normalised(_values(whole * np.conj(others)))))
     return beliefs
 
-
+# %% ../../nbs/ocr/08_decoding.ipynb #0ecbd6c6
 def _sum_of(rows: Sequence[np.ndarray]) -> np.ndarray:
     spectrum = np.ones(SIZE + 1, complex)
     for row in rows:

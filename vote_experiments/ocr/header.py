@@ -20,7 +20,7 @@ from .tables import Table
 # %% ../../nbs/ocr/07_header.ipynb #ef7ad128
 _REACH = 950  # pixels above the table: 95 mm
 
-
+# %% ../../nbs/ocr/07_header.ipynb #57528509
 def text_above(
     gray: np.ndarray,  # uint8[h, w], the upright page
     table: Table,
@@ -45,7 +45,7 @@ class DotRow(NamedTuple):
     x: np.ndarray  # float[n], rising: where its dots are
     points: np.ndarray  # float[n, 2]: x and y of each dot, from the top of the picture
 
-
+# %% ../../nbs/ocr/07_header.ipynb #86024c4b
 def _dots(mask: np.ndarray) -> np.ndarray:  # float[n, 2]
     dots = np.array([(p.middle, p.y + p.height / 2) for p in pieces(mask)[1] if is_dot(p)]).reshape(-1, 2)
     dots = dots[np.argsort(dots[:, 0])]
@@ -55,7 +55,7 @@ def _dots(mask: np.ndarray) -> np.ndarray:  # float[n, 2]
         near[i] = ((along > 5) & (along < 15) & (np.abs(dots[:, 1] - y) <= 2.2)).any()
     return dots[near]
 
-
+# %% ../../nbs/ocr/07_header.ipynb #e3a61386
 def dot_rows(
     mask: np.ndarray,  # uint8[h, w], ink of the text above a table
 ) -> list[DotRow]:  # from the table upwards
@@ -85,7 +85,7 @@ _COMMITTEE = {0: "no_vote_ballots", 1: "bad_ballots", 2: "good_ballots"}
 _LOWEST = {"station": (45, 130), "committee": (45, 260)}  # pixels: the lowest line above the table, one to three lines of text
 _PATTERNS = {"station": _STATION, "committee": _COMMITTEE}
 
-
+# %% ../../nbs/ocr/07_header.ipynb #882b446a
 def _lines_with_words(rows: Sequence[DotRow]) -> list[DotRow]:
     ends = sorted(r.x[-1] for r in rows if 40 < r.up < 720 and len(r.x) >= 12)
     usual = ends[int(0.75 * (len(ends) - 1))] if ends else 0.0
@@ -97,13 +97,13 @@ def _lines_with_words(rows: Sequence[DotRow]) -> list[DotRow]:
 
     return [r for r in rows if has_words(r)]
 
-
+# %% ../../nbs/ocr/07_header.ipynb #e6769507
 class _Order(NamedTuple):
     place: str  # "station" or "committee"
     lowest: float  # pixels above the table
     pitch: float  # pixels between two lines of text
 
-
+# %% ../../nbs/ocr/07_header.ipynb #153a343c
 def _order(lines: Sequence[DotRow]) -> _Order | None:
     "Which pattern the lines follow"
     ups = np.array(sorted(r.up for r in lines))
@@ -121,7 +121,7 @@ def _order(lines: Sequence[DotRow]) -> _Order | None:
                     best = (score, _Order(place, lowest, pitch))
     return best[1] if best else None
 
-
+# %% ../../nbs/ocr/07_header.ipynb #02f5a989
 def _explained(ups: np.ndarray, lowest: float, pitch: float, pattern: dict[int, str]) -> float:
     places = (ups - lowest) / pitch
     error = np.abs(places - np.round(places))
@@ -139,12 +139,12 @@ class _Gap(NamedTuple):
     left: float
     right: float
 
-
+# %% ../../nbs/ocr/07_header.ipynb #f735474e
 def _gaps(line: int, row: DotRow) -> list[_Gap]:
     return [_Gap(line, float(a), float(b)) for a, b in zip(row.x, row.x[1:])
             if _WORD[0] <= b - a <= _WORD[1] and a > 0.3 * TABLE_WIDTH]
 
-
+# %% ../../nbs/ocr/07_header.ipynb #d3e87ad4
 def _common_gap(gaps: list[_Gap]) -> _Gap:
     "The gap that most lines have"
     def alike(one: _Gap) -> list[_Gap]:
@@ -154,7 +154,7 @@ def _common_gap(gaps: list[_Gap]) -> _Gap:
     same = alike(best)
     return _Gap(-1, float(np.median([g.left for g in same])), float(np.median([g.right for g in same])))
 
-
+# %% ../../nbs/ocr/07_header.ipynb #ac96b807
 def _slot_start(x: np.ndarray, end: float) -> float:
     "Where the dots before `end` begin, with gaps that a number may hide"
     start = end
@@ -174,11 +174,11 @@ class HeaderLine:
     y: float  # pixels from the top: its dotted line
     words: tuple[int, int] | None  # pixels: where its words are; None: it has none
 
-
+# %% ../../nbs/ocr/07_header.ipynb #cb9ab129
 def _dots_inside(row: DotRow | None, gap: _Gap) -> bool:
     return row is not None and ((row.x > gap.left + 10) & (row.x < gap.right - 10)).sum() >= 2
 
-
+# %% ../../nbs/ocr/07_header.ipynb #edeacaf5
 def _group_lines(group: Sequence[int], rows: dict[int, DotRow], order: _Order) -> list[HeaderLine]:
     "The lines of one group, which are printed alike"
     gaps = [g for k in group if k in rows for g in _gaps(k, rows[k])]
@@ -199,7 +199,7 @@ def _group_lines(group: Sequence[int], rows: dict[int, DotRow], order: _Order) -
         lines.append(_line(k, row, gap, left, order))
     return lines
 
-
+# %% ../../nbs/ocr/07_header.ipynb #3e11b85d
 def _line(k: int, row: DotRow | None, gap: _Gap, left: float, order: _Order) -> HeaderLine:
     y = _REACH - (order.lowest + k * order.pitch)
     if row is not None:
@@ -221,7 +221,7 @@ def _received(rows: Sequence[DotRow], order: _Order) -> tuple[HeaderLine | None,
             return HeaderLine("ballots_allocated", int(run[0]), int(run[-1]), _REACH - row.up, None), bool(above)
     return None, True
 
-
+# %% ../../nbs/ocr/07_header.ipynb #538b716d
 @dataclass
 class Header:
     "What was found above a table"
@@ -230,7 +230,7 @@ class Header:
     counts_envelopes: bool = True  # of a committee: 5/17, else 5/16
     lines: list[HeaderLine] = field(default_factory=list)
 
-
+# %% ../../nbs/ocr/07_header.ipynb #5c39b3cb
 def find_header(
     gray: np.ndarray,  # uint8[h, w], the upright page
     table: Table,
@@ -238,7 +238,7 @@ def find_header(
     "The ballot and voter lines above a table"
     return header_of(text_above(gray, table))
 
-
+# %% ../../nbs/ocr/07_header.ipynb #c29ac817
 def header_of(
     text: Cell,  # as `text_above` gives it
 ) -> Header:
@@ -265,7 +265,7 @@ def header_of(
 # %% ../../nbs/ocr/07_header.ipynb #d5ad9969
 _OVER, _UNDER, _BEHIND = 62, 16, 32  # pixels above, below and right of the dotted line that belong to it
 
-
+# %% ../../nbs/ocr/07_header.ipynb #ec39cc2b
 def header_slot(
     header: Header,
     line: HeaderLine,

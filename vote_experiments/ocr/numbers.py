@@ -22,7 +22,7 @@ def is_dot(p: Piece) -> bool:
     "A printed full stop, by its size"
     return _DOT[0] <= p.width <= _DOT[1] and _DOT[0] <= p.height <= _DOT[1] and p.area >= 4
 
-
+# %% ../../nbs/ocr/03_numbers.ipynb #f1feab33
 def dotted_line(
     mask: np.ndarray,  # uint8[h, w]
     below: float = 0.0,  # pixels; only lines lower than this
@@ -35,7 +35,7 @@ def dotted_line(
     best = near.sum(1).argmax()
     return float(heights[near[best]].mean()) if near[best].sum() >= 5 else None
 
-
+# %% ../../nbs/ocr/03_numbers.ipynb #05e0904b
 def without_dots(
     mask: np.ndarray,  # uint8[h, w]
     line: float | None,  # as `dotted_line` gives it
@@ -58,7 +58,7 @@ class Slot(NamedTuple):
     bracket: float | None  # pixels from the left; None: the slot ends at its right side
     end: float | None = None  # pixels from the left: where its dots end; taller ink behind them may still be a digit
 
-
+# %% ../../nbs/ocr/03_numbers.ipynb #ae994dab
 def vote_slot(
     cell: Cell,
     bracket: Bracket,
@@ -81,7 +81,7 @@ def _is_rule(p: Piece, slot: Slot) -> bool:
     return (p.x <= 1 and p.width < 10) or (slot.bracket is not None and p.x < 18 and p.width <= 11
                                            and p.height > 0.4 * slot.image.shape[0] and p.width < 0.25 * p.height)
 
-
+# %% ../../nbs/ocr/03_numbers.ipynb #30380f4f
 def _is_behind(p: Piece, slot: Slot) -> bool:
     "The bracket, the words behind it, or the printed word after a slot"
     width = slot.image.shape[1]
@@ -91,7 +91,7 @@ def _is_behind(p: Piece, slot: Slot) -> bool:
     is_bracket = abs(p.middle - slot.bracket) <= 15 and p.width <= 24 and p.height >= 16
     return is_bracket or p.x >= slot.bracket - 6
 
-
+# %% ../../nbs/ocr/03_numbers.ipynb #e2c8cf62
 def _could_be_written(slot: Slot) -> tuple[np.ndarray, list[Piece], list[Piece]]:
     "Labels, all pieces, and those that could be digits"
     height = slot.image.shape[0]
@@ -107,7 +107,7 @@ def _over(p: Piece, others: list[Piece], tall: int) -> bool:
     "Does a tall piece share columns with this one?"
     return any(q is not p and q.height > 0.5 * tall and min(p.right, q.right) - max(p.x, q.x) > 0.4 * p.width for q in others)
 
-
+# %% ../../nbs/ocr/03_numbers.ipynb #6107f937
 def _is_mark(p: Piece, kept: list[Piece], tall: int, width: int) -> bool:
     "A dash, a speck or a tail"
     over = _over(p, kept, tall)
@@ -118,7 +118,7 @@ def _is_mark(p: Piece, kept: list[Piece], tall: int, width: int) -> bool:
     bottom = float(np.median([q.bottom for q in kept if q.height > 0.6 * tall]))
     return p.height < 0.5 * tall and p.y > bottom - 0.42 * tall and p.x > 0.3 * width and p.width < 0.8 * tall
 
-
+# %% ../../nbs/ocr/03_numbers.ipynb #18dc0111
 def written_pieces(
     slot: Slot,
 ) -> tuple[np.ndarray, list[Piece], list[Piece]]:  # labels, all pieces, the digits' pieces from left to right
@@ -146,7 +146,7 @@ def lean(
     _, size, direction = np.linalg.svd(points - points.mean(0), full_matrices=False)
     return float(size[1] / max(size[0], 1e-6)), float(np.degrees(np.arctan2(abs(direction[0][1]), abs(direction[0][0]))))
 
-
+# %% ../../nbs/ocr/03_numbers.ipynb #89e70849
 def _tick_odds(label: np.ndarray, p: Piece, gap: float, tall: int) -> float:  # 0: it is no tick
     "How much likelier a last stroke is a tick than a digit"
     bent, angle = lean(label, p)
@@ -159,7 +159,7 @@ def _tick_odds(label: np.ndarray, p: Piece, gap: float, tall: int) -> float:  # 
 # %% ../../nbs/ocr/03_numbers.ipynb #d320c0a6
 _FIRST_IS_TICK, _GROUP_ALONE = 0.8, 0.35  # odds against the reading with all pieces
 
-
+# %% ../../nbs/ocr/03_numbers.ipynb #67f38add
 def _groups(digits: list[Piece], tall: int) -> list[list[Piece]]:
     groups = [[digits[0]]]
     for p in digits[1:]:
@@ -169,7 +169,7 @@ def _groups(digits: list[Piece], tall: int) -> list[list[Piece]]:
             groups[-1].append(p)
     return groups
 
-
+# %% ../../nbs/ocr/03_numbers.ipynb #209c9b85
 def _readings(label: np.ndarray, digits: list[Piece]) -> list[tuple[float, list[Piece]]]:
     "Sets of pieces that may be the number, with their odds"
     readings = [(1.0, digits)]
@@ -193,7 +193,7 @@ class NumberPicture(NamedTuple):
     images: list[np.ndarray]  # uint8[h, w] each, dark on white
     box: tuple[int, int, int, int]  # left, top, right, bottom in the slot, pixels
 
-
+# %% ../../nbs/ocr/03_numbers.ipynb #586240f4
 def _picture(slot: Slot, mask: np.ndarray, paper: float) -> np.ndarray | None:
     thick = cv2.dilate(mask, np.ones((3, 3), np.uint8))
     ys, xs = np.nonzero(thick)
@@ -202,7 +202,7 @@ def _picture(slot: Slot, mask: np.ndarray, paper: float) -> np.ndarray | None:
     lit = np.clip(slot.image.astype(np.float32) * 255 / max(paper, 1), 0, 255)
     return np.where(thick > 0, lit, 255).astype(np.uint8)[ys.min():ys.max() + 1, xs.min():xs.max() + 1]
 
-
+# %% ../../nbs/ocr/03_numbers.ipynb #d74e6d2b
 def number_pictures(
     slot: Slot,
 ) -> list[NumberPicture]:  # the likeliest first; empty: nothing is written

@@ -40,7 +40,7 @@ class Reader:
         problems = [recogniser_unavailable() if self.network else None, words_unavailable() if self.words else None]
         return "; ".join(p for p in problems if p) or None
 
-
+# %% ../../nbs/ocr/10_reading.ipynb #fb3873b8
 READERS = {r.name: r for r in (
     Reader("ocr-digits", digits=True),
     Reader("ocr-numbers", network=True),
@@ -67,7 +67,7 @@ class Field:
     def is_written(self) -> bool:
         return bool(self.pictures)
 
-
+# %% ../../nbs/ocr/10_reading.ipynb #14425a26
 def _vote_field(path: str, page: VotePage, cell: Cell) -> Field:
     height = cell.top + cell.height
     words = cell.image[max(0, cell.top - 12):height, page.bracket.x + 12:int(0.96 * cell.image.shape[1])]
@@ -77,7 +77,7 @@ def _vote_field(path: str, page: VotePage, cell: Cell) -> Field:
 # %% ../../nbs/ocr/10_reading.ipynb #4e5ebf77
 _VOTERS = ("eligible_voters", "voters_present")
 
-
+# %% ../../nbs/ocr/10_reading.ipynb #1a2091ad
 def _header_fields(page: VotePage) -> list[Field]:
     fields = []
     for line in page.header.lines:
@@ -89,7 +89,7 @@ def _header_fields(page: VotePage) -> list[Field]:
         fields.append(Field(f"{section}.{line.name}", page, cell, slot, words, number_pictures(slot)))
     return fields
 
-
+# %% ../../nbs/ocr/10_reading.ipynb #51aebb8b
 def report_fields(
     report: ReportPages,
 ) -> tuple[list[Field], int]:  # rows, total, header lines; and how many rows are on missing pages
@@ -113,7 +113,7 @@ def _digit_cell(image: np.ndarray) -> np.ndarray:
     small = cv2.resize(image, None, fx=_SMALLER, fy=_SMALLER, interpolation=cv2.INTER_AREA)
     return cv2.copyMakeBorder(small, 10, 10, 12, 12, cv2.BORDER_CONSTANT, value=255)
 
-
+# %% ../../nbs/ocr/10_reading.ipynb #74a5bde2
 def _digit_numbers(fields: Sequence[Field]) -> list[Numbers]:
     "Digit by digit: the numbers of all written fields, which one person wrote"
     cells = [[(p.share, _digit_cell(p.images[-1])) for p in f.pictures] for f in fields]
@@ -149,7 +149,7 @@ def _blended(main: Numbers, own: Numbers) -> Numbers:
 # %% ../../nbs/ocr/10_reading.ipynb #41fc8ccd
 _WORDS_WRONG = 0.45  # share of the words whose number is not among the readings
 
-
+# %% ../../nbs/ocr/10_reading.ipynb #fe981c94
 def words_crop(
     image: np.ndarray,  # uint8[h, w], ten pixels a millimetre
 ) -> np.ndarray | None:  # uint8[h, w], one line as Tesseract takes it; None: nothing is written
@@ -165,7 +165,7 @@ def words_crop(
     left, right = min(p.x for p in kept), max(p.right for p in kept)
     return cv2.resize(clean[:, max(0, left - 15):right + 15], None, fx=_SMALLER, fy=_SMALLER, interpolation=cv2.INTER_AREA)
 
-
+# %% ../../nbs/ocr/10_reading.ipynb #fc9e1796
 def _words_of(f: Field) -> tuple[str, Numbers]:
     "The words as read, and the numbers that they may say"
     crop = None if f.words is None else words_crop(f.words)
@@ -175,7 +175,7 @@ def _words_of(f: Field) -> tuple[str, Numbers]:
 # %% ../../nbs/ocr/10_reading.ipynb #00903b37
 _BLANK_SURE = 0.995  # that a slot without ink is empty
 
-
+# %% ../../nbs/ocr/10_reading.ipynb #d6832841
 def _evidence_of(f: Field, words: Numbers) -> np.ndarray:  # float[SIZE]
     if not f.is_written:
         return _BLANK_SURE * exactly(0) + (1 - _BLANK_SURE) * unknown()
@@ -188,7 +188,7 @@ def _evidence_of(f: Field, words: Numbers) -> np.ndarray:  # float[SIZE]
         seen = seen * ((1 - _WORDS_WRONG) * said + _WORDS_WRONG * unknown())
     return seen / seen.sum()
 
-
+# %% ../../nbs/ocr/10_reading.ipynb #66c1427a
 def _settle(fields: list[Field], words: list[Numbers], missing: int, counted: str) -> None:
     "Choose the likeliest value of each field, all equations considered"
     evidence = {f.path: _evidence_of(f, w) for f, w in zip(fields, words)}
@@ -208,7 +208,7 @@ def _settle(fields: list[Field], words: list[Numbers], missing: int, counted: st
 # %% ../../nbs/ocr/10_reading.ipynb #3f24705b
 _GUESS = 0.3  # probability below which a number counts as unread
 
-
+# %% ../../nbs/ocr/10_reading.ipynb #09a0a8f9
 def _choose(fields: list[Field], words: list[Numbers], reader: Reader, missing: int, counted: str) -> None:
     if reader.sums:
         _settle(fields, words, missing, counted)
@@ -238,7 +238,7 @@ def _read_fields(fields: list[Field], reader: Reader) -> tuple[list[str], list[N
     read = [_words_of(f) if f.is_written else ("", {}) for f in fields]
     return [text for text, _ in read], [numbers for _, numbers in read]
 
-
+# %% ../../nbs/ocr/10_reading.ipynb #4f1dab2c
 def _as_report(fields: list[Field], texts: list[str], report: ReportPages) -> dict[str, Any]:
     "A report as `forms.schema` has it"
     kind = form_kind_of(report)
@@ -270,7 +270,7 @@ def _notes(fields: list[Field], report: ReportPages, missing: int) -> list[str]:
     unread = [f.path for f in fields if f.is_written and f.value is None]
     return notes + ([f"written but not readable: {', '.join(unread)}"] if unread else [])
 
-
+# %% ../../nbs/ocr/10_reading.ipynb #f12ce7cb
 def _read_report(report: ReportPages, reader: Reader) -> tuple[dict[str, Any], dict[str, float], dict[str, Any], list[str]]:
     "The report, the confidence and the place of each number, and notes"
     fields, missing = report_fields(report)
@@ -291,7 +291,7 @@ def _pages_of(image: Any, roots: Sequence[str | os.PathLike] | None) -> list[Any
         return [image]
     return [(image, k) for k in range(count_pages(image, roots))]
 
-
+# %% ../../nbs/ocr/10_reading.ipynb #a7f32443
 def _gray(page: Any, roots: Sequence[str | os.PathLike] | None) -> np.ndarray:
     "A page as gray values. Raises `ValueError` when it is none."
     image = page if isinstance(page, np.ndarray) else load_page(page[0], page[1], roots, gray=True, max_side=_LOADED_SIDE)
@@ -299,7 +299,7 @@ def _gray(page: Any, roots: Sequence[str | os.PathLike] | None) -> np.ndarray:
         raise ValueError(f"an image must be uint8[h, w] or uint8[h, w, 3] with sides of at least 32, not {image.dtype}{list(image.shape)}")
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image
 
-
+# %% ../../nbs/ocr/10_reading.ipynb #096d573d
 def _vote_pages(images: Sequence[Any], roots: Sequence[str | os.PathLike] | None) -> tuple[list[VotePage], list[str]]:
     "The pages with votes, and what was left out"
     pages, notes, source = [], [], 0

@@ -28,7 +28,7 @@ def recogniser_unavailable() -> str | None:  # None: whole numbers can be read
         return f"reading whole numbers needs {' and '.join(missing)}: pip install {' '.join(missing)}; ocr-digits works without"
     return None if _model_file().exists() else f"rapidocr is installed without {_model_file().name}: pip install --force-reinstall 'rapidocr>=3.10'"
 
-
+# %% ../../nbs/ocr/04_recogniser.ipynb #2f4964e6
 def _model_file() -> Path:
     spec = find_spec("rapidocr")
     folder = spec.submodule_search_locations[0] if spec and spec.submodule_search_locations else "."
@@ -43,7 +43,7 @@ _HEIGHT = 48  # pixels; what the network takes
 _NARROWEST = 96  # pixels; shorter pictures get white sides
 _STRETCH = 1.25  # handwriting is narrower than the print that the network learned
 
-
+# %% ../../nbs/ocr/04_recogniser.ipynb #702fcb16
 class Recogniser:
     "The network, loaded once in a process"
 
@@ -69,7 +69,7 @@ class Recogniser:
         both = np.concatenate([scores[:, :1], digits], 1) + 1e-4
         return both / both.sum(1, keepdims=True)
 
-
+# %% ../../nbs/ocr/04_recogniser.ipynb #86950839
 @lru_cache(maxsize=1)
 def recogniser() -> Recogniser:
     "The network of this process. Raises `ModuleNotFoundError` when it is not installed."
@@ -93,7 +93,7 @@ _LONGEST = 4  # digits: no polling station counts 10,000 votes
 _KEPT = 30  # beginnings that are followed
 _Ways = dict[str, tuple[float, float]]  # probability that the last step was no character, and that it was the last digit
 
-
+# %% ../../nbs/ocr/04_recogniser.ipynb #2a4bd3eb
 def _extend(ways: _Ways, step: np.ndarray) -> _Ways:
     "All beginnings after one more step"
     longer: dict[str, list[float]] = {}
@@ -112,7 +112,7 @@ def _extend(ways: _Ways, step: np.ndarray) -> _Ways:
     best = sorted(longer.items(), key=lambda t: -sum(t[1]))[:_KEPT]
     return {text: (p[0], p[1]) for text, p in best}
 
-
+# %% ../../nbs/ocr/04_recogniser.ipynb #3a667a56
 def decode_steps(
     steps: np.ndarray,  # float[steps, 11], as `Recogniser.steps` gives it
     most: int = 10,  # numbers to return
@@ -138,7 +138,7 @@ def _averaged(looks: Sequence[Numbers]) -> Numbers:
     total = sum(mean.values()) or 1.0
     return {t: p / total for t, p in mean.items()}
 
-
+# %% ../../nbs/ocr/04_recogniser.ipynb #9b1eaa90
 def read_number(
     pictures: Sequence[NumberPicture],  # as `numbers.number_pictures` gives them; not empty
 ) -> Numbers:  # the likeliest first; empty when no digit was recognised

@@ -14,7 +14,7 @@ import numpy as np
 # %% ../../nbs/ocr/00_rules.ipynb #6d33b146
 SIDE = 1754  # pixels; the longer side of A4 at 150 dots an inch
 
-
+# %% ../../nbs/ocr/00_rules.ipynb #5e5005e2
 @dataclass
 class Upright:
     "A page at the size and angle at which it is read"
@@ -81,7 +81,7 @@ def straight_ink(
 # %% ../../nbs/ocr/00_rules.ipynb #dc281b85
 _STEEPEST = 0.06  # pixels across for one along; pages are turned upright before
 
-
+# %% ../../nbs/ocr/00_rules.ipynb #71f0e4bc
 @dataclass
 class Rule:
     "A printed line, horizontal or vertical"
@@ -134,7 +134,7 @@ def _places(inked: np.ndarray) -> np.ndarray:
     first, behind = np.nonzero(edges == 1)[0], np.nonzero(edges == -1)[0]
     return ((first + behind - 1) / 2)[behind - first <= 12]
 
-
+# %% ../../nbs/ocr/00_rules.ipynb #2d1c9699
 def _heading(at: list[float], off: list[float], x: float) -> float:
     "Where a rule will be at `x`, from its last points"
     n = min(len(at), 8)
@@ -144,7 +144,7 @@ def _heading(at: list[float], off: list[float], x: float) -> float:
 # %% ../../nbs/ocr/00_rules.ipynb #f75e12d0
 _Open = tuple[list[float], list[float]]  # a rule that is being followed
 
-
+# %% ../../nbs/ocr/00_rules.ipynb #a646d81a
 def _continue(open_rules: list[_Open], places: np.ndarray, x: float) -> list[_Open]:
     "Give each rule the place it runs into; returns the rules that start here"
     pairs = []
@@ -170,7 +170,7 @@ def _as_rule(at: list[float], off: list[float]) -> Rule:
     along[-1] += STRIP / 2 - 1
     return Rule(along, across)
 
-
+# %% ../../nbs/ocr/00_rules.ipynb #4fdb2af3
 def trace(
     ink: np.ndarray,  # uint8[h, w], as `straight_ink` gives it
     horizontal: bool,

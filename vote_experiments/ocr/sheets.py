@@ -21,7 +21,7 @@ from .tables import Table, find_table
 # %% ../../nbs/ocr/09_sheets.ipynb #edbcc13d
 _BRACKETS, _DOTTED = 0.5, 0.5  # of the rows that must show them
 
-
+# %% ../../nbs/ocr/09_sheets.ipynb #c3e2d2ab
 @dataclass
 class VotePage:
     "A page with a table of votes"
@@ -60,7 +60,7 @@ def _has_dots(cell: Cell) -> bool:
     masks = (without_rules(i.mask, 150)[cell.top:cell.top + cell.height] for i in (ink, ink.with_faint_print))
     return any(dotted_line(m) is not None for m in masks)
 
-
+# %% ../../nbs/ocr/09_sheets.ipynb #b10786b3
 def _vote_cells(page: Upright, table: Table) -> tuple[list[Cell], Bracket] | None:
     "The cells of the last column, or None when it is no column of votes"
     cells = [cut_cell(page.gray, table, row, -1) for row in range(1, len(table.rows) - 1)]
@@ -69,7 +69,7 @@ def _vote_cells(page: Upright, table: Table) -> tuple[list[Cell], Bracket] | Non
     dotted = np.mean([_has_dots(c) for c in body])
     return (cells, bracket) if bracket.share >= _BRACKETS and dotted >= _DOTTED else None
 
-
+# %% ../../nbs/ocr/09_sheets.ipynb #d146f5a1
 def _read_turned(gray: np.ndarray, turns: int, source: int) -> tuple[bool, VotePage | None]:
     "Whether there is a table at this turn, and the page when it is one of votes"
     page = straightened(resized(gray, turns))
@@ -81,7 +81,7 @@ def _read_turned(gray: np.ndarray, turns: int, source: int) -> tuple[bool, VoteP
         return True, None
     return True, VotePage(source, page, table, votes[1], votes[0], find_header(page.gray, table))
 
-
+# %% ../../nbs/ocr/09_sheets.ipynb #7c09005c
 def vote_page(
     gray: np.ndarray,  # uint8[h, w]
     source: int = 0,  # number of the page
@@ -110,11 +110,11 @@ class ReportPages:
     def has_total(self) -> bool:
         return any(p.total is not None for p in self.pages)
 
-
+# %% ../../nbs/ocr/09_sheets.ipynb #bb26b752
 def _place_in_report(page: VotePage) -> tuple[bool, bool, int]:
     return not page.is_first, page.total is not None, page.source
 
-
+# %% ../../nbs/ocr/09_sheets.ipynb #05f9f42c
 def group_pages(
     pages: Sequence[VotePage],  # in the order of the file
 ) -> list[ReportPages]:  # in the order of their first pages
@@ -150,7 +150,7 @@ def form_kind_of(
     code = "5/18" if header.place == "station" else "5/17" if header.counts_envelopes else "5/16"
     return FORM_KINDS[f"{code} (บช)" if report.ballot == "PartyList" else code]
 
-
+# %% ../../nbs/ocr/09_sheets.ipynb #a8ebb7e0
 def _edition_rows(report: ReportPages) -> tuple[int, ...] | None:
     "Rows per page of the edition that all pages fit; None: none does"
     counts = [p.table.body_rows for p in report.pages]
@@ -158,7 +158,7 @@ def _edition_rows(report: ReportPages) -> tuple[int, ...] | None:
     fitting = [e.rows for e in kind.editions if len(e.rows) > 1 and all(n in e.rows for n in counts)]
     return fitting[0] if fitting else None
 
-
+# %% ../../nbs/ocr/09_sheets.ipynb #51c67d6b
 @dataclass
 class Row:
     "One row of votes"
@@ -167,7 +167,7 @@ class Row:
     page: VotePage = field(repr=False)
     at: int  # row of the table, 1 is the first below the head
 
-
+# %% ../../nbs/ocr/09_sheets.ipynb #750295ed
 def numbered_rows(
     report: ReportPages,
 ) -> tuple[list[Row], int]:  # the rows by number, and how many rows of the form are on missing pages

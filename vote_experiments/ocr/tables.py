@@ -43,7 +43,7 @@ def _lines(rules: list[Rule]) -> np.ndarray:  # float[n, 5]: middle along, mean 
         rows.append(((r.start + r.stop) / 2, float(np.mean(r.off)), float(slope), r.start, r.stop))
     return np.array(rows).reshape(-1, 5)
 
-
+# %% ../../nbs/ocr/01_tables.ipynb #a2d715db
 def meetings(
     horizontal: list[Rule],
     upright: list[Rule],
@@ -78,7 +78,7 @@ def inked(
 # %% ../../nbs/ocr/01_tables.ipynb #9656225d
 _Candidate = tuple[float, float, Rule]  # place, weight, rule
 
-
+# %% ../../nbs/ocr/01_tables.ipynb #755a7e00
 def _distinct(candidates: list[_Candidate], apart: float) -> list[_Candidate]:
     "Of candidates that lie closer together than `apart`, the heaviest; printed double lines become one"
     kept: list[_Candidate] = []
@@ -92,7 +92,7 @@ def _distinct(candidates: list[_Candidate], apart: float) -> list[_Candidate]:
 # %% ../../nbs/ocr/01_tables.ipynb #db656741
 _PITCH = (28.0, 120.0)  # pixels: 5 to 20 mm
 
-
+# %% ../../nbs/ocr/01_tables.ipynb #afa0e9bd
 def row_distance(
     places: np.ndarray,  # float[n], rising
     weight: np.ndarray,  # float[n], 0 to 1
@@ -124,14 +124,14 @@ class _End:
     def cost(self, y: float) -> float:
         return min(1.5, max(0.0, abs(y - self.place) - 8) * 0.04) if self.agreed else 0.0
 
-
+# %% ../../nbs/ocr/01_tables.ipynb #3f6a830b
 def _agreement(places: list[float]) -> _End:
     p = np.array(places)
     together = np.abs(p[:, None] - p) < 14
     best = int(together.sum(1).argmax())
     return _End(float(p[together[best]].mean()), bool(together[best].sum() >= 2))
 
-
+# %% ../../nbs/ocr/01_tables.ipynb #7eb19aac
 def _step(i_is_top: bool, gap: float, pitch: float) -> tuple[int, float] | None:
     "Rows in one step and what it costs; None: no step of a table"
     if i_is_top:
@@ -166,7 +166,7 @@ def _between(above: Rule, below: Rule, share: float) -> Rule:
     at = np.unique(np.concatenate([above.at, below.at]))
     return Rule(at, (1 - share) * above(at) + share * below(at))
 
-
+# %% ../../nbs/ocr/01_tables.ipynb #88596129
 def _filled(candidates: list[_Candidate], path: list, pitch: float, ends: tuple[_End, _End]) -> tuple[list[Rule], list[bool]]:
     rows, seen = [candidates[path[0][0]][2]], [True]
     for j, steps in path[1:]:
@@ -191,7 +191,7 @@ def _filled(candidates: list[_Candidate], path: list, pitch: float, ends: tuple[
 # %% ../../nbs/ocr/01_tables.ipynb #8266262a
 _SHARES = 700  # places between the borders that are looked at
 
-
+# %% ../../nbs/ocr/01_tables.ipynb #526e9f13
 def _inked_shares(ink: np.ndarray, left: Rule, right: Rule, rows: list[Rule]) -> np.ndarray:  # float[rows, _SHARES + 1]
     share = np.linspace(0, 1, _SHARES + 1)
     x_at = left.middle + share * (right.middle - left.middle)
@@ -204,7 +204,7 @@ def _inked_shares(ink: np.ndarray, left: Rule, right: Rule, rows: list[Rule]) ->
         out.append(ink[np.clip(np.rint(y).astype(int), 0, h - 1), np.clip(np.rint(x).astype(int), 0, w - 1)].mean(0))
     return np.array(out)
 
-
+# %% ../../nbs/ocr/01_tables.ipynb #6cbc2beb
 def _inner_columns(ink: np.ndarray, left: Rule, right: Rule, rows: list[Rule]) -> list[Rule]:
     shares = _inked_shares(ink, left, right, rows)
     body, head = (shares[1:] > 0.85).mean(0), shares[0] > 0.93
@@ -233,7 +233,7 @@ def _borders(uprights: list[Rule], horizontals: list[Rule], span: np.ndarray, wi
         columns.append(Rule(span, columns[-1](span) + right - columns[-1].middle))
     return columns
 
-
+# %% ../../nbs/ocr/01_tables.ipynb #8cde6d79
 def _row_candidates(horizontals: list[Rule], ink: np.ndarray, left: float, right: float, span: np.ndarray) -> list[_Candidate]:
     "Rules over the columns left of the votes, where no dotted lines are printed"
     inner = left + 0.55 * (right - left)
@@ -262,7 +262,7 @@ def _held(candidates: list[_Candidate], columns: list[Rule], ink: np.ndarray) ->
 # %% ../../nbs/ocr/01_tables.ipynb #a1e1bdc3
 _Ink = tuple[np.ndarray, np.ndarray]  # horizontal and upright rules, thickened
 
-
+# %% ../../nbs/ocr/01_tables.ipynb #5d665fdf
 def _build(horizontals: list[Rule], uprights: list[Rule], meet: np.ndarray, seed: int, ink: _Ink) -> Table | None:
     width = ink[0].shape[1]
     mates = meet[meet[:, seed]].mean(0) >= 0.5
@@ -309,7 +309,7 @@ _MOST_INK = 0.25  # share of a page that straight ink may cover; more is noise
 _LEAST = 0.7  # quality below which rules are an accident
 _MOST_ROWS = 40  # no page of a form has more
 
-
+# %% ../../nbs/ocr/01_tables.ipynb #592b1863
 def _table_at(gray: np.ndarray, level: int) -> Table | None:
     h, w = gray.shape
     across, down = straight_ink(ridge(gray, True), True, 45, level), straight_ink(ridge(gray, False), False, 30, level)
@@ -327,7 +327,7 @@ def _table_at(gray: np.ndarray, level: int) -> Table | None:
     tables = [t for t in (_build(horizontals, uprights, meet, s, ink) for s in seeds) if t]
     return max(tables, key=lambda t: t.score, default=None)
 
-
+# %% ../../nbs/ocr/01_tables.ipynb #52dbdc3b
 def despeckled(
     gray: np.ndarray,  # uint8[h, w]
     largest: int = 12,  # pixels; smaller dark pieces are filled with paper
@@ -339,7 +339,7 @@ def despeckled(
     speck[0] = False
     return np.where(cv2.dilate(speck[label].astype(np.uint8), np.ones((3, 3), np.uint8)) > 0, paper, gray).astype(np.uint8)
 
-
+# %% ../../nbs/ocr/01_tables.ipynb #7e8e270f
 def find_table(
     gray: np.ndarray,  # uint8[h, w], upright, longer side `rules.SIDE`
 ) -> Table | None:  # None: no table

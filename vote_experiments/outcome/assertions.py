@@ -10,13 +10,11 @@ __all__ = ['CONTESTS', 'OutcomeCheckError', 'Assertions', 'plurality', 'passes',
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-
 import numpy as np
-
 from ..records import VoteExperimentsError
 from ..settings import did_you_mean
 
-
+# %% ../../nbs/outcome/00_assertions.ipynb #497d2601
 class OutcomeCheckError(VoteExperimentsError, ValueError):
     "A check cannot use what it was given; the message names the stations or values, and the remedy"
 
@@ -83,7 +81,7 @@ def passes(rule: str, choices: Sequence[str], totals: np.ndarray) -> bool:
     left, right = _rule_sides(rule, list(choices))
     return bool(np.asarray(totals)[left].sum() > np.asarray(totals)[right].sum())
 
-
+# %% ../../nbs/outcome/00_assertions.ipynb #0a9a2f19
 def referendum(
     choices: Sequence[str],
     totals: np.ndarray,  # votes per choice, as reported
@@ -141,7 +139,7 @@ def largest_remainder(
 # %% ../../nbs/outcome/00_assertions.ipynb #1bface20
 CONTESTS = ("constituency", "party list", "referendum")
 
-
+# %% ../../nbs/outcome/00_assertions.ipynb #ad55f757
 @dataclass(frozen=True)
 class Contest:
     "What is decided and by which rule"

@@ -32,7 +32,7 @@ class Batches:
     def totals(self) -> np.ndarray:  # per choice, over what was read
         return np.nansum(np.where(self.unread[:, None], 0.0, self.reported), axis=0)
 
-
+# %% ../../nbs/outcome/01_bounds.ipynb #4ee3bd7f
 def station_values(
     assertions: Assertions,
     votes: np.ndarray,  # stations × choices; a row of NaN: not read
@@ -65,7 +65,7 @@ class Bounds:
 # %% ../../nbs/outcome/01_bounds.ipynb #da11442c
 _AT_ONCE = 4_000_000  # numbers, so that a national party list needs no more than some 30 MB
 
-
+# %% ../../nbs/outcome/01_bounds.ipynb #9501e507
 def error_bounds(assertions: Assertions, batches: Batches) -> Bounds:
     "Margins and bounds of all stations, a few assertions at a time"
     n, step = len(batches), max(1, _AT_ONCE // max(1, len(batches)))
@@ -88,20 +88,20 @@ class _Part:
     where: slice
     assertions: Assertions
 
-
+# %% ../../nbs/outcome/01_bounds.ipynb #a8f82c44
 def _parts(assertions: Assertions, step: int) -> list[_Part]:
     slices = [slice(start, min(start + step, len(assertions))) for start in range(0, len(assertions), step)]
     return [_Part(s, Assertions(assertions.choices, assertions.winners[s], assertions.losers[s], assertions.weights[s]))
             for s in slices]
 
-
+# %% ../../nbs/outcome/01_bounds.ipynb #b5aadc24
 def _slack(part: _Part, batches: Batches) -> np.ndarray:  # stations × assertions
     "How much too good each reading can be, in votes"
     values = station_values(part.assertions, batches.reported, batches.ballots)
     slack = np.maximum(0.0, values + np.outer(batches.ballots, part.assertions.worst))
     return slack if batches.known is None else np.where(batches.known[:, None], 0.0, slack)
 
-
+# %% ../../nbs/outcome/01_bounds.ipynb #117b8c7e
 def station_margins(assertions: Assertions, batches: Batches) -> np.ndarray:  # per assertion
     "Sum of A over all stations, unread ones at their worst"
     unread = float(batches.ballots[batches.unread].sum())

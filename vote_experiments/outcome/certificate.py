@@ -45,7 +45,7 @@ NOT_SHOWN = (
     "Anything about contests that were not checked.",
 )
 
-
+# %% ../../nbs/outcome/12_certificate.ipynb #048e578c
 def _conditions(check: Any, status: Any) -> list[str]:
     "What the result depends on"
     frame = check.frame
@@ -71,7 +71,7 @@ _SENTENCES = {
     "continue": "The outcome is not confirmed yet.",
 }
 
-
+# %% ../../nbs/outcome/12_certificate.ipynb #0d651e53
 def check_sentence(
     status: Any,  # a `CheckStatus`
 ) -> str:
@@ -81,7 +81,7 @@ def check_sentence(
 # %% ../../nbs/outcome/12_certificate.ipynb #c21d7bd2
 _MOST_ROWS = 50
 
-
+# %% ../../nbs/outcome/12_certificate.ipynb #c4becdbc
 def certificate_page(
     check: Any,  # an `OutcomeCheck`
 ) -> Html:
@@ -100,7 +100,7 @@ def certificate_page(
              _heading("Every reading"), _readings(check)]
     return page(title, joined(parts), lead="Was the machine's reading good enough to name this outcome?")
 
-
+# %% ../../nbs/outcome/12_certificate.ipynb #26b0bc7a
 def _heading(text: str) -> Html:
     return Html("<h2>{}</h2>").format(text)
 
@@ -119,7 +119,7 @@ def _picture(check: Any) -> Html:
     svg = base64.b64encode(figure_bytes(plot_risk(check), "svg")).decode()
     return Html('<figure><img alt="Risk after each draw" style="max-width:100%" src="data:image/svg+xml;base64,{}"></figure>').format(svg)
 
-
+# %% ../../nbs/outcome/12_certificate.ipynb #8e4b7ca2
 def _assertions(check: Any) -> Html:
     frame = check.assertions()
     rows = [{"assertion": f"{r.winner} > {r.loser}", "margin (votes)": f"{r.margin:,.1f}", "U": "–" if np.isnan(r.U) else f"{r.U:,.2f}",
@@ -141,7 +141,7 @@ def _differences(check: Any) -> Html:
         rows.append({"station": values["station"], "machine → person": "; ".join(changes), "reader": values["reader"]})
     return table(rows, nothing="Every form that people read agrees with the machine's reading.")
 
-
+# %% ../../nbs/outcome/12_certificate.ipynb #d0b657fb
 def _nothing(value: Any) -> bool:
     return value is None or bool(np.isnan(value))
 

@@ -407,7 +407,7 @@ def _whole(value: Any, station: str, choice: str) -> int:
         raise OutcomeCheckError(f"votes of station {station!r} for {choice!r} are {value!r}; they must be a whole number, 0 or more")
     return number
 
-
+# %% ../../nbs/outcome/09_check.ipynb #28a1257b
 def _this_person() -> str:
     "Name of the user of this computer"
     try:

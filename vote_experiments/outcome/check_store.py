@@ -34,7 +34,7 @@ class StoredCheck:
     drawn_from: int | None = None  # the last reading before the first draw; None: nothing is drawn yet
     drawn_at: int | None = None
 
-
+# %% ../../nbs/outcome/06_check_store.ipynb #9ca213a2
 @dataclass(frozen=True)
 class Reading:
     "What one person read on one form"
@@ -54,7 +54,7 @@ def earlier_checks(connection: sa.Connection, frame: CheckFrame) -> list[str]:
     stations = set(frame.stations)
     return [row.id for row in connection.execute(query) if stations & set(decode_json(row.frame)["stations"])]
 
-
+# %% ../../nbs/outcome/06_check_store.ipynb #bda5067b
 def store_check(
     store: Store,
     frame: CheckFrame,
@@ -87,7 +87,7 @@ def load_check(
     return StoredCheck(row.id, frame, decode_json(row.settings), row.commitment, row.attempt, row.created_at, row.seed,
                        row.seeded_at, row.drawn_from, row.drawn_at)
 
-
+# %% ../../nbs/outcome/06_check_store.ipynb #b498c5bf
 def list_checks(store: Store) -> list[dict[str, Any]]:
     "Every check: id, contest, attempt, commitment, seed, readings; the newest first"
     t, r = outcome_checks, outcome_readings
@@ -108,7 +108,7 @@ def store_seed(store: Store, check_id: str, seed: str) -> None:
     if present != seed:
         raise OutcomeCheckError(f"the seed of check {check_id} is {present!r} and cannot be changed to {seed!r}")
 
-
+# %% ../../nbs/outcome/06_check_store.ipynb #8eab4b3d
 def store_first_draw(store: Store, check_id: str) -> int:  # the last reading that counts as read before the draws
     "Fix which readings came before the first draw; later calls return what was fixed"
     t, r = outcome_checks, outcome_readings
@@ -135,7 +135,7 @@ def store_reading(
         c.execute(sa.delete(claims).where(claims.c.check_id == check_id, claims.c.station == station, claims.c.reader == reader))
     return Reading(number, station, None if votes is None else dict(votes), reader, note, at)
 
-
+# %% ../../nbs/outcome/06_check_store.ipynb #a5753480
 def readings_after(store: Store, check_id: str, last: int = 0) -> list[Reading]:
     "Readings with a higher number, in the order they were stored"
     t = outcome_readings
@@ -152,7 +152,7 @@ class Accepted:
     readers: tuple[str, ...]
     disputed: bool = False
 
-
+# %% ../../nbs/outcome/06_check_store.ipynb #760afca5
 def accepted_reading(readings: Sequence[Reading]) -> Accepted:
     "The value of most readers; disputed where no value has most"
     latest = {r.reader: r.votes for r in readings}
@@ -166,7 +166,7 @@ def accepted_reading(readings: Sequence[Reading]) -> Accepted:
 # %% ../../nbs/outcome/06_check_store.ipynb #27aed34a
 CLAIM_MINUTES = 15
 
-
+# %% ../../nbs/outcome/06_check_store.ipynb #8dfda568
 def claim_stations(
     store: Store,
     check_id: str,

@@ -60,7 +60,7 @@ def cross_fitted_weights(
 # %% ../../nbs/outcome/10_estimates.ipynb #0d680832
 FEWEST_CLUSTERS = 5
 
-
+# %% ../../nbs/outcome/10_estimates.ipynb #e3cae79c
 def predicted_mean(
     labels: np.ndarray,  # of the labelled forms
     proxy: np.ndarray,  # of the same forms
@@ -98,7 +98,7 @@ ENOUGH_ERRORS = 25  # labelled forms whose reading differs from the label
 # %% ../../nbs/outcome/10_estimates.ipynb #73c521b3
 HOW = ("random", "doubt")
 
-
+# %% ../../nbs/outcome/10_estimates.ipynb #78581675
 def _joined(labels: Mapping[str, float], proxy: Mapping[str, float]) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
     "Labelled items, their labels, their proxy, and the proxy of all items with gaps at its mean"
     everything = {str(k): np.nan if v is None else float(v) for k, v in proxy.items()}
@@ -113,7 +113,7 @@ def _joined(labels: Mapping[str, float], proxy: Mapping[str, float]) -> tuple[li
     by_item = dict(zip(everything, filled))
     return items, np.array([float(labels[k]) for k in labels]), np.array([by_item[i] for i in items]), filled
 
-
+# %% ../../nbs/outcome/10_estimates.ipynb #25b15188
 def _check_sample(n: int, how: str, probabilities: Any) -> None:
     "Raises `OutcomeCheckError` where the sample cannot support an estimate"
     if n < 2:
@@ -208,7 +208,7 @@ def _wide(table: pd.DataFrame) -> pd.DataFrame:  # stations × choices
         raise OutcomeCheckError(f"station {double['station'].iloc[0]!r} has two numbers for {double['choice'].iloc[0]!r}; a station counts once")
     return keyed.pivot(index="station", columns="choice", values="votes")[list(dict.fromkeys(keyed["choice"]))].astype(float)
 
-
+# %% ../../nbs/outcome/10_estimates.ipynb #72251fa7
 def _one_total(labels: Mapping[str, float], read: Mapping[str, float], clusters: Mapping[str, Any] | None,
                probabilities: Mapping[str, float] | None, confidence: float) -> Estimate:
     "The total of one choice"
@@ -252,7 +252,7 @@ def _by_probability(items: Sequence[str], labels: np.ndarray, own: np.ndarray, e
     return Estimate(middle, max(0.0, middle - half), middle + half if not mean else min(1.0, middle + half), len(y), len(everything),
                     "weighted by probability", proxy, "", weight, confidence)
 
-
+# %% ../../nbs/outcome/10_estimates.ipynb #a5618e38
 def _raj_guesses(y: np.ndarray, f: np.ndarray, p: np.ndarray, proxy_total: float) -> tuple[np.ndarray, float]:
     "One unbiased guess of the total per draw, and the mean weight of the proxy"
     weights = np.ones(len(y))

@@ -57,7 +57,7 @@ class CheckFrame:
 # %% ../../nbs/outcome/05_frame.ipynb #e6384836
 _COLUMNS = ("station", "choice", "votes")
 
-
+# %% ../../nbs/outcome/05_frame.ipynb #622bb2f5
 def select_contest(
     frame: pd.DataFrame,
     which: str | None = None,  # a value of the column `contest`
@@ -125,7 +125,7 @@ def _bounds_of(stations: Sequence[str], rows: pd.DataFrame, ballots: Any, expect
     wanted = set(stations)
     return {station: bound for station, bound in known.items() if station in wanted}
 
-
+# %% ../../nbs/outcome/05_frame.ipynb #a1562cb8
 def _all_bounds(stations: Sequence[str], known: Mapping[str, float], ballots: Any) -> tuple[np.ndarray, list[str]]:
     "A bound for each station, and which ones have none of their own"
     assumed = [s for s in stations if s not in known]
@@ -180,7 +180,7 @@ def check_frame(
 # %% ../../nbs/outcome/05_frame.ipynb #6f0c6c73
 NO_FORM = "no form at all"
 
-
+# %% ../../nbs/outcome/05_frame.ipynb #7af4a977
 def _with_expected(stations: list[str], votes: np.ndarray, reasons: dict[str, str],
                    expected: Mapping[str, float]) -> tuple[list[str], np.ndarray]:
     "Expected stations without a form are added as unread; stations that nobody expects are refused"
@@ -194,7 +194,7 @@ def _with_expected(stations: list[str], votes: np.ndarray, reasons: dict[str, st
     order = sorted(range(len(everything)), key=everything.__getitem__)
     return [everything[i] for i in order], np.vstack([votes, blank])[order]
 
-
+# %% ../../nbs/outcome/05_frame.ipynb #a4333e25
 def _refuse_impossible(stations: list[str], votes: np.ndarray, bounds: np.ndarray, reasons: dict[str, str], first: set[str],
                        assumed: Sequence[str]) -> None:
     "More votes than ballots: unread where a person reads the form first, refused elsewhere"
@@ -212,7 +212,7 @@ def _refuse_impossible(stations: list[str], votes: np.ndarray, bounds: np.ndarra
             f"{bounds[i]:.0f} ballots{why}. Correct the reading or the ballots, or name these stations in first=, so that a person "
             "reads them before any draw")
 
-
+# %% ../../nbs/outcome/05_frame.ipynb #8ffa6f68
 def _some(names: Sequence[str]) -> str:
     shown = ", ".join(map(repr, names[:3]))
     return f"{shown}{f' and {len(names) - 3} more' if len(names) > 3 else ''} {'is' if len(names) == 1 else 'are'}"
@@ -284,7 +284,7 @@ def _read_votes(results: Iterable[Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
 # %% ../../nbs/outcome/05_frame.ipynb #72d719a6
 _FORM_TYPES = {"constituency": "Constituency", "party list": "PartyList", "referendum": "Referendum"}
 
-
+# %% ../../nbs/outcome/05_frame.ipynb #89d1e958
 def _tidy(votes: pd.DataFrame, forms: pd.DataFrame, contest: Contest) -> pd.DataFrame:
     "Rows of one kind of form as station, choice, votes; a form set of which nothing was read is a station without votes"
     kind = _FORM_TYPES.get(contest.kind)
@@ -302,7 +302,7 @@ def _tidy(votes: pd.DataFrame, forms: pd.DataFrame, contest: Contest) -> pd.Data
         tidy["contest"] = (chosen["province"].fillna("").astype(str) + " " + chosen["constituency_number"].fillna("").astype(str)).str.strip()
     return _with_blank_forms(tidy, forms)
 
-
+# %% ../../nbs/outcome/05_frame.ipynb #089cf517
 def _with_blank_forms(tidy: pd.DataFrame, forms: pd.DataFrame) -> pd.DataFrame:
     "Form sets of which nothing was read become stations without votes, where there is one contest"
     if "contest" in tidy and tidy["contest"].nunique() > 1:

@@ -22,7 +22,7 @@ from ..store.database import label_draws, now_us, open_store
 GOALS = ("compare", "outcome", "accuracy")
 FLOOR = 0.2  # share of the probability that is spread equally over all forms
 
-
+# %% ../../nbs/outcome/11_labels.ipynb #5950d4ae
 def label_weights(
     doubt: np.ndarray,  # per form; NaN: not known, treated as the mean of the others
     goal: str,  # compare | outcome | accuracy
@@ -84,13 +84,13 @@ def _draw(items: Sequence[str], weights: np.ndarray, drawn: set[str], n: int, se
         left[k] = 0.0
     return chosen
 
-
+# %% ../../nbs/outcome/11_labels.ipynb #5c581b19
 def _drawn(connection: sa.Connection, plan: str) -> pd.DataFrame:
     t = label_draws
     query = sa.select(t.c.batch, t.c.item_id, t.c.probability, t.c.goal).where(t.c.plan == plan).order_by(t.c.id)
     return pd.DataFrame([tuple(row) for row in connection.execute(query)], columns=["batch", "item_id", "probability", "goal"])
 
-
+# %% ../../nbs/outcome/11_labels.ipynb #ad86e4bd
 def label_probabilities(
     plan: str,
     store: Any = None,  # a path, URL or `Store`; None: the default store

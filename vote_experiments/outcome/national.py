@@ -41,7 +41,7 @@ def national_workload(
              for seed, row in enumerate(margins.itertuples())]
     return margins.assign(expected=[f[0] for f in forms], simulated=[f[1] for f in forms])
 
-
+# %% ../../nbs/outcome/13_national.ipynb #042527a4
 def _one(margin: float, stations: int, mean_votes: float, error_rate: float, risk_limit: float, seed: int) -> tuple[float, float]:
     rng = np.random.default_rng(seed)
     votes = simulated_election(rng, margin, stations, mean_votes=mean_votes)

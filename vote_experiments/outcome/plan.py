@@ -31,7 +31,7 @@ class VoteErrors(NamedTuple):
     errors: np.ndarray  # per number that was read: read − true
     unread: float  # share of the forms with a number missing
 
-
+# %% ../../nbs/outcome/08_plan.ipynb #ecbe46b4
 def vote_errors(
     results: Results,  # item results of one experiment, with ground truth
 ) -> VoteErrors:
@@ -51,7 +51,7 @@ def vote_errors(
 # %% ../../nbs/outcome/08_plan.ipynb #f7789041
 PERSON_MINUTES = 2.0  # to read and type one form
 
-
+# %% ../../nbs/outcome/08_plan.ipynb #1e54a46f
 @dataclass(frozen=True)
 class CheckPlan:
     "What a check is expected to cost"
@@ -95,7 +95,7 @@ def _laid_over(frame: CheckFrame, error_rates: Any, rng: np.random.Generator) ->
 _DECIDING = 12  # assertions with the smallest margins: the others are confirmed on the way
 _FUTURES = 60
 
-
+# %% ../../nbs/outcome/08_plan.ipynb #8146bbf0
 def plan_check(
     frame: CheckFrame,
     method: str = "betting",
@@ -127,7 +127,7 @@ def _deciding(assertions: Assertions, batches: Batches) -> Assertions:
     return Assertions(assertions.choices, tuple(assertions.winners[k] for k in chosen), tuple(assertions.losers[k] for k in chosen),
                       assertions.weights[chosen])
 
-
+# %% ../../nbs/outcome/08_plan.ipynb #4ec0f220
 def _simulated(frame: CheckFrame, batches: Batches, assertions: Assertions, method: str, risk_limit: float, error_rates: Any,
                seed: int) -> tuple[np.ndarray, np.ndarray]:  # forms and whether confirmed, per future
     forms, confirmed = [], []
@@ -157,7 +157,7 @@ class CheckSetting:
         return (f"{self.stations} stations, margin {self.margin:.0%}, risk limit {self.risk_limit:.0%}, {self.minutes_per_form:g} minutes "
                 f"a form, ${self.wage_per_hour:g} an hour")
 
-
+# %% ../../nbs/outcome/08_plan.ipynb #517f13b1
 def forms_by_hand(
     errors: VoteErrors,  # what `vote_errors` says of a model
     setting: CheckSetting = CheckSetting(),
@@ -184,13 +184,13 @@ def _one_election(errors: VoteErrors, setting: CheckSetting, seed: int) -> float
     drawn = simulate_checks(assertions, batches, true, "betting", setting.risk_limit, 1, seed)
     return float(unread.sum() + min(drawn.forms[0], (~unread).sum()))
 
-
+# %% ../../nbs/outcome/08_plan.ipynb #6eec6ff7
 @lru_cache(maxsize=200)
 def _imagined(margin: float, stations: int, choices: int, seed: int) -> np.ndarray:  # stations × choices
     "Votes of an imagined constituency; models are compared on the same ones"
     return simulated_election(np.random.default_rng(seed), margin, stations, choices).astype(float)
 
-
+# %% ../../nbs/outcome/08_plan.ipynb #a97e3adc
 def total_cost(
     cost_per_form: float | None,  # USD for reading one form with the model; None: not known
     forms: float,  # forms that people read
@@ -213,7 +213,7 @@ class HandReading(NamedTuple):
     total_cost_usd: float | None  # calls and wages for the constituency; None: the price of the calls is not known
     measured_on: int  # forms with ground truth
 
-
+# %% ../../nbs/outcome/08_plan.ipynb #ce8d66ac
 def hand_reading(
     results: Sequence[ItemResult],  # of one experiment
     cost_per_form: float | None,  # USD; None: not known

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
-
 import numpy as np
-
 from .assertions import Assertions
 from .bounds import Batches, Bounds, error_bounds, signed_errors
 from .frame import NO_FORM, CheckFrame
@@ -20,6 +18,7 @@ from .risk import betting, certain_range, kaplan_markov, outcome_risk, settled
 from .sampling import draw_order, draws_with_replacement
 from .simulation import clean_forms
 
+# %% ../../nbs/outcome/07_progress.ipynb #cd8e103d
 State = Literal["continue", "confirmed", "wrong outcome"]
 
 # %% ../../nbs/outcome/07_progress.ipynb #ba9d66e8
@@ -32,7 +31,7 @@ class Baseline:
     assertions: Assertions
     bounds: Bounds
 
-
+# %% ../../nbs/outcome/07_progress.ipynb #ab0e8777
 def baseline(
     frame: CheckFrame,
     before: Mapping[int, np.ndarray],  # position → votes that a person read before the first draw
@@ -70,7 +69,7 @@ class Path:
     def __len__(self) -> int:
         return len(self.drawn)
 
-
+# %% ../../nbs/outcome/07_progress.ipynb #c13fa7f1
 def risk_path(
     frame: CheckFrame,
     base: Baseline,
@@ -111,7 +110,7 @@ def _drawn(frame: CheckFrame, bounds: Bounds, seed: str, observed: Mapping[int, 
         distinct.add(station)
     return drawn
 
-
+# %% ../../nbs/outcome/07_progress.ipynb #a67e7de0
 def _settled_errors(frame: CheckFrame, base: Baseline, observed: Mapping[int, np.ndarray]) -> np.ndarray:  # per assertion
     "Errors of stations that are never drawn and were read since: missing forms that turned up, corrections of the first forms"
     read = [i for i in observed if base.bounds.station[i] == 0]
@@ -210,7 +209,7 @@ def reading_queue(
 _FUTURES = 200
 _GUESSED_TAINT = 0.1  # of an error, where none was seen yet
 
-
+# %% ../../nbs/outcome/07_progress.ipynb #c5a7c8f3
 def forms_left(
     progress: Progress,
     seed: str,
@@ -251,7 +250,7 @@ def _futures(progress: Progress, coming: np.ndarray, every: int) -> np.ndarray: 
     done = (np.log(np.maximum(p, 1e-300)) + past <= np.log(progress.risk_limit)).all(axis=-1)
     return np.where(done.any(axis=1), done.argmax(axis=1) + 1, every)
 
-
+# %% ../../nbs/outcome/07_progress.ipynb #fe75f85c
 def _deciding(progress: Progress, most: int = 12) -> np.ndarray:
     "Assertions that are not confirmed yet, those with the largest p-values"
     p = progress.path.p[-1] if len(progress.path) else 1 / np.maximum(progress.base.bounds.margins, 1e-9)

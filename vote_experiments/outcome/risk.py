@@ -24,7 +24,7 @@ def kaplan_markov(
 # %% ../../nbs/outcome/03_risk.ipynb #7b3856d9
 BET = 0.999  # of the largest bet that cannot ruin
 
-
+# %% ../../nbs/outcome/03_risk.ipynb #e9c2161c
 def betting(
     errors: np.ndarray,  # … × draws × assertions: signed errors of the drawn forms, in margins
     bounds: np.ndarray,  # … × draws: u of the drawn forms
@@ -65,7 +65,7 @@ def settled(
     kept = np.take_along_axis(p, np.expand_dims(at, -2), axis=-2)
     return np.where(first, kept, p)
 
-
+# %% ../../nbs/outcome/03_risk.ipynb #ab803f4d
 def outcome_risk(
     p: np.ndarray,  # … × draws × assertions
     risk_limit: float,

@@ -25,7 +25,7 @@ def commitment_hash(
 # %% ../../nbs/outcome/02_sampling.ipynb #f3889632
 SEED_DIGITS = 20
 
-
+# %% ../../nbs/outcome/02_sampling.ipynb #68a6e1fc
 def clean_seed(
     seed: str | int,  # what the dice showed
 ) -> str:

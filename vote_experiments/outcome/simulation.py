@@ -37,7 +37,7 @@ def simulated_election(
 # %% ../../nbs/outcome/04_simulation.ipynb #6e9b3915
 BALLOTS_PER_VOTE = 1.1
 
-
+# %% ../../nbs/outcome/04_simulation.ipynb #7d1f46e7
 def _exact_margin(votes: np.ndarray, margin: float, rng: np.random.Generator) -> np.ndarray:
     "Move votes between the first two choices, at most five a step, until their difference is right to one vote"
     wanted = round(margin * votes.sum())
@@ -49,7 +49,7 @@ def _exact_margin(votes: np.ndarray, margin: float, rng: np.random.Generator) ->
         votes[station, taker] += moved
     return votes
 
-
+# %% ../../nbs/outcome/04_simulation.ipynb #54e495bb
 def ballots_used(votes: np.ndarray) -> np.ndarray:
     "Ballots on each form: the votes and a tenth more that are spoiled or for no choice"
     return np.round(votes.sum(axis=1) * BALLOTS_PER_VOTE)
@@ -77,7 +77,7 @@ def misread(
 # %% ../../nbs/outcome/04_simulation.ipynb #241df447
 PLACEMENTS = ("largest bounds", "smallest bounds", "spread evenly", "at random", "few whole stations")
 
-
+# %% ../../nbs/outcome/04_simulation.ipynb #c678d931
 def hide_errors(
     assertions: Assertions,
     batches: Batches,
@@ -111,7 +111,7 @@ def _placed(room: np.ndarray, bounds: np.ndarray, needed: float, placement: str,
     taken[order] = np.clip(needed - before, 0, room[order])
     return taken
 
-
+# %% ../../nbs/outcome/04_simulation.ipynb #d3721408
 def _worse_votes(assertions: Assertions, batches: Batches, k: int, taken: np.ndarray) -> np.ndarray:
     "Move each station towards all ballots on the worst choice until A has fallen by `taken`"
     worst = np.zeros_like(batches.reported)
@@ -130,7 +130,7 @@ class SimulatedChecks(NamedTuple):
     confirmed: np.ndarray  # by draws, before every form was read
     forms: np.ndarray  # distinct forms read until then; all forms where it was not confirmed
 
-
+# %% ../../nbs/outcome/04_simulation.ipynb #85d31025
 def simulate_checks(
     assertions: Assertions,
     batches: Batches,  # as the machine read them
@@ -167,7 +167,7 @@ def _without_replacement(errors: np.ndarray, bounds: Bounds, risk_limit: float, 
     confirmed = low[:, :-1].any(axis=1)  # after the last form nothing is left to sample
     return SimulatedChecks(confirmed, np.where(confirmed, low.argmax(axis=1) + 1, len(errors)))
 
-
+# %% ../../nbs/outcome/04_simulation.ipynb #9f452e5c
 def _with_replacement(errors: np.ndarray, bounds: Bounds, risk_limit: float, checks: int,
                       rng: np.random.Generator) -> SimulatedChecks:
     n = len(errors)

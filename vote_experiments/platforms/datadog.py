@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
-
 from vote_experiments.platforms.platform import (
     Arrived, RemoteDataset, RemoteNotFoundError, RowToPublish, RunToPublish, check_pushed, dataset_not_found,
     in_requests, without_pictures,
@@ -27,7 +26,10 @@ from vote_experiments.platforms.platform import (
 from ..records import DatasetItem, Evaluation
 from ..settings import DEFAULT_ML_APP, DEFAULT_PROJECT, setting
 
+# %% ../../nbs/platforms/02_datadog.ipynb #213ca46f
 log = logging.getLogger("vote_experiments")
+
+# %% ../../nbs/platforms/02_datadog.ipynb #eb62a4d0
 from .datadog_sdk import Project, _Outbox, _enabled, _sdk, check_keys
 from .datadog_spans import _send, metric, post_metrics, score_time
 
@@ -35,7 +37,7 @@ from .datadog_spans import _send, metric, post_metrics, score_time
 _TAG = re.compile(r"^[^:\s]+:\S.*$")
 _AT_ONCE, _BYTES_AT_ONCE = 500, 3_000_000  # records and bytes in one request
 
-
+# %% ../../nbs/platforms/02_datadog.ipynb #8e036d67
 def as_record(item: DatasetItem) -> dict[str, Any]:
     "An item as a Datadog record"
     metadata = dict(item.metadata or {})
@@ -45,7 +47,7 @@ def as_record(item: DatasetItem) -> dict[str, Any]:
     return {"id": item.id, "input_data": without_pictures(item.input), "expected_output": item.expected_output,
             "metadata": metadata, **({"tags": tags} if tags else {})}
 
-
+# %% ../../nbs/platforms/02_datadog.ipynb #3ba3f2cc
 def as_item(record: Mapping[str, Any]) -> DatasetItem:
     "A Datadog record as an item; the empty text that stands for no expected output becomes None"
     metadata = {**(record.get("metadata") or {}), **({"tags": list(record["tags"])} if record.get("tags") else {})}
@@ -97,7 +99,7 @@ def known_datasets(project: Project) -> dict[str, dict[str, Any]]:
     found = (answer.get_json() or {}).get("data", []) if answer.status == 200 else []
     return {d["attributes"]["name"]: d["attributes"] for d in found}
 
-
+# %% ../../nbs/platforms/02_datadog.ipynb #b1518a71
 def not_there(
     project: Project,
     name: str,
@@ -121,7 +123,7 @@ def version_number(
         raise ValueError(f"dataset_version={version!r}: Datadog's versions are whole numbers from 1; None is the newest")
     return version
 
-
+# %% ../../nbs/platforms/02_datadog.ipynb #ee42dbda
 def pull(
     project: Project,
     name: str,
@@ -150,7 +152,7 @@ def dataset_to_push_to(
         with project.in_words(f"creating dataset {name!r}"):
             return _sdk().create_dataset(name, project_name=project.name, description=description or "")
 
-
+# %% ../../nbs/platforms/02_datadog.ipynb #19df9c20
 def remote_dataset(
     project: Project,
     dataset: Any,  # the SDK's
@@ -224,7 +226,7 @@ def arrived(
             scores.setdefault(key, set()).update(row["evaluations"])
     return Arrived(rows, scores, set(run.summary_evaluations))
 
-
+# %% ../../nbs/platforms/02_datadog.ipynb #2f88a966
 def pulled_run(
     project: Project,
     experiment_id: str,

@@ -18,17 +18,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
-
 from .platform import PlatformDown, in_words, muted
 from ..settings import environment, keep_secret, redact
 
+# %% ../../nbs/platforms/01_datadog_sdk.ipynb #24a72a72
 log = logging.getLogger("vote_experiments")
 
 # %% ../../nbs/platforms/01_datadog_sdk.ipynb #3f2415af
 _QUIET = {"DD_APM_TRACING_ENABLED": "false", "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false",
           "DD_REMOTE_CONFIGURATION_ENABLED": "false"}
 
-
+# %% ../../nbs/platforms/01_datadog_sdk.ipynb #0c8b0297
 @functools.lru_cache(maxsize=1)
 def _sdk() -> Any:
     "`ddtrace.llmobs.LLMObs`. Raises `ValueError` when this installation has none, or one this module does not know."
@@ -67,7 +67,7 @@ def check_keys(
 # %% ../../nbs/platforms/01_datadog_sdk.ipynb #28743395
 _STATUS = re.compile(r"\b([45]\d\d)\b")
 
-
+# %% ../../nbs/platforms/01_datadog_sdk.ipynb #45a0053e
 def explained(
     error: BaseException,  # as the SDK raised it
     doing: str,  # what was tried, e.g. "creating the experiment"
@@ -136,7 +136,7 @@ class _Outbox:
 _one_at_a_time = threading.RLock()
 _CONFIG = ("_dd_site", "_dd_api_key", "_llmobs_ml_app", "_llmobs_agentless_enabled", "_llmobs_sample_rate", "env", "service")
 
-
+# %% ../../nbs/platforms/01_datadog_sdk.ipynb #902b7a2b
 def _current(sdk: Any) -> dict[str, Any]:
     "Everything that `enable` sets for the whole process"
     from ddtrace import config
@@ -146,7 +146,7 @@ def _current(sdk: Any) -> dict[str, Any]:
     return {**{n: getattr(config, n, None) for n in _CONFIG}, "app_key": sdk._app_key, "project": sdk._project_name,
             "apm": standalone_config.apm_tracing_enabled, "processor": processor}
 
-
+# %% ../../nbs/platforms/01_datadog_sdk.ipynb #d35369ca
 def _put_back(sdk: Any, before: Mapping[str, Any]) -> None:
     from ddtrace import config
     from ddtrace.internal.settings.standalone import standalone_config
@@ -186,7 +186,7 @@ def _enabled(settings: Mapping[str, Any]) -> Iterator[_Outbox]:
             if was_enabled:
                 _enable_again(sdk, before)
 
-
+# %% ../../nbs/platforms/01_datadog_sdk.ipynb #dcf2946a
 def _enable_again(sdk: Any, before: Mapping[str, Any]) -> None:
     sdk.enable(integrations_enabled=False, ml_app=before["_llmobs_ml_app"], project_name=before["project"],
                agentless_enabled=before["_llmobs_agentless_enabled"], span_processor=before["processor"])

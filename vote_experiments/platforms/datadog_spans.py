@@ -13,14 +13,16 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-
 from vote_experiments.platforms.platform import (
     RowToPublish, RunToPublish, call_metadata, fitting, in_requests, row_metadata,
 )
 from ..records import Evaluation, Observation
 from ..settings import redact
 
+# %% ../../nbs/platforms/01_datadog_spans.ipynb #59e5a7be
 log = logging.getLogger("vote_experiments")
+
+# %% ../../nbs/platforms/01_datadog_spans.ipynb #bc90af0e
 from .datadog_sdk import Project, _Outbox
 
 # %% ../../nbs/platforms/01_datadog_spans.ipynb #03016605
@@ -35,7 +37,7 @@ def published_times(
     "Start and end as published: the real ones, or for an old row the same duration ending now"
     return (start, end) if start > now - OLDEST_S else (now - (end - start), now)
 
-
+# %% ../../nbs/platforms/01_datadog_spans.ipynb #0e5bc9a3
 def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -58,7 +60,7 @@ def _call_metrics(o: Observation) -> dict[str, int]:
             "total_tokens": u.total_tokens, "reasoning_output_tokens": u.thoughts_tokens,
             "cache_read_input_tokens": u.cached_tokens}
 
-
+# %% ../../nbs/platforms/01_datadog_spans.ipynb #6b47bba6
 def _provider(model: str | None) -> str:
     name = (model or "").lower()
     return "google" if "gemini" in name else name.partition("/")[0] if "/" in name else "local" if name.startswith("ocr") else "custom"
@@ -72,7 +74,7 @@ def _close(span: Any, start: float, end: float, problem: tuple[str, str] | None)
     span.finish(finish_time=max(end, start + 1e-6))
     return str(span.span_id)
 
-
+# %% ../../nbs/platforms/01_datadog_spans.ipynb #35658177
 def _calls(sdk: Any, row: RowToPublish, moved: float, parent: str | None = None) -> list[str]:
     "Spans of the model calls and steps below a parent, as children of the span that is open: their ids"
     spans: list[str] = []
@@ -95,7 +97,7 @@ def _calls(sdk: Any, row: RowToPublish, moved: float, parent: str | None = None)
 def _run_id(run_id: str, repeat: int) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"vote-experiments:{run_id}:{repeat}"))
 
-
+# %% ../../nbs/platforms/01_datadog_spans.ipynb #8b09ec71
 def _span_of(sdk: Any, run: RunToPublish, remote: Mapping[str, Any], row: RowToPublish, now: float) -> tuple[dict[str, Any], list[str]]:
     "Re-create a row as spans: its handle with its start in milliseconds, and the ids of all its spans"
     from ddtrace.llmobs._utils import _annotate_llmobs_span_data
@@ -118,7 +120,7 @@ def _span_of(sdk: Any, run: RunToPublish, remote: Mapping[str, Any], row: RowToP
 # %% ../../nbs/platforms/01_datadog_spans.ipynb #46e1a1d5
 _SPANS_AT_ONCE = 300  # the SDK drops what is beyond 1,000
 
-
+# %% ../../nbs/platforms/01_datadog_spans.ipynb #fe7c6892
 def _send(sdk: Any, outbox: _Outbox, run: RunToPublish, remote: Mapping[str, Any], rows: Sequence[RowToPublish],
           handles: dict[str, Any]) -> None:
     "Send rows; the handle of each accepted row goes into `handles`, also when sending fails"
@@ -159,7 +161,7 @@ def score_time(
     "The time a row's scores are published with"
     return row_ms if row_ms > now_ms - OLDEST_S * 1000 else now_ms
 
-
+# %% ../../nbs/platforms/01_datadog_spans.ipynb #740089ac
 def post_metrics(
     project: Project,
     remote: Mapping[str, Any],  # the experiment: its `experiment_id` and `tags`

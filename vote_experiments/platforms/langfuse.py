@@ -106,7 +106,7 @@ def langfuse_api(account: Account) -> Any:
     return LangfuseAPI(base_url=account.base_url, username=account.public_key, password=account.secret_key, x_langfuse_sdk_name="python",
                        x_langfuse_sdk_version=account.sdk_version, x_langfuse_public_key=account.public_key, timeout=account.timeout_s)
 
-
+# %% ../../nbs/platforms/03_langfuse.ipynb #ea9a97b3
 def span_exporter(account: Account) -> Any:
     "An OpenTelemetry exporter that posts spans to the project"
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -173,7 +173,7 @@ def item_span_id(trace_id: str) -> str:  # 16 hex digits
     "The span of a row that all its other spans hang below"
     return span_id(trace_id, "item")
 
-
+# %% ../../nbs/platforms/03_langfuse.ipynb #94b335f1
 def langfuse_experiment_id(project_id: str, dataset_id: str, run_name: str) -> str:
     "Langfuse's own derivation of an experiment's identifier, as its SDK computes it"
     payload = json.dumps(["langfuse-experiment-v1", project_id, dataset_id, run_name], separators=(",", ":"), ensure_ascii=False)
@@ -192,7 +192,7 @@ def by_page(
             return
         page += 1
 
-
+# %% ../../nbs/platforms/03_langfuse.ipynb #b294983f
 def by_cursor(
     fetch: Callable[[str | None], Any],  # an answer with `data` and `meta.cursor`, by the cursor of the one before
 ) -> Iterator[Any]:
@@ -215,7 +215,7 @@ def item_request(
     return {"dataset_name": dataset_name, "id": remote_id, "input": without_pictures(item.input),
             "expected_output": item.expected_output, "metadata": {**(item.metadata or {}), LOCAL_ID: item.id}}
 
-
+# %% ../../nbs/platforms/03_langfuse.ipynb #8442384b
 def as_item(
     remote: Any,  # with `id`, `input`, `expected_output`, `metadata`
 ) -> DatasetItem:
@@ -280,7 +280,7 @@ def _usage(o: Observation) -> dict[str, int] | None:
     return u and {"input": u.prompt_tokens - u.cached_tokens, "input_cached_tokens": u.cached_tokens, "output": u.output_tokens,
                   "output_reasoning_tokens": u.thoughts_tokens, "total": u.total_tokens}
 
-
+# %% ../../nbs/platforms/03_langfuse.ipynb #ff934ef9
 def call_attributes(
     names: Any,  # the SDK's
     o: Observation,
@@ -348,7 +348,7 @@ def as_span(
     return ReadableSpan(name, at(its_id), at(parent_id) if parent_id else None, Resource({"service.name": DEFAULT_ML_APP}), dict(attributes),
                         instrumentation_scope=scope, start_time=int(start * 1e9), end_time=int(max(start, end) * 1e9))
 
-
+# %% ../../nbs/platforms/03_langfuse.ipynb #36fbdeaf
 def row_spans(
     account: Account,
     names: Any,  # the SDK's
@@ -368,7 +368,7 @@ def row_spans(
 # %% ../../nbs/platforms/03_langfuse.ipynb #40a9d277
 ROWS_AT_ONCE, CHARACTERS_AT_ONCE, SCORES_AT_ONCE = 20, 2_000_000, 100  # in one request
 
-
+# %% ../../nbs/platforms/03_langfuse.ipynb #bb2206a6
 def posted(
     export: Callable[[list[Any]], None],  # posts spans, and raises unless they were taken
     traces: Iterable[tuple[RowToPublish, list[Any]]],  # rows with their spans
@@ -394,7 +394,7 @@ def find_dataset(
             known = [d.name for d in there.api.datasets.list(limit=100).data]
             raise dataset_not_found(there.account.title, name, known, there.account.package) from None
 
-
+# %% ../../nbs/platforms/03_langfuse.ipynb #b48c541a
 def active_items(
     there: Connection,
     dataset_name: str,
@@ -421,7 +421,7 @@ def remote_dataset(
     return RemoteDataset(dataset.id, dataset.name, str(version or newest.astimezone(UTC).isoformat()),
                          there.page(f"datasets/{dataset.id}"), project_of(there.account), ours, dataset.description)
 
-
+# %% ../../nbs/platforms/03_langfuse.ipynb #83299267
 def project_of(account: Account) -> str:
     "The project's name, as far as it can be told before it is asked for: the keys say which one it is"
     return f"{urlsplit(account.base_url).netloc} {account.public_key[:12]}"
@@ -456,7 +456,7 @@ def id_there(
         active_items(there, dataset_name)
     return there.item_ids[dataset_name].get(item_id) or remote_item_id(dataset_name, item_id)
 
-
+# %% ../../nbs/platforms/03_langfuse.ipynb #2c8c4990
 def trace(
     there: Connection,
     names: Any,  # the SDK's
@@ -479,7 +479,7 @@ def experiment_there(
     return {"found": True, "run": made, "run_name": run.run_name, "since": since.isoformat(), "dataset_id": run.dataset.id,
             "url": there.page(f"experiments/results?baseline={quote(made, safe='')}")}
 
-
+# %% ../../nbs/platforms/03_langfuse.ipynb #029f1714
 def experiment_items(
     there: Connection,
     remote: Mapping[str, Any],  # from `experiment_there`
@@ -611,7 +611,7 @@ def interactiveai_request(
              "dataset_run_items": CreateDatasetRunItemRequest, "score": CreateScoreRequest}
     return kinds[what](**fields)
 
-
+# %% ../../nbs/platforms/03_langfuse.ipynb #15eccf9b
 def run_item(
     run: RunToPublish,
     row: RowToPublish,

@@ -109,7 +109,7 @@ class Step(Record):
 # %% ../../nbs/platforms/00_platform.ipynb #d1377625
 _TRACE_ID = re.compile(r"[0-9a-f]{32}$")
 
-
+# %% ../../nbs/platforms/00_platform.ipynb #d1e19dd8
 @dataclass(slots=True)
 class RowToPublish(Record):
     "An item result with what happened meanwhile"
@@ -208,7 +208,7 @@ class Backend(Protocol):
 _DATA_URI = re.compile(r"^data:[\w.+/-]+;base64,")
 _BASE64 = re.compile(r"^[A-Za-z0-9+/_-]{2000,}={0,2}\s*$")
 
-
+# %% ../../nbs/platforms/00_platform.ipynb #c29ce69e
 def without_pictures(value: Any) -> Any:  # the same shape
     "Texts that are encoded pictures or files, replaced by their size and hash; other values pass unchanged"
     if isinstance(value, str):
@@ -221,14 +221,14 @@ def without_pictures(value: Any) -> Any:  # the same shape
         return {k: without_pictures(v) for k, v in value.items()}
     return [without_pictures(v) for v in value] if isinstance(value, (list, tuple)) else value
 
-
+# %% ../../nbs/platforms/00_platform.ipynb #244deedc
 def _told(content: bytes) -> str:
     return f"<{len(content)} bytes, sha256 {hashlib.sha256(content).hexdigest()[:16]}, kept in the local store>"
 
 # %% ../../nbs/platforms/00_platform.ipynb #04a6f3d8
 LARGEST_BYTES = 1_000_000  # of one input, output or the like, as JSON
 
-
+# %% ../../nbs/platforms/00_platform.ipynb #83d0b5d3
 def fitting(
     value: Any,  # JSON-able
 ) -> Any:
@@ -239,7 +239,7 @@ def fitting(
     size = len(value) if isinstance(value, str) else len(json.dumps(value, default=str))
     return value if size <= LARGEST_BYTES else f"<{size} characters, too large to publish; kept in the local store>"
 
-
+# %% ../../nbs/platforms/00_platform.ipynb #4ddc0f60
 def fitting_metadata(
     value: Any,  # a dict, usually
     **further: Any,  # None is left out
@@ -259,7 +259,7 @@ def row_metadata(
     return fitting_metadata(r.item.metadata, repeat=r.repeat or None, latency_s=r.latency_s, attempts=r.attempts if r.attempts != 1 else None,
                             cost_usd=r.cost_usd, cached=r.cached or None, model_version=r.model_version, **further)
 
-
+# %% ../../nbs/platforms/00_platform.ipynb #c6a2e99e
 def call_metadata(
     o: Observation,
     **further: Any,
@@ -271,7 +271,7 @@ def call_metadata(
 # %% ../../nbs/platforms/00_platform.ipynb #12a397e9
 T = TypeVar("T")
 
-
+# %% ../../nbs/platforms/00_platform.ipynb #54709327
 def in_requests(
     parts: Iterable[T],  # taken one by one, as they are needed
     most: int,  # parts in one request

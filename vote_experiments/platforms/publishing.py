@@ -18,9 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
 import sqlalchemy as sa
-
 from ..datasets.dataset import Dataset, DatasetNotFoundError, get_dataset, map_pages, save_dataset
 from ..store.results import ResultSequence, get_experiment, get_group, owner_name, resolve_run, update_experiment
 from vote_experiments.store.database import (
@@ -34,12 +32,13 @@ from vote_experiments.platforms.platform import (
 from ..records import DatasetItem, Evaluation, Observation, Record, Usage
 from ..settings import DEFAULT_PROJECT, environment, redact
 
+# %% ../../nbs/platforms/04_publishing.ipynb #3eae6020
 log = logging.getLogger("vote_experiments")
 
 # %% ../../nbs/platforms/04_publishing.ipynb #c16562dc
 BACKENDS = ("local", "datadog", "langfuse", "interactiveai")
 
-
+# %% ../../nbs/platforms/04_publishing.ipynb #0f5b7221
 def choose_backend(
     backend: str | None,  # as asked for; None: decide
     api_key: str | None = None,  # a Datadog key given as an argument
@@ -55,7 +54,7 @@ def choose_backend(
         return "datadog", "because DD_API_KEY is set; backend='local' keeps the run here"
     return "local", "no platform key is set; everything is kept in the local store"
 
-
+# %% ../../nbs/platforms/04_publishing.ipynb #8996a2c7
 def open_backend(
     name: str,
     **settings: Any,  # the platform's own: project_name, api_key, …
@@ -93,7 +92,7 @@ def _links(store: Store, dataset_id: str) -> dict[str, Any]:
         metadata = decode_json(c.scalar(sa.select(datasets.c.metadata).where(datasets.c.id == dataset_id)))
     return dict((metadata or {}).get("platforms") or {})
 
-
+# %% ../../nbs/platforms/04_publishing.ipynb #25311470
 def _link(store: Store, dataset: Dataset, platform: Backend, remote: RemoteDataset) -> None:
     key = f"{platform.name}/{platform.project}"
     with store.write() as c:
@@ -104,7 +103,7 @@ def _link(store: Store, dataset: Dataset, platform: Backend, remote: RemoteDatas
         links[key] = {"id": remote.id, "url": remote.url, "versions": {**versions, str(dataset.version): remote.version}}
         c.execute(sa.update(datasets).where(datasets.c.id == dataset.id).values(metadata=encode_json(metadata)))
 
-
+# %% ../../nbs/platforms/04_publishing.ipynb #525a0fe6
 def linked_dataset(
     store: Store,
     dataset: Dataset,
@@ -127,7 +126,7 @@ def _portable(given: Any, roots: Sequence[Path]) -> Any:
 
     return map_pages(given, relative)
 
-
+# %% ../../nbs/platforms/04_publishing.ipynb #33100825
 def _portable_items(dataset: Dataset) -> list[DatasetItem]:
     roots = [Path(r) for r in dataset._roots]
     return [DatasetItem(i.id, _portable(i.input, roots), i.expected_output, i.metadata) for i in dataset]
@@ -163,7 +162,7 @@ def _connection(platform: Backend | str, settings: Mapping[str, Any]) -> Iterato
     with backend.connected():
         yield backend
 
-
+# %% ../../nbs/platforms/04_publishing.ipynb #5ed68947
 def _same_here(store: Store, name: str, platform: Backend, remote: RemoteDataset) -> Dataset | None:
     "The version here that was made from this remote version, if it still says the same"
     try:
@@ -178,7 +177,7 @@ def _same_here(store: Store, name: str, platform: Backend, remote: RemoteDataset
                 return local
     return None
 
-
+# %% ../../nbs/platforms/04_publishing.ipynb #1bedfc55
 def _by_id(items: Iterable[DatasetItem]) -> dict[str, Any]:
     return {i.id: (i.input, i.expected_output, i.metadata or None) for i in items}
 
@@ -200,7 +199,7 @@ def dataset_for_run(
                                "over datasets of the local store") from error
         return kept, f"{error}; going on with the snapshot of version {version or 'pulled last'}"
 
-
+# %% ../../nbs/platforms/04_publishing.ipynb #3cce1b0e
 def _kept_snapshot(store: Store, platform: Backend, name: str, version: Any) -> Dataset | None:
     try:
         newest = get_dataset(name, store=store)
@@ -249,7 +248,7 @@ _SPAN_COLUMNS = [observations.c[n] for n in (
     "cost_usd", "cached", "waited_s", "attempts")]
 _AT_ONCE = 400  # rows read together
 
-
+# %% ../../nbs/platforms/04_publishing.ipynb #7d44958b
 def _observation(r: Any) -> Observation:
     usage = None if r.prompt_tokens is None and r.output_tokens is None else Usage(
         r.prompt_tokens or 0, r.output_tokens or 0, r.thoughts_tokens or 0, r.cached_tokens or 0)
@@ -275,7 +274,7 @@ def rows_to_publish(
             batch = []
     yield from _with_calls(store, batch, roots, failed_scores)
 
-
+# %% ../../nbs/platforms/04_publishing.ipynb #141ec1c3
 def _with_calls(store: Store, results: Sequence[Any], roots: Sequence[Path], failed_scores: bool) -> Iterator[RowToPublish]:
     ids = [r.trace_id for r in results if r.trace_id]
     calls: dict[str, list[Observation]] = {}
@@ -347,14 +346,14 @@ def _publication_row(store: Store, experiment_id: str, backend: str) -> Any:
         return c.execute(sa.select(publications).where(
             publications.c.experiment_id == experiment_id, publications.c.backend == backend)).first()
 
-
+# %% ../../nbs/platforms/04_publishing.ipynb #bd96cefe
 def plan_publication(store: Store, experiment_id: str, backend: str) -> None:
     "Note that an experiment is to be published once it is finished, so that a kill in between is not forgotten"
     if _publication_row(store, experiment_id, backend) is None:
         with store.write() as c:
             c.execute(sa.insert(publications).values(experiment_id=experiment_id, backend=backend, status="planned", updated_at=now_us()))
 
-
+# %% ../../nbs/platforms/04_publishing.ipynb #d7cc6c13
 def awaits_publication(store: Store, experiment_id: str, backend: str | None) -> bool:
     "It was to be published there, and the process that was to do it ended before it could say how that went"
     row = _publication_row(store, experiment_id, backend) if backend else None
@@ -413,13 +412,13 @@ def _dataset_there(store: Store, row: Mapping[str, Any], platform: Backend) -> t
         _link(store, local, platform, known)
     return known, roots
 
-
+# %% ../../nbs/platforms/04_publishing.ipynb #1d5922c1
 def _local_dataset(store: Store, row: Mapping[str, Any]) -> Dataset | None:
     with store.read() as c:
         name = c.scalar(sa.select(datasets.c.name).where(datasets.c.id == row["dataset_id"])) if row["dataset_id"] else None
     return get_dataset(name, row["dataset_version"], store) if name is not None else None
 
-
+# %% ../../nbs/platforms/04_publishing.ipynb #3fc00c80
 def _run_to_publish(row: Mapping[str, Any], dataset: RemoteDataset) -> RunToPublish:
     settings, config = row["settings"] or {}, row["config"] or {}
     run_name = f"{row['name']} - {iso(row['created_at'])}" if row["group_id"] else row["run_name"]  # unique, as runs there need
@@ -435,7 +434,7 @@ RESEND_AFTER_S = 600.0
 def _digest(rows: Sequence[RowToPublish]) -> str:
     return hashlib.blake2b("\n".join(r.key for r in rows).encode(), digest_size=8).hexdigest()
 
-
+# %% ../../nbs/platforms/04_publishing.ipynb #3ef633f7
 def _in_batches(rows: Iterator[RowToPublish], size: int) -> Iterator[list[RowToPublish]]:
     batch: list[RowToPublish] = []
     for row in rows:
@@ -446,7 +445,7 @@ def _in_batches(rows: Iterator[RowToPublish], size: int) -> Iterator[list[RowToP
     if batch:
         yield batch
 
-
+# %% ../../nbs/platforms/04_publishing.ipynb #4444105f
 def _send_batch(platform: Backend, ledger: _Ledger, run: RunToPublish, batch: Sequence[RowToPublish], arrived: Arrived) -> None:
     "Rows first, then scores; whatever was accepted is remembered before anything else can fail"
     try:
@@ -480,7 +479,7 @@ def _send_missing(platform: Backend, ledger: _Ledger, run: RunToPublish, rows: I
     ledger.batches = {d: b for d, b in ledger.batches.items() if d in current}
     return expected
 
-
+# %% ../../nbs/platforms/04_publishing.ipynb #463707b3
 def _finish(platform: Backend, ledger: _Ledger, row: Mapping[str, Any], arrived: Arrived, resend_after_s: float) -> None:
     "Scores of the whole run, once it is whole"
     if row["status"] not in ("finished", "failed"):
@@ -501,7 +500,7 @@ def _seen(arrived: Arrived, expected: Mapping[str, set[str]]) -> tuple[int, int]
         return len(there), sum(map(len, there.values()))
     return len(there), sum(len(names & arrived.scores.get(key, set())) for key, names in there.items())
 
-
+# %% ../../nbs/platforms/04_publishing.ipynb #cab9a48b
 def _confirm(platform: Backend, ledger: _Ledger, expected: Mapping[str, set[str]], patience_s: float) -> tuple[int, int]:
     wanted = (len(expected), sum(map(len, expected.values())))
     deadline, pause = time.monotonic() + patience_s, 0.25
@@ -512,7 +511,7 @@ def _confirm(platform: Backend, ledger: _Ledger, expected: Mapping[str, set[str]
         time.sleep(pause)
         pause = min(4.0, pause * 2)
 
-
+# %% ../../nbs/platforms/04_publishing.ipynb #13f3aeb9
 def _start(platform: Backend, ledger: _Ledger, run: RunToPublish) -> Arrived:
     "Find or create the run there, and what it has already"
     if ledger.remote:
@@ -570,7 +569,7 @@ def _last_known(store: Store, row: Mapping[str, Any], platform: Backend) -> Publ
     seen = (min(n, counts.get(k) or 0) for k, n in zip(("rows", "scores", "spans"), totals))
     return Publication(row["id"], row["name"], platform.name, *totals, *seen, url=row["url"] or "")
 
-
+# %% ../../nbs/platforms/04_publishing.ipynb #feb49fd9
 def _kept(ledger: _Ledger, report: Publication) -> Publication:
     "Fill in what the ledger knows, and keep the counts"
     report.spans = min(report.n_spans, sum(n for *_, n in ledger.batches.values()))
@@ -603,7 +602,7 @@ def publish(
         raise ValueError("nowhere to publish to: set DD_API_KEY and DD_APP_KEY, or name backend='datadog', 'langfuse' or 'interactiveai'")
     return publish_all(platform, ids, opened, patience_s=patience_s, resend_after_s=resend_after_s)
 
-
+# %% ../../nbs/platforms/04_publishing.ipynb #11ce7a35
 def _meant_for(store: Store, experiment: Mapping[str, Any]) -> str | None:
     "Where the call that made an experiment wanted it"
     if not experiment.get("id"):
@@ -614,7 +613,7 @@ def _meant_for(store: Store, experiment: Mapping[str, Any]) -> str | None:
     with store.read() as c:
         return c.scalar(sa.select(publications.c.backend).where(publications.c.experiment_id == experiment["id"]))
 
-
+# %% ../../nbs/platforms/04_publishing.ipynb #b0b5c7de
 def publish_all(
     platform: Backend,
     experiments: Sequence[str],  # ids
@@ -628,7 +627,7 @@ def publish_all(
     except (PlatformDown, ValueError, OSError) as error:
         return [_not_published(store, e, platform, redact(str(error))) for e in experiments]
 
-
+# %% ../../nbs/platforms/04_publishing.ipynb #e71194e1
 def _not_published(store: Store, experiment_id: str, platform: Backend, error: str) -> Publication:
     row = get_experiment(store, experiment_id)
     report = _last_known(store, row, platform)

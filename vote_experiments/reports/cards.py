@@ -29,7 +29,7 @@ def _one_name(name: tuple[str, str], language: str) -> str:
     number, _, _ = name[0].partition(" ")
     return name[0] if language == "en" else f"{number} {name[1]}" if number[:1].isdigit() else name[1]
 
-
+# %% ../../nbs/reports/07_cards.ipynb #6c5420f0
 def field_label(
     path: str,  # as `report_fields` spells it, with or without `reports[1].` in front
     language: str = "en",
@@ -45,7 +45,7 @@ def field_label(
     row = key[7:] if key.startswith("number=") else str(int(key[4:]) + 1) if key[4:].isdecimal() else key
     return f"{_one_name(known, language) if known else name.replace('_', ' ')}, {Words('records', language)('row', n=row)}"
 
-
+# %% ../../nbs/reports/07_cards.ipynb #05f5600f
 def form_label(form_type: Any, language: str = "en") -> str:
     "The kind of a form in words"
     say = Words("report", language)
@@ -57,7 +57,7 @@ def score_label(score: str, language: str = "en") -> str:
     say = Words("report", language)
     return say(f"score_{score}") if f"score_{score}" in say else score.replace("_", " ")
 
-
+# %% ../../nbs/reports/07_cards.ipynb #27e142fa
 def value_text(value: Any, most: int = 160) -> str:
     "A value as short text, secrets hidden"
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value if isinstance(value, str) else repr(value)
@@ -87,7 +87,7 @@ def small_pages(
     more = Html("<small>{}</small>").format(say("n_more", n=len(paths) - most)) if len(paths) > most else ""
     return Html('<div class="thumbs">{}{}</div>').format(joined(parts), more)
 
-
+# %% ../../nbs/reports/07_cards.ipynb #79f2e49e
 def check_mark(check: Check, say: Words) -> Html:
     "A check's outcome as a word; the colour repeats it"
     return Html('<span class="is-{}" title="{}">{}</span>').format(check.status, check.message, say(check.status))
@@ -110,11 +110,11 @@ CARD_STYLE = """<style>
 .ve-item .flex { display: flex; gap: 16px; flex-wrap: wrap; align-items: flex-start; } .ve-item .flex > div { flex: 1 1 300px; min-width: 0; }
 </style>"""
 
-
+# %% ../../nbs/reports/07_cards.ipynb #88e96720
 def _card(*parts: Any) -> Html:
     return Html('{}<div class="ve-item">{}</div>').format(Html(CARD_STYLE), joined(parts))
 
-
+# %% ../../nbs/reports/07_cards.ipynb #ca34fa27
 def about_item(
     item: DatasetItem,
     say: Words,
@@ -141,7 +141,7 @@ def _values_of(report: Report, language: str) -> Html:
     return Html('<div><b>{}</b> <span class="soft">{}</span><table><tbody>{}</tbody></table>{}{}</div>').format(
         form_label(report.form_info.form_type, language), value_text(head, 200), cells, more, check_list(report, Words("records", language)))
 
-
+# %% ../../nbs/reports/07_cards.ipynb #d6890a7e
 def item_card(
     item: DatasetItem,
     roots: Sequence[Any] | None = None,  # folders its pages may be in; None: those of its dataset, or `settings.image_roots()`
@@ -158,7 +158,7 @@ def item_card(
     return _card(Html("<h4>{}</h4>").format(item.id), Html('<p class="soft">{}</p>').format(about_item(item, say)),
                  small_pages(item.input, _item_roots(item) if roots is None else roots, language=language), Html('<div class="flex">{}</div>').format(shown))
 
-
+# %% ../../nbs/reports/07_cards.ipynb #7aed3c4f
 def _item_roots(item: DatasetItem) -> Sequence[Any] | None:
     "The folders of the dataset the item was read from"
     return list(dict.fromkeys([*item._roots, *map(str, image_roots())])) if item._roots else None
@@ -180,10 +180,10 @@ def dataset_card(
     return _card(Html("<h4>{}</h4>").format(dataset.name), Html('<p class="soft">{}</p>').format(" · ".join(s for s in said if s)), about,
                  Html("<table><tbody>{}</tbody></table>").format(joined(lines)), more)
 
-
+# %% ../../nbs/reports/07_cards.ipynb #0dcabb4e
 MOST_LISTED = 200  # rows of a table in a notebook
 
-
+# %% ../../nbs/reports/07_cards.ipynb #ebd7099e
 def listing_card(
     values: Any,  # a `records.Listing`
     language: str = "en",
@@ -193,7 +193,7 @@ def listing_card(
     more = paragraph(Words("records", language)("n_more", n=f"{len(values) - MOST_LISTED:,}"), "soft") if len(values) > MOST_LISTED else ""
     return _card(table(rows, nothing=Words("records", language)("nothing")), more)
 
-
+# %% ../../nbs/reports/07_cards.ipynb #e2d6fc60
 def _listed(value: Any, kind: str) -> dict[str, Any]:
     "A row for a dataset or a model"
     if kind == "datasets":
@@ -205,7 +205,7 @@ def _listed(value: Any, kind: str) -> dict[str, Any]:
     missing = model_available(value)
     return {"model": value, "can run here": "yes" if missing is None else "no", "why not": value_text(missing or "", 160)}
 
-
+# %% ../../nbs/reports/07_cards.ipynb #637da8f3
 def _truth_line(item: DatasetItem, say: Words) -> str:
     n = sum(v is not None for v in truth_values(item.expected_output).values())
     return say("n_fields", n=n) if n else say("without_truth")
@@ -232,7 +232,7 @@ def result_card(
     return _card(Html("<h4>{}</h4>").format(redact(result.name)), Html('<p class="soft">{} · {}</p>').format(redact(result.run_name), " · ".join(counts)),
                  late, table, link)
 
-
+# %% ../../nbs/reports/07_cards.ipynb #9bdf2260
 def _late(result: ExperimentRecord, say: Words) -> Html:
     "A sentence when the experiment is not complete at this moment"
     try:
@@ -245,7 +245,7 @@ def _late(result: ExperimentRecord, say: Words) -> Html:
     stored = "" if state is None or state.n_planned is None else say("items_of_planned", done=f"{state.n_done:,}", planned=f"{state.n_planned:,}")
     return Html('<p class="is-fail">{} {}</p>').format(say("unfinished", status=say(f"status_{status}")), stored)
 
-
+# %% ../../nbs/reports/07_cards.ipynb #6d3e761b
 def _mean_and_interval(r: Any) -> tuple[str, str]:
     share = 0 <= r.mean <= 1 and not r.upper > 1
     show = (lambda v: f"{100 * v:.1f} %") if share else (lambda v: f"{v:.4g}")

@@ -23,7 +23,7 @@ def groups_of(run: OpenedRun) -> list[dict[str, Any]]:
     "The groups that are told, in order"
     return [run.group] if run.group else [get_group(run.store, r) for r in run.runs if r.startswith("grp")]
 
-
+# %% ../../nbs/reports/05_comparison_findings.ipynb #70104fc3
 def side_by_side_table(run: OpenedRun) -> Html:
     "A row per experiment: which run it belongs to, when, on which data; and a sentence when the data differ"
     if run.kind == "race":  # one run, told above
@@ -36,7 +36,7 @@ def side_by_side_table(run: OpenedRun) -> Html:
     other = paragraph(say("other_data", data=", ".join(data)), "warning") if len(data) > 1 else Html("")
     return joined([other, table(rows, nothing=say("none_began"))])
 
-
+# %% ../../nbs/reports/05_comparison_findings.ipynb #7d63fc56
 def _data(run: OpenedRun, e: Mapping[str, Any]) -> str:
     return run.say("data_version", name=e["dataset_name"], version=e["dataset_version"]) if e["dataset_name"] else run.say("local_data")
 
@@ -51,7 +51,7 @@ def races_and_ensembles(run: OpenedRun, folder: str | os.PathLike | None = None)
             parts.append(paragraph(run.say("ensemble_rule", rule=(g["request"] or {}).get("rule"))))
     return joined(parts)
 
-
+# %% ../../nbs/reports/05_comparison_findings.ipynb #14d9d190
 def _race(run: OpenedRun, group: Mapping[str, Any], folder: str | os.PathLike | None, name: str) -> Html:
     labels = {e["name"]: run.labels[e["id"]] for e in run.experiments if e["group_id"] == group["id"]}
     told, raced = race_sentences(run.say, group["result"], labels), (group["result"] or {}).get("race")
@@ -64,7 +64,7 @@ def _race(run: OpenedRun, group: Mapping[str, Any], folder: str | os.PathLike | 
     figure = plot_race(history.assign(experiment=[labels.get(n, n) for n in history["experiment"]]), raced["error"], words=run.picture_words)
     return joined([*own, picture(figure, name, say("alt_race"), folder), table(filled(rows), "wide"), paragraph(say("race_note"), "note")])
 
-
+# %% ../../nbs/reports/05_comparison_findings.ipynb #e8eebca0
 def _to_leader(run: OpenedRun, r: Mapping[str, Any]) -> Html | None:
     if r["difference"] is None:
         return None

@@ -23,7 +23,7 @@ from ..settings import OFFLINE_MODELS, VARIABLES, environment, redact, store_url
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?P<rest>[^;]*)(;(?P<marker>.*))?")
 _EXTRA = re.compile(r"extra\s*==\s*['\"](?P<extra>[^'\"]+)['\"]")
 
-
+# %% ../../nbs/reports/00_doctor.ipynb #da4a2828
 def installed(
     name: str,  # of a package, as pip knows it
 ) -> str | None:
@@ -33,7 +33,7 @@ def installed(
     except metadata.PackageNotFoundError:
         return None
 
-
+# %% ../../nbs/reports/00_doctor.ipynb #c7e98774
 def packages() -> Iterator[dict[str, Any]]:
     "Every package this one asks for: its version or None, and the extra that brings it (None: needed always)"
     for line in metadata.requires("vote-experiments") or []:
@@ -91,7 +91,7 @@ def usable_cores() -> int:
     "Processor cores this process may use"
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-
+# %% ../../nbs/reports/00_doctor.ipynb #26db854a
 def memory_bytes() -> int | None:
     "Memory of the machine, or of the container when that is less; None where it cannot be told"
     try:
@@ -102,7 +102,7 @@ def memory_bytes() -> int | None:
     except (OSError, ValueError, AttributeError):
         return None
 
-
+# %% ../../nbs/reports/00_doctor.ipynb #a6d07c42
 def browser() -> str | None:
     "The path of a Chromium, which prints reports as PDF; None when there is none"
     return next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -132,14 +132,14 @@ def examine(
         "browser": browser(), "fonts": fonts(),
     }
 
-
+# %% ../../nbs/reports/00_doctor.ipynb #00a4f429
 def _why_not(available: Any, name: str) -> str | None:
     try:
         return available(name)
     except ImportError as error:
         return f"{type(error).__name__}: {error}"
 
-
+# %% ../../nbs/reports/00_doctor.ipynb #a377f4c6
 def faults(
     found: dict[str, Any],  # what `examine` returned
 ) -> list[str]:

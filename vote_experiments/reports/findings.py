@@ -52,7 +52,7 @@ def items_asked(run: OpenedRun) -> int:
     "Items of the experiment that has most, repeats counted once"
     return max((int(some["item_id"].nunique()) for _, some in run.values.groupby("experiment")), default=0)
 
-
+# %% ../../nbs/reports/03_findings.ipynb #fd96f0c9
 def question(run: OpenedRun) -> str:
     "What a reader wants to know of this run: the title of its report"
     n = run.count(len(run.experiments), "experiment")
@@ -62,14 +62,14 @@ def question(run: OpenedRun) -> str:
     name = run.labels[run.experiments[0]["id"]] if kind == "one" and run.group else run.name
     return run.say(on if on in run.say else "title_several", n=n, name=name, dataset=run.dataset_name)
 
-
+# %% ../../nbs/reports/03_findings.ipynb #5d0ad83e
 def title(run: OpenedRun) -> Html:
     "The question, what the run is about, and the finding"
     said = [run.count(len(run.experiments), "experiment"), run.count(items_asked(run), "item"), run.moment(run.created_at), run.id]
     return joined([Html("<h1>{}</h1>").format(question(run)), paragraph(" · ".join(str(s) for s in said if s), "lead"),
                    Html('<div class="finding">{}</div>').format(joined(map(paragraph, run.sentences))), _unfinished(run)])
 
-
+# %% ../../nbs/reports/03_findings.ipynb #9fb57546
 def _unfinished(run: OpenedRun) -> Html:
     "What is not complete about this run"
     open_ones = []
@@ -84,7 +84,7 @@ def _unfinished(run: OpenedRun) -> Html:
 # %% ../../nbs/reports/03_findings.ipynb #e856ac6d
 _ASKED = ("sample_size", "sample_seed", "stratify_by", "repeats", "jobs", "raise_errors", "user", "config_name", "backend", "project_name")
 
-
+# %% ../../nbs/reports/03_findings.ipynb #9a7318f7
 def asked(run: OpenedRun) -> Html:
     "The data, the task, the evaluators, and every configuration"
     first = run.experiments[0] if run.experiments else {}
@@ -102,7 +102,7 @@ def asked(run: OpenedRun) -> Html:
     }
     return joined([fact_table(facts), table(filled([_config_row(run, e) for e in run.experiments]), nothing=say("none_began"))])
 
-
+# %% ../../nbs/reports/03_findings.ipynb #e0742501
 def _plain(run: OpenedRun, value: Any) -> str | None:
     return None if value is None else run.say("yes" if value else "no") if isinstance(value, bool) else str(value)
 
@@ -120,7 +120,7 @@ def _config_row(run: OpenedRun, e: Mapping[str, Any]) -> dict[str, Any]:
 # %% ../../nbs/reports/03_findings.ipynb #8b0a63c6
 MOST_SCORES = 5  # columns of scores; the rest is in items.csv
 
-
+# %% ../../nbs/reports/03_findings.ipynb #68a03bf5
 def headline(run: OpenedRun) -> Html:
     "One row per experiment: counts, scores with intervals, time and money"
     if not run.experiments:
@@ -132,12 +132,12 @@ def headline(run: OpenedRun) -> Html:
         notes.append(run.say("further_scores", n=len(own) - MOST_SCORES))
     return joined([table([_headline_row(run, e, shown) for e in run.ranked], "wide"), paragraph(Html(" ").join(notes), "note")])
 
-
+# %% ../../nbs/reports/03_findings.ipynb #48a25562
 def _legend(run: OpenedRun, shown: Sequence[str]) -> list[Html]:
     return [Html(run.say.html("score_is", name=run.score_name(s), code=Html("<code>{}</code>").format(s)))
             for s in shown if f"score_{s}" in run.say and s != OVERALL]
 
-
+# %% ../../nbs/reports/03_findings.ipynb #3df6e23e
 def _headline_row(run: OpenedRun, e: Mapping[str, Any], shown: Sequence[str]) -> dict[str, Any]:
     s, say = e["summary"], run.say
     items = f"{s['n_ok']:,}" if s["n_ok"] == s["n_items"] else say("n_of", n=f"{s['n_ok']:,}", all=f"{s['n_items']:,}")
@@ -147,7 +147,7 @@ def _headline_row(run: OpenedRun, e: Mapping[str, Any], shown: Sequence[str]) ->
         row[run.score_name(name)] = of_summary(run, found)
     return row | {say("col_median_time"): seconds((s["latency"] or {}).get("p50")), say("col_cost"): cost_text(s)}
 
-
+# %% ../../nbs/reports/03_findings.ipynb #4bd0f94b
 def of_summary(run: OpenedRun, found: Mapping[str, Any] | None) -> Html:
     "A score of a summary with its interval"
     if not found or found["mean"] is None:
@@ -157,7 +157,7 @@ def of_summary(run: OpenedRun, found: Mapping[str, Any] | None) -> Html:
 # %% ../../nbs/reports/03_findings.ipynb #eee5a580
 MOST_PAIRED = 10  # experiments in the matrix
 
-
+# %% ../../nbs/reports/03_findings.ipynb #27535d81
 def pairs(run: OpenedRun) -> Html:
     "Paired differences of all experiments, row minus column"
     c, say = run.comparison, run.say
@@ -171,7 +171,7 @@ def pairs(run: OpenedRun) -> Html:
     note = say("pairs_note", score=run.score_name(run.score).lower(), unit=unit)
     return joined([table(rows, "matrix"), paragraph(" ".join([note, *more]), "note")])
 
-
+# %% ../../nbs/reports/03_findings.ipynb #e52392b3
 def _pair(run: OpenedRun, found: Mapping[tuple, Any], a: str, b: str) -> Html:
     sign, r = (1, found.get((a, b))) if (a, b) in found else (-1, found.get((b, a)))
     if r is None or not r.n:
@@ -180,7 +180,7 @@ def _pair(run: OpenedRun, found: Mapping[tuple, Any], a: str, b: str) -> Html:
     text = Html("<strong>{}</strong>" if r.distinguishable else "{}").format(signed(run, sign * r.difference))
     return Html('{} <span class="ci">{} {} {}<br>p {}</span>').format(text, signed(run, low), run.say("to"), signed(run, high), _p(r.p_adjusted))
 
-
+# %% ../../nbs/reports/03_findings.ipynb #5742b74d
 def signed(run: OpenedRun, value: float) -> str:
     "A difference of the run's score: points of a fraction, else the score's own unit"
     is_share = run.comparison is not None and run.comparison.unit == "points"
@@ -194,7 +194,7 @@ def _p(p: float) -> str:
 ITEMS_READ = 300  # items whose answers are read field by field; of a longer run, every k-th
 _WINDOW = 50
 
-
+# %% ../../nbs/reports/03_findings.ipynb #926d4f42
 @dataclass
 class Answers:
     "What reading the answers of a run found"
@@ -203,7 +203,7 @@ class Answers:
     n_items: int = 0  # read
     step: int = 1  # every how many-th item was read
 
-
+# %% ../../nbs/reports/03_findings.ipynb #76b53949
 def side_by_side(run: OpenedRun, positions: range) -> Iterator[dict[str, list[ItemResult]]]:  # by label, one a repeat
     "Item after item, what every experiment answered; skipped items are left out"
     span = _WINDOW * positions.step
@@ -251,7 +251,7 @@ FIELD_NAMES = {
     "vote_results.vote_count": ("Votes", "คะแนน"), "total_votes_recorded": ("Total", "รวม"),
 }
 
-
+# %% ../../nbs/reports/03_findings.ipynb #8cb7599c
 def named(run: OpenedRun, name: tuple[str, str] | str, more: str = "") -> Html:
     "A field's name: in English with the Thai one that stands on the form, in Thai as it stands there"
     if isinstance(name, str):
@@ -262,7 +262,7 @@ def named(run: OpenedRun, name: tuple[str, str] | str, more: str = "") -> Html:
         return Html("{}").format(" ".join(p for p in (number, thai) if p) + more)
     return Html('{}{} <span class="thai" lang="th">{}</span>').format(english, more, thai)
 
-
+# %% ../../nbs/reports/03_findings.ipynb #04d19a9b
 def form_name(run: OpenedRun, form_type: Any) -> Html:
     key = f"kind_{form_type}" if form_type else "kind_unknown"
     if key not in run.say:
@@ -270,7 +270,7 @@ def form_name(run: OpenedRun, form_type: Any) -> Html:
     thai = {"Constituency": "แบ่งเขต", "PartyList": "บัญชีรายชื่อ"}.get(str(form_type))
     return named(run, (run.say(key), thai)) if thai and run.language != "th" else Html("{}").format(run.say(key))
 
-
+# %% ../../nbs/reports/03_findings.ipynb #bcae945f
 def path_name(run: OpenedRun, path: str) -> Html:
     "`vote_results[number=3].vote_count` in words"
     if not path.startswith("vote_results["):
@@ -290,7 +290,7 @@ def _shaded(run: OpenedRun, mean: float, lower: float, upper: float) -> Html:
     strength = 0.0 if math.isnan(mean) else round(0.55 * (1 - mean) ** 0.7, 3)
     return Html('<span class="heat" style="--wrong:{}">{}</span>').format(strength, run.estimate(mean, lower, upper))
 
-
+# %% ../../nbs/reports/03_findings.ipynb #997f603a
 def _beside(run: OpenedRun, frame: Any, by: str, name: Callable[[Any], Any], heading: str) -> list[dict[str, Any]]:
     "One row per value of a column, one column per experiment"
     rows = []
@@ -303,7 +303,7 @@ def _beside(run: OpenedRun, frame: Any, by: str, name: Callable[[Any], Any], hea
         rows.append(row)
     return rows
 
-
+# %% ../../nbs/reports/03_findings.ipynb #c4c4ef0f
 def by_field(run: OpenedRun, answers: Answers) -> Html:
     "How often each field is right, a table per kind of form"
     frame, parts = answers.tally.field_accuracy(), []
@@ -315,7 +315,7 @@ def by_field(run: OpenedRun, answers: Answers) -> Html:
         parts.append(table(rows, "heatmap", form_name(run, kind or None)))
     return joined([*parts, _note(run.say("fields_note"), read_note(run, answers), _left_out(run, answers))])
 
-
+# %% ../../nbs/reports/03_findings.ipynb #5cd957c2
 def _note(*sentences: str) -> Html:
     said = " ".join(filter(None, sentences))
     return paragraph(said, "note") if said else Html("")
@@ -336,7 +336,7 @@ def slice_name(run: OpenedRun, name: str) -> str:
     "A level or a difficulty for a reader"
     return run.say(f"slice_{name}") if f"slice_{name}" in run.say else name.replace("_", " ")
 
-
+# %% ../../nbs/reports/03_findings.ipynb #d25eedf2
 def _in_order(run: OpenedRun, frame: pd.DataFrame, by: str) -> pd.DataFrame:
     "Slices in the order a person expects, named for a person"
     rank = (lambda s: (s in _NO_SLICE, _FIRST.index(s) if s in _FIRST else len(_FIRST), s))
@@ -344,7 +344,7 @@ def _in_order(run: OpenedRun, frame: pd.DataFrame, by: str) -> pd.DataFrame:
     found = frame.sort_values(by, key=lambda column: column.map(names.index), kind="stable")
     return found if by == "form_type" else found.assign(**{by: [slice_name(run, s) for s in found[by]]})
 
-
+# %% ../../nbs/reports/03_findings.ipynb #0fdf3c13
 def by_slice(run: OpenedRun, answers: Answers, by: str) -> Html:  # by: form_type | level | difficulty
     "How often a number is right on forms of one kind, quality or difficulty"
     frame = answers.tally.slice_accuracy(by)
@@ -355,7 +355,7 @@ def by_slice(run: OpenedRun, answers: Answers, by: str) -> Html:  # by: form_typ
     name = (lambda kind: form_name(run, kind)) if by == "form_type" else str
     return table(_beside(run, _in_order(run, frame, by), by, name, run.say(f"by_{by}")), "heatmap")
 
-
+# %% ../../nbs/reports/03_findings.ipynb #79727e06
 def by_slices(run: OpenedRun, answers: Answers) -> Html:
     "By kind of form, by the quality of the pages, and by what makes a number hard"
     if not answers.tally.n_judged:
@@ -379,7 +379,7 @@ def picture(
         (place / f"{name}.png").write_bytes(figure_bytes(figure, "png"))
     return Html('<figure><img alt="{}" src="data:image/svg+xml;base64,{}"></figure>').format(alt, base64.b64encode(svg).decode())
 
-
+# %% ../../nbs/reports/03_findings.ipynb #b4bc3241
 def comparison_picture(run: OpenedRun, folder: str | os.PathLike | None = None) -> Html:
     "The means with their intervals; nothing when there is nothing to draw"
     if run.comparison is None:
@@ -401,7 +401,7 @@ def vote_error_picture(run: OpenedRun, answers: Answers, folder: str | os.PathLi
     return joined([picture(plot_vote_error_histogram(bins, words=run.picture_words), "vote-errors", alt, folder),
                    _note(run.say("votes_note"), read_note(run, answers))])
 
-
+# %% ../../nbs/reports/03_findings.ipynb #bdaa0f1a
 def difficulty_picture(run: OpenedRun, answers: Answers, folder: str | os.PathLike | None = None) -> Html:
     "How often a number is right, by what makes it hard; nothing when the items do not say"
     frame = answers.tally.slice_accuracy("difficulty")
@@ -430,7 +430,7 @@ def by_hand(run: OpenedRun) -> Html:
               "minutes": f"{setting.minutes_per_form:g}", "wage": f"{setting.wage_per_hour:g}"}
     return joined([table(rows), paragraph(run.say("by_hand_note", **values), "note")])
 
-
+# %% ../../nbs/reports/03_findings.ipynb #a84a4bf3
 def cost_and_accuracy(run: OpenedRun, folder: str | os.PathLike | None = None) -> Html:
     "What accuracy costs, where prices are known"
     rows = [_priced(run, e) for e in run.ranked]
@@ -445,7 +445,7 @@ def cost_and_accuracy(run: OpenedRun, folder: str | os.PathLike | None = None) -
         run.say("col_priced"): f"{r['n_priced']:,}", run.say("col_tokens_in"): _tokens(r["usage"], "prompt_tokens"),
         run.say("col_tokens_out"): _tokens(r["usage"], "output_tokens", "thoughts_tokens")} for r in rows]), by_hand(run)])
 
-
+# %% ../../nbs/reports/03_findings.ipynb #45a179b5
 def _priced(run: OpenedRun, e: Mapping[str, Any]) -> dict[str, Any]:
     s = e["summary"]
     each = s["cost_usd"] / s["n_priced"] if s.get("cost_usd") is not None and s.get("n_priced") else None
@@ -471,7 +471,7 @@ def latency(run: OpenedRun, folder: str | os.PathLike | None = None) -> Html:
                      say("col_waited"): seconds(s.get("waited_s")), say("col_cached"): f"{s.get('n_cached') or 0:,}"})
     return joined([picture(plot_latency(frame, words=run.picture_words), "latency", run.say("alt_latency"), folder), table(rows)])
 
-
+# %% ../../nbs/reports/03_findings.ipynb #139d110e
 def latency_frame(run: OpenedRun) -> pd.DataFrame:
     "experiment, latency_s of every item that succeeded and was not answered from the cache"
     r = item_results.c
@@ -494,7 +494,7 @@ def cause(error: str) -> str:
     text = re.sub(r"(?<![\w.])(?:[A-Za-z]:)?(?:[/\\][\w.\-]+){2,}", "…", text)
     return re.sub(r"\d[\d.,:]*", "…", text)[:300]
 
-
+# %% ../../nbs/reports/03_findings.ipynb #ad718edb
 def failures(run: OpenedRun) -> Html:
     "Failed items, evaluators that failed, and configs that never began"
     grouped = failure_causes(run)
@@ -507,7 +507,7 @@ def failures(run: OpenedRun) -> Html:
     more = [say("rarer_causes", n=len(grouped) - MOST_CAUSES)] if len(grouped) > MOST_CAUSES else []
     return joined([table(filled(rows), "failures"), _note(*more)])
 
-
+# %% ../../nbs/reports/03_findings.ipynb #521bef04
 def _what_failed(run: OpenedRun, what: str) -> str:
     kind, _, name = what.partition(" ")
     return run.say(f"failed_{kind}", name=name)
@@ -545,7 +545,7 @@ MOST_LINES = 10  # fields shown of a report
 MOST_THUMBNAILS = 8  # pages shown of an item
 THUMBNAIL_WIDTH = 260  # pixels
 
-
+# %% ../../nbs/reports/03_findings.ipynb #751eea54
 def worst(run: OpenedRun, most: int = WORST) -> list[tuple[str, int, float]]:  # item id, position, mean score
     "The items that went wrong most, by the mean score over experiments; perfect ones are left out"
     known = run.values.dropna(subset="value")
@@ -567,11 +567,11 @@ def worst_items(run: OpenedRun) -> Html:
              for by_label in side_by_side(run, range(position, position + 1)) if _item_of(by_label).id == item_id]
     return joined([paragraph(run.say("printed_short"), "note print-only"), *items])
 
-
+# %% ../../nbs/reports/03_findings.ipynb #d09a17fa
 def _item_of(by_label: Mapping[str, list[ItemResult]]) -> Any:
     return next(iter(by_label.values()))[0].item
 
-
+# %% ../../nbs/reports/03_findings.ipynb #5be69033
 def page_roots(run: OpenedRun) -> list[Path]:
     "The folders page images may come from: those of the dataset, or the usual ones"
     first = run.experiments[0]
@@ -580,7 +580,7 @@ def page_roots(run: OpenedRun) -> list[Path]:
     except (DatasetNotFoundError, LookupError, ValueError):
         return image_roots()
 
-
+# %% ../../nbs/reports/03_findings.ipynb #88b57e7b
 def _worst_item(run: OpenedRun, by_label: Mapping[str, list[ItemResult]], mean: float, roots: Sequence[Path]) -> Html:
     item = _item_of(by_label)
     known = item.metadata if isinstance(item.metadata, Mapping) else {}
@@ -610,14 +610,14 @@ def thumbnails(
     more = len(pages) - MOST_THUMBNAILS
     return Html('<div class="pages">{}</div>{}').format(shown, paragraph(run.count(more, "more_page"), "note") if more > 0 else "")
 
-
+# %% ../../nbs/reports/03_findings.ipynb #5a399df9
 def _pages_of(path: str, roots: Any) -> list[tuple[str, int]]:  # (file, page in it)
     try:
         return [(path, page) for page in range(count_pages(path, roots))]
     except (OSError, ValueError):
         return [(path, 0)]  # loading it will say why
 
-
+# %% ../../nbs/reports/03_findings.ipynb #3f74107f
 def _small_page(run: OpenedRun, n: int, page: tuple[str, int], roots: Any) -> Html:
     try:
         data = base64.b64encode(thumbnail(page[0], THUMBNAIL_WIDTH, page[1], roots)).decode()
@@ -645,7 +645,7 @@ def item_differences(
     return joined([gave_up, *(_report_differences(run, first, {path: ds for (at, path), ds in lines.items() if at == report})
                               for report in sorted({at for at, path in lines if path}))])
 
-
+# %% ../../nbs/reports/03_findings.ipynb #40c18c7f
 def _report_differences(run: OpenedRun, first: Mapping[str, ItemResult], lines: Mapping[str, Mapping[str, FieldDifference]]) -> Html:
     "One report's fields, those that most experiments misread first"
     silent = lines.get("", {})
@@ -657,7 +657,7 @@ def _report_differences(run: OpenedRun, first: Mapping[str, ItemResult], lines: 
     return joined([table(rows, "differences", form_name(run, next(iter(ordered[0][1].values())).form_type)),
                    paragraph(run.count(more, "more_field"), "note") if more else ""])
 
-
+# %% ../../nbs/reports/03_findings.ipynb #b5e3c619
 def _no_report(run: OpenedRun, d: FieldDifference, label: str, r: ItemResult) -> Html:
     why = redact(str(r.error)) if r.error else run.say("no_such_report")
     return paragraph(Html(run.say.html("did_not_answer", name=label, form=form_name(run, d.form_type), why=why)), "warning")
@@ -673,7 +673,7 @@ def _difference_row(run: OpenedRun, path: str, found: Mapping[str, FieldDifferen
                       if d else "" if label in silent else Html('<span class="right">{}</span>').format(say("right")))
     return row
 
-
+# %% ../../nbs/reports/03_findings.ipynb #a4ca799f
 def _shown(value: Any, most: int = 160) -> str:
     "A value as text, cut when it is long"
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value if isinstance(value, str) else (
@@ -681,7 +681,7 @@ def _shown(value: Any, most: int = 160) -> str:
     text = redact(text)
     return text if len(text) <= most else text[:most - 1] + "…"
 
-
+# %% ../../nbs/reports/03_findings.ipynb #5c0ad13f
 def _plain_answers(run: OpenedRun, expected: Any, first: Mapping[str, ItemResult]) -> Html:
     column = run.say("col_answer")
     rows = [{"": run.say("expected"), column: "–" if expected is None else _shown(expected)}]
@@ -692,7 +692,7 @@ def _plain_answers(run: OpenedRun, expected: Any, first: Mapping[str, ItemResult
 # %% ../../nbs/reports/03_findings.ipynb #6b03671b
 MOST_SUSPECTS = 40
 
-
+# %% ../../nbs/reports/03_findings.ipynb #b2b05dc6
 def suspects(run: OpenedRun, answers: Answers) -> Html:
     "Numbers of the ground truth that several models and the arithmetic contradict"
     say, checks = run.say, (lambda names: ", ".join(say(f"check_{n}") if f"check_{n}" in say else n.replace("_", " ") for n in names))

@@ -37,7 +37,7 @@ def _score_query(experiment_id: str, weights: Mapping[str, float]) -> sa.Select:
     return (sa.select(*columns).select_from(item_results.outerjoin(scores, is_wanted))
             .where(r.experiment_id == experiment_id, r.status != "skipped").group_by(r.experiment_id, r.repeat, r.position))
 
-
+# %% ../../nbs/reports/09_item_table.ipynb #2b90174d
 def _score_column(store: Store, experiment_id: str, weights: Mapping[str, float]) -> pd.DataFrame:  # index: item id
     "Position, score, number of failed results and the type of the error, by item"
     with store.read() as connection:
@@ -56,7 +56,7 @@ ORDERS = ("worst", "disagree", "failed", "data")
 MOST_VALUES = 200  # different values of a metadata column that can be chosen from
 _TEXT_LIMIT = 60  # letters of a value
 
-
+# %% ../../nbs/reports/09_item_table.ipynb #394ff13c
 def _metadata_rows(store: Store, experiment_id: str) -> Iterable[tuple[str, str | None]]:  # item id, metadata as JSON
     "Metadata of every item of an experiment"
     r, d = item_results.c, dataset_items.c
@@ -65,7 +65,7 @@ def _metadata_rows(store: Store, experiment_id: str) -> Iterable[tuple[str, str 
     with store.read() as connection:
         return [tuple(row) for row in connection.execute(query.where(r.experiment_id == experiment_id, r.repeat == 0))]
 
-
+# %% ../../nbs/reports/09_item_table.ipynb #b6a3d12b
 def _plain_value(value: Any) -> Any:
     "A value that can be a cell: text, a number, or a list of texts as one text; None for anything else"
     if isinstance(value, (list, tuple)) and all(isinstance(v, (str, int)) for v in value):
@@ -74,7 +74,7 @@ def _plain_value(value: Any) -> Any:
         return value
     return None
 
-
+# %% ../../nbs/reports/09_item_table.ipynb #26dd122a
 def metadata_frame(
     rows: Iterable[tuple[str, str | None]],  # item id, metadata as JSON
 ) -> pd.DataFrame:  # index: item id; a column per key with few different values
@@ -101,7 +101,7 @@ class ItemFilter(Record):
     field: str | None = None  # path of a field, as `report_fields` spells it
     item_ids: frozenset[str] | None = None  # only these
 
-
+# %% ../../nbs/reports/09_item_table.ipynb #7b3c4ac4
 ANY_MODEL = "*"
 
 # %% ../../nbs/reports/09_item_table.ipynb #69939fe0
@@ -179,7 +179,7 @@ class ItemTable:
         "The items that fit. Raises `KeyError` for a model or a metadata key that is not there."
         return _selected(self, wanted)
 
-
+# %% ../../nbs/reports/09_item_table.ipynb #cfafe2ed
 def _parts(value: Any) -> list[str]:
     return str(value).split(", ") if isinstance(value, str) else [str(value)]
 
@@ -195,7 +195,7 @@ def _is_wrong(table: ItemTable, label: str, path: str | None) -> pd.Series:
 def _ran(table: ItemTable, label: str) -> pd.Series:
     return table.scores[label].notna()
 
-
+# %% ../../nbs/reports/09_item_table.ipynb #d3bb9489
 def _judgement(table: ItemTable, wanted: ItemFilter) -> pd.Series:
     "By item: right and wrong models are as wanted"
     fits = pd.Series(True, index=table.scores.index)
@@ -237,7 +237,7 @@ def item_table(
                       errors, position, of("last").max(axis=1), of("repeats").max(axis=1), _metadata_of(store, list(labels)).reindex(ids))
     return _in_order(table)
 
-
+# %% ../../nbs/reports/09_item_table.ipynb #51fb6839
 def _error_texts(columns: Mapping[str, pd.DataFrame], ids: pd.Index) -> pd.Series:
     "Types of the errors of each item, of all models"
     kinds: dict[str, set[str]] = {}
@@ -246,7 +246,7 @@ def _error_texts(columns: Mapping[str, pd.DataFrame], ids: pd.Index) -> pd.Serie
             kinds.setdefault(str(item_id), set()).add(str(kind))
     return pd.Series([", ".join(sorted(kinds.get(i, ()))) for i in ids], index=ids, dtype=object)
 
-
+# %% ../../nbs/reports/09_item_table.ipynb #22ac46e8
 def _metadata_of(store: Store, ids: Sequence[str]) -> pd.DataFrame:
     "Metadata of all items; experiments over the same data are read once"
     e = experiments.c
@@ -256,7 +256,7 @@ def _metadata_of(store: Store, ids: Sequence[str]) -> pd.DataFrame:
     pairs = {item_id: text for i in ones.values() for item_id, text in _metadata_rows(store, i)}
     return metadata_frame(pairs.items())
 
-
+# %% ../../nbs/reports/09_item_table.ipynb #a67f67e1
 def _in_order(table: ItemTable) -> ItemTable:
     "The same table in the order of the data"
     order = table.position.sort_values(kind="stable").index
@@ -276,7 +276,7 @@ def _outputs(store: Store, experiment_id: str, after: int, most: int) -> list[tu
     with store.read() as connection:
         return [tuple(row) for row in connection.execute(query)]
 
-
+# %% ../../nbs/reports/09_item_table.ipynb #1a6a0dfe
 def _n_failing(output: Any) -> int:
     "Arithmetic checks that a response fails"
     try:
@@ -297,7 +297,7 @@ def _compare_one(table: ItemTable, label: str, item_id: str, output: Any, expect
         table.wrong.setdefault(path, {}).setdefault(label, set()).add(item_id)
     return _n_failing(output)
 
-
+# %% ../../nbs/reports/09_item_table.ipynb #255fab2a
 def read_fields(
     table: ItemTable,  # gets `wrong` and `doubts`
     part: int = 500,  # results between two calls of `progress`

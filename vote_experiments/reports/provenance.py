@@ -34,7 +34,7 @@ def git_state(folder: str | os.PathLike | None = None) -> dict[str, Any]:  # com
     commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain")
     return {"commit": commit and commit.strip(), "dirty": None if commit is None or changes is None else bool(changes.strip())}
 
-
+# %% ../../nbs/reports/02_provenance.ipynb #0b9cb730
 def environment_of(run: OpenedRun) -> dict[str, Any]:
     "What the run and its report ran with, as plain values"
     import platform
@@ -60,7 +60,7 @@ def _argument(name: str, value: Any) -> str:
     text = pprint.pformat(value, width=100 - len(name), sort_dicts=False)
     return f"    {name}={text}".replace("\n", "\n" + " " * (len(name) + 5)) + ","
 
-
+# %% ../../nbs/reports/02_provenance.ipynb #c089a894
 def _named_function(names: Sequence[str], otherwise: str) -> str:
     "Functions by their names; what has none (a lambda) by what it is"
     return ", ".join(n if n.isidentifier() else otherwise for n in names)
@@ -70,7 +70,7 @@ def _call(function: str, lines: Sequence[str], awaited: bool = False) -> str:
     "An import and a call, an argument a line"
     return "\n".join([f"from vote_experiments import {function}", "", f"{'await ' * awaited}{function}(", *lines, ")"])
 
-
+# %% ../../nbs/reports/02_provenance.ipynb #04b4fb1b
 def _own_functions(request: Mapping[str, Any]) -> list[str]:
     "The arguments that were functions, when they were not the usual ones"
     task, judges = request.get("task"), list(request.get("evaluators") or [])
@@ -103,7 +103,7 @@ def call_text(run: OpenedRun) -> str:
         return f"# kind: {kind}\nrequest = {pprint.pformat(request, width=100, sort_dicts=False)}"
     return "\n\n".join(["from vote_experiments import get_dataset, run_experiment", *map(_experiment_call, run.experiments)])
 
-
+# %% ../../nbs/reports/02_provenance.ipynb #c4290537
 def _models_call(request: Mapping[str, Any], kind: str) -> str:
     lines = [_argument("dataset_name", request.get("dataset_name")), _argument("model_configs", request["model_configs"])]
     lines += [_argument(k, request[k]) for k, default in _CALL_DEFAULTS.items() if k in request and (request[k] or None) != (default or None)]
@@ -111,7 +111,7 @@ def _models_call(request: Mapping[str, Any], kind: str) -> str:
     lines += [] if kind != "sweep" else [_argument("kind", kind)]
     return _call("race" if kind == "race" else "run_model_experiments", lines + _own_functions(request))
 
-
+# %% ../../nbs/reports/02_provenance.ipynb #1c8179e2
 def _experiment_call(e: Mapping[str, Any]) -> str:
     s = e["settings"] or {}
     data = f"get_dataset({e['dataset_name']!r}, {e['dataset_version']})" if e["dataset_name"] else "items,  # the same list of dicts"
@@ -140,5 +140,5 @@ def how_to_repeat(
                                  say("fact_packages"): main or None, say("fact_rendered"): environment.get("rendered_at")}))
     return joined(parts)
 
-
+# %% ../../nbs/reports/02_provenance.ipynb #dc5b90e3
 _SHOWN_PACKAGES = ("vote-experiments", "numpy", "pandas", "scipy", "sqlalchemy", "pydantic", "google-genai", "opencv-python-headless", "tesserocr")

@@ -72,7 +72,7 @@ def all_findings(run: OpenedRun, answers: Answers | None = None) -> dict[str, An
                      "suspect_labels": [s.to_dict() for s in answers.suspects]}
     return {**result, "analysis": json.loads(json.dumps(redact(analysis), default=str))}
 
-
+# %% ../../nbs/reports/06_report.ipynb #0cf01723
 def _entry(run: OpenedRun, e: Mapping[str, Any]) -> dict[str, Any]:
     return {"experiment_name": e["name"], "experiment_id": e["id"], "run_name": e["run_name"], "status": run.statuses[e["id"]],
             "config": e["config"], "error": e["error"]}
@@ -82,7 +82,7 @@ ITEM_COLUMNS = ("experiment", "experiment_id", "item_id", "repeat", "position", 
                 "attempts", "latency_s", "waited_s", "prompt_tokens", "output_tokens", "thoughts_tokens", "cost_usd", "cached",
                 "model_version", "trace_id")
 
-
+# %% ../../nbs/reports/06_report.ipynb #d83c8161
 def item_rows(run: OpenedRun) -> Iterator[dict[str, Any]]:  # `ITEM_COLUMNS`, then every score by its name
     "Every item, repeat and experiment, one at a time; answers are not in it"
     r, weights = item_results.c, run.request.get("weights") or WEIGHTS
@@ -100,7 +100,7 @@ def item_rows(run: OpenedRun) -> Iterator[dict[str, Any]]:  # `ITEM_COLUMNS`, th
                 accuracy = None if row.status == "skipped" else item_accuracy(found, row.status == "failed", weights)
                 yield {"experiment": label, "experiment_id": experiment_id, **values, "accuracy": accuracy, "scores": found}
 
-
+# %% ../../nbs/reports/06_report.ipynb #cc003fa2
 def write_items(run: OpenedRun, path: Path) -> Path:
     "items.csv: one line an item, repeat and experiment. Text that a spreadsheet would run as a formula gets a quote in front."
     names = list(dict.fromkeys(name for e in run.experiments for name in score_names(run.store, e["id"])))
@@ -114,7 +114,7 @@ def write_items(run: OpenedRun, path: Path) -> Path:
             f.write(redact(text.getvalue()))  # once for many: looking for secrets cell by cell takes minutes
     return path
 
-
+# %% ../../nbs/reports/06_report.ipynb #5c401ffc
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
         value = value.replace("\r", " ").replace("\n", " ")
@@ -123,7 +123,7 @@ def _cell(value: Any) -> Any:
 # %% ../../nbs/reports/06_report.ipynb #db9b55e7
 FILES = ("report.ipynb", "result.json", "items.csv", "figures", "parameters.json", "environment.json")
 
-
+# %% ../../nbs/reports/06_report.ipynb #83e955c1
 def keep(
     run: OpenedRun,
     answers: Answers,
@@ -140,7 +140,7 @@ def keep(
 class ReportError(VoteExperimentsError, RuntimeError):
     "A report could not be made as asked; the message says what is there and what to do"
 
-
+# %% ../../nbs/reports/06_report.ipynb #75f4933a
 def template(name: str = "experiment") -> Path:
     "The notebook a report is made from. Raises `ReportError` naming those there are."
     folder = Path(str(files("vote_experiments.reports") / "templates"))
@@ -150,7 +150,7 @@ def template(name: str = "experiment") -> Path:
         raise ReportError(f"there is no report template {name!r}; there are: {there}")
     return path
 
-
+# %% ../../nbs/reports/06_report.ipynb #9995f2e4
 TEMPLATES = {"sweep": "sweep", "race": "compare", "ensemble": "compare", "compare": "compare"}  # others: experiment
 
 
@@ -158,7 +158,7 @@ def template_of(run: OpenedRun) -> Path:
     "The notebook for this kind of run"
     return template(TEMPLATES.get(run.kind, "experiment"))
 
-
+# %% ../../nbs/reports/06_report.ipynb #b81244ab
 def checked_parameters(path: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
     "The parameters, if the notebook knows them all and none holds a secret. Raises `ReportError`."
     from papermill import inspect_notebook
@@ -203,7 +203,7 @@ def _kernel_manager(environment: Mapping[str, str]) -> type:
 
     return ThisInterpreter
 
-
+# %% ../../nbs/reports/06_report.ipynb #0c4b6059
 def _store_parameter(store: Store) -> tuple[str | None, dict[str, str]]:
     "The store as a parameter, or as an environment variable when its address has a secret"
     url = store.engine.url.render_as_string(hide_password=False) if store.dialect != "sqlite" else store.url
@@ -232,14 +232,14 @@ def execute(
     write_text(folder / "report.ipynb", json.dumps(notebook, ensure_ascii=False, indent=1) + "\n")
     return notebook, failed
 
-
+# %% ../../nbs/reports/06_report.ipynb #95a04f23
 def _plain(value: Any) -> Any:
     "A notebook's own dicts as Python's"
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, list) else value
 
-
+# %% ../../nbs/reports/06_report.ipynb #b1a367a4
 def _run_papermill(path: Path, draft: Path, parameters: Mapping[str, Any], environment: Mapping[str, str]) -> str | None:
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -256,7 +256,7 @@ def _run_papermill(path: Path, draft: Path, parameters: Mapping[str, Any], envir
         return redact(f"the kernel died ({error}); is there memory enough?")
     return None
 
-
+# %% ../../nbs/reports/06_report.ipynb #07fe585f
 def _apart(work: Callable[[], Any]) -> Any:
     "Call something that has an event loop of its own, in a thread where a loop is running already"
     try:
@@ -285,7 +285,7 @@ def _shown_cells(notebook: Mapping[str, Any]) -> list[dict[str, Any]]:
     followed = [*shown[1:], {"cell_type": "markdown", "source": "## "}]
     return [{**cell, "id": f"c{i}"} for i, (cell, after) in enumerate(zip(shown, followed)) if not (_is_heading(cell) and _is_heading(after))]
 
-
+# %% ../../nbs/reports/06_report.ipynb #339bed81
 def _is_heading(cell: Mapping[str, Any]) -> bool:
     return cell["cell_type"] == "markdown" and cell["source"].startswith("## ")
 
@@ -306,7 +306,7 @@ def notebook_html(notebook: Mapping[str, Any]) -> str:
     page = {"nbformat": 4, "nbformat_minor": 5, "metadata": {"language_info": {"name": "python"}}, "cells": _shown_cells(notebook)}
     return exporter.from_notebook_node(nbformat.from_dict(page))[0]
 
-
+# %% ../../nbs/reports/06_report.ipynb #bd7b577e
 def _with_contents(body: str) -> str:
     "The page with a line of links to its headings before the first of them"
     links: list[str] = []
@@ -319,7 +319,7 @@ def _with_contents(body: str) -> str:
     first = body.find("<h2")
     return f"{body[:first]}<nav>{''.join(links)}</nav>\n{body[first:]}" if links else body
 
-
+# %% ../../nbs/reports/06_report.ipynb #27ae1506
 def report_html(
     notebook: Mapping[str, Any],  # executed
     title: str,
@@ -336,7 +336,7 @@ def report_html(
 _QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
           "--disable-component-update", "--disable-sync", "--disable-extensions", "--no-pdf-header-footer", "--hide-scrollbars")
 
-
+# %% ../../nbs/reports/06_report.ipynb #cc688309
 def print_pdf(
     page: Path,  # an HTML file
     pdf: Path,
@@ -372,7 +372,7 @@ def fingerprint(run: OpenedRun, path: Path) -> str:  # 16 hex digits
             add([{k: v for k, v in e.items() if k not in ("url", "heartbeat")}, status_counts(run.store, e["id"]), newest])
     return h.hexdigest()
 
-
+# %% ../../nbs/reports/06_report.ipynb #c824d647
 def _kept_fingerprint(folder: Path) -> str | None:
     "Of the report in a folder; None when there is none, or only a part of one"
     try:
@@ -399,14 +399,14 @@ def _link_report(run: OpenedRun, folder: Path) -> None:
     if linked != before:
         write_text(page, linked)
 
-
+# %% ../../nbs/reports/06_report.ipynb #10ecc279
 def report_folder(run: OpenedRun, runs: str | os.PathLike | None = None) -> Path:  # may not exist yet
     "Where the report of a run is kept, the same place every time it is asked for"
     if run.runs:
         return experiment_folder({"created_at": run.created_at, "name": "compare", "id": run.id}, runs)
     return archive_folder(run.store, run.id, runs) if run.group else experiment_folder(run.experiments[0], runs)
 
-
+# %% ../../nbs/reports/06_report.ipynb #0c40a29d
 def _language_of(folder: Path) -> str:
     "The language a report is in already; English where there is none"
     try:
@@ -443,7 +443,7 @@ def archive(
         print_pdf(folder / "report.html", folder / "report.pdf")
     return folder
 
-
+# %% ../../nbs/reports/06_report.ipynb #9c91675f
 def _is_newer(path: Path, than: Path) -> bool:
     return path.exists() and path.stat().st_mtime >= than.stat().st_mtime
 
@@ -471,7 +471,7 @@ def _render(run: OpenedRun, path: Path, folder: Path, made_from: str) -> None:
                           f"the page {folder / 'report.html'}")
     write_json(folder / "environment.json", {**environment, "fingerprint": made_from})
 
-
+# %% ../../nbs/reports/06_report.ipynb #6148d425
 def _parameters_of(run: OpenedRun) -> dict[str, Any]:
     "What was asked"
     if run.runs:

@@ -44,7 +44,7 @@ MOST_BYTES = 4_000_000_000  # of all members, unpacked
 MOST_LINE = 50_000_000  # of one row
 PAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".pdf")
 
-
+# %% ../../nbs/reports/08_run_files.ipynb #c1a7ada7
 def _columns(table: sa.Table) -> list[sa.Column]:
     return [c for c in table.columns if c.name not in _STAYS.get(table.name, ())]
 
@@ -59,7 +59,7 @@ class SharedRun(Record):
     pages: int
     n_bytes: int
 
-
+# %% ../../nbs/reports/08_run_files.ipynb #249f7fda
 def _rows(store: Store, table: sa.Table, group: str | None, its: Sequence[str]) -> Iterator[Mapping[str, Any]]:
     "Rows of a run in one table, in the order of their keys"
     c = table.columns
@@ -75,11 +75,11 @@ def _rows(store: Store, table: sa.Table, group: str | None, its: Sequence[str]) 
     with store.read() as connection:
         yield from connection.execution_options(yield_per=500).execute(query).mappings()
 
-
+# %% ../../nbs/reports/08_run_files.ipynb #2dc03dbc
 def _relative(path: str, roots: Sequence[str]) -> str:
     return next((os.path.relpath(path, r) for r in roots if path.startswith(r.rstrip(os.sep) + os.sep)), path)
 
-
+# %% ../../nbs/reports/08_run_files.ipynb #cb1b5f8a
 def _portable(row: Mapping[str, Any], roots: Sequence[str]) -> dict[str, Any]:
     "A row without what belongs to this machine"
     found = {k: v for k, v in row.items() if v is not None}
@@ -99,11 +99,11 @@ def _digest(store: Store, experiment_id: str) -> str:
                 found += int.from_bytes(hashlib.sha256((encode_json(list(row)) or "").encode()).digest(), "big")
     return f"{found % 2**256:064x}"
 
-
+# %% ../../nbs/reports/08_run_files.ipynb #f1c97960
 def _dataset_keys(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, int]]:
     return list(dict.fromkeys((r["dataset_name"], r["dataset_version"]) for r in rows if r["dataset_id"]))
 
-
+# %% ../../nbs/reports/08_run_files.ipynb #bf22e3ae
 def share_run(
     run: str,  # a group or an experiment, or a beginning of its id that fits only one; latest
     path: str | os.PathLike,  # of the file, made anew
@@ -140,7 +140,7 @@ def _write_lines(z: zipfile.ZipFile, name: str, rows: Iterable[Mapping[str, Any]
             n += len(some)
     return n
 
-
+# %% ../../nbs/reports/08_run_files.ipynb #113baddd
 def _write_dataset(z: zipfile.ZipFile, place: int, d: Any, with_pages: bool) -> dict[str, Any]:
     "The items of a dataset's version and, if wanted, its pages; what the manifest says of them"
     roots, found, written = [str(r) for r in d.roots], dict[str, str](), set[str]()
@@ -161,13 +161,13 @@ def _write_dataset(z: zipfile.ZipFile, place: int, d: Any, with_pages: bool) -> 
             written.add(digest)
     return {"name": d.name, "version": d.version, "content_hash": d.content_hash, "description": d.description, "n_items": n, "pages": found}
 
-
+# %% ../../nbs/reports/08_run_files.ipynb #3921cb7d
 def _pages(given: Any) -> list[str]:
     paths: list[str] = []
     map_pages(given, lambda p: paths.append(p) or p)
     return paths
 
-
+# %% ../../nbs/reports/08_run_files.ipynb #b78e1b0f
 def _safe(name: str) -> str:
     "A page's relative path that stays below its folder. Raises `ValueError` for any other."
     path = PurePosixPath(name)
@@ -184,7 +184,7 @@ class RunFileError(VoteExperimentsError, ValueError):
 
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, OSError, ValueError)  # what a damaged archive makes Python say
 
-
+# %% ../../nbs/reports/08_run_files.ipynb #bcb3c6d7
 def _opened(path: Path) -> zipfile.ZipFile:
     try:
         z = zipfile.ZipFile(path)
@@ -205,7 +205,7 @@ def _opened(path: Path) -> zipfile.ZipFile:
         raise RunFileError(f"{str(path)!r} unpacks to {size / 1e9:,.1f} GB; {MOST_BYTES / 1e9:g} GB are allowed")
     return z
 
-
+# %% ../../nbs/reports/08_run_files.ipynb #b49e9f3c
 def _manifest(z: zipfile.ZipFile, path: Path) -> dict[str, Any]:
     try:
         with z.open("manifest.json") as f:
@@ -228,7 +228,7 @@ _ID = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
 _STATUS = {"experiments": ("finished", "interrupted", "failed"), "experiment_groups": ("finished", "interrupted", "failed", "running"),
            "item_results": ("ok", "failed", "skipped")}
 
-
+# %% ../../nbs/reports/08_run_files.ipynb #62a2aba3
 def _lines(z: zipfile.ZipFile, name: str) -> Iterator[tuple[str, dict[str, Any]]]:  # where, row
     try:
         with z.open(name) as f:
@@ -242,7 +242,7 @@ def _lines(z: zipfile.ZipFile, name: str) -> Iterator[tuple[str, dict[str, Any]]
     except _DAMAGE as error:
         raise RunFileError(f"{name} cannot be read: {str(error)[:200]}") from None
 
-
+# %% ../../nbs/reports/08_run_files.ipynb #9e18a0d9
 def _checked(table: sa.Table, where: str, row: dict[str, Any]) -> dict[str, Any]:
     "The row with every column, missing ones None. Raises `RunFileError` naming what is wrong."
     known = {c.name: c for c in _columns(table)}
@@ -287,7 +287,7 @@ class _Links:
                 raise RunFileError(f"{where}: {row['id'][:80]!r} is no id")
             own.add(row["id"])
 
-
+# %% ../../nbs/reports/08_run_files.ipynb #783c7802
 def _all_rows(z: zipfile.ZipFile) -> Iterator[tuple[sa.Table, dict[str, Any]]]:
     "Every row of the file, checked"
     links = _Links()
@@ -307,7 +307,7 @@ class ImportedRun(Record):
     datasets: list[str] = field(default_factory=list)  # name and version that the results belong to
     pages: int = 0
 
-
+# %% ../../nbs/reports/08_run_files.ipynb #040b211b
 def import_run(
     path: str | os.PathLike,  # a file that `share_run` wrote
     store: Any = None,  # a path, URL or `Store`; None: the default store
@@ -332,7 +332,7 @@ def import_run(
         _write_rows(z, opened, set(fresh), data, taken)
     return taken
 
-
+# %% ../../nbs/reports/08_run_files.ipynb #113f9bf1
 def _is_here(store: Store, experiment_id: str, digest: str) -> bool:
     with store.read() as c:
         known = c.scalar(sa.select(experiments.c.id).where(experiments.c.id == experiment_id))
@@ -370,13 +370,13 @@ def _take_datasets(z: zipfile.ZipFile, store: Store, manifest: Mapping[str, Any]
         found[key] = here
     return found
 
-
+# %% ../../nbs/reports/08_run_files.ipynb #818b67f4
 def _as_item(where: str, row: Mapping[str, Any]) -> DatasetItem:
     if not isinstance(row.get("id"), str) or set(row) - {"id", "input", "expected_output", "metadata"} or not isinstance(row.get("metadata") or {}, dict):
         raise RunFileError(f"{where}: an item has id, input, expected_output and metadata")
     return DatasetItem(row["id"], row.get("input"), row.get("expected_output"), row.get("metadata"))
 
-
+# %% ../../nbs/reports/08_run_files.ipynb #f593ea6e
 def _same_version(store: Store, name: str, said: Mapping[str, Any]) -> Any:  # the dataset, or None when no dataset has the name
     try:
         versions = list_versions(name, store)
@@ -408,7 +408,7 @@ def _checked_pages(z: zipfile.ZipFile, pages: Mapping[str, Any], folder: Path | 
             found.append((target, member))
     return found
 
-
+# %% ../../nbs/reports/08_run_files.ipynb #62bdc4cf
 def _write_rows(z: zipfile.ZipFile, store: Store, fresh: set[str], data: Mapping[tuple[str, int], Any], taken: ImportedRun) -> None:
     "All new rows, in one transaction"
     its_traces: set[str] = set()

@@ -30,7 +30,7 @@ def _cell(value: Any) -> str:
         return ""
     return f"{value:.1f}" if isinstance(value, float) else str(value)
 
-
+# %% ../../nbs/reports/10_sortable_items.ipynb #57c21032
 def sortable_table(
     frame: pd.DataFrame,  # cells are text and numbers
     caption: str,
@@ -49,7 +49,7 @@ def sortable_table(
 # %% ../../nbs/reports/10_sortable_items.ipynb #eded4bfe
 _SHOWN_KEYS = ("form_code", "form_type", "kind", "province", "constituency_number", "level", "difficulties")
 
-
+# %% ../../nbs/reports/10_sortable_items.ipynb #83957fd0
 def every_item(run: OpenedRun) -> Html:
     "All items of a run: where they come from, how each model did, what failed"
     weights = run.request.get("weights") or (WEIGHTS if run.score in (OVERALL, None) else {str(run.score): 1.0})
@@ -67,7 +67,7 @@ def every_item(run: OpenedRun) -> Html:
 # %% ../../nbs/reports/10_sortable_items.ipynb #9bf311de
 _EXPORTS = re.compile(r"export\s*\{([^}]*)\}\s*;?")
 
-
+# %% ../../nbs/reports/10_sortable_items.ipynb #72666e88
 @lru_cache(maxsize=4)
 def sorting_script(language: str = "en") -> str:
     "The text of the script that makes the table sortable and searchable; it fetches nothing"
@@ -79,13 +79,13 @@ def sorting_script(language: str = "en") -> str:
     start = f"new {names['default']}('#{TABLE_ID}', {{order: [], pageLength: 25, lengthChange: false, autoWidth: false, language: {_as_json(words)}}});"
     return (bundle + "\n" + start).replace("</script", "<\\/script")
 
-
+# %% ../../nbs/reports/10_sortable_items.ipynb #b29cbbcd
 def _as_json(value: Any) -> str:
     import json
 
     return json.dumps(value, ensure_ascii=False)
 
-
+# %% ../../nbs/reports/10_sortable_items.ipynb #eac09242
 def scripts_for(
     body: str,  # HTML of a report
     language: str = "en",

@@ -44,7 +44,7 @@ def experiment_labels(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:  # b
 MOST_LETTERS = 44  # of a setting's value
 _NO_SETTING = ("name_suffix",)
 
-
+# %% ../../nbs/reports/01_stored_run.ipynb #05f943f6
 def swept_settings(
     rows: Sequence[Mapping[str, Any]],  # of experiments
 ) -> pd.DataFrame:  # index: experiment id; a column a setting that has several values
@@ -56,7 +56,7 @@ def swept_settings(
     return pd.DataFrame({names[p]: pd.Series([cut(its.get(p)) for its in leaves.values()], index=list(leaves), dtype=object) for p in paths},
                         index=list(leaves)).infer_objects()
 
-
+# %% ../../nbs/reports/01_stored_run.ipynb #27100c11
 def cut(value: Any) -> Any:
     "A long text with its middle left out"
     if not isinstance(value, str) or len(value) <= MOST_LETTERS:
@@ -68,7 +68,7 @@ def setting_text(value: Any) -> str:
     "A setting's value for a reader"
     return "–" if value is None or value != value else f"{value:g}" if isinstance(value, float) else str(value)
 
-
+# %% ../../nbs/reports/01_stored_run.ipynb #54d5876e
 def setting_labels(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:  # by experiment id
     "Names of a sweep's experiments: their settings, when these tell them apart"
     settings = swept_settings(rows)
@@ -77,11 +77,9 @@ def setting_labels(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:  # by e
 
 # %% ../../nbs/reports/01_stored_run.ipynb #af565b61
 MOST_BESIDE = 8  # experiments beside each other in a table
-
-
 AS_RUN = ""  # clusters as the run was called with
 
-
+# %% ../../nbs/reports/01_stored_run.ipynb #ddf5a58f
 @dataclass
 class OpenedRun:
     "A stored run, ready to be told"
@@ -245,7 +243,7 @@ def open_run(
     return OpenedRun(opened, group["id"] if group else rows[0]["id"], group, rows, labels, check_language(language), [],
                      cluster_by)
 
-
+# %% ../../nbs/reports/01_stored_run.ipynb #f126696d
 def _one_run(run: str, store: Store) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     group = get_group(store, run) if run.startswith("grp") else None
     return group, _summarised(store, list_experiments(store, group_id=group["id"]) if group else [get_experiment(store, run)])
@@ -256,14 +254,14 @@ def _summarised(store: Store, rows: list[dict[str, Any]]) -> list[dict[str, Any]
         row["summary"] = row["summary"] or summarise(store, row["id"])
     return rows
 
-
+# %% ../../nbs/reports/01_stored_run.ipynb #ab855532
 def _members(store: Store, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     "Experiments that an ensemble combines, as far as they are still stored"
     ids = [i for e in rows for i in ((e["config"] or {}).get("members") or {}).values()]
     known = {e["id"] for e in list_experiments(store)} if ids else set()
     return _summarised(store, [get_experiment(store, i) for i in dict.fromkeys(ids) if i in known])
 
-
+# %% ../../nbs/reports/01_stored_run.ipynb #9e39c389
 def comparison_id(
     runs: Iterable[str],  # ids
 ) -> str:

@@ -36,7 +36,7 @@ def settings_of(run: OpenedRun) -> pd.DataFrame:  # index: label of the experime
 MOST_ROWS = 40  # combinations in a table
 MOST_DRAWN = 20  # combinations in a picture
 
-
+# %% ../../nbs/reports/04_sweep_findings.ipynb #eb095591
 def grid(run: OpenedRun) -> Html:
     "Every combination that ran: settings, scores with intervals, time, cost, and the verdict"
     if not run.experiments:
@@ -50,7 +50,7 @@ def grid(run: OpenedRun) -> Html:
     notes = [say("grid_note", ran=ran, all=combinations)] + ([say("best_shown", n=MOST_ROWS, all=ran)] if ran > MOST_ROWS else [])
     return joined([table(filled(rows), "wide"), paragraph(" ".join(notes), "note")])
 
-
+# %% ../../nbs/reports/04_sweep_findings.ipynb #46b82344
 def _grid_row(run: OpenedRun, settings: pd.DataFrame, label: str) -> dict[str, Any]:
     e, say = next(e for e in run.experiments if run.labels[e["id"]] == label), run.say
     s, name = e["summary"], run.score
@@ -59,7 +59,7 @@ def _grid_row(run: OpenedRun, settings: pd.DataFrame, label: str) -> dict[str, A
             say("failed"): f"{s['n_failed']:,}" if s["n_failed"] else None, say("col_median_time"): seconds((s["latency"] or {}).get("p50")),
             say("col_cost"): cost_text(s)}
 
-
+# %% ../../nbs/reports/04_sweep_findings.ipynb #e8dcd8c4
 def verdict(run: OpenedRun, label: str) -> Html | None:
     "An experiment's difference to the best one, with its interval and what it means"
     if run.comparison is None:
@@ -79,14 +79,14 @@ def outcomes(run: OpenedRun) -> list[dict[str, Any]]:  # params, error, and what
     result = (run.group or {}).get("result") or {}
     return [*(result.get("runs") or []), *({"params": f.get("params") or {}, "error": f.get("error")} for f in result.get("failed") or [])]
 
-
+# %% ../../nbs/reports/04_sweep_findings.ipynb #4f49fba8
 def outcome_frame(run: OpenedRun) -> pd.DataFrame:  # settings, then metrics; one row a run that succeeded
     "The measured numbers beside the settings"
     rows = [r for r in outcomes(run) if not r.get("error")]
     names = short_names(dict.fromkeys(p for r in rows for p in r["params"]), dict.fromkeys(m for r in rows for m in r.get("metrics") or {}))
     return pd.DataFrame([{**{names[p]: cut(v) for p, v in r["params"].items()}, **(r.get("metrics") or {})} for r in rows])
 
-
+# %% ../../nbs/reports/04_sweep_findings.ipynb #096884c4
 def outcome_grid(run: OpenedRun) -> Html:
     "The grid of a workflow sweep"
     say, rows = run.say, outcomes(run)
@@ -127,7 +127,7 @@ def setting_comparisons(run: OpenedRun) -> dict[str, Comparison]:  # by setting,
             found[name] = compared
     return found
 
-
+# %% ../../nbs/reports/04_sweep_findings.ipynb #5db0581a
 def setting_effects(run: OpenedRun) -> Html:
     "A row per value of every setting: its mean, and the difference to the best value"
     found, say = setting_comparisons(run), run.say
@@ -159,7 +159,7 @@ def sweep_frame(run: OpenedRun) -> tuple[pd.DataFrame, list[str], list[str]]:  #
     settings.sort(key=lambda c: (not pd.api.types.is_numeric_dtype(frame[c]), -frame[c].nunique(dropna=False)))
     return frame, settings, [m for m in metrics if frame[m].notna().any()]
 
-
+# %% ../../nbs/reports/04_sweep_findings.ipynb #93015140
 def _score_means(run: OpenedRun) -> pd.DataFrame:
     "Mean scores by label, the compared one first"
     rows = {}
@@ -179,7 +179,7 @@ def _drawable(run: OpenedRun) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
     texts = {c: frame[c].map(setting_text) for c in settings if not pd.api.types.is_numeric_dtype(frame[c])}
     return frame.assign(**texts), settings, {m: shares.get(m, m) for m in metrics}
 
-
+# %% ../../nbs/reports/04_sweep_findings.ipynb #5b0cfeb1
 def settings_pictures(run: OpenedRun, folder: str | os.PathLike | None = None) -> Html:
     "A score over a setting, all scores over it, a map of two settings"
     frame, settings, metrics = _drawable(run)

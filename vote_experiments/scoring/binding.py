@@ -28,7 +28,7 @@ _JUDGED = (*_INPUT, "output", "output_data")
 _RUN = ("item_results", "failed_items", "inputs", "outputs", "expected_outputs", "evaluators_results", "metadata",
         "config", "weights")
 
-
+# %% ../../nbs/scoring/00_binding.ipynb #fb467fea
 @dataclass(frozen=True)
 class Role:
     "What a callable is used as, and so which values it may ask for"
@@ -38,7 +38,7 @@ class Role:
     keywords: tuple[str, ...] = ()  # what **kwargs receives
     example: str = ""  # a signature that works, for messages
 
-
+# %% ../../nbs/scoring/00_binding.ipynb #dbb2a96e
 TASK = Role("task", _INPUT, (("item",),), (), "def task(item)  or  def task(input_data, config)")
 EVALUATOR = Role(
     "evaluator", _JUDGED,
@@ -49,6 +49,8 @@ COMPOSITE = Role(
     "composite evaluator", (*_JUDGED, "evaluations"), (("item",), ("evaluations",)),
     ("input", "output", "expected_output", "metadata", "evaluations"),
     "def composite(*, input, output, expected_output, metadata, evaluations)")
+
+# %% ../../nbs/scoring/00_binding.ipynb #eaa0d921
 RUN_EVALUATOR = Role("run evaluator", _RUN, (("item_results",),), ("item_results",), "def run_evaluator(*, item_results)")
 SUMMARY_EVALUATOR = Role(
     "summary evaluator", _RUN, (("inputs",), ("outputs",), ("expected_outputs",), ("evaluators_results",)),
@@ -75,7 +77,7 @@ def _parameters(fn: Callable, role: Role) -> list[inspect.Parameter]:
     except (TypeError, ValueError):
         raise _cannot(fn, role, "its signature cannot be read; wrap it in a def") from None
 
-
+# %% ../../nbs/scoring/00_binding.ipynb #45f9d9d9
 def _plan(fn: Callable, role: Role) -> tuple[tuple[str, ...], tuple[str, ...]]:
     "(names passed by position, names passed by keyword)"
     P = inspect.Parameter
@@ -121,7 +123,7 @@ def evaluator_context(values: Mapping[str, Any]) -> SimpleNamespace:
         expected_output=values["expected_output"], metadata=values.get("metadata") or {}, trace_id=values.get("trace_id"),
         span_id=None, attributes={}, metrics={}, duration=None, config=values.get("config"))
 
-
+# %% ../../nbs/scoring/00_binding.ipynb #c80190de
 def _target(fn: Any, role: Role) -> Callable:
     "What is really called: the function, or a wrapper around `.evaluate(context)`"
     evaluate = getattr(fn, "evaluate", None)
@@ -137,12 +139,12 @@ def _target(fn: Any, role: Role) -> Callable:
         raise _cannot(fn, role, f"{type(fn).__name__} is not callable")
     return fn
 
-
+# %% ../../nbs/scoring/00_binding.ipynb #23ca1ce5
 def _takes_context(evaluate: Callable, role: Role) -> bool:
     required = [p for p in inspect.signature(evaluate).parameters.values() if p.default is inspect.Parameter.empty]
     return len(required) == 1 and required[0].name not in role.names
 
-
+# %% ../../nbs/scoring/00_binding.ipynb #191905b5
 def _context_caller(evaluate: Callable) -> Callable:
     def call(input, output, expected_output, metadata, item, trace_id, config):
         return evaluate(evaluator_context(locals()))
@@ -152,11 +154,11 @@ def _context_caller(evaluate: Callable) -> Callable:
 
     return call_async if inspect.iscoroutinefunction(evaluate) else call
 
-
+# %% ../../nbs/scoring/00_binding.ipynb #4a7d579f
 def _offered(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in values.items() if k in SUMMARY_EVALUATOR.names}
 
-
+# %% ../../nbs/scoring/00_binding.ipynb #b23d8fc1
 def _summary_caller(evaluate: Callable) -> Callable:
     "The same for a whole run: columns, and the scores by evaluator under both of their names"
     def call(inputs, outputs, expected_outputs, evaluators_results, metadata, config):
@@ -177,7 +179,7 @@ def _measurer(metric: Any) -> Callable:
 
     return call
 
-
+# %% ../../nbs/scoring/00_binding.ipynb #d395b7be
 def _as_text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
@@ -212,7 +214,7 @@ class Bound:
     def __repr__(self) -> str:
         return f"Bound({self.name}: {', '.join((*self.positional, *(k + '=' for k in self.keywords)))})"
 
-
+# %% ../../nbs/scoring/00_binding.ipynb #856bd8a5
 def bind(
     fn: Any,  # a function, partial, callable object, or class evaluator with `.evaluate(context)`
     role: Role,  # what it is used as
@@ -230,7 +232,7 @@ def _caller(fn: Callable, positional: tuple[str, ...], keywords: tuple[str, ...]
         return lambda values: fn(**{one: values[one], two: values[two]})
     return lambda values: fn(*[values[k] for k in positional], **{k: values[k] for k in keywords})
 
-
+# %% ../../nbs/scoring/00_binding.ipynb #cb67fb84
 def _is_async(fn: Any) -> bool:
     while isinstance(fn, functools.partial):
         fn = fn.func
@@ -257,11 +259,11 @@ def _scalar(value: Any) -> Any:
         raise ValueError(f"{value} is not a finite score")
     return None if math.isnan(value) else value
 
-
+# %% ../../nbs/scoring/00_binding.ipynb #a438207f
 _LARGEST = 2**1023  # what a float can hold
 _FIELDS = ("comment", "metadata", "data_type", "config_id")
 
-
+# %% ../../nbs/scoring/00_binding.ipynb #00b6fdee
 def _from_object(value: Any, name: str) -> Evaluation:
     "An `Evaluation` from a platform's result object"
     found = getattr(value, "value", getattr(value, "score", None))
@@ -272,7 +274,7 @@ def _from_object(value: Any, name: str) -> Evaluation:
                       metadata if isinstance(metadata, dict) else None, kind if isinstance(kind, str) else None,
                       getattr(value, "config_id", None))
 
-
+# %% ../../nbs/scoring/00_binding.ipynb #5541eae5
 def _from_dict(value: Mapping[str, Any], name: str) -> list[Evaluation]:
     if "value" in value or "score" in value:
         found = value["value"] if "value" in value else value["score"]
@@ -292,7 +294,7 @@ def _each_once(found: list[Evaluation]) -> list[Evaluation]:
         raise ValueError(f"two scores of one item are called {twice!r}; give each a name, as Evaluation(name, value)")
     return found
 
-
+# %% ../../nbs/scoring/00_binding.ipynb #cf0b3cb0
 def as_evaluations(
     value: Any,  # what an evaluator returned
     name: str,  # of the evaluator: the name of a bare scalar
@@ -326,7 +328,7 @@ def are_shares(
     largest = max(known, default=0)
     return min(known, default=0) >= 0 and (largest <= 1 or PERCENT_FROM <= largest <= 100)
 
-
+# %% ../../nbs/scoring/00_binding.ipynb #b78703d3
 @dataclass(frozen=True)
 class ScoreRule:
     "How the scores of an evaluator are compared"
@@ -340,7 +342,7 @@ class ScoreRule:
             return self.failed_is_zero
         return self.higher_is_better and are_shares(values)
 
-
+# %% ../../nbs/scoring/00_binding.ipynb #abea14d8
 def score_rule(
     higher_is_better: bool = True,  # False: an error, a distance, a cost
     failed_is_zero: bool | None = None,  # None: when higher is better and the values are shares or percentages
@@ -371,7 +373,7 @@ def bind_all(
             raise ValueError(f"two {role.what}s are called {name!r}; their scores would overwrite each other: {hint}")
     return bound
 
-
+# %% ../../nbs/scoring/00_binding.ipynb #16c8ede0
 def declared_rules(bound: Iterable[Bound]) -> dict[str, dict[str, Any]]:  # score name: fields of its `ScoreRule`
     "What evaluators declare about their scores, as it is kept with a run"
     rules = [(b, getattr(b.fn, "score_rule", None)) for b in bound]

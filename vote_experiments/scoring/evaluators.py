@@ -35,7 +35,7 @@ def exact_form_match(
     scored = [m for m in matches if m is not None]
     return all(scored) if scored else None
 
-
+# %% ../../nbs/scoring/01_evaluators.ipynb #dab630ae
 def _same_header(expected: Report, answered: Report | None) -> bool | None:
     truth = comparable_header(expected.form_info)
     if not any(truth.values()):
@@ -78,7 +78,7 @@ def ballot_accuracy_score(
                                expected_output)
     return zeros.noted("ballot_accuracy_score", value)
 
-
+# %% ../../nbs/scoring/01_evaluators.ipynb #e5903b04
 def _equal_share(expected: Report, answered: Report, section: str, fields: tuple[str, ...], zeros: _Zeros) -> float | None:
     truth, read = getattr(expected, section), getattr(answered, section)
     recorded = [f for f in fields if f in truth.model_fields_set]
@@ -102,11 +102,11 @@ def vote_results_quality(
     value = mean_over_expected(lambda e, a: _equal_votes(e, _by_number(e), _by_number(a), zeros), output_data, expected_output)
     return zeros.noted("vote_results_quality", value)
 
-
+# %% ../../nbs/scoring/01_evaluators.ipynb #551daa53
 def _by_number(report: Report) -> dict[str, VoteResult]:
     return {k: row for k, row in numbered_rows(report).items() if row.number is not None}
 
-
+# %% ../../nbs/scoring/01_evaluators.ipynb #7cc197b6
 def _equal_votes(expected: Report, truth: Mapping[Any, VoteResult], read: Mapping[Any, VoteResult], zeros: _Zeros) -> float | None:
     recorded = {k: row for k, row in truth.items() if "vote_count" in row.model_fields_set}
     if all(row.vote_count is None for row in recorded.values()):
@@ -155,13 +155,13 @@ def vote_results_by_name(
     value = mean_over_expected(lambda e, a: _equal_votes_by_name(e, a, zeros), output_data, expected_output)
     return zeros.noted("vote_results_by_name", value)
 
-
+# %% ../../nbs/scoring/01_evaluators.ipynb #58800b58
 def _equal_votes_by_name(expected: Report, answered: Report, zeros: _Zeros) -> float | None:
     has_candidates = any(row.candidate_name for row in expected.vote_results)
     truth = _by_name(expected.vote_results, has_candidates)
     return _equal_votes(expected, truth, _by_name(answered.vote_results, has_candidates), zeros)
 
-
+# %% ../../nbs/scoring/01_evaluators.ipynb #8ae5adf6
 def _by_name(rows: Sequence[VoteResult], by_candidate: bool) -> dict[tuple[str, int], VoteResult]:
     "Rows by normalised name; a name that comes again is a row of its own"
     found: dict[tuple[str, int], VoteResult] = {}
@@ -184,7 +184,7 @@ def absolute_vote_error(
     "Σ|Δ| / Σ votes over all rows, by number: the share of the votes that went wrong"
     return mean_over_expected(_vote_error, output_data, expected_output)
 
-
+# %% ../../nbs/scoring/01_evaluators.ipynb #aaafccd7
 def _vote_error(expected: Report, answered: Report) -> float | None:
     truth = {k: row.vote_count for k, row in _by_number(expected).items() if row.vote_count is not None}
     found = {k: row.vote_count for k, row in _by_number(answered).items()}
@@ -209,7 +209,7 @@ def omitted_rows(
 
     return mean_over_expected(omitted, output_data, expected_output)
 
-
+# %% ../../nbs/scoring/01_evaluators.ipynb #d77bb0bd
 @score_rule(higher_is_better=False)
 def invented_rows(
     input_data: Any,  # not looked at
@@ -227,7 +227,7 @@ def invented_rows(
 FURTHEST_SLIP = 5  # rows
 SHORTEST_SLIP = 3  # wrong rows in one run
 
-
+# %% ../../nbs/scoring/01_evaluators.ipynb #5aa70cc5
 @score_rule(higher_is_better=False)
 def row_shift(
     input_data: Any,  # not looked at
@@ -239,7 +239,7 @@ def row_shift(
     told = [comment for _, comment in slips if comment]
     return Evaluation("row_shift", mean(share for share, _ in slips), "; ".join(told) or None)
 
-
+# %% ../../nbs/scoring/01_evaluators.ipynb #44bea922
 def _slip(expected: Report, answered: Report) -> tuple[float | None, str | None]:
     truth, found = _by_number(expected), _by_number(answered)
     if not truth or not found:
@@ -279,7 +279,7 @@ def name_cer(
     "Character error rate of the names: edits / characters (Levenshtein), over candidates and parties, rows joined by number"
     return mean_over_expected(_name_errors, output_data, expected_output)
 
-
+# %% ../../nbs/scoring/01_evaluators.ipynb #1dad2aa5
 def _name_errors(expected: Report, answered: Report) -> float | None:
     from rapidfuzz.distance import Levenshtein
 
@@ -303,7 +303,7 @@ def arithmetic_consistency(
     reports = _read(output_data).reports
     return mean(_share_passed(check_report(r, ARITHMETIC_CHECKS).checks) for r in reports) if reports else 0.0
 
-
+# %% ../../nbs/scoring/01_evaluators.ipynb #c8881065
 @score_rule(failed_is_zero=False)  # no answer is no broken sum
 def words_match_digits(
     input_data: Any,  # not looked at
@@ -314,7 +314,7 @@ def words_match_digits(
     reports = _read(output_data).reports
     return mean(_share_passed(check_report(r, ["words_match_digits"]).checks[0].details) for r in reports) if reports else 0.0
 
-
+# %% ../../nbs/scoring/01_evaluators.ipynb #0f63b2dd
 def _share_passed(checks: Iterable[Check]) -> float | None:
     done = [c.status for c in checks if c.status != "skipped"]
     return done.count("pass") / len(done) if done else None
@@ -328,7 +328,7 @@ def field_f1(
     "F₁ = 2·hits / (written + read) over all fields, rows joined by number"
     return mean_over_expected(_f1, output_data, expected_output)
 
-
+# %% ../../nbs/scoring/01_evaluators.ipynb #12e78387
 def _f1(expected: Report, answered: Report) -> float | None:
     recorded = report_fields(expected)
     truth = {k: v for k, v in recorded.items() if v is not None}
@@ -339,7 +339,7 @@ def _f1(expected: Report, answered: Report) -> float | None:
     hits = sum(read.get(k) == v for k, v in truth.items())
     return 2 * hits / (len(truth) + len(read)) if truth else None
 
-
+# %% ../../nbs/scoring/01_evaluators.ipynb #dd217638
 def _header_paths(expected: Report) -> set[str]:
     "Header fields that count as invented when only the answer has them"
     recorded = expected.form_info.model_fields_set
@@ -359,7 +359,7 @@ def anls_star(
 
     return mean_over_expected(lambda e, a: float(anls_score(_as_text(e), _as_text(a))), output_data, expected_output)
 
-
+# %% ../../nbs/scoring/01_evaluators.ipynb #f7d54e4a
 def _as_text(report: Report) -> dict[str, Any]:
     "The report as nested dicts and lists of text, blank values left out: ANLS* knows text only"
     def plain(value: Any) -> Any:
@@ -397,7 +397,7 @@ _SUMS = {
     "ballots_remaining": ("ballots_allocated",), "vote_count": ("votes_equal_good_ballots", "votes_equal_total"),
     "total_votes_recorded": ("votes_equal_total",), "voters_present": ()}
 
-
+# %% ../../nbs/scoring/01_evaluators.ipynb #991b1e55
 def _checks_of(checks: Checks, path: str) -> dict[str, str]:
     "Status of every check this number takes part in, skipped ones left out"
     sums = _SUMS.get(path.rpartition(".")[2], ())
@@ -405,7 +405,7 @@ def _checks_of(checks: Checks, path: str) -> dict[str, str]:
     words = next((c.status for c in checks.named("words_match_digits").details if c.field == path), "skipped")
     return {k: s for k, s in {**found, "words_match_digits": words}.items() if s != "skipped"}
 
-
+# %% ../../nbs/scoring/01_evaluators.ipynb #0647fd0a
 def _numbers(report: Report) -> dict[str, int | None]:
     "Every count of the report by its path"
     return {k: v for k, v in report_fields(report).items() if k.rpartition(".")[2] in (*_SUMS, "eligible_voters")}  # type: ignore[misc]
@@ -414,7 +414,7 @@ def _numbers(report: Report) -> dict[str, int | None]:
 _Place = tuple[int, str]  # index of the expected report, path of the number
 _Told = tuple[int | None, frozenset[str]]  # what was read, and the checks that speak for it (none: no support)
 
-
+# %% ../../nbs/scoring/01_evaluators.ipynb #e3105d04
 def suspect_labels(
     results: Mapping[str, Iterable[ItemResult]],  # item results by the name of their config
     min_models: int = 2,  # how many different models must agree
@@ -433,7 +433,7 @@ def suspect_labels(
              for s in _suspects(item_id, truths[item_id], by_config, {c: model_of[item_id, c] for c in by_config}, min_models)]
     return sorted(found, key=lambda s: (-len(s.expected_fails), -len(s.models), s.item_id, s.path))
 
-
+# %% ../../nbs/scoring/01_evaluators.ipynb #85b1afb4
 def _truth_of(r: ItemResult) -> tuple[Report, ...]:
     try:
         return _truth(r.item.expected_output)
@@ -443,7 +443,7 @@ def _truth_of(r: ItemResult) -> tuple[Report, ...]:
 # %% ../../nbs/scoring/01_evaluators.ipynb #5df8611c
 _UNANSWERED = ""  # the path under which a report that was not answered at all is told
 
-
+# %% ../../nbs/scoring/01_evaluators.ipynb #37f84063
 def _contradictions(truth: Sequence[Report], output: Any) -> dict[_Place, _Told]:
     "Where an answer differs from the truth"
     different: dict[_Place, _Told] = {}
@@ -472,7 +472,7 @@ def _agreed(repeats: list[dict[_Place, _Told]], place: _Place) -> _Told | None:
     checks = frozenset.intersection(*(c for _, c in said))
     return (said[0][0], checks) if checks else None
 
-
+# %% ../../nbs/scoring/01_evaluators.ipynb #3a66f694
 def _suspects(item_id: str, truth: Sequence[Report], by_config: dict[str, list[dict[_Place, _Told]]], model_of: dict[str, str],
               min_models: int) -> Iterable[SuspectLabel]:
     "The suspect labels of one item"

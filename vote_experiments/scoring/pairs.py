@@ -25,7 +25,7 @@ SCORING_CHANGES = {
 _KEPT = 32  # parses; about 3 MB with reports of 67 rows
 _LONGEST = 1_000_000  # bytes: longer answers are not kept
 
-
+# %% ../../nbs/scoring/01_pairs.ipynb #d1cfeff5
 @dataclass(frozen=True)
 class _Read:
     "What `read_reports` found"
@@ -34,7 +34,7 @@ class _Read:
     unknown: tuple[str, ...] = ()  # sentences about keys that are no field
     error: str | None = None  # why there is no report at all
 
-
+# %% ../../nbs/scoring/01_pairs.ipynb #a57a766b
 def _read_now(value: Any) -> _Read:
     try:
         reports, problems = read_reports(value)
@@ -42,12 +42,12 @@ def _read_now(value: Any) -> _Read:
     except ValueError as e:
         return _Read(error=str(e))
 
-
+# %% ../../nbs/scoring/01_pairs.ipynb #2f9daaed
 @lru_cache(maxsize=_KEPT)
 def _read_content(content: bytes) -> _Read:
     return _read_now(marshal.loads(content))
 
-
+# %% ../../nbs/scoring/01_pairs.ipynb #e942c74c
 def _read(value: Any) -> _Read:
     "The reports in a value"
     try:
@@ -63,7 +63,7 @@ def _is_nothing(value: Any) -> bool:
         return not value or value == "null"
     return value is None or (isinstance(value, float) and value != value)
 
-
+# %% ../../nbs/scoring/01_pairs.ipynb #67e45ec6
 def _truth(expected_output: Any) -> tuple[Report, ...]:
     "The expected reports; () when there is no ground truth. Raises `ValueError` when it cannot be read or has unknown keys."
     if _is_nothing(expected_output):
@@ -112,7 +112,7 @@ def _by_numbers(expected: Sequence[Report], answered: Sequence[Report], left: Se
             chosen[i] = j
     return chosen
 
-
+# %% ../../nbs/scoring/01_pairs.ipynb #fb866df8
 def _equal_numbers(a: Report, b: Report) -> int:
     "Numbers above 0 that two reports share at the same place"
     x, y = report_fields(a), report_fields(b)
@@ -127,7 +127,7 @@ def report_pairs(
     truth = _truth(expected_output)
     return match_reports(truth, _read(output_data).reports) if truth else []
 
-
+# %% ../../nbs/scoring/01_pairs.ipynb #be3a1f13
 def mean(
     values: Iterable[float | None],
 ) -> float | None:  # None: no value
@@ -135,7 +135,7 @@ def mean(
     scored = [v for v in values if v is not None]
     return sum(scored) / len(scored) if scored else None
 
-
+# %% ../../nbs/scoring/01_pairs.ipynb #3e4a782b
 def mean_over_expected(
     score: Callable[[Report, Report], float | None],  # of an expected and an answered report
     output_data: Any,  # the answer, in any accepted spelling

@@ -19,7 +19,7 @@ JUDGE_SCORES = ("llm_judge_score", "llm_judge_evaluator", "extraction_judge")  #
 OVERALL = "overall_accuracy"
 _KNOWN = {e.__name__: getattr(e, "score_rule", ScoreRule()) for e in (*STANDARD_EVALUATORS, *FURTHER_EVALUATORS, *OPTIONAL_EVALUATORS)}
 
-
+# %% ../../nbs/scoring/02_summary.ipynb #84e44266
 def rule_of(
     score: str,  # its name
     declared: Mapping[str, Mapping[str, Any]] | None = None,  # as `scoring.binding.declared_rules` gives them
@@ -41,7 +41,7 @@ def is_weighted(
     "Some of these scores have a weight, so there is an overall accuracy"
     return not {*weights, *JUDGE_SCORES}.isdisjoint(names)
 
-
+# %% ../../nbs/scoring/02_summary.ipynb #b9487dba
 def item_accuracy(
     scores: Mapping[str, Any],  # values of one item by score name; True is 1, None is "not scored"
     failed: bool,  # the item has no answer
@@ -59,7 +59,7 @@ def item_accuracy(
     total = sum(weights[name] for name, value in found.items() if value is not None)
     return sum(weights[name] * value for name, value in found.items() if value is not None) / total if total else None
 
-
+# %% ../../nbs/scoring/02_summary.ipynb #060c43de
 def _score(scores: Mapping[str, Any], name: str) -> float | None:
     "The value of a score as a number; `judge` is the first judge that scored"
     if name != "judge" or name in scores:
@@ -78,7 +78,7 @@ def _items(outputs: Iterable[Any], evaluators_results: Mapping[str, Iterable[Any
     for output, *values in zip(outputs, *columns):
         yield output is None, dict(zip(names, values))
 
-
+# %% ../../nbs/scoring/02_summary.ipynb #cd11c8db
 def _mean(values: Iterable[float | None]) -> float | None:
     total = n = 0
     for value in values:
@@ -112,7 +112,7 @@ def success_rate(
     known = {name: column for name, column in evaluators_results.items() if name == "has_no_errors"}
     return _mean(0.0 if failed else as_number(scores.get("has_no_errors", True)) for failed, scores in _items(outputs, known))
 
-
+# %% ../../nbs/scoring/02_summary.ipynb #68d65dd5
 def avg_ballot_accuracy(
     inputs: Sequence[Any],  # not looked at
     outputs: Sequence[Any],  # None for a failed item
@@ -132,7 +132,7 @@ def avg_llm_judge_score(
     "Mean of the judge's score, a failed item counting 0; an item whose judge failed is left out"
     return _mean_score("judge", outputs, evaluators_results)
 
-
+# %% ../../nbs/scoring/02_summary.ipynb #7d7c17c1
 def _mean_score(name: str, outputs: Sequence[Any], evaluators_results: Mapping[str, Sequence[Any]]) -> float | None:
     "Mean of one score; None when nobody scored it"
     known = {k: c for k, c in evaluators_results.items() if k == name or (name == "judge" and k in JUDGE_SCORES)}

@@ -21,19 +21,21 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+# %% ../../nbs/server/03_api.ipynb #1602f0ef
 try:
     import fastapi
     import h11
     import uvicorn
 except ImportError as missing:
     raise ImportError(f"the HTTP API needs {missing.name}: pip install 'vote-experiments[api]'") from None
+
+# %% ../../nbs/server/03_api.ipynb #c369de22
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from fastapi.security import APIKeyHeader
 from uvicorn.protocols.http.h11_impl import H11Protocol
-
 from .. import __version__
 from ..datasets.dataset import DatasetNotFoundError, get_dataset, list_datasets
 from ..engine.run_status import run_state, run_states
@@ -54,6 +56,7 @@ from vote_experiments.server.messages import (
 )
 from ..settings import did_you_mean, environment, setting
 
+# %% ../../nbs/server/03_api.ipynb #c1224913
 log = logging.getLogger("vote_experiments.api")
 
 # %% ../../nbs/server/03_api.ipynb #b24ef561
@@ -135,13 +138,13 @@ def unfit(message: str, *where: str | int) -> RequestValidationError:
     loc = ("body", "model_configs", int(found[1]), found[2]) if found else ("body", *where)
     return RequestValidationError([{"loc": loc, "msg": outside(message), "type": "value_error"}])
 
-
+# %% ../../nbs/server/03_api.ipynb #c22848d7
 def _on_unfit(_: Request, error: Any) -> JSONResponse:
     said = [{"loc": [p if isinstance(p, int) else clean_text(str(p))[:200] for p in e["loc"]],  # type: ignore[index]
              "msg": outside(e["msg"]), "type": e["type"]} for e in error.errors()[:50]]
     return JSONResponse({"detail": said}, 422)
 
-
+# %% ../../nbs/server/03_api.ipynb #b6dd6551
 def _on_problem(request: Request, error: Any) -> JSONResponse:
     code, detail = getattr(error, "status_code", None), getattr(error, "detail", None) or str(error)
     if code is None:
@@ -149,7 +152,7 @@ def _on_problem(request: Request, error: Any) -> JSONResponse:
     body = {"detail": outside(detail), "request_id": getattr(request.state, "request_id", None)}
     return JSONResponse(body, code, getattr(error, "headers", None))
 
-
+# %% ../../nbs/server/03_api.ipynb #f569fa98
 def _on_store(request: Request, error: Any) -> JSONResponse:
     log.error("store: %s", error)
     return _on_problem(request, HTTPException(503, "The store cannot be used now", {"Retry-After": "10"}))
@@ -162,7 +165,7 @@ def _on_anything(request: Request, error: Any) -> JSONResponse:
 _OWN_WORDS = ("ItemFailedError", "RunStoppedError", "BudgetExceeded", "StoreError", "ExtractionError", "PlatformDown", "ValueError",
               "SettingsChangedError", "TypeError")
 
-
+# %% ../../nbs/server/03_api.ipynb #29e5a75b
 def ended(job: Job, base: str) -> RunResponse:
     "The answer of a job that has ended. Raises what a client is told instead."
     if job.result:
@@ -185,7 +188,7 @@ async def base_of(request: Request) -> str:
     host = request.headers.get("host", "")
     return f"{request.url.scheme}://{host}" if _HOST.fullmatch(host) else (setting("API_BASE_URL") or "").rstrip("/")
 
-
+# %% ../../nbs/server/03_api.ipynb #528cc127
 async def _service(request: Request) -> Service:
     return request.app.state.service
 
@@ -195,12 +198,14 @@ async def _label(request: Request) -> str:
 
 
 Here = Annotated[Service, Depends(_service)]
+
+# %% ../../nbs/server/03_api.ipynb #efb3ac7b
 Base = Annotated[str, Depends(base_of)]
 Label = Annotated[str, Depends(_label)]
 TaskId = Annotated[str, InPath(max_length=64, description="As answered by run-async")]
 RunId = Annotated[str, InPath(max_length=64, description="Id of a run or an experiment, a beginning of it that fits only one, or latest")]
 
-
+# %% ../../nbs/server/03_api.ipynb #57259c71
 def _declared(*codes: int) -> dict[int | str, dict[str, Any]]:
     said = {400: "The body is no JSON", 401: "Missing or wrong key", 403: "The task of another key", 404: "Not there", 408: "The body came too slowly",
             409: "It has ended", 413: "The body is too large", 429: "Too many requests or tasks", 500: "The run broke off",
@@ -208,7 +213,7 @@ def _declared(*codes: int) -> dict[int | str, dict[str, Any]]:
     also = {422: {"model": FieldProblems, "description": "A field is wrong"}}
     return {c: {"model": Problem, "description": said[c]} for c in (400, 401, 408, 413, 429, 503, *codes)} | also  # type: ignore[return-value]
 
-
+# %% ../../nbs/server/03_api.ipynb #eebe3247
 def _declared_with(media: str, what: str) -> dict[int | str, dict[str, Any]]:
     "The same where success is no JSON: FastAPI would declare the refusals with the type of the success"
     refused = {code: {"description": said["description"], "content": {"application/json": {
@@ -217,6 +222,8 @@ def _declared_with(media: str, what: str) -> dict[int | str, dict[str, Any]]:
 
 
 key_header = APIKeyHeader(name="X-API-Key", description="One of the keys in API_KEY of the server", auto_error=False)
+
+# %% ../../nbs/server/03_api.ipynb #fa7e2041
 api = fastapi.APIRouter(prefix="/api/v1/experiments", dependencies=[Depends(key_header)], responses=_declared())
 health_routes = fastapi.APIRouter(responses={k: v for k, v in _declared().items() if k in (400, 408, 413, 429)}, tags=["health"])
 
@@ -237,7 +244,7 @@ async def run(asked: RunRequest, request: Request, service: Here, base: Base, la
         job = await asyncio.to_thread(get_job, job.id, service.store)
     return ended(job, base)
 
-
+# %% ../../nbs/server/03_api.ipynb #22d70689
 def _accepted(service: Service, asked: RunRequest, label: str) -> Job:
     try:
         return service.accept(asked, label)
@@ -246,7 +253,7 @@ def _accepted(service: Service, asked: RunRequest, label: str) -> Job:
             raise
         raise unfit(str(error)) from None
 
-
+# %% ../../nbs/server/03_api.ipynb #eb80a45f
 @api.post("/run-async", response_model=Accepted, status_code=202, responses=_declared(404), tags=["run"])
 def run_async(asked: RunRequest, service: Here, base: Base, label: Label) -> Any:
     "Ask for a run and go on: the answer is a task to follow. It survives a restart of the server."
@@ -267,7 +274,7 @@ def _estimated(service: Service, asked: RunRequest) -> Any:  # vote_experiments.
             raise
         raise unfit(str(error)) from None
 
-
+# %% ../../nbs/server/03_api.ipynb #5312f515
 @api.post("/estimate", response_model=EstimateOut, responses=_declared(404), tags=["run"])
 async def estimate(asked: RunRequest, service: Here) -> Any:
     "What a run would take: calls, tokens, money and time of each config, and models that retire. Nothing is paid for."
@@ -284,14 +291,14 @@ def tasks(service: Here, base: Base, state: Literal["queued", "running", "succes
     "What was asked for, newest first."
     return TaskList(tasks=[task_of(j, base) for j in list_jobs(service.store, state, limit)])
 
-
+# %% ../../nbs/server/03_api.ipynb #65ebf490
 @api.get("/tasks/{task_id}", response_model=Task, responses=_declared(404), tags=["tasks"])
 async def task(task_id: TaskId, service: Here, base: Base) -> Any:
     "How far a task is, and its result once it has ended. Ask as often as twice a second, or follow its events."
     found = task_of(await asyncio.to_thread(get_job, task_id, service.store), base)
     return Response(found.model_dump_json(), media_type="application/json")  # it is a Task already: not checked twice
 
-
+# %% ../../nbs/server/03_api.ipynb #5b69a35d
 @api.delete("/tasks/{task_id}", response_model=Task, responses=_declared(403, 404, 409), tags=["tasks"])
 def cancel(task_id: TaskId, service: Here, base: Base, label: Label) -> Any:
     "Cancel a task. Items in flight are stored; a run that has begun can be resumed from the shell."
@@ -319,7 +326,7 @@ async def task_events(service: Service, task_id: str, base: str, every_s: float 
             quiet = 0.0
             yield ": still here\n\n"
 
-
+# %% ../../nbs/server/03_api.ipynb #8b12a224
 @api.get("/tasks/{task_id}/events", response_class=StreamingResponse, tags=["tasks"],
          responses=_declared_with("text/event-stream", "Events `progress` and `end`"))
 async def events(task_id: TaskId, service: Here, base: Base, label: Label) -> Any:
@@ -348,14 +355,14 @@ def runs(service: Here, limit: Annotated[int, Query(ge=1, le=200)] = 20) -> Any:
         run=g["id"], kind=g["kind"], name=g["name"], status=states[g["id"]].status, project_name=g["project"], created_at=iso(g["created_at"]),
         finished_at=iso(g["finished_at"]), headline=(g["result"] or {}).get("headline")) for g in groups])
 
-
+# %% ../../nbs/server/03_api.ipynb #c9c12bfd
 @api.get("/datasets", response_model=DatasetList, tags=["runs"])
 def datasets(service: Here) -> Any:
     "What a run may ask for as `dataset_name`, by name. Items are not shown."
     return DatasetList(datasets=[DatasetLine(name=d.name, version=d.version, n_items=d.n_items, description=d.description)
                                  for d in list_datasets(service.store)])
 
-
+# %% ../../nbs/server/03_api.ipynb #cd4f55e5
 @api.get("/runs/{run_id}", response_model=RunDetail, responses=_declared(404), tags=["runs"])
 def run_detail(run_id: RunId, service: Here) -> Any:
     "A run: its experiments with settings and scores, each with n and a 95 % interval."
@@ -367,7 +374,7 @@ def run_detail(run_id: RunId, service: Here) -> Any:
         n_planned=now[r["id"]].n_planned, n_done=now[r["id"]].n_done, n_failed=now[r["id"]].n_failed, dataset_name=r["dataset_name"],
         dataset_version=r["dataset_version"], config=r["config"], summary=r["summary"]) for r in rows])
 
-
+# %% ../../nbs/server/03_api.ipynb #2c0bdddb
 def _resolved(service: Service, run_id: str) -> list[str]:
     found = resolve_run(service.store, run_id)
     if not found:
@@ -387,7 +394,7 @@ def items(run_id: RunId, service: Here, status: Literal["ok", "failed", "skipped
         total += n
     return ItemPage(total=total, offset=offset, items=found)
 
-
+# %% ../../nbs/server/03_api.ipynb #44802cdf
 def _item(experiment_id: str, r: Any) -> ItemOut:
     plain = decode_json(encode_json({"output": r.output, "expected_output": r.item.expected_output,
                                      "scores": {e.name: e.value for e in r.evaluations}}))
@@ -411,7 +418,7 @@ def trend(service: Here, experiment_name: Annotated[str, Query(max_length=300)],
         raise unfit(str(error), "score") from None
     return decode_json(encode_json(found.to_dict()))
 
-
+# %% ../../nbs/server/03_api.ipynb #a61b0dba
 @api.get("/runs/{run_id}/compare", response_model=ComparisonOut, responses=_declared(404), tags=["runs"])
 def compare(run_id: RunId, service: Here, score: Annotated[str | None, Query(max_length=200)] = None,
             cluster_by: Annotated[str | None, Query(max_length=200, description="What items have in common: constituency, another place, "
@@ -439,7 +446,7 @@ def compare(run_id: RunId, service: Here, score: Annotated[str | None, Query(max
         raise unfit(f"nothing to compare: no experiment has a number for {score or 'overall accuracy'!r}", "score")
     return decode_json(encode_json(found.to_dict()))
 
-
+# %% ../../nbs/server/03_api.ipynb #43ecf2f3
 @api.get("/runs/{run_id}/report", response_class=HTMLResponse, tags=["runs"],
          responses=_declared_with("text/html", "One page, complete in itself"))
 def report(run_id: RunId, service: Here) -> Any:
@@ -474,17 +481,15 @@ _ABOUT = """Which model reads Thai polling-station reports best, and how sure ar
 Every request but health needs the header `X-API-Key`. Shares are fractions in [0, 1]. Ask for a run with
 `POST /api/v1/experiments/run` and wait, or with `run-async` and follow the task; everything stays in the server's store, where the
 shell (`vote-experiments runs list`) and notebooks find it too."""
-
-
 _TAGS = {"run": "Ask for a comparison of models", "tasks": "Follow what was asked for", "runs": "Look at what was found",
          "checks": "Check by hand whether an outcome is right", "health": "Is it there?"}
 
-
+# %% ../../nbs/server/03_api.ipynb #af90adef
 def _docs(app: FastAPI) -> HTMLResponse:
     page, policy = docs_page(app.openapi())
     return HTMLResponse(page, headers={"content-security-policy": policy})
 
-
+# %% ../../nbs/server/03_api.ipynb #b657b0c2
 def make_app(
     store: Any = None,  # a path, URL or `Store`; None: the default store
     keys: Mapping[str, bytes] | str | None = None,  # as `read_keys` gives them, or as in API_KEY; None: API_KEY
@@ -573,7 +578,7 @@ class _Server(uvicorn.Server):
         self.service.stop_soon()
         super().handle_exit(sig, frame)
 
-
+# %% ../../nbs/server/03_api.ipynb #793fc6da
 def worker_process(
     store: Store,
     workers: int,  # jobs at once
@@ -586,7 +591,7 @@ def worker_process(
                "--workers", str(workers), "--grace", str(grace_s), *load]
     return WorkerProcess(command, {**os.environ, "VOTE_EXPERIMENTS_STORE": store.url}, grace_s)
 
-
+# %% ../../nbs/server/03_api.ipynb #856ef9a7
 def serve(
     host: str = "127.0.0.1",
     port: int = 8000,

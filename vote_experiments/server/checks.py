@@ -31,7 +31,7 @@ from ..store.database import iso
 _Name = Annotated[str, Field(min_length=1, max_length=400)]
 _Votes = Annotated[int, Field(ge=0, le=10**9)]
 
-
+# %% ../../nbs/server/02_checks.ipynb #2fe7d205
 class ReadingRow(BaseModel):
     "One number on one form, as the machine read it"
 
@@ -42,7 +42,7 @@ class ReadingRow(BaseModel):
     ballots: _Votes | None = Field(None, description="The most votes that can be on the form, from the register")
     contest: _Name | None = None
 
-
+# %% ../../nbs/server/02_checks.ipynb #e8ce8d48
 class CheckRequest(BaseModel):
     "What a machine read, and what is to be checked"
 
@@ -68,7 +68,7 @@ class SeedRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
     seed: str = Field(min_length=1, max_length=200)
 
-
+# %% ../../nbs/server/02_checks.ipynb #81b675d5
 class ReadingRequest(BaseModel):
     "What a person reads on a form"
 
@@ -101,21 +101,21 @@ class CheckOut(BaseModel):
     attempt: int
     choices: list[str]
 
-
+# %% ../../nbs/server/02_checks.ipynb #56205a89
 class StationOut(BaseModel):
     "A form to read"
 
     station: str
     pages: list[str] = Field(description="File names; the files stay on the server")
 
-
+# %% ../../nbs/server/02_checks.ipynb #3f92f92d
 class StationsOut(BaseModel):
     "Forms that this person reads next; none when the check is decided"
 
     stations: list[StationOut]
     choices: list[str]
 
-
+# %% ../../nbs/server/02_checks.ipynb #63340b81
 class CheckLine(BaseModel):
     "A check in the list"
 
@@ -127,7 +127,7 @@ class CheckLine(BaseModel):
     seeded: bool
     created_at: str | None
 
-
+# %% ../../nbs/server/02_checks.ipynb #5a700d18
 class CheckList(BaseModel):
     "Checks, the newest first"
 
@@ -145,7 +145,7 @@ _PAGE: dict[int | str, dict[str, Any]] = {  # success is HTML, refusals are JSON
     **{code: {"description": d["description"], "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{d['model'].__name__}"}}}}
        for code, d in {**_DECLARED, **_NOT_THERE}.items()}}
 
-
+# %% ../../nbs/server/02_checks.ipynb #f143ba1e
 def checks_router(key: Any) -> fastapi.APIRouter:
     "The routes of outcome checks, below the key that the other routes have"
     router = fastapi.APIRouter(prefix="/api/v1/experiments/checks", dependencies=[Depends(key)], responses=_DECLARED, tags=["checks"])
@@ -163,14 +163,14 @@ def _store(request: Request) -> Any:
 CheckId = Annotated[str, InPath(max_length=64, description="As `POST /checks` returned it")]
 Store = Annotated[Any, Depends(_store)]
 
-
+# %% ../../nbs/server/02_checks.ipynb #c86797af
 def _opened(check_id: str, store: Any) -> OutcomeCheck:
     try:
         return OutcomeCheck.resume(check_id, store)
     except OutcomeCheckError:
         raise HTTPException(404, f"Check {check_id} is not there") from None
 
-
+# %% ../../nbs/server/02_checks.ipynb #83bff70a
 def _refusing(call: Callable[[], Any], *where: str) -> Any:
     "Call, and turn a refusal of the check into 422"
     try:
@@ -178,7 +178,7 @@ def _refusing(call: Callable[[], Any], *where: str) -> Any:
     except ValueError as error:
         raise RequestValidationError([{"loc": ("body", *where), "msg": outside(str(error)), "type": "value_error"}]) from None
 
-
+# %% ../../nbs/server/02_checks.ipynb #91c6cd11
 def _status(check: OutcomeCheck) -> CheckOut:
     now = asdict(check.status())
     now["risk"] = now["risk"] if now["risk"] < float("inf") else None
@@ -191,7 +191,7 @@ def start(body: CheckRequest, store: Store) -> Any:
     rows = [{k: v for k, v in r.model_dump().items() if k != "contest" or v is not None} for r in body.rows]
     return _status(_refusing(lambda: start_outcome_check(rows, store=store, **values)))
 
-
+# %% ../../nbs/server/02_checks.ipynb #c3d93bfc
 def listed(store: Store) -> Any:
     "Every check, the newest first."
     return CheckList(checks=[CheckLine(check=r["id"], contest=r["name"], kind=r["kind"], attempt=r["attempt"], forms_read=r["read"],
@@ -202,14 +202,14 @@ def status(check_id: CheckId, store: Store) -> Any:
     "State, risk and about how many forms are left."
     return _status(_opened(check_id, store))
 
-
+# %% ../../nbs/server/02_checks.ipynb #648077c7
 def seed(check_id: CheckId, body: SeedRequest, store: Store) -> Any:
     "Enter the seed; it can be entered once."
     check = _opened(check_id, store)
     _refusing(lambda: check.enter_seed(body.seed), "seed")
     return _status(check)
 
-
+# %% ../../nbs/server/02_checks.ipynb #c5ecdd39
 def next_forms(check_id: CheckId, store: Store, reader: Annotated[str, Query(min_length=1, max_length=400)],
                n: Annotated[int, Query(ge=1, le=100)] = 1, verify: bool = False) -> Any:
     "Forms for one person, who has them for a quarter of an hour; with `verify`, forms that one other person has read."
@@ -218,14 +218,14 @@ def next_forms(check_id: CheckId, store: Store, reader: Annotated[str, Query(min
     return StationsOut(stations=[StationOut(station=str(s), pages=[PurePath(p).name for p in s.pages]) for s in stations],
                        choices=check.frame.choices)
 
-
+# %% ../../nbs/server/02_checks.ipynb #9a54fffe
 def record(check_id: CheckId, body: ReadingRequest, store: Store) -> Any:
     "Store what a person reads on a form; the response is the status after it."
     check = _opened(check_id, store)
     _refusing(lambda: check.record(body.station, body.votes, reader=body.reader, note=body.note), "votes")
     return _status(check)
 
-
+# %% ../../nbs/server/02_checks.ipynb #c469baee
 def report(check_id: CheckId, store: Store) -> Any:
     "The report of a check as one HTML page."
     page = str(_opened(check_id, store).report().html)

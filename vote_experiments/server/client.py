@@ -30,7 +30,7 @@ class ApiError(VoteExperimentsError, RuntimeError):
         super().__init__(message)
         self.status, self.detail, self.request_id = status, detail, request_id
 
-
+# %% ../../nbs/server/04_client.ipynb #4d4970fb
 _REMEDIES = {401: "; set API_KEY to a key of the server", 413: "; ask for less at once", 503: "; try again in a moment"}
 
 
@@ -49,7 +49,7 @@ def _body(values: Mapping[str, Any]) -> dict[str, Any]:  # of a method: its `loc
     given = {name: value for name, value in values.items() if name != "self"}
     return {"dataset_name": given["dataset_name"], **differing(given)}
 
-
+# %% ../../nbs/server/04_client.ipynb #bb7adf14
 class ExperimentsClient:
     "The HTTP API as methods; a context manager"
 

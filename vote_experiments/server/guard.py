@@ -20,16 +20,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-
 from ..store.database import clean_text, new_span_id
 from ..settings import keep_secret, redact, runs_folder, setting
 
+# %% ../../nbs/server/01_guard.ipynb #5668d5e7
 log = logging.getLogger("vote_experiments.api")
 
 # %% ../../nbs/server/01_guard.ipynb #cdef5dea
 _LABELLED = re.compile(r"(?P<label>[A-Za-z0-9_.-]{1,32}):(?P<key>.+)")
 
-
+# %% ../../nbs/server/01_guard.ipynb #46f4595d
 def read_keys(
     text: str | None = None,  # as in API_KEY; None: what is set there
 ) -> dict[str, bytes]:  # label: SHA-256 of the key
@@ -43,7 +43,7 @@ def read_keys(
         keys[label] = hashlib.sha256((keep_secret(key) or "").encode()).digest()
     return keys
 
-
+# %% ../../nbs/server/01_guard.ipynb #feb013cf
 def label_of(
     key: str | bytes | None,  # as a client sent it
     keys: Mapping[str, bytes],
@@ -78,7 +78,7 @@ class Limits:
             if value is not None and not value > 0:
                 raise ValueError(f"limit {f.name}={getattr(self, f.name)!r} must be above 0")
 
-
+# %% ../../nbs/server/01_guard.ipynb #93cc62d2
 class Rate:
     "Token buckets by name"
 
@@ -127,7 +127,7 @@ def outside(text: Any) -> str:
     said = _STORE.sub("…", clean_text(str(redact(str(text)))) or "")
     return _PATH.sub(lambda m: "…/" + re.split(r"[/\\]", m[0].rstrip("/\\"))[-1], said)[:2000]
 
-
+# %% ../../nbs/server/01_guard.ipynb #456b719f
 def page_outside(page: str) -> str:
     "A report's page without the folders of this machine"
     for folder in sorted({str(runs_folder()), str(Path.cwd()), str(Path.home())}, key=len, reverse=True):
@@ -145,7 +145,7 @@ SECURITY_HEADERS = {
     "cross-origin-resource-policy": "same-origin", "content-security-policy": "default-src 'none'; frame-ancestors 'none'"}
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
-
+# %% ../../nbs/server/01_guard.ipynb #0a2321ee
 class Refused(Exception):
     "A request that goes no further"
 
@@ -259,7 +259,7 @@ def _as_json(scope: Any) -> Any:
         return scope
     return {**scope, "headers": [*((k, v) for k, v in scope["headers"] if k != b"content-type"), (b"content-type", b"application/json")]}
 
-
+# %% ../../nbs/server/01_guard.ipynb #394f317c
 def _replayed(body: bytes, receive: Any) -> Any:
     "A `receive` that gives the body that was read already, then what the client does"
     left = [{"type": "http.request", "body": body, "more_body": False}]
@@ -269,7 +269,7 @@ def _replayed(body: bytes, receive: Any) -> Any:
 
     return receiving
 
-
+# %% ../../nbs/server/01_guard.ipynb #d179b968
 async def _answer(send: Any, refused: Refused, request_id: str) -> None:
     body = json.dumps({"detail": refused.detail, "request_id": request_id}).encode()
     headers = {"content-type": "application/json", "content-length": str(len(body)), **refused.headers}
@@ -288,7 +288,7 @@ class JsonLines(logging.Formatter):
             said["traceback"] = self.formatException(record.exc_info)
         return json.dumps(redact(said), ensure_ascii=True, default=str)
 
-
+# %% ../../nbs/server/01_guard.ipynb #9df3a642
 def log_json(*names: str) -> None:  # of loggers
     "Let these loggers write JSON lines to standard error, and nothing else"
     handler = logging.StreamHandler(sys.stderr)

@@ -18,9 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
-
 import sqlalchemy as sa
-
 from ..datasets.dataset import get_dataset
 from ..store.results import get_experiment, get_group
 from ..store.database import Store, StoreError, decode_json, encode_json, jobs, new_id, now_us, open_store
@@ -35,13 +33,14 @@ from ..records import Record, VoteExperimentsError
 from ..scoring.judges import evaluators_named
 from ..settings import redact
 
+# %% ../../nbs/server/00_jobs.ipynb #c139991c
 log = logging.getLogger("vote_experiments.jobs")
 
 # %% ../../nbs/server/00_jobs.ipynb #bd9cc4bc
 ENDED = ("success", "partial", "failed", "cancelled")
 STATES = ("queued", "running", *ENDED)
 
-
+# %% ../../nbs/server/00_jobs.ipynb #9af46d01
 @dataclass(slots=True)
 class Job(Record):
     "A comparison somebody asked for"
@@ -61,7 +60,7 @@ class Job(Record):
     def has_ended(self) -> bool:
         return self.status in ENDED
 
-
+# %% ../../nbs/server/00_jobs.ipynb #26a6dfd5
 class JobNotFoundError(VoteExperimentsError, LookupError):
     "No job has this id"
 
@@ -78,7 +77,7 @@ def _job(row: Mapping[str, Any]) -> Job:
 
 _BY_ID = sa.select(jobs).where(jobs.c.id == sa.bindparam("job_id"))  # built once: clients ask for it all the time
 
-
+# %% ../../nbs/server/00_jobs.ipynb #74576669
 def get_job(
     job_id: str,
     store: Any = None,  # a path, URL or `Store`; None: the default store
@@ -90,7 +89,7 @@ def get_job(
         raise JobNotFoundError(f"no job {job_id!r}")
     return _job(row)
 
-
+# %% ../../nbs/server/00_jobs.ipynb #faed8b11
 def list_jobs(
     store: Any = None,
     status: str | tuple[str, ...] | None = None,  # one of `STATES`, or several; None: all
@@ -105,7 +104,7 @@ def list_jobs(
 # %% ../../nbs/server/00_jobs.ipynb #d2e01dd9
 JOB_ARGUMENTS = tuple(fields_of("job"))
 
-
+# %% ../../nbs/server/00_jobs.ipynb #eabe14b7
 def check_job(
     arguments: Mapping[str, Any],  # of run_model_experiments
     store: Any = None,
@@ -160,7 +159,7 @@ def resume_job(
                                          status="queued", group_id=group["id"]))
     return get_job(job_id, opened)
 
-
+# %% ../../nbs/server/00_jobs.ipynb #fa398968
 def _open_job(store: Store, group_id: str) -> Job | None:
     "The job of a run that has not ended"
     query = sa.select(jobs).where(jobs.c.group_id == group_id, jobs.c.status.in_(("queued", "running"))).limit(1)
@@ -168,7 +167,7 @@ def _open_job(store: Store, group_id: str) -> Job | None:
         row = c.execute(query).mappings().first()
     return None if row is None else _job(row)
 
-
+# %% ../../nbs/server/00_jobs.ipynb #776ee380
 def cancel_job(job_id: str, store: Any = None) -> Job:
     "Cancel a job that is queued or running; what it stored stays. Raises `JobNotFoundError`, `JobEndedError`."
     opened = open_store(store)
@@ -180,7 +179,7 @@ def cancel_job(job_id: str, store: Any = None) -> Job:
         raise JobEndedError(f"job {job_id} has ended ({job.status}) and cannot be cancelled")
     return job
 
-
+# %% ../../nbs/server/00_jobs.ipynb #94355d93
 def wait_for_job(
     job_id: str,
     store: Any = None,
@@ -203,7 +202,7 @@ def jobs_to_do(store: Store) -> Iterator[dict[str, Any]]:
         rows = [dict(r) for r in c.execute(query).mappings()]
     return (row for row in rows if not is_busy(row))
 
-
+# %% ../../nbs/server/00_jobs.ipynb #acf5c4e8
 def claim_job(
     store: Store,
     row: Mapping[str, Any],  # as it was read
@@ -283,7 +282,7 @@ def job_state(result: Mapping[str, Any]) -> str:  # success | partial | failed
     "What the result of run_model_experiments amounts to"
     return "success" if not result["failed_experiments"] else "partial" if result["successful_experiments"] else "failed"
 
-
+# %% ../../nbs/server/00_jobs.ipynb #3842e47b
 def run_job(attempt: _Attempt) -> None:
     "Run or continue a claimed job to its end; the row says what became of it. Raises `RunBusyError` when it must wait."
     job, store = attempt.job, attempt.store
@@ -423,7 +422,7 @@ def run_own_job(
             pulse.join()
     return get_job(job.id, opened)
 
-
+# %% ../../nbs/server/00_jobs.ipynb #afb91dbc
 def _beat_until(over: threading.Event, attempt: _Attempt, beat_s: float) -> None:
     while not over.wait(beat_s):
         try:

@@ -37,6 +37,8 @@ class RunRequest(_BODY):
 
 # %% ../../nbs/server/02_messages.ipynb #41369bd6
 _HERE = "http://localhost:8000/api/v1/experiments"
+
+# %% ../../nbs/server/02_messages.ipynb #e0705469
 _ANSWER = {
     "status": "success", "message": "Successfully ran 1 experiment", "total_experiments": 1, "successful_experiments": 1, "failed_experiments": 0,
     "experiments": [{
@@ -48,7 +50,7 @@ _ANSWER = {
     "comparison_url": f"{_HERE}/runs/grp_019ab1c2d1a0b3c4/report", "dataset_id": "ds_019ab0f7e6a1b2c3",
     "headline": "vote-extraction-baseline: 95.0 %", "best": None, "run": "grp_019ab1c2d1a0b3c4"}
 
-
+# %% ../../nbs/server/02_messages.ipynb #a11d23d0
 class ExperimentOut(BaseModel):
     "One experiment of a run"
     experiment_id: str | None = Field(description="None when it could not start")
@@ -66,7 +68,7 @@ class ExperimentOut(BaseModel):
     error: str | None = None
     cost_usd: float | None = Field(None, description="Null when a price is not known")
 
-
+# %% ../../nbs/server/02_messages.ipynb #ec9014de
 class RunResponse(BaseModel):
     "What run_model_experiments found"
     model_config = ConfigDict(json_schema_extra={"examples": [_ANSWER]})
@@ -96,7 +98,7 @@ def _number(value: Any) -> float | None:
 def _address(url: str, base: str, run: str) -> str:
     return f"{base}/api/v1/experiments/runs/{run}/report" if not url.startswith(("http://", "https://")) else url
 
-
+# %% ../../nbs/server/02_messages.ipynb #73350b0c
 def run_response(
     result: Mapping[str, Any],  # what run_model_experiments returned
     base: str,  # the server's address, without a slash at the end
@@ -130,7 +132,7 @@ class Accepted(BaseModel):
     note: str = Field(description="Where results will be")
     notices: list[str] = Field([], description="What has to be known about the models: which of them retire")
 
-
+# %% ../../nbs/server/02_messages.ipynb #f78d5fb6
 class EstimateOut(BaseModel):
     "What a run would take; nothing is generated and nothing is paid"
     model_config = ConfigDict(json_schema_extra={"examples": [{
@@ -144,7 +146,7 @@ class EstimateOut(BaseModel):
     notices: list[str] = Field([], description="What has to be known about the models: which of them retire")
     configs: list[dict[str, Any]] = Field(description="Each config's calls, tokens, cost, time and notes")
 
-
+# %% ../../nbs/server/02_messages.ipynb #94509200
 class TaskProgress(BaseModel):
     "How far a task is"
     experiments_done: int = 0
@@ -154,7 +156,7 @@ class TaskProgress(BaseModel):
     items_total: int | None = Field(None, description="Null until it is known")
     experiments: list[dict[str, Any]] = Field([], description="Each experiment's done, total, failed, eta_s")
 
-
+# %% ../../nbs/server/02_messages.ipynb #f8497a4d
 class Task(BaseModel):
     "A run that was asked for"
     model_config = ConfigDict(json_schema_extra={"examples": [{
@@ -171,7 +173,7 @@ class Task(BaseModel):
     created_at: str | None = None
     finished_at: str | None = None
 
-
+# %% ../../nbs/server/02_messages.ipynb #67825a48
 def task_of(job: Job, base: str) -> Task:
     "A job as a client sees it"
     return Task(task_id=job.id, state=job.status, progress=TaskProgress(**job.progress),  # type: ignore[arg-type]
@@ -183,7 +185,7 @@ class TaskList(BaseModel):
     "Newest first"
     tasks: list[Task]
 
-
+# %% ../../nbs/server/02_messages.ipynb #49a0d480
 class RunLine(BaseModel):
     "One run in a list"
     run: str
@@ -195,12 +197,12 @@ class RunLine(BaseModel):
     finished_at: str | None
     headline: str | None
 
-
+# %% ../../nbs/server/02_messages.ipynb #98d7ef52
 class RunList(BaseModel):
     "Newest first"
     runs: list[RunLine]
 
-
+# %% ../../nbs/server/02_messages.ipynb #524d3242
 class DatasetLine(BaseModel):
     "A dataset that a run may ask for"
     name: str
@@ -208,12 +210,12 @@ class DatasetLine(BaseModel):
     n_items: int
     description: str | None
 
-
+# %% ../../nbs/server/02_messages.ipynb #0abd0b76
 class DatasetList(BaseModel):
     "By name"
     datasets: list[DatasetLine]
 
-
+# %% ../../nbs/server/02_messages.ipynb #f67b738c
 class StoredExperiment(BaseModel):
     "An experiment of a run as it is stored"
     experiment_id: str
@@ -228,7 +230,7 @@ class StoredExperiment(BaseModel):
     config: dict[str, Any] | None
     summary: dict[str, Any] | None = Field(description="Counts, scores with n and 95 % interval, latency, usage, cost")
 
-
+# %% ../../nbs/server/02_messages.ipynb #f9d80a9d
 class RunDetail(BaseModel):
     "A run with its experiments"
     run: str
@@ -250,14 +252,14 @@ class ItemOut(BaseModel):
     cost_usd: float | None = None
     model_version: str | None = None
 
-
+# %% ../../nbs/server/02_messages.ipynb #ae6473b2
 class ItemPage(BaseModel):
     "Some items of a run, in the order of its data"
     total: int
     offset: int
     items: list[ItemOut]
 
-
+# %% ../../nbs/server/02_messages.ipynb #6796217c
 class ComparisonOut(BaseModel):
     "The experiments of a run compared item by item"
     model_config = ConfigDict(extra="allow")
@@ -266,7 +268,7 @@ class ComparisonOut(BaseModel):
     distinguishable: bool = False
     sentences: list[str] = []
 
-
+# %% ../../nbs/server/02_messages.ipynb #49213004
 class TrendOut(BaseModel):
     "The runs of an experiment over time"
     model_config = ConfigDict(extra="allow")
@@ -275,7 +277,7 @@ class TrendOut(BaseModel):
     false_alarms: float = Field(description="Chance of an alarm in a year in which nothing changes")
     runs: list[dict[str, Any]] = Field(description="Each run's items, mean with interval, level, slope, change with bounds, and verdict")
 
-
+# %% ../../nbs/server/02_messages.ipynb #4ebfc001
 class Health(BaseModel):
     "Is it there, and what is configured? Never a value."
     status: Literal["healthy", "degraded"]
@@ -288,13 +290,13 @@ class Health(BaseModel):
         "ok", description="The process that runs tasks; elsewhere: this server leaves them to others")
     note: str
 
-
+# %% ../../nbs/server/02_messages.ipynb #9ca48a99
 class Problem(BaseModel):
     "Why a request was refused"
     detail: str
     request_id: str | None = Field(None, description="Under which the server's log knows it")
 
-
+# %% ../../nbs/server/02_messages.ipynb #cabfcfd6
 class FieldProblem(BaseModel):
     "One field that is wrong"
     loc: list[str | int] = Field(examples=[["body", "model_configs", 0, "temperature"]])
@@ -335,14 +337,14 @@ def _table(rows: Iterator[tuple[str, bool, str, str]]) -> str:
                    f"<td>{_escaped(kind)}</td><td>{_escaped(says)}</td></tr>" for name, must, kind, says in rows)
     return f"<div class=wide><table><tr><th>Field<th>Type<th>Meaning</tr>{body}</table></div>" if body else ""
 
-
+# %% ../../nbs/server/02_messages.ipynb #29c6f7f5
 def _fields(schema: Mapping[str, Any]) -> Iterator[tuple[str, bool, str, str]]:
     for name, field in schema.get("properties", {}).items():
         default = field.get("default")
         says = [field.get("description", ""), f"Default {json.dumps(default)}" if default not in (None, []) else ""]
         yield name, name in schema.get("required", ()), kind_of(field), ". ".join(filter(None, says))
 
-
+# %% ../../nbs/server/02_messages.ipynb #c783ceac
 def _ordered(value: Any, schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Any:
     "An example with its fields in the order of the schema, which the document has lost"
     schema = schemas.get(schema.get("$ref", "").rpartition("/")[2], schema)
@@ -353,7 +355,7 @@ def _ordered(value: Any, schema: Mapping[str, Any], schemas: Mapping[str, Any]) 
     known = schema.get("properties", {})
     return {k: _ordered(value[k], known.get(k, {}), schemas) for k in (*(k for k in known if k in value), *(k for k in value if k not in known))}
 
-
+# %% ../../nbs/server/02_messages.ipynb #47bb4e63
 def curl_line(method: str, path: str, body: Any = None, key: bool = True) -> str:
     "The same request for a shell"
     words = ["curl" + ("" if method == "get" else f" -X {method.upper()}") + f" http://localhost:8000{path}"]
@@ -382,7 +384,7 @@ def _operation(path: str, method: str, said: Mapping[str, Any], schemas: Mapping
         f"<h3>Try it</h3><form class=try data-method={method.upper()} data-path='{_escaped(path)}'>{inputs}{box}",
         "<button>Send</button><pre hidden aria-live=polite></pre></form></details>"))
 
-
+# %% ../../nbs/server/02_messages.ipynb #2c062912
 def _answers(responses: Mapping[str, Any], schemas: Mapping[str, Any]) -> Iterator[str]:
     yield "<h3>Answers</h3>" + "<div class=wide><table><tr><th>Status<th>When<th>Body</tr>"
     shown: list[str] = []

@@ -47,7 +47,7 @@ def _fallback(value: Any) -> Any:
     except Exception:  # its own methods are broken
         return f"<{type(value).__name__} that cannot be shown>"
 
-
+# %% ../../nbs/store/00_database.ipynb #a1a531e9
 def _as_plain(value: Any) -> Any:
     for name in ("model_dump", "to_dict", "_asdict"):  # Pydantic, our records, named tuples
         method = getattr(value, name, None)
@@ -61,13 +61,11 @@ def _as_plain(value: Any) -> Any:
         return f"<{len(value)} bytes>"
     return value.isoformat() if hasattr(value, "isoformat") else repr(value)
 
-
+# %% ../../nbs/store/00_database.ipynb #c143b06d
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # not where the backslash itself is escaped
-
-
 _EXACT = " "  # begins a text that may hold whole numbers beyond 64 bits, which the fast parser would make floats of
 
-
+# %% ../../nbs/store/00_database.ipynb #d34597ec
 def encode_json(
     value: Any,
     *,
@@ -85,7 +83,7 @@ def encode_json(
         text = text if sort_keys else _EXACT + text
     return _NUL.sub(r"\1\\ufffd", text) if "\\u0000" in text else text
 
-
+# %% ../../nbs/store/00_database.ipynb #3a155700
 def _is_readable(text: str) -> bool:
     "What is written now can be read back later"
     try:
@@ -94,7 +92,7 @@ def _is_readable(text: str) -> bool:
         return False
     return True
 
-
+# %% ../../nbs/store/00_database.ipynb #5b2ca34c
 def decode_json(text: str | None) -> Any:
     "The value of a JSON column. Raises `ValueError` for text that is not JSON."
     if text is None:
@@ -106,7 +104,7 @@ def decode_json(text: str | None) -> Any:
     except ValueError:
         return json.loads(text, parse_int=_whole_number)  # numbers that earlier versions wrote and cannot be read
 
-
+# %% ../../nbs/store/00_database.ipynb #ab672bfd
 def _whole_number(digits: str) -> int | str:
     return int(digits) if len(digits) <= _MOST_DIGITS else f"<number of {len(digits)} digits>"
 
@@ -119,7 +117,7 @@ def _digits(value: int) -> int:
     "How many digits a large number has, without writing them"
     return int(value.bit_length() * 0.30103) + 1
 
-
+# %% ../../nbs/store/00_database.ipynb #64c88d61
 def _clean(value: Any, depth: int) -> Any:
     "A JSON-able copy of a value that orjson refused"
     if depth > 100:
@@ -138,7 +136,7 @@ def _clean(value: Any, depth: int) -> Any:
         return [_clean(v, depth + 1) for v in value]
     return _clean(_fallback(value), depth + 1)
 
-
+# %% ../../nbs/store/00_database.ipynb #3f55bc52
 def clean_text(text: str | None) -> str | None:
     "Text that every database takes: no NUL, no lone surrogates"
     if text is None or ("\x00" not in text and text.isascii()):
@@ -154,7 +152,7 @@ def now_us() -> int:
     "Microseconds since the epoch"
     return time.time_ns() // 1000
 
-
+# %% ../../nbs/store/00_database.ipynb #710732b0
 def to_us(moment: datetime | str | float | int) -> int:  # ISO text, datetime (naive = UTC), or seconds since the epoch
     "Microseconds since the epoch of a moment in any spelling. Raises `ValueError` naming a text that is no time."
     if isinstance(moment, (int, float)) and not isinstance(moment, bool):
@@ -168,7 +166,7 @@ def to_us(moment: datetime | str | float | int) -> int:  # ISO text, datetime (n
         raise ValueError(f"{moment!r} is not a time; give a datetime, ISO text or seconds since the epoch")
     return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND  # exact, unlike timestamp()
 
-
+# %% ../../nbs/store/00_database.ipynb #41110570
 def from_us(us: int | None) -> datetime | None:
     "The moment as an aware UTC datetime"
     return None if us is None else _EPOCH + us * _MICROSECOND
@@ -181,9 +179,11 @@ def iso(us: int | None) -> str | None:
 # %% ../../nbs/store/00_database.ipynb #56508157
 _bits = random.SystemRandom().getrandbits
 _random = random.Random(_bits(128))
+
+# %% ../../nbs/store/00_database.ipynb #8188e0c0
 os.register_at_fork(after_in_child=lambda: _random.seed(_bits(128)))
 
-
+# %% ../../nbs/store/00_database.ipynb #e0f3579d
 def new_trace_id() -> str:
     "32 hex digits: 12 of time in milliseconds, 20 random"
     return f"{time.time_ns() // 1_000_000 << 80 | _random.getrandbits(80):032x}"
@@ -193,7 +193,7 @@ def new_span_id() -> str:
     "16 hex digits, random"
     return f"{_random.getrandbits(64) or 1:016x}"
 
-
+# %% ../../nbs/store/00_database.ipynb #61941b2a
 def new_id(prefix: str) -> str:  # e.g. "exp" or "grp"
     "A short identifier that sorts by time: a prefix, 10 hex digits of time, 6 random ones"
     return f"{prefix}_{time.time_ns() // 1_000_000 & 0xFFFFFFFFFF:010x}{_random.getrandbits(24):06x}"
@@ -208,7 +208,7 @@ _json = sa.Text  # JSON text, encoded by encode_json
 def _table(name: str, *columns: Any, **options: Any) -> sa.Table:
     return sa.Table(name, schema, *columns, **options)
 
-
+# %% ../../nbs/store/00_database.ipynb #77f099cf
 def _where_set(name: str, column: str, *further: Any, unique: bool = False) -> sa.Index:
     "An index of the rows that have a value in its first column; the others pay nothing for it"
     has_value = sa.text(f"{column} IS NOT NULL")
@@ -217,6 +217,7 @@ def _where_set(name: str, column: str, *further: Any, unique: bool = False) -> s
 
 store_info = _table("store_info", sa.Column("key", sa.String(40), primary_key=True), sa.Column("value", sa.Text))
 
+# %% ../../nbs/store/00_database.ipynb #dc2937b6
 projects = _table(
     "projects",
     sa.Column("name", sa.Text, primary_key=True),
@@ -234,6 +235,7 @@ datasets = _table(
     sa.Column("created_at", sa.BigInteger, nullable=False),
 )
 
+# %% ../../nbs/store/00_database.ipynb #0afd0b6a
 dataset_versions = _table(
     "dataset_versions",
     sa.Column("dataset_id", sa.ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True),
@@ -245,6 +247,7 @@ dataset_versions = _table(
     sa.Column("provenance", _json),  # who or what made it
 )
 
+# %% ../../nbs/store/00_database.ipynb #77338b29
 dataset_items = _table(
     "dataset_items",
     sa.Column("row_id", _key, primary_key=True, autoincrement=True),
@@ -282,6 +285,7 @@ experiment_groups = _table(
     sa.Column("finished_at", sa.BigInteger),
 )
 
+# %% ../../nbs/store/00_database.ipynb #3a3a5de5
 experiments = _table(
     "experiments",
     sa.Column("id", sa.String(32), primary_key=True),
@@ -370,6 +374,7 @@ traces = _table(
     _where_set("ix_traces_session", "session_id", "timestamp", "id"),
 )
 
+# %% ../../nbs/store/00_database.ipynb #44ed2eb0
 trace_tags = _table(
     "trace_tags",
     sa.Column("tag", sa.String(200), primary_key=True),
@@ -377,6 +382,7 @@ trace_tags = _table(
     sqlite_with_rowid=False,
 )
 
+# %% ../../nbs/store/00_database.ipynb #dc6a02f6
 observations = _table(
     "observations",
     sa.Column("id", sa.String(64), primary_key=True),
@@ -430,6 +436,7 @@ scores = _table(
     _where_set("ix_scores_batch", "batch_id", sa.text("coalesce(observation_id, trace_id)"), "evaluator", "name", unique=True),
 )
 
+# %% ../../nbs/store/00_database.ipynb #37caf566
 batches = _table(
     "batches",
     sa.Column("id", sa.String(32), primary_key=True),
@@ -445,6 +452,7 @@ batches = _table(
     sa.Column("finished_at", sa.BigInteger),
 )
 
+# %% ../../nbs/store/00_database.ipynb #744497ed
 batch_items = _table(
     "batch_items",
     sa.Column("batch_id", sa.ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True),
@@ -453,6 +461,7 @@ batch_items = _table(
     sqlite_with_rowid=False,
 )
 
+# %% ../../nbs/store/00_database.ipynb #80f9f2fa
 responses = _table(
     "responses",
     sa.Column("key", sa.String(64), primary_key=True),
@@ -463,6 +472,7 @@ responses = _table(
     sa.Column("used_at", sa.BigInteger, nullable=False),
 )
 
+# %% ../../nbs/store/00_database.ipynb #16d94f0d
 jobs = _table(
     "jobs",
     sa.Column("id", sa.String(32), primary_key=True),
@@ -479,6 +489,7 @@ jobs = _table(
     sa.Column("finished_at", sa.BigInteger),
 )
 
+# %% ../../nbs/store/00_database.ipynb #1a7c46bc
 publications = _table(
     "publications",
     sa.Column("experiment_id", sa.ForeignKey("experiments.id", ondelete="CASCADE"), primary_key=True),
@@ -489,6 +500,7 @@ publications = _table(
     sa.Column("updated_at", sa.BigInteger, nullable=False),
 )
 
+# %% ../../nbs/store/00_database.ipynb #14c74224
 annotations = _table(
     "annotations",
     sa.Column("id", _key, primary_key=True, autoincrement=True),
@@ -503,6 +515,7 @@ annotations = _table(
     sa.Index("ix_annotations_item", "dataset_id", "item_id"),
 )
 
+# %% ../../nbs/store/00_database.ipynb #a8738eca
 adjudications = _table(
     "adjudications",
     sa.Column("id", _key, primary_key=True, autoincrement=True),
@@ -518,6 +531,7 @@ adjudications = _table(
     sa.Index("ix_adjudications_item", "dataset_id", "item_id"),
 )
 
+# %% ../../nbs/store/00_database.ipynb #175b9d39
 review_flags = _table(
     "review_flags",
     sa.Column("id", _key, primary_key=True, autoincrement=True),
@@ -558,6 +572,7 @@ outcome_checks = _table(
     sa.Index("ix_outcome_checks_name", "kind", "created_at"),
 )
 
+# %% ../../nbs/store/00_database.ipynb #fc1a5153
 outcome_readings = _table(
     "outcome_readings",
     sa.Column("id", _key, primary_key=True, autoincrement=True),
@@ -570,6 +585,7 @@ outcome_readings = _table(
     sa.Index("ix_outcome_readings_check", "check_id", "id"),
 )
 
+# %% ../../nbs/store/00_database.ipynb #9984f80a
 outcome_claims = _table(
     "outcome_claims",
     sa.Column("check_id", sa.ForeignKey("outcome_checks.id", ondelete="CASCADE"), primary_key=True),
@@ -579,6 +595,7 @@ outcome_claims = _table(
     sqlite_with_rowid=False,
 )
 
+# %% ../../nbs/store/00_database.ipynb #9dcfa97f
 label_draws = _table(
     "label_draws",
     sa.Column("id", _key, primary_key=True, autoincrement=True),
@@ -598,7 +615,7 @@ class StoreError(VoteExperimentsError, RuntimeError):
 
 BUSY_TIMEOUT_MS = 60_000
 
-
+# %% ../../nbs/store/00_database.ipynb #e910c2a2
 def _open_sqlite(_dialect: Any, record: Any, arguments: tuple, options: dict[str, Any]) -> sqlite3.Connection:
     """A connection that writes durably; where the disk has no space left, one that reads alone; where nothing may be written,
     one that only reads"""
@@ -612,7 +629,7 @@ def _open_sqlite(_dialect: Any, record: Any, arguments: tuple, options: dict[str
     record.info["alone"] = True  # exclusive: it needs no file that several processes share
     return _prepared(sqlite3.connect(*arguments, **options), "PRAGMA locking_mode=EXCLUSIVE")
 
-
+# %% ../../nbs/store/00_database.ipynb #8e3f28d9
 def _prepared(connection: sqlite3.Connection, mode: str) -> sqlite3.Connection:
     connection.isolation_level = None  # we say BEGIN ourselves
     run = connection.execute
@@ -627,7 +644,7 @@ def _prepared(connection: sqlite3.Connection, mode: str) -> sqlite3.Connection:
         raise
     return connection
 
-
+# %% ../../nbs/store/00_database.ipynb #207fffc0
 _NOT_WRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN")
 
 
@@ -639,7 +656,7 @@ def _read_only(path: str, options: dict[str, Any]) -> sqlite3.Connection:
 
 _NO_SPACE = ("SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_SHMMAP", "SQLITE_IOERR_SHMOPEN", "SQLITE_FULL")
 
-
+# %% ../../nbs/store/00_database.ipynb #a6feee1d
 def _leave_sqlite(_connection: Any, record: Any) -> None:
     "A connection that had to lock the whole store is not kept"
     if record.info.pop("alone", False):
@@ -694,7 +711,7 @@ def _parsed_url(url: str) -> sa.URL:
         return sa.engine.make_url(url)
     return sa.URL.create("sqlite", database=unquote(path))
 
-
+# %% ../../nbs/store/00_database.ipynb #6969eb20
 class Store:
     "An open store: `with store.read() as c:` and `with store.write() as c:` give SQLAlchemy connections"
 
@@ -794,7 +811,7 @@ class Store:
 _open_stores: dict[tuple[str, int], Store] = {}
 _opening = threading.Lock()
 
-
+# %% ../../nbs/store/00_database.ipynb #f49c660d
 def open_store(
     store: "Store | str | os.PathLike | None" = None,  # a `Store` passes through; a path, a URL, or None for the default
 ) -> Store:
@@ -814,7 +831,7 @@ _MOST_VALUES = 32_000  # values a statement, within SQLite's limit
 _MOST_LETTERS = 50_000_000  # in an array, which PostgreSQL takes up to 1 GB
 _ARRAY_TYPES = {str: "text", int: "bigint", float: "double precision"}  # without lengths: a cast to one would cut in silence
 
-
+# %% ../../nbs/store/00_database.ipynb #00702401
 class RowInsert:
     "Inserts tuples into one table, many rows a statement; a value that a column repeats in all rows is sent once"
 
@@ -892,11 +909,11 @@ def check_store(store: Store) -> list[str]:  # faults; empty when the store is s
             faults += [f"{r[0]} row {r[1]} points to a missing {r[2]}" for r in c.exec_driver_sql("PRAGMA foreign_key_check")]
     return faults if faults else [fault for table in schema.tables.values() for fault in unreadable_values(store, table)]
 
-
+# %% ../../nbs/store/00_database.ipynb #6beef7ea
 _JSON_COLUMNS = {"input", "output", "expected_output", "metadata", "item_metadata", "tags", "config", "settings", "summary",
                  "run_evaluations", "request", "result", "progress", "filter", "cursor", "counts", "remote", "provenance"}
 
-
+# %% ../../nbs/store/00_database.ipynb #70c4a231
 def unreadable_values(store: Store, table: sa.Table, most: int = 20) -> Iterator[str]:
     "Values of a table's JSON columns that programs of any kind could not read, named by row and column"
     keys = list(table.primary_key.columns)
@@ -950,7 +967,7 @@ def vacuum_store(store: Store) -> tuple[int, int]:  # bytes before and after
         raise explain_database_error(error, store.url) from error
     return before, _store_bytes(store)
 
-
+# %% ../../nbs/store/00_database.ipynb #d88bb420
 def _store_bytes(store: Store) -> int:
     if store.path is not None:
         files = [store.path.with_name(store.path.name + end) for end in ("", "-wal")]

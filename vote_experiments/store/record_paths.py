@@ -26,7 +26,7 @@ class Place(NamedTuple):
     score: float | None  # mean over experiments and repeats, a failed result counting 0; None: not scored
     spread: float  # largest minus smallest score
 
-
+# %% ../../nbs/store/03_record_paths.ipynb #808d8e2c
 def record_places(
     store: Store,
     experiment_ids: Sequence[str],
@@ -68,7 +68,7 @@ def _tag_queries(dialect: str, experiment_id: str) -> list[sa.Select]:  # item i
         hard = sa.select(r.item_id, sa.literal("difficulty"), sa.func.jsonb_array_elements_text(found)).select_from(joined).where(*its)
     return [hard, sa.select(r.item_id, sa.literal("level"), sa.cast(level, sa.Text)).select_from(joined).where(*its, level.is_not(None))]
 
-
+# %% ../../nbs/store/03_record_paths.ipynb #c7e2fb9c
 def record_tags(
     store: Store,
     experiment_ids: Sequence[str],
@@ -101,7 +101,7 @@ def results_at(
             found.setdefault(str(result.experiment_id), []).append(result)
     return {i: found[i] for i in experiment_ids if i in found}
 
-
+# %% ../../nbs/store/03_record_paths.ipynb #8b18758c
 def score_choices(store: Store, experiment_ids: Sequence[str]) -> list[str]:
     "Names of the scores that a run has numbers for, told from its first items"
     r, s = item_results.c, scores.c

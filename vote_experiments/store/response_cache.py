@@ -63,7 +63,7 @@ class CachedModel(Record):
     oldest: datetime | None
     newest: datetime | None
 
-
+# %% ../../nbs/store/02_response_cache.ipynb #5bd94d97
 def list_responses(store: Any = None) -> list[CachedModel]:
     "What the cache holds, by model, the largest first"
     c = responses.c
@@ -72,14 +72,14 @@ def list_responses(store: Any = None) -> list[CachedModel]:
     with open_store(store).read() as connection:
         return [CachedModel(m, n, int(size), from_us(first), from_us(last)) for m, n, size, first, last in connection.execute(query)]
 
-
+# %% ../../nbs/store/02_response_cache.ipynb #31f9f381
 def clear_responses(store: Any = None, model: str | None = None) -> int:  # answers let go
     "Forget the answers of one model, or all"
     query = sa.delete(responses) if model is None else sa.delete(responses).where(responses.c.model == model)
     with open_store(store).write() as c:
         return c.execute(query).rowcount
 
-
+# %% ../../nbs/store/02_response_cache.ipynb #8a83f554
 def prune_responses(
     store: Any = None,
     max_bytes: int | None = None,  # keep at most so many, the newest

@@ -39,7 +39,7 @@ from ..settings import redact, redactor
 class RunNotFoundError(VoteExperimentsError, LookupError):
     "No experiment or group has this id; the message lists the newest"
 
-
+# %% ../../nbs/store/01_results.ipynb #7ce30865
 def create_group(
     store: Store,
     kind: str,  # models | sweep | ab_test | race | experiment
@@ -56,13 +56,13 @@ def create_group(
             status="running", created_at=_next_moment(c, experiment_groups)))
     return group_id
 
-
+# %% ../../nbs/store/01_results.ipynb #f5d48b69
 def _next_moment(c: sa.Connection, table: sa.Table) -> int:  # microseconds since the epoch
     "Now, or right after the newest row where the clock was set back: `latest` is what was made last"
     newest = c.scalar(sa.select(sa.func.max(table.c.created_at)))
     return max(now_us(), (newest or 0) + 1)
 
-
+# %% ../../nbs/store/01_results.ipynb #ab862960
 def update_group(store: Store, group_id: str, **values: Any) -> None:
     "Change columns of a group; `request` and `result` are given as values, not JSON"
     for key in ("request", "result"):
@@ -74,7 +74,7 @@ def update_group(store: Store, group_id: str, **values: Any) -> None:
 # %% ../../nbs/store/01_results.ipynb #afea4d9c
 _EXPERIMENT_JSON = ("config", "metadata", "settings", "summary", "run_evaluations")
 
-
+# %% ../../nbs/store/01_results.ipynb #b949cc61
 def create_experiment_row(
     store: Store,
     name: str,
@@ -89,7 +89,7 @@ def create_experiment_row(
             **{"status": "running", **_encoded(values)}))
     return experiment_id
 
-
+# %% ../../nbs/store/01_results.ipynb #36e5150f
 def _encoded(values: dict[str, Any]) -> dict[str, Any]:
     return {k: encode_json(redact(v)) if k in _EXPERIMENT_JSON else redact(v) for k, v in values.items()}
 
@@ -111,12 +111,12 @@ def claim_experiment(
     with store.write() as connection:
         return connection.execute(sa.update(experiments).where(c.id == row["id"], *same).values(**_encoded(values))).rowcount == 1
 
-
+# %% ../../nbs/store/01_results.ipynb #91de0b39
 def _row_dict(row: Any, json_columns: Iterable[str]) -> dict[str, Any]:
     values = dict(row._mapping)
     return values | {k: decode_json(values[k]) for k in json_columns if k in values}
 
-
+# %% ../../nbs/store/01_results.ipynb #0083873c
 def get_experiment(
     store: Store,
     experiment_id: str,  # or any beginning of it that fits only one
@@ -124,12 +124,12 @@ def get_experiment(
     "One experiment's row. Raises `RunNotFoundError` listing the newest when none fits, or all that fit."
     return _row_dict(_find(store, experiments, experiment_id, "experiment"), _EXPERIMENT_JSON)
 
-
+# %% ../../nbs/store/01_results.ipynb #97776c74
 def get_group(store: Store, group_id: str) -> dict[str, Any]:
     "One group's row, found like an experiment"
     return _row_dict(_find(store, experiment_groups, group_id, "group"), ("request", "result"))
 
-
+# %% ../../nbs/store/01_results.ipynb #707a7b3e
 def _find(store: Store, table: sa.Table, wanted: str, what: str) -> Any:
     with store.read() as c:
         row = c.execute(sa.select(table).where(table.c.id == wanted)).first()
@@ -144,7 +144,7 @@ def _find(store: Store, table: sa.Table, wanted: str, what: str) -> Any:
         f"the newest are {', '.join(newest)}" if newest else "the store has none yet")
     raise RunNotFoundError(f"no {what} {wanted!r}; {fits}")
 
-
+# %% ../../nbs/store/01_results.ipynb #f739bee5
 def latest_run(store: Store) -> str:
     "The id of the newest run: a group, or an experiment without one. Raises `RunNotFoundError` when there is none."
     groups = sa.select(experiment_groups.c.id, experiment_groups.c.created_at)
@@ -158,7 +158,7 @@ def latest_run(store: Store) -> str:
         raise RunNotFoundError(f"there is no run in {store!r} yet; make one with run_model_experiments or: vote-experiments demo")
     return max(newest, key=lambda row: row.created_at).id
 
-
+# %% ../../nbs/store/01_results.ipynb #217aa2c4
 def resolve_run(
     store: Store,
     run: str,  # the id, or an unambiguous beginning, of a group or an experiment; "latest" is the newest of both
@@ -170,7 +170,7 @@ def resolve_run(
         return [e["id"] for e in list_experiments(store, group_id=group["id"])]
     return [get_experiment(store, run)["id"]]
 
-
+# %% ../../nbs/store/01_results.ipynb #01f34d46
 def list_experiments(
     store: Store | str | None = None,  # None: the default store
     *,
@@ -189,7 +189,7 @@ def list_experiments(
     with open_store(store).read() as c:
         return [_row_dict(r, _EXPERIMENT_JSON) for r in c.execute(query)]
 
-
+# %% ../../nbs/store/01_results.ipynb #1e492ccc
 def list_groups(store: Store | str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
     "Rows of groups, newest first"
     query = sa.select(experiment_groups).order_by(experiment_groups.c.created_at.desc()).limit(limit)
@@ -211,7 +211,7 @@ def delete_experiment(store: Store, experiment_id: str) -> int:  # item results 
         c.execute(sa.delete(experiments).where(experiments.c.id == experiment_id))
     return n
 
-
+# %% ../../nbs/store/01_results.ipynb #d2b4f4e5
 def delete_group(store: Store, group_id: str) -> int:  # experiments deleted
     "Delete a group with all its experiments; the folder of its report stays"
     group_id = get_group(store, group_id)["id"]
@@ -237,7 +237,7 @@ def runs_to_prune(
     old = [r for r in newest_first[keep or 0:] if r["created_at"] < limit and r["status"] != "running"]
     return old[::-1]
 
-
+# %% ../../nbs/store/01_results.ipynb #5b69069d
 def delete_run(store: Store, run_id: str) -> int:  # experiments deleted
     "Delete a group, or an experiment without one"
     if run_id.startswith("grp"):
@@ -260,7 +260,7 @@ class Finished:
     encoded: tuple[str | None, str | None] | None = None  # input and expected output as JSON, before anyone could change them
     output: str | None = None  # as JSON, before evaluators saw it
 
-
+# %% ../../nbs/store/01_results.ipynb #7df3a7de
 _RESULT_COLUMNS = tuple(c.name for c in item_results.columns)
 _COST = _RESULT_COLUMNS.index("cost_usd")
 _TRACE_COLUMNS = ("id", "timestamp", "end_time", "name", "input", "output", "metadata", "tags", "environment", "level",
@@ -289,7 +289,7 @@ def score_row(
     comment, metadata = redact((clean_text(e.comment), encode_json(e.metadata))) if e.comment or e.metadata else (None, None)
     return (trace_id, experiment_id, e.name, number, text, kind, comment, metadata, e.config_id, source, created_us)
 
-
+# %% ../../nbs/store/01_results.ipynb #0914903f
 def _observation_row(o: Observation, trace_id: str, started_us: int) -> tuple:
     u, start = o.usage, started_us if o.start_time is None else int(o.start_time * 1e6)
     return (o.id or new_span_id(), trace_id, o.parent_id, o.type, clean_text(o.name), start,
@@ -312,12 +312,12 @@ class _Rows:
         self.observations: list[tuple] = []
         self.tags: list[tuple] = []
 
-
+# %% ../../nbs/store/01_results.ipynb #d99c6505
 def _is_unpriced(observation: Observation) -> bool:
     "A model call whose cost is not known"
     return observation.type == "GENERATION" and observation.cost_usd is None
 
-
+# %% ../../nbs/store/01_results.ipynb #34366f80
 def _result_row(f: Finished) -> tuple:
     r, u, e = f.result, f.result.usage, f.result.error
     local = f.item_row is None
@@ -330,10 +330,10 @@ def _result_row(f: Finished) -> tuple:
             *((u.prompt_tokens, u.output_tokens, u.thoughts_tokens, u.cached_tokens) if u else (None,) * 4),
             r.cost_usd, int(r.cached), r.model_version)
 
-
+# %% ../../nbs/store/01_results.ipynb #a86b51de
 _OUTPUT = _TRACE_COLUMNS.index("output")  # metadata is the next one
 
-
+# %% ../../nbs/store/01_results.ipynb #c800c3bd
 def _without_secrets(rows: list[tuple]) -> list[tuple]:
     "Rows of traces with secrets hidden in output and metadata; most have none, which a look at many at once tells"
     hide, clean = redactor(), []
@@ -343,7 +343,7 @@ def _without_secrets(rows: list[tuple]) -> list[tuple]:
             (*row[:_OUTPUT], hide(row[_OUTPUT]), hide(row[_OUTPUT + 1]), *row[_OUTPUT + 2:]) for row in part]
     return clean
 
-
+# %% ../../nbs/store/01_results.ipynb #fa687199
 def _trace_row(f: Finished, name: str, metadata: str | None, environment: str | None) -> tuple:
     r, u = f.result, f.result.usage
     asked, answered = f.encoded[0] if f.encoded else encode_json(r.item.input), f.output or encode_json(r.output)
@@ -499,7 +499,7 @@ def _evaluation(row: Any) -> Evaluation:
         value = bool(value)
     return Evaluation(row.name, value, row.comment, decode_json(row.metadata), row.data_type, row.config_id)
 
-
+# %% ../../nbs/store/01_results.ipynb #c564dc30
 def _usage(row: Any) -> Usage | None:
     if row.prompt_tokens is None and row.output_tokens is None:
         return None
@@ -519,7 +519,7 @@ _reading = sa.select(
     .outerjoin(dataset_items, dataset_items.c.row_id == item_results.c.item_row)
 )
 
-
+# %% ../../nbs/store/01_results.ipynb #26b37bfd
 def _stored_values(row: Any) -> tuple[list[Any], ItemError | None]:
     "Input, expected output, metadata and output of a row. A value that cannot be read is an error of this item and of no other."
     texts = row.input, row.expected_output, row.item_metadata, row.output
@@ -529,14 +529,14 @@ def _stored_values(row: Any) -> tuple[list[Any], ItemError | None]:
         values = [_value_or_none(t) for t in texts]
         return values, ItemError("StoredValueError", f"a stored value cannot be read ({error}); vote-experiments store check names it")
 
-
+# %% ../../nbs/store/01_results.ipynb #1e521cd5
 def _value_or_none(text: str | None) -> Any:
     try:
         return decode_json(text)
     except ValueError:
         return None
 
-
+# %% ../../nbs/store/01_results.ipynb #33e56a45
 def _item_result(row: Any, evaluations: list[Any]) -> ItemResult:
     (given, expected, metadata, output), damage = _stored_values(row)
     item = DatasetItem(row.item_id, given, expected, metadata, row.source_trace_id, row.source_observation_id)
@@ -626,9 +626,11 @@ def _pick_from_result(name: str) -> Callable[[ItemResult], Any]:
 
 
 _COLUMN_OF = {"inputs": "input", "outputs": "output", "expected_outputs": "expected_output", "metadata": "item_metadata"}
+
+# %% ../../nbs/store/01_results.ipynb #320a50f5
 _COLUMN_PAGE = 2000
 
-
+# %% ../../nbs/store/01_results.ipynb #b2b3baea
 class ResultColumn(Sequence):
     "One aspect of every item that ran: `inputs`, `outputs`, `expected_outputs` or the values of a score"
 
@@ -682,7 +684,7 @@ class ResultColumn(Sequence):
         if before is not None:
             yield latest
 
-
+# %% ../../nbs/store/01_results.ipynb #a230d443
 class _RanSequence(ResultSequence):
     def _where(self) -> list[Any]:
         return [item_results.c.experiment_id == self.experiment_id, _DONE]
@@ -696,7 +698,7 @@ def score_names(store: Store, experiment_id: str) -> list[str]:  # in first-seen
     with store.read() as c:
         return [r.name for r in c.execute(query)]
 
-
+# %% ../../nbs/store/01_results.ipynb #f525a973
 def status_counts(store: Store, experiment_id: str) -> dict[str, int]:  # keys ok, failed, skipped
     "How many item results are stored, by status"
     query = sa.select(item_results.c.status, sa.func.count()).where(
@@ -704,7 +706,7 @@ def status_counts(store: Store, experiment_id: str) -> dict[str, int]:  # keys o
     with store.read() as c:
         return {"ok": 0, "failed": 0, "skipped": 0} | {status: n for status, n in c.execute(query)}
 
-
+# %% ../../nbs/store/01_results.ipynb #87ff459e
 def evaluator_errors(store: Store, experiment_id: str) -> dict[str, int]:
     "How many items each evaluator failed on, by its name"
     query = sa.select(scores.c.name, sa.func.count()).where(
@@ -723,7 +725,7 @@ def _streamed(connection: sa.Connection, query: sa.Select) -> Iterator[Any]:
         for part in connection.execute(query, execution_options={"yield_per": 1000}).partitions():
             yield from part
 
-
+# %% ../../nbs/store/01_results.ipynb #6306a12e
 def score_table(
     store: Store,
     experiment_id: str,
@@ -747,7 +749,7 @@ def score_table(
     if current is not None:
         yield current
 
-
+# %% ../../nbs/store/01_results.ipynb #6e31f3dd
 def score_numbers(
     store: Store,
     experiment_id: str,
@@ -778,14 +780,14 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
     near = ordered[below:below + 2]
     return near[0] + (near[-1] - near[0]) * (share * (len(ordered) - 1) - below)
 
-
+# %% ../../nbs/store/01_results.ipynb #1d1b9675
 def _latency(ordered: Sequence[float]) -> dict[str, Any]:  # keys p50, p95, mean, max; None of no values
     if not ordered:
         return {"p50": None, "p95": None, "mean": None, "max": None, "n": 0}
     return {"p50": _quantile(ordered, 0.5), "p95": _quantile(ordered, 0.95), "mean": math.fsum(ordered) / len(ordered),
             "max": ordered[-1], "n": len(ordered)}
 
-
+# %% ../../nbs/store/01_results.ipynb #77e38ed3
 def _n_unpriced(c: sa.Connection, experiment_id: str) -> int:
     "Items that made a model call whose cost is not known"
     r, o = item_results.c, observations.c
@@ -794,7 +796,7 @@ def _n_unpriced(c: sa.Connection, experiment_id: str) -> int:
         item_results, observations, o.trace_id == r.trace_id).where(
         r.experiment_id == experiment_id, r.cost_usd.is_(None), calls)).scalar_one()
 
-
+# %% ../../nbs/store/01_results.ipynb #71584191
 def spent(store: Store, experiment_id: str) -> dict[str, Any]:
     """Time, tokens and money of an experiment: latency percentiles in seconds, usage, cost in USD, model versions.
 
@@ -836,7 +838,7 @@ def stored_items(
             yield (repeat, position), item_id, status, item_hash
         after = (repeat, position) if len(rows) == page else None
 
-
+# %% ../../nbs/store/01_results.ipynb #73a0a602
 class StoredOutputs:
     "Outputs of one experiment by item, read by pages of neighbours: who asks for items in much the same order reads each page once"
 
@@ -859,7 +861,7 @@ class StoredOutputs:
         with self.store.read() as c:
             return {position: text for position, text in c.execute(query)}
 
-
+# %% ../../nbs/store/01_results.ipynb #68193619
 def owner_name() -> str:
     "Who works on an experiment: host, process"
     return f"{socket.gethostname()}:{os.getpid()}"

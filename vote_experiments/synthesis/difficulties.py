@@ -16,7 +16,7 @@ class Difficulty(NamedTuple):
     real: float  # of real form sets, as counted
     meaning: str
 
-
+# %% ../../nbs/synthesis/05_difficulties.ipynb #8fe51061
 DIFFICULTIES: dict[str, Difficulty] = {
     "thai_digits": Difficulty(0.05, 0.0, "the numbers are written in Thai digits"),
     "strike_outs": Difficulty(0.5, 0.08, "numbers struck out and written again, some with initials; the correction counts"),
@@ -42,6 +42,8 @@ DIFFICULTIES: dict[str, Difficulty] = {
     "header_slips": Difficulty(0.2, 0.1, "a blank or wrong field of the header"),
     "short_places": Difficulty(0.3, 0.25, "abbreviated places and months: กทม., ก.พ."),
 }
+
+# %% ../../nbs/synthesis/05_difficulties.ipynb #6092f313
 _HARDNESS = {"easy": 0.25, "medium": 0.5, "hard": 1.0}  # words for all difficulties at once, and how often they occur
 Options = str | Sequence[str] | Mapping[str, float]
 
@@ -54,7 +56,7 @@ def _word_shares(word: str) -> dict[str, float] | None:
         return {name: d.share * _HARDNESS[word] for name, d in DIFFICULTIES.items()}
     return None
 
-
+# %% ../../nbs/synthesis/05_difficulties.ipynb #deb6bc16
 def difficulty_shares(
     options: Options,  # "plain", "easy", "medium", "hard", "real", names (list or comma-separated), or shares by name
 ) -> dict[str, float]:  # by name; what cannot occur is left out

@@ -37,7 +37,7 @@ class DrawnFormSet:
     record: dict[str, Any]  # as in a dataset file: id, input, ground_truth, metadata
     pages: list[bytes] = field(repr=False)  # JPEG files, in the order of input.image_paths
 
-
+# %% ../../nbs/synthesis/09_drawn.ipynb #3f3b1123
 @dataclass(frozen=True)
 class _Plan:
     "Everything that decides the pixels of one form set"
@@ -64,7 +64,7 @@ def _settled(plan: _Plan) -> _Plan:
     _check_plan(plan)
     return plan
 
-
+# %% ../../nbs/synthesis/09_drawn.ipynb #4e68ca5c
 def _check_plan(plan: _Plan) -> None:
     difficulty_shares(plan.options)
     if plan.level not in (*LEVELS, *IMAGE_KINDS):
@@ -87,7 +87,7 @@ def _region(scan: Scan, page: int, box: Sequence[float]) -> dict[str, Any]:
     p = scan.place([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
     return {"page": page, "box": [round(float(v), 4) for v in (*p.min(0), *p.max(0))]}
 
-
+# %% ../../nbs/synthesis/09_drawn.ipynb #a55cc9c0
 def _table_places(scan: Scan, page: int, filled: FilledPage) -> dict[str, Any] | None:
     "Corners of a page's table, and the ends of all rules"
     table = filled.table
@@ -103,7 +103,7 @@ def _table_places(scan: Scan, page: int, filled: FilledPage) -> dict[str, Any] |
 def _candidates(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{k: row[k] for k in ("number", "candidate_name", "party_name")} for row in report["vote_results"]]
 
-
+# %% ../../nbs/synthesis/09_drawn.ipynb #88fc4f74
 def _metadata(drafts: Sequence[Draft], **more: Any) -> dict[str, Any]:
     "What is known about a drawn form set: difficulties and names by form type, and what is given"
     present = set().union(*(d.difficulties for d in drafts))
@@ -131,7 +131,7 @@ class _Images:
         if table is not None:
             self.tables.append({"form_type": form_type, **table})
 
-
+# %% ../../nbs/synthesis/09_drawn.ipynb #3356531b
 def _image_kind(plan: _Plan) -> str:
     "The kind of image of a form set: named as the level, or drawn by the level's shares"
     if plan.level in IMAGE_KINDS:
@@ -151,7 +151,7 @@ def _draw_report(plan: _Plan, draft: Draft, prefix: str, image: str, gray: bool,
         images.add(scan_page(page, IMAGE_KINDS[image], seed, creases, back, plan.skew, gray), page, draft.form_type, prefix)
     return design
 
-
+# %% ../../nbs/synthesis/09_drawn.ipynb #80d3ba4d
 def _draw(plan: _Plan) -> DrawnFormSet:
     seed, name, image = plan.seed, f"s{plan.seed}", _image_kind(plan)
     gray = image != "digital" and stream(seed, "scanner").random() < 0.2
@@ -185,7 +185,7 @@ def form_set(
 # %% ../../nbs/synthesis/09_drawn.ipynb #c03b3757
 Progress = Callable[[int, int], None]  # form sets done, form sets in all
 
-
+# %% ../../nbs/synthesis/09_drawn.ipynb #ea39ad6f
 def _prepare_folder(out_dir: str | os.PathLike) -> Path:
     folder = Path(out_dir).expanduser()
     try:
@@ -197,7 +197,7 @@ def _prepare_folder(out_dir: str | os.PathLike) -> Path:
         raise OSError(f"out_dir={str(out_dir)!r} cannot be written to ({error}); choose another folder") from error
     return folder
 
-
+# %% ../../nbs/synthesis/09_drawn.ipynb #d09761d5
 def _draw_into(plan: _Plan, folder: str) -> dict[str, Any]:
     "Draw one form set, write the pages, return the record"
     drawn = _draw(plan)
@@ -209,7 +209,7 @@ def _draw_into(plan: _Plan, folder: str) -> dict[str, Any]:
 def _one_thread() -> None:
     cv2.setNumThreads(1)  # the processes share the cores; threads of their own would only get in each other's way
 
-
+# %% ../../nbs/synthesis/09_drawn.ipynb #c06c7178
 def _records(plans: Sequence[_Plan], folder: str, workers: int) -> Iterator[dict[str, Any]]:
     "The records in order, drawn here or by `workers` processes"
     if workers == 1:
@@ -273,7 +273,7 @@ _DEMO = (  # kind, level, options
 )
 DEMO_SEED = 221
 
-
+# %% ../../nbs/synthesis/09_drawn.ipynb #e9476d15
 def demo_dataset(
     out_dir: str | os.PathLike,
     workers: int = 1,  # processes

@@ -34,7 +34,7 @@ class Ink(NamedTuple):
     colour: tuple[int, int, int]  # red, green, blue
     strength: float  # 0 invisible to 1 opaque
 
-
+# %% ../../nbs/synthesis/07_filling.ipynb #770dd0b1
 @dataclass
 class FilledPage:
     "A page as it lies on the table, before it is scanned"
@@ -47,14 +47,14 @@ class FilledPage:
     table: Table | None = None
     tint: tuple[int, int] = (0, 0)  # how much less blue and red than green the paper is, gray levels
 
-
+# %% ../../nbs/synthesis/07_filling.ipynb #2ef72d8b
 def _new_page(page: PrintedPage, writer: Writer) -> FilledPage:
     return FilledPage(page.ink.copy(), np.zeros((PAGE_HEIGHT, PAGE_WIDTH), np.uint8), writer.colour, table=page.table)
 
 # %% ../../nbs/synthesis/07_filling.ipynb #0a39942f
 PENCIL = (110, 108, 112)
 
-
+# %% ../../nbs/synthesis/07_filling.ipynb #db6672bb
 @dataclass(frozen=True)
 class Habits:
     "What one officer adds to numbers and words"
@@ -67,7 +67,7 @@ class Habits:
     initials: bool = False  # next to corrections
     zero_dash: bool = False  # a dash for no vote, in both places
 
-
+# %% ../../nbs/synthesis/07_filling.ipynb #e513729a
 def draw_habits(draft: Draft, r: random.Random) -> Habits:
     "The habits that a draft's difficulties mean"
     has = draft.difficulties.__contains__
@@ -138,7 +138,7 @@ class Pen:
             x = place.x0 + (place.x1 - place.x0) * (0.4 if place is slot else self.r.uniform(0.15, 0.35))
             draw_dash(page.written, x, place.baseline - self.r.uniform(5, 11), self.writer, self.r)
 
-
+# %% ../../nbs/synthesis/07_filling.ipynb #39ce24c2
 def number_is_not_zero(page: FilledPage, name: str) -> bool:
     "Hands leave a lone 0 without a slash"
     box = page.boxes[name]
@@ -148,7 +148,7 @@ def number_is_not_zero(page: FilledPage, name: str) -> bool:
 def _venue(r: random.Random) -> str:
     return r.choice(("หอประชุมที่ว่าการอำเภอ", "โรงยิมเนเซียมเทศบาล", "อาคารอเนกประสงค์", "หอประชุมโรงเรียน", "สำนักงานเขต"))
 
-
+# %% ../../nbs/synthesis/07_filling.ipynb #bd97c59d
 def _header_texts(draft: Draft, r: random.Random) -> dict[str, tuple[str, str | None]]:
     "What is written into the header: by field name, `n` or `w` for number or words, and the text"
     info = draft.report["form_info"]
@@ -185,7 +185,7 @@ def _fill_header(page: FilledPage, blank: PrintedPage, draft: Draft, pen: Pen, t
     page.regions |= {name: (s.x0, s.y0, s.x1, s.y1) for name, s in blank.preprinted.items()}
     _date_region(page, blank)
 
-
+# %% ../../nbs/synthesis/07_filling.ipynb #5fb8f7ec
 def _date_region(page: FilledPage, blank: PrintedPage) -> None:
     "The date is one field of a report and three places on the page"
     slots = [blank.slots[k] for k in ("date.day", "date.year") if k in blank.slots]
@@ -193,7 +193,7 @@ def _date_region(page: FilledPage, blank: PrintedPage) -> None:
     if slots and "form_info.date" not in page.regions:
         page.regions["form_info.date"] = (slots[0].x0, slots[0].y0, slots[-1].x1, slots[-1].y1)
 
-
+# %% ../../nbs/synthesis/07_filling.ipynb #9ee0640a
 def _strike_kinds(page: FilledPage, blank: PrintedPage, draft: Draft, pen: Pen) -> None:
     "Strike out the kinds of place that do not apply: a Bangkok station has a แขวง and a เขต, another one a ตำบล and an อำเภอ"
     in_town = draft.report["form_info"]["province"].startswith(("กรุงเทพ", "กทม"))
@@ -208,7 +208,7 @@ def _strike_kinds(page: FilledPage, blank: PrintedPage, draft: Draft, pen: Pen) 
             ends = np.array([(slot.x0 + a * wide, y + pen.r.uniform(0, 9)), (slot.x0 + b * wide, y - pen.r.uniform(0, 12))])
             pen_strokes(page.written, [ends], pen.writer.pen)
 
-
+# %% ../../nbs/synthesis/07_filling.ipynb #ddee693c
 def _fill_counts(page: FilledPage, blank: PrintedPage, draft: Draft, pen: Pen) -> None:
     "Voters and ballots, in digits and words"
     with_words = set(draft.number_fields(with_words=True))
@@ -238,7 +238,7 @@ def _fill_names(page: FilledPage, row: Mapping[str, Any], cells: Mapping[str, Sl
         x = (cell.x0 + cell.x1 - text_width(text, size)) / 2 if design.centred_names else cell.x0 + 8
         draw_text(page.printed, x, cell.baseline, text, PRINT_BOLD if design.grey_head else PRINT, size)
 
-
+# %% ../../nbs/synthesis/07_filling.ipynb #cec1bab4
 def _fill_row(page: FilledPage, row: Mapping[str, Any], cells: Mapping[str, Slot], draft: Draft, pen: Pen) -> None:
     "Votes of a row in digits and in words"
     name, path = f"vote_results.{row['number']}", f"vote_results[number={row['number']}].vote_count"
@@ -261,7 +261,7 @@ def _strike_row(page: FilledPage, cells: Mapping[str, Slot], writer: Writer, r: 
         ends = np.array([(first.x0 + r.uniform(8, 40), y + dy - tilt), (last.x1 - r.uniform(20, 120), y + dy + tilt)])
         pen_strokes(page.written, [ends], writer.pen)
 
-
+# %% ../../nbs/synthesis/07_filling.ipynb #125fdc7a
 def _fill_total(page: FilledPage, cells: Mapping[str, Slot], draft: Draft, pen: Pen) -> None:
     digits, words = cells["vote_count"], cells["vote_count_text"]
     for key, slot in (("total_votes_recorded", digits), ("total_votes_recorded_text", words)):
@@ -283,7 +283,7 @@ def _sign(page: FilledPage, line: Slot, name_line: Slot, r: random.Random) -> No
     write_words(name, 6, min(280, name_line.x1 - name_line.x0), 44, f"{r.choice(MEN)} {r.choice(SURNAMES)}", signer, r, 21)
     page.others.append(Ink(name_line.x0, name_line.baseline - 46, name, signer.colour, 0.85))
 
-
+# %% ../../nbs/synthesis/07_filling.ipynb #eec64a02
 def _sign_page(page: FilledPage, blank: PrintedPage, r: random.Random) -> None:
     names = [k for k in blank.slots if k.startswith("signature.") and not k.endswith("_name")]
     for k in names:
@@ -304,7 +304,7 @@ def _press_stamps(pages: Sequence[FilledPage], draft: Draft, r: random.Random) -
         for name in (n for n, box in numbers.items() if n == target or _covers(face, x, y, box)):
             draft.mark(name, "stamps")
 
-
+# %% ../../nbs/synthesis/07_filling.ipynb #c8ed1952
 def _is_number_box(name: str) -> bool:
     "A number of the report, not the words, the date or a place"
     return name.startswith(("voter_statistics.", "ballot_statistics.", "vote_results.")) and not name.endswith("_text")
@@ -337,7 +337,7 @@ def fill_pages(
     _finish(pages, draft)
     return pages
 
-
+# %% ../../nbs/synthesis/07_filling.ipynb #429341ec
 def _written(draft: Draft, design: Design, blanks: Sequence[PrintedPage], pen: Pen) -> list[FilledPage]:
     "Every page with what is written on it"
     texts, rows, pages = _header_texts(draft, pen.r), draft.report["vote_results"], []
@@ -357,7 +357,7 @@ def _written(draft: Draft, design: Design, blanks: Sequence[PrintedPage], pen: P
         pages.append(page)
     return pages
 
-
+# %% ../../nbs/synthesis/07_filling.ipynb #e4db6874
 def _finish(pages: Sequence[FilledPage], draft: Draft) -> None:
     "Colour of the paper, stamps"
     yellow = stream(draft.seed, "paper").random()

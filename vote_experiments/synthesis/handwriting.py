@@ -24,7 +24,7 @@ from ..forms.thai import to_thai_digits
 Stroke = tuple[tuple[float, float], ...]
 Templates = Mapping[str, tuple[tuple[Stroke, ...], ...]]  # digit -> variants -> strokes -> points
 
-
+# %% ../../nbs/synthesis/01_handwriting.ipynb #49a1de5d
 def arc(
     cx: float, cy: float,  # centre
     rx: float, ry: float,  # radii
@@ -35,7 +35,7 @@ def arc(
     turns = (math.radians(start + (end - start) * i / (n - 1)) for i in range(n))
     return tuple((cx + rx * math.cos(t), cy + ry * math.sin(t)) for t in turns)
 
-
+# %% ../../nbs/synthesis/01_handwriting.ipynb #c1d15453
 DIGIT_STROKES: Templates = {
     "0": ((arc(.5, .5, .36, .5, -80, 290, 14),), (arc(.5, .5, .42, .46, -120, 245, 14),),
           (arc(.48, .5, .33, .48, -60, 318, 14),)),
@@ -106,11 +106,11 @@ class Writer:
     unease: float = 1.0  # how far letters stray in words
     templates: Templates = field(default_factory=lambda: DIGIT_STROKES, repr=False)
 
-
+# %% ../../nbs/synthesis/01_handwriting.ipynb #b500a9c9
 INKS = ((25, 35, 120), (20, 50, 150), (40, 40, 45), (60, 30, 110), (15, 25, 90), (30, 75, 170))
 PEN_WIDTH = (1.4, 2.8)  # pixels: a ball pen to a worn felt pen
 
-
+# %% ../../nbs/synthesis/01_handwriting.ipynb #f88d6949
 def draw_writer(
     r: random.Random,
     templates: Templates = DIGIT_STROKES,
@@ -132,7 +132,7 @@ def draw_writer(
 # %% ../../nbs/synthesis/01_handwriting.ipynb #2f21255e
 _FINE = 4  # how much larger strokes are drawn
 
-
+# %% ../../nbs/synthesis/01_handwriting.ipynb #bfb011c7
 def smooth(
     points: Any,  # float[n, 2]
     steps: int = 6,  # points for each gap between two control points
@@ -147,7 +147,7 @@ def smooth(
     curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
     return np.concatenate([curve.reshape(-1, 2), p[-1:]])
 
-
+# %% ../../nbs/synthesis/01_handwriting.ipynb #354855d4
 def pen_strokes(
     layer: np.ndarray,  # uint8[height, width], changed in place
     curves: Sequence[np.ndarray],  # float[n, 2] each: x and y in pixels
@@ -176,7 +176,7 @@ def _shape_of(char: str, writer: Writer, r: random.Random) -> tuple[Stroke, ...]
     variants = writer.templates[char]
     return variants[writer.variants[char] if r.random() < 0.9 else r.randrange(len(variants))]
 
-
+# %% ../../nbs/synthesis/01_handwriting.ipynb #29338ae6
 def _digit_curves(char: str, width: float, height: float, writer: Writer, r: random.Random) -> list[np.ndarray]:
     "The strokes of one digit, its baseline starting at (0, 0)"
     strokes = _shape_of(char, writer, r)
@@ -190,10 +190,10 @@ def _digit_curves(char: str, width: float, height: float, writer: Writer, r: ran
                                 x * math.sin(turn) + y * math.cos(turn)], 1))
     return curves
 
-
+# %% ../../nbs/synthesis/01_handwriting.ipynb #e81d4de8
 _NARROW = {"1": 0.55, ",": 0.4}
 
-
+# %% ../../nbs/synthesis/01_handwriting.ipynb #c2a8dc3c
 def spread(
     text: str,
     writer: Writer,
@@ -238,7 +238,7 @@ def write_number(
         boxes.append(pen_strokes(layer, curves, writer.pen * r.uniform(0.92, 1.1)))
     return _around(boxes)
 
-
+# %% ../../nbs/synthesis/01_handwriting.ipynb #405d649a
 def _placed(writer: Writer, r: random.Random) -> float:
     return min(1.0, max(0.0, writer.align + r.gauss(0, 0.08)))
 
@@ -247,7 +247,7 @@ def _around(boxes: Sequence[Box]) -> Box:
     a = np.array(boxes)
     return int(a[:, 0].min()), int(a[:, 1].min()), int(a[:, 2].max()), int(a[:, 3].max())
 
-
+# %% ../../nbs/synthesis/01_handwriting.ipynb #ad0b8772
 def _unsteady(r: random.Random, writer: Writer, squeeze: float = 0.0) -> Iterator[Pose]:
     "Endless small deviations of letters, `squeeze` pixels closer than print; the baseline wanders and comes back"
     dy, first = 0.0, True
@@ -266,7 +266,7 @@ def _ripples() -> tuple[np.ndarray, np.ndarray]:
     grid = np.stack(np.meshgrid(np.arange(1280), np.arange(160))).astype(np.float32)
     return fields / fields.std(), grid
 
-
+# %% ../../nbs/synthesis/01_handwriting.ipynb #2120b7c6
 def _rippled(ink: np.ndarray, r: random.Random, strength: float = 0.8) -> np.ndarray:
     "The same ink, bent by about `strength` pixels"
     fields, grid = _ripples()
@@ -278,7 +278,7 @@ def _rippled(ink: np.ndarray, r: random.Random, strength: float = 0.8) -> np.nda
 # %% ../../nbs/synthesis/01_handwriting.ipynb #c73522b8
 _FACE_SCALE: dict[str, float] = dict(zip(HANDWRITING_FONTS, (0.95, 1.02, 1.0, 1.15, 1.25)))  # faces differ in size at the same nominal size
 
-
+# %% ../../nbs/synthesis/01_handwriting.ipynb #40845fba
 def _fit_pen(patch: np.ndarray, writer: Writer) -> None:
     "Make the lines of a face as thick as the writer's pen, in place: faces draw a line of about two pixels"
     beside = patch[:, :-1]
@@ -289,7 +289,7 @@ def _fit_pen(patch: np.ndarray, writer: Writer) -> None:
     else:
         patch[:, 1:] = np.maximum(patch[:, 1:], cv2.convertScaleAbs(beside, alpha=min(1.0, writer.pen - 2.0)))
 
-
+# %% ../../nbs/synthesis/01_handwriting.ipynb #5b8eda1e
 def write_words(
     layer: np.ndarray,  # uint8[height, width], changed in place
     x0: float, x1: float,  # the room, pixels

@@ -24,11 +24,10 @@ import uharfbuzz
 # %% ../../nbs/synthesis/00_ink.ipynb #4abe58a9
 PRINT, PRINT_BOLD = "sarabun-400", "sarabun-700"
 HANDWRITING_FONTS = ("mali-400", "itim-400", "sriracha-400", "charm-400", "charmonman-400")
-
 # FreeType faces carry a transform while a glyph is rendered, so two threads must not share one at the same time
 _rendering = Lock()
 
-
+# %% ../../nbs/synthesis/00_ink.ipynb #657275a0
 def asset_path(
     name: str,  # below `vote_experiments/forms/assets`, for example "fonts/sarabun-400.ttf"
 ) -> Path:
@@ -44,7 +43,7 @@ class _Font(NamedTuple):
     face: freetype.Face
     units_per_em: int
 
-
+# %% ../../nbs/synthesis/00_ink.ipynb #8d7b26b6
 @lru_cache(maxsize=16)
 def _font(name: str) -> _Font:
     data = asset_path(f"fonts/{name}.ttf").read_bytes()
@@ -60,7 +59,7 @@ class Glyph(NamedTuple):
     x_offset: int
     y_offset: int
 
-
+# %% ../../nbs/synthesis/00_ink.ipynb #efb43645
 @lru_cache(maxsize=20_000)
 def shape(
     text: str,
@@ -87,7 +86,7 @@ def text_width(
     "How far a text reaches to the right of where it starts"
     return sum(g.advance for g in shape(text, font)) * size / _font(font).units_per_em
 
-
+# %% ../../nbs/synthesis/00_ink.ipynb #255b8cc4
 def n_clusters(
     text: str,
     font: str = PRINT,
@@ -107,7 +106,7 @@ class Pose(NamedTuple):
 
 UPRIGHT = Pose()
 
-
+# %% ../../nbs/synthesis/00_ink.ipynb #1920e82e
 @lru_cache(maxsize=20_000)
 def _bitmap(font: str, size: float, glyph: int, rotation: int, stretch: int, slant: int) -> tuple[np.ndarray, int, int]:
     "The ink of one glyph, and the left and top edge of it relative to the pen position"
@@ -127,7 +126,7 @@ def _bitmap(font: str, size: float, glyph: int, rotation: int, stretch: int, sla
 # %% ../../nbs/synthesis/00_ink.ipynb #7ccad9c5
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels
 
-
+# %% ../../nbs/synthesis/00_ink.ipynb #f14da0a8
 def stamp(
     layer: np.ndarray,  # uint8[height, width], changed in place
     ink: np.ndarray,  # uint8[h, w]

@@ -64,11 +64,12 @@ _WIDE = (0.147, 0.267, 0.178, 0.408)  # number, candidate, party, votes: the sam
 _PARTY = (0.228, 0.296, 0.476)  # number, party, votes
 _PARTY_CELL = VoteCell((0.026, 0.256), 0.268, (0.29, 0.96), 0.968, 0.7, 0.62)
 _BANGKOK_CELL = VoteCell((0.058, 0.33), 0.365, (0.39, 0.94), 0.945)
-
 _5_18 = Design("provincial", 0.066, 0.887, _WIDE, (11,), (0.593,), 0.040, 0.0269, 0.029)
 _5_17 = Design("provincial", 0.081, 0.932, (0.174, 0.266, 0.174, 0.386), (10,), (0.530,), 0.048, 0.0277, 0.0285,
                VoteCell((0.02, 0.27), 0.295, (0.31, 0.955), 0.963), 0.085, 0.935, 0.238, 0.0243, names_by_hand=True,
                total_dotted=False, member_pitch=0.070, footer="สส-กนค นอกเขต-")
+
+# %% ../../nbs/synthesis/03_layouts.ipynb #04b500fb
 _DESIGNS: dict[tuple[str, str], Design] = {
     ("5/18", "provincial"): _5_18,
     ("5/18 (บช)", "provincial"): replace(
@@ -94,7 +95,7 @@ _DESIGNS: dict[tuple[str, str], Design] = {
 # %% ../../nbs/synthesis/03_layouts.ipynb #f1aa3fcc
 _BOTTOM = 0.970  # a table on the first page ends here at the latest
 
-
+# %% ../../nbs/synthesis/03_layouts.ipynb #2428616e
 def _varied_rows(design: Design, kind: FormKind, n_rows: int, r: random.Random) -> Design:
     "Rows and their height"
     if kind.is_party_list or design.printer == "bangkok":
@@ -106,12 +107,12 @@ def _varied_rows(design: Design, kind: FormKind, n_rows: int, r: random.Random) 
     pitch = min(room / rows, design.pitch * (r.uniform(0.97, 1.06) if rows == design.rows[0] else r.uniform(1.05, 1.4)))
     return replace(design, rows=(rows,), pitch=pitch)
 
-
+# %% ../../nbs/synthesis/03_layouts.ipynb #71c584e0
 def _varied_columns(shares: tuple[float, ...], r: random.Random) -> tuple[float, ...]:
     wide = [s * r.uniform(0.92, 1.08) for s in shares]
     return tuple(w / sum(wide) for w in wide)
 
-
+# %% ../../nbs/synthesis/03_layouts.ipynb #100727e7
 def _varied_cell(cell: VoteCell, r: random.Random) -> VoteCell:
     bracket = cell.bracket + r.uniform(-0.02, 0.03)
     start = cell.digits[0] + r.uniform(-0.008, 0.02)
@@ -143,5 +144,5 @@ def draw_design(
         thai_numbers=design.thai_numbers and r.random() < 0.75, centred_names=design.centred_names or (station and r.random() < 0.3),
         rule=design.rule + (r.random() < 0.3), index_number=str(r.randint(1, 200)) if r.random() < 0.15 else "")
 
-
+# %% ../../nbs/synthesis/03_layouts.ipynb #871bd9d7
 DRAWN_KINDS: tuple[str, ...] = tuple(dict.fromkeys(code for code, _ in _DESIGNS))

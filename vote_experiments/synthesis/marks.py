@@ -26,13 +26,13 @@ def draw_slash(layer: np.ndarray, box: Box, writer: Writer, r: random.Random, be
     foot = box[3] + r.uniform(-2, 7)
     pen_strokes(layer, [np.array([(x + lean, foot - tall), (x, foot)])], writer.pen)
 
-
+# %% ../../nbs/synthesis/02_marks.ipynb #f9a9b584
 def draw_comma_tick(layer: np.ndarray, box: Box, writer: Writer, r: random.Random) -> None:
     "A small tick at the foot of a number"
     x, y = box[2] + r.uniform(3, 9), box[3] + r.uniform(-7, 0)
     pen_strokes(layer, [smooth([(x, y), (x + 2, y + 5), (x - 3, y + 10)])], writer.pen)
 
-
+# %% ../../nbs/synthesis/02_marks.ipynb #037b8a32
 def draw_dashes(layer: np.ndarray, box: Box, writer: Writer, r: random.Random) -> None:
     "-12-: a dash on either side"
     y = (box[1] + box[3]) / 2
@@ -47,21 +47,21 @@ def draw_check(layer: np.ndarray, box: Box, r: random.Random) -> None:
     bow = r.uniform(-4, 4)
     pen_strokes(layer, [smooth([(x + lean / 2, y - tall / 2), (x + bow, y), (x - lean / 2, y + tall / 2)])], 1.6)
 
-
+# %% ../../nbs/synthesis/02_marks.ipynb #1e316a4b
 def draw_dash(layer: np.ndarray, x: float, y: float, writer: Writer, r: random.Random) -> Box:
     "A dash for zero"
     wide = r.uniform(9, 18)
     ends = np.array([(x, y + r.gauss(0, 1)), (x + wide, y + r.gauss(0, 1.5))])
     return pen_strokes(layer, [ends], writer.pen * 1.1)
 
-
+# %% ../../nbs/synthesis/02_marks.ipynb #5f22d151
 def draw_flourish(layer: np.ndarray, box: Box, writer: Writer, r: random.Random) -> None:
     "The long stroke up to the right that many hands end ศูนย์ with"
     x, y = box[2] - 3, (box[1] + box[3]) / 2
     end = (x + r.uniform(28, 80), y - r.uniform(14, 40))
     pen_strokes(layer, [smooth([(x, y), (x + 9, y - 2), ((x + end[0]) / 2, (y + end[1]) / 2 + 4), end])], writer.pen)
 
-
+# %% ../../nbs/synthesis/02_marks.ipynb #b9daa778
 def draw_initials(layer: np.ndarray, x: float, y: float, r: random.Random) -> None:
     "Initials next to a correction, in another pen"
     points = [(x, y)]
@@ -87,7 +87,7 @@ def _strike(layer: np.ndarray, box: Box, writer: Writer, r: random.Random) -> No
         curves = [line(0)] if style == "line" else [line(-4), line(4)]
     pen_strokes(layer, curves, writer.pen * 0.9)
 
-
+# %% ../../nbs/synthesis/02_marks.ipynb #0b86193e
 def write_corrected(
     layer: np.ndarray,  # uint8[height, width], changed in place
     x0: float, x1: float,  # the room, pixels
@@ -139,7 +139,7 @@ def _ring_text(text: str, radius: int) -> np.ndarray:
     return cv2.warpPolar(polar, (2 * radius, 2 * radius), (radius, radius), radius,
                          cv2.WARP_INVERSE_MAP | cv2.WARP_FILL_OUTLIERS | cv2.INTER_LINEAR)
 
-
+# %% ../../nbs/synthesis/02_marks.ipynb #71a6a9e9
 @lru_cache(maxsize=4)
 def _stamp_face(kind: str) -> np.ndarray:
     "The rubber of a stamp, uint8, square"
@@ -155,7 +155,7 @@ def _stamp_face(kind: str) -> np.ndarray:
         draw_text(face, c - text_width("สำเนาถูกต้อง", 34, PRINT_BOLD) / 2, c + 13, "สำเนาถูกต้อง", PRINT_BOLD, 34)
     return face
 
-
+# %% ../../nbs/synthesis/02_marks.ipynb #50ce8399
 STAMP_INKS = ((190, 40, 55), (70, 55, 165), (40, 70, 160), (170, 45, 110))
 
 # %% ../../nbs/synthesis/02_marks.ipynb #6c3be301

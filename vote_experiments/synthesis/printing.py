@@ -25,7 +25,7 @@ from .layouts import Design
 DPI = 150
 PAGE_WIDTH, PAGE_HEIGHT = 1240, 1754  # A4
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #97838b01
 @dataclass(frozen=True)
 class Slot:
     "A place to write: a row of dots, or a ruled cell"
@@ -35,7 +35,7 @@ class Slot:
     y0: int  # top of the place
     y1: int  # bottom of the place
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #18e6d693
 @dataclass
 class Table:
     "The ruled table of one page"
@@ -43,7 +43,7 @@ class Table:
     ys: list[float]  # of the horizontal rules: top, below the head, below each row
     has_total: bool  # the last row is the total
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #e0282b01
 @dataclass
 class PrintedPage:
     "A blank page and the places on it"
@@ -66,7 +66,7 @@ def _dot_row(bold: bool) -> np.ndarray:
         cv2.circle(fine, (int(k * _DOT_STEP * 4) + 6, 8), 5 if bold else 4, 235, -1)
     return cv2.resize(fine, (PAGE_WIDTH, 4), interpolation=cv2.INTER_AREA)
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #ec3c4955
 class Sheet:
     "A page while it is printed; coordinates are pixels"
 
@@ -105,7 +105,7 @@ def _curve(*points: tuple[float, float]) -> np.ndarray:
     "A smooth line through control points, int32[n, 2]"
     return smooth(points, 10).astype(np.int32)
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #84bf6079
 def _wing(fine: np.ndarray, side: int) -> None:
     "One wing: feathers that rise from the shoulder and turn outwards, the outer ones shorter and lower"
     for k in range(10):
@@ -116,7 +116,7 @@ def _wing(fine: np.ndarray, side: int) -> None:
         cv2.polylines(fine, [line], False, 255, 27, cv2.LINE_AA)
         cv2.polylines(fine, [line], False, 0, 6, cv2.LINE_AA)
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #b6b1700e
 def _limbs(fine: np.ndarray, side: int) -> None:
     "A raised arm with its hand, a bent leg with claws, the tail on one side"
     cv2.polylines(fine, [_curve((400 + side * 60, 300), (400 + side * 150, 345), (400 + side * 180, 290), (400 + side * 150, 240))],
@@ -128,7 +128,7 @@ def _limbs(fine: np.ndarray, side: int) -> None:
         cv2.polylines(fine, [_curve((400 + side * 14, 540), (400 + side * (20 + 22 * k), 640), end)], False, 255, 12, cv2.LINE_AA)
         cv2.line(fine, end, (end[0] + side * 10, end[1] - 26), 255, 8, cv2.LINE_AA)
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #f2a09e9b
 def _body(fine: np.ndarray) -> None:
     "Crown, face, necklace, belt and the folds of the cloth"
     cv2.fillPoly(fine, [_curve((400, 18), (378, 95), (356, 132), (444, 132), (422, 95), (400, 18))], 255)
@@ -168,12 +168,12 @@ class Preset(NamedTuple):
     name: str
     text: str
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #9d719303
 class Tab(NamedTuple):
     "Continue at this place, or at once when it has been passed"
     x: float  # fraction of the page
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #bf11e14c
 class Line(NamedTuple):
     "A line of the printed text"
     indent: float  # from the left margin, fraction of the page
@@ -184,7 +184,7 @@ class Line(NamedTuple):
 # %% ../../nbs/synthesis/04_printing.ipynb #9deceb39
 _GAP = 4  # pixels between a word and a blank
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #cfd72850
 def print_line(sheet: Sheet, line: Line, y: float, left: float, right: float, preset: Mapping[str, str]) -> None:
     "Print a line between two margins (pixels); a blank whose name is in `preset` was filled in by the printer"
     font = PRINT_BOLD if line.bold else PRINT
@@ -204,7 +204,7 @@ def print_line(sheet: Sheet, line: Line, y: float, left: float, right: float, pr
     for part in parts:
         x = _print_part(sheet, part, x, y, font, size, tracking, stretch, right)
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #877684f4
 def _print_part(sheet: Sheet, part: str | Blank | Preset | Tab, x: float, y: float, font: str, size: float, tracking: float,
                 stretch: float, right: float) -> float:
     "Print one part and return where the next one begins"
@@ -234,7 +234,7 @@ def _number_parts(field: str, label: str, unit: str, at: float, width: float) ->
     "Label, digits with their unit, words in brackets"
     return (label, Tab(at), "จำนวน", Blank(field, width), f"{unit} (", Blank(f"{field}_text", 0))
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #2682c7b4
 def _station_lines(kind: FormKind) -> list[Line]:
     "Body text of a 5/18"
     name, party = _BALLOT_NAME[kind.ballot], kind.is_party_list
@@ -270,7 +270,7 @@ def _station_lines(kind: FormKind) -> list[Line]:
 # %% ../../nbs/synthesis/04_printing.ipynb #083727d8
 _COMMITTEE = {"5/17": "บัตรเลือกตั้งนอกเขตเลือกตั้งและนอกราชอาณาจักร", "5/16": "บัตรเลือกตั้งที่ออกเสียงลงคะแนนก่อนวันเลือกตั้งในเขตเลือกตั้ง"}
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #3f3eabdf
 def _counted_lines(kind: FormKind) -> list[Line]:
     "Items 1 to 3 of a 5/16 or 5/17"
     number = (lambda key, label: Line(.096, (
@@ -287,7 +287,7 @@ def _counted_lines(kind: FormKind) -> list[Line]:
         Line(.075, (f"๓. จำนวนบัตรดี ตามข้อ ๒.๑ แยกเป็นคะแนนของ{rows}",)),
     ]
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #5402917a
 def _advance_lines(kind: FormKind) -> list[Line]:
     "Body text of a 5/16 or 5/17"
     name = _BALLOT_NAME[kind.ballot]
@@ -310,7 +310,7 @@ def _advance_lines(kind: FormKind) -> list[Line]:
 _COPIES = ("ชุดที่ ๑ (สีขาว) ส่งให้คณะกรรมการการเลือกตั้งประจำเขตเลือกตั้ง", "ชุดที่ ๒ (สีเขียว) ปิดหน้าสถานที่นับคะแนนบัตรเลือกตั้ง",
            "ชุดที่ ๓ (สีชมพู) ใส่ถุงวัสดุใสซึ่งบรรจุบัตรเลือกตั้งที่นับเป็นคะแนนแล้ว")
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #1a136a40
 def _print_boxes(sheet: Sheet, kind: FormKind, design: Design, top: float) -> None:
     "Top line, code and colour of the sheet"
     w, h, right = PAGE_WIDTH, PAGE_HEIGHT, (design.text_right + 0.012) * PAGE_WIDTH
@@ -325,7 +325,7 @@ def _print_boxes(sheet: Sheet, kind: FormKind, design: Design, top: float) -> No
     if design.index_number:
         sheet.text(right + 12, top * h, design.index_number, PRINT, sheet.size * .8)
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #c5f1ea43
 def _print_title(sheet: Sheet, kind: FormKind, design: Design, top: float) -> None:
     "Emblem and title of the first page"
     w, h = PAGE_WIDTH, PAGE_HEIGHT
@@ -344,7 +344,7 @@ def _print_title(sheet: Sheet, kind: FormKind, design: Design, top: float) -> No
         _print_place_title(sheet, kind, design, middle, y)
     sheet.centred(middle, y + .023 * h + 8, "-" * 20, PRINT)
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #b5bcc1c1
 def _print_place_title(sheet: Sheet, kind: FormKind, design: Design, middle: float, y: float) -> None:
     "Title of an advance-vote form, with the place of the count below it"
     font = PRINT if design.printer == "bangkok" else PRINT_BOLD
@@ -363,7 +363,7 @@ _HEADS = {
                 "ได้คะแนน\nตัวเลข (อารบิก) / ตัวอักษร"),
 }
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #07f4cc2b
 def _print_head(sheet: Sheet, kind: FormKind, design: Design, xs: Sequence[float], top: float, bottom: float) -> None:
     "The table's head, in two or three lines a column"
     heads = _HEADS["bangkok" if design.printer == "bangkok" else kind.ballot]
@@ -382,7 +382,7 @@ def _print_head(sheet: Sheet, kind: FormKind, design: Design, xs: Sequence[float
 # %% ../../nbs/synthesis/04_printing.ipynb #7c03efbf
 COLUMNS = {"Constituency": ("number", "candidate_name", "party_name", "vote"), "PartyList": ("number", "party_name", "vote")}
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #11ccfec3
 def _vote_slots(sheet: Sheet, design: Design, x0: float, x1: float, y0: float, y1: float, dots_at: float, is_dotted: bool,
                 bold: bool = False) -> dict[str, Slot]:
     "Print the dots and brackets of one cell of votes; the places of digits and words"
@@ -427,7 +427,7 @@ def print_table(
         sheet.centred((xs[0] + xs[-2]) / 2, (ys[-2] + ys[-1]) / 2 + 7, "รวมคะแนนทั้งสิ้น")
         sheet.page.total = _vote_slots(sheet, design, xs[-2], xs[-1], ys[-2], ys[-1], .72, design.total_dotted, True)
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #f5a36446
 def _rule(sheet: Sheet, design: Design, xs: Sequence[float], ys: Sequence[float], with_total: bool) -> None:
     "Rules around all cells; the first columns of the total row are one"
     ink, thick = sheet.page.ink, design.rule
@@ -438,7 +438,7 @@ def _rule(sheet: Sheet, design: Design, xs: Sequence[float], ys: Sequence[float]
         whole = i in (0, len(xs) - 2, len(xs) - 1) or not with_total
         ink[int(ys[0]):int(ys[-1] if whole else ys[-2]) + thick, int(x):int(x) + thick] = strength
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #5d2ddd42
 def _print_row(sheet: Sheet, kind: FormKind, design: Design, xs: Sequence[float], y0: float, y1: float, index: int, on_page: int,
                is_numbered: bool) -> None:
     "Number and dots of one row"
@@ -457,7 +457,7 @@ _REASON = "( สำหรับระบุเหตุที่ผลการ�
 _NOTES = ("จัดทำจำนวน ๓ ชุด", "๑. ปิดประกาศ ณ ที่เลือกตั้ง จำนวน ๑ ชุด", "๒. ใส่ถุงวัสดุใสซึ่งบรรจุบัตรเลือกตั้งที่นับเป็นคะแนนแล้ว จำนวน ๑ ชุด",
           "๓. เก็บไว้ในเล่มเพื่อส่งคณะกรรมการการเลือกตั้งประจำเขตเลือกตั้ง จำนวน ๑ ชุด")
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #a9102593
 def _print_signature(sheet: Sheet, name: str, x: float, y: float, width: float, title: str, small: float) -> None:
     "One dotted line to sign on, with the title behind it and the name in brackets below"
     end = sheet.text(x, y, "(ลงชื่อ)", PRINT, sheet.size * small)
@@ -490,7 +490,7 @@ def print_signatures(
         return
     _print_remarks(sheet, kind, design, y)
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #9f891753
 def _print_remarks(sheet: Sheet, kind: FormKind, design: Design, y: float) -> None:
     "The reasons for a count that does not fit, and the three copies"
     w, h, left = PAGE_WIDTH, PAGE_HEIGHT, design.text_left * PAGE_WIDTH
@@ -511,7 +511,7 @@ def _top_of(design: Design, page: int) -> float:
         return .046
     return design.first_line - (.155 if design.first_line < .23 else .205) if page == 0 else .055
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #8c935082
 def _first_page(kind: FormKind, design: Design, preset: Mapping[str, str]) -> tuple[Sheet, float]:
     "The first page without its table, and where its text ends (fraction of the page)"
     sheet = Sheet(design.size)
@@ -527,7 +527,7 @@ def _first_page(kind: FormKind, design: Design, preset: Mapping[str, str]) -> tu
         y += design.line_pitch
     return sheet, y
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #3ba8ab60
 def _next_page(kind: FormKind, design: Design, number: int) -> Sheet:
     "A page after the first one: page number and boxes"
     sheet = Sheet(design.size)
@@ -546,7 +546,7 @@ def _row_ranges(kind: FormKind, design: Design, n_rows: int) -> list[range]:
         ranges.append(range(start, n_rows))
     return ranges
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #be4358a2
 def print_form(
     kind: FormKind,
     design: Design,
@@ -572,7 +572,7 @@ def print_form(
     _print_footers(sheets, design)
     return [s.page for s in sheets]
 
-
+# %% ../../nbs/synthesis/04_printing.ipynb #8ae12527
 def _print_footers(sheets: Sequence[Sheet], design: Design) -> None:
     "The page number of the bound book"
     for k, sheet in enumerate(sheets):

@@ -77,6 +77,8 @@ PLACES: tuple[tuple[str, ...], ...] = tuple(  # province, district, sub-district
     ตรัง กันตัง กันตังใต้
     พัทลุง ควนขนุน มะกอกเหนือ
     """.strip().splitlines())
+
+# %% ../../nbs/synthesis/06_reports.ipynb #89bdc1eb
 ELECTION_DAY = "8 กุมภาพันธ์ 2569"
 
 # %% ../../nbs/synthesis/06_reports.ipynb #32e10d37
@@ -86,6 +88,8 @@ MEN = """สมชาย วิชัย ประเสริฐ ณัฐพ�
 WOMEN = """อรพรรณ สุดารัตน์ พิมพ์ชนก ศิริพร วรรณา จิราภรณ์ กมลชนก เบญจมาศ รุ่งนภา อัญชลี ปราณี สมหญิง นงลักษณ์ ลัดดา
     มาลี ขวัญใจ พรทิพย์ สายสุนีย์ ดวงใจ วิภา ชุติมา กัญญา เพ็ญศรี สุภาพร อุไรวรรณ ทัศนีย์ จันทนา บุษบา รัชนี นิภา
     ฐิติมา ปวีณา เกศินี หทัยรัตน์""".split()
+
+# %% ../../nbs/synthesis/06_reports.ipynb #5a2d04da
 SURNAMES = """ใจดี ศรีสุข ทองคำ วงศ์สวัสดิ์ดี รักษ์ไทย แก้วมณี บุญมาก สุขสมบูรณ์ พงษ์เจริญ อินทร์แก้ว จันทร์เพ็ญ มั่นคง
     แสงอรุณ เพชรน้ำหนึ่ง ชูเกียรติ วัฒนกูล ปานทอง หาญกล้า ภู่ทอง ขำคม นาคสวัสดิ์ สายบัว ดอนเมือง พรหมมา คำแสน ยอดเพชร
     ไชยวงศ์ ทิพย์รักษ์ ธรรมรงค์ ศรีวิไล บัวลอย พูลผล เกตุแก้ว ม่วงทอง สิงห์ทอง อ่อนหวาน ช้างเผือก นิลวรรณ สุวรรณโชติ
@@ -96,6 +100,8 @@ RANKS = "พันตำรวจโท ว่าที่ร้อยตรี 
 _PARTY_STARTS = """รวงข้าว ทานตะวัน สายธาร ลานดาว ขุนเขา ดอกแก้ว เรือใบ สะพานไม้ แสงเทียน ท้องนา ป่าสน ฝนแรก ชายคลอง
     หิ่งห้อย นกกระจาบ""".split()
 _PARTY_ENDS = "ก้าวหน้า สามัคคี พัฒนา รุ่งเรือง ร่มเย็น เสมอภาค ยั่งยืน ร่วมใจ มั่นคง เพื่อท้องถิ่น ทางเลือก".split()
+
+# %% ../../nbs/synthesis/06_reports.ipynb #03dd6bb7
 PARTIES: tuple[str, ...] = tuple(stream(1, "parties").sample(  # made up; no party is called so
     [start + end for start in _PARTY_STARTS for end in _PARTY_ENDS], 120))
 
@@ -107,7 +113,7 @@ def _person(r: random.Random) -> str:
         title = r.choice(RANKS)
     return f"{title}{r.choice(names)} {r.choice(SURNAMES)}"
 
-
+# %% ../../nbs/synthesis/06_reports.ipynb #0ea5b927
 def _form_info(r: random.Random, kind: FormKind) -> dict[str, Any]:
     province, district, sub_district = r.choice(PLACES)
     constituency, station, committee, village = r.randint(1, 9), r.randint(1, 60), r.randint(1, 14), r.randint(1, 18)
@@ -133,7 +139,7 @@ def _ballots(seed: int, kind: FormKind) -> dict[str, dict[str, int]]:
     return {"voter_statistics": {"eligible_voters": eligible, "voters_present": used},
             "ballot_statistics": {"ballots_allocated": allocated, "ballots_used": used, **counted, "ballots_remaining": allocated - used}}
 
-
+# %% ../../nbs/synthesis/06_reports.ipynb #ce68d27f
 def _share_out(r: random.Random, votes: int, n: int, inequality: float) -> list[int]:
     "`votes` over `n` rows, each at least 1; `inequality` is the standard deviation of the weights' logarithm"
     weights = [math.exp(r.gauss(0, inequality)) for _ in range(n)]
@@ -182,7 +188,7 @@ def _rows(r: random.Random, kind: FormKind) -> list[dict[str, Any]]:
     return [{"number": i + 1, "candidate_name": None if kind.is_party_list else _person(r), "party_name": parties[i],
              "vote_count": None, "vote_count_text": None} for i in range(n)]
 
-
+# %% ../../nbs/synthesis/06_reports.ipynb #2e9bcbe1
 def _vote(draft: Draft, r: random.Random) -> None:
     "Give the rows their votes; withdrawn rows get none, rows marked zero get 0"
     rows = draft.report["vote_results"]
@@ -204,14 +210,14 @@ def _withdraw(draft: Draft, r: random.Random) -> None:
     for row in r.sample(rows, 1 if len(rows) < 12 else r.randint(1, 2)):
         draft.mark(f"vote_results.{row['number']}", "withdrawn")
 
-
+# %% ../../nbs/synthesis/06_reports.ipynb #113b3a4b
 def _leave_without_votes(draft: Draft, r: random.Random) -> None:
     rows, (low, high) = draft.unmarked_rows(), (0.3, 0.7) if draft.kind.is_party_list else (0.08, 0.35)
     for row in r.sample(rows, max(1, int(len(rows) * r.uniform(low, high)))):
         draft.mark(f"vote_results.{row['number']}", "zero_rows")
         draft.zeros.add(f"vote_results.{row['number']}")
 
-
+# %% ../../nbs/synthesis/06_reports.ipynb #948393ec
 def _zeros_as(name: str) -> Callable[[Draft, random.Random], None]:
     "Rows without a vote get a dash, or nothing: their count is null"
     def step(draft: Draft, r: random.Random) -> None:
@@ -233,7 +239,7 @@ def _slip(r: random.Random, n: int) -> int:
         digits[i] = r.choice([d for d in "123456789" if d != digits[i]])
     return int("".join(digits))
 
-
+# %% ../../nbs/synthesis/06_reports.ipynb #3dea31cd
 def _miscount(draft: Draft, r: random.Random) -> None:
     report, ballots = draft.report, draft.report["ballot_statistics"]
     name = r.choice(("total_votes_recorded", *(f"ballot_statistics.{k}" for k in ("bad_ballots", "ballots_used", "ballots_remaining")
@@ -258,7 +264,7 @@ def number_at(
     group, key = name.split(".")
     return report[group][key]
 
-
+# %% ../../nbs/synthesis/06_reports.ipynb #09f2b7a9
 def _disagree(draft: Draft, r: random.Random) -> None:
     "Words that say another number than the digits; the digits are what was counted"
     rows = [row for row in draft.unmarked_rows() if row["vote_count"]]
@@ -270,7 +276,7 @@ def _disagree(draft: Draft, r: random.Random) -> None:
         draft.ballot_words[name] = _slip(r, number_at(draft.report, name))
         draft.mark(name, "word_mismatch")
 
-
+# %% ../../nbs/synthesis/06_reports.ipynb #d4a436ee
 def _spell_digits(draft: Draft, r: random.Random) -> None:
     "703 as seven, zero, three"
     rows = [row for row in draft.unmarked_rows() if (row["vote_count"] or 0) > 9]
@@ -294,7 +300,7 @@ def _leave_blank(draft: Draft, r: random.Random) -> None:
         report["total_votes_recorded"] = None
         draft.mark("total_votes_recorded", "blank_cells")
 
-
+# %% ../../nbs/synthesis/06_reports.ipynb #370b9fb0
 def _correct(name: str, low: float, high: float) -> Callable[[Draft, random.Random], None]:
     "Some numbers are first written wrong, then struck out or written over"
     def step(draft: Draft, r: random.Random) -> None:
@@ -317,7 +323,7 @@ def _slip_header(draft: Draft, r: random.Random) -> None:
     info[name] = None if r.random() < 0.6 else str(int(info[name]) % 9 + 1)
     draft.mark(f"form_info.{name}", "header_slips")
 
-
+# %% ../../nbs/synthesis/06_reports.ipynb #b6234151
 def _shorten_places(draft: Draft, r: random.Random) -> None:
     info = draft.report["form_info"]
     if info["province"] == "กรุงเทพมหานคร":
@@ -326,7 +332,7 @@ def _shorten_places(draft: Draft, r: random.Random) -> None:
     info["date"] = info["date"].replace("กุมภาพันธ์", "ก.พ.")
     draft.mark("form_info.date", "short_places")
 
-
+# %% ../../nbs/synthesis/06_reports.ipynb #55fd13c2
 def _end_words(draft: Draft, r: random.Random) -> None:
     "Words that end in a unit"
     ending = r.choice(("คะแนน", "คะแนน", "ถ้วน", "คะแนนถ้วน"))
@@ -344,7 +350,7 @@ _STEPS: dict[str, Callable[[Draft, random.Random], None]] = {
     "short_places": _shorten_places}
 _OF_THE_PAGE = DIFFICULTIES.keys() - _STEPS.keys()  # these change no number: they are drawn
 
-
+# %% ../../nbs/synthesis/06_reports.ipynb #2c24b7dd
 def _spell_out(draft: Draft) -> None:
     "Add the words of the first page's numbers and of the total to the truth"
     report = draft.report
@@ -366,7 +372,7 @@ def drawn_kind(
         raise ValueError(f"kind={found.code!r} is not drawn; drawn are {', '.join(DRAWN_KINDS)}")
     return found
 
-
+# %% ../../nbs/synthesis/06_reports.ipynb #d318aabb
 def draft_report(
     seed: int,
     kind: str | FormKind = "5/18",  # a printed code in any spelling, or Constituency or PartyList
@@ -384,7 +390,7 @@ def draft_report(
         present -= {"zero_blanks"}
     return _draft(seed, form, present)
 
-
+# %% ../../nbs/synthesis/06_reports.ipynb #b2d3221d
 def _draft(seed: int, kind: FormKind, present: set[str]) -> Draft:
     info, numbers = _form_info(stream(seed, "station"), kind), _ballots(seed, kind)
     rows = _rows(stream(seed, kind.ballot, "rows"), kind)

@@ -22,7 +22,7 @@ from .printing import PAGE_HEIGHT, PAGE_WIDTH
 # %% ../../nbs/synthesis/08_scanning.ipynb #f8ec8c64
 EFFECTS = ("show_through", "coloured_sheet", "thumb", "cut_off", "faded", "fold_marks", "curl")
 
-
+# %% ../../nbs/synthesis/08_scanning.ipynb #18b2bf55
 @dataclass(frozen=True)
 class ImageKind:
     "How pages become images"
@@ -45,6 +45,8 @@ class ImageKind:
 
 # %% ../../nbs/synthesis/08_scanning.ipynb #63ceac15
 _APP = {"show_through": 0.35, "coloured_sheet": 0.15, "thumb": 0.08, "cut_off": 0.2, "faded": 0.12, "fold_marks": 0.2, "curl": 0.6}
+
+# %% ../../nbs/synthesis/08_scanning.ipynb #bd4704f1
 IMAGE_KINDS: dict[str, ImageKind] = {k.name: k for k in (
     ImageKind("digital", 0.0, 0.0, 0.0, 1.5, 0.0, 0, (0.93, 0.93), 0.92, 85),
     ImageKind("flatbed", 1.0, 1.0, 0.5, 3.0, 0.03, 30, (0.5, 0.95), 0.85, 80, {"show_through": 0.3, "fold_marks": 0.1}),
@@ -56,6 +58,8 @@ IMAGE_KINDS: dict[str, ImageKind] = {k.name: k for k in (
               bits="threshold"),
     ImageKind("worn", 1.9, 6.0, 1.2, 10.0, 0.2, 300, (0.55, 0.8), 0.68, 36, {"show_through": 0.4, "faded": 0.4, "fold_marks": 0.4}),
 )}
+
+# %% ../../nbs/synthesis/08_scanning.ipynb #044a3d1c
 LEVELS: dict[str, dict[str, float]] = {  # kinds of image by their share
     "clean": {"digital": 1.0},
     "scan": {"flatbed": 0.3, "phone_app": 0.25, "camscanner": 0.3, "fax": 0.15},
@@ -74,7 +78,7 @@ def _tooth() -> np.ndarray:
     rough = cv2.GaussianBlur(r.standard_normal(shape).astype(np.float32), (0, 0), 1.1)
     return np.clip(228 + 26 * rough / rough.std(), 120, 255).astype(np.uint8)
 
-
+# %% ../../nbs/synthesis/08_scanning.ipynb #1f18f3fb
 @lru_cache(maxsize=8)
 def _noise(strength: float) -> np.ndarray:  # gray levels, standard deviation of one such texture less another
     "One side of sensor noise, uint8[page and spare, 3]"
@@ -83,7 +87,7 @@ def _noise(strength: float) -> np.ndarray:  # gray levels, standard deviation of
     up = np.maximum(coarse, 0)
     return cv2.merge([np.clip(up * strength / (up.std() * math.sqrt(2)), 0, 127).astype(np.uint8)] * 3)
 
-
+# %% ../../nbs/synthesis/08_scanning.ipynb #b01b6360
 def _piece(texture: np.ndarray, g: np.random.Generator) -> np.ndarray:
     y, x = g.integers(_SPARE, size=2)
     return texture[y:y + PAGE_HEIGHT, x:x + PAGE_WIDTH]
@@ -108,14 +112,14 @@ class Crease:
     depth: float  # darkest shadow, 0 to 1
     side: int  # 1: the shadow lies below, -1: above
 
-
+# %% ../../nbs/synthesis/08_scanning.ipynb #1b240d9a
 def draw_creases(r: random.Random) -> tuple[Crease, ...]:
     "One crease through the middle, or two that make three parts"
     at = r.choice(((0.5,), (0.335, 0.665)))
     return tuple(Crease(PAGE_HEIGHT * (share + r.gauss(0, 0.015)), r.gauss(0, 0.008), r.uniform(0.06, 0.2),
                         r.choice((-1, 1))) for share in at)
 
-
+# %% ../../nbs/synthesis/08_scanning.ipynb #bb519421
 def _wear(printed: np.ndarray, pen: np.ndarray, crease: Crease, g: np.random.Generator) -> None:
     "Ink rubbed off along a crease, in place: the print gets as light as paper, the pen is gone"
     n = 62
@@ -149,14 +153,14 @@ def _show_through(printed: np.ndarray, back: FilledPage | None, g: np.random.Gen
     other = cv2.GaussianBlur(cv2.flip(np.maximum(back.printed, back.written), 1), (0, 0), 1.6)
     return cv2.subtract(printed, cv2.convertScaleAbs(other, alpha=g.uniform(0.05, 0.14)))
 
-
+# %% ../../nbs/synthesis/08_scanning.ipynb #89cec239
 def _fade(ink: np.ndarray, g: np.random.Generator) -> np.ndarray:
     "Print gets paler towards one side"
     weak = g.uniform(0.5, 0.75)
     ramp = np.linspace(weak, 1, PAGE_WIDTH) if g.random() < 0.7 else np.linspace(1, weak, PAGE_WIDTH)
     return cv2.multiply(ink, np.broadcast_to((ramp * 255).astype(np.uint8), ink.shape).copy(), scale=1 / 255)
 
-
+# %% ../../nbs/synthesis/08_scanning.ipynb #edacd9d7
 def _colour_patch(paper: np.ndarray, g: np.random.Generator) -> None:
     "A coloured sheet that shines through from below, in place"
     less = np.array(((52, 66, 34), (50, 34, 58), (40, 60, 34))[g.integers(3)], np.float32)  # blue, green, red
@@ -166,7 +170,7 @@ def _colour_patch(paper: np.ndarray, g: np.random.Generator) -> None:
     cloud *= np.minimum(1, np.linspace(0, 40, patch.shape[1], dtype=np.float32))[None]
     cv2.subtract(patch, np.clip(cloud[..., None] * less, 0, 255).astype(np.uint8), dst=patch)
 
-
+# %% ../../nbs/synthesis/08_scanning.ipynb #d5689ad7
 def _fold_marks(paper: np.ndarray, g: np.random.Generator) -> None:
     "Rows of short gray strokes where the sheet was folded, in place"
     for share in g.choice((0.3, 0.56, 0.6, 0.64), size=2, replace=False):
@@ -235,7 +239,7 @@ def _lies(kind: ImageKind, skew: float, curls: bool, g: np.random.Generator) -> 
     m = cv2.getPerspectiveTransform(square, (square + corners).astype(np.float32)) @ m
     return Placement(m, bow * kind.curl * curls, wave * kind.curl * curls, phase)
 
-
+# %% ../../nbs/synthesis/08_scanning.ipynb #0195d4a6
 def _laid_down(image: np.ndarray, lies: Placement, border: tuple[int, int, int]) -> np.ndarray:
     "The page as it lies; around it is the table"
     size = (PAGE_WIDTH, PAGE_HEIGHT)
@@ -261,14 +265,14 @@ def _dirty(image: np.ndarray, kind: ImageKind, g: np.random.Generator) -> np.nda
         cv2.circle(image, (x, y), radius, (v, v, v), -1, cv2.LINE_AA, 3)
     return image
 
-
+# %% ../../nbs/synthesis/08_scanning.ipynb #b27e5cc0
 def _whitened(image: np.ndarray, contrast: float) -> np.ndarray:
     "Paper to white and ink darker, as scanning apps do"
     levels = np.arange(256, dtype=np.float32)
     curve = np.clip((levels - 212) * contrast + 253, 0, 255).astype(np.uint8)
     return cv2.LUT(image, curve)
 
-
+# %% ../../nbs/synthesis/08_scanning.ipynb #e02034a6
 def _thumb(image: np.ndarray, g: np.random.Generator) -> None:
     "A thumb that holds the sheet, in place"
     y, reach, wide = int(g.uniform(0.55, 0.9) * PAGE_HEIGHT), int(g.uniform(35, 75)), int(g.uniform(34, 48))
@@ -292,14 +296,14 @@ def _fax(image: np.ndarray, kind: ImageKind, g: np.random.Generator) -> np.ndarr
     grain[:, wide:] //= 4  # near the gutter gray becomes dots; black and white stay
     return cv2.cvtColor(np.where(gray + grain > 186, 255, 8).astype(np.uint8), cv2.COLOR_GRAY2BGR)
 
-
+# %% ../../nbs/synthesis/08_scanning.ipynb #890be913
 def _thresholded(image: np.ndarray) -> np.ndarray:
     "Adaptive threshold: show-through becomes speckles"
     gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     around = cv2.blur(gray, (31, 31))
     return cv2.cvtColor(np.where(gray.astype(np.int16) > around - 9, 252, 20).astype(np.uint8), cv2.COLOR_GRAY2BGR)
 
-
+# %% ../../nbs/synthesis/08_scanning.ipynb #145bb55e
 @lru_cache(maxsize=1)
 def _mark() -> np.ndarray:
     "The strip that a scanning app adds below a page"
@@ -337,7 +341,7 @@ def _taken(image: np.ndarray, kind: ImageKind, effects: set[str], g: np.random.G
         return _fax(image, kind, g)
     return _thresholded(image) if kind.bits == "threshold" else image
 
-
+# %% ../../nbs/synthesis/08_scanning.ipynb #52f4f837
 def scan_page(
     page: FilledPage,
     kind: ImageKind,

@@ -21,6 +21,8 @@ from ..records import Record
 # %% ../../nbs/traces/00_filters.ipynb #13a88776
 _TEXT = ("=", "contains", "does not contain", "starts with", "ends with")
 _NUMBER = ("=", ">", "<", ">=", "<=")
+
+# %% ../../nbs/traces/00_filters.ipynb #f781baf5
 OPERATORS: dict[str, tuple[str, ...]] = {  # by type
     "datetime": (">", "<", ">=", "<="),
     "string": _TEXT,
@@ -34,10 +36,12 @@ OPERATORS: dict[str, tuple[str, ...]] = {  # by type
     "boolean": ("=", "<>"),
     "null": ("is null", "is not null"),
 }
+
+# %% ../../nbs/traces/00_filters.ipynb #814381e9
 _WITH_KEY = ("stringObject", "numberObject", "booleanObject", "categoryOptions")
 _NEGATIONS = {"does not contain": "contains", "none of": "any of", "<>": "=", "is null": "is not null"}
 
-
+# %% ../../nbs/traces/00_filters.ipynb #60245647
 @dataclass(slots=True, frozen=True)
 class Condition(Record):
     "One test of one column; a filter is a list of them, all of which must hold"
@@ -59,7 +63,7 @@ class Column:
     types: tuple[str, ...]  # that it can be tested with, the one meant by a bare value first
     expression: Any  # SQL, or a function of the dialect that makes it
 
-
+# %% ../../nbs/traces/00_filters.ipynb #8f3e1099
 def _seconds(start: Any, end: Any) -> Any:
     return sa.cast(end - start, sa.Double) / sa.literal(1e6, sa.Double)
 
@@ -69,7 +73,7 @@ def _sum(*columns: Any) -> Any:
     total = sum((sa.func.coalesce(c, 0) for c in columns[1:]), sa.func.coalesce(columns[0], 0))
     return sa.case((sa.or_(*(c.is_not(None) for c in columns)), total))
 
-
+# %% ../../nbs/traces/00_filters.ipynb #d31f39a5
 def _text_of_json(column: Any) -> Expression:
     "A text as it is, anything else as its JSON"
     def expression(dialect: str) -> Any:
@@ -83,6 +87,8 @@ def _text_of_json(column: Any) -> Expression:
 # %% ../../nbs/traces/00_filters.ipynb #4486e5ee
 _t, _o = traces.c, observations.c
 _of_observation = (lambda column: sa.select(column).where(_t.id == _o.trace_id).correlate(observations).scalar_subquery())
+
+# %% ../../nbs/traces/00_filters.ipynb #52259738
 COLUMNS: dict[str, dict[str, Column]] = {
     "traces": {
         "id": Column(_STRING, _t.id), "name": Column(_STRING, _t.name), "timestamp": Column(_DATETIME, _t.timestamp),
@@ -117,7 +123,7 @@ def _camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(part[:1].upper() + part[1:] for part in rest)
 
-
+# %% ../../nbs/traces/00_filters.ipynb #23a80225
 def _column(name: Any, scope: str) -> str:
     "The grammar's spelling of a column. Raises `ValueError` naming those there are."
     columns = COLUMNS[scope]
@@ -126,7 +132,7 @@ def _column(name: Any, scope: str) -> str:
             return spelling
     raise ValueError(f"filter: {scope} have no column {name!r}; they have {', '.join(columns)}")
 
-
+# %% ../../nbs/traces/00_filters.ipynb #e7c49c47
 def _one_of(what: str, value: Any, known: Sequence[str], where: str) -> str:
     if value not in known:
         raise ValueError(f"filter, column {where!r}: {what} {value!r} is not one of {', '.join(map(repr, known))}")
@@ -138,14 +144,14 @@ def _number(value: Any, where: str) -> float:
         raise ValueError(f"filter, column {where!r}: {value!r} is not a finite number")
     return float(value)
 
-
+# %% ../../nbs/traces/00_filters.ipynb #68b8e5a5
 def _float(value: int | float) -> float:
     try:
         return float(value)
     except OverflowError:
         return math.inf
 
-
+# %% ../../nbs/traces/00_filters.ipynb #0341fe2b
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"filter, column {where!r}: {value!r} is not a text")
@@ -157,7 +163,7 @@ def _texts(value: Any, where: str) -> list[str]:
         raise ValueError(f"filter, column {where!r}: {value!r} is not a list of texts")
     return [_text(v, where) for v in value]
 
-
+# %% ../../nbs/traces/00_filters.ipynb #5d3913cb
 def _moment(value: Any, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, (str, datetime, int, float)):
         raise ValueError(f"filter, column {where!r}: {value!r} is not a time; write it as 2026-01-31T20:15:00Z")
@@ -166,13 +172,13 @@ def _moment(value: Any, where: str) -> int:
     except (ValueError, OverflowError) as error:
         raise ValueError(f"filter, column {where!r}: {error}") from None
 
-
+# %% ../../nbs/traces/00_filters.ipynb #e4f778b9
 def _flag(value: Any, where: str) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"filter, column {where!r}: {value!r} is not true or false")
     return value
 
-
+# %% ../../nbs/traces/00_filters.ipynb #362de6a6
 _VALUES: dict[str, Callable[[Any, str], Any]] = {
     "datetime": _moment, "string": _text, "number": _number, "stringOptions": _texts, "categoryOptions": _texts,
     "arrayOptions": _texts, "stringObject": _text, "numberObject": _number, "booleanObject": _flag, "boolean": _flag,
@@ -182,7 +188,7 @@ _VALUES: dict[str, Callable[[Any, str], Any]] = {
 # %% ../../nbs/traces/00_filters.ipynb #921ef5d2
 _FIELDS = ("type", "column", "operator", "value", "key")
 
-
+# %% ../../nbs/traces/00_filters.ipynb #44abaedc
 def _checked(given: Any, scope: str) -> Condition:
     "A condition of the list form. Raises `ValueError` naming what it does not know."
     if isinstance(given, Condition):  # read before
@@ -217,10 +223,10 @@ def _from_object(given: Mapping[str, Any], scope: str) -> list[dict[str, Any]]:
             found += _tested(column, COLUMNS[scope][column].types, one)
     return found
 
-
+# %% ../../nbs/traces/00_filters.ipynb #4360fa83
 _BOUNDS_OF_TIME = {"from_timestamp": ">=", "to_timestamp": "<"}
 
-
+# %% ../../nbs/traces/00_filters.ipynb #d7b48aed
 def _tested(column: str, types: tuple[str, ...], value: Any) -> list[dict[str, Any]]:
     if isinstance(value, Mapping) and "operator" in value:
         operator = value["operator"]
@@ -240,7 +246,7 @@ def _tested(column: str, types: tuple[str, ...], value: Any) -> list[dict[str, A
                          f"{{{column!r}: {{'operator': '>=', 'value': {value!r}}}}}")
     return [{"type": types[0], "column": column, "operator": "=", "value": value}]
 
-
+# %% ../../nbs/traces/00_filters.ipynb #4b659d03
 def _may_be(kind: str, value: Mapping[str, Any]) -> bool:
     "Whether a type fits a condition whose type was left out: fields of metadata go by their value"
     return kind == _object_type(value.get("value")) if kind.endswith("Object") else True
@@ -253,7 +259,7 @@ def _object_type(value: Any) -> str:
 _SCORE_BOUNDS = {"score_value": "=", "score_value_eq": "=", "score_value_gte": ">=", "score_value_gt": ">",
                  "score_value_lte": "<=", "score_value_lt": "<"}
 
-
+# %% ../../nbs/traces/00_filters.ipynb #d8fa6062
 def _from_score(rest: dict[str, Any], scope: str) -> list[dict[str, Any]]:
     "Takes the keys about a score out of `rest`"
     bounds = {k: rest.pop(k) for k in list(rest) if k.startswith("score_value")}
@@ -269,7 +275,7 @@ def _from_score(rest: dict[str, Any], scope: str) -> list[dict[str, Any]]:
                          "{'score_name': 'human_verified', 'score_value_gte': 0.9}")
     return [_score_condition(name, _SCORE_BOUNDS[k], v) for k, v in bounds.items()]
 
-
+# %% ../../nbs/traces/00_filters.ipynb #3c635507
 def _score_condition(name: str, operator: str, value: Any) -> dict[str, Any]:
     if isinstance(value, str) and operator == "=":
         return {"type": "categoryOptions", "column": "score_categories", "operator": "any of", "value": [value], "key": name}
@@ -280,7 +286,7 @@ def _score_condition(name: str, operator: str, value: Any) -> dict[str, Any]:
 # %% ../../nbs/traces/00_filters.ipynb #3df41c68
 Filter = str | Mapping[str, Any] | Sequence[Any] | None
 
-
+# %% ../../nbs/traces/00_filters.ipynb #3b0f958b
 def parse_filter(
     filter: Filter,  # the object form, the list form, or JSON text of either; None: everything  # noqa: A002
     scope: str = "traces",  # traces | observations
@@ -308,7 +314,7 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "=": lambda a, b: a == b, ">": lambda a, b: a > b, "<": lambda a, b: a < b, ">=": lambda a, b: a >= b,
     "<=": lambda a, b: a <= b}
 
-
+# %% ../../nbs/traces/00_filters.ipynb #f2e2526f
 def _compare_text(column: Any, operator: str, value: str, dialect: str) -> Any:
     if operator == "=":
         return column == value
@@ -324,7 +330,7 @@ def _compare_text(column: Any, operator: str, value: str, dialect: str) -> Any:
 _JSON_TYPES = {"stringObject": ("text",), "numberObject": ("integer", "real"), "booleanObject": ("true", "false")}
 _POSTGRES_TYPES = {"stringObject": "string", "numberObject": "number", "booleanObject": "boolean"}
 
-
+# %% ../../nbs/traces/00_filters.ipynb #509b3fdb
 def _field_test(column: Any, c: Condition, dialect: str) -> Any:
     "A test of one field of a JSON object"
     if dialect == "sqlite":
@@ -339,7 +345,7 @@ def _field_test(column: Any, c: Condition, dialect: str) -> Any:
     value = sa.cast(text, sa.Double) if c.type == "numberObject" else text
     return _compare_field(value, c, dialect)
 
-
+# %% ../../nbs/traces/00_filters.ipynb #003833cb
 def _compare_field(value: Any, c: Condition, dialect: str) -> Any:
     operator = _NEGATIONS.get(c.operator, c.operator)
     if c.type == "stringObject":
@@ -358,7 +364,7 @@ def _latest_score(what: Any, trace_id: Any, name: str, data_type: str | None = N
         return its.with_only_columns(what).scalar_subquery()
     return its.with_only_columns(sa.case((s.data_type == data_type, what))).scalar_subquery()
 
-
+# %% ../../nbs/traces/00_filters.ipynb #6bed22dd
 def _score_test(column: Any, c: Condition) -> Any:
     s = scores.c
     if c.column == "scores_avg":
@@ -367,7 +373,7 @@ def _score_test(column: Any, c: Condition) -> Any:
         return _latest_score(s.value_number, column, c.key or "", "BOOLEAN") == float(c.value)
     return _latest_score(s.value_text, column, c.key or "", "CATEGORICAL").in_(c.value)
 
-
+# %% ../../nbs/traces/00_filters.ipynb #c3ed4ece
 def _tag_test(trace_id: Any, c: Condition) -> Any:
     has = (lambda which: sa.exists(sa.select(1).select_from(trace_tags).where(trace_tags.c.trace_id == trace_id, which)
                                    .correlate(trace_id.table)))
@@ -394,7 +400,7 @@ def _positive(c: Condition, column: Column, dialect: str) -> Any:
         return expression == int(c.value)
     return _compare_text(expression, operator, c.value, dialect) if c.type == "string" else _COMPARE[operator](expression, c.value)
 
-
+# %% ../../nbs/traces/00_filters.ipynb #f52188de
 def compile_filter(
     filter: Filter,  # in any spelling, or the conditions `parse_filter` gave  # noqa: A002
     scope: str = "traces",  # traces | observations: the table the conditions are about

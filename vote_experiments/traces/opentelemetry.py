@@ -12,14 +12,15 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
 import sqlalchemy as sa
-
 from ..store.database import RowInsert, clean_text, decode_json, encode_json, open_store, traces
 from ..records import Observation, Usage, as_number
 from ..settings import redact
 
+# %% ../../nbs/traces/03_opentelemetry.ipynb #ad135ddd
 log = logging.getLogger("vote_experiments")
+
+# %% ../../nbs/traces/03_opentelemetry.ipynb #857ce7b5
 from .traces import _add_tags, _add_up, _insert_observations, _observation_values
 
 # %% ../../nbs/traces/03_opentelemetry.ipynb #5a2db1b6
@@ -33,6 +34,8 @@ _TOKENS = {  # the field of `Usage`: attribute names
                  "llm.token_count.completion_details.reasoning"),
     "cached": ("gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cached_tokens", "llm.token_count.prompt_details.cache_read"),
 }
+
+# %% ../../nbs/traces/03_opentelemetry.ipynb #f88bb909
 _COST = ("gen_ai.usage.cost", "llm.cost.total")
 _OF_TRACE = {  # the field of `Trace`: attribute names
     "user_id": ("langfuse.user.id", "user.id", "enduser.id"),
@@ -43,13 +46,15 @@ _OF_TRACE = {  # the field of `Trace`: attribute names
 _GENERATIONS = ("chat", "generate_content", "text_completion", "embeddings", "generation", "embedding", "llm", "evaluator_llm")
 _INDEXED = re.compile(r"(?:gen_ai\.(prompt|completion)|llm\.(input|output)_messages)\.(\d+)\.(.+)")
 _TAKEN = {*_INPUT, *_OUTPUT}
+
+# %% ../../nbs/traces/03_opentelemetry.ipynb #8fdf69ef
 TRACE_STATE_KEY = "vote-experiments"  # in an OpenTelemetry trace state: the trace is an item's, and stored by its run
 
 
 def _first(attributes: Mapping[str, Any], names: Iterable[str]) -> Any:
     return next((attributes[n] for n in names if attributes.get(n) is not None), None)
 
-
+# %% ../../nbs/traces/03_opentelemetry.ipynb #198198fd
 def _decoded(value: Any) -> Any:
     "JSON in a text attribute as what it says; other values as they are"
     if isinstance(value, str) and value[:1] in ("{", "["):
@@ -69,7 +74,7 @@ def _messages(attributes: Mapping[str, Any], side: str) -> list[dict[str, Any]] 
             found.setdefault(int(m[3]), {})[m[4].removeprefix("message.")] = value
     return [found[i] for i in sorted(found)] or None
 
-
+# %% ../../nbs/traces/03_opentelemetry.ipynb #57352821
 def _from_events(span: Any, side: str) -> Any:
     "Messages that older conventions put into span events"
     its: list[Any] = []
@@ -83,7 +88,7 @@ def _from_events(span: Any, side: str) -> Any:
             its.append({k: _decoded(v) for k, v in a.items()})
     return its[0] if len(its) == 1 else its or None
 
-
+# %% ../../nbs/traces/03_opentelemetry.ipynb #4fd6d0cd
 def _content(span: Any, attributes: Mapping[str, Any], side: str) -> Any:
     "What went in or came out, wherever the program's conventions put it"
     direct = _first(attributes, _INPUT if side == "input" else _OUTPUT)
@@ -95,7 +100,7 @@ def _content(span: Any, attributes: Mapping[str, Any], side: str) -> Any:
 def _whole(value: Any) -> int | None:
     return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) else None
 
-
+# %% ../../nbs/traces/03_opentelemetry.ipynb #9b09b676
 def _span_usage(attributes: Mapping[str, Any]) -> Usage | None:
     counts = {k: _whole(_first(attributes, names)) for k, names in _TOKENS.items()}
     details = _decoded(attributes.get("langfuse.observation.usage_details"))
@@ -107,7 +112,7 @@ def _span_usage(attributes: Mapping[str, Any]) -> Usage | None:
     thoughts = counts["thoughts"] or 0
     return Usage(counts["prompt"] or 0, max(0, (counts["output"] or 0) - thoughts), thoughts, counts["cached"] or 0)
 
-
+# %% ../../nbs/traces/03_opentelemetry.ipynb #52809924
 def _span_cost(attributes: Mapping[str, Any]) -> float | None:
     details = _decoded(attributes.get("langfuse.observation.cost_details"))
     if isinstance(details, Mapping):
@@ -124,13 +129,13 @@ def _span_kind(attributes: Mapping[str, Any], usage: Usage | None) -> str:
         return "GENERATION"
     return "EVENT" if kind == "event" else "SPAN"
 
-
+# %% ../../nbs/traces/03_opentelemetry.ipynb #40a89dbe
 def _attributes_of(span: Any) -> dict[str, Any]:
     resource = dict(span.resource.attributes) if span.resource is not None else {}
     return {**{k: v for k, v in resource.items() if k.startswith(("deployment.", "langfuse.", "service.version"))},
             **dict(span.attributes or {})}
 
-
+# %% ../../nbs/traces/03_opentelemetry.ipynb #cb00bbcc
 def span_observation(
     span: Any,  # an OpenTelemetry `ReadableSpan`
 ) -> Observation:
@@ -178,7 +183,7 @@ def _trace_part(span: Any, o: Observation) -> dict[str, Any]:
     part["metadata"] = metadata
     return part
 
-
+# %% ../../nbs/traces/03_opentelemetry.ipynb #bd0470ef
 def _merged(stored: Any, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     "Columns of a trace after what further spans said"
     is_new = stored.end_time is None and stored.name is None

@@ -10,19 +10,20 @@ import logging
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
-
 import sqlalchemy as sa
-
 from .filters import Filter, compile_filter
 from ..store.database import Store, observations, open_store, scores, to_us, trace_tags, traces
 
+# %% ../../nbs/traces/02_search.ipynb #48bdbeec
 log = logging.getLogger("vote_experiments")
+
+# %% ../../nbs/traces/02_search.ipynb #852964e4
 from .traces import Trace, TraceNotFoundError, TraceObservation, _observation, _trace
 
 # %% ../../nbs/traces/02_search.ipynb #f141ab25
 _ORDER = {"traces": (traces.c.timestamp, traces.c.id), "observations": (observations.c.start_time, observations.c.id)}
 
-
+# %% ../../nbs/traces/02_search.ipynb #f6d35e83
 def read_page(
     store: Store,
     scope: str,  # traces | observations
@@ -42,13 +43,13 @@ def read_page(
     with store.read() as c:
         return [record(r, store) for r in c.execute(query)]
 
-
+# %% ../../nbs/traces/02_search.ipynb #be3e093e
 def page_key(record: Trace | TraceObservation) -> tuple[int, str]:
     "Where a record stands in the order of pages"
     moment = record.timestamp if isinstance(record, Trace) else record.start_time
     return to_us(moment), record.id  # type: ignore[arg-type]
 
-
+# %% ../../nbs/traces/02_search.ipynb #f8a13b4f
 class Traces(list):
     "A list of traces; `.data` is the list itself, as the platforms' pages have it"
 
@@ -56,12 +57,12 @@ class Traces(list):
     def data(self) -> "Traces":
         return self
 
-
+# %% ../../nbs/traces/02_search.ipynb #ab14f444
 def _check_limit(limit: Any) -> None:
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
         raise ValueError(f"limit={limit!r} must be a whole number of at least 0, or None")
 
-
+# %% ../../nbs/traces/02_search.ipynb #4270b222
 def get_traces(
     filter: Filter = None,  # see `traces.filters`  # noqa: A002
     limit: int | None = None,  # how many at most; None: all
@@ -75,7 +76,7 @@ def get_traces(
     where = compile_filter(filter, "traces", opened.dialect)
     return Traces(islice(_pages(opened, "traces", where, 500 if limit is None else max(1, min(limit, 500)), newest_first), limit))
 
-
+# %% ../../nbs/traces/02_search.ipynb #77736228
 def _pages(store: Store, scope: str, where: Sequence[Any], page: int, newest_first: bool = False) -> Iterator[Any]:
     after = None
     while True:
@@ -85,7 +86,7 @@ def _pages(store: Store, scope: str, where: Sequence[Any], page: int, newest_fir
             return
         after = page_key(some[-1])
 
-
+# %% ../../nbs/traces/02_search.ipynb #f73bc229
 def iter_traces(
     filter: Filter = None,  # see `traces.filters`  # noqa: A002
     page: int = 500,  # traces held at once
@@ -95,7 +96,7 @@ def iter_traces(
     opened = open_store(store)
     return _pages(opened, "traces", compile_filter(filter, "traces", opened.dialect), page)
 
-
+# %% ../../nbs/traces/02_search.ipynb #9e037fc7
 def delete_trace(
     id: str,  # noqa: A002
     store: Any = None,  # a `Store`, a path or a URL; None: the default one

@@ -13,9 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
-
 import sqlalchemy as sa
-
 from ..files import open_aside
 from .filters import Filter
 from ..store.results import score_row
@@ -25,7 +23,10 @@ from vote_experiments.store.database import (
 )
 from ..records import Evaluation, Observation, Usage
 
+# %% ../../nbs/traces/04_trace_files.ipynb #dcfb6855
 log = logging.getLogger("vote_experiments")
+
+# %% ../../nbs/traces/04_trace_files.ipynb #9ab2e4de
 from .search import iter_traces
 from vote_experiments.traces.traces import (
     SCORE_COLUMNS, Score, Trace, TraceObservation, _add_tags, _checked_value, _insert_observations, _observation,
@@ -37,7 +38,7 @@ _LINE_SCORE = ("name", "value", "observation_id", "data_type", "comment", "metad
 _LINE_OBSERVATION = ("id", "type", "name", "parent_id", "start_time", "end_time", "input", "output", "metadata", "model",
                      "model_version", "usage", "cost_usd", "level", "status_message", "environment")
 
-
+# %% ../../nbs/traces/04_trace_files.ipynb #ec8431e3
 def _line(t: Trace, its_observations: Sequence[TraceObservation], its_scores: Sequence[Score]) -> str:
     record = {k: v for k, v in t.to_dict().items() if v is not None and (v or k not in ("tags", "bookmarked"))}
     if its_observations:
@@ -46,7 +47,7 @@ def _line(t: Trace, its_observations: Sequence[TraceObservation], its_scores: Se
         record["scores"] = [{k: s[k] for k in _LINE_SCORE if s[k] is not None} for s in its_scores]
     return encode_json(record) or "{}"
 
-
+# %% ../../nbs/traces/04_trace_files.ipynb #1b03e4aa
 def export_traces(
     path: str | os.PathLike,  # a .jsonl file
     filter: Filter = None,  # see `traces.filters`  # noqa: A002
@@ -90,7 +91,7 @@ def _read_line(text: str, where: str) -> tuple[str, dict[str, Any], list[tuple],
         raise ValueError(f"{where}: {error}") from None
     return trace_id, values, rows, found
 
-
+# %% ../../nbs/traces/04_trace_files.ipynb #4e485d71
 def _observation_of(record: Mapping[str, Any]) -> Observation:
     "An observation of a line"
     if unknown := [k for k in record if k not in _LINE_OBSERVATION]:
@@ -100,7 +101,7 @@ def _observation_of(record: Mapping[str, Any]) -> Observation:
     usage = Usage(**record["usage"]) if record.get("usage") else None
     return Observation(**{"name": "", "type": "SPAN", **values}, **moments, usage=usage)
 
-
+# %% ../../nbs/traces/04_trace_files.ipynb #ed7d9128
 def _write_lines(store: Store, batch: Sequence[tuple]) -> None:
     with store.write() as c:
         for trace_id, values, _, _ in batch:
@@ -119,7 +120,7 @@ def _write_lines(store: Store, batch: Sequence[tuple]) -> None:
                                  one.get("observation_id"), None, None))
         RowInsert(scores, SCORE_COLUMNS, store.dialect)(c, rows)
 
-
+# %% ../../nbs/traces/04_trace_files.ipynb #49e84625
 def import_traces(
     path: str | os.PathLike,  # a .jsonl file: one trace a line, fields as `Trace` has them, all of them optional
     store: Any = None,  # a `Store`, a path or a URL; None: the default one
@@ -134,7 +135,7 @@ def import_traces(
         n += len(batch)
     return n
 
-
+# %% ../../nbs/traces/04_trace_files.ipynb #da3fe5aa
 def _lines(path: str | os.PathLike) -> Iterator[tuple]:
     with Path(path).open(encoding="utf-8") as file:
         for i, text in enumerate(file, 1):

@@ -13,10 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-
 from ..store.results import score_row
 from vote_experiments.store.database import (
     RowInsert, Store, clean_text, decode_json, encode_json, experiments, from_us, new_span_id, new_trace_id, now_us,
@@ -25,6 +23,7 @@ from vote_experiments.store.database import (
 from ..records import Evaluation, Observation, Record, Usage, VoteExperimentsError
 from ..settings import redact
 
+# %% ../../nbs/traces/01_traces.ipynb #12082140
 log = logging.getLogger("vote_experiments")
 
 # %% ../../nbs/traces/01_traces.ipynb #8ba224b0
@@ -49,7 +48,7 @@ class Score(Record):
     def timestamp(self) -> datetime | None:
         return self.created_at
 
-
+# %% ../../nbs/traces/01_traces.ipynb #c20f3691
 @dataclass(slots=True)
 class TraceObservation(Record):
     "A stored span, generation or event of a trace"
@@ -143,7 +142,7 @@ class Trace(Record):
 _TRACE_JSON = ("input", "output", "metadata", "tags")
 _OBSERVATION_JSON = ("input", "output", "metadata", "tags")
 
-
+# %% ../../nbs/traces/01_traces.ipynb #dba98904
 def _trace(row: Any, store: Store) -> Trace:
     v = row._mapping
     return Trace(
@@ -152,7 +151,7 @@ def _trace(row: Any, store: Store) -> Trace:
         v["version"], v["release"], bool(v["bookmarked"]), v["level"], v["status_message"], from_us(v["end_time"]),
         v["input_tokens"], v["output_tokens"], v["total_cost"], v["experiment_id"], v["dataset_item_id"], store)
 
-
+# %% ../../nbs/traces/01_traces.ipynb #c9dfae54
 def _observation(row: Any, store: Store) -> TraceObservation:
     v = row._mapping
     known = v["prompt_tokens"] is not None or v["output_tokens"] is not None
@@ -162,7 +161,7 @@ def _observation(row: Any, store: Store) -> TraceObservation:
         decode_json(v["input"]), decode_json(v["output"]), decode_json(v["metadata"]), v["model"], v["model_version"],
         usage, v["cost_usd"], v["level"], v["status_message"], v["environment"], store)
 
-
+# %% ../../nbs/traces/01_traces.ipynb #021ed09a
 def _score(row: Any) -> Score:
     v = row._mapping
     value = v["value_text"] if v["data_type"] == "CATEGORICAL" else v["value_number"]
@@ -182,7 +181,7 @@ def _upsert(c: sa.Connection, table: sa.Table, values: Mapping[str, Any], if_new
     rest = {k: v for k, v in values.items() if k != "id"}
     c.execute(insert.on_conflict_do_update(index_elements=["id"], set_=rest) if rest else insert.on_conflict_do_nothing())
 
-
+# %% ../../nbs/traces/01_traces.ipynb #20924e4a
 def _add_tags(c: sa.Connection, rows: Iterable[tuple[str, str]]) -> None:
     its = [(clean_text(tag[:200]), trace_id) for tag, trace_id in rows]
     RowInsert(trace_tags, ("tag", "trace_id"), c.dialect.name, "ON CONFLICT DO NOTHING")(c, its)
@@ -192,7 +191,7 @@ _TRACE_FIELDS = ("timestamp", "end_time", "name", "input", "output", "metadata",
                  "version", "release", "bookmarked", "level", "status_message", "input_tokens", "output_tokens", "total_cost",
                  "experiment_id", "dataset_item_id")
 
-
+# %% ../../nbs/traces/01_traces.ipynb #e591aaa6
 def _trace_values(given: Mapping[str, Any]) -> dict[str, Any]:
     "Columns of a trace, encoded. Raises `TypeError` for a field there is not, `ValueError` for a value that cannot be."
     if unknown := [k for k in given if k not in _TRACE_FIELDS]:
@@ -218,7 +217,7 @@ def _trace_values(given: Mapping[str, Any]) -> dict[str, Any]:
             values[k] = clean_text(redact(v))
     return values
 
-
+# %% ../../nbs/traces/01_traces.ipynb #f7946d8e
 def create_trace(
     *,
     id: str | None = None,  # of a trace to change, or for a new one; None: a new id  # noqa: A002
@@ -259,7 +258,7 @@ def create_trace(
         _add_tags(c, ((t, trace_id) for t in values.get("tags") or ()))
     return get_trace(trace_id, opened)
 
-
+# %% ../../nbs/traces/01_traces.ipynb #2a98668c
 def get_trace(
     id: str,  # noqa: A002
     store: Any = None,  # a `Store`, a path or a URL; None: the default one
@@ -277,7 +276,7 @@ _OBSERVATION_COLUMNS = ("id", "trace_id", "parent_id", "type", "name", "start_ti
                         "environment", "level", "status_message", "model", "model_version", "prompt_tokens", "output_tokens",
                         "thoughts_tokens", "cached_tokens", "cost_usd", "cached", "waited_s", "attempts")
 
-
+# %% ../../nbs/traces/01_traces.ipynb #168d54fc
 def _observation_values(trace_id: str, o: Observation, environment: str | None = None) -> tuple:
     "A row of `_OBSERVATION_COLUMNS`"
     start = now_us() if o.start_time is None else round(o.start_time * 1e6)
@@ -289,11 +288,11 @@ def _observation_values(trace_id: str, o: Observation, environment: str | None =
             *((u.prompt_tokens, u.output_tokens, u.thoughts_tokens, u.cached_tokens) if u else (None,) * 4),
             o.cost_usd, int(o.cached), o.waited_s, o.attempts)
 
-
+# %% ../../nbs/traces/01_traces.ipynb #fcafd965
 def _insert_observations(c: sa.Connection, rows: list[tuple]) -> None:
     RowInsert(observations, _OBSERVATION_COLUMNS, c.dialect.name, "ON CONFLICT DO NOTHING")(c, rows)
 
-
+# %% ../../nbs/traces/01_traces.ipynb #16a45f02
 def _add_up(c: sa.Connection, trace_ids: Iterable[str]) -> None:
     "Tokens and cost of traces from their generations; the traces of runs have theirs already"
     its = (lambda what: sa.select(what).where(observations.c.trace_id == traces.c.id, observations.c.type == "GENERATION")
@@ -304,7 +303,7 @@ def _add_up(c: sa.Connection, trace_ids: Iterable[str]) -> None:
         input_tokens=its(sa.func.sum(o.prompt_tokens)), output_tokens=its(sa.case((sa.func.count(o.output_tokens) > 0, output))),
         total_cost=its(sa.func.sum(o.cost_usd))))
 
-
+# %% ../../nbs/traces/01_traces.ipynb #fa914421
 def add_observation(
     trace_id: str,
     observation: Observation,
@@ -320,7 +319,7 @@ def add_observation(
         found = c.execute(sa.select(observations).where(observations.c.id == row[0])).one()
     return _observation(found, opened)
 
-
+# %% ../../nbs/traces/01_traces.ipynb #c29de657
 def get_observations(
     trace_id: str,
     store: Any = None,  # a `Store`, a path or a URL; None: the default one
@@ -337,7 +336,7 @@ SCORE_COLUMNS = ("trace_id", "experiment_id", "name", "value_number", "value_tex
                  "config_id", "source", "created_at", "observation_id", "batch_id", "evaluator")
 DATA_TYPES = ("BOOLEAN", "NUMERIC", "CATEGORICAL")
 
-
+# %% ../../nbs/traces/01_traces.ipynb #fef8087e
 def _checked_value(value: Any, data_type: str | None) -> Any:
     "A score's value. Raises `ValueError` for what is none, or does not fit its type."
     if not isinstance(value, (bool, int, float, str, type(None))) and callable(getattr(value, "item", None)):
@@ -352,7 +351,7 @@ def _checked_value(value: Any, data_type: str | None) -> Any:
         raise ValueError(f"value={value!r} does not fit data_type={data_type!r}")
     return bool(value) if data_type == "BOOLEAN" and value in (0, 1) else value
 
-
+# %% ../../nbs/traces/01_traces.ipynb #a8473fe7
 def create_score(
     *,
     name: str,
@@ -386,7 +385,7 @@ def create_score(
         score_id = c.execute(sa.insert(scores).values(row)).inserted_primary_key[0]
         return _score(c.execute(sa.select(scores).where(scores.c.id == score_id)).one())
 
-
+# %% ../../nbs/traces/01_traces.ipynb #ed47d3ed
 def get_scores(
     *,
     trace_id: str | None = None,

@@ -32,7 +32,7 @@ class FieldProblem(ValueError):
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
-
+# %% ../../nbs/widgets/02_config_rows.ipynb #28c0b682
 def read_object(say: Words, field: str, text: str) -> dict[str, Any]:
     "A JSON object that somebody typed; nothing typed is an empty one. Raises `FieldProblem`."
     if not text.strip():
@@ -51,7 +51,7 @@ def read_object(say: Words, field: str, text: str) -> dict[str, Any]:
 _PLACE = re.compile(r"model_configs\[\d+\](?:\['(?P<key>[^']*)'\])?: ?")
 _FIELDS = {"model": "model", "temperature": "temperature", "name_suffix": "suffix", "metadata": "metadata"}
 
-
+# %% ../../nbs/widgets/02_config_rows.ipynb #d87e6f91
 def field_problem(say: Words, error: ValueError) -> FieldProblem:
     "The error of a config, said of a row's field"
     if isinstance(error, FieldProblem):

@@ -29,7 +29,7 @@ def stylesheet() -> w.HTML:
     css = resources.files("vote_experiments.widgets").joinpath("widgets.css").read_text(encoding="utf-8")
     return w.HTML(f"<style>{font_faces()}{tokens(follow_system=False)}{css}</style>", layout=w.Layout(display="none"))
 
-
+# %% ../../nbs/widgets/01_controls.ipynb #b1e5fdb5
 def classed(widget: Any, *names: str) -> Any:
     "The same widget with classes of the stylesheet"
     for name in names:
@@ -41,7 +41,7 @@ def framed(*parts: Any) -> w.VBox:
     "A form: the stylesheet and its parts"
     return classed(w.VBox([stylesheet(), *parts]), "ve")
 
-
+# %% ../../nbs/widgets/01_controls.ipynb #62e1ccc6
 def card(title: str, *parts: Any, aside: Sequence[Any] = ()) -> w.VBox:
     "A part of a form under a heading; `aside` stands at the heading's right"
     head = classed(w.HBox([w.HTML(Html("<h2>{}</h2>").format(title)), *aside]), "ve-head")
@@ -52,7 +52,7 @@ def fields(*parts: Any) -> w.Box:
     "Controls beside each other as far as there is room"
     return classed(w.Box(list(parts)), "ve-fields")
 
-
+# %% ../../nbs/widgets/01_controls.ipynb #c7b4c8d9
 def line(*parts: Any) -> w.Box:
     "Buttons and short texts beside each other"
     return classed(w.Box(list(parts)), "ve-line")
@@ -62,7 +62,7 @@ def shown(widget: Any, is_shown: bool) -> None:
     "Show or hide a widget"
     (widget.remove_class if is_shown else widget.add_class)("ve-hidden")
 
-
+# %% ../../nbs/widgets/01_controls.ipynb #f6892be6
 def folded(
     title: str,
     content: Any,  # a widget
@@ -88,7 +88,7 @@ _HINTS = {"DatasetNotFoundError": "hint_dataset", "RunNotFoundError": "hint_run"
           "MissingCredentials": "hint_key", "ItemFailedError": "hint_item", "RunBusyError": "hint_busy", "PlatformDown": "hint_platform",
           "FileNotFoundError": "hint_file", "ExtractionError": "hint_item"}
 
-
+# %% ../../nbs/widgets/01_controls.ipynb #f003323d
 def problem(say: Words, error: BaseException | str, kind: str | None = None) -> Html:
     "What went wrong, in words; secrets redacted"
     names = [c.__name__ for c in type(error).__mro__] if isinstance(error, BaseException) else [kind or ""]
@@ -97,7 +97,7 @@ def problem(say: Words, error: BaseException | str, kind: str | None = None) -> 
     return Html('<div class="ve-message ve-problem" role="alert"><strong>{}</strong> {}{}</div>').format(
         say("problem_kind", kind=names[0]) if names[0] else say("problem"), text, Html("<br>{}").format(say(hint)) if hint else "")
 
-
+# %% ../../nbs/widgets/01_controls.ipynb #7c457668
 def message(text: Any, kind: str = "") -> Html:
     "A sentence in a box; kind: '' | warning | good"
     css = f"ve-message ve-{kind}" if kind else "ve-message"
@@ -116,7 +116,7 @@ def safely(
             failed(error)
     return handler
 
-
+# %% ../../nbs/widgets/01_controls.ipynb #39e0ab25
 class Filling:
     "What the form fills in itself, told from what a person does"
 
@@ -165,7 +165,7 @@ def progress_words(
         parts.append(cost)
     return " · ".join(parts)
 
-
+# %% ../../nbs/widgets/01_controls.ipynb #2157e14b
 def progress_bars(
     say: Words,
     progress: Mapping[str, Any],  # of a job
@@ -177,7 +177,7 @@ def progress_bars(
     bars = [_bar(say, n, begun.get(n), has_ended) for n in dict.fromkeys([*begun, *names])]
     return Html('<div class="ve-progress">{}</div>').format(joined(bars))
 
-
+# %% ../../nbs/widgets/01_controls.ipynb #cdfe3868
 def _bar(say: Words, name: str, e: Mapping[str, Any] | None, has_ended: bool) -> Html:
     share = 0 if not e or not e.get("total") else min(100, 100 * e["done"] / e["total"])
     waits = say("never_began" if has_ended else "waits")
@@ -198,7 +198,7 @@ _COPY = ("const t=this.nextElementSibling.innerText,b=this;const ok=()=>{b.inner
          "const r=document.createRange();r.selectNodeContents(this.nextElementSibling);const s=getSelection();s.removeAllRanges();s.addRange(r);"
          "document.execCommand('copy')&&ok()}")
 
-
+# %% ../../nbs/widgets/01_controls.ipynb #2b274b3c
 def copyable(say: Words, text: str) -> Html:
     "A text with a button that copies it"
     return Html('<div class="ve-copied"><button type="button" class="ve-copy" data-done="{}" onclick="{}">{}</button><pre tabindex="0">{}</pre></div>').format(
@@ -217,7 +217,7 @@ class RequestProblem(ValueError):
         super().__init__("; ".join(problems))
         self.problems = problems
 
-
+# %% ../../nbs/widgets/01_controls.ipynb #8327b543
 def problem_list(say: Words, error: RequestProblem) -> Html:
     "What to correct, as a list"
     its = joined(Html("<li>{}</li>").format(p) for p in error.problems)

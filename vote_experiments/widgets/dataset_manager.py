@@ -52,7 +52,7 @@ from ..settings import DEFAULT_PROJECT, redact
 # %% ../../nbs/widgets/09_dataset_manager.ipynb #e7469b39
 ITEMS_SHOWN = 100
 
-
+# %% ../../nbs/widgets/09_dataset_manager.ipynb #f60b7632
 def listed_items(
     dataset: Dataset,
     start: int = 0,
@@ -67,7 +67,7 @@ def listed_items(
         total = c.scalar(sa.select(sa.func.count()).select_from(dataset_items).where(*where)) if text else dataset.n_items
         return list(c.scalars(query)), total or 0
 
-
+# %% ../../nbs/widgets/09_dataset_manager.ipynb #67cedf16
 def multi_model_runs(store: Store, dataset_name: str) -> list[tuple[str, str]]:  # (what is shown, id), newest first
     "Runs of several experiments over a dataset: what suspect labels are found in"
     counts: dict[str, int] = {}
@@ -88,7 +88,7 @@ def _change_table(rows: Sequence[tuple[str, str, Any, Any]], say: Words) -> Html
     more = Html("<p>{}</p>").format(say("n_more_changes", n=len(rows) - CHANGES_SHOWN)) if len(rows) > CHANGES_SHOWN else ""
     return Html('<div class="scroll"><table class="ve-diffs"><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>{}').format(head, lines, more)
 
-
+# %% ../../nbs/widgets/09_dataset_manager.ipynb #7023877b
 def diff_html(diff: DatasetDiff, say: Words) -> Html:
     "A difference between two versions, value by value"
     rows: list[tuple[str, str, Any, Any]] = [(i, say("item_added"), None, "") for i in diff.added] + [(i, say("item_removed"), "", None) for i in diff.removed]
@@ -97,7 +97,7 @@ def diff_html(diff: DatasetDiff, say: Words) -> Html:
         return message(say("no_difference"))
     return Html("<h3>{}</h3>{}").format(say("diff", a=diff.a, b=diff.b), _change_table(rows, say))
 
-
+# %% ../../nbs/widgets/09_dataset_manager.ipynb #cb0dd426
 def _changed_name(path: str, say: Words) -> str:
     "A path of `diff_versions` in words: rows go by their place there"
     path = path.removeprefix("expected_output.").removesuffix(".arabic").replace("present_voters", "voters_present")
@@ -147,7 +147,7 @@ class Desk:
         made.on_click(self.guarded(work))
         return made
 
-
+# %% ../../nbs/widgets/09_dataset_manager.ipynb #7f79396d
 def _login() -> str:
     try:
         return getpass.getuser()
@@ -164,7 +164,7 @@ def text_field(
     "A line to type in, as wide as there is room"
     return w.Text(value, description=say(key), layout=w.Layout(width="auto"), **more)
 
-
+# %% ../../nbs/widgets/09_dataset_manager.ipynb #47b1f2d9
 def choice(
     say: Words,
     key: str,  # of its text
@@ -382,14 +382,14 @@ class ItemRead:
     flags: list[ReviewFlag]  # open ones
     disagreements: list[Disagreement]
 
-
+# %% ../../nbs/widgets/09_dataset_manager.ipynb #68017480
 def read_item(dataset: Dataset, item_id: str, language: str = "en") -> ItemRead:
     "Read an item. Raises `LookupError` when there is none."
     item, name, store = dataset.item(item_id), dataset.name, dataset._store
     return ItemRead(item, load_pages(item.id, item.input, dataset.roots, language), value_origins(name, item_id, dataset.version, store),
                     review_queue(name, item_id=item_id, limit=12, store=store), disagreements(name, item_id, store))
 
-
+# %% ../../nbs/widgets/09_dataset_manager.ipynb #1b1bb730
 def origins_html(origins: Mapping[str, ValueOrigin], say: Words) -> Html:
     "How many values each author set; a few of them by name"
     by: dict[str, list[str]] = {}
@@ -449,7 +449,7 @@ def pending_rows(drafts: Mapping[str, Draft], say: Words) -> list[tuple[str, str
                  for path, typed in (draft.typed or {"": "…"}).items()]
     return rows
 
-
+# %% ../../nbs/widgets/09_dataset_manager.ipynb #e5ce08f4
 def changes_of(drafts: Mapping[str, Draft], say: Words) -> dict[str, dict[str, Any]]:  # as `correct_truth` takes them
     "New values by item and path. Raises `ValueError` for what cannot be read."
     try:
@@ -770,7 +770,7 @@ class ReviewTab:
 # %% ../../nbs/widgets/09_dataset_manager.ipynb #b0fdc741
 _DATASET_FILES = (".json", ".jsonl", ".csv")
 
-
+# %% ../../nbs/widgets/09_dataset_manager.ipynb #cec82440
 def keep_uploads(
     files: Sequence[Mapping[str, Any]],  # as `FileUpload` gives them: name, content
     folder: Path,
@@ -785,7 +785,7 @@ def keep_uploads(
             kept[-1].write_bytes(bytes(f["content"]))
     return kept
 
-
+# %% ../../nbs/widgets/09_dataset_manager.ipynb #ac07193f
 def dataset_folder(store: Store) -> Path:
     "Where drawn and uploaded pages are kept: beside the store"
     return (store.path.parent if store.path else Path.cwd()) / "datasets"
@@ -795,7 +795,7 @@ def import_path(path: Path, name: str | None, store: Store) -> Dataset:
     "A file of items, or a folder of pages. Raises what `import_dataset` and `import_folder` do."
     return import_folder(path, name or path.name, store=store) if path.is_dir() else import_dataset(path, name, store=store)
 
-
+# %% ../../nbs/widgets/09_dataset_manager.ipynb #f7019f1f
 def import_uploads(
     files: Sequence[Mapping[str, Any]],  # as `FileUpload` gives them
     name: str | None,  # of the dataset; None: as a file of items says
@@ -816,7 +816,7 @@ def _from_thread(tell: Callable[[Any], None]) -> Callable[[Any], None]:
         return tell
     return lambda value: None if loop.is_closed() else loop.call_soon_threadsafe(tell, value) and None
 
-
+# %% ../../nbs/widgets/09_dataset_manager.ipynb #39b5f531
 class DrawPart:
     "How many forms to draw, and how hard they are to read"
 
@@ -928,7 +928,7 @@ def export_path(dataset: Dataset, kind: str) -> Path:
     name = "".join(ch if ch.isalnum() or ch in "-_." else "-" for ch in dataset.name)
     return dataset_folder(dataset._store) / f"{name}-v{dataset.version}.{ENDINGS[kind]}"
 
-
+# %% ../../nbs/widgets/09_dataset_manager.ipynb #9713ec15
 def exported_html(path: Path, say: Words) -> Html:
     "Where a file was written; a small one can be downloaded, too"
     told = message(say("exported", path=path), "good")
@@ -946,7 +946,7 @@ def history_html(
         v.version, f"{v.created_at:%Y-%m-%d %H:%M} UTC", f"{v.n_items:,}", str(version_author(v.provenance))) for v in versions)
     return Html('<div class="scroll"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>').format(head, lines)
 
-
+# %% ../../nbs/widgets/09_dataset_manager.ipynb #b244b884
 def pushed_html(
     remote: Any,  # as `push_dataset` returns it
     backend: str,
@@ -960,7 +960,7 @@ def pushed_html(
 # %% ../../nbs/widgets/09_dataset_manager.ipynb #1e916a84
 BACKENDS = ("datadog", "langfuse", "interactiveai")
 
-
+# %% ../../nbs/widgets/09_dataset_manager.ipynb #53c49077
 class VersionsTab:
     "What there was, what changed, and how it gets elsewhere"
 

@@ -44,7 +44,7 @@ def place_of(
         return StoreRuns(store)
     return ServerRuns(None if api_base_url is True else api_base_url, api_key)
 
-
+# %% ../../nbs/widgets/05_experiment_form.ipynb #25d1a9ac
 def form_heading(say: Words, place: RunPlace) -> Any:
     "What this is, and where runs happen"
     lead = say("lead_store" if place.has_datasets else "lead_server", place=place.title)
@@ -104,7 +104,7 @@ def preset_label(say: Words, name: str) -> tuple[str, str]:  # label, tooltip
     keys = re.findall(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]*KEY\b", missing[0])
     return say("preset_needs", label=label, key=keys[0] if keys else say("a_key")), missing[0]
 
-
+# %% ../../nbs/widgets/05_experiment_form.ipynb #47effeae
 def preset_buttons(
     say: Words,
     work: Work,
@@ -122,7 +122,7 @@ def preset_buttons(
 # %% ../../nbs/widgets/05_experiment_form.ipynb #effdfed1
 SESSION_KEYS = ("GEMINI_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "MISTRAL_API_KEY", "DD_API_KEY", "LANGFUSE_SECRET_KEY")
 
-
+# %% ../../nbs/widgets/05_experiment_form.ipynb #3db0489a
 class SessionKey:
     "A key that is typed for this session; it is in this process only and never stored"
 
@@ -146,7 +146,7 @@ class SessionKey:
         self.value.value = ""  # nor in the page
         self._on_set(name)
 
-
+# %% ../../nbs/widgets/05_experiment_form.ipynb #c4b0ab1e
 class RequestPart:
     "Data, models and settings"
 
@@ -263,7 +263,7 @@ LOOK_EVERY_S = 0.3  # seconds between two looks at a run: at most four messages 
 PART_EVERY_S = 5.0  # seconds between two updates of the results of a run that goes on; longer when reading them takes long
 AWAY_S = 2.0  # seconds to the next look when a place did not answer
 
-
+# %% ../../nbs/widgets/05_experiment_form.ipynb #fbf4589f
 async def looks(
     place: RunPlace,
     job_id: str,
@@ -298,7 +298,7 @@ def progress_html(
                total=seen.progress.get("experiments_total") or len(names) or "–")
     return joined([Html('<p role="status"><b>{}</b></p>').format(head), progress_bars(say, seen.progress, names, seen.has_ended)])
 
-
+# %% ../../nbs/widgets/05_experiment_form.ipynb #a8c51214
 def ending_html(say: Words, seen: Followed) -> Html:
     "How a run ended"
     if seen.state == "failed" and not seen.result:

@@ -24,7 +24,7 @@ _WIDE = {"width": "auto"}
 def _choice(label: str, options: Sequence[Any] = ()) -> w.Dropdown:
     return w.Dropdown(options=list(options), description=label, layout=w.Layout(**_WIDE))
 
-
+# %% ../../nbs/widgets/15_item_filters.ipynb #9248b73f
 def keep_choice(control: w.Dropdown, options: Sequence[tuple[str, Any]]) -> None:
     "Other options; the choice stays when it can, else the first is chosen"
     before = control.value

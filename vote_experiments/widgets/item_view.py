@@ -47,7 +47,7 @@ class FieldRow:
     def n_off(self) -> int:
         return sum(word != "same" for _, word in self.answers.values())
 
-
+# %% ../../nbs/widgets/14_item_view.ipynb #ca3851a1
 def field_rows(
     expected: Report,
     answers: Mapping[str, Report],  # by model; a model that did not answer this report is left out
@@ -71,11 +71,9 @@ def _value(value: Any, say: Words, most: int = 160) -> Html:
 
 
 _CLUSTER = re.compile("[^\u0e31\u0e34-\u0e3a\u0e47-\u0e4e][\u0e31\u0e34-\u0e3a\u0e47-\u0e4e]*|.", re.DOTALL)
-
-
 LEAST_ALIKE = 0.5  # share of equal characters below which no single character is marked: everything differs
 
-
+# %% ../../nbs/widgets/14_item_view.ipynb #ee8261f8
 def marked_difference(
     expected: str,
     answered: str,
@@ -93,7 +91,7 @@ def marked_difference(
             parts.append(Html('<mark class="ve-gap" title="{}">&#8203;</mark>').format("".join(truth[a0:a1])))
     return Html("").join(parts)
 
-
+# %% ../../nbs/widgets/14_item_view.ipynb #212f8d6a
 def _cell(value: Any, word: str, say: Words, most: int = 160, expected: Any = None) -> Html:
     if word == "same":
         return Html('<span class="ve-same">{}</span>').format(_value(value, say, most))
@@ -102,7 +100,7 @@ def _cell(value: Any, word: str, say: Words, most: int = 160, expected: Any = No
         shown = marked_difference(value_text(expected, most), value_text(value, most))
     return Html('<span class="ve-diff">{}<small>{}</small></span>').format(shown, say(word))
 
-
+# %% ../../nbs/widgets/14_item_view.ipynb #40c48c24
 def _table_row(row: FieldRow, models: Sequence[str], say: Words, prefix: str = "") -> Html:
     "A field's row. The field is a button that shows its place on the page; the truth has one that opens the editor."
     cells = [_cell(*row.answers[m], say, expected=row.expected) if m in row.answers else Html("–") for m in models]
@@ -119,7 +117,7 @@ def _found(n_off: int, n_answers: int, n_models: int, say: Words) -> str:
         return say("one_differs") if n_off == 1 else say("n_differ", n=n_off)
     return say("all_right") if n_answers == n_models else say("none_differ") if n_answers else say("no_answers")
 
-
+# %% ../../nbs/widgets/14_item_view.ipynb #6ce9cbad
 def compare_table(
     expected: Report,
     answers: Mapping[str, Report],  # by model
@@ -150,7 +148,7 @@ def _check_cell(check: Check | None, truths: Check | None, say: Words) -> Html:
     is_news = check.status in ("fail", "warn") and (truths is None or truths is check or truths.message != check.message)
     return Html("<td>{}{}</td>").format(check_mark(check, say), Html("<small>{}</small>").format(value_text(check.message)) if is_news else "")
 
-
+# %% ../../nbs/widgets/14_item_view.ipynb #63cef7ba
 def checks_table(
     expected: Report | None,
     answers: Mapping[str, Report],  # by model
@@ -181,7 +179,7 @@ def score_text(result: ItemResult | None, score: str, say: Words) -> str:
         return "–"
     return f"{100 * value:.1f} %" if 0 <= value <= 1 else f"{value:.4g}"
 
-
+# %% ../../nbs/widgets/14_item_view.ipynb #60c664cd
 def record_head(
     item: DatasetItem,
     results: Mapping[str, ItemResult | None],  # by model
@@ -198,7 +196,7 @@ def _region(name: str, parts: Sequence[Html]) -> Html:
     "Tables that scroll, also by keyboard; nothing when there are none"
     return Html('<div class="ve-scroll" tabindex="0" role="region" aria-label="{}">{}</div>').format(name, joined(parts)) if any(parts) else Html("")
 
-
+# %% ../../nbs/widgets/14_item_view.ipynb #231280c4
 def _plain_answers(expected: Any, by_label: Mapping[str, ItemResult], say: Words) -> Html:
     "Answers that are no reports, as they are"
     word = (lambda r: "same" if expected is None or r.output == expected else "differs")
@@ -226,7 +224,7 @@ def readings_table(
     head = joined(Html('<th scope="col">{}</th>').format(h) for h in (say("field"), *by_model))
     return Html('<table class="ve-compare"><caption>{}</caption><thead><tr>{}</tr></thead><tbody>{}</tbody></table>').format(caption, head, rows)
 
-
+# %% ../../nbs/widgets/14_item_view.ipynb #711f3e18
 def _readings(by_label: Mapping[str, ItemResult], say: Words, only_differences: bool) -> tuple[Html, Html] | None:
     "Tables of fields and of checks where there is no ground truth; None when no answer is a report"
     answered = {m: found for m, r in by_label.items() if not r.error and (found := _answered(r.output))}
@@ -267,7 +265,7 @@ def answers_html(
 # %% ../../nbs/widgets/14_item_view.ipynb #28e34aa8
 MOST_TEXT = 20_000  # characters of a prompt or a response that are shown
 
-
+# %% ../../nbs/widgets/14_item_view.ipynb #0ae9a986
 def _calls(store: Store, trace_ids: Sequence[str | None]) -> dict[str, list[Any]]:  # by trace id
     "Stored model calls of results"
     o = observations.c
@@ -278,7 +276,7 @@ def _calls(store: Store, trace_ids: Sequence[str | None]) -> dict[str, list[Any]
             found.setdefault(row.trace_id, []).append(row)
     return found
 
-
+# %% ../../nbs/widgets/14_item_view.ipynb #e76863ce
 def _shown_text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1, default=str)
     text = redact(text)
@@ -300,7 +298,7 @@ def _facts_of(r: ItemResult, say: Words) -> dict[str, Any]:
             say("fact_cached"): say("yes") if r.cached else None, say("fact_trace"): r.trace_id,
             **{say("fact_score", name=score_label(k, say.language)): str(v) for k, v in r.scores.items()}}
 
-
+# %% ../../nbs/widgets/14_item_view.ipynb #3babfce9
 def details_html(
     store: Store,
     by_label: Mapping[str, ItemResult],  # by model
@@ -331,11 +329,11 @@ class ReadRecord:
     n_repeats: int = 1
     wrong: list[str] = field(default_factory=list)  # paths of fields that differ, in the order of the form
 
-
+# %% ../../nbs/widgets/14_item_view.ipynb #05ddcead
 def _of_repeat(results: Sequence[ItemResult], repeat: int) -> ItemResult | None:
     return next((r for r in results if r.repeat == repeat), results[0] if results else None)
 
-
+# %% ../../nbs/widgets/14_item_view.ipynb #225e7fa1
 def wrong_paths(
     expected: Any,  # the ground truth
     results: Mapping[str, ItemResult],  # by model

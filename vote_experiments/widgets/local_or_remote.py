@@ -47,7 +47,7 @@ class Followed:
     def has_ended(self) -> bool:
         return self.state in ENDED
 
-
+# %% ../../nbs/widgets/00_local_or_remote.ipynb #9b0dda7b
 @dataclass(frozen=True)
 class DatasetChoice:
     "A dataset at its newest version"
@@ -55,7 +55,7 @@ class DatasetChoice:
     version: int
     n_items: int
 
-
+# %% ../../nbs/widgets/00_local_or_remote.ipynb #43ac5d92
 @dataclass(frozen=True)
 class PastRun:
     "A line of the list of runs"
@@ -113,7 +113,7 @@ ENTRY_STATUS = {"finished": "success"}  # a result calls a finished experiment a
 _METRICS = {"overall_accuracy": ("overall_accuracy", None), "success_rate": ("success_rate", None),
             "avg_ballot_accuracy": ("scores", "ballot_accuracy_score")}
 
-
+# %% ../../nbs/widgets/00_local_or_remote.ipynb #c88a2da0
 def entry_of(
     experiment_id: str,
     name: str,
@@ -139,7 +139,7 @@ _WORK = ("from vote_experiments.server.jobs import JobRunner, work_until_told; "
          "work_until_told(JobRunner(workers=1, poll_s=0.25), idle_s=2.0)")
 _workers: list[subprocess.Popen] = []  # kept, so that those that have ended are taken off the process table
 
-
+# %% ../../nbs/widgets/00_local_or_remote.ipynb #4b79c89c
 def start_worker(store: Store) -> subprocess.Popen:
     "A process that does not end with this one: it takes jobs of a store until there are none"
     _workers[:] = [w for w in _workers if w.poll() is None]
@@ -164,7 +164,7 @@ def with_state(
     return {**result, "experiments": entries, "successful_experiments": n_good, "failed_experiments": n_bad, "status": state.status,
             "can_continue": state.can_continue}
 
-
+# %% ../../nbs/widgets/00_local_or_remote.ipynb #fe6d5113
 def _entry_now(entry: Mapping[str, Any], state: ExperimentState | None) -> dict[str, Any]:
     if state is None:
         return {**entry, "status": "failed"}
@@ -172,7 +172,7 @@ def _entry_now(entry: Mapping[str, Any], state: ExperimentState | None) -> dict[
     return {**entry, "status": status, "total_records": state.n_done, "planned_records": state.n_planned,
             "successful_records": state.n_ok, "failed_records": state.n_failed}
 
-
+# %% ../../nbs/widgets/00_local_or_remote.ipynb #c832f083
 def _past_run(group: Mapping[str, Any], state: RunState) -> PastRun:
     "A group as a line of the list of runs"
     result = group["result"] or {}
@@ -182,7 +182,7 @@ def _past_run(group: Mapping[str, Any], state: RunState) -> PastRun:
                    result.get("headline"), result.get("dataset_name") or (group["request"] or {}).get("dataset_name"), state.n_experiments,
                    state.n_done, state.n_failed, max(known, default=None), state.can_continue)
 
-
+# %% ../../nbs/widgets/00_local_or_remote.ipynb #a728f1d6
 class StoreRuns:
     "Runs kept and worked on by this machine"
     has_datasets = True
@@ -307,7 +307,7 @@ class StoreRuns:
 # %% ../../nbs/widgets/00_local_or_remote.ipynb #7c40b1f1
 _NOT_OVER_HTTP = ("holdout", "weights")
 
-
+# %% ../../nbs/widgets/00_local_or_remote.ipynb #e39d5143
 class ServerRuns:
     "Runs that a server keeps and works on"
     has_datasets = False

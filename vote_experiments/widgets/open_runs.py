@@ -44,7 +44,7 @@ def run_choices(store: Store, limit: int = 50) -> list[tuple[str, str]]:  # (wha
     rows += [(e["created_at"], e["name"], e["id"]) for e in list_experiments(store, limit=limit, newest_first=True) if not e["group_id"]]
     return [(f"{from_us(at):%Y-%m-%d %H:%M} · {redact(name)} · {i}", i) for at, name, i in sorted(rows, key=lambda r: -r[0])[:limit]]
 
-
+# %% ../../nbs/widgets/16_open_runs.ipynb #e8c5c8ff
 def run_name(run_or_runs: Any, store: Store) -> str:
     "The experiments meant, by name; the first three"
     ids = run_ids(run_or_runs, store)
@@ -56,7 +56,7 @@ def weights_of(score: str) -> Mapping[str, float]:
     "The weights that make one value of an item's scores: a single score has the weight 1"
     return WEIGHTS if score == OVERALL else {score: 1.0}
 
-
+# %% ../../nbs/widgets/16_open_runs.ipynb #a36eb592
 @dataclass
 class RunRecords:
     "A run that is open"
@@ -133,7 +133,7 @@ class RecordSource:
         else:
             self.open(self._wanted, score)
 
-
+# %% ../../nbs/widgets/16_open_runs.ipynb #5ebd41ff
 def _judged_again(records: RunRecords, score: str) -> ItemTable:
     "The items by another score; fields that were compared stay"
     before, table = records.table, item_table(records.store, records.labels, weights_of(score))

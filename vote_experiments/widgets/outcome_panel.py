@@ -23,7 +23,7 @@ from .page_viewer import PageViewer, load_pages, records_style
 # %% ../../nbs/widgets/18_outcome_panel.ipynb #9417fcf4
 _STATES = {"continue": ("state_continue", ""), "confirmed": ("state_confirmed", "good"), "wrong outcome": ("state_wrong", "warning")}
 
-
+# %% ../../nbs/widgets/18_outcome_panel.ipynb #1cdf7342
 def status_bar(
     check: OutcomeCheck,
     say: Words,

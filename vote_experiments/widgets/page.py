@@ -81,7 +81,7 @@ class PageTabs:
         if explorer is not None:
             explorer.open_run(run)
 
-
+# %% ../../nbs/widgets/10_page.ipynb #428a3618
 def experiments_page(
     language: str = "en",  # en | th
     store: Any = None,  # a path, URL or `Store`; None: the default store
@@ -90,7 +90,7 @@ def experiments_page(
     "The tabs, for a cell of a notebook"
     return PageTabs(language, store, api_base_url).widget
 
-
+# %% ../../nbs/widgets/10_page.ipynb #aed41d3d
 def _others(language: str, store: Any) -> list[tuple[str, Callable[[], Any]]]:
     "The other panels: the name of the tab, and what makes its panel"
     def explorer() -> Any:
@@ -147,7 +147,7 @@ class ExperimentsPage:
         if read_link(fragment):
             self.tabs.show("tab_explore")
 
-
+# %% ../../nbs/widgets/10_page.ipynb #8863dac0
 def page_here() -> w.VBox:
     "The page as the command asked for it; also goes to the folder where the command was called, where `.env` is"
     told = page_settings(os.environ)

@@ -66,7 +66,7 @@ def read_link(
     "What a link asks for"
     return {key: value for key, value in parse_qsl(fragment.lstrip("#")) if key in LINK_KEYS}
 
-
+# %% ../../nbs/widgets/11_page_events.ipynb #603c21af
 def write_link(
     **parts: str | None,  # keys of `LINK_KEYS`; None is left out
 ) -> str:

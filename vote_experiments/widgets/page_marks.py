@@ -23,7 +23,7 @@ class PageMark(Record):
     source: str  # reader | drawing | layout
     confidence: float | None = None  # of the reader, a fraction; None: it does not say
 
-
+# %% ../../nbs/widgets/13_page_marks.ipynb #918b6568
 def read_mark(
     entry: Any,  # a mapping with `page` and `box`, perhaps `size`, `width` and `height`, and `confidence`
     source: str,
@@ -54,7 +54,7 @@ def _with_prefix(path: str) -> list[str]:
         return [path, rest] if path.startswith("reports[0]") else [path]
     return [path, f"reports[0].{path}"]
 
-
+# %% ../../nbs/widgets/13_page_marks.ipynb #9e095f51
 def recorded_mark(
     holder: Any,  # metadata of an item, or the output of a reader
     path: str,  # as `report_fields` spells it
@@ -79,7 +79,7 @@ def _split(path: str) -> tuple[int, str]:  # report, path in it
     number, _, rest = path[len("reports["):].partition("].")
     return int(number), rest
 
-
+# %% ../../nbs/widgets/13_page_marks.ipynb #30414fc3
 def _row_mark(form_type: str, n_rows: int, at: int, column: str, page: int) -> PageMark | None:
     "A cell of the table; `page` is the report's first page"
     for k, rows in enumerate(table_pages(form_type, n_rows)):

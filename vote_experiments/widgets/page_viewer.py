@@ -30,7 +30,7 @@ from ..settings import redact
 class _Overtaken(Exception):
     "A newer request came before this one began"
 
-
+# %% ../../nbs/widgets/06_page_viewer.ipynb #269b3a25
 class Aside:
     "One thing at a time in the background; a newer request replaces those that wait"
 
@@ -80,7 +80,7 @@ class Aside:
             await asyncio.wait(self._under_way)
             await asyncio.sleep(0)
 
-
+# %% ../../nbs/widgets/06_page_viewer.ipynb #84dedd78
 def _tried(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
     try:
         return work(), None
@@ -92,7 +92,7 @@ KEPT = 24  # pages as HTML, 0.1 to 0.5 MB each
 MOST_PAGES = 60  # offered of one item
 SHARPEST = 2200  # pixels of the longer side
 
-
+# %% ../../nbs/widgets/06_page_viewer.ipynb #57261524
 @dataclass
 class LoadedPages:
     "The pages of an item, and the first one ready to be shown"
@@ -101,7 +101,7 @@ class LoadedPages:
     first: Html
     roots: Sequence[Any] | None = None
 
-
+# %% ../../nbs/widgets/06_page_viewer.ipynb #270d52a9
 def _pages_of(path: str, roots: Any) -> list[tuple[str, int]]:
     if Path(path).suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"):
         return [(path, 0)]  # one page: the file need not be opened to know
@@ -113,7 +113,7 @@ def _pages_of(path: str, roots: Any) -> list[tuple[str, int]]:
 # %% ../../nbs/widgets/06_page_viewer.ipynb #aae6cfaf
 _kept: OrderedDict[tuple, str] = OrderedDict()
 
-
+# %% ../../nbs/widgets/06_page_viewer.ipynb #b5c51c44
 def _picture(path: str, page: int, roots: Any) -> str:
     "A page as a data URL. Raises as `page_bytes`."
     try:
@@ -129,7 +129,7 @@ def _picture(path: str, page: int, roots: Any) -> str:
         _kept.popitem(last=False)
     return found
 
-
+# %% ../../nbs/widgets/06_page_viewer.ipynb #38b81209
 def page_html(
     item: str,  # its identifier, for those who do not see the page
     path: str,
@@ -150,7 +150,7 @@ def page_html(
     return Html('<div class="ve-sheet" tabindex="0" role="region" aria-label="{}"><div class="ve-frame"><img alt="{}" src="{}">{}</div></div>').format(
         alt, alt, picture, _region(mark))
 
-
+# %% ../../nbs/widgets/06_page_viewer.ipynb #664bcf05
 def _region(mark: tuple[Sequence[float], str] | None) -> Html:
     "A rectangle over a page"
     if mark is None:
@@ -159,7 +159,7 @@ def _region(mark: tuple[Sequence[float], str] | None) -> Html:
     style = f"left:{100 * left:.3f}%;top:{100 * top:.3f}%;width:{100 * (right - left):.3f}%;height:{100 * (bottom - top):.3f}%"
     return Html('<div class="ve-region is-now is-{}" style="{}"></div>').format(source, style)
 
-
+# %% ../../nbs/widgets/06_page_viewer.ipynb #021f60f4
 def load_pages(
     item: str,
     given: Any,  # an item's input
@@ -184,7 +184,7 @@ def records_style() -> w.HTML:
     css = resources.files("vote_experiments.widgets").joinpath("records.css").read_text(encoding="utf-8")
     return w.HTML(f"<style>{css}</style>", layout=w.Layout(display="none"))
 
-
+# %% ../../nbs/widgets/06_page_viewer.ipynb #45ed7105
 class PageViewer:
     "One page of an item at a time, with zoom"
 

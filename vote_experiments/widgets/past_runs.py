@@ -40,7 +40,7 @@ def told_result(
 # %% ../../nbs/widgets/18_past_runs.ipynb #396d39e4
 MOST_BYTES_IN_A_LINK = 20_000_000
 
-
+# %% ../../nbs/widgets/18_past_runs.ipynb #908d0a5c
 def items_file(say: Words, place: Any, run: str) -> Html:
     "items.csv of a run, as a link, or where it is when it is large"
     from vote_experiments.reports.report import write_items
@@ -54,7 +54,7 @@ def items_file(say: Words, place: Any, run: str) -> Html:
         return message(say("items_too_large", size=size, path=str(path)))
     return download(say("items_ready", size=size), f"{run}-items.csv", path.read_bytes(), "text/csv")
 
-
+# %% ../../nbs/widgets/18_past_runs.ipynb #7f3a5d65
 def report_file(say: Words, place: Any, run: str) -> Html:
     "The full report of a run as a link, made when it is not there yet"
     from vote_experiments.reports.report import archive
@@ -126,7 +126,7 @@ class ResultsPart:
 # %% ../../nbs/widgets/18_past_runs.ipynb #23541321
 PAST = 200  # previous runs listed
 
-
+# %% ../../nbs/widgets/18_past_runs.ipynb #19991737
 def past_frame(say: Words, past: Sequence[PastRun]) -> pd.DataFrame:  # index: the runs' ids
     "Previous runs as rows"
     unknown = (lambda value: "–" if value is None else value)
@@ -137,7 +137,7 @@ def past_frame(say: Words, past: Sequence[PastRun]) -> pd.DataFrame:  # index: t
              say("finding"): p.headline or "", "ID": p.run} for p in past]
     return pd.DataFrame(rows, index=[p.run for p in past])
 
-
+# %% ../../nbs/widgets/18_past_runs.ipynb #5ba07800
 class RunList:
     "Previous runs, of which one is chosen"
 
@@ -172,7 +172,7 @@ def comparison_html(
     return joined([title, *(Html('<p class="ve-finding">{}</p>').format(s) for s in sentences[:1]),
                    table(frame, "wide"), *(paragraph(s, "note") for s in sentences[1:])])
 
-
+# %% ../../nbs/widgets/18_past_runs.ipynb #9053732a
 class PastPart:
     "The list of previous runs"
 

@@ -70,7 +70,7 @@ class RecordSteps:
 _numbers = itertools.count(1)
 _PATH = re.compile(r"[\w.\[\]=]+")
 
-
+# %% ../../nbs/widgets/17_record_explorer.ipynb #1e697057
 class RecordView:
     "One item: its head, its pages, the responses, the checks, the details"
 

@@ -43,7 +43,7 @@ def _accuracy(entry: Mapping[str, Any]) -> float:
     value = (entry.get("summary_metrics") or {}).get("overall_accuracy")
     return float(value) if isinstance(value, (int, float)) else -math.inf
 
-
+# %% ../../nbs/widgets/03_run_results.ipynb #8b0b17ec
 def tiles(say: Words, result: Mapping[str, Any]) -> Html:
     "The figures of a run at a glance"
     entries = result["experiments"]
@@ -61,7 +61,7 @@ def tiles(say: Words, result: Mapping[str, Any]) -> Html:
 # %% ../../nbs/widgets/03_run_results.ipynb #bff4f4eb
 _MARKS = {"success": "✓", "failed": "✕", "interrupted": "◼", "running": "…"}
 
-
+# %% ../../nbs/widgets/03_run_results.ipynb #7fe5c003
 def _row(say: Words, e: Mapping[str, Any]) -> dict[str, Any]:
     temperature = e.get("temperature")
     status = f"{_MARKS.get(e['status'], '')} {say('status_' + e['status']) if 'status_' + e['status'] in say else e['status']}".strip()
@@ -74,7 +74,7 @@ def _row(say: Words, e: Mapping[str, Any]) -> dict[str, Any]:
             **{say(m): metric(say, e, m) for m in METRICS},
             say("time_and_cost"): Html("{}<small>{}</small>").format(seconds((e.get("latency") or {}).get("p50")), cost_text(e))}
 
-
+# %% ../../nbs/widgets/03_run_results.ipynb #0235522b
 def comparison_table(say: Words, result: Mapping[str, Any]) -> Html:
     "A row per experiment, the highest accuracy first"
     rows = [_row(say, e) for e in sorted(result["experiments"], key=_accuracy, reverse=True)]
@@ -104,7 +104,7 @@ def details(say: Words, result: Mapping[str, Any]) -> Html:
     "What is known of every experiment"
     return joined(_detail(say, e) for e in result["experiments"])
 
-
+# %% ../../nbs/widgets/03_run_results.ipynb #01470cc4
 def _detail(say: Words, e: Mapping[str, Any]) -> Html:
     latency, usage = e.get("latency") or {}, e.get("usage") or {}
     served, tokens = e.get("model_version"), [usage.get("prompt_tokens"), usage.get("output_tokens")]
@@ -119,7 +119,7 @@ def _detail(say: Words, e: Mapping[str, Any]) -> Html:
     return Html("<details><summary>{} · {}</summary>{}</details>").format(
         e["experiment_name"], e.get("model") or "", joined([*notes, table(rows), link]))
 
-
+# %% ../../nbs/widgets/03_run_results.ipynb #ebdacf1a
 def is_web(url: Any) -> bool:
     "An address that a browser opens from a page, and nothing that runs"
     return isinstance(url, str) and urlparse(url).scheme in ("http", "https")
@@ -136,7 +136,7 @@ def _csv_lines(result: Mapping[str, Any]) -> Iterator[list[Any]]:
         yield [*(e.get(c) for c in CSV_COLUMNS), *(c for n in names for c in (metrics.get(n), *(intervals.get(n) or (None, None)))),
                (e.get("latency") or {}).get("p50"), e.get("cost_usd"), e.get("error")]
 
-
+# %% ../../nbs/widgets/03_run_results.ipynb #fa94023c
 def result_csv(result: Mapping[str, Any]) -> str:
     "A result as CSV, a line per experiment, secrets redacted"
     text = io.StringIO(newline="")
@@ -152,7 +152,7 @@ def page_of(result: Mapping[str, Any]) -> Path | None:
         return None
     return next((p for p in (path.with_name("report.html"), path) if p.is_file()), None)
 
-
+# %% ../../nbs/widgets/03_run_results.ipynb #babee55f
 def links(say: Words, result: Mapping[str, Any]) -> Html:
     "The comparison, and files to save"
     name, url, page = f"{result.get('group_id') or 'result'}", result.get("comparison_url"), page_of(result)

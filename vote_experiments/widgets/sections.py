@@ -90,7 +90,7 @@ def whole(say: Words, field: str, text: str, empty: int | None = None, least: in
         raise FieldProblem(field, say("whole_number", field=say(field), least=least, value=text.strip()))
     return number
 
-
+# %% ../../nbs/widgets/04_sections.ipynb #d3bf4450
 def amount(say: Words, field: str, text: str) -> float | None:
     "A number above 0; nothing typed is None. Raises `FieldProblem`."
     if not text.strip():
@@ -129,7 +129,7 @@ class Fields:
 # %% ../../nbs/widgets/04_sections.ipynb #62073fde
 MOST_PAGES = 12  # shown of an item
 
-
+# %% ../../nbs/widgets/04_sections.ipynb #3af300cc
 def item_pages(say: Words, input_data: Any, roots: Sequence[Any]) -> Html:
     "The pages of an item as small pictures; a page that cannot be shown says why"
     try:
@@ -149,7 +149,7 @@ def item_pages(say: Words, input_data: Any, roots: Sequence[Any]) -> Html:
             break
     return Html('<div class="pages" tabindex="0" role="group" aria-label="{}">{}</div>').format(say("preview"), joined(shown_pages))
 
-
+# %% ../../nbs/widgets/04_sections.ipynb #57e4460a
 def item_preview(say: Words, place: Any, name: str, version: Any, at: int) -> tuple[int, Html, Html]:
     "How many items there are, which one this is, and its pages"
     dataset = place.dataset(name, version)
@@ -224,7 +224,7 @@ def draw_practice(place: Any, counted: list[int]) -> None:
 
     import_dataset(demo_dataset(folder, progress=drawn), store=place.store, roots=[folder])
 
-
+# %% ../../nbs/widgets/04_sections.ipynb #4eb57c33
 class PracticeOffer:
     "Says that there is no dataset, and draws one"
 
@@ -255,7 +255,7 @@ def dataset_choices(say: Words, n_items: Mapping[str, int]) -> list[tuple[str, s
     "Datasets to choose from, and another name"
     return [*((say("dataset_option", name=name, n=f"{n:,}"), name) for name, n in n_items.items()), (say("dataset_other"), _OTHER)]
 
-
+# %% ../../nbs/widgets/04_sections.ipynb #362ca2bf
 def first_dataset(n_items: Mapping[str, int], before: Any) -> str:
     "What is chosen in a new list: what was, else the default one, else the practice forms, else the first"
     return next((n for n in (before, DEFAULT_DATASET, SYNTHETIC_DATASET, *n_items) if n in n_items), _OTHER)
@@ -348,7 +348,7 @@ _KEYS = {"datadog": ("DD_API_KEY", "DD_APP_KEY"), "langfuse": ("LANGFUSE_PUBLIC_
          "interactiveai": ("INTERACTIVEAI_PUBLIC_KEY", "INTERACTIVEAI_SECRET_KEY")}
 _AUTO = "auto"
 
-
+# %% ../../nbs/widgets/04_sections.ipynb #2b6702aa
 def backend_choices(
     say: Words,
     is_here: bool,  # runs happen in this process, not on a server
@@ -358,7 +358,7 @@ def backend_choices(
         return [(say("backend_server"), _AUTO), *((b, b) for b in BACKENDS)]
     return [(say("backend_auto", name=choose_backend(None)[0]), _AUTO), (say("backend_local"), "local"), *((b, b) for b in BACKENDS if b != "local")]
 
-
+# %% ../../nbs/widgets/04_sections.ipynb #9bd7aecf
 def keys_told(say: Words, backend: str) -> Html:
     "Which of a platform's keys are set; never what they are"
     its = [(name, bool(environment().get(name))) for name in _KEYS.get(backend, ())]

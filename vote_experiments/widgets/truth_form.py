@@ -104,14 +104,14 @@ def drafted_reports(value: Any) -> list[Report]:
     except ValueError:
         return []
 
-
+# %% ../../nbs/widgets/08_truth_form.ipynb #97b55a3f
 def live_checks(draft: Draft, say: Words) -> Html:
     "What cannot be read, and what does not add up"
     wrong = [message(say("cannot_read", field=field_label(path, say.language), why=why), "problem") for path, why in draft.problems().items()]
     reports = drafted_reports(draft.value())
     return Html('<div aria-live="polite">{}</div>').format(joined([*wrong, *(_checks_of_report(r, say, len(reports)) for r in reports)]))
 
-
+# %% ../../nbs/widgets/08_truth_form.ipynb #103e9ec2
 def _checks_of_report(report: Report, say: Words, n_reports: int) -> Html:
     checks = [c for c in check_report(report).checks if c.status in ("fail", "warn")]
     mark = Words("records", say.language)
@@ -199,7 +199,7 @@ class Inputs:
 ROWS_SHOWN = 20
 _ROW_FIELDS = {"candidate_name": "candidate", "party_name": "party", "vote_count": "votes", "vote_count_text": "words"}  # what they are called
 
-
+# %% ../../nbs/widgets/08_truth_form.ipynb #740cdd22
 class VoteRows:
     "A part of the table of votes, and buttons to the parts before and after it"
 
