@@ -31,7 +31,14 @@ from markupsafe import Markup
 from nbconvert.filters import markdown2html
 from nbdev.process import NBProcessor
 from nbdev.processors import (
-    add_show_docs, filter_stream_, hide_, hide_line, populate_language, rm_header_dash, strip_ansi)
+    add_show_docs,
+    filter_stream_,
+    hide_,
+    hide_line,
+    populate_language,
+    rm_header_dash,
+    strip_ansi,
+)
 
 import vote_experiments
 
@@ -40,12 +47,32 @@ NBS, LOOK = ROOT / "nbs", ROOT / ".ci/docs"
 FONTS = ROOT / "vote_experiments/forms/assets/fonts"
 PROCESSORS = [populate_language, add_show_docs, strip_ansi, hide_line, filter_stream_, rm_header_dash, hide_]
 ROOMS = {  # folder of nbs/: its title, in reading order
-    "": "Start here", "tutorials": "Tutorials", "foundations": "Foundations", "forms": "Forms",
-    "synthesis": "Drawing forms", "ocr": "Reading forms offline", "store": "Store",
-    "datasets": "Datasets", "traces": "Traces", "html": "HTML", "models": "Models", "scoring": "Scoring",
-    "analysis": "Analysis", "engine": "Engine", "outcome": "Outcome", "platforms": "Platforms", "reports": "Reports",
-    "report_templates": "Report templates", "experiments": "Experiments", "compat": "Platform-style client",
-    "server": "Server", "widgets": "Widgets", "apps": "Apps", "cli": "Command line", "project": "Project"}
+    "": "Start here",
+    "tutorials": "Tutorials",
+    "foundations": "Foundations",
+    "forms": "Forms",
+    "synthesis": "Drawing forms",
+    "ocr": "Reading forms offline",
+    "store": "Store",
+    "datasets": "Datasets",
+    "traces": "Traces",
+    "html": "HTML",
+    "models": "Models",
+    "scoring": "Scoring",
+    "analysis": "Analysis",
+    "engine": "Engine",
+    "outcome": "Outcome",
+    "platforms": "Platforms",
+    "reports": "Reports",
+    "report_templates": "Report templates",
+    "experiments": "Experiments",
+    "compat": "Platform-style client",
+    "server": "Server",
+    "widgets": "Widgets",
+    "apps": "Apps",
+    "cli": "Command line",
+    "project": "Project",
+}
 FOUNDATIONS = ("00_settings", "01_records", "02_workflow", "03_workers", "04_files")
 PROJECT_FILES = ("CONTRIBUTING.md", "CHANGELOG.md")
 IMAGES = {"image/svg+xml": "", "image/png": "png", "image/jpeg": "jpeg"}
@@ -56,7 +83,12 @@ def public_names() -> dict[str, str]:
     import ast
 
     stub = ast.parse((ROOT / "vote_experiments/__init__.pyi").read_text(encoding="utf-8"))
-    return {alias.name: node.module for node in stub.body if isinstance(node, ast.ImportFrom) and node.module for alias in node.names}
+    return {
+        alias.name: node.module
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
 
 
 PUBLIC = public_names()
@@ -71,7 +103,9 @@ class Page:
     body: str = ""
     source: str = ""  # the file it is made from
     is_notebook: bool = False
-    headings: list[tuple[int, str, str, str]] = field(default_factory=list)  # level, anchor, words as HTML, text below it
+    headings: list[tuple[int, str, str, str]] = field(
+        default_factory=list
+    )  # level, anchor, words as HTML, text below it
 
     @property
     def depth(self) -> str:
@@ -88,6 +122,7 @@ class Page:
 @dataclass(eq=False)
 class Names:
     "Where each public name is explained"
+
     modules: dict[str, dict[str, docs_api.Entry]]
     page_of: dict[str, str]  # module -> url
 
@@ -158,7 +193,7 @@ def coloured(code: str) -> str:
             while row < token.start[0]:
                 parts.append(html.escape(lines[row - 1][column:], quote=False))
                 row, column = row + 1, 0
-            parts.append(html.escape(lines[row - 1][column:token.start[1]], quote=False))
+            parts.append(html.escape(lines[row - 1][column : token.start[1]], quote=False))
             text, named = html.escape(token.string, quote=False), token_class(token.type, token.string, before)
             parts.append(f'<span class="{named}">{text}</span>' if named else text)
             (row, column), before = token.end, token.string
@@ -169,9 +204,11 @@ def coloured(code: str) -> str:
 
 def linked(page: Page, names: Names, module: str, text: str) -> str:
     "HTML whose `names` lead to their definitions"
+
     def replace(found: re.Match) -> str:
         url = names.url(html.unescape(found[2]), module) if found[2] else None
         return f'<a class="name" href="{page.to(url) if url != page.url else "#"}">{found[0]}</a>' if url else found[0]
+
     parts = re.split(r"(<pre.*?</pre>|<a\b.*?</a>|<h1.*?</h1>)", text, flags=re.S)
     return "".join(p if i % 2 else re.sub(r"<code(>)([^<]*)</code>", replace, p) for i, p in enumerate(parts))
 
@@ -184,16 +221,21 @@ def slug(words: str) -> str:
 
 def anchored(text: str) -> str:
     "HTML whose headings have such anchors"
+
     def replace(found: re.Match) -> str:
         words = re.sub(r'<a class="anchor-link".*?</a>', "", found[2])
         here = slug(words)
-        return (f'<h{found[1]} id="{here}" class="told">{words}<a class="anchor-link" href="#{here}" '
-                f'aria-label="Link to this heading">¶</a></h{found[1]}>')
+        return (
+            f'<h{found[1]} id="{here}" class="told">{words}<a class="anchor-link" href="#{here}" '
+            f'aria-label="Link to this heading">¶</a></h{found[1]}>'
+        )
+
     return re.sub(r"<h([1-6])\b[^>]*>(.*?)</h\1>", replace, text, flags=re.S)
 
 
 def each_once(body: str, taken: set[str]) -> str:
     "The body of a page whose headings differ from each other and from the names that are explained on it"
+
     def replace(found: re.Match) -> str:
         here = new = found[2]
         n = 1
@@ -202,11 +244,13 @@ def each_once(body: str, taken: set[str]) -> str:
             new = f"{here}-{n}"
         taken.add(new)
         return found[0].replace(f'id="{here}"', f'id="{new}"').replace(f'href="#{here}"', f'href="#{new}"')
+
     return re.sub(r'<h([1-6]) id="([^"]+)" class="told">.*?</h\1>', replace, body, flags=re.S)
 
 
 def with_pages(page: Page, text: str) -> str:
     "HTML whose links to notebooks, rooms and files lead to their pages"
+
     def replace(found: re.Match) -> str:
         target = html.unescape(found[2])
         if re.match(r"[a-z]+:|//", target):
@@ -217,6 +261,7 @@ def with_pages(page: Page, text: str) -> str:
             return f'{found[1]}"{at}"'
         url = page_of_file(normpath(str(Path(page.source).parent / unquote(path))))
         return f'{found[1]}"{page.to(url)}{at}"' if url else found[0]
+
     return re.sub(r'(\bhref=)"([^"]+)"', replace, text)
 
 
@@ -253,7 +298,9 @@ def output(page: Page, names: Names, module: str, out: dict, alt: str) -> str:
     if "text/html" in data:
         text = re.sub(r"<style.*?</style>", "", data["text/html"], flags=re.S)
         text = re.sub(r' (border="1"|style="text-align: right;"|id="[^"]*")', "", text)
-        text = re.sub(r'<a\b[^>]*\bhref="(?!https?:)[^"]*"[^>]*>(.*?)</a>', r"<u>\1</u>", text, flags=re.S)  # files of the example
+        text = re.sub(
+            r'<a\b[^>]*\bhref="(?!https?:)[^"]*"[^>]*>(.*?)</a>', r"<u>\1</u>", text, flags=re.S
+        )  # files of the example
         styled = " paper" if "style=" in text or "<svg" in text or "<img" in text else ""
         return f'<div class="out html{styled}">{demoted(text)}</div>'
     if "text/markdown" in data:
@@ -263,7 +310,7 @@ def output(page: Page, names: Names, module: str, out: dict, alt: str) -> str:
 
 def demoted(text: str) -> str:
     "The headings of an example's output are none of the page's"
-    return re.sub(r"<(/?)h[1-6]\b([^>]*)>", lambda m: f'<{m[1]}p{"" if m[1] else " class=heading"}>', text)
+    return re.sub(r"<(/?)h[1-6]\b([^>]*)>", lambda m: f"<{m[1]}p{'' if m[1] else ' class=heading'}>", text)
 
 
 CHECK = re.compile(r"^(?:(?:test_\w+|expect_fail|assert)\b.*|[ )\]}].*|#.*|with expect_fail\b.*|)$")
@@ -276,7 +323,11 @@ def is_check(code: str) -> bool:
 
 def code_cell(page: Page, names: Names, module: str, cell) -> str:
     directives, code = cell.directives_, cell.source.strip("\n")
-    alt = directives.get("fig-alt:") or directives.get("fig-alt") or f"What the cell shows: {code.splitlines()[-1] if code else ''}"
+    alt = (
+        directives.get("fig-alt:")
+        or directives.get("fig-alt")
+        or f"What the cell shows: {code.splitlines()[-1] if code else ''}"
+    )
     shown = "".join(output(page, names, module, o, alt) for o in cell.get("outputs", []))
     hidden = "false" in (directives.get("echo:", ""), directives.get("echo", ""))
     if hidden or not code.strip():
@@ -309,7 +360,9 @@ def module_of(notebook: Path) -> str:
 def notebooks() -> list[Path]:
     "Every notebook in reading order"
     order = list(ROOMS)
-    found = [p for p in NBS.rglob("*.ipynb") if not any(part.startswith((".", "_")) for part in p.relative_to(NBS).parts)]
+    found = [
+        p for p in NBS.rglob("*.ipynb") if not any(part.startswith((".", "_")) for part in p.relative_to(NBS).parts)
+    ]
     return sorted(found, key=lambda p: (order.index(room_of(p)), p.stem != "index", p.name))
 
 
@@ -337,7 +390,11 @@ def skeletons() -> list[Page]:
     for notebook in notebooks():
         title, subtitle = titled(notebook)
         inside = notebook.relative_to(NBS).with_suffix(".html").as_posix()
-        pages.append(Page(inside, title, subtitle, room_of(notebook), source=f"nbs/{notebook.relative_to(NBS)}", is_notebook=True))
+        pages.append(
+            Page(
+                inside, title, subtitle, room_of(notebook), source=f"nbs/{notebook.relative_to(NBS)}", is_notebook=True
+            )
+        )
     present = {p.room for p in pages}
     for room in [r for r in ROOMS if r in present and r not in ("", "foundations")]:
         at = next(i for i, p in enumerate(pages) if p.room == room)
@@ -345,8 +402,14 @@ def skeletons() -> list[Page]:
     for name in PROJECT_FILES:
         if (ROOT / name).exists():
             title = re.match(r"# (.+)", (ROOT / name).read_text(encoding="utf-8"))
-            pages.append(Page(f"{Path(name).stem.lower()}.html", title[1] if title else name, "", "project", source=name))
-    pages.append(Page("names.html", "All public names", "Every function, class and constant, by module", "project", source="names"))
+            pages.append(
+                Page(f"{Path(name).stem.lower()}.html", title[1] if title else name, "", "project", source=name)
+            )
+    pages.append(
+        Page(
+            "names.html", "All public names", "Every function, class and constant, by module", "project", source="names"
+        )
+    )
     return pages
 
 
@@ -354,9 +417,15 @@ def skeletons() -> list[Page]:
 def room_sentence(room: str) -> str:
     "What the table of index.ipynb says about a room"
     found = re.search(rf"\[`nbs/{room}`\]\([^)]*\) \| ([^|\n]+?) \|", (NBS / "index.ipynb").read_text(encoding="utf-8"))
-    sentence = found[1] if found else {"tutorials": "what you need, what you see, what it means, what to do next",
-                                       "reports": "the notebooks that a run's report is made from",
-                                       "apps": "pages for people who write no code"}.get(room, "")
+    sentence = (
+        found[1]
+        if found
+        else {
+            "tutorials": "what you need, what you see, what it means, what to do next",
+            "reports": "the notebooks that a run's report is made from",
+            "apps": "pages for people who write no code",
+        }.get(room, "")
+    )
     return sentence[:1].upper() + sentence[1:]
 
 
@@ -377,7 +446,11 @@ def fill(page: Page, names: Names, look: Environment) -> None:
     for cell in processor.nb.cells:
         if cell.cell_type == "markdown":
             settle()
-            text = re.sub(r"^# .+\n\n> .+(?:\n> .+)*\n?", "", cell.source, count=1) if cell is processor.nb.cells[0] else cell.source
+            text = (
+                re.sub(r"^# .+\n\n> .+(?:\n> .+)*\n?", "", cell.source, count=1)
+                if cell is processor.nb.cells[0]
+                else cell.source
+            )
             parts.append(f'<div class="prose">{prose(page, names, module, text)}</div>')
         elif cell.cell_type != "code" or "default_exp" in cell.directives_:
             continue
@@ -386,7 +459,11 @@ def fill(page: Page, names: Names, look: Environment) -> None:
             parts.append(card(page, names, look, module, entries[name]) if name in entries else "")
         elif "export" in cell.directives_ or "exports" in cell.directives_:
             settle()
-            constants = [e for e in entries.values() if e.kind == "constant" and re.search(rf"^{e.name}\b[^=\n(]*=", cell.source, re.M)]
+            constants = [
+                e
+                for e in entries.values()
+                if e.kind == "constant" and re.search(rf"^{e.name}\b[^=\n(]*=", cell.source, re.M)
+            ]
             parts.extend(card(page, names, look, module, e) for e in constants)
             waiting.append(source_cell(module, cell.source))
         else:
@@ -398,6 +475,7 @@ def fill(page: Page, names: Names, look: Environment) -> None:
 
 def card(page: Page, names: Names, look: Environment, module: str, entry: docs_api.Entry) -> str:
     "The reference of one name"
+
     def said(text: str) -> Markup:
         return Markup(prose(page, names, module, re.sub(r"(?m)^(\s*)([-*] )", r"\1\2", text)))
 
@@ -410,15 +488,23 @@ def card(page: Page, names: Names, look: Environment, module: str, entry: docs_a
         def replace(found: re.Match) -> str:
             url = names.url(found[0], module) if found[0][0].isupper() else None
             return f'<a class="name" href="{page.to(url)}">{found[0]}</a>' if url else found[0]
+
         linked_names = re.sub(r"[A-Za-z_]\w*", replace, html.escape(text, quote=False))
-        return Markup(re.sub(r"(\[|, |\| )(?![^<]*>)", r"\1<wbr>", linked_names))  # a long type breaks where a reader would
-    return look.get_template("card.html").render(e=entry, said=said, phrase=phrase, typed=typed,
-                                                 public=PUBLIC.get(entry.name) == module)
+        return Markup(
+            re.sub(r"(\[|, |\| )(?![^<]*>)", r"\1<wbr>", linked_names)
+        )  # a long type breaks where a reader would
+
+    return look.get_template("card.html").render(
+        e=entry, said=said, phrase=phrase, typed=typed, public=PUBLIC.get(entry.name) == module
+    )
 
 
 def room_body(page: Page, pages: list[Page]) -> str:
-    rows = [f'<li><a href="{page.to(p.url)}"><b>{html.escape(p.title)}</b><span>{html.escape(p.subtitle)}</span></a></li>'
-            for p in pages if p.room == page.room and p.url != page.url]
+    rows = [
+        f'<li><a href="{page.to(p.url)}"><b>{html.escape(p.title)}</b><span>{html.escape(p.subtitle)}</span></a></li>'
+        for p in pages
+        if p.room == page.room and p.url != page.url
+    ]
     return f'<ol class="cards">{"".join(rows)}</ol>'
 
 
@@ -432,10 +518,14 @@ def names_body(page: Page, names: Names) -> str:
         for e in sorted(found.values(), key=lambda e: e.name.lower()):
             mark = ' <span class="tag">from vote_experiments</span>' if PUBLIC.get(e.name) == module else ""
             text = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(e.summary, quote=False))
-            rows.append(f'<tr><th scope="row"><a href="{page.to(names.anchored(module, e.name) or "")}"><code>{e.name}</code></a></th>'
-                        f'<td class="kind">{e.kind}</td><td>{text}{mark}</td></tr>')
-        parts.append(f'<h2 id="{module}"><a href="{page.to(names.page_of[module])}">{module}</a></h2>'
-                     f'<div class="scroll"><table class="names"><tbody>{"".join(rows)}</tbody></table></div>')
+            rows.append(
+                f'<tr><th scope="row"><a href="{page.to(names.anchored(module, e.name) or "")}"><code>{e.name}</code></a></th>'
+                f'<td class="kind">{e.kind}</td><td>{text}{mark}</td></tr>'
+            )
+        parts.append(
+            f'<h2 id="{module}"><a href="{page.to(names.page_of[module])}">{module}</a></h2>'
+            f'<div class="scroll"><table class="names"><tbody>{"".join(rows)}</tbody></table></div>'
+        )
     return "\n".join(parts)
 
 
@@ -471,11 +561,26 @@ def search_index(pages: list[Page], names: Names) -> list[list[str]]:
             title = plain(words)
             text = f"{page.subtitle} {text}" if level == 1 else text
             where = place if level == 1 else f"{place} › {page.title}"
-            rows.append([title, where, page.url + (f"#{anchor}" if anchor else ""), text[:700], "page" if level == 1 else "section"])
+            rows.append(
+                [
+                    title,
+                    where,
+                    page.url + (f"#{anchor}" if anchor else ""),
+                    text[:700],
+                    "page" if level == 1 else "section",
+                ]
+            )
     for module, entry in names.entries:
         if url := names.anchored(module, entry.name):
-            rows.append([entry.name, f"{entry.kind} in {module}", url, entry.summary,
-                         "public" if PUBLIC.get(entry.name) == module else "name"])
+            rows.append(
+                [
+                    entry.name,
+                    f"{entry.kind} in {module}",
+                    url,
+                    entry.summary,
+                    "public" if PUBLIC.get(entry.name) == module else "name",
+                ]
+            )
     return rows
 
 
@@ -519,23 +624,41 @@ def write(out: Path, pages: list[Page], names: Names, look: Environment) -> None
     for i, page in enumerate(pages):
         target = out / page.url
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(template.render(
-            page=page, rooms=rooms, body=Markup(page.body), before=pages[i - 1] if i else None,
-            after=pages[i + 1] if i + 1 < len(pages) else None, version=vote_experiments.__version__,
-            module=next((m for m, u in names.page_of.items() if u == page.url), ""),
-            toc=[(level, anchor, Markup(words)) for level, anchor, words, _ in page.headings if anchor and level < 4],
-        ) + "\n", encoding="utf-8")
+        target.write_text(
+            template.render(
+                page=page,
+                rooms=rooms,
+                body=Markup(page.body),
+                before=pages[i - 1] if i else None,
+                after=pages[i + 1] if i + 1 < len(pages) else None,
+                version=vote_experiments.__version__,
+                module=next((m for m, u in names.page_of.items() if u == page.url), ""),
+                toc=[
+                    (level, anchor, Markup(words)) for level, anchor, words, _ in page.headings if anchor and level < 4
+                ],
+            )
+            + "\n",
+            encoding="utf-8",
+        )
 
 
 def problems(out: Path, names: Names) -> list[str]:
     "What is wrong with the pages in a folder"
-    found = [f"{p.relative_to(ROOT)} is not what nbs/index.ipynb says: run python .ci/readme.py"
-             for p, data in readme.made().items() if not p.exists() or p.read_bytes() != data]
+    found = [
+        f"{p.relative_to(ROOT)} is not what nbs/index.ipynb says: run python .ci/readme.py"
+        for p, data in readme.made().items()
+        if not p.exists() or p.read_bytes() != data
+    ]
     texts = {p.relative_to(out).as_posix(): p.read_text(encoding="utf-8") for p in sorted(out.rglob("*.html"))}
-    texts = {url: re.sub(r"<pre.*?</pre>", "", text, flags=re.S) for url, text in texts.items()}  # what is only quoted does not count
+    texts = {
+        url: re.sub(r"<pre.*?</pre>", "", text, flags=re.S) for url, text in texts.items()
+    }  # what is only quoted does not count
     anchors = {url: set(re.findall(r' id="([^"]+)"', text)) for url, text in texts.items()}
     for url, text in texts.items():
-        found += [f"{url}: fetches {t}" for t in re.findall(r'<(?:script|img|link|iframe)\b[^>]*(?:src|href)="((?:https?:)?//[^"]+)"', text)]
+        found += [
+            f"{url}: fetches {t}"
+            for t in re.findall(r'<(?:script|img|link|iframe)\b[^>]*(?:src|href)="((?:https?:)?//[^"]+)"', text)
+        ]
         found += broken_links(out, url, text, anchors)
         twice = [a for a in anchors[url] if len(re.findall(rf' id="{re.escape(a)}"', text)) > 1]
         found += [f"{url}: two places are called #{a}" for a in twice]

@@ -24,6 +24,7 @@ class Parameter:
 @dataclass
 class Entry:
     "A public name: what it is, what it takes, what it gives back"
+
     name: str  # qualified within its module, such as Dataset.items
     kind: str  # function, class, method, property or constant
     module: str  # such as vote_experiments.datasets.dataset
@@ -47,7 +48,7 @@ def comments(source: str) -> dict[int, str]:
     "Line number -> the comment that ends this line"
     found = {}
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT and token.line[:token.start[1]].strip():
+        if token.type == tokenize.COMMENT and token.line[: token.start[1]].strip():
             text = token.string.lstrip("# ").strip()
             found[token.start[0]] = "" if text.startswith(("noqa", "type:", "pyright:")) else text
     return found
@@ -57,7 +58,9 @@ def shown(node: ast.AST | None) -> str:
     return "" if node is None else ast.unparse(node)
 
 
-def parameters_of(function: Definition, remarks: dict[int, str], bound: bool) -> tuple[list[Parameter], Parameter | None]:
+def parameters_of(
+    function: Definition, remarks: dict[int, str], bound: bool
+) -> tuple[list[Parameter], Parameter | None]:
     "The parameters of a function without `self`, and what it returns"
     a = function.args
     plain = [*a.posonlyargs, *a.args]
@@ -91,8 +94,16 @@ def function_entry(node: Definition, module: str, remarks: dict[int, str], insid
     bound = bool(inside) and "staticmethod" not in marks
     parameters, returns = parameters_of(node, remarks, bound)
     kind = "function" if not inside else "property" if marks & {"property", "cached_property"} else "method"
-    return Entry(f"{inside}.{node.name}" if inside else node.name, kind, module, node.lineno, ast.get_docstring(node) or "",
-                 parameters, returns, is_async=isinstance(node, ast.AsyncFunctionDef))
+    return Entry(
+        f"{inside}.{node.name}" if inside else node.name,
+        kind,
+        module,
+        node.lineno,
+        ast.get_docstring(node) or "",
+        parameters,
+        returns,
+        is_async=isinstance(node, ast.AsyncFunctionDef),
+    )
 
 
 def is_setter(node: Definition) -> bool:
@@ -105,8 +116,11 @@ def class_entry(node: ast.ClassDef, module: str, remarks: dict[int, str]) -> Ent
     entry = Entry(node.name, "class", module, node.lineno, ast.get_docstring(node) or "")
     for part in node.body:
         if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name) and not part.target.id.startswith("_"):
-            entry.parameters.append(Parameter(part.target.id, shown(part.annotation), shown(part.value),
-                                              remarks.get(part.end_lineno or 0, "")))
+            entry.parameters.append(
+                Parameter(
+                    part.target.id, shown(part.annotation), shown(part.value), remarks.get(part.end_lineno or 0, "")
+                )
+            )
         elif isinstance(part, Definition) and part.name == "__init__":
             entry.parameters, _ = parameters_of(part, remarks, bound=True)
         elif isinstance(part, Definition) and not part.name.startswith("_") and not is_setter(part):
@@ -117,7 +131,11 @@ def class_entry(node: ast.ClassDef, module: str, remarks: dict[int, str]) -> Ent
 def as_wrapped(entry: Entry, node: Definition, found: dict[str, Entry]) -> Entry:
     "A function that stands for another one, `@functools.wraps(other)`, takes what that one takes"
     for d in node.decorator_list:
-        if isinstance(d, ast.Call) and shown(d.func).split(".")[-1] == "wraps" and (other := found.get(shown(d.args[0]))):
+        if (
+            isinstance(d, ast.Call)
+            and shown(d.func).split(".")[-1] == "wraps"
+            and (other := found.get(shown(d.args[0])))
+        ):
             entry.parameters, entry.doc = other.parameters, entry.doc or other.doc
             entry.returns = entry.returns if entry.returns and entry.returns.meaning else other.returns
     return entry
@@ -151,9 +169,14 @@ def entries_of(path: Path) -> dict[str, Entry]:
             found[node.name] = class_entry(node, module, remarks)
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            found |= {t.id: constant_entry(node, t.id, module, remarks) for t in targets
-                      if isinstance(t, ast.Name) and (t.id in public or t.id.isupper()) and t.id != "log"}
-    return {name: entry for name, entry in found.items() if name in public or entry.kind == "constant" and name[0] != "_"}
+            found |= {
+                t.id: constant_entry(node, t.id, module, remarks)
+                for t in targets
+                if isinstance(t, ast.Name) and (t.id in public or t.id.isupper()) and t.id != "log"
+            }
+    return {
+        name: entry for name, entry in found.items() if name in public or entry.kind == "constant" and name[0] != "_"
+    }
 
 
 def modules() -> dict[str, dict[str, Entry]]:

@@ -20,8 +20,19 @@ def call(*words: str) -> None:
 
 
 def script(notebook: str, out: str) -> None:
-    call("jupytext", "--quiet", "--to", "py:percent", "--opt", "notebook_metadata_filter=-all",
-         "--opt", "cell_metadata_filter=tags", notebook, "-o", out)
+    call(
+        "jupytext",
+        "--quiet",
+        "--to",
+        "py:percent",
+        "--opt",
+        "notebook_metadata_filter=-all",
+        "--opt",
+        "cell_metadata_filter=tags",
+        notebook,
+        "-o",
+        out,
+    )
 
 
 def notebook(source: str, out: str) -> None:

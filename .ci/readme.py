@@ -1,7 +1,7 @@
 """Make README.md from nbs/index.ipynb and the outputs that are saved in it, without running anything.
 
-    python .ci/readme.py           write README.md and its pictures
-    python .ci/readme.py --check   say what differs, change nothing
+python .ci/readme.py           write README.md and its pictures
+python .ci/readme.py --check   say what differs, change nothing
 """
 
 import re
@@ -15,11 +15,13 @@ from traitlets.config import Config
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = "nbs/images"
 NOTE = "<!-- Made from nbs/index.ipynb by .ci/readme.py: change it there. -->\n\n"
-SETTINGS = Config({
-    "NbConvertBase": {"display_data_priority": ["text/markdown", "image/png", "image/jpeg", "text/plain"]},
-    "TagRemovePreprocessor": {"enabled": True, "remove_input_tags": ["remove-input"]},
-    "ExtractOutputPreprocessor": {"output_filename_template": "index_{cell_index}_{index}{extension}"},
-})
+SETTINGS = Config(
+    {
+        "NbConvertBase": {"display_data_priority": ["text/markdown", "image/png", "image/jpeg", "text/plain"]},
+        "TagRemovePreprocessor": {"enabled": True, "remove_input_tags": ["remove-input"]},
+        "ExtractOutputPreprocessor": {"output_filename_template": "index_{cell_index}_{index}{extension}"},
+    }
+)
 
 
 def shown() -> nbformat.NotebookNode:
@@ -46,7 +48,11 @@ def from_root(markdown: str) -> str:
 
 def described(markdown: str, cells: list) -> str:
     "Pictures with the words of their cell's `fig-alt`"
-    words = {f"{IMAGES}/index_{i}_": found[1] for i, c in enumerate(cells) if (found := re.search(r"^#\|\s*fig-alt:\s*(.+)$", c, re.M))}
+    words = {
+        f"{IMAGES}/index_{i}_": found[1]
+        for i, c in enumerate(cells)
+        if (found := re.search(r"^#\|\s*fig-alt:\s*(.+)$", c, re.M))
+    }
     return re.sub(r"!\[\w+\]\((\S*?index_\d+_)", lambda m: f"![{words.get(m[1], 'picture')}]({m[1]}", markdown)
 
 
@@ -54,7 +60,9 @@ def made() -> dict[Path, bytes]:
     "README.md and its pictures, by path"
     notebook = shown()
     sources = [c.source for c in notebook.cells]
-    text, resources = MarkdownExporter(config=SETTINGS).from_notebook_node(plain(notebook), {"output_files_dir": IMAGES})
+    text, resources = MarkdownExporter(config=SETTINGS).from_notebook_node(
+        plain(notebook), {"output_files_dir": IMAGES}
+    )
     text = re.sub(r"^[ \t]+$", "", from_root(described(text, sources)), flags=re.M)
     readme = NOTE + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
     pictures = {ROOT / name: data for name, data in resources.get("outputs", {}).items()}
@@ -66,8 +74,11 @@ def main() -> None:
     stale = [p for p in (ROOT / IMAGES).glob("index_*") if p not in files]
     differ = [p for p, data in files.items() if not p.exists() or p.read_bytes() != data] + stale
     if "--check" in sys.argv:
-        sys.exit("run python .ci/readme.py and commit:\n  " + "\n  ".join(str(p.relative_to(ROOT)) for p in differ)
-                 if differ else 0)
+        sys.exit(
+            "run python .ci/readme.py and commit:\n  " + "\n  ".join(str(p.relative_to(ROOT)) for p in differ)
+            if differ
+            else 0
+        )
     for path in stale:
         path.unlink()
     for path, data in files.items():

@@ -17,6 +17,7 @@ Everything from the comment to the end of the parameters is replaced.
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -75,11 +76,19 @@ def flags_of(call: str) -> list[str]:
             continue
         default, schema = FIELDS[name].default, field_schema(name)
         text, _, otherwise = (FIELDS[name].description or "").partition("; None: ")
-        shown = f" Default: {otherwise}." if otherwise else "" if default is None or isinstance(default, bool) else f" Default: {default}."
+        shown = (
+            f" Default: {otherwise}."
+            if otherwise
+            else ""
+            if default is None or isinstance(default, bool)
+            else f" Default: {default}."
+        )
         flags = option_of(name).flags or ("--" + name.replace("_", "-"),)
         quoted = ", ".join(f'"{f}"' for f in flags)
         metavar = ', metavar="NAME=NUMBER"' if any(p.get("type") == "object" for p in schema.get("anyOf", [])) else ""
-        lines.append(f"{name}: Annotated[{flag_type(schema)} | None, typer.Option({quoted}, show_default=False{metavar},")
+        lines.append(
+            f"{name}: Annotated[{flag_type(schema)} | None, typer.Option({quoted}, show_default=False{metavar},"
+        )
         lines.append(f'    help="{text[:1].upper()}{text[1:]}.{shown}")] = None,')
     return lines
 
@@ -89,7 +98,7 @@ def parameters_of(function: str, cells: list[str]) -> list[str]:
     head = re.compile(rf"^(?:async )?def {function}\(\n", re.M)
     for text in cells:
         if match := head.search(text):
-            rest = text[match.end():]
+            rest = text[match.end() :]
             end = END.search(rest)
             assert end is not None
             lines = [line.strip() for line in rest[: end.start()].splitlines()]
@@ -99,7 +108,11 @@ def parameters_of(function: str, cells: list[str]) -> list[str]:
 
 def of_function(function: str, without: str, cells: list[str]) -> list[str]:
     dropped = without.split()
-    lines = [line for line in parameters_of(function, cells) if not re.match(rf"({'|'.join(dropped) or '-'})\b\s*[:=,]", line)]
+    lines = [
+        line
+        for line in parameters_of(function, cells)
+        if not re.match(rf"({'|'.join(dropped) or '-'})\b\s*[:=,]", line)
+    ]
     return lines[:-1] if lines[-1:] == ["*,"] else lines
 
 
@@ -109,7 +122,7 @@ def rewritten(text: str, cells: list[str]) -> str:
     while match := MARK.search(text, place):
         indent, source, call, is_flags, first, without = match.groups(default="")
         end = END.search(text, match.end())
-        if end is None or not text[end.start():].startswith(indent[:-4] + ")"):
+        if end is None or not text[end.start() :].startswith(indent[:-4] + ")"):
             raise SystemExit(f"the parameters after {match[0].strip()!r} have no end")
         is_request = source == "ComparisonRequest"
         if is_flags == " flags":
@@ -122,9 +135,23 @@ def rewritten(text: str, cells: list[str]) -> str:
         if is_flags != " flags" and re.search(r"^ *\*,", before, re.M):  # keyword-only already
             lines = [line for line in lines if line != "*,"]
         body = "".join(f"{indent}{line}\n" for line in lines)
-        text = text[: match.end()] + body + text[end.start():]
+        text = text[: match.end()] + body + text[end.start() :]
         place = match.end() + len(body)
     return text
+
+
+def formatted(cell: str) -> str:
+    "A cell as `ruff format` leaves it"
+    ruff = [sys.executable, "-m", "ruff", "format", "--stdin-filename", "cell.py", "-"]
+    return subprocess.run(ruff, input=cell, capture_output=True, text=True, check=True, cwd=ROOT).stdout.rstrip("\n")
+
+
+def current(text: str, cells: list[str]) -> str:
+    "A cell with its signatures written anew, or the cell itself where they are up to date"
+    if not MARK.search(text):
+        return text
+    new = formatted(rewritten(text, cells))
+    return text if new == formatted(text) else new
 
 
 def main(check: bool) -> int:
@@ -133,7 +160,7 @@ def main(check: bool) -> int:
     late = []
     for _ in range(4):  # a signature may be made from one that is made from another
         cells = ["".join(c["source"]) for c in exported]
-        changed = {id(c): new for c, text in zip(exported, cells) if (new := rewritten(text, cells)) != text}
+        changed = {id(c): new for c, text in zip(exported, cells) if (new := current(text, cells)) != text}
         for path, book in books.items():
             for cell in book["cells"]:
                 if id(cell) in changed:

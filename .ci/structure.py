@@ -16,7 +16,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LARGE, SMALL = 450, 60  # lines of a module
-QUAINT = ("told", "asked", "stands", "whoever", "whom", "beside", "heard", "somebody", "nobody")  # words that other projects hardly use
+QUAINT = (
+    "told",
+    "asked",
+    "stands",
+    "whoever",
+    "whom",
+    "beside",
+    "heard",
+    "somebody",
+    "nobody",
+)  # words that other projects hardly use
 HIDING = ("found", "its", "said", "told", "heard", "asked")  # variable names that do not say what they hold
 
 
@@ -29,7 +39,11 @@ def lines(path: Path) -> int:
 
 
 def notebooks() -> list[Path]:
-    return sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not any(part.startswith(".") for part in p.relative_to(ROOT).parts))
+    return sorted(
+        p
+        for p in (ROOT / "nbs").rglob("*.ipynb")
+        if not any(part.startswith(".") for part in p.relative_to(ROOT).parts)
+    )
 
 
 def public_names() -> int:
@@ -39,7 +53,11 @@ def public_names() -> int:
         return sum(len(node.names) for node in tree.body if isinstance(node, ast.ImportFrom))
     tree = ast.parse((ROOT / "vote_experiments/__init__.py").read_text(encoding="utf-8"))
     for node in tree.body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__" and isinstance(node.value, ast.List):
+        if (
+            isinstance(node, ast.Assign)
+            and getattr(node.targets[0], "id", "") == "__all__"
+            and isinstance(node.value, ast.List)
+        ):
             return len(node.value.elts)
     return 0
 
@@ -63,14 +81,23 @@ def cells() -> dict[str, float]:
             elif source.startswith("#| export"):
                 body = [line for line in source.splitlines()[1:] if line.strip()]
                 exported_lines += len(body)
-                if body and not is_class(source) and not all(re.match(r"(from|import|    |\)|log =)", line) for line in body):
+                if (
+                    body
+                    and not is_class(source)
+                    and not all(re.match(r"(from|import|    |\)|log =)", line) for line in body)
+                ):
                     exported.append(len(body))
             elif not source.startswith("#| default_exp") and source.strip():
                 others += 1
                 asserting += bool(re.search(r"\bassert\b|test_(eq|fail|close|ne)|expect_fail|\.testing\.", source))
     ordered = sorted(exported)
-    return {"exported cells": len(ordered), "median lines": statistics.median(ordered), "p90 lines": ordered[int(0.9 * len(ordered))],
-            "other cells that assert, %": round(100 * asserting / others, 1), "words of prose per exported line": round(words / exported_lines, 2)}
+    return {
+        "exported cells": len(ordered),
+        "median lines": statistics.median(ordered),
+        "p90 lines": ordered[int(0.9 * len(ordered))],
+        "other cells that assert, %": round(100 * asserting / others, 1),
+        "words of prose per exported line": round(words / exported_lines, 2),
+    }
 
 
 def prose() -> str:
@@ -93,7 +120,13 @@ def hiding_names() -> Counter:
     counts: Counter = Counter()
     for path in modules():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            name = node.id if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else node.arg if isinstance(node, ast.arg) else ""
+            name = (
+                node.id
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+                else node.arg
+                if isinstance(node, ast.arg)
+                else ""
+            )
             if name in HIDING:
                 counts[name] += 1
     return counts
@@ -111,7 +144,11 @@ def main(as_json: bool) -> None:
         f"modules under {SMALL} lines": sorted(p for p, n in sizes.items() if n < SMALL),
         "lines of the package": sum(sizes.values()),
         "lines of tests": sum(lines(p) for p in (ROOT / "tests").rglob("*.py")),
-        "lines of .ci": sum(lines(p) for p in (ROOT / ".ci").rglob("*") if p.is_file() and p.suffix in (".py", ".js", ".css", ".html", "")),
+        "lines of .ci": sum(
+            lines(p)
+            for p in (ROOT / ".ci").rglob("*")
+            if p.is_file() and p.suffix in (".py", ".js", ".css", ".html", "")
+        ),
         **cells(),
         "quaint words per 10,000": round(1e4 * sum(quaint.values()) / len(words), 1),
         "names that hide what they hold": sum(hiding.values()),

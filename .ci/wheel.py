@@ -1,6 +1,6 @@
 """Build a wheel and compare it with what is committed: an editable install hides a file that setuptools forgets.
 
-    python .ci/wheel.py
+python .ci/wheel.py
 """
 
 import subprocess
@@ -14,13 +14,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def committed() -> set[str]:
     "Every committed file of the package"
-    names = subprocess.run(["git", "ls-files", "-z", "vote_experiments"], cwd=ROOT, capture_output=True, check=True).stdout
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "vote_experiments"], cwd=ROOT, capture_output=True, check=True
+    ).stdout
     return {n for n in names.decode().split("\0") if n}
 
 
 def built(folder: str) -> set[str]:
     "Every file of a wheel made now"
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", folder, str(ROOT)], check=True, stdout=subprocess.PIPE)
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", folder, str(ROOT)], check=True, stdout=subprocess.PIPE
+    )
     (wheel,) = Path(folder).glob("*.whl")
     return set(zipfile.ZipFile(wheel).namelist())
 

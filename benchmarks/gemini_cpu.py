@@ -30,16 +30,40 @@ from vote_experiments.models.resilience import calling, limiter_for
 
 HERE = Path(__file__).parent
 MODEL, IN_FLIGHT = "gemini-2.5-flash", 50
-ROW = {"number": 1, "candidate_name": "นายหนึ่ง สองสาม", "party_name": "พรรค", "vote_count": 123, "vote_count_text": "หนึ่งร้อยยี่สิบสาม"}
-ANSWER = json.dumps({"reports": [
-    {"form_info": {"form_type": kind}, "voter_statistics": {}, "ballot_statistics": {}, "vote_results": [{**ROW, "number": k} for k in range(1, n)]}
-    for kind, n in (("Constituency", 14), ("PartyList", 63))]}, ensure_ascii=False)
+ROW = {
+    "number": 1,
+    "candidate_name": "นายหนึ่ง สองสาม",
+    "party_name": "พรรค",
+    "vote_count": 123,
+    "vote_count_text": "หนึ่งร้อยยี่สิบสาม",
+}
+ANSWER = json.dumps(
+    {
+        "reports": [
+            {
+                "form_info": {"form_type": kind},
+                "voter_statistics": {},
+                "ballot_statistics": {},
+                "vote_results": [{**ROW, "number": k} for k in range(1, n)],
+            }
+            for kind, n in (("Constituency", 14), ("PartyList", 63))
+        ]
+    },
+    ensure_ascii=False,
+)
 
 
 @contextlib.contextmanager
 def served(answer: str) -> Iterator[str]:
     "The address of a server that gives this answer"
-    command = [sys.executable, str(HERE.parent / "tests/servers/gemini_server.py"), "--delay", "0.05", "--canned", answer]
+    command = [
+        sys.executable,
+        str(HERE.parent / "tests/servers/gemini_server.py"),
+        "--delay",
+        "0.05",
+        "--canned",
+        answer,
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
@@ -79,11 +103,21 @@ async def compare(url: str, paths: list[str], transport: str, calls: int, rounds
     model, schema = GeminiModel(MODEL, access), report_schema()
 
     async def bare() -> None:
-        parts = [types.Part.from_text(text=prompt_text()), *(types.Part.from_bytes(data=i, mime_type="image/jpeg") for i in images)]
+        parts = [
+            types.Part.from_text(text=prompt_text()),
+            *(types.Part.from_bytes(data=i, mime_type="image/jpeg") for i in images),
+        ]
         answer = await client.aio.models.generate_content(
-            model=MODEL, contents=[types.Content(role="user", parts=parts)], config=types.GenerateContentConfig(
-                response_mime_type="application/json", response_json_schema=schema, temperature=0.0,
-                max_output_tokens=DEFAULT_OUTPUT_TOKENS, automatic_continuation=False))
+            model=MODEL,
+            contents=[types.Content(role="user", parts=parts)],
+            config=types.GenerateContentConfig(
+                response_mime_type="application/json",
+                response_json_schema=schema,
+                temperature=0.0,
+                max_output_tokens=DEFAULT_OUTPUT_TOKENS,
+                automatic_continuation=False,
+            ),
+        )
         json.loads(answer.text)
 
     async def ours() -> None:
@@ -95,7 +129,10 @@ async def compare(url: str, paths: list[str], transport: str, calls: int, rounds
         for n in range(rounds):
             one, other = await cpu_per_call(bare, calls), await cpu_per_call(ours, calls)
             ratios.append(other / one)
-            print(f"{transport:8} round {n + 1}: bare {one:6.2f} ms, ours {other:6.2f} ms, ratio {other / one:.2f}", flush=True)
+            print(
+                f"{transport:8} round {n + 1}: bare {one:6.2f} ms, ours {other:6.2f} ms, ratio {other / one:.2f}",
+                flush=True,
+            )
     print(f"{transport:8} median ratio {statistics.median(ratios):.2f}\n", flush=True)
 
 
@@ -106,7 +143,9 @@ def main() -> None:
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder, served(ANSWER) as url:
         paths = three_pages(folder)
-        print(f"images of {', '.join(f'{os.path.getsize(p):,}' for p in paths)} bytes; answer of {len(ANSWER):,} characters")
+        print(
+            f"images of {', '.join(f'{os.path.getsize(p):,}' for p in paths)} bytes; answer of {len(ANSWER):,} characters"
+        )
         for transport in ("aiohttp", "httpx2"):
             asyncio.run(compare(url, paths, transport, given.calls, given.rounds))
 

@@ -16,9 +16,17 @@ def main(seeds: int) -> None:
     rows = []
     for name in SCENARIOS:
         c = simulate_race(name, seeds)
-        rows.append({"scenario": name, "same as the full run, %": f"{100 * c.same:.1f}", "a best one dropped, %": f"{100 * c.best_dropped:.1f}",
-                     "a single winner named, %": f"{100 * c.single:.1f}", "wrongly, %": f"{100 * c.wrong_single:.1f}",
-                     "calls, %": f"{100 * c.calls:.0f}", "95th percentile": f"{100 * c.calls_95:.0f}"})
+        rows.append(
+            {
+                "scenario": name,
+                "same as the full run, %": f"{100 * c.same:.1f}",
+                "a best one dropped, %": f"{100 * c.best_dropped:.1f}",
+                "a single winner named, %": f"{100 * c.single:.1f}",
+                "wrongly, %": f"{100 * c.wrong_single:.1f}",
+                "calls, %": f"{100 * c.calls:.0f}",
+                "95th percentile": f"{100 * c.calls_95:.0f}",
+            }
+        )
     print(markdown_table(pd.DataFrame(rows)))
 
 

@@ -26,7 +26,11 @@ from vote_experiments.forms.reading import READERS, read_form_set
 from vote_experiments.synthesis.drawn import form_set
 from vote_experiments.scoring.evaluators import ballot_accuracy_score, exact_form_match, name_cer, vote_results_quality
 
-SCORES = {"vote_results_quality": vote_results_quality, "ballot_accuracy_score": ballot_accuracy_score, "exact_form_match": exact_form_match}
+SCORES = {
+    "vote_results_quality": vote_results_quality,
+    "ballot_accuracy_score": ballot_accuracy_score,
+    "exact_form_match": exact_form_match,
+}
 COMPARED = ("vote_results_quality", "ballot_accuracy_score", "names")
 
 
@@ -45,19 +49,35 @@ def results(readers: list[str], levels: list[str], options: list[str], seed: int
                         start = time.process_time()
                         read = read_form_set(paths, reader, drawn.record["metadata"]["candidates"], roots=[folder])
                         spent = time.process_time() - start
-                        yield {"options": option, "level": level, "reader": reader, "seed": s, "pages": len(paths),
-                               "seconds": round(spent, 3), "load": round(os.getloadavg()[0], 2),
-                               **{k: round(float(f(None, read, truth)), 5) for k, f in SCORES.items()},
-                               "names": round(1 - min(1.0, name_cer(None, read, truth)), 5)}
+                        yield {
+                            "options": option,
+                            "level": level,
+                            "reader": reader,
+                            "seed": s,
+                            "pages": len(paths),
+                            "seconds": round(spent, 3),
+                            "load": round(os.getloadavg()[0], 2),
+                            **{k: round(float(f(None, read, truth)), 5) for k, f in SCORES.items()},
+                            "names": round(1 - min(1.0, name_cer(None, read, truth)), 5),
+                        }
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     "Means with intervals by reader, level and options"
+
     def line(g: pd.DataFrame) -> pd.Series:
         shares = {k: mean_interval(g[k]).percent() for k in (*SCORES, "names")}
         seeds = f"{g['seed'].min()}-{g['seed'].max()}"
-        return pd.Series({**shares, "form sets": len(g), "seeds": seeds, "pages": g["pages"].sum(),
-                          "s/page": round(g["seconds"].sum() / g["pages"].sum(), 3), "load": round(g["load"].mean(), 1)})
+        return pd.Series(
+            {
+                **shares,
+                "form sets": len(g),
+                "seeds": seeds,
+                "pages": g["pages"].sum(),
+                "s/page": round(g["seconds"].sum() / g["pages"].sum(), 3),
+                "load": round(g["load"].mean(), 1),
+            }
+        )
 
     return rows.groupby(["options", "level", "reader"], sort=False)[list(rows.columns)].apply(line).reset_index()
 
@@ -68,7 +88,9 @@ def pairs(rows: pd.DataFrame) -> pd.DataFrame:
     for (option, level), group in rows.groupby(["options", "level"], sort=False):
         for score in COMPARED:
             compared = compare(group.pivot(index="seed", columns="reader", values=score)).pairs
-            found += [{"options": option, "level": level, "score": score, **pair} for pair in compared.to_dict("records")]
+            found += [
+                {"options": option, "level": level, "score": score, **pair} for pair in compared.to_dict("records")
+            ]
     return pd.DataFrame(found).round(4)
 
 
@@ -79,7 +101,11 @@ if __name__ == "__main__":
     parser.add_argument("--options", nargs="+", default=["plain", "hard"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sets", type=int, default=30)
-    for name, what in (("out", "the summary"), ("scores", "every form set's scores"), ("pairs", "the differences between readers")):
+    for name, what in (
+        ("out", "the summary"),
+        ("scores", "every form set's scores"),
+        ("pairs", "the differences between readers"),
+    ):
         parser.add_argument(f"--{name}", type=Path, default=None, help=f"CSV file of {what}")
     chosen = parser.parse_args()
     cv2.setNumThreads(1)

@@ -60,7 +60,9 @@ def matching(output: Mapping[str, Any], truth: Mapping[str, Any]) -> tuple[dict[
     return reports[same[0]], confidence[same[0]]
 
 
-def judged_rows(read: Mapping[str, Any], truth: Mapping[str, Any], confidence: Mapping[str, float]) -> Iterator[tuple[str, bool]]:
+def judged_rows(
+    read: Mapping[str, Any], truth: Mapping[str, Any], confidence: Mapping[str, float]
+) -> Iterator[tuple[str, bool]]:
     "Figure and whether it is right, row by row"
     votes = {row["number"]: row["vote_count"] for row in read.get("vote_results") or []}
     whole = True
@@ -79,7 +81,9 @@ def judged_rows(read: Mapping[str, Any], truth: Mapping[str, Any], confidence: M
     yield "rows", sorted(votes) == sorted(row["number"] for row in truth["vote_results"])
 
 
-def judged(read: Mapping[str, Any], truth: Mapping[str, Any], confidence: Mapping[str, float]) -> Iterator[tuple[str, bool]]:
+def judged(
+    read: Mapping[str, Any], truth: Mapping[str, Any], confidence: Mapping[str, float]
+) -> Iterator[tuple[str, bool]]:
     "Figure and whether it is right, number by number"
     yield from judged_rows(read, truth, confidence)
     if truth.get("total_votes_recorded") is not None:
@@ -100,8 +104,11 @@ def errors(read: Mapping[str, Any], truth: Mapping[str, Any], confidence: Mappin
             sure = confidence.get(f"vote_results[number={number}].vote_count", 0.0)
             wrong.append(f"row {number}: {written} read {votes.get(number)} ({sure:.2f})")
     for section in SECTIONS:
-        wrong += [f"{name}: {value} read {(read.get(section) or {}).get(name)}" for name, value in (truth.get(section) or {}).items()
-                  if isinstance(value, int) and (read.get(section) or {}).get(name) != value]
+        wrong += [
+            f"{name}: {value} read {(read.get(section) or {}).get(name)}"
+            for name, value in (truth.get(section) or {}).items()
+            if isinstance(value, int) and (read.get(section) or {}).get(name) != value
+        ]
     return wrong
 
 
@@ -118,9 +125,20 @@ def measured(model: str, items: Sequence[Mapping[str, Any]], folder: Path) -> It
             output, problem = {}, str(e)
         seconds = time.process_time() - start
         read, confidence = matching(output, truth)
-        line = {"model": model, "set": item["id"], "ballot": truth["form_info"]["form_type"], "code": about.get("form_code"),
-                "province": truth["form_info"].get("province"), "image": about.get("scan")}
-        yield {**line, "figure": "seconds", "value": seconds / len(paths), "errors": problem or "; ".join(errors(read, truth, confidence))}
+        line = {
+            "model": model,
+            "set": item["id"],
+            "ballot": truth["form_info"]["form_type"],
+            "code": about.get("form_code"),
+            "province": truth["form_info"].get("province"),
+            "image": about.get("scan"),
+        }
+        yield {
+            **line,
+            "figure": "seconds",
+            "value": seconds / len(paths),
+            "errors": problem or "; ".join(errors(read, truth, confidence)),
+        }
         for figure, right in judged(read, truth, confidence):
             yield {**line, "figure": figure, "value": float(right)}
 
@@ -140,8 +158,12 @@ def table(lines: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with a truth file and its pages, or the truth file")
-    parser.add_argument("--model", action="append", help="a registered model; may be repeated; default: all offline readers")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with a truth file and its pages, or the truth file"
+    )
+    parser.add_argument(
+        "--model", action="append", help="a registered model; may be repeated; default: all offline readers"
+    )
     parser.add_argument("--sets", nargs="*", help="only these form sets")
     parser.add_argument("--json", action="store_true", help="print every table as JSON")
     parser.add_argument("--errors", action="store_true", help="also list what was read wrongly")
@@ -151,8 +173,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not items:
         raise SystemExit(f"{path}: none of the form sets {chosen.sets} is there")
     lines = pd.DataFrame([x for m in chosen.model or OFFLINE_MODELS for x in measured(m, items, path.parent)])
-    tables = {"all": table(lines, ["model", "ballot"]),
-              **{c: table(lines, ["model", "ballot", c]) for c in ("code", "province", "image")}}
+    tables = {
+        "all": table(lines, ["model", "ballot"]),
+        **{c: table(lines, ["model", "ballot", c]) for c in ("code", "province", "image")},
+    }
     if chosen.json:
         print(json.dumps({k: t.to_dict("records") for k, t in tables.items()}, ensure_ascii=False, indent=1))
     else:

@@ -34,30 +34,51 @@ PROVINCES = ("Bangkok", "Chiang Mai", "Khon Kaen", "Songkhla", "Nan")
 
 # ---- the work: station reports, and readers that misread some
 
-def report(number: int, rows: int = ROWS, wrong: random.Random | None = None, error_rate: float = 0.03) -> dict[str, Any]:
+
+def report(
+    number: int, rows: int = ROWS, wrong: random.Random | None = None, error_rate: float = 0.03
+) -> dict[str, Any]:
     "The report of one polling station; with `wrong`, some numbers are misread"
     rng = random.Random(number)
     votes = [rng.randrange(10, 300) for _ in range(rows)]
     good = sum(votes)
-    ballots = {"ballots_allocated": good + 120, "ballots_used": good + 20, "good_ballots": good, "bad_ballots": 12,
-               "no_vote_ballots": 8, "ballots_remaining": 100}
+    ballots = {
+        "ballots_allocated": good + 120,
+        "ballots_used": good + 20,
+        "good_ballots": good,
+        "bad_ballots": 12,
+        "no_vote_ballots": 8,
+        "ballots_remaining": 100,
+    }
     voters = {"eligible_voters": good + 150, "present_voters": good + 20}
-    misread = (lambda v: v + 9 if wrong is not None and wrong.random() < error_rate else v)
+    misread = lambda v: v + 9 if wrong is not None and wrong.random() < error_rate else v
     return {
-        "form_info": {"form_type": "Constituency", "province": PROVINCES[number % 5], "district": f"District {number % 50}",
-                      "constituency_number": 1 + number % 8, "polling_station_number": 1 + number},
+        "form_info": {
+            "form_type": "Constituency",
+            "province": PROVINCES[number % 5],
+            "district": f"District {number % 50}",
+            "constituency_number": 1 + number % 8,
+            "polling_station_number": 1 + number,
+        },
         "voter_statistics": {k: misread(v) for k, v in voters.items()},
         "ballot_statistics": {k: misread(v) for k, v in ballots.items()},
-        "vote_results": [{"number": i + 1, "candidate_name": f"Candidate {i + 1}", "vote_count": misread(v)}
-                         for i, v in enumerate(votes)],
-        "total_votes_recorded": good}
+        "vote_results": [
+            {"number": i + 1, "candidate_name": f"Candidate {i + 1}", "vote_count": misread(v)}
+            for i, v in enumerate(votes)
+        ],
+        "total_votes_recorded": good,
+    }
 
 
 def item(number: int, folder: str | None = None) -> dict[str, Any]:
     name = f"station-{number:06d}"
     path = f"{folder or '/pages'}/{name}/page-1.png"
-    return {"id": name, "input": {"form_set_name": name, "image_paths": [path], "num_pages": 1},
-            "expected_output": {"reports": [report(number)]}, "metadata": {"level": "easy"}}
+    return {
+        "id": name,
+        "input": {"form_set_name": name, "image_paths": [path], "num_pages": 1},
+        "expected_output": {"reports": [report(number)]},
+        "metadata": {"level": "easy"},
+    }
 
 
 class Reader:
@@ -85,6 +106,7 @@ def register_readers(rows: int = ROWS) -> list[dict[str, Any]]:
 
 
 # ---- what is made beforehand, and kept for all operations of one size
+
 
 class Work:
     "The folder of one size: stores and scans that operations begin with"
@@ -124,8 +146,15 @@ class Work:
         if not kept.exists():
             v.save_dataset("national", [item(i) for i in range(self.n)], store=self.store)
             result = v.run_model_experiments(
-                dataset_name="national", model_configs=register_readers(), jobs=4, store=self.store, backend="local",
-                show_comparison=False, progress=False, raise_errors=False)
+                dataset_name="national",
+                model_configs=register_readers(),
+                jobs=4,
+                store=self.store,
+                backend="local",
+                show_comparison=False,
+                progress=False,
+                raise_errors=False,
+            )
             kept.write_text(json.dumps(result["group_id"]))
         return json.loads(kept.read_text())
 
@@ -144,6 +173,7 @@ def operation(prepare: Callable[[Work], Any] = lambda work: None) -> Callable:
     def add(do: Callable[[Work], Any]) -> Callable:
         OPERATIONS[do.__name__] = prepare, do
         return do
+
     return add
 
 
@@ -159,8 +189,13 @@ def _parity(output: Any) -> float:
 def run_experiment(work: Work) -> None:
     import vote_experiments as v
 
-    v.run_experiment(name="plain", data=[{"id": str(i), "input": i, "expected_output": i} for i in range(work.n)],
-                     task=lambda input_data: input_data, evaluators=[_exact, _parity], store=work.folder / "plain.db")
+    v.run_experiment(
+        name="plain",
+        data=[{"id": str(i), "input": i, "expected_output": i} for i in range(work.n)],
+        task=lambda input_data: input_data,
+        evaluators=[_exact, _parity],
+        store=work.folder / "plain.db",
+    )
 
 
 def _dataset(work: Work, url: Any = None) -> None:
@@ -172,8 +207,16 @@ def _dataset(work: Work, url: Any = None) -> None:
 def _models(url: Any) -> None:
     import vote_experiments as v
 
-    v.run_model_experiments(dataset_name="national", model_configs=register_readers()[:2], jobs=4, store=url, backend="local",
-                            show_comparison=False, progress=False, raise_errors=False)
+    v.run_model_experiments(
+        dataset_name="national",
+        model_configs=register_readers()[:2],
+        jobs=4,
+        store=url,
+        backend="local",
+        show_comparison=False,
+        progress=False,
+        raise_errors=False,
+    )
 
 
 @operation(_dataset)
@@ -187,7 +230,9 @@ def _postgres_dataset(work: Work) -> None:
     if work.postgres is None:
         raise Skipped("--postgres is not given")
     name = f"scale_{work.n}"
-    with sa.create_engine(work.postgres.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT").connect() as c:
+    with sa.create_engine(
+        work.postgres.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT"
+    ).connect() as c:
         c.exec_driver_sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         c.exec_driver_sql(f'CREATE DATABASE "{name}"')
     _dataset(work, _postgres_url(work))
@@ -292,8 +337,17 @@ def _without_the_last(work: Work) -> None:
 def resume(work: Work) -> None:
     import vote_experiments as v
 
-    v.run_model_experiments(dataset_name="national", model_configs=register_readers()[:2], jobs=4, store=work.folder / "resumed.db",
-                            backend="local", show_comparison=False, progress=False, raise_errors=False, resume=True)
+    v.run_model_experiments(
+        dataset_name="national",
+        model_configs=register_readers()[:2],
+        jobs=4,
+        store=work.folder / "resumed.db",
+        backend="local",
+        show_comparison=False,
+        progress=False,
+        raise_errors=False,
+        resume=True,
+    )
 
 
 @operation(lambda work: work.runs())
@@ -369,6 +423,7 @@ def _command_line() -> Any:
 
 # ---- measuring
 
+
 class Skipped(Exception):
     "An operation that cannot run here"
 
@@ -394,9 +449,25 @@ def _peak_mb() -> float:
 
 
 def _in_own_process(step: str, name: str, args: argparse.Namespace, n: int) -> dict[str, Any]:
-    words = [sys.executable, "-m", "benchmarks.scale", "--step", step, "--only", name, "--sizes", str(n), "--work", str(args.work)]
+    words = [
+        sys.executable,
+        "-m",
+        "benchmarks.scale",
+        "--step",
+        step,
+        "--only",
+        name,
+        "--sizes",
+        str(n),
+        "--work",
+        str(args.work),
+    ]
     words += ["--postgres", args.postgres] if args.postgres else []
-    environment = {**os.environ, "VOTE_EXPERIMENTS_RUNS": str(args.work / str(n) / "archive"), "VOTE_EXPERIMENTS_PLAIN": "1"}
+    environment = {
+        **os.environ,
+        "VOTE_EXPERIMENTS_RUNS": str(args.work / str(n) / "archive"),
+        "VOTE_EXPERIMENTS_PLAIN": "1",
+    }
     done = subprocess.run(words, capture_output=True, text=True, timeout=args.timeout_s, env=environment)
     if done.returncode:
         return {"error": (done.stderr.strip().splitlines() or ["it ended without a word"])[-1][:300]}
@@ -432,9 +503,19 @@ def rows(results: dict[str, list[dict[str, Any]]]) -> Iterator[list[str]]:
             continue
         b = growth([(f["n"], f["cpu_s"]) for f in good])
         first, last = good[0], good[-1]
-        each = 1000 * (last["cpu_s"] - first["cpu_s"]) / (last["n"] - first["n"]) if len(good) > 1 else 1000 * last["cpu_s"] / last["n"]
+        each = (
+            1000 * (last["cpu_s"] - first["cpu_s"]) / (last["n"] - first["n"])
+            if len(good) > 1
+            else 1000 * last["cpu_s"] / last["n"]
+        )
         kb = 1024 * (last["mb"] - first["mb"]) / (last["n"] - first["n"]) if len(good) > 1 else float("nan")
-        yield [name, *(f"{f['cpu_s']:.1f} / {f['mb']:.0f}" for f in good), f"{each:.3f}", "–" if b is None else f"{b:.2f}", f"{kb:.2f}"]
+        yield [
+            name,
+            *(f"{f['cpu_s']:.1f} / {f['mb']:.0f}" for f in good),
+            f"{each:.3f}",
+            "–" if b is None else f"{b:.2f}",
+            f"{kb:.2f}",
+        ]
 
 
 def table(results: dict[str, list[dict[str, Any]]], sizes: list[int]) -> str:
@@ -447,7 +528,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 3000, 10_000])
     parser.add_argument("--only", nargs="+", choices=list(OPERATIONS), default=list(OPERATIONS), metavar="OPERATION")
-    parser.add_argument("--work", type=Path, default=None, help="folder for stores and scans; default: a new one, removed at the end")
+    parser.add_argument(
+        "--work", type=Path, default=None, help="folder for stores and scans; default: a new one, removed at the end"
+    )
     parser.add_argument("--postgres", default=None, help="URL of a server where databases may be created")
     parser.add_argument("--timeout-s", type=float, default=3600)
     parser.add_argument("--out", type=Path, default=None, help="write the table into this Markdown file")

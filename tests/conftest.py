@@ -16,8 +16,20 @@ settings.register_profile("house", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=500)
 settings.load_profile("house")
 
-LONG_FILES = ("widgets_page", "cli_main", "server_api", "github_workflow", "docs", "docs_code", "experiments_batch",
-              "experiments_experiment", "reports_report", "wheel", "experiments_extract", "cli_main_schema")
+LONG_FILES = (
+    "widgets_page",
+    "cli_main",
+    "server_api",
+    "github_workflow",
+    "docs",
+    "docs_code",
+    "experiments_batch",
+    "experiments_experiment",
+    "reports_report",
+    "wheel",
+    "experiments_extract",
+    "cli_main_schema",
+)
 
 
 def pytest_collection_modifyitems(items):
@@ -30,8 +42,12 @@ POSTGRES = "VOTE_EXPERIMENTS_TEST_POSTGRES"  # the URL of a server on which sche
 
 
 def postgres_url_with_schema(url: str, schema: str) -> str:
-    return sa.engine.make_url(url).set(drivername="postgresql+psycopg").update_query_dict(
-        {"options": f"-csearch_path={schema}"}).render_as_string(hide_password=False)
+    return (
+        sa.engine.make_url(url)
+        .set(drivername="postgresql+psycopg")
+        .update_query_dict({"options": f"-csearch_path={schema}"})
+        .render_as_string(hide_password=False)
+    )
 
 
 def _postgres_store():
@@ -39,7 +55,9 @@ def _postgres_store():
     if not url:
         pytest.skip(f"set {POSTGRES} to the URL of a PostgreSQL server to run this on PostgreSQL too")
     schema = f"test_{secrets.token_hex(6)}"
-    server = sa.create_engine(sa.engine.make_url(url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    server = sa.create_engine(
+        sa.engine.make_url(url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
+    )
     with server.connect() as c:
         c.exec_driver_sql(f"CREATE SCHEMA {schema}")
     store = Store(postgres_url_with_schema(url, schema))

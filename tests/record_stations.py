@@ -54,7 +54,15 @@ def stations_with_a_run(folder: Path) -> SimpleNamespace:
         return answer
 
     result = run_model_experiments(
-        dataset_name="stations", store=store, backend="local", raise_errors=False, show_comparison=False, task_function=read_station,
-        model_configs=[{"model": m, "name_suffix": m} for m in ("ocr-fused", "ocr-words")])
+        dataset_name="stations",
+        store=store,
+        backend="local",
+        raise_errors=False,
+        show_comparison=False,
+        task_function=read_station,
+        model_configs=[{"model": m, "name_suffix": m} for m in ("ocr-fused", "ocr-words")],
+    )
     patch.undo()
-    return SimpleNamespace(store=store, group=result["group_id"], result=result, truths=truths, folder=folder, path=folder / "store.db")
+    return SimpleNamespace(
+        store=store, group=result["group_id"], result=result, truths=truths, folder=folder, path=folder / "store.db"
+    )

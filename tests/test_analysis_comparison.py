@@ -52,8 +52,12 @@ def test_random_sign_flips_come_close_to_the_exact_ones_and_repeat_themselves():
     d = RNG.normal(0.25, 1, 20)
     left, right = (np.sort(np.array(list(itertools.product([1, -1], repeat=10))) @ half) for half in (d[:10], d[10:]))
     far = abs(d.sum()) - 1e-9
-    exact = np.mean([(np.searchsorted(right, -far - x, "right") + len(right) - np.searchsorted(right, far - x)) / len(right)
-                     for x in left])
+    exact = np.mean(
+        [
+            (np.searchsorted(right, -far - x, "right") + len(right) - np.searchsorted(right, far - x)) / len(right)
+            for x in left
+        ]
+    )
     assert sign_flip_p(d[:, None])[0] == pytest.approx(exact, abs=0.01)
     assert sign_flip_p(d[:, None])[0] == sign_flip_p(d[:, None])[0]
 
@@ -120,7 +124,9 @@ def test_plain_t_and_clustered_t_are_the_textbook_ones():
     close((row["lower"], row["upper"]), (t.low, t.high))
     stations = RNG.integers(0, 7, 24)
     row = paired_comparisons(score_table(wide, clusters=stations), method="t").iloc[1]
-    fit = sm.OLS(wide["reader-0"] - wide["reader-2"], np.ones(24)).fit(cov_type="cluster", cov_kwds={"groups": stations}, use_t=True)
+    fit = sm.OLS(wide["reader-0"] - wide["reader-2"], np.ones(24)).fit(
+        cov_type="cluster", cov_kwds={"groups": stations}, use_t=True
+    )
     close((row["lower"], row["upper"]), fit.conf_int(1 - row["confidence"]).iloc[0])
     assert row["clusters"] == len(set(stations))
 
@@ -129,7 +135,9 @@ def test_bootstrap_is_close_to_scipys():
     wide = readers(40)
     row = paired_comparisons(score_table(wide), method="bootstrap").iloc[1]
     d = (wide["reader-0"] - wide["reader-2"]).to_numpy()
-    found = stats.bootstrap((d,), np.mean, confidence_level=row["confidence"], method="percentile", rng=np.random.default_rng(1)).confidence_interval
+    found = stats.bootstrap(
+        (d,), np.mean, confidence_level=row["confidence"], method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
     close((row["lower"], row["upper"]), (found.low, found.high), 0.002)
 
 
@@ -199,20 +207,33 @@ def test_several_scores_need_a_choice():
     assert compare(overall).score == "overall_accuracy"
 
 
-@pytest.mark.parametrize("scores, words", [
-    (tidy(readers()).drop(columns="value"), "value"), (tidy(readers()).assign(item_id=None), "item_id"),
-    (tidy(readers()).assign(value="good"), "good"), (pd.DataFrame({"a": [1.0], "when": ["x"]}), "x"),
-    ({"a": [0.5, 98.0], "b": [1, 1]}, "98"), ({"a": [0.5, math.inf]}, "infinite"),
-    (tidy(readers()).assign(cluster=range(30)), "more than one cluster"),
-    (tidy(readers(), score="x").assign(experiment=np.nan), "experiment"),
-])
+@pytest.mark.parametrize(
+    "scores, words",
+    [
+        (tidy(readers()).drop(columns="value"), "value"),
+        (tidy(readers()).assign(item_id=None), "item_id"),
+        (tidy(readers()).assign(value="good"), "good"),
+        (pd.DataFrame({"a": [1.0], "when": ["x"]}), "x"),
+        ({"a": [0.5, 98.0], "b": [1, 1]}, "98"),
+        ({"a": [0.5, math.inf]}, "infinite"),
+        (tidy(readers()).assign(cluster=range(30)), "more than one cluster"),
+        (tidy(readers(), score="x").assign(experiment=np.nan), "experiment"),
+    ],
+)
 def test_bad_frames_are_named(scores, words):
     with pytest.raises(ValueError, match=words):
         compare(scores)
 
 
-@pytest.mark.parametrize("kwargs, words", [({"confidence": 95}, "95"), ({"method": "magic"}, "magic"),
-                                           ({"score": "zz"}, "zz"), ({"clusters": ["a"]}, "1 labels")])
+@pytest.mark.parametrize(
+    "kwargs, words",
+    [
+        ({"confidence": 95}, "95"),
+        ({"method": "magic"}, "magic"),
+        ({"score": "zz"}, "zz"),
+        ({"clusters": ["a"]}, "1 labels"),
+    ],
+)
 def test_bad_arguments_are_named(kwargs, words):
     scores = tidy(readers(), score="x") if "score" in kwargs else readers()
     with pytest.raises(ValueError, match=words):
@@ -222,18 +243,21 @@ def test_bad_arguments_are_named(kwargs, words):
 # what comes out
 
 
-@pytest.mark.parametrize("scores, best, words", [
-    ({}, None, "nothing to compare"),
-    (tidy(readers())[:0], None, "nothing to compare"),
-    ({"a": [None], "b": [math.nan]}, None, "nothing to compare"),
-    ({"a": [1, 0]}, "a", "Only a has scores (2 items)"),
-    ({"a": [1, 0], "b": [None, None]}, "a", "Only a has scores (2 items)"),
-    ({"a": [1] * 9, "b": [1] * 9}, "a", "a and b cannot be told apart with 9 items: they scored the same on each."),
-    ({"a": [0] * 9, "b": [0] * 9}, "a", "they scored the same on each"),
-    ({"a": [1, 0], "b": [0, 1]}, "a", "their means are equal"),
-    ({"a": [1, None], "b": [None, 0]}, "a", "because they share none"),
-    ({"a": [0.5], "b": [0.4]}, "a", "cannot be told apart with 1 item: they differ by 10.0 points"),
-])
+@pytest.mark.parametrize(
+    "scores, best, words",
+    [
+        ({}, None, "nothing to compare"),
+        (tidy(readers())[:0], None, "nothing to compare"),
+        ({"a": [None], "b": [math.nan]}, None, "nothing to compare"),
+        ({"a": [1, 0]}, "a", "Only a has scores (2 items)"),
+        ({"a": [1, 0], "b": [None, None]}, "a", "Only a has scores (2 items)"),
+        ({"a": [1] * 9, "b": [1] * 9}, "a", "a and b cannot be told apart with 9 items: they scored the same on each."),
+        ({"a": [0] * 9, "b": [0] * 9}, "a", "they scored the same on each"),
+        ({"a": [1, 0], "b": [0, 1]}, "a", "their means are equal"),
+        ({"a": [1, None], "b": [None, 0]}, "a", "because they share none"),
+        ({"a": [0.5], "b": [0.4]}, "a", "cannot be told apart with 1 item: they differ by 10.0 points"),
+    ],
+)
 def test_whatever_comes_in_there_is_an_answer(scores, best, words):
     out = compare(scores)
     assert out.best == best and not out.distinguishable and words in out.sentence
@@ -246,10 +270,14 @@ def test_a_supported_best_is_called_best_with_its_evidence():
     out = compare(readers(12, gaps=(0.0, 0.12, 0.3)))
     assert out.distinguishable and out.best == "reader-0" and out.tied_with == []
     assert out.sentence.startswith("reader-0 is best: +") and "points over reader-1 (95 % interval +" in out.sentence
-    assert "12 items). With 12 items, total failures of reader-0 on up to 22 % of forms cannot be excluded" in out.sentence
+    assert (
+        "12 items). With 12 items, total failures of reader-0 on up to 22 % of forms cannot be excluded" in out.sentence
+    )
     assert out.table["verdict"].tolist() == ["best", "behind", "behind"]
     second = out.table.iloc[1]
-    assert second["difference"] < 0 and second["difference_lower"] < second["difference"] < second["difference_upper"] < 0
+    assert (
+        second["difference"] < 0 and second["difference_lower"] < second["difference"] < second["difference_upper"] < 0
+    )
 
 
 def test_an_unsupported_best_is_not():
@@ -289,10 +317,17 @@ def test_order_of_items_and_experiments_does_not_matter(n, k, seed):
     rng = np.random.default_rng(seed)
     wide = pd.DataFrame(rng.integers(0, 5, (n, k)) / 4, columns=list("abcde")[:k])
     one, two = compare(wide), compare(wide.sample(frac=1, random_state=seed)[list(wide.columns)[::-1]])
-    tell = lambda c: c.table.drop(columns=["verdict", "items_needed"]).set_index("experiment").sort_index()[["mean", "lower", "upper"]]
+    tell = lambda c: (
+        c.table.drop(columns=["verdict", "items_needed"])
+        .set_index("experiment")
+        .sort_index()[["mean", "lower", "upper"]]
+    )
     close(tell(one), tell(two))
     assert one.distinguishable == two.distinguishable
-    assert all((one.pairs["lower"] <= one.pairs["difference"] + 1e-12) & (one.pairs["difference"] <= one.pairs["upper"] + 1e-12))
+    assert all(
+        (one.pairs["lower"] <= one.pairs["difference"] + 1e-12)
+        & (one.pairs["difference"] <= one.pairs["upper"] + 1e-12)
+    )
 
 
 def test_a_hundred_thousand_items_of_eight_experiments_agree_with_the_plain_formulas():

@@ -11,13 +11,23 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from vote_experiments.analysis.fields import (
-    FIELDS, FieldTally, field_accuracy, field_differences, share_interval, slice_accuracy, vote_error_bins, vote_errors,
+    FIELDS,
+    FieldTally,
+    field_accuracy,
+    field_differences,
+    share_interval,
+    slice_accuracy,
+    vote_error_bins,
+    vote_errors,
 )
 from vote_experiments.analysis.intervals import mean_interval
 from vote_experiments.synthesis.reports import draft_report
 from vote_experiments.records import DatasetItem, ItemError, ItemResult
 from vote_experiments.scoring.evaluators import (
-    ballot_accuracy_score, exact_form_match, vote_results_quality, voter_statistics_accuracy,
+    ballot_accuracy_score,
+    exact_form_match,
+    vote_results_quality,
+    voter_statistics_accuracy,
 )
 
 DRAFTS = {(seed, kind): draft_report(seed, kind, "hard") for seed in range(6) for kind in ("Constituency", "PartyList")}
@@ -33,7 +43,7 @@ def misread(report: dict, seed: int, rate: float = 0.2) -> dict:
                 wrong[section][k] = r.choice([None, (v or 0) + r.randint(1, 900), 0])
     for row in wrong["vote_results"]:
         if r.random() < rate:
-            row["vote_count"] = r.choice([None, r.randint(0, 10**r.randint(1, 7))])
+            row["vote_count"] = r.choice([None, r.randint(0, 10 ** r.randint(1, 7))])
         if row["party_name"] and r.random() < rate:
             row["party_name"] += "์"
     wrong["vote_results"] = [row for row in wrong["vote_results"] if r.random() > rate / 4]
@@ -44,13 +54,16 @@ def misread(report: dict, seed: int, rate: float = 0.2) -> dict:
 
 def result(i: int, truth, output, repeat: int = 0, **metadata) -> ItemResult:
     error = ItemError("TimeoutError", "too slow") if output is None else None
-    return ItemResult(DatasetItem(f"f{i}", None, truth, metadata or None), output, error=error, repeat=repeat, position=i)
+    return ItemResult(
+        DatasetItem(f"f{i}", None, truth, metadata or None), output, error=error, repeat=repeat, position=i
+    )
 
 
 RESULTS = [result(i, t, misread(t, i), level="scan" if i % 2 else "poor") for i, t in enumerate(TRUTHS.values())]
 
 
 # -- against the evaluators, which count the same fields their own way
+
 
 def micro(frame: pd.DataFrame, section: str) -> float:
     some = frame[frame["field"].str.startswith(section)]
@@ -68,7 +81,8 @@ def test_votes_agree_with_the_evaluator_form_by_form():
     for r in RESULTS:
         frame = field_accuracy([r]).set_index("field")
         assert frame.loc["vote_results.vote_count", "mean"] == pytest.approx(
-            vote_results_quality(None, r.output, r.item.expected_output))
+            vote_results_quality(None, r.output, r.item.expected_output)
+        )
 
 
 def test_an_exact_header_is_a_header_without_differences():
@@ -82,16 +96,24 @@ def test_differences_and_the_accuracy_of_fields_tell_the_same_story():
     for r in RESULTS:
         frame = field_accuracy([r])
         numbers = frame[~frame["field"].str.startswith("vote_results")]
-        differences = [d for d in field_differences(r.item.expected_output, r.output) if not d.path.startswith("vote_results")]
+        differences = [
+            d for d in field_differences(r.item.expected_output, r.output) if not d.path.startswith("vote_results")
+        ]
         assert len(differences) == (numbers["n"] - numbers["correct"]).sum()
 
 
 # -- one report
 
+
 @pytest.mark.parametrize("key", TRUTHS)
 def test_the_truth_has_no_differences_in_any_spelling(key):
     truth = TRUTHS[key]
-    for spelling in (truth, [truth], {"reports": [truth]}, json.dumps({"success": True, "data": [truth]}, ensure_ascii=False)):
+    for spelling in (
+        truth,
+        [truth],
+        {"reports": [truth]},
+        json.dumps({"success": True, "data": [truth]}, ensure_ascii=False),
+    ):
         assert field_differences(truth, spelling) == []
         assert field_accuracy([result(0, truth, spelling)])["mean"].eq(1).all()
 
@@ -105,7 +127,11 @@ def test_one_wrong_number_is_one_difference(key, which, off):
     was = row["vote_count"]
     row["vote_count"] = (was or 0) + off
     (d,) = field_differences(truth, wrong)
-    assert (d.path, d.expected, d.answered) == (f"vote_results[number={row['number']}].vote_count", was, (was or 0) + off)
+    assert (d.path, d.expected, d.answered) == (
+        f"vote_results[number={row['number']}].vote_count",
+        was,
+        (was or 0) + off,
+    )
     assert d.kind == ("invented" if was is None else "wrong") and d.form_type == key[1]
 
 
@@ -140,7 +166,9 @@ def test_a_truth_that_is_no_report_is_refused_alone_and_left_out_among_others(tr
     assert len(field_accuracy([result(0, truth, 1)])) == 0
 
 
-@pytest.mark.parametrize("output", [None, "", "sorry", 3, [], {}, {"error": "overloaded"}, {"reports": []}, b"\xff", [[1]]])
+@pytest.mark.parametrize(
+    "output", [None, "", "sorry", 3, [], {}, {"error": "overloaded"}, {"reports": []}, b"\xff", [[1]]]
+)
 def test_an_answer_without_a_report_has_everything_wrong(output):
     truth = TRUTHS[2, "Constituency"]
     frame = field_accuracy([ItemResult(DatasetItem("f", None, truth), output)])
@@ -159,8 +187,11 @@ def test_fields_come_in_the_order_of_the_form():
 
 # -- adding up
 
-@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)).map(lambda p: (min(p), max(p))), min_size=1, max_size=20),
-       st.sampled_from([0.8, 0.95, 0.99]))
+
+@given(
+    st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)).map(lambda p: (min(p), max(p))), min_size=1, max_size=20),
+    st.sampled_from([0.8, 0.95, 0.99]),
+)
 @settings(max_examples=150, deadline=None)
 def test_shares_have_the_interval_of_their_values_clustered_by_item(pairs, confidence):
     values = [float(k < right) for right, asked in pairs for k in range(asked)]
@@ -174,8 +205,10 @@ def test_shares_have_the_interval_of_their_values_clustered_by_item(pairs, confi
 def test_order_does_not_matter_and_repeats_are_no_new_items():
     shuffled = random.Random(1).sample(RESULTS, len(RESULTS))
     key = ["form_type", "field"]
-    pd.testing.assert_frame_equal(field_accuracy(RESULTS).sort_values(key, ignore_index=True),
-                                  field_accuracy(shuffled).sort_values(key, ignore_index=True))
+    pd.testing.assert_frame_equal(
+        field_accuracy(RESULTS).sort_values(key, ignore_index=True),
+        field_accuracy(shuffled).sort_values(key, ignore_index=True),
+    )
     again = [result(i, r.item.expected_output, r.output, repeat=1) for i, r in enumerate(RESULTS)]
     once, twice = field_accuracy(RESULTS), field_accuracy([*RESULTS, *again])
     assert (twice["n"] == 2 * once["n"]).all() and (twice["items"] == once["items"]).all()
@@ -183,7 +216,12 @@ def test_order_does_not_matter_and_repeats_are_no_new_items():
 
 
 def test_several_experiments_stand_beside_each_other():
-    frame = field_accuracy({"good": [result(0, TRUTHS[0, "PartyList"], TRUTHS[0, "PartyList"])], "bad": [result(0, TRUTHS[0, "PartyList"], None)]})
+    frame = field_accuracy(
+        {
+            "good": [result(0, TRUTHS[0, "PartyList"], TRUTHS[0, "PartyList"])],
+            "bad": [result(0, TRUTHS[0, "PartyList"], None)],
+        }
+    )
     means = frame.groupby("experiment")["mean"].mean()
     assert means["good"] == 1 and means["bad"] == 0
     assert "experiment" not in field_accuracy(RESULTS)
@@ -204,8 +242,17 @@ def test_a_number_counts_under_what_makes_it_hard():
     for row in wrong["vote_results"]:
         if f"vote_results.{row['number']}" == marked:
             row["vote_count"] = 987
-    found = slice_accuracy([result(0, d.report, wrong, difficulties=sorted({n for names in d.marks.values() for n in names}),
-                                   field_difficulties={"Constituency": d.marks})]).set_index("difficulty")
+    found = slice_accuracy(
+        [
+            result(
+                0,
+                d.report,
+                wrong,
+                difficulties=sorted({n for names in d.marks.values() for n in names}),
+                field_difficulties={"Constituency": d.marks},
+            )
+        ]
+    ).set_index("difficulty")
     hit = set(d.marks[marked])
     assert set(found.index[found["mean"] < 1]) == hit
     assert "none" in found.index and found.loc["none", "mean"] == 1
@@ -217,8 +264,16 @@ def test_a_difficulty_of_the_whole_form_covers_all_its_numbers():
     assert frame["difficulty"].tolist() == ["fold"] and frame["n"].item() > 10
 
 
-@pytest.mark.parametrize("metadata", [{"difficulties": "stamps"}, {"field_difficulties": ["x"]}, {"difficulties": [None]},
-                                      {"field_difficulties": {"Constituency": 3}}, {"level": ["a", 1]}])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"difficulties": "stamps"},
+        {"field_difficulties": ["x"]},
+        {"difficulties": [None]},
+        {"field_difficulties": {"Constituency": 3}},
+        {"level": ["a", 1]},
+    ],
+)
 def test_strange_metadata_is_no_reason_to_stop(metadata):
     truth = TRUTHS[3, "Constituency"]
     tally = FieldTally()
@@ -237,7 +292,7 @@ def test_vote_errors_count_every_row_once():
     assert bins["n"].sum() == known and bins["share"].sum() == pytest.approx(1)
 
 
-@given(st.lists(st.integers(-10**8, 10**8), min_size=1, max_size=30))
+@given(st.lists(st.integers(-(10**8), 10**8), min_size=1, max_size=30))
 @settings(max_examples=40, deadline=None)
 def test_every_difference_has_its_bin(differences):
     bins = vote_error_bins(pd.DataFrame({"form_type": None, "difference": pd.array(differences, "float64"), "n": 1}))
@@ -262,4 +317,6 @@ def test_what_is_kept_does_not_grow_with_the_answers():
         return found
 
     kept(range(20))
-    assert min(kept(range(n, n + 100)) for n in (20, 120, 220)) / 100 < 1500  # bytes an item; an answer has many thousands
+    assert (
+        min(kept(range(n, n + 100)) for n in (20, 120, 220)) / 100 < 1500
+    )  # bytes an item; an answer has many thousands

@@ -9,8 +9,19 @@ import pytest
 
 from vote_experiments.analysis.comparison import compare, markdown_table
 from vote_experiments.analysis.frames import (
-    DISPLAY_COLUMNS, ITEM_COLUMNS, display_table, dollars, labelled, results_frame, score_columns,
-    scores_frame, seconds, summary_frame, summary_markdown, text_table, text_width,
+    DISPLAY_COLUMNS,
+    ITEM_COLUMNS,
+    display_table,
+    dollars,
+    labelled,
+    results_frame,
+    score_columns,
+    scores_frame,
+    seconds,
+    summary_frame,
+    summary_markdown,
+    text_table,
+    text_width,
 )
 from vote_experiments.analysis.intervals import mean_interval
 from vote_experiments.experiments.experiment import run_experiment
@@ -19,18 +30,40 @@ from vote_experiments.experiments.result import ExperimentResult
 
 
 def item(i, repeat=0, metadata=None, **scores):
-    return ItemResult(DatasetItem(f"f{i}", metadata=metadata), "out", [Evaluation(k, v) for k, v in scores.items()],
-                      position=i, repeat=repeat, latency_s=1.0 + i, cost_usd=0.01, model_version="m-1")
+    return ItemResult(
+        DatasetItem(f"f{i}", metadata=metadata),
+        "out",
+        [Evaluation(k, v) for k, v in scores.items()],
+        position=i,
+        repeat=repeat,
+        latency_s=1.0 + i,
+        cost_usd=0.01,
+        model_version="m-1",
+    )
 
 
 def failure(i, repeat=0, **scores):
-    return ItemResult(DatasetItem(f"f{i}"), None, [Evaluation(k, v) for k, v in scores.items()],
-                      ItemError("TimeoutError", "60 s"), position=i, repeat=repeat, status="failed")
+    return ItemResult(
+        DatasetItem(f"f{i}"),
+        None,
+        [Evaluation(k, v) for k, v in scores.items()],
+        ItemError("TimeoutError", "60 s"),
+        position=i,
+        repeat=repeat,
+        status="failed",
+    )
 
 
 def result(good=(), bad=(), skipped=(), name="flash", **more):
-    return ExperimentResult(name, f"{name}, run", f"exp_{name}", item_results=list(good), failed_items=list(bad),
-                            skipped_items=list(skipped), **more)
+    return ExperimentResult(
+        name,
+        f"{name}, run",
+        f"exp_{name}",
+        item_results=list(good),
+        failed_items=list(bad),
+        skipped_items=list(skipped),
+        **more,
+    )
 
 
 # labels
@@ -46,8 +79,13 @@ def test_results_of_one_name_go_by_run_name_and_then_by_id():
 
 
 def test_every_item_has_a_row_in_the_order_of_the_data():
-    frame = results_frame(result([item(0, a=1.0), item(3, a=0.5)], [failure(1)],
-                                 [ItemResult(DatasetItem("f2"), position=2, status="skipped")]))
+    frame = results_frame(
+        result(
+            [item(0, a=1.0), item(3, a=0.5)],
+            [failure(1)],
+            [ItemResult(DatasetItem("f2"), position=2, status="skipped")],
+        )
+    )
     assert list(frame.columns) == [*ITEM_COLUMNS, "a"]
     assert frame["item_id"].tolist() == ["f0", "f1", "f2", "f3"]
     assert frame["status"].tolist() == ["ok", "failed", "skipped", "ok"]
@@ -80,27 +118,44 @@ def test_several_results_share_columns():
 
 
 def test_a_failed_item_is_zero_in_accuracies_and_missing_elsewhere():
-    frame = scores_frame(result([item(0, ballot_accuracy_score=1.0, has_no_errors=True, absolute_vote_error=0.2, mine=0.5)],
-                                [failure(1)]))
+    frame = scores_frame(
+        result(
+            [item(0, ballot_accuracy_score=1.0, has_no_errors=True, absolute_vote_error=0.2, mine=0.5)], [failure(1)]
+        )
+    )
     values = frame.pivot(index="score", columns="item_id", values="value")
-    assert values["f1"].fillna(-1).to_dict() == {"ballot_accuracy_score": 0, "has_no_errors": 0, "overall_accuracy": 0,
-                                                 "absolute_vote_error": -1, "mine": 0}, "a share in [0, 1] of a user's own is an accuracy too"
+    assert values["f1"].fillna(-1).to_dict() == {
+        "ballot_accuracy_score": 0,
+        "has_no_errors": 0,
+        "overall_accuracy": 0,
+        "absolute_vote_error": -1,
+        "mine": 0,
+    }, "a share in [0, 1] of a user's own is an accuracy too"
     assert values.loc["overall_accuracy", "f0"] == 1.0
     counted = scores_frame(result([item(0, n_rows=12)], [failure(1)]), "n_rows").set_index("item_id")["value"]
     assert math.isnan(counted["f1"]), "a count is missing for a failed item, not 0"
 
 
 def test_unscored_text_and_skipped():
-    frame = scores_frame(result([item(0, vote_results_quality=None, word="fine", ballot_accuracy_score=0.5), item(1, vote_results_quality=1.0)],
-                                skipped=[ItemResult(DatasetItem("f2"), status="skipped")]))
+    frame = scores_frame(
+        result(
+            [
+                item(0, vote_results_quality=None, word="fine", ballot_accuracy_score=0.5),
+                item(1, vote_results_quality=1.0),
+            ],
+            skipped=[ItemResult(DatasetItem("f2"), status="skipped")],
+        )
+    )
     assert set(frame["score"]) == {"vote_results_quality", "ballot_accuracy_score", "overall_accuracy"}
     assert set(frame["item_id"]) == {"f0", "f1"}
     assert frame[(frame["score"] == "vote_results_quality")]["value"].isna().tolist() == [True, False]
 
 
 def test_an_experiment_that_failed_throughout_stays_in_the_comparison():
-    good, bad = result([item(i, ballot_accuracy_score=1.0) for i in range(8)], name="good"), result(
-        [], [failure(i) for i in range(8)], name="bad")
+    good, bad = (
+        result([item(i, ballot_accuracy_score=1.0) for i in range(8)], name="good"),
+        result([], [failure(i) for i in range(8)], name="bad"),
+    )
     out = compare(scores_frame([good, bad], "overall_accuracy"))
     assert out.best == "good" and out.distinguishable and out.table["mean"].tolist() == [1.0, 0.0]
     alone = scores_frame(bad)
@@ -108,13 +163,22 @@ def test_an_experiment_that_failed_throughout_stays_in_the_comparison():
 
 
 def test_an_overall_accuracy_of_ones_own_is_not_replaced():
-    frame = scores_frame(result([item(0, overall_accuracy=0.25, ballot_accuracy_score=1.0)], [failure(1)]), "overall_accuracy")
+    frame = scores_frame(
+        result([item(0, overall_accuracy=0.25, ballot_accuracy_score=1.0)], [failure(1)]), "overall_accuracy"
+    )
     assert frame["value"].tolist() == [0.25, 0.0]
 
 
 def test_weights_and_clusters():
-    run = result([item(0, ballot_accuracy_score=1.0, exact_form_match=False, metadata={"station": "น่าน 1"}), item(1, ballot_accuracy_score=1.0)])
-    frame = scores_frame(run, ["overall_accuracy"], cluster="station", weights={"exact_form_match": 3, "ballot_accuracy_score": 1})
+    run = result(
+        [
+            item(0, ballot_accuracy_score=1.0, exact_form_match=False, metadata={"station": "น่าน 1"}),
+            item(1, ballot_accuracy_score=1.0),
+        ]
+    )
+    frame = scores_frame(
+        run, ["overall_accuracy"], cluster="station", weights={"exact_form_match": 3, "ballot_accuracy_score": 1}
+    )
     assert frame["cluster"].tolist() == ["น่าน 1", "f1"] and frame["value"].tolist() == [0.25, 1.0]
     assert "cluster" not in scores_frame(run)
 
@@ -123,7 +187,10 @@ def test_weights_and_clusters():
 
 
 def test_the_summary_counts_what_is_in_each_mean():
-    run = result([item(0, ballot_accuracy_score=1.0), item(1, ballot_accuracy_score=None), item(2, ballot_accuracy_score=0.5)], [failure(3)])
+    run = result(
+        [item(0, ballot_accuracy_score=1.0), item(1, ballot_accuracy_score=None), item(2, ballot_accuracy_score=0.5)],
+        [failure(3)],
+    )
     row = summary_frame(run).set_index("score").loc["ballot_accuracy_score"]
     expected = mean_interval([1.0, 0.5, 0.0])
     assert (row["n"], row["mean"], row["lower"], row["upper"]) == (3, 0.5, expected.lower_bound, expected.upper_bound)
@@ -164,13 +231,32 @@ def test_a_stored_run_says_the_same_as_its_items(tmp_path):
     def exact_form_match(input, output, expected_output):
         return output % 2 == 0
 
-    run = run_experiment(name="read", data=[{"input": {"n": n}} for n in range(8)], task=read, repeats=2,
-                         evaluators=[ballot_accuracy_score, exact_form_match], store=str(tmp_path / "s.db"))
-    stored, counted = summary_frame(run), summary_frame(ExperimentResult(
-        run.name, run.run_name, run.experiment_id, item_results=list(run.item_results), failed_items=list(run.failed_items)))
+    run = run_experiment(
+        name="read",
+        data=[{"input": {"n": n}} for n in range(8)],
+        task=read,
+        repeats=2,
+        evaluators=[ballot_accuracy_score, exact_form_match],
+        store=str(tmp_path / "s.db"),
+    )
+    stored, counted = (
+        summary_frame(run),
+        summary_frame(
+            ExperimentResult(
+                run.name,
+                run.run_name,
+                run.experiment_id,
+                item_results=list(run.item_results),
+                failed_items=list(run.failed_items),
+            )
+        ),
+    )
     columns = ["n", "mean", "lower", "upper", "failed", "unscored", "denominator"]
-    pd.testing.assert_frame_equal(stored.set_index("score")[columns].sort_index(), counted.set_index("score")[columns].sort_index(),
-                                  check_dtype=False)
+    pd.testing.assert_frame_equal(
+        stored.set_index("score")[columns].sort_index(),
+        counted.set_index("score")[columns].sort_index(),
+        check_dtype=False,
+    )
     assert stored.set_index("score").loc["ballot_accuracy_score", "n"] == 14
     assert run.summary_frame().equals(stored) and len(run.to_frame()) == 16
     assert "overall_accuracy" in run._repr_markdown_() and "2 failed" in run._repr_markdown_()
@@ -185,22 +271,43 @@ def test_markdown_is_safe_and_in_percent():
 
 
 def row(**more):
-    return {"experiment_name": "flash", "model": "gemini-2.5-flash", "temperature": 0.0, "status": "success", "total_records": 10,
-            "successful_records": 10, "summary_metrics": {"overall_accuracy": 0.951, "success_rate": 1.0, "avg_ballot_accuracy": 0.5},
-            "metrics_ci": {"overall_accuracy": {"lower": 0.7, "upper": 0.99}}, "latency": {"p50": 1.26}, "cost_usd": None, **more}
+    return {
+        "experiment_name": "flash",
+        "model": "gemini-2.5-flash",
+        "temperature": 0.0,
+        "status": "success",
+        "total_records": 10,
+        "successful_records": 10,
+        "summary_metrics": {"overall_accuracy": 0.951, "success_rate": 1.0, "avg_ballot_accuracy": 0.5},
+        "metrics_ci": {"overall_accuracy": {"lower": 0.7, "upper": 0.99}},
+        "latency": {"p50": 1.26},
+        "cost_usd": None,
+        **more,
+    }
 
 
 def test_the_table_shows_percent_and_dashes():
     cells = display_table([row()]).frame.iloc[0]
     assert cells.to_dict() == {
-        "experiment": "flash", "model": "gemini-2.5-flash", "temperature": "0.0", "status": "success", "records": "10",
-        "overall accuracy": "95.1 % [70.0, 99.0]", "success": "100.0 %", "ballot": "50.0 %", "p50 latency": "1.3 s", "cost": "–"}
+        "experiment": "flash",
+        "model": "gemini-2.5-flash",
+        "temperature": "0.0",
+        "status": "success",
+        "records": "10",
+        "overall accuracy": "95.1 % [70.0, 99.0]",
+        "success": "100.0 %",
+        "ballot": "50.0 %",
+        "p50 latency": "1.3 s",
+        "cost": "–",
+    }
     failed = display_table([{"experiment_name": "x", "status": "failed", "summary_metrics": {}}]).frame.iloc[0]
     assert failed["overall accuracy"] == "–" and failed["temperature"] == "default" and failed["records"] == "–"
 
 
-@pytest.mark.parametrize("interval", [{"lower_bound": 0.7, "upper_bound": 0.99}, (0.7, 0.99), [0.7, 0.99],
-                                      mean_interval([0.951], bounds=(0, 1))])
+@pytest.mark.parametrize(
+    "interval",
+    [{"lower_bound": 0.7, "upper_bound": 0.99}, (0.7, 0.99), [0.7, 0.99], mean_interval([0.951], bounds=(0, 1))],
+)
 def test_intervals_come_in_several_shapes(interval):
     assert "[" in display_table([row(metrics_ci={"overall_accuracy": interval})]).frame.loc[0, "overall accuracy"]
 
@@ -225,13 +332,26 @@ def test_text_tables_align_thai():
     assert {text_width(line) for line in lines} == {len("เชยงใหม") + 4}
 
 
-@pytest.mark.parametrize("value, text", [(0.0004, "0 ms"), (0.34, "340 ms"), (2.44, "2.4 s"), (99.94, "99.9 s"), (185, "3 min 5 s"),
-                                         (None, "–"), (math.nan, "–")])
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (0.0004, "0 ms"),
+        (0.34, "340 ms"),
+        (2.44, "2.4 s"),
+        (99.94, "99.9 s"),
+        (185, "3 min 5 s"),
+        (None, "–"),
+        (math.nan, "–"),
+    ],
+)
 def test_seconds(value, text):
     assert seconds(value) == text
 
 
-@pytest.mark.parametrize("value, text", [(0, "$0.00"), (0.00031, "$0.00031"), (0.0213, "$0.021"), (0.5, "$0.50"), (1234.5, "$1,234.50"), (None, "–")])
+@pytest.mark.parametrize(
+    "value, text",
+    [(0, "$0.00"), (0.00031, "$0.00031"), (0.0213, "$0.021"), (0.5, "$0.50"), (1234.5, "$1,234.50"), (None, "–")],
+)
 def test_dollars(value, text):
     assert dollars(value) == text
 

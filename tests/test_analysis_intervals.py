@@ -14,8 +14,19 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from vote_experiments.analysis.intervals import (
-    CI, DISTRIBUTIONS, METHODS, Interval, compute_bernoulli_ci, compute_ci, compute_ci_df, compute_probability_ci,
-    coverage, interval_from_sums, mean_interval, median_interval, resolve_column,
+    CI,
+    DISTRIBUTIONS,
+    METHODS,
+    Interval,
+    compute_bernoulli_ci,
+    compute_ci,
+    compute_ci_df,
+    compute_probability_ci,
+    coverage,
+    interval_from_sums,
+    mean_interval,
+    median_interval,
+    resolve_column,
 )
 
 close = lambda a, b, eps=1e-9: np.testing.assert_allclose(a, b, rtol=0, atol=eps)
@@ -25,9 +36,13 @@ RNG = np.random.default_rng(11)
 
 
 def test_the_module_loads_neither_pandas_nor_matplotlib():
-    code = ("import sys, vote_experiments.analysis.intervals; "
-            "print(sorted({'pandas', 'matplotlib', 'scipy.stats'} & set(sys.modules)))")
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    code = (
+        "import sys, vote_experiments.analysis.intervals; "
+        "print(sorted({'pandas', 'matplotlib', 'scipy.stats'} & set(sys.modules)))"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
 
 
 # the product's interval
@@ -92,8 +107,10 @@ def test_repeating_every_value_adds_nothing_when_the_repeats_are_clustered(value
 @settings(max_examples=60, deadline=None)
 @given(fractions, st.floats(-50, 50), st.floats(0.1, 100))
 def test_bounds_shift_and_scale(values, lowest, width):
-    unit, scaled = mean_interval(values), mean_interval([lowest + width * v for v in values],
-                                                        bounds=(lowest - 1e-9, lowest + width + 1e-9))
+    unit, scaled = (
+        mean_interval(values),
+        mean_interval([lowest + width * v for v in values], bounds=(lowest - 1e-9, lowest + width + 1e-9)),
+    )
     close(scaled.lower_bound, lowest + width * unit.lower_bound, 1e-4 * width)
     close(scaled.upper_bound, lowest + width * unit.upper_bound, 1e-4 * width)
 
@@ -131,15 +148,18 @@ def test_missing_values_are_left_out_with_their_clusters():
         assert nothing.count == 0 and all(math.isnan(v) for v in (nothing.mean, *ends(nothing)))
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda: mean_interval([0.5, 98.5]), "98.5"),
-    (lambda: mean_interval([0.5, -0.1]), "-0.1"),
-    (lambda: mean_interval(["0.5"]), "text"),
-    (lambda: mean_interval([0.5, math.inf]), "infinite"),
-    (lambda: mean_interval([0.5], confidence=95), "95"),
-    (lambda: mean_interval([0.5, 1], clusters=["a"]), "1 labels for 2 values"),
-    (lambda: mean_interval([0.5, 1], clusters=["a", None]), "missing label"),
-])
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: mean_interval([0.5, 98.5]), "98.5"),
+        (lambda: mean_interval([0.5, -0.1]), "-0.1"),
+        (lambda: mean_interval(["0.5"]), "text"),
+        (lambda: mean_interval([0.5, math.inf]), "infinite"),
+        (lambda: mean_interval([0.5], confidence=95), "95"),
+        (lambda: mean_interval([0.5, 1], clusters=["a"]), "1 labels for 2 values"),
+        (lambda: mean_interval([0.5, 1], clusters=["a", None]), "missing label"),
+    ],
+)
 def test_bad_input_is_named(call, words):
     with pytest.raises(ValueError, match=words):
         call()
@@ -234,9 +254,16 @@ def test_edges_of_the_compatible_functions():
 
 
 def seeds():
-    return pd.DataFrame({"learning_rate": [1e-4, 1e-4, 5e-5, 5e-5, 1e-5], "task": list("ababa"),
-                         "accuracy": [0.9, 0.95, 0.98, 0.96, 0.92], "loss": [1.5, 1.25, 2.0, 0.5, 1.0],
-                         "steps": [10, 20, 30, 40, 50], "passed": [True, False, True, True, True]})
+    return pd.DataFrame(
+        {
+            "learning_rate": [1e-4, 1e-4, 5e-5, 5e-5, 1e-5],
+            "task": list("ababa"),
+            "accuracy": [0.9, 0.95, 0.98, 0.96, 0.92],
+            "loss": [1.5, 1.25, 2.0, 0.5, 1.0],
+            "steps": [10, 20, 30, 40, 50],
+            "passed": [True, False, True, True, True],
+        }
+    )
 
 
 @promise("S43", "S44", "S45", "S46", "S47", "C3")
@@ -251,8 +278,15 @@ def test_compute_ci_df_columns_order_and_counts():
 
 
 @promise("S48", "S49", "S50", "S51")
-@pytest.mark.parametrize("column, same", [("passed", compute_bernoulli_ci), ("accuracy", compute_probability_ci),
-                                          ("loss", compute_ci), ("steps", compute_ci)])
+@pytest.mark.parametrize(
+    "column, same",
+    [
+        ("passed", compute_bernoulli_ci),
+        ("accuracy", compute_probability_ci),
+        ("loss", compute_ci),
+        ("steps", compute_ci),
+    ],
+)
 def test_compute_ci_df_chooses_by_dtype(column, same):
     df = seeds()
     out = compute_ci_df(df, "learning_rate", column)
@@ -282,8 +316,12 @@ def test_compute_ci_df_takes_a_method(method):
 @promise("S51")
 def test_compute_ci_df_refuses_with_words():
     df = seeds().assign(words="high")
-    for kwargs, words in [({"value_col": "words"}, "Unsupported dtype"), ({"value_col": "acuracy"}, "accuracy"),
-                          ({"group_cols": "lr"}, "learning_rate"), ({"method": "magic"}, "magic")]:
+    for kwargs, words in [
+        ({"value_col": "words"}, "Unsupported dtype"),
+        ({"value_col": "acuracy"}, "accuracy"),
+        ({"group_cols": "lr"}, "learning_rate"),
+        ({"method": "magic"}, "magic"),
+    ]:
         with pytest.raises(ValueError, match=words):
             compute_ci_df(**{"df": df, "group_cols": "task", "value_col": "accuracy", **kwargs})
     assert compute_ci_df(df[:0], "task", "accuracy").empty
@@ -328,7 +366,10 @@ def test_the_products_interval_keeps_its_word_in_20_000_samples(name, n):
 @pytest.mark.slow
 def test_published_coverage_of_the_compatible_methods():
     "The figures that the documentation prints: none of these may be mistaken for 95 %"
-    found = {(m, n): coverage(m, "Beta(30, 1)", n, 20_000, seed=5).coverage
-             for m in ("t", "bootstrap", "bca") for n in (10, 30, 100)}
+    found = {
+        (m, n): coverage(m, "Beta(30, 1)", n, 20_000, seed=5).coverage
+        for m in ("t", "bootstrap", "bca")
+        for n in (10, 30, 100)
+    }
     assert 0.855 < found["bootstrap", 10] < 0.89 and 0.93 < found["bootstrap", 100] < 0.95
     assert 0.89 < found["t", 10] < 0.915 and 0.86 < found["bca", 10] < 0.90

@@ -7,22 +7,35 @@ from hypothesis import given, strategies as st
 from rapidfuzz.distance import Levenshtein
 
 from vote_experiments.analysis.intervals import mean_interval
-from vote_experiments.analysis.mistakes import digit_confusions, digit_pairs, join_agreement, row_shifts, vote_error_by_size
+from vote_experiments.analysis.mistakes import (
+    digit_confusions,
+    digit_pairs,
+    join_agreement,
+    row_shifts,
+    vote_error_by_size,
+)
 from vote_experiments.analysis.stakes import seat_flips, stakes_sentence
 from vote_experiments.records import DatasetItem, ItemError, ItemResult
 from vote_experiments.scoring.evaluators import row_shift, vote_results_by_name, vote_results_quality
 
 
 def report(votes, names=None, numbers=None, kind="Constituency", place="1", used=None):
-    rows = [{"number": numbers[i] if numbers else i + 1, "vote_count": v, "candidate_name": names[i] if names else None}
-            for i, v in enumerate(votes)]
-    return {"form_info": {"form_type": kind, "province": "แพร่", "constituency_number": place},
-            "ballot_statistics": {"ballots_used": used}, "vote_results": rows}
+    rows = [
+        {"number": numbers[i] if numbers else i + 1, "vote_count": v, "candidate_name": names[i] if names else None}
+        for i, v in enumerate(votes)
+    ]
+    return {
+        "form_info": {"form_type": kind, "province": "แพร่", "constituency_number": place},
+        "ballot_statistics": {"ballots_used": used},
+        "vote_results": rows,
+    }
 
 
 def result(truth, answer, id="f1", repeat=0):
     error = ItemError("E", "no page") if answer is None else None
-    return ItemResult(DatasetItem(id, expected_output=truth), answer, error=error, repeat=repeat, status="failed" if error else "ok")
+    return ItemResult(
+        DatasetItem(id, expected_output=truth), answer, error=error, repeat=repeat, status="failed" if error else "ok"
+    )
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6))
@@ -34,7 +47,9 @@ def test_digits_side_by_side_spell_both_numbers_with_the_fewest_edits(a, b):
 
 def test_confusions_count_every_number_and_leave_out_what_was_not_answered():
     truth = report([117, 20], used=137)
-    frame = digit_confusions({"a": [result(truth, report([111, None], used=131)), result(truth, None)], "b": [result(truth, truth)]})
+    frame = digit_confusions(
+        {"a": [result(truth, report([111, None], used=131)), result(truth, None)], "b": [result(truth, truth)]}
+    )
     wrong = frame[frame["expected"] != frame["answered"]]
     assert wrong[["experiment", "expected", "answered", "n"]].values.tolist() == [["a", "7", "1", 2]]
     assert frame.groupby(["experiment", "expected"])["share"].sum().tolist() == pytest.approx([1] * (3 + 5))
@@ -43,7 +58,12 @@ def test_confusions_count_every_number_and_leave_out_what_was_not_answered():
 
 def test_shifts_are_those_the_score_sees():
     truth = report([11, 22, 33, 44, 55, 66])
-    for answer in (report([11, 11, 22, 33, 44, 55]), report([22, 33, 44, 55, 66, 7]), truth, report([11, 22, 33, 44, 55, 6])):
+    for answer in (
+        report([11, 11, 22, 33, 44, 55]),
+        report([22, 33, 44, 55, 66, 7]),
+        truth,
+        report([11, 22, 33, 44, 55, 6]),
+    ):
         frame, score = row_shifts([result(truth, answer)]), row_shift(None, answer, truth).value
         assert (len(frame) == 1) == (score > 0)
         if len(frame):
@@ -53,22 +73,29 @@ def test_shifts_are_those_the_score_sees():
 
 
 def test_errors_by_size():
-    results = [result(report([0, 7, 70, 700, 7000]), report([0, 8, 10, None, 7000]), "f1"), result(report([0, 3, 30, 300, 3000]), None, "f2")]
+    results = [
+        result(report([0, 7, 70, 700, 7000]), report([0, 8, 10, None, 7000]), "f1"),
+        result(report([0, 3, 30, 300, 3000]), None, "f2"),
+    ]
     frame = vote_error_by_size({"a": results}).set_index("votes")
     assert frame.index.tolist() == ["0", "1–9", "10–99", "100–999", "1,000 or more"] and set(frame["n"]) == {2}
     assert frame["correct"].tolist() == [1, 0, 0, 0, 1] and frame["missing"].tolist() == [1, 1, 1, 2, 1]
     assert frame["mean_error"].tolist() == [0, 1, 60, 0, 0] and frame.loc["10–99", "relative_error"] == 0.6
     one = mean_interval([1, 0])
-    assert tuple(frame.loc["0", ["mean", "lower", "upper"]]) == pytest.approx((one.mean, one.lower_bound, one.upper_bound))
+    assert tuple(frame.loc["0", ["mean", "lower", "upper"]]) == pytest.approx(
+        (one.mean, one.lower_bound, one.upper_bound)
+    )
 
 
 @given(st.lists(st.sampled_from(["right", "votes", "number", "name"]), min_size=1, max_size=6))
 def test_the_two_joins_are_the_two_scores(kinds):
     names = [f"นายคน{'กขคงจฉ'[i]}" for i in range(len(kinds))]
     truth = report(list(range(10, 10 + len(kinds))), names)
-    answer = report([v + 500 * (k == "votes") for v, k in zip(range(10, 20), kinds)],
-                    [f"{n}ผิดมาก" if k == "name" else n for n, k in zip(names, kinds)],
-                    [90 + i if k == "number" else i + 1 for i, k in enumerate(kinds)])
+    answer = report(
+        [v + 500 * (k == "votes") for v, k in zip(range(10, 20), kinds)],
+        [f"{n}ผิดมาก" if k == "name" else n for n, k in zip(names, kinds)],
+        [90 + i if k == "number" else i + 1 for i, k in enumerate(kinds)],
+    )
     share = join_agreement([result(truth, answer)]).set_index("join")["share"]
     assert share["both"] + share["only by number"] == pytest.approx(vote_results_quality(None, answer, truth))
     assert share["both"] + share["only by name"] == pytest.approx(vote_results_by_name(None, answer, truth))
@@ -79,19 +106,29 @@ def test_a_margin_smaller_than_the_readers_errors_flips_a_seat():
     "A made-up constituency decided by 12 votes, read by somebody who takes 1 for 7 in one of twenty numbers"
     rng = np.random.default_rng(3)
     truth = [(int(v), int(v) - (1 if i % 2 else 0), 15) for i, v in enumerate(rng.integers(100, 180, 24))]
-    careless = [result(report(v), report([int(str(x).replace("1", "7", 1)) if rng.random() < 0.05 else x for x in v]), f"s{i}")
-                for i, v in enumerate(truth)]
+    careless = [
+        result(report(v), report([int(str(x).replace("1", "7", 1)) if rng.random() < 0.05 else x for x in v]), f"s{i}")
+        for i, v in enumerate(truth)
+    ]
     perfect = [result(report(v), report(v), f"s{i}") for i, v in enumerate(truth)]
     flips = seat_flips({"careless": careless, "perfect": perfect}).set_index("experiment")
     assert flips["margin"].tolist() == [12, 12] and flips["reports"].tolist() == [24, 24]
-    assert flips.loc["careless", "winner_changes"] and flips.loc["careless", "at_risk"] and not flips.loc["perfect", "winner_changes"]
+    assert (
+        flips.loc["careless", "winner_changes"]
+        and flips.loc["careless", "at_risk"]
+        and not flips.loc["perfect", "winner_changes"]
+    )
     assert flips.loc["careless", "misread"] > 12 and "was ahead by 12" in stakes_sentence(flips.loc[["careless"]])
     assert "No winner changes in 1 constituency count." == stakes_sentence(flips.loc[["perfect"]])
 
 
 def test_blanks_ties_places_and_repeats():
-    results = [result(report([50, 40]), report([None, 40]), "a"), result(report([50, 40]), report([None, 40]), "a", repeat=1),
-               result(report([5, 5], place="2"), report([6, 5], place="2"), "b"), result(report([9, 1], kind="PartyList"), None, "c")]
+    results = [
+        result(report([50, 40]), report([None, 40]), "a"),
+        result(report([50, 40]), report([None, 40]), "a", repeat=1),
+        result(report([5, 5], place="2"), report([6, 5], place="2"), "b"),
+        result(report([9, 1], kind="PartyList"), None, "c"),
+    ]
     read, zero = (seat_flips(results, blank=b).set_index(["constituency", "form_type"]) for b in ("read", "zero"))
     assert read.loc[("1", "Constituency"), ["votes", "blank_rows", "winner_changes"]].tolist() == [90, 1, False]
     assert zero.loc[("1", "Constituency"), ["read_winner", "winner_changes"]].tolist() == ["2", True]
@@ -114,15 +151,22 @@ def test_seats_with_ties_third_candidates_and_rows_on_no_form():
     assert third["read_winner"] == "3" and third["at_risk"] and third["winner_changes"]
     invented = seat_flips([result(report([50, 40]), report([50, 40, 60]))]).iloc[0]
     assert (invented["misread"], invented["invented_rows"], invented["at_risk"]) == (60, 1, True)
-    cancelled = seat_flips([result(report([50, 40]), report([70, 40]), "a"), result(report([50, 40]), report([30, 40]), "b")]).iloc[0]
+    cancelled = seat_flips(
+        [result(report([50, 40]), report([70, 40]), "a"), result(report([50, 40]), report([30, 40]), "b")]
+    ).iloc[0]
     assert cancelled["read_margin"] == cancelled["margin"] and cancelled["misread"] == 40 and cancelled["at_risk"]
 
 
 def test_a_reader_that_returned_nothing_decides_nothing():
-    flips = seat_flips([result(report([50, 40]), None, "a"), result(report([90, 10], place="2"), report([90, 10], place="2"), "b")])
+    flips = seat_flips(
+        [result(report([50, 40]), None, "a"), result(report([90, 10], place="2"), report([90, 10], place="2"), "b")]
+    )
     assert flips.set_index("constituency")["undecided"].to_dict() == {"1": True, "2": False}
     said = stakes_sentence(flips)
-    assert said.startswith("No winner changes in 1 of 2") and "In 1 of 2 constituency counts no winner can be named before a person reads the 2 blank rows" in said
+    assert (
+        said.startswith("No winner changes in 1 of 2")
+        and "In 1 of 2 constituency counts no winner can be named before a person reads the 2 blank rows" in said
+    )
     assert "No winner changes" not in stakes_sentence(flips[flips["undecided"]])
     some = seat_flips([result(report([500, 40, 9]), report([500, 40, None]))]).iloc[0]
     assert some["blank_rows"] == 1 and not some["undecided"], "nine votes cannot decide what 460 are between"
@@ -133,7 +177,12 @@ def test_the_probability_of_a_changed_winner_is_how_often_it_changes():
     rng, share, claimed = np.random.default_rng(12), [], []
     truth = [(int(v), int(v) - 6, 20) for v in rng.integers(100, 180, 12)]
     for _ in range(150):
-        read = [result(report(v), report([x + (int(rng.choice([-90, 90])) if rng.random() < 0.1 else 0) for x in v]), f"s{i}") for i, v in enumerate(truth)]
+        read = [
+            result(
+                report(v), report([x + (int(rng.choice([-90, 90])) if rng.random() < 0.1 else 0) for x in v]), f"s{i}"
+            )
+            for i, v in enumerate(truth)
+        ]
         row = seat_flips(read, draws=300).iloc[0]
         share.append(row["winner_changes"]), claimed.append(row["p_changes"])
     assert 0.1 < np.mean(share) < 0.6 and abs(np.mean(claimed) - np.mean(share)) < 0.1

@@ -16,10 +16,22 @@ from PIL import Image
 
 from vote_experiments.analysis.comparison import compare
 from vote_experiments.analysis.mistake_plots import (
-    plot_digit_confusions, plot_joins, plot_row_shifts, plot_seat_flips, plot_vote_error_by_size)
+    plot_digit_confusions,
+    plot_joins,
+    plot_row_shifts,
+    plot_seat_flips,
+    plot_vote_error_by_size,
+)
 from vote_experiments.analysis.plots import (
-    COLORS, figure_bytes, plot_comparison, plot_cost_accuracy, plot_latency, plot_paired_differences, plot_scores_by,
-    plot_vote_error_histogram, save_figure,
+    COLORS,
+    figure_bytes,
+    plot_comparison,
+    plot_cost_accuracy,
+    plot_latency,
+    plot_paired_differences,
+    plot_scores_by,
+    plot_vote_error_histogram,
+    save_figure,
 )
 from vote_experiments.analysis.run_plots import plot_race, plot_repeats, plot_trend
 from vote_experiments.analysis.sweep_plots import plot_sweep_heatmap, plot_sweep_metric, plot_sweep_metrics
@@ -31,14 +43,21 @@ THAI = "อ่านแบบ ส.ส. ๕/๑๘ ที่น้ำปู่ �
 
 def forms(names=("fused", "fused-names", "words"), n=12):
     hard = RNG.beta(2, 6, (n, 1))
-    steps = np.linspace(0.2, 1.2, len(names)) if len(names) > 3 else [0.2, 0.21, 1.0][:len(names)]
+    steps = np.linspace(0.2, 1.2, len(names)) if len(names) > 3 else [0.2, 0.21, 1.0][: len(names)]
     return pd.DataFrame((1 - hard * steps + RNG.normal(0, 0.02, (n, len(names)))).clip(0, 1), columns=list(names))
 
 
 def sweep():
     rng = np.random.default_rng(1)
-    return pd.DataFrame([(lr, rank, seed, 0.9 + lr * 100 + rng.normal(0, 0.01), rng.random()) for lr in (1e-4, 5e-5, 1e-5)
-                         for rank in (4, 8) for seed in (1, 2, 3)], columns=["learning_rate", "lora_rank", "seed", "accuracy", "f1_score"])
+    return pd.DataFrame(
+        [
+            (lr, rank, seed, 0.9 + lr * 100 + rng.normal(0, 0.01), rng.random())
+            for lr in (1e-4, 5e-5, 1e-5)
+            for rank in (4, 8)
+            for seed in (1, 2, 3)
+        ],
+        columns=["learning_rate", "lora_rank", "seed", "accuracy", "f1_score"],
+    )
 
 
 def words(figure):
@@ -51,23 +70,58 @@ def drawn(figure, form="png"):
         return figure_bytes(figure, form, 60)
 
 
-DIGITS = pd.DataFrame({"expected": ["1", "1", "0", ""], "answered": ["1", "7", "", "3"], "n": [90, 5, 2, 1], "share": [0.95, 0.05, 1.0, 1.0]})
-SEATS = pd.DataFrame({"province": ["แพร่", "น่าน"], "constituency": ["1", "2"], "form_type": ["Constituency", "PartyList"], "margin": [30, 900],
-                      "read_margin": [70, 880], "winner": ["1 นายก", "2 ข"], "read_winner": ["2 นายจ", "2 ข"], "winner_changes": [True, False]})
-HISTORY = pd.DataFrame([(r, 10 * r, n, s * r, n != "poor" or r < 3) for r in (1, 2, 3) for n, s in (("good", -0.2), (LONG, 0.1), ("poor", 2.0))],
-                       columns=["round", "items", "experiment", "evidence", "still_in"])
-RUNS = pd.DataFrame({"run": ["one", LONG], "mean": [0.9, 0.6], "lower": [0.8, 0.5], "upper": [0.95, 0.7], "verdict": ["first", "worse"]})
+DIGITS = pd.DataFrame(
+    {
+        "expected": ["1", "1", "0", ""],
+        "answered": ["1", "7", "", "3"],
+        "n": [90, 5, 2, 1],
+        "share": [0.95, 0.05, 1.0, 1.0],
+    }
+)
+SEATS = pd.DataFrame(
+    {
+        "province": ["แพร่", "น่าน"],
+        "constituency": ["1", "2"],
+        "form_type": ["Constituency", "PartyList"],
+        "margin": [30, 900],
+        "read_margin": [70, 880],
+        "winner": ["1 นายก", "2 ข"],
+        "read_winner": ["2 นายจ", "2 ข"],
+        "winner_changes": [True, False],
+    }
+)
+HISTORY = pd.DataFrame(
+    [
+        (r, 10 * r, n, s * r, n != "poor" or r < 3)
+        for r in (1, 2, 3)
+        for n, s in (("good", -0.2), (LONG, 0.1), ("poor", 2.0))
+    ],
+    columns=["round", "items", "experiment", "evidence", "still_in"],
+)
+RUNS = pd.DataFrame(
+    {"run": ["one", LONG], "mean": [0.9, 0.6], "lower": [0.8, 0.5], "upper": [0.95, 0.7], "verdict": ["first", "worse"]}
+)
 
 EVERY = {
-    "digits": lambda: plot_digit_confusions(DIGITS), "seats": lambda: plot_seat_flips(SEATS), "race": lambda: plot_race(HISTORY),
+    "digits": lambda: plot_digit_confusions(DIGITS),
+    "seats": lambda: plot_seat_flips(SEATS),
+    "race": lambda: plot_race(HISTORY),
     "trend": lambda: plot_trend(RUNS),
-    "repeats": lambda: plot_repeats(pd.DataFrame({"experiment": ["a", THAI], "within_sd": [0.1, np.nan], "between_sd": [0.2, np.nan]})),
+    "repeats": lambda: plot_repeats(
+        pd.DataFrame({"experiment": ["a", THAI], "within_sd": [0.1, np.nan], "between_sd": [0.2, np.nan]})
+    ),
     "shifts": lambda: plot_row_shifts(pd.DataFrame({"shift": [1, -1, 1], "rows": [4, 3, 2]})),
-    "sizes": lambda: plot_vote_error_by_size(pd.DataFrame({"votes": ["1–9"], "n": [4], "mean": [0.9], "lower": [0.7], "upper": [1.0]})),
-    "joins": lambda: plot_joins(pd.DataFrame({"experiment": ["a", "b"] * 2, "join": ["both", "neither"] * 2, "n": [9, 1, 3, 4]})),
+    "sizes": lambda: plot_vote_error_by_size(
+        pd.DataFrame({"votes": ["1–9"], "n": [4], "mean": [0.9], "lower": [0.7], "upper": [1.0]})
+    ),
+    "joins": lambda: plot_joins(
+        pd.DataFrame({"experiment": ["a", "b"] * 2, "join": ["both", "neither"] * 2, "n": [9, 1, 3, 4]})
+    ),
     "comparison": lambda: plot_comparison(compare(forms())),
     "differences": lambda: plot_paired_differences(compare(forms())),
-    "by": lambda: plot_scores_by(pd.DataFrame({"difficulty": ["ตราประทับ", "fold"], "mean": [0.9, 0.8], "lower": [0.8, 0.7], "upper": [1, 0.9]})),
+    "by": lambda: plot_scores_by(
+        pd.DataFrame({"difficulty": ["ตราประทับ", "fold"], "mean": [0.9, 0.8], "lower": [0.8, 0.7], "upper": [1, 0.9]})
+    ),
     "cost": lambda: plot_cost_accuracy(compare(forms()).table.assign(cost_usd=[0.1, 0.2, None])),
     "latency": lambda: plot_latency(pd.DataFrame({"experiment": ["a", "a", "b"], "latency_s": [1.0, 2.0, None]})),
     "votes": lambda: plot_vote_error_histogram(pd.DataFrame({"difference": [0, 1, -20], "n": [90, 5, 5]})),
@@ -87,9 +141,11 @@ def test_every_plot_is_a_figure_of_some_size_with_a_title(name):
 
 
 def test_pyplot_is_never_loaded_and_another_process_draws_the_same_bytes(tmp_path):
-    code = ("import sys, pandas as pd, vote_experiments.analysis.plots as p;"
-            "f = p.plot_comparison(pd.DataFrame({'experiment': ['ก'], 'mean': [.5], 'lower': [.2], 'upper': [.8]}));"
-            "[p.save_figure(f, sys.argv[1] + '.' + e, 60) for e in ('svg', 'pdf')]; assert 'matplotlib.pyplot' not in sys.modules")
+    code = (
+        "import sys, pandas as pd, vote_experiments.analysis.plots as p;"
+        "f = p.plot_comparison(pd.DataFrame({'experiment': ['ก'], 'mean': [.5], 'lower': [.2], 'upper': [.8]}));"
+        "[p.save_figure(f, sys.argv[1] + '.' + e, 60) for e in ('svg', 'pdf')]; assert 'matplotlib.pyplot' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "other")], check=True)
     figure = plot_comparison(pd.DataFrame({"experiment": ["ก"], "mean": [0.5], "lower": [0.2], "upper": [0.8]}))
     for ending in ("svg", "pdf"):
@@ -117,7 +173,12 @@ def test_one_experiment_and_long_thai_names(names):
     found = compare(forms(names))
     table = found.table.assign(cost_usd=np.linspace(0, 1, len(names)))
     times = pd.DataFrame({"experiment": np.repeat(names, 5), "latency_s": RNG.lognormal(size=5 * len(names))})
-    for figure in (plot_comparison(found), plot_paired_differences(found), plot_cost_accuracy(table), plot_latency(times)):
+    for figure in (
+        plot_comparison(found),
+        plot_paired_differences(found),
+        plot_cost_accuracy(table),
+        plot_latency(times),
+    ):
         drawn(figure)  # a missing glyph would warn, and a warning is an error here
 
 
@@ -153,7 +214,9 @@ def test_best_is_written_only_where_it_is_supported():
 def test_experiments_without_scores_and_quantities_with_a_unit():
     figure = plot_comparison(compare({"a": [1, 0, 1], "b": [None, None, None]}))
     assert "no scores" in words(figure)
-    seconds = compare(pd.DataFrame({"lite": [1.0, 1.2, 1.4], "pro": [3.0, 2.5, 2.8]}), bounds=None, higher_is_better=False, unit="s")
+    seconds = compare(
+        pd.DataFrame({"lite": [1.0, 1.2, 1.4], "pro": [3.0, 2.5, 2.8]}), bounds=None, higher_is_better=False, unit="s"
+    )
     assert any(" s" in w for w in words(plot_comparison(seconds)))
     assert plot_paired_differences(seconds).axes[0].get_xlabel().endswith(", s")
 
@@ -172,12 +235,16 @@ def test_differences_leave_out_the_best_and_name_it():
 
 
 def test_slices_draw_every_experiment_in_every_slice():
-    frame = pd.DataFrame([(e, s, m, m - 0.1, m + 0.02, 30) for e in ("a", "b") for s, m in (("stamps", 0.7), ("fold", 0.9))],
-                         columns=["experiment", "difficulty", "mean", "lower", "upper", "n"])
+    frame = pd.DataFrame(
+        [(e, s, m, m - 0.1, m + 0.02, 30) for e in ("a", "b") for s, m in (("stamps", 0.7), ("fold", 0.9))],
+        columns=["experiment", "difficulty", "mean", "lower", "upper", "n"],
+    )
     ax = plot_scores_by(frame).axes[0]
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a", "b"]
     assert [t.get_text() for t in ax.get_yticklabels()] == ["stamps (n = 30)", "fold (n = 30)"]
-    ends = [segment[:, 0].tolist() for c in ax.collections if isinstance(c, LineCollection) for segment in c.get_segments()]
+    ends = [
+        segment[:, 0].tolist() for c in ax.collections if isinstance(c, LineCollection) for segment in c.get_segments()
+    ]
     np.testing.assert_allclose(sorted(ends), sorted(frame[["lower", "upper"]].to_numpy().tolist()))
 
 
@@ -197,7 +264,9 @@ def test_latency_says_its_percentiles():
 
 
 def test_vote_errors_are_shares_of_rows_and_the_exact_ones_a_number():
-    errors = pd.DataFrame({"experiment": ["a"] * 4, "difference": pd.array([0, 1, -20, pd.NA], dtype="Int64"), "n": [80, 10, 6, 4]})
+    errors = pd.DataFrame(
+        {"experiment": ["a"] * 4, "difference": pd.array([0, 1, -20, pd.NA], dtype="Int64"), "n": [80, 10, 6, 4]}
+    )
     ax = plot_vote_error_histogram(errors).axes[0]
     assert ax.get_title(loc="left") == "a: 80.0 % exact"
     assert sorted(round(p.get_height(), 6) for p in ax.patches if p.get_height()) == [0.04, 0.06, 0.1]
@@ -217,7 +286,11 @@ def test_sweep_metric_draws_means_and_sample_standard_deviations():
     np.testing.assert_allclose(line.get_ydata(), found["mean"])
     bars = ax.containers[0][2][0].get_segments()
     np.testing.assert_allclose([(b[1, 1] - b[0, 1]) / 2 for b in bars], found["std"])
-    assert (ax.get_title(loc="left"), ax.get_xlabel(), ax.get_ylabel()) == ("Learning Rate vs Accuracy", "learning_rate", "accuracy")
+    assert (ax.get_title(loc="left"), ax.get_xlabel(), ax.get_ylabel()) == (
+        "Learning Rate vs Accuracy",
+        "learning_rate",
+        "accuracy",
+    )
 
 
 @promise("S58")
@@ -230,7 +303,10 @@ def test_no_error_bars_when_every_x_is_single_and_raw_points_on_request():
 
 
 @promise("S60", "S63")
-@pytest.mark.parametrize("kwargs, title", [({}, "accuracy vs learning_rate"), ({"color": "lora_rank"}, "accuracy vs learning_rate by lora_rank")])
+@pytest.mark.parametrize(
+    "kwargs, title",
+    [({}, "accuracy vs learning_rate"), ({"color": "lora_rank"}, "accuracy vs learning_rate by lora_rank")],
+)
 def test_default_titles_and_colours(kwargs, title):
     ax = plot_sweep_metric(sweep(), x="learning_rate", y="accuracy", **kwargs).axes[0]
     assert ax.get_title(loc="left") == title and len(ax.containers) == (2 if kwargs else 1)
@@ -267,7 +343,9 @@ def test_words_and_bools_are_places_in_order_of_appearance():
 @pytest.mark.parametrize("aggregation", ["mean", "std", "min", "max"])
 def test_the_heatmap_is_the_pivot_table(aggregation):
     df = sweep().query("not (learning_rate == 1e-5 and lora_rank == 8)")
-    figure = plot_sweep_heatmap(df=df, x_col="learning_rate", y_col="lora_rank", value_col="accuracy", aggregation=aggregation)
+    figure = plot_sweep_heatmap(
+        df=df, x_col="learning_rate", y_col="lora_rank", value_col="accuracy", aggregation=aggregation
+    )
     expected = df.pivot_table(values="accuracy", index="lora_rank", columns="learning_rate", aggfunc=aggregation)
     shown = np.ma.filled(np.ma.masked_invalid(figure.axes[0].images[0].get_array()), np.nan)
     np.testing.assert_allclose(shown, expected.to_numpy())
@@ -281,22 +359,32 @@ def test_dotted_names_and_an_ax_of_ones_own():
     figure = Figure()
     ax = figure.subplots()
     assert plot_sweep_metric(sweep(), x="submit.hyperparameters.learning_rate", y="accuracy", ax=ax) is figure
-    assert ax.get_xlabel() == "learning_rate" and plot_sweep_heatmap(sweep(), "learning_rate", "lora_rank", "accuracy", ax=figure.add_subplot()) is figure
+    assert (
+        ax.get_xlabel() == "learning_rate"
+        and plot_sweep_heatmap(sweep(), "learning_rate", "lora_rank", "accuracy", ax=figure.add_subplot()) is figure
+    )
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda df: plot_sweep_metric(df, x_col="lr", y_col="accuracy"), "learning_rate"),
-    (lambda df: plot_sweep_metric(df[:0], x_col="learning_rate", y_col="accuracy"), "no rows"),
-    (lambda df: plot_sweep_metric(df, x_col="learning_rate"), "y_col is needed"),
-    (lambda df: plot_sweep_metric(df, x_col="seed", x="learning_rate", y="accuracy"), "same argument"),
-    (lambda df: plot_sweep_metric(df.assign(accuracy="high"), x="seed", y="accuracy"), "not numeric"),
-    (lambda df: plot_sweep_metric(df, x="seed", y="accuracy", ax=Figure().subplots(), facet_col="lora_rank"), "one panel"),
-    (lambda df: plot_sweep_metrics(df, x="seed", y=[]), "y_cols is empty"),
-    (lambda df: plot_sweep_heatmap(df, x="seed", y="lora_rank", values="accuracy", aggregation="median"), "median"),
-    (lambda df: plot_sweep_heatmap(df, x="seed", y="lora_rank", values="loss"), "loss"),
-    (lambda df: plot_comparison(df), "experiment"), (lambda df: plot_latency(df), "experiment"),
-    (lambda df: plot_scores_by(pd.DataFrame({"mean": [1]}), by="level"), "level"),
-])
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda df: plot_sweep_metric(df, x_col="lr", y_col="accuracy"), "learning_rate"),
+        (lambda df: plot_sweep_metric(df[:0], x_col="learning_rate", y_col="accuracy"), "no rows"),
+        (lambda df: plot_sweep_metric(df, x_col="learning_rate"), "y_col is needed"),
+        (lambda df: plot_sweep_metric(df, x_col="seed", x="learning_rate", y="accuracy"), "same argument"),
+        (lambda df: plot_sweep_metric(df.assign(accuracy="high"), x="seed", y="accuracy"), "not numeric"),
+        (
+            lambda df: plot_sweep_metric(df, x="seed", y="accuracy", ax=Figure().subplots(), facet_col="lora_rank"),
+            "one panel",
+        ),
+        (lambda df: plot_sweep_metrics(df, x="seed", y=[]), "y_cols is empty"),
+        (lambda df: plot_sweep_heatmap(df, x="seed", y="lora_rank", values="accuracy", aggregation="median"), "median"),
+        (lambda df: plot_sweep_heatmap(df, x="seed", y="lora_rank", values="loss"), "loss"),
+        (lambda df: plot_comparison(df), "experiment"),
+        (lambda df: plot_latency(df), "experiment"),
+        (lambda df: plot_scores_by(pd.DataFrame({"mean": [1]}), by="level"), "level"),
+    ],
+)
 @promise("S62")
 def test_what_cannot_be_drawn_is_said(call, words):
     with pytest.raises(ValueError, match=words):
@@ -313,7 +401,7 @@ def test_nan_values_are_left_out():
 
 def test_colours_can_be_told_apart_with_any_colour_vision():
     "Luminance differs or hue does, after removing the red-green axis (deuteranopia, Viénot 1999)"
-    rgb = np.array([[int(c[i:i + 2], 16) / 255 for i in (1, 3, 5)] for c in COLORS]) ** 2.2
+    rgb = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in COLORS]) ** 2.2
     seen = rgb @ np.array([[0.29275, 0.70725, -0.02234], [0.29275, 0.70725, 0.02234], [-0.02234, 0.02234, 1.0]]).T
     gaps = [np.abs(a - b).max() for i, a in enumerate(seen) for b in seen[:i]]
     assert min(gaps) > 0.05
@@ -324,7 +412,9 @@ def test_colours_can_be_told_apart_with_any_colour_vision():
 
 def test_digit_confusions_draw_counts_and_refuse_to_mix_experiments():
     figure = plot_digit_confusions(DIGITS)
-    assert {"5", "2", "1", "90"} <= set(words(figure)) and figure.axes[0].get_title(loc="left") == "Digits: 8 of 98 wrong"
+    assert {"5", "2", "1", "90"} <= set(words(figure)) and figure.axes[0].get_title(
+        loc="left"
+    ) == "Digits: 8 of 98 wrong"
     with pytest.raises(ValueError, match="2 experiments; choose one: a, b"):
         plot_digit_confusions(pd.concat([DIGITS.assign(experiment=e) for e in "ab"]))
 
@@ -347,14 +437,19 @@ def test_a_trend_says_which_steps_are_changes():
 
 
 def test_joins_add_up_to_one():
-    figure = plot_joins(pd.DataFrame({"experiment": ["a", "a", "b"], "join": ["both", "only by name", "neither"], "n": [9, 1, 3]}))
+    figure = plot_joins(
+        pd.DataFrame({"experiment": ["a", "a", "b"], "join": ["both", "only by name", "neither"], "n": [9, 1, 3]})
+    )
     ends = {}
     for bar in figure.axes[0].patches:
         ends[round(bar.get_y(), 3)] = max(ends.get(round(bar.get_y(), 3), 0), bar.get_x() + bar.get_width())
     assert list(ends.values()) == pytest.approx([1, 1])
 
 
-@pytest.mark.parametrize("plot", [plot_digit_confusions, plot_seat_flips, plot_race, plot_trend, plot_repeats, plot_joins, plot_vote_error_by_size])
+@pytest.mark.parametrize(
+    "plot",
+    [plot_digit_confusions, plot_seat_flips, plot_race, plot_trend, plot_repeats, plot_joins, plot_vote_error_by_size],
+)
 def test_frames_without_rows_or_columns_are_refused(plot):
     with pytest.raises(ValueError, match="not found|no rows"):
         plot(pd.DataFrame())

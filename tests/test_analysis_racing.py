@@ -14,8 +14,19 @@ from vote_experiments.analysis.comparison import compare
 from vote_experiments.analysis.paired import best_level, judged_pairs
 from vote_experiments.analysis.race_finding import cluster_order, race_finding, race_words, whole_clusters
 from vote_experiments.analysis.racing import (
-    BETS, SCENARIOS, Race, add_wealth, fractional, full_winner, log_evidence, no_wealth, pass_fail,
-    places, run_race, simulate_race)
+    BETS,
+    SCENARIOS,
+    Race,
+    add_wealth,
+    fractional,
+    full_winner,
+    log_evidence,
+    no_wealth,
+    pass_fail,
+    places,
+    run_race,
+    simulate_race,
+)
 
 RNG = np.random.default_rng(4)
 
@@ -90,7 +101,7 @@ def test_rounds_of_any_size_give_the_same_evidence():
     for size in (1, 7, 120):
         race = Race(5, error=1e-12)
         for start in range(0, 120, size):
-            race.add(scores[start:start + size])
+            race.add(scores[start : start + size])
         races.append(race.evidence())
     np.testing.assert_allclose(races[0], races[1], atol=1e-9)
     np.testing.assert_allclose(races[0], races[2], atol=1e-9)
@@ -130,8 +141,15 @@ def test_race_and_compare_never_name_different_winners(seed):
     for c in (own, full):
         assert not (found.winner and c.distinguishable) or found.winner == c.best
     assert (found.differs != "") == ((found.winner is not None) != own.distinguishable)
-    words = race_words({**found.to_dict(), "error": 0.05, "calls": 1, "calls_full": 2,
-                        "table": [{"experiment": n, "items": int(i), "verdict": ""} for n, i in zip(names, race.items)]})
+    words = race_words(
+        {
+            **found.to_dict(),
+            "error": 0.05,
+            "calls": 1,
+            "calls_full": 2,
+            "table": [{"experiment": n, "items": int(i), "verdict": ""} for n, i in zip(names, race.items)],
+        }
+    )
     assert ("looks only once" in words[0]) == (found.differs in ("early", "fewer"))
 
 
@@ -154,8 +172,17 @@ def test_whole_clusters_come_together_and_count_once():
     alone, together = Race(2), Race(2)
     alone.add(scores), together.add(scores, [i // 5 for i in range(50)])
     assert together.evidence()[1] < alone.evidence()[1]
-    assert "constituenc" in " ".join(race_words({**race_finding(["a", "b"], together, "constituency").to_dict(), "error": 0.05, "calls": 1,
-                                                 "calls_full": 1, "table": [{"experiment": "a", "items": 50, "verdict": ""}]}))
+    assert "constituenc" in " ".join(
+        race_words(
+            {
+                **race_finding(["a", "b"], together, "constituency").to_dict(),
+                "error": 0.05,
+                "calls": 1,
+                "calls_full": 1,
+                "table": [{"experiment": "a", "items": 50, "verdict": ""}],
+            }
+        )
+    )
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -200,7 +227,11 @@ def test_a_race_over_sixty_forms_names_a_winner_as_often_as_it_should(means):
 @pytest.mark.parametrize("means", [[0.95, 0.90], [0.95, 0.92], [0.95, 0.91, 0.88, 0.8]])
 def test_a_race_over_sixty_forms_in_2_000_worlds(means):
     full, race, differ = sixty_forms(means, 2000, 41)
-    report(f"race over 60 forms, means {means}; before: 0 %", {"full comparison names one": full, "race names one": race, "different winners": differ}, 2000)
+    report(
+        f"race over 60 forms, means {means}; before: 0 %",
+        {"full comparison names one": full, "race names one": race, "different winners": differ},
+        2000,
+    )
     assert race >= 0.8 * full and differ == 0
 
 

@@ -33,7 +33,9 @@ def test_the_two_variances_are_those_of_the_analysis_of_variance(sizes):
     usual = (len(x) - sum(s * s for s in sizes) / len(x)) / (len(sizes) - 1)
     f = (usual * found.between + found.within) / found.within
     np.testing.assert_allclose(f, stats.f_oneway(*groups).statistic, rtol=1e-9)
-    np.testing.assert_allclose(found.within, sum(((g - g.mean()) ** 2).sum() for g in groups) / (len(x) - len(sizes)), atol=1e-12)
+    np.testing.assert_allclose(
+        found.within, sum(((g - g.mean()) ** 2).sum() for g in groups) / (len(x) - len(sizes)), atol=1e-12
+    )
 
 
 def test_they_find_what_was_put_in():

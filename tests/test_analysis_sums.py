@@ -7,7 +7,14 @@ import pytest
 from PIL import Image
 
 from vote_experiments.analysis.sums import (
-    CONFLICT, SAME_NUMBERS, SAME_REPORT, SAME_SCAN, CountedForm, add_up, read_official)
+    CONFLICT,
+    SAME_NUMBERS,
+    SAME_REPORT,
+    SAME_SCAN,
+    CountedForm,
+    add_up,
+    read_official,
+)
 from vote_experiments.experiments.extract import extract
 from vote_experiments.forms.places import place_list
 from vote_experiments.forms.schema import Report
@@ -20,14 +27,39 @@ PARTIES = ("เพื่อไทย", "ประชาชน", "ภูมิใ
 
 def reading(sub_district, unit, votes, province="อุทัยธานี", seat=2, form_type="Constituency", district="บ้านไร่", **header):
     good = sum(votes)
-    rows = [{"number": i, "candidate_name": CANDIDATES[(i - 1) % 3], "party_name": PARTIES[(i - 1) % 3], "vote_count": v,
-             "vote_count_text": number_words(v)} for i, v in enumerate(votes, 1)]
-    return {"form_info": {"form_type": form_type, "date": "8 กุมภาพันธ์ 2569", "province": province, "district": district,
-                          "sub_district": sub_district, "constituency_number": seat, "polling_station_number": unit, **header},
-            "voter_statistics": {"eligible_voters": good + 50, "voters_present": good},
-            "ballot_statistics": {"ballots_allocated": good + 60, "ballots_used": good, "good_ballots": good, "bad_ballots": 0,
-                                  "no_vote_ballots": 0, "ballots_remaining": 60},
-            "vote_results": rows, "total_votes_recorded": good}
+    rows = [
+        {
+            "number": i,
+            "candidate_name": CANDIDATES[(i - 1) % 3],
+            "party_name": PARTIES[(i - 1) % 3],
+            "vote_count": v,
+            "vote_count_text": number_words(v),
+        }
+        for i, v in enumerate(votes, 1)
+    ]
+    return {
+        "form_info": {
+            "form_type": form_type,
+            "date": "8 กุมภาพันธ์ 2569",
+            "province": province,
+            "district": district,
+            "sub_district": sub_district,
+            "constituency_number": seat,
+            "polling_station_number": unit,
+            **header,
+        },
+        "voter_statistics": {"eligible_voters": good + 50, "voters_present": good},
+        "ballot_statistics": {
+            "ballots_allocated": good + 60,
+            "ballots_used": good,
+            "good_ballots": good,
+            "bad_ballots": 0,
+            "no_vote_ballots": 0,
+            "ballots_remaining": 60,
+        },
+        "vote_results": rows,
+        "total_votes_recorded": good,
+    }
 
 
 def form(name, *args, **more):
@@ -70,16 +102,24 @@ def test_four_spellings_are_one_constituency_and_a_second_file_is_counted_once(n
     put("s4", "บ้านไร่", 1, votes, form_type="ส.ส. ๕/๑๘")
     read = extract(scans, {"model": "by-name"}, progress=False, store=sqlite_store)
     assert read.totals[["province", "constituency_number", "number", "votes", "forms"]].values.tolist() == [
-        ["อุทัยธานี", "2", n, 4 * v, 4] for n, v in enumerate(votes, 1)]
+        ["อุทัยธานี", "2", n, 4 * v, 4] for n, v in enumerate(votes, 1)
+    ]
     first = read.sums.duplicates[0]
     assert (first.kind, sorted(first.forms), len(first.counted)) == (SAME_REPORT, ["s1", "s1-again"], 1)
     assert not read.stations["doubtful"].any()
 
 
-@pytest.mark.parametrize("province, seat, code", [("กทม.", "เขต ๕", "ส.ส. 5/18"), ("กรุงเทพฯ", "05", "5/18"), ("กรุงเทพมหานคร", "5.0", "แบบแบ่งเขต")])
+@pytest.mark.parametrize(
+    "province, seat, code",
+    [("กทม.", "เขต ๕", "ส.ส. 5/18"), ("กรุงเทพฯ", "05", "5/18"), ("กรุงเทพมหานคร", "5.0", "แบบแบ่งเขต")],
+)
 def test_other_spellings(province, seat, code):
-    sums = add_up([form("a", "ยานนาวา", 1, (5, 6, 7), province="กรุงเทพมหานคร", seat=5, district="สาทร"),
-                   form("b", "แขวงยานนาวา", "๒", (1, 2, 3), province=province, seat=seat, form_type=code, district="เขตสาทร")])
+    sums = add_up(
+        [
+            form("a", "ยานนาวา", 1, (5, 6, 7), province="กรุงเทพมหานคร", seat=5, district="สาทร"),
+            form("b", "แขวงยานนาวา", "๒", (1, 2, 3), province=province, seat=seat, form_type=code, district="เขตสาทร"),
+        ]
+    )
     assert sums.totals["votes"].tolist() == [6, 8, 10] and sums.totals["forms"].tolist() == [2, 2, 2]
 
 
@@ -87,9 +127,17 @@ def test_other_spellings(province, seat, code):
 
 
 def test_the_same_place_with_other_numbers_is_held_back_until_somebody_decides():
-    forms = [form("a", "ทัพหลวง", 1, (8, 193, 36)), form("b", "ต.ทัพหลวง", "๐๑", (8, 198, 36)), form("c", "บ้านบึง", 1, (1, 2, 3))]
+    forms = [
+        form("a", "ทัพหลวง", 1, (8, 193, 36)),
+        form("b", "ต.ทัพหลวง", "๐๑", (8, 198, 36)),
+        form("c", "บ้านบึง", 1, (1, 2, 3)),
+    ]
     sums = add_up(forms)
-    assert sums.totals["votes"].tolist() == [1, 2, 3] and sums.held_back == ["a", "b"] and sums.duplicates[0].kind == CONFLICT
+    assert (
+        sums.totals["votes"].tolist() == [1, 2, 3]
+        and sums.held_back == ["a", "b"]
+        and sums.duplicates[0].kind == CONFLICT
+    )
     assert add_up(forms, decisions={"b": "leave out"}).totals["votes"].tolist() == [9, 195, 39]
     assert add_up(forms, decisions={"a": "count"}).totals["votes"].tolist() == [9, 195, 39]
     for wrong, message in (({"x": "count"}, "no form 'x'"), ({"a": "maybe"}, "'maybe' for 'a'")):
@@ -104,19 +152,34 @@ def test_the_same_numbers_in_two_places_are_counted_and_shown():
 
 
 def test_two_ballots_two_dates_and_two_committees_are_no_duplicates():
-    forms = [form("a", "ทัพหลวง", 1, (8, 193, 36)), form("b", "ทัพหลวง", 1, (8, 193, 36), form_type="PartyList"),
-             form("c", "ทัพหลวง", 1, (8, 193, 37), date="14 พฤษภาคม 2566")]
-    forms += [CountedForm(f"set{n}", Report.model_validate(reading(None, None, (4, 5, 6 + n), form_type="ส.ส. ๕/๑๗", committee_number=n))) for n in (1, 2)]
+    forms = [
+        form("a", "ทัพหลวง", 1, (8, 193, 36)),
+        form("b", "ทัพหลวง", 1, (8, 193, 36), form_type="PartyList"),
+        form("c", "ทัพหลวง", 1, (8, 193, 37), date="14 พฤษภาคม 2566"),
+    ]
+    forms += [
+        CountedForm(
+            f"set{n}",
+            Report.model_validate(reading(None, None, (4, 5, 6 + n), form_type="ส.ส. ๕/๑๗", committee_number=n)),
+        )
+        for n in (1, 2)
+    ]
     assert add_up(forms).duplicates == []
 
 
 def test_a_copy_whose_date_was_not_read_is_a_duplicate():
-    sums = add_up([form("a", "ทัพหลวง", 1, (8, 193, 36)), form("b", "ทัพหลวง", 1, (8, 193, 36), date=None, copy_number=2)])
+    sums = add_up(
+        [form("a", "ทัพหลวง", 1, (8, 193, 36)), form("b", "ทัพหลวง", 1, (8, 193, 36), date=None, copy_number=2)]
+    )
     assert [d.kind for d in sums.duplicates] == [SAME_REPORT] and sums.totals["votes"].tolist() == [8, 193, 36]
 
 
 def test_the_same_files_read_as_two_places_are_held_back():
-    forms = [form("a", "ทัพหลวง", 1, (8, 193, 36)), form("b", "บ้านบึง", 1, (8, 193, 36)), form("c", "ทัพหลวง", 1, (8, 193, 36))]
+    forms = [
+        form("a", "ทัพหลวง", 1, (8, 193, 36)),
+        form("b", "บ้านบึง", 1, (8, 193, 36)),
+        form("c", "ทัพหลวง", 1, (8, 193, 36)),
+    ]
     for copy in forms[1:]:
         copy.same_scan_as = "a"
     assert add_up([forms[0], forms[2]]).duplicates[0].kind == SAME_SCAN
@@ -129,25 +192,58 @@ def test_the_same_files_read_as_two_places_are_held_back():
 def test_names_are_counted_for_their_official_number_and_every_change_is_listed(tmp_path):
     path = tmp_path / "parties.csv"
     path.write_text("หมายเลข,พรรค\n9,พรรคเพื่อไทย\n46,พรรคประชาชน\n37,พรรคภูมิใจไทย\n", encoding="utf-8")
-    rows = [{"number": 9, "party_name": "เพื่อไทย", "vote_count": 10}, {"number": 64, "party_name": "พรรคประชาชน", "vote_count": 20},
-            {"number": 37, "party_name": "ภูมใจไทย", "vote_count": 30}, {"number": 3, "party_name": "ไม่มีใครรู้จัก", "vote_count": 1}]
-    other = [{"number": 9, "party_name": "พรรคเพื่อไทย", "vote_count": 1}, {"number": 46, "party_name": "ประชาชน", "vote_count": 2},
-             {"number": 37, "vote_count": 3}]
-    forms = [CountedForm(f"s{i}", Report.model_validate(reading("ทัพหลวง", i, (1,), form_type="PartyList") | {"vote_results": r}))
-             for i, r in enumerate((rows, other))]
+    rows = [
+        {"number": 9, "party_name": "เพื่อไทย", "vote_count": 10},
+        {"number": 64, "party_name": "พรรคประชาชน", "vote_count": 20},
+        {"number": 37, "party_name": "ภูมใจไทย", "vote_count": 30},
+        {"number": 3, "party_name": "ไม่มีใครรู้จัก", "vote_count": 1},
+    ]
+    other = [
+        {"number": 9, "party_name": "พรรคเพื่อไทย", "vote_count": 1},
+        {"number": 46, "party_name": "ประชาชน", "vote_count": 2},
+        {"number": 37, "vote_count": 3},
+    ]
+    forms = [
+        CountedForm(
+            f"s{i}", Report.model_validate(reading("ทัพหลวง", i, (1,), form_type="PartyList") | {"vote_results": r})
+        )
+        for i, r in enumerate((rows, other))
+    ]
     sums = add_up(forms, official=path)
     assert sums.totals[["number", "party_name", "votes"]].values.tolist() == [
-        [3, "ไม่มีใครรู้จัก", 1], [9, "พรรคเพื่อไทย", 11], [37, "พรรคภูมิใจไทย", 33], [46, "พรรคประชาชน", 22]]
-    assert [(r.form, r.number, r.official_number) for r in sums.rekeyed] == [("s0", 64, 46), ("s0", 37, 37), ("s0", 3, None)]
+        [3, "ไม่มีใครรู้จัก", 1],
+        [9, "พรรคเพื่อไทย", 11],
+        [37, "พรรคภูมิใจไทย", 33],
+        [46, "พรรคประชาชน", 22],
+    ]
+    assert [(r.form, r.number, r.official_number) for r in sums.rekeyed] == [
+        ("s0", 64, 46),
+        ("s0", 37, 37),
+        ("s0", 3, None),
+    ]
     assert sum("name: s0" in line for line in sums.findings()) == 3
 
 
 def test_an_official_list_of_candidates_is_of_its_own_constituency():
-    official = read_official([{"number": n, "candidate_name": name, "province": "อุทัยธานี", "constituency_number": seat} for seat, names in (
-        (1, CANDIDATES), (2, CANDIDATES[::-1])) for n, name in enumerate(names, 1)])
-    sums = add_up([form("a", "ทัพหลวง", 1, (1, 2, 3), seat=2), form("b", "อุทัยใหม่", 1, (4, 5, 6), seat="เขต ๑", district="เมือง")], official=official)
+    official = read_official(
+        [
+            {"number": n, "candidate_name": name, "province": "อุทัยธานี", "constituency_number": seat}
+            for seat, names in ((1, CANDIDATES), (2, CANDIDATES[::-1]))
+            for n, name in enumerate(names, 1)
+        ]
+    )
+    sums = add_up(
+        [form("a", "ทัพหลวง", 1, (1, 2, 3), seat=2), form("b", "อุทัยใหม่", 1, (4, 5, 6), seat="เขต ๑", district="เมือง")],
+        official=official,
+    )
     assert sums.totals[["constituency_number", "number", "votes"]].values.tolist() == [
-        ["1", 1, 4], ["1", 2, 5], ["1", 3, 6], ["2", 1, 3], ["2", 2, 2], ["2", 3, 1]]
+        ["1", 1, 4],
+        ["1", 2, 5],
+        ["1", 3, 6],
+        ["2", 1, 3],
+        ["2", 2, 2],
+        ["2", 3, 1],
+    ]
     with pytest.raises(ValueError, match="has no number"):
         read_official([{"party_name": "ก"}])
 
@@ -171,18 +267,28 @@ def plant(put, n_stations, seed=0):
     places = {p: [(d, s) for d, names in place_list()[p].items() for s in names] for p in ("อุทัยธานี", "แพร่")}
     truth = {seat: [0, 0, 0] for seat in seats}
     expected, planted = [], {"same scan": [], "same report": [], "conflict": [], "folder": [], "missing": []}
-    spell = (lambda *options: rng.choice(options))
+    spell = lambda *options: rng.choice(options)
     for i in range(n_stations):
         province, seat = place = seats[i % 3]
         others = places[province]
-        half = others[:len(others) // 2] if place == ("อุทัยธานี", 1) else others[len(others) // 2:] if place == ("อุทัยธานี", 2) else others
+        half = (
+            others[: len(others) // 2]
+            if place == ("อุทัยธานี", 1)
+            else others[len(others) // 2 :]
+            if place == ("อุทัยธานี", 2)
+            else others
+        )
         district, sub = half[(i // 3) % len(half)]
         unit = (i // 3) // len(half) + 1
         votes = [rng.randrange(1000, 9999) + i for _ in range(3)]
         expected.append((province, seat, district, sub, unit))
         folder = f"{spell('จ.', 'จังหวัด', '')}{province}/เขต {spell(str(seat), to_thai_digits(seat))}"
-        header = {"province": spell("", "จ.", "จังหวัด") + province, "seat": spell(seat, f"เขต {seat}", f"เขต {to_thai_digits(seat)}", f"0{seat}"),
-                  "district": spell("", "อ.", "อำเภอ") + district, "form_type": spell("Constituency", "ส.ส. ๕/๑๘", "แบบแบ่งเขต")}
+        header = {
+            "province": spell("", "จ.", "จังหวัด") + province,
+            "seat": spell(seat, f"เขต {seat}", f"เขต {to_thai_digits(seat)}", f"0{seat}"),
+            "district": spell("", "อ.", "อำเภอ") + district,
+            "form_type": spell("Constituency", "ส.ส. ๕/๑๘", "แบบแบ่งเขต"),
+        }
         number, name = spell(unit, f"0{unit}", to_thai_digits(unit), f"{unit}.0"), spell("", "ต.", "ตำบล") + sub
         fault = {5: "same report", 6: "same scan", 7: "conflict", 8: "missing", 9: "folder"}.get(i % 40)
         if fault == "missing":
@@ -194,7 +300,16 @@ def plant(put, n_stations, seed=0):
         put(path, name, number, votes, pixel=i, **header)
         if fault in ("same scan", "same report", "conflict"):
             changed = [votes[0] + 10, *votes[1:]] if fault == "conflict" else votes
-            put(f"{path}-b", sub, unit, changed, pixel=i if fault == "same scan" else i + 100_000, province=province, seat=seat, district=district)
+            put(
+                f"{path}-b",
+                sub,
+                unit,
+                changed,
+                pixel=i if fault == "same scan" else i + 100_000,
+                province=province,
+                seat=seat,
+                district=district,
+            )
             planted[fault].append((path, f"{path}-b"))
         if fault == "folder":
             planted[fault].append(path)
@@ -202,7 +317,17 @@ def plant(put, n_stations, seed=0):
             truth[place] = [a + b for a, b in zip(truth[place], votes)]
     for province, seat in seats:
         votes = truth[province, seat]
-        put(f"{province}/เขต {seat}/summary", None, None, votes, form_type="ส.ส. ๖/๑", province=province, seat=seat, district=None, pixel=10**6 + len(province) * 10 + seat)
+        put(
+            f"{province}/เขต {seat}/summary",
+            None,
+            None,
+            votes,
+            form_type="ส.ส. ๖/๑",
+            province=province,
+            seat=seat,
+            district=None,
+            pixel=10**6 + len(province) * 10 + seat,
+        )
     return truth, expected, planted
 
 
@@ -212,21 +337,43 @@ def check_night(scans, put, store, n_stations, tmp_path):
     stations = tmp_path / "stations-expected.csv"
     with open(stations, "w", encoding="utf-8", newline="") as f:
         csv.writer(f).writerows([("จังหวัด", "เขตเลือกตั้งที่", "อำเภอ", "ตำบล", "หน่วยเลือกตั้งที่"), *expected])
-    official = [{"number": n, "party_name": f"พรรค{p}", "candidate_name": c} for n, (p, c) in enumerate(zip(PARTIES, CANDIDATES), 1)]
-    read = extract(scans, {"model": "by-name"}, progress=False, store=store, expected=stations, official=official, out=tmp_path / "tables")
+    official = [
+        {"number": n, "party_name": f"พรรค{p}", "candidate_name": c}
+        for n, (p, c) in enumerate(zip(PARTIES, CANDIDATES), 1)
+    ]
+    read = extract(
+        scans,
+        {"model": "by-name"},
+        progress=False,
+        store=store,
+        expected=stations,
+        official=official,
+        out=tmp_path / "tables",
+    )
     totals = {(r.province, int(r.constituency_number), r.number): r.votes for r in read.totals.itertuples()}
     assert totals == {(p, s, n): v for (p, s), votes in truth.items() for n, v in enumerate(votes, 1)}
     sums = read.sums
-    by_kind = {k: sorted(tuple(sorted(d.forms)) for d in sums.duplicates if d.kind == k) for k in (SAME_SCAN, SAME_REPORT, CONFLICT, SAME_NUMBERS)}
-    assert by_kind == {SAME_SCAN: sorted(planted["same scan"]), SAME_REPORT: sorted(planted["same report"]),
-                       CONFLICT: sorted(planted["conflict"]), SAME_NUMBERS: []}
-    assert sorted((m.province, m.constituency, m.sub_district, m.station) for m in sums.missing) == sorted(planted["missing"])
+    by_kind = {
+        k: sorted(tuple(sorted(d.forms)) for d in sums.duplicates if d.kind == k)
+        for k in (SAME_SCAN, SAME_REPORT, CONFLICT, SAME_NUMBERS)
+    }
+    assert by_kind == {
+        SAME_SCAN: sorted(planted["same scan"]),
+        SAME_REPORT: sorted(planted["same report"]),
+        CONFLICT: sorted(planted["conflict"]),
+        SAME_NUMBERS: [],
+    }
+    assert sorted((m.province, m.constituency, m.sub_district, m.station) for m in sums.missing) == sorted(
+        planted["missing"]
+    )
     assert sums.unexpected == [] and sums.rekeyed == [] and sums.cross_checks["difference"].tolist() == [0] * 9
     doubtful = read.stations[read.stations["doubtful"]]
     names = set(read.stations["form_set"])  # a folder with one station has its name
     misplaced = sorted(path if path in names else path.rpartition("/")[0] for path in planted["folder"])
     assert sorted(doubtful.loc[doubtful["doubt_codes"] == "folder", "form_set"]) == misplaced
-    assert sorted(doubtful.loc[doubtful["doubt_codes"] == "duplicate", "form_set"]) == sorted(f for pair in planted["conflict"] for f in pair)
+    assert sorted(doubtful.loc[doubtful["doubt_codes"] == "duplicate", "form_set"]) == sorted(
+        f for pair in planted["conflict"] for f in pair
+    )
     assert len(doubtful) == len(planted["folder"]) + 2 * len(planted["conflict"]), "nothing else is doubtful"
     assert list(read.left_out) == ["อุทัยธานี/readme.txt"] and not read.is_complete
     return read
@@ -235,7 +382,10 @@ def check_night(scans, put, store, n_stations, tmp_path):
 def test_a_tree_of_folders_with_planted_faults(night, sqlite_store, tmp_path):
     scans, put = night
     read = check_night(scans, put, sqlite_store, 120, tmp_path)
-    assert read.account()[0] == f"{read.n_files} files found, {read.n_files - 1} in {read.n_files - 1} form sets, 1 left out"
+    assert (
+        read.account()[0]
+        == f"{read.n_files} files found, {read.n_files - 1} in {read.n_files - 1} form sets, 1 left out"
+    )
     assert sorted(p.name for p in read.files) == ["stations.csv", "summaries.csv", "totals.csv", "votes.csv"]
 
 
@@ -265,5 +415,8 @@ def test_page_one_without_a_suffix_and_a_pdf_called_p1_are_read(night, sqlite_st
         document.save(scans / f"{name}.pdf")
     sets = group_folder(scans)
     assert {s.name: [p.name for p in s.pages] for s in sets} == {
-        "constituency_10_1": [f"constituency_10_1{end}.png" for end in ("", "_page2", "_page3")], "p1": ["p1.pdf"], "d1": ["d1.pdf"]}
+        "constituency_10_1": [f"constituency_10_1{end}.png" for end in ("", "_page2", "_page3")],
+        "p1": ["p1.pdf"],
+        "d1": ["d1.pdf"],
+    }
     assert sets.left_out == {}

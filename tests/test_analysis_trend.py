@@ -25,8 +25,10 @@ RNG = np.random.default_rng(8)
 
 def runs(*shares, n=80):
     hard = RNG.random((n, 1))
-    return pd.DataFrame(((0.15 * RNG.random((n, len(shares))) + 0.85 * hard) < shares).astype(float),
-                        columns=[f"r{i}" for i in range(len(shares))])
+    return pd.DataFrame(
+        ((0.15 * RNG.random((n, len(shares))) + 0.85 * hard) < shares).astype(float),
+        columns=[f"r{i}" for i in range(len(shares))],
+    )
 
 
 def weekly(rng, runs, items=20, decline=0.0, run_sd=0.01, noise_sd=0.0):
@@ -79,7 +81,11 @@ def test_items_that_come_and_go_do_not_move_the_level():
     wide.iloc[20:] -= 0.3
     wide.iloc[20:, :10] = np.nan
     found = trend_of(wide, bounds=None).table
-    assert found["mean"].iloc[-1] < found["mean"].iloc[0] - 0.1 and set(found["verdict"]) <= {"first", "too few runs", "no change shown"}
+    assert found["mean"].iloc[-1] < found["mean"].iloc[0] - 0.1 and set(found["verdict"]) <= {
+        "first",
+        "too few runs",
+        "no change shown",
+    }
 
 
 def test_one_changed_answer_of_a_model_that_never_varied_is_no_alarm():
@@ -101,7 +107,10 @@ def test_trends_of_little():
     assert "no runs" in trend_of(pd.DataFrame()).sentence
     a, b = ({"experiment": e, "item_id": i, "value": 1.0} for e, i in (("a", 1), ("b", 2)))
     assert trend_of([a, b]).table["verdict"].tolist() == ["first", "no shared items"]
-    assert "run | when" in trend_of(runs(0.5, 0.6))._repr_markdown_() and trend_of(runs(0.5, 0.6)).to_dict()["runs"][0]["change"] is None
+    assert (
+        "run | when" in trend_of(runs(0.5, 0.6))._repr_markdown_()
+        and trend_of(runs(0.5, 0.6)).to_dict()["runs"][0]["change"] is None
+    )
     with pytest.raises(ValueError, match="false_alarms=5"):
         trend_of(runs(0.5, 0.6), false_alarms=5)
 
@@ -111,7 +120,10 @@ def test_clusters_of_a_trend_are_named():
     tidy = wide.rename_axis("item_id").reset_index().melt("item_id", var_name="experiment", value_name="value")
     said = trend_of(tidy.assign(cluster=tidy["item_id"] // 4), cluster_by="constituency").sentence
     assert "5 constituencies" in said
-    assert "only 2 constituencies" in trend_of(tidy.assign(cluster=tidy["item_id"] // 10), cluster_by="constituency").sentence
+    assert (
+        "only 2 constituencies"
+        in trend_of(tidy.assign(cluster=tidy["item_id"] // 10), cluster_by="constituency").sentence
+    )
 
 
 def test_unchanged_years_and_a_slow_decline_quickly():
@@ -119,8 +131,12 @@ def test_unchanged_years_and_a_slow_decline_quickly():
     assert simulated_years(40, decline=0.005, runs=13, seed=32).worse_within >= 0.8
 
 
-YEARS = {"as specified": {}, "items vary by themselves too": {"noise_sd": 0.05}, "only items vary": {"run_sd": 0.0, "noise_sd": 0.05},
-         "a hundred forms": {"items": 100}}
+YEARS = {
+    "as specified": {},
+    "items vary by themselves too": {"noise_sd": 0.05},
+    "only items vary": {"run_sd": 0.0, "noise_sd": 0.05},
+    "a hundred forms": {"items": 100},
+}
 
 
 @pytest.mark.slow
@@ -137,8 +153,14 @@ def test_alarms_in_2_000_unchanged_years(name):
 @pytest.mark.parametrize("name", ["as specified", "items vary by themselves too"])
 def test_half_a_point_a_week_is_reported_within_12_weeks(name):
     found = simulated_years(2000, decline=0.005, runs=13, seed=34, **YEARS[name])
-    report(f"decline of .5 points a week, {name}", {"reported within 12 weeks": found.worse_within, "wanted": 0.8}, found.years)
-    assert found.worse_within >= (0.8 if name == "as specified" else 0.75)  # the second is harder than what was specified
+    report(
+        f"decline of .5 points a week, {name}",
+        {"reported within 12 weeks": found.worse_within, "wanted": 0.8},
+        found.years,
+    )
+    assert found.worse_within >= (
+        0.8 if name == "as specified" else 0.75
+    )  # the second is harder than what was specified
 
 
 @pytest.mark.slow
@@ -148,7 +170,10 @@ def test_alarms_in_2_000_unchanged_years_of_pass_and_fail(chance):
     "Runs of 40 forms whose answers vary independently: the levels are no normal numbers"
     rng, alarms = np.random.default_rng(35), 0
     for _ in range(2000):
-        alarms += bool({"worse", "better"} & set(trend_of(pd.DataFrame((rng.random((40, 52)) < chance).astype(float))).table["verdict"]))
+        alarms += bool(
+            {"worse", "better"}
+            & set(trend_of(pd.DataFrame((rng.random((40, 52)) < chance).astype(float))).table["verdict"])
+        )
     report(f"unchanged years of pass and fail, {chance:.0%}", {"alarm": alarms / 2000, "promised": 0.05}, 2000)
     assert_not_exceeded(alarms, 2000, 0.05)
 
@@ -163,7 +188,11 @@ def test_what_steps_between_neighbours_did_before():
             wide = weekly(rng, 52 if not decline else 13, decline=decline, noise_sd=0.01).clip(0, 1)
             steps = [gate(wide[i], wide[i - 1])[0].passed for i in range(1, wide.shape[1])]
             wrong, seen = wrong + (not decline and not all(steps)), seen + (decline > 0 and not all(steps))
-    report("each run against the one before", {"alarm in an unchanged year": wrong / 300, "decline reported": seen / 300}, 300)
+    report(
+        "each run against the one before",
+        {"alarm in an unchanged year": wrong / 300, "decline reported": seen / 300},
+        300,
+    )
     assert wrong / 300 > 0.3
 
 
@@ -182,13 +211,19 @@ def test_a_gate_over_several_models_shares_the_error():
     wide = runs(0.9, 0.76)
     alone, shared = (gate(wide["r1"], wide["r0"], models=k)[0] for k in (1, 20))
     assert shared.difference_lower < alone.difference_lower and shared.difference_upper > alone.difference_upper
-    assert (alone.verdict == "worse") == (alone.difference_upper < 0) and (shared.verdict == "worse") == (shared.difference_upper < 0)
+    assert (alone.verdict == "worse") == (alone.difference_upper < 0) and (shared.verdict == "worse") == (
+        shared.difference_upper < 0
+    )
 
 
 def test_type_one_error_of_the_gate():
     "An unchanged run is stopped in at most 2.5 % of the releases, here and with an allowed drop that just happened"
-    stopped = np.array([[not o.passed for o in (*gate(pd.Series(a), pd.Series(b)), *gate(pd.Series(c), pd.Series(b), max_drop=0.1))]
-                        for a, b, c in ((RNG.random((3, 40)) < [[0.85], [0.85], [0.75]]).astype(float) for _ in range(150))])
+    stopped = np.array(
+        [
+            [not o.passed for o in (*gate(pd.Series(a), pd.Series(b)), *gate(pd.Series(c), pd.Series(b), max_drop=0.1))]
+            for a, b, c in ((RNG.random((3, 40)) < [[0.85], [0.85], [0.75]]).astype(float) for _ in range(150))
+        ]
+    )
     assert (stopped.sum(0) <= 10).all()  # 3.75 are expected; more than 10 come by chance once in 400 runs of this test
 
 
@@ -222,11 +257,17 @@ def test_lower_is_better_and_no_bounds():
     assert gate(slow, fast, **options)[0].threshold == pytest.approx(fast.mean())
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda: gate({"a": 1}), "needs a minimum, a baseline"), (lambda: gate({"a": 1}, {"b": 1}), "share no items"),
-    (lambda: gate({"a": math.nan}, minimum=0.5), "no value of 'score'"), (lambda: gate({"a": 1}, minimum=1, proof="always"), "'to fail' or 'to pass'"),
-    (lambda: gate({"a": 1}, {"a": 1}, max_drop=-1), "max_drop=-1"), (lambda: gate(pd.DataFrame({"x": [1]}), minimum=1), "item_id"),
-])
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: gate({"a": 1}), "needs a minimum, a baseline"),
+        (lambda: gate({"a": 1}, {"b": 1}), "share no items"),
+        (lambda: gate({"a": math.nan}, minimum=0.5), "no value of 'score'"),
+        (lambda: gate({"a": 1}, minimum=1, proof="always"), "'to fail' or 'to pass'"),
+        (lambda: gate({"a": 1}, {"a": 1}, max_drop=-1), "max_drop=-1"),
+        (lambda: gate(pd.DataFrame({"x": [1]}), minimum=1), "item_id"),
+    ],
+)
 def test_bad_questions_are_named(call, words):
     with pytest.raises(ValueError, match=words):
         call()
@@ -247,7 +288,11 @@ def stored_weeks(sqlite_store):
             return 99 if item["input"] < broken else item["input"] % 7
 
         data = [{"id": f"f{i}", "input": i, "expected_output": i % 7} for i in range(40)]
-        return asyncio.run(arun_experiment(name="weekly", run_name=name, data=data, task=task, evaluators=[correct, loss], store=sqlite_store))
+        return asyncio.run(
+            arun_experiment(
+                name="weekly", run_name=name, data=data, task=task, evaluators=[correct, loss], store=sqlite_store
+            )
+        )
 
     run("one", 0), run("two", 1), run("two", 20)
     return run
@@ -255,10 +300,16 @@ def stored_weeks(sqlite_store):
 
 def test_stored_runs(sqlite_store, stored_weeks):
     found = trend("weekly", "correct", sqlite_store)
-    assert found.table["n"].tolist() == [40] * 3 and found.table["verdict"].tolist() == ["first", "no change shown", "worse"]
-    assert found.table["run"][0] == "one" and found.table["run"].is_unique and found.table["when"].is_monotonic_increasing
+    assert found.table["n"].tolist() == [40] * 3 and found.table["verdict"].tolist() == [
+        "first",
+        "no change shown",
+        "worse",
+    ]
+    assert (
+        found.table["run"][0] == "one" and found.table["run"].is_unique and found.table["when"].is_monotonic_increasing
+    )
     assert len(trend("weekly", "correct", sqlite_store, limit=2).table) == 2
-    previous, = gate_run("latest", "previous", metric="correct", store=sqlite_store)
+    (previous,) = gate_run("latest", "previous", metric="correct", store=sqlite_store)
     assert not previous.passed and previous.verdict == "worse" and previous.baseline == pytest.approx(39.5 / 40)
     with pytest.raises(RegressionError) as caught:
         require("latest", "previous", metric="correct", store=sqlite_store)
@@ -268,7 +319,7 @@ def test_stored_runs(sqlite_store, stored_weeks):
 
 def test_stored_runs_that_fail_and_what_is_not_there(sqlite_store, stored_weeks):
     stored_weeks("broken", 30, fails=True)
-    ok, = gate_run("latest", metric="success_rate", minimum=0.2, store=sqlite_store)
+    (ok,) = gate_run("latest", metric="success_rate", minimum=0.2, store=sqlite_store)
     assert ok.passed and ok.value == 0.25 and ok.n == 40
     with pytest.raises(ValueError, match="has a value of 'depth'; there are correct, loss"):
         gate_run("latest", metric="depth", minimum=1, store=sqlite_store)

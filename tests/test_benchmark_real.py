@@ -25,8 +25,14 @@ def folder(tmp_path_factory):
             (home / paths[-1]).write_bytes(page)
         truth = drawn.record["ground_truth"]
         truth = truth[0] if isinstance(truth, list) else truth
-        records.append({"id": str(seed), "input": {"image_paths": paths}, "expected_output": truth,
-                        "metadata": {"form_code": kind, "scan": "flatbed"}})
+        records.append(
+            {
+                "id": str(seed),
+                "input": {"image_paths": paths},
+                "expected_output": truth,
+                "metadata": {"form_code": kind, "scan": "flatbed"},
+            }
+        )
     (home / "truth.json").write_text(json.dumps({"name": "drawn", "records": records}, ensure_ascii=False))
     return home
 
@@ -40,10 +46,24 @@ def test_tables_by_code_province_and_image(folder, capsys):
 
 
 def test_what_counts_as_right():
-    truth = {"vote_results": [{"number": 1, "vote_count": 10}, {"number": 2, "vote_count": None}, {"number": 3, "vote_count": 7}],
-             "total_votes_recorded": 17, "ballot_statistics": {"good_ballots": 17, "good_ballots_text": "สิบเจ็ด"}}
-    read = {"vote_results": [{"number": 1, "vote_count": 10}, {"number": 2, "vote_count": 0}, {"number": 3, "vote_count": 1}],
-            "total_votes_recorded": 17, "ballot_statistics": {"good_ballots": 11}}
+    truth = {
+        "vote_results": [
+            {"number": 1, "vote_count": 10},
+            {"number": 2, "vote_count": None},
+            {"number": 3, "vote_count": 7},
+        ],
+        "total_votes_recorded": 17,
+        "ballot_statistics": {"good_ballots": 17, "good_ballots_text": "สิบเจ็ด"},
+    }
+    read = {
+        "vote_results": [
+            {"number": 1, "vote_count": 10},
+            {"number": 2, "vote_count": 0},
+            {"number": 3, "vote_count": 1},
+        ],
+        "total_votes_recorded": 17,
+        "ballot_statistics": {"good_ballots": 11},
+    }
     sure = {"vote_results[number=1].vote_count": 0.95, "vote_results[number=3].vote_count": 0.5}
     right = list(real.judged(read, truth, sure))
     assert [v for f, v in right if f == "vote numbers"] == [True, False]

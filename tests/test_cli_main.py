@@ -25,14 +25,21 @@ from vote_experiments.cli import run as cli_run
 from vote_experiments.reports.doctor import examine, faults
 from vote_experiments.settings import PRESETS
 
-TRUTH = {"form_info": {"form_type": "Constituency", "province": "แพร่"}, "ballot_statistics": {"ballots_used": 10},
-         "vote_results": [{"number": 1, "vote_count": 3}]}
+TRUTH = {
+    "form_info": {"form_type": "Constituency", "province": "แพร่"},
+    "ballot_statistics": {"ballots_used": 10},
+    "vote_results": [{"number": 1, "vote_count": 3}],
+}
 
 
 def record(i: int, **more) -> dict:
     name = f"f{i}"
-    return {"id": name, "input": {"form_set_name": name, "image_paths": [f"{name}_page1.png"], "num_pages": 1},
-            "ground_truth": TRUTH, **more}
+    return {
+        "id": name,
+        "input": {"form_set_name": name, "image_paths": [f"{name}_page1.png"], "num_pages": 1},
+        "ground_truth": TRUTH,
+        **more,
+    }
 
 
 def write_forms(folder: Path, n: int = 4) -> Path:
@@ -56,6 +63,7 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def models():
     "Models by name, for as long as a test lasts"
+
     def breaks(images, config):
         if any(Path(image).name.startswith("f2_") for image in images):
             raise RuntimeError("this page cannot be read")
@@ -105,7 +113,10 @@ def test_run_compares_models_and_says_where_everything_is(forms):
     page = Path(re.search(r"^Report: (.*)$", said, re.M)[1])
     assert page.is_relative_to(forms / "runs") and page.exists()
     run = re.search(r"^Run: +(grp_\w+)$", said, re.M)[1]
-    assert [e["name"] for e in value("runs", "show", run)] == ["vote-extraction-right-t0.0", "vote-extraction-blank-t0.0"]
+    assert [e["name"] for e in value("runs", "show", run)] == [
+        "vote-extraction-right-t0.0",
+        "vote-extraction-blank-t0.0",
+    ]
 
 
 @promise("F3")
@@ -125,26 +136,46 @@ def test_quiet_says_only_where_the_result_is(forms):
 def test_every_model_runs_at_every_temperature(forms):
     result = value("run", "-d", "forms", "-m", "right", "-m", "blank", "-t", "0", "-t", "0.2")
     assert [(e["model"], e["temperature"]) for e in result["experiments"]] == [
-        ("right", 0.0), ("right", 0.2), ("blank", 0.0), ("blank", 0.2)]
+        ("right", 0.0),
+        ("right", 0.2),
+        ("blank", 0.0),
+        ("blank", 0.2),
+    ]
 
 
 @promise("F4")
-@pytest.mark.parametrize("name, text", [
-    ("ask.yaml", "dataset_name: forms\nsample_size: 3\nmodel_configs:\n  - {model: right, temperature: 0.0, name_suffix: mine}\n"),
-    ("ask.toml", 'dataset_name = "forms"\nsample_size = 3\nmodel_configs = [{model = "right", name_suffix = "mine"}]\n'),
-    ("ask.json", '{"dataset_name": "forms", "sample_size": 3, "model_configs": [{"model": "right", "name_suffix": "mine"}]}'),
-])
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        (
+            "ask.yaml",
+            "dataset_name: forms\nsample_size: 3\nmodel_configs:\n  - {model: right, temperature: 0.0, name_suffix: mine}\n",
+        ),
+        (
+            "ask.toml",
+            'dataset_name = "forms"\nsample_size = 3\nmodel_configs = [{model = "right", name_suffix = "mine"}]\n',
+        ),
+        (
+            "ask.json",
+            '{"dataset_name": "forms", "sample_size": 3, "model_configs": [{"model": "right", "name_suffix": "mine"}]}',
+        ),
+    ],
+)
 def test_a_config_file_says_the_same_and_flags_win(forms, name, text):
     (forms / name).write_text(text)
     result = value("run", name)
-    assert (result["experiments"][0]["experiment_name"], result["experiments"][0]["sample_size"]) == ("vote-extraction-mine", 3)
+    assert (result["experiments"][0]["experiment_name"], result["experiments"][0]["sample_size"]) == (
+        "vote-extraction-mine",
+        3,
+    )
     assert value("run", name, "-n", "1")["experiments"][0]["sample_size"] == 1
 
 
 @promise("F4")
 def test_a_config_file_may_name_a_preset_evaluators_and_a_moment(forms):
     (forms / "ask.yaml").write_text(
-        "dataset_name: forms\ndataset_version: 2999-01-01\nmodel_configs: [{model: right}]\nevaluators: [row_shift, has_no_errors]\n")
+        "dataset_name: forms\ndataset_version: 2999-01-01\nmodel_configs: [{model: right}]\nevaluators: [row_shift, has_no_errors]\n"
+    )
     value("run", "ask.yaml")
     scores = value("runs", "show")[0]["summary"]["scores"]
     assert set(scores) <= {"row_shift", "has_no_errors"} and "has_no_errors" in scores
@@ -173,8 +204,9 @@ def test_the_first_failing_item_stops_a_run_which_is_then_continued(forms):
 
 
 def test_a_run_with_functions_of_its_own_is_continued_in_python_only(forms):
-    ve.run_model_experiments(dataset_name="forms", model_configs=[{"model": "right"}], task_function=lambda item: {},
-                             show_comparison=False)
+    ve.run_model_experiments(
+        dataset_name="forms", model_configs=[{"model": "right"}], task_function=lambda item: {}, show_comparison=False
+    )
     assert "resume='grp_" in refused("resume", "latest")
     alone = ve.run_experiment(name="mine", data=[{"input": 1}], task=lambda item: 1)
     assert "run_experiment" in refused("resume", alone.experiment_id)
@@ -185,8 +217,11 @@ def test_compare_takes_runs_experiments_and_one_score(forms):
     second = value("run", "-d", "forms", "-m", "right", "-m", "blank")["experiments"]
     found = value("compare", first, second[0]["experiment_id"], second[1]["experiment_id"])
     names = {e["experiment"] for e in found["experiments"]}
-    assert names == {"vote-extraction-right-t0.0", f"vote-extraction-right-t0.0 ({second[0]['experiment_id']})",
-                     "vote-extraction-blank-t0.0"}
+    assert names == {
+        "vote-extraction-right-t0.0",
+        f"vote-extraction-right-t0.0 ({second[0]['experiment_id']})",
+        "vote-extraction-blank-t0.0",
+    }
     means = {e["experiment"]: e["mean"] for e in value("compare", "--score", "ballot_accuracy_score")["experiments"]}
     assert means == {"vote-extraction-right-t0.0": 1.0, "vote-extraction-blank-t0.0": 0.0}
     said = shell("compare", code=0).stdout
@@ -196,7 +231,9 @@ def test_compare_takes_runs_experiments_and_one_score(forms):
 
 def test_an_unknown_score_is_answered_with_the_nearest(forms):
     value("run", "-d", "forms", "-m", "right")
-    assert "did you mean 'vote_results_quality'? Scores are exact_form_match" in refused("compare", "latest", "--score", "vote_result_quality")
+    assert "did you mean 'vote_results_quality'? Scores are exact_form_match" in refused(
+        "compare", "latest", "--score", "vote_result_quality"
+    )
 
 
 def test_compare_says_when_the_data_were_not_the_same(forms):
@@ -252,8 +289,19 @@ def test_a_dataset_goes_in_is_shown_changed_compared_exported_and_deleted(home):
 
 def test_columns_of_a_csv_file_are_chosen(home):
     (home / "sheet.csv").write_text("station,pages,votes\n007,[],12\n")
-    value("datasets", "import", "sheet.csv", "--name", "sheet", "--id-column", "station", "--input-columns", "pages,",
-          "--expected-columns", "votes")
+    value(
+        "datasets",
+        "import",
+        "sheet.csv",
+        "--name",
+        "sheet",
+        "--id-column",
+        "station",
+        "--input-columns",
+        "pages,",
+        "--expected-columns",
+        "votes",
+    )
     item = value("datasets", "show", "sheet")["first_items"][0]
     assert (item["id"], item["input"], item["expected_output"]) == ("007", {"pages": []}, 12)
 
@@ -280,7 +328,10 @@ def test_validate_names_every_problem_of_a_dataset_or_a_file(home):
     broken["records"][1]["input"]["image_paths"] = ["gone.png"]
     path.write_text(json.dumps(broken))
     found = value("datasets", "validate", path, code=1)
-    assert [(p["item_id"], p["kind"]) for p in found["problems"]] == [("f0", "no_ground_truth"), ("f1", "missing_image")]
+    assert [(p["item_id"], p["kind"]) for p in found["problems"]] == [
+        ("f0", "no_ground_truth"),
+        ("f1", "missing_image"),
+    ]
     shell("datasets", "import", path, code=0)
     assert (found["errors"], found["warnings"]) == (1, 1)
     assert "gone.png" in shell("datasets", "validate", "forms", code=1).stdout
@@ -288,7 +339,9 @@ def test_validate_names_every_problem_of_a_dataset_or_a_file(home):
 
 @promise("F9")
 def test_synth_draws_and_stores_a_dataset(home):
-    found = value("datasets", "synth", "-n", "1", "--seed", "3", "--level", "clean", "--kind", "Constituency", "--name", "drawn")
+    found = value(
+        "datasets", "synth", "-n", "1", "--seed", "3", "--level", "clean", "--kind", "Constituency", "--name", "drawn"
+    )
     assert (found["name"], found["items"]) == ("drawn", 1)
     assert len(list((home / "datasets/drawn/pages").glob("*.jpg"))) == 2
     assert value("datasets", "validate", "drawn")["errors"] == 0
@@ -298,54 +351,61 @@ def test_synth_draws_and_stores_a_dataset(home):
 
 
 @promise("F2", "F5")
-@pytest.mark.parametrize("words, said", [
-    (["run", "-d", "form", "-m", "right"], "nearest names are 'forms'"),
-    (["run", "-d", "forms", "-m", "right", "-n", "0"], "sample_size=0"),
-    (["run", "-d", "forms", "-m", "right", "-j", "0"], "jobs=0"),
-    (["run", "-d", "forms", "-m", "right", "--repeats", "0"], "repeats=0"),
-    (["run", "-d", "forms", "-m", "right", "-t", "1.5"], "1.5"),
-    (["run", "-d", "forms", "-m", "rihgt"], "did you mean 'right'"),
-    (["run", "-d", "forms", "-m", "right", "-m", "right"], "name_suffix"),
-    (["run", "-d", "forms", "-m", "right", "--evaluator", "row_shift", "--evaluator", "row_shift"], "row_shift"),
-    (["run", "-d", "forms", "-m", "right", "--evaluator", "row_shfit"], "did you mean 'row_shift'"),
-    (["run", "-d", "forms", "-m", "right", "--set", "thinking_levle=low"], "did you mean 'thinking_level'"),
-    (["run", "-d", "forms", "-m", "right", "--set", "thinking_level"], "name=value"),
-    (["run", "-d", "forms", "-t", "0"], "--model"),
-    (["run", "-d", "forms", "-m", "right", "--preset", "offline"], "choose the models once"),
-    (["run", "-d", "forms", "--preset", "ofline"], "did you mean 'offline'"),
-    (["run", "-d", "forms", "-m", "right", "--backend", "datadgo"], "datadgo"),
-    (["run", "-d", "forms", "-m", "right", "--dataset-version", "7"], "no version 7"),
-    (["run", "nothing.yaml"], "nothing.yaml"),
-    (["resume", "grp_0"], "grp_0"),
-    (["compare", "nothing"], "nothing"),
-    (["schema", "rnu"], "run, sweep"),
-    (["runs", "show", "nothing"], "nothing"),
-    (["datasets", "show", "form"], "'forms'"),
-    (["datasets", "import", "nothing.json"], "nothing.json"),
-    (["datasets", "import", "."], "import_folder"),
-    (["datasets", "import-folder", "nowhere", "x"], "nowhere"),
-    (["datasets", "export", "forms", "copy.xlsx"], "end the path in .json"),
-    (["datasets", "synth", "-n", "0"], "n=0"),
-    (["datasets", "synth", "--level", "dirty"], "dirty"),
-    (["datasets", "diff", "forms", "9"], "no version 9"),
-    (["datasets", "validate", "form"], "'forms'"),
-    (["datasets", "delete", "form", "-y"], "'forms'"),
-], ids=lambda w: " ".join(w) if isinstance(w, list) else "")
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["run", "-d", "form", "-m", "right"], "nearest names are 'forms'"),
+        (["run", "-d", "forms", "-m", "right", "-n", "0"], "sample_size=0"),
+        (["run", "-d", "forms", "-m", "right", "-j", "0"], "jobs=0"),
+        (["run", "-d", "forms", "-m", "right", "--repeats", "0"], "repeats=0"),
+        (["run", "-d", "forms", "-m", "right", "-t", "1.5"], "1.5"),
+        (["run", "-d", "forms", "-m", "rihgt"], "did you mean 'right'"),
+        (["run", "-d", "forms", "-m", "right", "-m", "right"], "name_suffix"),
+        (["run", "-d", "forms", "-m", "right", "--evaluator", "row_shift", "--evaluator", "row_shift"], "row_shift"),
+        (["run", "-d", "forms", "-m", "right", "--evaluator", "row_shfit"], "did you mean 'row_shift'"),
+        (["run", "-d", "forms", "-m", "right", "--set", "thinking_levle=low"], "did you mean 'thinking_level'"),
+        (["run", "-d", "forms", "-m", "right", "--set", "thinking_level"], "name=value"),
+        (["run", "-d", "forms", "-t", "0"], "--model"),
+        (["run", "-d", "forms", "-m", "right", "--preset", "offline"], "choose the models once"),
+        (["run", "-d", "forms", "--preset", "ofline"], "did you mean 'offline'"),
+        (["run", "-d", "forms", "-m", "right", "--backend", "datadgo"], "datadgo"),
+        (["run", "-d", "forms", "-m", "right", "--dataset-version", "7"], "no version 7"),
+        (["run", "nothing.yaml"], "nothing.yaml"),
+        (["resume", "grp_0"], "grp_0"),
+        (["compare", "nothing"], "nothing"),
+        (["schema", "rnu"], "run, sweep"),
+        (["runs", "show", "nothing"], "nothing"),
+        (["datasets", "show", "form"], "'forms'"),
+        (["datasets", "import", "nothing.json"], "nothing.json"),
+        (["datasets", "import", "."], "import_folder"),
+        (["datasets", "import-folder", "nowhere", "x"], "nowhere"),
+        (["datasets", "export", "forms", "copy.xlsx"], "end the path in .json"),
+        (["datasets", "synth", "-n", "0"], "n=0"),
+        (["datasets", "synth", "--level", "dirty"], "dirty"),
+        (["datasets", "diff", "forms", "9"], "no version 9"),
+        (["datasets", "validate", "form"], "'forms'"),
+        (["datasets", "delete", "form", "-y"], "'forms'"),
+    ],
+    ids=lambda w: " ".join(w) if isinstance(w, list) else "",
+)
 def test_a_request_that_cannot_work_is_one_line_and_exit_code_2(forms, words, said):
     assert said in refused(*words)
 
 
-@pytest.mark.parametrize("name, text, said", [
-    ("broken.jsonl", '{"input": 1}\n{"input": 2,}\n', "line 2 (record 2)"),
-    ("broken.json", '{"records": [\n{"input": 1}}]}', "line 2"),
-    ("field.json", '[{"input": 1, "metadata": 3}]', "'metadata'"),
-    ("input.json", '[{"ground_truth": 3}]', "no field 'input'"),
-    ("twice.json", '[{"input": 1, "id": "a"}, {"input": 2, "id": "a"}]', "'a'"),
-    ("short.csv", "id,input\n1\n", "line 2"),
-    ("empty.json", "", "is empty"),
-    ("scan.json", "%PDF-1.7", "PDF"),
-    ("outside.json", '[{"input": {"image_paths": ["/etc/passwd"]}}]', "/etc/passwd"),
-])
+@pytest.mark.parametrize(
+    "name, text, said",
+    [
+        ("broken.jsonl", '{"input": 1}\n{"input": 2,}\n', "line 2 (record 2)"),
+        ("broken.json", '{"records": [\n{"input": 1}}]}', "line 2"),
+        ("field.json", '[{"input": 1, "metadata": 3}]', "'metadata'"),
+        ("input.json", '[{"ground_truth": 3}]', "no field 'input'"),
+        ("twice.json", '[{"input": 1, "id": "a"}, {"input": 2, "id": "a"}]', "'a'"),
+        ("short.csv", "id,input\n1\n", "line 2"),
+        ("empty.json", "", "is empty"),
+        ("scan.json", "%PDF-1.7", "PDF"),
+        ("outside.json", '[{"input": {"image_paths": ["/etc/passwd"]}}]', "/etc/passwd"),
+    ],
+)
 def test_a_malformed_dataset_file_is_told_with_line_and_field(home, name, text, said):
     (home / name).write_text(text)
     line = refused("datasets", "import", name)
@@ -412,7 +472,13 @@ def test_doctor_looks_at_the_store_without_making_one(home):
 def test_faults_are_what_stops_offline_work_only(home):
     found = examine()
     assert faults(found) == []
-    lost = {**found, "packages": [{"name": "numpy", "version": None, "extra": None}, {"name": "psycopg", "version": None, "extra": "postgres"}]}
+    lost = {
+        **found,
+        "packages": [
+            {"name": "numpy", "version": None, "extra": None},
+            {"name": "psycopg", "version": None, "extra": "postgres"},
+        ],
+    }
     assert faults(lost) == ["package numpy is not installed: pip install numpy"]
 
 
@@ -446,16 +512,42 @@ def test_help_answers_at_once_and_loads_nothing_heavy(home):
 
     help_s = min(seconds("--help", said="vote-experiments demo") for _ in range(4))
     parser_s = min(seconds("import typer, rich.console", command=[sys.executable, "-c"]) for _ in range(4))
-    assert help_s < max(0.5, 4 * parser_s), "half a second, on a slow machine in the measure of what the parser alone takes"
+    assert help_s < max(0.5, 4 * parser_s), (
+        "half a second, on a slow machine in the measure of what the parser alone takes"
+    )
     code = "import sys; import vote_experiments.cli.main; print(*sys.modules)"
-    loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    loaded = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
     assert not loaded & {"pandas", "numpy", "scipy", "sqlalchemy", "pydantic", "matplotlib", "cv2", "ddtrace"}
 
 
-SPECIFIED = ["demo", "run", "resume", "compare", "report", "export", "sweep", "race", "ensemble", "extract", "gate", "publish", "serve", "work", "ui", "doctor",
-             "schema", *(f"datasets {n}" for n in ("list", "show", "import", "import-folder", "export", "synth", "validate", "diff", "delete")),
-             *(f"runs {n}" for n in ("list", "show", "delete", "share", "import")), *(f"cache {n}" for n in ("list", "size", "clear", "prune")),
-             *(f"store {n}" for n in ("backup", "check"))]
+SPECIFIED = [
+    "demo",
+    "run",
+    "resume",
+    "compare",
+    "report",
+    "export",
+    "sweep",
+    "race",
+    "ensemble",
+    "extract",
+    "gate",
+    "publish",
+    "serve",
+    "work",
+    "ui",
+    "doctor",
+    "schema",
+    *(
+        f"datasets {n}"
+        for n in ("list", "show", "import", "import-folder", "export", "synth", "validate", "diff", "delete")
+    ),
+    *(f"runs {n}" for n in ("list", "show", "delete", "share", "import")),
+    *(f"cache {n}" for n in ("list", "size", "clear", "prune")),
+    *(f"store {n}" for n in ("backup", "check")),
+]
 NO_RESULT = ("serve", "work", "ui", "schema")  # they print no value
 
 
@@ -476,7 +568,11 @@ def test_the_whole_tree_of_commands_teaches():
         said = shell(*name.split(), "--help", code=0).stdout
         options = {o for p in command.params for o in p.opts}
         assert name in NO_RESULT or {"--json", "--store"} <= options, name
-        assert all(getattr(p, "help", None) or p.param_type_name == "argument" for p in command.params if p.opts != ["--port", "-p"]), name
+        assert all(
+            getattr(p, "help", None) or p.param_type_name == "argument"
+            for p in command.params
+            if p.opts != ["--port", "-p"]
+        ), name
         assert "\x1b" not in said and len(command.help or "") > 10, name
         required = [p for p in command.params if p.required]
         needs_words = required or len(options) > 4
@@ -489,8 +585,13 @@ def test_a_pipe_and_plain_mode_get_no_control_codes(home):
     piped = process("run", "-d", "forms", "-m", "slow", home=home, command=[sys.executable, "-c", SLOW])
     assert piped.returncode == 0 and not re.search(r"[\x1b\r]", piped.stdout + piped.stderr)
     leader, follower = pty.openpty()
-    done = subprocess.Popen([sys.executable, "-c", SLOW, "run", "-d", "forms", "-m", "slow"], cwd=home, stdout=follower,
-                            stderr=follower, env={**os.environ, "VOTE_EXPERIMENTS_PLAIN": "1"})
+    done = subprocess.Popen(
+        [sys.executable, "-c", SLOW, "run", "-d", "forms", "-m", "slow"],
+        cwd=home,
+        stdout=follower,
+        stderr=follower,
+        env={**os.environ, "VOTE_EXPERIMENTS_PLAIN": "1"},
+    )
     os.close(follower)
     said = b""
     while True:
@@ -510,8 +611,9 @@ def test_a_pipe_and_plain_mode_get_no_control_codes(home):
 def test_ctrl_c_stores_what_is_in_flight_and_says_how_to_continue(home):
     shell("datasets", "import", write_forms(home, 12), code=0)
     words = ["run", "-d", "forms", "-m", "slow", "-j", "1"]
-    running = subprocess.Popen([sys.executable, "-c", SLOW, *words], cwd=home, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        [sys.executable, "-c", SLOW, *words], cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     asked = home / "asked.txt"
     while not asked.exists() or len(asked.read_text().splitlines()) < 3:
         assert running.poll() is None, running.communicate()
@@ -553,8 +655,16 @@ def test_a_damaged_item_never_stops_the_others(home, drawn):
     first.save(home / "whole.pdf", save_all=True, append_images=rest, resolution=150)
     (home / "torn.jpg").write_bytes(pages[0].read_bytes()[:5000])
     Image.new("1", (20_000, 10_000)).save(home / "huge.png")
-    items = {"good": list(map(str, pages)), "pdf": ["whole.pdf"], "torn": ["torn.jpg"], "huge": ["huge.png"], "gone": ["gone.jpg"]}
-    records = [{"id": k, "input": {"image_paths": v}, "expected_output": good["ground_truth"]} for k, v in items.items()]
+    items = {
+        "good": list(map(str, pages)),
+        "pdf": ["whole.pdf"],
+        "torn": ["torn.jpg"],
+        "huge": ["huge.png"],
+        "gone": ["gone.jpg"],
+    }
+    records = [
+        {"id": k, "input": {"image_paths": v}, "expected_output": good["ground_truth"]} for k, v in items.items()
+    ]
     (home / "mixed.json").write_text(json.dumps({"name": "mixed", "records": records}))
     value("datasets", "import", "mixed.json", "--root", str(drawn.parent))
     entry = value("run", "-d", "mixed", "-m", "ocr-digits", "--no-raise-errors")["experiments"][0]

@@ -22,15 +22,28 @@ BAD = {
     "d.yaml": ("sample_size: ten\n", "sample_size='ten' must be a whole number of at least 1 or null"),
     "e.yaml": ("jobs: 0\n", "jobs=0 must be a whole number of at least 1"),
     "f.json": ('{"raise_errors": "no"}', "raise_errors='no' must be true or false"),
-    "g.toml": ('backend = "datadgo"\n', "backend='datadgo' must be one of local, datadog, langfuse, interactiveai or null"),
+    "g.toml": (
+        'backend = "datadgo"\n',
+        "backend='datadgo' must be one of local, datadog, langfuse, interactiveai or null",
+    ),
     "h.json": ('{"model_configs": {"model": "ocr-fused"}}', "model_configs={'model': 'ocr-fused'} must be a list"),
     "i.yaml": ("preset: ofline\n", "preset='ofline' must be one of offline"),
 }
 
 
 def published(schema, files, *more):
-    return subprocess.run([sys.executable, "-m", "check_jsonschema", *(["--schemafile", str(schema)] if schema else []), *more, *map(str, files)],
-                          capture_output=True, text=True)
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "check_jsonschema",
+            *(["--schemafile", str(schema)] if schema else []),
+            *more,
+            *map(str, files),
+        ],
+        capture_output=True,
+        text=True,
+    )
 
 
 @promise("F10")
@@ -84,7 +97,9 @@ def test_there_is_one_table_of_settings():
 
 
 def test_models_are_judged_in_the_registry_s_words():
-    check_types("x.yaml", {"model_configs": [{"model": "ocr-fused", "temprature": 3, "temperature": 7}]})  # refused later, with the nearest name
+    check_types(
+        "x.yaml", {"model_configs": [{"model": "ocr-fused", "temprature": 3, "temperature": 7}]}
+    )  # refused later, with the nearest name
     assert json.dumps(sweep_schema())
 
 

@@ -18,7 +18,6 @@ from vote_experiments.cli import main as cli
 from vote_experiments.settings import VARIABLES
 
 
-
 def shell(*words, code=0):
     done = CliRunner().invoke(cli.app, [str(w) for w in words])
     assert done.exit_code == code, done.output
@@ -38,8 +37,14 @@ def run(tmp_path, monkeypatch):
             raise ValueError("=cmd|' /C calc'!A0, said the page")
         return {"n": input, "text": "ก=1"}
 
-    found = run_experiment(name="e", data=[{"id": f"=n{i}", "input": i, "expected_output": {"n": i}} for i in range(4)], task=task, repeats=2,
-                           evaluators=[lambda output: 1.0], store=store)
+    found = run_experiment(
+        name="e",
+        data=[{"id": f"=n{i}", "input": i, "expected_output": {"n": i}} for i in range(4)],
+        task=task,
+        repeats=2,
+        evaluators=[lambda output: 1.0],
+        store=store,
+    )
     yield found
     store.close()
 
@@ -50,7 +55,11 @@ def test_a_run_as_csv_opens_in_a_spreadsheet_and_runs_nothing_there(run, tmp_pat
     raw = (tmp_path / "out/items.csv").read_bytes()
     assert raw.startswith(b"\xef\xbb\xbf"), "without the mark, Excel shows Thai as noise"
     rows = list(csv.DictReader(raw.decode("utf-8-sig").splitlines()))
-    assert len(rows) == 8 and sum(r["status"] == "failed" for r in rows) == 2 and json.loads(rows[0]["output"])["text"] == "ก=1"
+    assert (
+        len(rows) == 8
+        and sum(r["status"] == "failed" for r in rows) == 2
+        and json.loads(rows[0]["output"])["text"] == "ก=1"
+    )
     assert not [v for r in rows for v in r.values() if v[:1] in ("=", "+", "-", "@")]
 
 
@@ -58,14 +67,20 @@ def test_a_run_as_csv_opens_in_a_spreadsheet_and_runs_nothing_there(run, tmp_pat
 def test_a_run_as_json_lines_keeps_every_value(run, tmp_path):
     assert json.loads(shell("export", run.experiment_id, "-o", "items.jsonl", "--json"))["rows"] == 8
     rows = [json.loads(line) for line in (tmp_path / "items.jsonl").read_text().splitlines()]
-    assert [r["item_id"] for r in rows[:4]] == ["=n0", "=n1", "=n2", "=n3"] and rows[2]["error"] and rows[0]["output"] == {"n": 0, "text": "ก=1"}
+    assert (
+        [r["item_id"] for r in rows[:4]] == ["=n0", "=n1", "=n2", "=n3"]
+        and rows[2]["error"]
+        and rows[0]["output"] == {"n": 0, "text": "ก=1"}
+    )
     shell("export", run.experiment_id, "-o", "items.xlsx", code=2), shell("export", "exp_none", code=2)
 
 
 @promise("F12")
 def test_a_backup_is_whole_and_never_written_over(run, tmp_path):
     shell("store", "backup", "safe/copy.db")
-    assert len(Store(tmp_path / "safe/copy.db").path.read_bytes()) and shell("export", run.experiment_id, "-o", "b.csv", "--store", "safe/copy.db")
+    assert len(Store(tmp_path / "safe/copy.db").path.read_bytes()) and shell(
+        "export", run.experiment_id, "-o", "b.csv", "--store", "safe/copy.db"
+    )
     shell("store", "backup", "safe/copy.db", code=1)
 
 
@@ -81,5 +96,10 @@ def test_a_damaged_store_is_told(run, tmp_path):
 @promise("F7")
 def test_a_shell_completes_commands(tmp_path):
     program = Path(sys.executable).parent / "vote-experiments"
-    env = {**os.environ, "_VOTE_EXPERIMENTS_COMPLETE": "complete_bash", "COMP_WORDS": "vote-experiments ga", "COMP_CWORD": "1"}
+    env = {
+        **os.environ,
+        "_VOTE_EXPERIMENTS_COMPLETE": "complete_bash",
+        "COMP_WORDS": "vote-experiments ga",
+        "COMP_CWORD": "1",
+    }
     assert subprocess.run([program], env=env, capture_output=True, text=True, cwd=tmp_path).stdout.split() == ["gate"]

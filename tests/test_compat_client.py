@@ -16,7 +16,13 @@ from vote_experiments.traces.traces import add_observation, create_score
 from vote_experiments.compat.client import Client
 from vote_experiments.experiments.trend import trend
 from vote_experiments.compat.variants import (
-    RunnerContext, ab_test, aevaluate_experiment, compare_experiments, dataset_from_traces, export_experiment_results, prompt_variants,
+    RunnerContext,
+    ab_test,
+    aevaluate_experiment,
+    compare_experiments,
+    dataset_from_traces,
+    export_experiment_results,
+    prompt_variants,
 )
 from vote_experiments.records import Evaluation, Observation, RegressionError
 
@@ -362,6 +368,7 @@ def export_experiment_results(experiment_id: str) -> pd.DataFrame:
 
 def the_readers_own(guide):
     "What the guide leaves to its reader: a pipeline, judges, golden analyses"
+
     async def pipeline(input, model_config=None):
         await asyncio.sleep(0)
         words = (model_config or {}).get("prompt_template") or (model_config or {}).get("model") or "plain"
@@ -376,15 +383,50 @@ def the_readers_own(guide):
         return evaluator
 
     async def get_golden_analyses():
-        return [SimpleNamespace(id=i, url=f"https://example.com/{i}", synthesis="" if i == 2 else f"synthesis {i}") for i in range(4)]
+        return [
+            SimpleNamespace(id=i, url=f"https://example.com/{i}", synthesis="" if i == 2 else f"synthesis {i}")
+            for i in range(4)
+        ]
 
     judges = {f"{n}_evaluator": judge(n) for n in ("depth", "accuracy", "coherence", "overall")}
-    return {"your_pipeline": pipeline, "pipeline": pipeline, "get_golden_analyses": get_golden_analyses, **judges,
-            "compute_similarity": lambda a, b: len(set(a) & set(b)) / len(set(a) | set(b))}
+    return {
+        "your_pipeline": pipeline,
+        "pipeline": pipeline,
+        "get_golden_analyses": get_golden_analyses,
+        **judges,
+        "compute_similarity": lambda a, b: len(set(a) & set(b)) / len(set(a) | set(b)),
+    }
 
 
-@promise("B1", "B2", "B3", "B5", "B8", "B9", "B10", "B13", "B15", "B16", "B17", "B19", "B21", "B26", "B27", "B28", "B29", "B30", "B35", "B36",
-         "B39", "B41", "B46", "B53", "C19", "C20", "C23")
+@promise(
+    "B1",
+    "B2",
+    "B3",
+    "B5",
+    "B8",
+    "B9",
+    "B10",
+    "B13",
+    "B15",
+    "B16",
+    "B17",
+    "B19",
+    "B21",
+    "B26",
+    "B27",
+    "B28",
+    "B29",
+    "B30",
+    "B35",
+    "B36",
+    "B39",
+    "B41",
+    "B46",
+    "B53",
+    "C19",
+    "C20",
+    "C23",
+)
 def test_every_example_of_the_guide_runs_as_it_is_written(store, monkeypatch):
     monkeypatch.setenv("VOTE_EXPERIMENTS_STORE", store.url)
     guide = {"np": np, "pd": pd, "datetime": datetime}
@@ -394,15 +436,25 @@ def test_every_example_of_the_guide_runs_as_it_is_written(store, monkeypatch):
 
     golden = langfuse.get_dataset("production-golden-v1")
     assert len(golden) == 12 and len(langfuse.get_dataset("golden-analysis-dataset")) == 2
-    assert all(langfuse.get_trace(i.metadata["trace_id"]).output == i.expected_output and i.source_trace_id for i in golden)
+    assert all(
+        langfuse.get_trace(i.metadata["trace_id"]).output == i.expected_output and i.source_trace_id for i in golden
+    )
 
     tested = asyncio.run(guide["ab_test_models"]("golden-analysis-dataset"))
-    assert tested["winner"] == "sonnet" and tested["results"]["gpt4o"]["count"] == 2  # the longer name makes longer answers
+    assert (
+        tested["winner"] == "sonnet" and tested["results"]["gpt4o"]["count"] == 2
+    )  # the longer name makes longer answers
 
     whole = asyncio.run(guide["run_golden_experiment"]())
-    assert whole["stats"]["count"] == 4 and 0 < whole["stats"]["avg_overall"] <= 1 and whole["stats"]["pass_rate"] in (0, 0.25, 0.5, 0.75, 1)
+    assert (
+        whole["stats"]["count"] == 4
+        and 0 < whole["stats"]["avg_overall"] <= 1
+        and whole["stats"]["pass_rate"] in (0, 0.25, 0.5, 0.75, 1)
+    )
     frame = guide["export_experiment_results"](whole["experiment_id"])
-    assert len(frame) == 4 and {"run_id", "item_id", "url", "g_eval_overall", "ground_truth_similarity"} <= set(frame.columns)
+    assert len(frame) == 4 and {"run_id", "item_id", "url", "g_eval_overall", "ground_truth_similarity"} <= set(
+        frame.columns
+    )
     assert frame["ground_truth_similarity"].isna().sum() == 1  # the one without a synthesis
     ours = export_experiment_results(whole["experiment_id"], store)
     pd.testing.assert_frame_equal(ours[sorted(ours)], frame[sorted(frame)], check_dtype=False)
@@ -410,10 +462,13 @@ def test_every_example_of_the_guide_runs_as_it_is_written(store, monkeypatch):
     variants = asyncio.run(guide["test_prompt_variants"]())
     assert set(variants["results"]) == {"detailed", "concise", "structured"} and variants["winner"] == "structured"
     names = [e.name for e in langfuse.get_experiments()]
-    assert names[:2] == ["model-comparison-sonnet", "model-comparison-gpt4o"] and names[-1] == "prompt-variant-structured"
+    assert (
+        names[:2] == ["model-comparison-sonnet", "model-comparison-gpt4o"] and names[-1] == "prompt-variant-structured"
+    )
 
 
 # Datasets --------------------------------------------------------------------------------------------------------
+
 
 @promise("B2", "B4", "B6", "B7", "B12", "B18", "C25")
 def test_datasets_and_items(client):
@@ -421,9 +476,15 @@ def test_datasets_and_items(client):
     nested = {"page": {"rows": [{"ก": [1, None, {"x": "y"}]}]}}
     item = client.create_dataset_item(dataset_name="golden-v1", input=nested)
     again = client.create_dataset(name="golden-v1", description="now described")
-    assert len(again) == 1 and again.description == "now described" and client.create_dataset(name="golden-v1").version == again.version
+    assert (
+        len(again) == 1
+        and again.description == "now described"
+        and client.create_dataset(name="golden-v1").version == again.version
+    )
     found = client.get_dataset("golden-v1").items[0]
-    assert (found.id, found.input, found.expected_output, found.metadata) == (item.id, nested, None, None) and found["input"] == nested
+    assert (found.id, found.input, found.expected_output, found.metadata) == (item.id, nested, None, None) and found[
+        "input"
+    ] == nested
     client.create_dataset_item(dataset_name="golden-v1", input=nested)  # the same: nothing
     client.create_dataset_item(dataset_name="golden-v1", input=nested, expected_output="another")
     client.create_dataset_item(dataset_name="golden-v1", input=nested, expected_output="another")
@@ -435,8 +496,13 @@ def test_datasets_and_items(client):
 
 
 def test_a_score_of_one_call_is_no_score_of_its_item(store):
-    result = run_experiment(name="calls", data=[{"input": 1, "expected_output": 1}], task=lambda input: input,
-                            evaluators=[lambda output, expected_output: Evaluation("right", output == expected_output)], store=store)
+    result = run_experiment(
+        name="calls",
+        data=[{"input": 1, "expected_output": 1}],
+        task=lambda input: input,
+        evaluators=[lambda output, expected_output: Evaluation("right", output == expected_output)],
+        store=store,
+    )
     one = result.item_results[0]
     call = add_observation(one.trace_id, Observation("call", "GENERATION"), store)
     create_score(observation_id=call.id, name="right", value=False, store=store)
@@ -447,7 +513,6 @@ def test_a_score_of_one_call_is_no_score_of_its_item(store):
     assert [row[-1] for row in score_numbers(store, result.experiment_id)] == [{"right": 1.0}]
 
 
-
 @promise("B10")
 def test_traces_become_a_golden_dataset_with_their_scores(client, store):
     for i in range(6):
@@ -456,12 +521,20 @@ def test_traces_become_a_golden_dataset_with_their_scores(client, store):
     client.trace(name="no input")
     golden = client.dataset_from_traces("golden", {"score_name": "human", "score_value_gte": 0.5}, limit=2)
     assert [(i.expected_output, i.metadata["scores"], i.metadata["tags"]) for i in golden] == [
-        (5, {"human": 1.0}, ["production"]), (4, {"human": 0.8}, ["production"])]
-    assert all(client.get_trace(i.source_trace_id).output == i.expected_output == client.get_trace(i.metadata["trace_id"]).output for i in golden)
+        (5, {"human": 1.0}, ["production"]),
+        (4, {"human": 0.8}, ["production"]),
+    ]
+    assert all(
+        client.get_trace(i.source_trace_id).output
+        == i.expected_output
+        == client.get_trace(i.metadata["trace_id"]).output
+        for i in golden
+    )
     assert len(dataset_from_traces("all", store=store)) == 6
 
 
 # Experiments and runs --------------------------------------------------------------------------------------------
+
 
 def made(client, name="by hand", n=3, dataset="d", **config):
     if dataset not in [d.name for d in client.list_datasets()]:
@@ -471,7 +544,9 @@ def made(client, name="by hand", n=3, dataset="d", **config):
     experiment = client.create_experiment(name=name, metadata={"model_config": config} if config else None)
     for item in client.get_dataset(dataset).items:
         trace = client.trace(name="experiment_run", metadata={"dataset_item_id": item.id})
-        client.create_run(experiment_id=experiment.id, dataset_item_id=item.id, trace_id=trace.id, output=2 * item.input["n"])
+        client.create_run(
+            experiment_id=experiment.id, dataset_item_id=item.id, trace_id=trace.id, output=2 * item.input["n"]
+        )
     return experiment.id
 
 
@@ -482,22 +557,37 @@ def test_runs_link_experiment_item_and_trace(client):
     runs = client.get_experiment_runs(one)
     assert [(r.input, r.output, r.expected_output) for r in runs] == [({"n": i}, 2 * i, 2 * i) for i in range(3)]
     run, dataset = runs[1], client.get_dataset("d")
-    assert dataset.item(run.dataset_item_id).input == run.input and client.get_experiment(run.experiment_id).name == "by hand"
+    assert (
+        dataset.item(run.dataset_item_id).input == run.input
+        and client.get_experiment(run.experiment_id).name == "by hand"
+    )
     trace = client.get_trace(run.trace_id)
-    assert (trace.experiment_id, trace.dataset_item_id, trace.input, trace.output) == (one, run.dataset_item_id, {"n": 1}, 2)
+    assert (trace.experiment_id, trace.dataset_item_id, trace.input, trace.output) == (
+        one,
+        run.dataset_item_id,
+        {"n": 1},
+        2,
+    )
     assert {r.id for r in runs}.isdisjoint({r.id for r in client.get_experiment_runs(other)})
     assert [e.id for e in client.get_experiments()] == [one, other]
     assert [e.id for e in client.get_experiments(metadata={"model_config": {"prompt_version": 2}})] == [other]
     client.score(trace_id=run.trace_id, name="depth", value=0.5)
     assert [r.scores for r in client.get_experiment_runs(one)] == [{}, {"depth": 0.5}, {}]
     assert [t.id for t in client.get_traces({"experiment_id": one})] == [r.trace_id for r in reversed(list(runs))]
-    for call in (client.get_experiment_runs, client.get_experiment, client.evaluate_experiment, client.export_experiment_results):
+    for call in (
+        client.get_experiment_runs,
+        client.get_experiment,
+        client.evaluate_experiment,
+        client.export_experiment_results,
+    ):
         with pytest.raises(RunNotFoundError, match="no experiment 'exp_0'"):
             call("exp_0")
     with pytest.raises(ValueError, match="no dataset has this item"):
         client.create_run(experiment_id=one, dataset_item_id="nobody")
     bare = client.create_run(experiment_id=one, input="text", output="out")
-    assert (bare.input, bare.expected_output, bare.output) == ("text", None, "out") and len(client.get_experiment_runs(one)) == 4
+    assert (bare.input, bare.expected_output, bare.output) == ("text", None, "out") and len(
+        client.get_experiment_runs(one)
+    ) == 4
 
 
 def test_of_two_datasets_with_one_item_the_one_read_last_is_meant(client):
@@ -507,11 +597,15 @@ def test_of_two_datasets_with_one_item_the_one_read_last_is_meant(client):
     for name, expected in (("golden-v1", "old"), ("golden-v2", "new"), ("golden-v1", "old")):
         item = client.get_dataset(name).items[0]
         experiment = client.create_experiment(name="x")
-        assert client.create_run(experiment_id=experiment.id, dataset_item_id=item.id, output=1).expected_output == expected
+        assert (
+            client.create_run(experiment_id=experiment.id, dataset_item_id=item.id, output=1).expected_output
+            == expected
+        )
         assert client.get_experiment(experiment.id).dataset_name == name
 
 
 # Judging and comparing -------------------------------------------------------------------------------------------
+
 
 @promise("B27", "B29", "B30", "B40", "B51")
 def test_runs_are_judged_after_the_fact(client, store):
@@ -527,7 +621,10 @@ def test_runs_are_judged_after_the_fact(client, store):
     s = judged["stats"]
     assert (s["count"], s["avg_overall"], s["avg_depth"], s["pass_rate"]) == (3, 0.5, 0.5, pytest.approx(1 / 3))
     assert judged["runs"][0]["run_id"] == client.get_experiment_runs(first)[0].id and first in judged["url"]
-    assert {x.name: x.value for x in client.get_scores(trace_id=judged["runs"][2]["trace_id"])} == {"overall": 1, "depth": 1}
+    assert {x.name: x.value for x in client.get_scores(trace_id=judged["runs"][2]["trace_id"])} == {
+        "overall": 1,
+        "depth": 1,
+    }
     assert client.evaluate_experiment(second, [overall, depth])["stats"] == s
     assert client.evaluate_experiment(first)["stats"] == s  # nothing to judge: only summed up
     assert client.get_result(first).summary["scores"]["overall"]["mean"] == 0.5
@@ -547,11 +644,22 @@ def test_comparison_says_what_averages_say_and_what_they_cannot(client, store):
     assert found["winner"] == "good" and found["is_significant"] and "poor" not in found["tied_with_winner"]
     assert good["count"] == 8 and good["n_overall"] == 7 and good["n_missing"] == 1
     assert good["avg_overall"] == pytest.approx(np.mean([0.9, 0.8, 1, 0.7, 0.9, 0.8, 1]))
-    assert good["std_overall"] == pytest.approx(np.std([0.9, 0.8, 1, 0.7, 0.9, 0.8, 1])) and good["avg_depth"] == pytest.approx(good["avg_overall"] / 2)
-    assert found["results"]["empty"] == {"count": 0, "avg_overall": None, "avg_depth": None, "std_overall": None, "n_overall": 0, "n_missing": 0,
-                                         "experiment_id": ids["empty"]}
+    assert good["std_overall"] == pytest.approx(np.std([0.9, 0.8, 1, 0.7, 0.9, 0.8, 1])) and good[
+        "avg_depth"
+    ] == pytest.approx(good["avg_overall"] / 2)
+    assert found["results"]["empty"] == {
+        "count": 0,
+        "avg_overall": None,
+        "avg_depth": None,
+        "std_overall": None,
+        "n_overall": 0,
+        "n_missing": 0,
+        "experiment_id": ids["empty"],
+    }
     zero = client.compare_experiments(ids, missing="zero")
-    assert zero["results"]["good"]["avg_overall"] == pytest.approx(6.1 / 8) and zero["results"]["good"]["n_missing"] == 0
+    assert (
+        zero["results"]["good"]["avg_overall"] == pytest.approx(6.1 / 8) and zero["results"]["good"]["n_missing"] == 0
+    )
     alone = compare_experiments({"empty": ids["empty"]}, store=store)
     assert alone["winner"] is None and not alone["is_significant"]
     tied = compare_experiments({"a": ids["good"], "b": ids["good"]}, store=store)
@@ -559,6 +667,7 @@ def test_comparison_says_what_averages_say_and_what_they_cannot(client, store):
 
 
 # A/B tests, prompts, export --------------------------------------------------------------------------------------
+
 
 def answer(input_data, config):
     return 2 * input_data["n"] if config.get("right", True) else -1
@@ -575,9 +684,17 @@ def test_configs_and_prompts_run_as_one_group_and_are_compared(client, store):
     assert out["winner"] == "right" and out["is_significant"] and out["results"]["wrong"]["avg_overall"] == 0
     assert {r.group_id for r in out["experiments"].values()} == {out["group_id"]}
     assert client.get_experiment(out["experiment_ids"]["wrong"]).model_config == {"right": False}
-    prompts = prompt_variants(client.get_dataset("d"), {"long": "Read every row.", "short": "Read."}, evaluators=[overall], store=store,
-                              task=lambda input_data, config: 2 * input_data["n"] * (config["prompt_template"] == "Read."))
-    assert [r.name for r in prompts["experiments"].values()] == ["prompt-variant-long", "prompt-variant-short"] and prompts["winner"] == "short"
+    prompts = prompt_variants(
+        client.get_dataset("d"),
+        {"long": "Read every row.", "short": "Read."},
+        evaluators=[overall],
+        store=store,
+        task=lambda input_data, config: 2 * input_data["n"] * (config["prompt_template"] == "Read."),
+    )
+    assert [r.name for r in prompts["experiments"].values()] == [
+        "prompt-variant-long",
+        "prompt-variant-short",
+    ] and prompts["winner"] == "short"
     for call in (lambda: ab_test("d", {}, task=answer, store=store), lambda: compare_experiments({}, store=store)):
         with pytest.raises(ValueError, match="is empty"):
             call()
@@ -593,22 +710,34 @@ def test_exports_keep_every_column(client, store):
     frame = export_experiment_results(experiment, store)
     assert list(frame.columns) == ["run_id", "item_id", "url", "depth", "input_run_id", "input", "score_depth"]
     assert frame["score_depth"].tolist()[1:] == [0.5, 1.0] and math.isnan(frame["score_depth"][0])
-    assert frame["input"].isna().tolist() == [True, False, True] and frame["input"][1] == "a text" and frame["depth"][0] == "deep" and frame["input_run_id"][0] == 7
+    assert (
+        frame["input"].isna().tolist() == [True, False, True]
+        and frame["input"][1] == "a text"
+        and frame["depth"][0] == "deep"
+        and frame["input_run_id"][0] == 7
+    )
     assert frame["run_id"].tolist() == [r.id for r in client.get_experiment_runs(experiment)]
     assert len(export_experiment_results(client.create_experiment(name="none").id, store)) == 0
 
 
 # In CI -----------------------------------------------------------------------------------------------------------
 
+
 @promise("B52", "C29")
 def test_a_runner_context_pins_data_and_says_who_asked(client):
     made(client, n=3)
     version = client.get_dataset("d").version
     client.create_dataset_item(dataset_name="d", input={"n": 99}, expected_output=198)
-    context = RunnerContext(client=client, data="d", dataset_version=version, metadata={"commit": "abc", "branch": "main"})
-    result = context.run_experiment(name="ci", task=answer, evaluators=[overall], metadata={"branch": "topic"}, config={"right": True})
+    context = RunnerContext(
+        client=client, data="d", dataset_version=version, metadata={"commit": "abc", "branch": "main"}
+    )
+    result = context.run_experiment(
+        name="ci", task=answer, evaluators=[overall], metadata={"branch": "topic"}, config={"right": True}
+    )
     assert len(result.item_results) == 3 and result.metadata == {"commit": "abc", "branch": "topic"}
-    whole = RunnerContext(client=client, data=client.get_dataset("d")).run_experiment(name="ci", task=answer, evaluators=[overall], config={})
+    whole = RunnerContext(client=client, data=client.get_dataset("d")).run_experiment(
+        name="ci", task=answer, evaluators=[overall], config={}
+    )
     assert len(whole.item_results) == 4
     with pytest.raises(ValueError, match="no data"):
         RunnerContext(client=client).run_experiment(name="ci", task=answer)

@@ -18,8 +18,11 @@ from vote_experiments.store.database import Store, dataset_items, experiments
 from vote_experiments.records import DatasetItem
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
-JSON = st.recursive(st.none() | st.booleans() | st.integers(-2**63, 2**63) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
-                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3), max_leaves=8)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
 
 
 def item(i, votes=0, **more):
@@ -28,12 +31,21 @@ def item(i, votes=0, **more):
 
 def rows(store):
     with store.read() as c:
-        return [tuple(r) for r in c.execute(sa.select(
-            dataset_items.c.item_id, dataset_items.c.row_id, dataset_items.c.version_from, dataset_items.c.version_to
-        ).order_by(dataset_items.c.row_id))]
+        return [
+            tuple(r)
+            for r in c.execute(
+                sa.select(
+                    dataset_items.c.item_id,
+                    dataset_items.c.row_id,
+                    dataset_items.c.version_from,
+                    dataset_items.c.version_to,
+                ).order_by(dataset_items.c.row_id)
+            )
+        ]
 
 
 # Versions --------------------------------------------------------------------------------------------------------
+
 
 def test_only_changes_make_a_version_and_unchanged_items_keep_their_row(store):
     one = d.save_dataset("a", [item(0), item(1), item(2)], store=store, provenance={"by": "test"})
@@ -44,7 +56,12 @@ def test_only_changes_make_a_version_and_unchanged_items_keep_their_row(store):
     after = rows(store)
     assert two.version == 2 and after[0] == before[0] and after[2] == before[2]
     assert after[1] == (*before[1][:3], 2) and [r[2] for r in after[3:]] == [2, 2]
-    assert [(i.id, i.expected_output["votes"]) for i in two.items] == [("f000", 0), ("f001", 5), ("f002", 0), ("f003", 0)]
+    assert [(i.id, i.expected_output["votes"]) for i in two.items] == [
+        ("f000", 0),
+        ("f001", 5),
+        ("f002", 0),
+        ("f003", 0),
+    ]
     assert [i.expected_output["votes"] for i in d.get_dataset("a", 1, store).items] == [0, 0, 0]
     assert one.provenance == {"by": "test"} and two.provenance is None
 
@@ -85,7 +102,11 @@ def test_a_version_is_found_by_number_text_or_moment(store):
     two = d.save_dataset("a", [item(0, 1)], store=store)
     at = lambda v: d.get_dataset("a", v, store).version  # noqa: E731
     assert [at(v) for v in (None, 1, 2, "1", "2")] == [2, 1, 2, 1, 2]
-    assert [at(v) for v in (one.version_created_at, one.version_created_at.isoformat(), two.version_created_at)] == [1, 1, 2]
+    assert [at(v) for v in (one.version_created_at, one.version_created_at.isoformat(), two.version_created_at)] == [
+        1,
+        1,
+        2,
+    ]
     assert at(two.version_created_at.astimezone().isoformat()) == 2
     for wrong in (0, 3, "7", "1999-01-01"):
         with pytest.raises(d.DatasetNotFoundError, match=r"has no version .*it has 1 \(\d{4}-.*, 2 \("):
@@ -95,8 +116,15 @@ def test_a_version_is_found_by_number_text_or_moment(store):
     assert [v.version for v in d.list_versions("a", store)] == [1, 2]
 
 
-SAVES = st.lists(st.tuples(st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 2), max_size=6), st.booleans(),
-                           st.sampled_from(["", *"abcdef"])), min_size=1, max_size=6)
+SAVES = st.lists(
+    st.tuples(
+        st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 2), max_size=6),
+        st.booleans(),
+        st.sampled_from(["", *"abcdef"]),
+    ),
+    min_size=1,
+    max_size=6,
+)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +142,9 @@ def test_every_version_stays_what_it_was(shared, saves):
     now: dict[str, int] = {}
     for values, remove, archive in saves:
         before = dict(now)
-        saved = d.save_dataset(name, [{"id": k, "input": v} for k, v in values.items()], store=shared, remove_missing=remove)
+        saved = d.save_dataset(
+            name, [{"id": k, "input": v} for k, v in values.items()], store=shared, remove_missing=remove
+        )
         now = {k: v for k, v in now.items() if not remove or k in values} | values
         assert saved.version == len(expected) + (now != before or not expected)
         expected[saved.version] = dict(now)
@@ -132,6 +162,7 @@ def test_every_version_stays_what_it_was(shared, saves):
 
 # Saving ----------------------------------------------------------------------------------------------------------
 
+
 @given(value=JSON, truth=JSON, metadata=st.none() | st.dictionaries(TEXT, JSON, max_size=3), item_id=TEXT.filter(bool))
 @settings(max_examples=40)
 def test_any_json_comes_back_unchanged(shared, value, truth, metadata, item_id):
@@ -147,9 +178,15 @@ def test_nothing_is_stored_when_an_item_is_bad_or_the_source_breaks(store):
         yield item(0)
         raise OSError("the scanner is gone")
 
-    for items, error in ((breaks(), OSError), ([item(0), {"ground_truth": 1}], ValueError), ([item(0), item(0, 1)], ValueError),
-                         ([{"input": 1, "status": "GONE"}], ValueError), ([{"input": 1, "id": 1.5}], ValueError),
-                         ([{"input": 1, "metadata": "x"}], ValueError), ([DatasetItem("x", 1, None, [1])], ValueError)):
+    for items, error in (
+        (breaks(), OSError),
+        ([item(0), {"ground_truth": 1}], ValueError),
+        ([item(0), item(0, 1)], ValueError),
+        ([{"input": 1, "status": "GONE"}], ValueError),
+        ([{"input": 1, "id": 1.5}], ValueError),
+        ([{"input": 1, "metadata": "x"}], ValueError),
+        ([DatasetItem("x", 1, None, [1])], ValueError),
+    ):
         with pytest.raises(error):
             d.save_dataset("a", items, store=store)
     assert d.list_datasets(store) == []
@@ -160,8 +197,13 @@ def test_errors_name_the_item_and_the_field(sqlite_store):
         with pytest.raises(ValueError) as e:
             d.save_dataset("a", items, store=sqlite_store)
         return str(e.value)
-    assert said(item(0), item(1), item(0)) == "item 2: the id 'f000' was used already by item 0; every item needs its own"
-    assert "item 1: no field 'input'" in said(item(0), {"id": "x", "output": 1}) and "['id', 'output']" in said({"id": "x", "output": 1})
+
+    assert (
+        said(item(0), item(1), item(0)) == "item 2: the id 'f000' was used already by item 0; every item needs its own"
+    )
+    assert "item 1: no field 'input'" in said(item(0), {"id": "x", "output": 1}) and "['id', 'output']" in said(
+        {"id": "x", "output": 1}
+    )
     assert "it has no fields" in said({})
     assert "item 0, field 'metadata': [1] is not an object" in said({"input": 1, "metadata": [1]})
     assert "item 0: 'text' is not a record" in said("text")
@@ -187,6 +229,7 @@ def test_a_slow_source_holds_no_lock(sqlite_store):
         for i in range(3):
             d.save_dataset("other", [item(i)], store=sqlite_store)  # would wait for ever
             yield item(i)
+
     assert len(d.save_dataset("slow", slow(), store=sqlite_store)) == 3
 
 
@@ -200,6 +243,7 @@ def test_items_without_id_are_recognised_again(store):
 def test_other_objects_with_an_input_are_taken(sqlite_store):
     class Theirs:
         id, input, expected_output, metadata = "x", {"q": 1}, "a", None
+
     saved = d.save_dataset("a", [Theirs()], store=sqlite_store)
     assert saved.items[0] == DatasetItem("x", {"q": 1}, "a")
 
@@ -213,6 +257,7 @@ def test_two_threads_save_one_dataset_at_once(store):
                 d.save_dataset("a", [item(100 * k + i, k)], store=store)
         except Exception as e:  # noqa: BLE001
             failures.append(e)
+
     threads = [threading.Thread(target=work, args=(k,)) for k in range(3)]
     for t in threads:
         t.start()
@@ -235,7 +280,9 @@ for i in range(5):
 
 def test_two_processes_save_one_dataset_at_once(tmp_path):
     path = tmp_path / "store.db"
-    workers = [subprocess.Popen([sys.executable, "-c", SAVER, str(path), name], stderr=subprocess.PIPE) for name in "xy"]
+    workers = [
+        subprocess.Popen([sys.executable, "-c", SAVER, str(path), name], stderr=subprocess.PIPE) for name in "xy"
+    ]
     for w in workers:
         _, err = w.communicate(timeout=60)
         assert w.returncode == 0, err.decode()
@@ -247,6 +294,7 @@ def test_two_processes_save_one_dataset_at_once(tmp_path):
 
 # Page images -----------------------------------------------------------------------------------------------------
 
+
 def test_a_moved_folder_has_the_same_hash_and_its_items_are_told_the_new_place(store, tmp_path):
     pages = [{"id": "f1", "input": {"image_paths": ["f1_page1.jpg", "deep/f1_page2.jpg"]}, "ground_truth": {"v": 1}}]
     here, there = tmp_path / "here", tmp_path / "there"
@@ -256,17 +304,24 @@ def test_a_moved_folder_has_the_same_hash_and_its_items_are_told_the_new_place(s
     assert moved.version == 1 and one.content_hash == moved.content_hash == other.content_hash
     assert moved.items[0].input["image_paths"] == [str(there / "f1_page1.jpg"), str(there / "deep/f1_page2.jpg")]
     assert moved.root == str(there) and {here, there} <= set(moved.roots)
-    assert d.save_dataset("a", [{**pages[0], "input": {"image_paths": ["f1_page3.jpg"]}}], root=there, store=store).version == 2
+    assert (
+        d.save_dataset("a", [{**pages[0], "input": {"image_paths": ["f1_page3.jpg"]}}], root=there, store=store).version
+        == 2
+    )
 
 
 def test_paths_stay_as_given_in_a_dataset_without_a_folder(store):
-    saved = d.save_dataset("a", [{"input": {"image_paths": ["x.jpg", Path("y.jpg")], "image_path": "z.jpg"}}], store=store)
+    saved = d.save_dataset(
+        "a", [{"input": {"image_paths": ["x.jpg", Path("y.jpg")], "image_path": "z.jpg"}}], store=store
+    )
     assert saved.items[0].input == {"image_paths": ["x.jpg", "y.jpg"], "image_path": "z.jpg"}
     assert saved.root is None
 
 
 def test_a_folder_whose_name_is_the_start_of_another_is_not_its_parent(sqlite_store):
-    one, other = (d.content_hash(DatasetItem("a", {"image_paths": [p]}), ["/data"]) for p in ("/data/x.jpg", "/data2/x.jpg"))
+    one, other = (
+        d.content_hash(DatasetItem("a", {"image_paths": [p]}), ["/data"]) for p in ("/data/x.jpg", "/data2/x.jpg")
+    )
     assert one != other
 
 
@@ -278,13 +333,18 @@ N = 2 * d.PAGE + 7
 @pytest.fixture(scope="module")
 def long(shared):
     "A dataset of three pages with gaps in its positions"
-    d.save_dataset("long", [{"id": f"gone{i}" if i % 7 == 3 else f"i{i}", "input": i} for i in range(N * 7 // 6 + 1)], store=shared)
+    d.save_dataset(
+        "long", [{"id": f"gone{i}" if i % 7 == 3 else f"i{i}", "input": i} for i in range(N * 7 // 6 + 1)], store=shared
+    )
     kept = [i for i in d.get_dataset("long", store=shared).iter_items() if not i.id.startswith("gone")][:N]
     return d.save_dataset("long", kept, store=shared, remove_missing=True), [i.input for i in kept]
 
 
-@given(start=st.none() | st.integers(-N - 5, N + 5), stop=st.none() | st.integers(-N - 5, N + 5),
-       step=st.none() | st.integers(-N, N).filter(bool))
+@given(
+    start=st.none() | st.integers(-N - 5, N + 5),
+    stop=st.none() | st.integers(-N - 5, N + 5),
+    step=st.none() | st.integers(-N, N).filter(bool),
+)
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_items_slice_like_a_list(long, start, stop, step):
     dataset, values = long
@@ -334,8 +394,15 @@ def test_reading_goes_on_while_the_dataset_changes(store):
 
 def test_fields_by_name_items_by_place(store):
     saved = d.save_dataset("a", [item(0), item(1)], store=store, description="two")
-    assert saved["name"] == "a" and saved["description"] == "two" and "version" in saved and saved.get("nothing", 3) == 3
-    assert (len(saved), saved[1].id, [i.id for i in saved[:1]], [i.id for i in saved]) == (2, "f001", ["f000"], ["f000", "f001"])
+    assert (
+        saved["name"] == "a" and saved["description"] == "two" and "version" in saved and saved.get("nothing", 3) == 3
+    )
+    assert (len(saved), saved[1].id, [i.id for i in saved[:1]], [i.id for i in saved]) == (
+        2,
+        "f001",
+        ["f000"],
+        ["f000", "f001"],
+    )
     assert dict(saved)["n_items"] == 2
     with pytest.raises(KeyError):
         saved["nothing"]
@@ -352,6 +419,7 @@ def test_items_by_id(long):
 
 def test_a_big_dataset_is_never_held_whole(sqlite_store):
     import tracemalloc
+
     d.save_dataset("warm", [item(0)], store=sqlite_store)
     tracemalloc.start()
     saved = d.save_dataset("big", ({"id": str(i), "input": "x" * 20_000} for i in range(3000)), store=sqlite_store)
@@ -363,17 +431,25 @@ def test_a_big_dataset_is_never_held_whole(sqlite_store):
 
 # Finding ---------------------------------------------------------------------------------------------------------
 
+
 def test_an_unknown_name_gets_help(store):
     with pytest.raises(d.DatasetNotFoundError, match="it has none yet.*import_dataset.*datasets synth"):
         d.get_dataset("stations", store=store)
     for name in ("vote-extraction-bangbamru-1-10", "vote-extraction-synthetic-1-10", "other"):
         d.save_dataset(name, [item(0)], store=store)
-    with pytest.raises(LookupError, match="'vote-extraction-bangbamro-1-10'.*nearest names are 'vote-extraction-bangbamru-1-10'"):
+    with pytest.raises(
+        LookupError, match="'vote-extraction-bangbamro-1-10'.*nearest names are 'vote-extraction-bangbamru-1-10'"
+    ):
         d.get_dataset("vote-extraction-bangbamro-1-10", store=store)
     with pytest.raises(LookupError, match="it has 'other', 'vote-"):
         d.get_dataset("zzzzzz", store=store)
-    for call in (d.list_versions, d.delete_dataset, lambda n, store: d.upsert_item(n, item(1), store=store),
-                 lambda n, store: d.archive_item(n, "x", store=store), lambda n, store: d.diff_versions(n, 1, 2, store)):
+    for call in (
+        d.list_versions,
+        d.delete_dataset,
+        lambda n, store: d.upsert_item(n, item(1), store=store),
+        lambda n, store: d.archive_item(n, "x", store=store),
+        lambda n, store: d.diff_versions(n, 1, 2, store),
+    ):
         with pytest.raises(d.DatasetNotFoundError):
             call("othr", store=store)
 
@@ -390,7 +466,11 @@ def test_deleting_a_dataset_that_was_used_needs_force(store):
     saved = d.save_dataset("a", [item(0)], store=store)
     d.save_dataset("b", [item(0)], store=store)
     with store.write() as c:
-        c.execute(sa.insert(experiments).values(id="e1", name="e", run_name="e - 1", dataset_id=saved.id, status="finished", created_at=1))
+        c.execute(
+            sa.insert(experiments).values(
+                id="e1", name="e", run_name="e - 1", dataset_id=saved.id, status="finished", created_at=1
+            )
+        )
     with pytest.raises(ValueError, match="'a' was used by 1 experiment.*'e - 1'.*force=True"):
         d.delete_dataset("a", store=store)
     d.delete_dataset("a", force=True, store=store)
@@ -399,10 +479,15 @@ def test_deleting_a_dataset_that_was_used_needs_force(store):
 
 # Differences -----------------------------------------------------------------------------------------------------
 
+
 def changed_by_hand(old, new, path=()):
     "A plain statement of what differs, to compare with"
     if isinstance(old, dict) and isinstance(new, dict):
-        return {p for k in {*old, *new} for p in (changed_by_hand(old[k], new[k], (*path, k)) if k in old and k in new else {(*path, k)})}
+        return {
+            p
+            for k in {*old, *new}
+            for p in (changed_by_hand(old[k], new[k], (*path, k)) if k in old and k in new else {(*path, k)})
+        }
     if isinstance(old, list) and isinstance(new, list):
         return changed_by_hand(dict(enumerate(old)), dict(enumerate(new)), path)
     return set() if repr(old) == repr(new) else {path}
@@ -438,10 +523,15 @@ def test_an_archived_item_shows_as_such(store):
 
 # Showing ---------------------------------------------------------------------------------------------------------
 
+
 def test_markdown_is_harmless(store):
     bad = "<script>alert(1)</script> | `x` ![p](http://evil/x.png)"
-    saved = d.save_dataset(bad, [{"id": bad, "input": {bad: bad}, "ground_truth": bad}, *(item(i) for i in range(9))],
-                           store=store, description=bad)
+    saved = d.save_dataset(
+        bad,
+        [{"id": bad, "input": {bad: bad}, "ground_truth": bad}, *(item(i) for i in range(9))],
+        store=store,
+        description=bad,
+    )
     d.save_dataset(bad, [{"id": bad, "input": bad + "!"}], store=store)
     for text in (saved._repr_markdown_(), d.diff_versions(bad, 1, 2, store)._repr_markdown_()):
         assert "<script" not in text and "![" not in text and "10 items" in text or "1 changed" in text
@@ -457,43 +547,72 @@ def test_a_dataset_says_how_many_items_it_does_not_show(store):
 
 # Validation ------------------------------------------------------------------------------------------------------
 
+
 @pytest.fixture
 def scans(tmp_path):
     for name in ("a_page1.png", "a_page2.png"):
         Image.new("L", (300, 400), 255).save(tmp_path / name)
-    Image.new("L", (300, 400), 255).save(tmp_path / "two.tif", save_all=True, append_images=[Image.new("L", (300, 400))])
+    Image.new("L", (300, 400), 255).save(
+        tmp_path / "two.tif", save_all=True, append_images=[Image.new("L", (300, 400))]
+    )
     (tmp_path / "damaged.jpg").write_bytes(b"\xff\xd8\xff")
     (tmp_path / "text.jpg").write_text("no image")
     (tmp_path / "link.png").symlink_to("/etc/hostname")
     return tmp_path
 
 
-REPORT = {"form_info": {"form_type": "Constituency"}, "ballot_statistics": {"ballots_used": "๑,๒๐๐"}, "vote_results": []}
+REPORT = {
+    "form_info": {"form_type": "Constituency"},
+    "ballot_statistics": {"ballots_used": "๑,๒๐๐"},
+    "vote_results": [],
+}
 
 
 def test_sound_items_have_no_problem(scans, store):
-    saved = d.save_dataset("a", [
-        {"id": "a", "input": {"image_paths": ["a_page1.png", "a_page2.png"], "num_pages": 2}, "ground_truth": REPORT},
-        {"id": "b", "input": {"image_paths": ["two.tif", "a_page1.png"], "num_pages": 3}, "ground_truth": {"success": True, "data": [REPORT]}},
-        {"id": "c", "input": "no pages at all", "ground_truth": "any text"}], root=scans, store=store)
+    saved = d.save_dataset(
+        "a",
+        [
+            {
+                "id": "a",
+                "input": {"image_paths": ["a_page1.png", "a_page2.png"], "num_pages": 2},
+                "ground_truth": REPORT,
+            },
+            {
+                "id": "b",
+                "input": {"image_paths": ["two.tif", "a_page1.png"], "num_pages": 3},
+                "ground_truth": {"success": True, "data": [REPORT]},
+            },
+            {"id": "c", "input": "no pages at all", "ground_truth": "any text"},
+        ],
+        root=scans,
+        store=store,
+    )
     assert d.validate_items(saved) == []
 
 
-@pytest.mark.parametrize("given_, truth, kind, words", [
-    ({"image_paths": ["none.png"]}, REPORT, "missing_image", "none.png' does not exist"),
-    ({"image_paths": ["link.png"]}, REPORT, "outside_roots", "outside the allowed folders"),
-    ({"image_paths": ["/etc/hostname"]}, REPORT, "outside_roots", "/etc/hostname"),
-    ({"image_paths": ["text.jpg"]}, REPORT, "unreadable_image", "not an image"),
-    ({"image_paths": [7]}, REPORT, "unreadable_image", "7 is not the path"),
-    ({"image_paths": ["nul\0.png"]}, REPORT, "unreadable_image", "cannot be used"),
-    ({"image_paths": ["two.tif"], "num_pages": 3}, REPORT, "page_count", "num_pages says 3, the files hold 2"),
-    ({"image_path": "a_page1.png", "num_pages": "1"}, REPORT, "page_count", "num_pages says '1'"),
-    (None, REPORT, "no_input", "would be skipped"),
-    ("x", None, "no_ground_truth", "not scored"),
-    ("x", "null", "no_ground_truth", "not scored"),
-    ("x", {**REPORT, "ballot_statistics": {"ballots_used": "many"}}, "ground_truth", "ballot_statistics.ballots_used"),
-    ("x", {"data": [REPORT, {"form_info": {"form_type": "menu"}}]}, "ground_truth", "form_type"),
-])
+@pytest.mark.parametrize(
+    "given_, truth, kind, words",
+    [
+        ({"image_paths": ["none.png"]}, REPORT, "missing_image", "none.png' does not exist"),
+        ({"image_paths": ["link.png"]}, REPORT, "outside_roots", "outside the allowed folders"),
+        ({"image_paths": ["/etc/hostname"]}, REPORT, "outside_roots", "/etc/hostname"),
+        ({"image_paths": ["text.jpg"]}, REPORT, "unreadable_image", "not an image"),
+        ({"image_paths": [7]}, REPORT, "unreadable_image", "7 is not the path"),
+        ({"image_paths": ["nul\0.png"]}, REPORT, "unreadable_image", "cannot be used"),
+        ({"image_paths": ["two.tif"], "num_pages": 3}, REPORT, "page_count", "num_pages says 3, the files hold 2"),
+        ({"image_path": "a_page1.png", "num_pages": "1"}, REPORT, "page_count", "num_pages says '1'"),
+        (None, REPORT, "no_input", "would be skipped"),
+        ("x", None, "no_ground_truth", "not scored"),
+        ("x", "null", "no_ground_truth", "not scored"),
+        (
+            "x",
+            {**REPORT, "ballot_statistics": {"ballots_used": "many"}},
+            "ground_truth",
+            "ballot_statistics.ballots_used",
+        ),
+        ("x", {"data": [REPORT, {"form_info": {"form_type": "menu"}}]}, "ground_truth", "form_type"),
+    ],
+)
 def test_each_problem_is_found_and_named(scans, given_, truth, kind, words):
     given_ = d.map_pages(given_, lambda p: p if "\0" in p else str(scans / p))
     problems = d.validate_items([{"id": "i1", "input": given_, "ground_truth": truth}], [scans])
@@ -502,5 +621,11 @@ def test_each_problem_is_found_and_named(scans, given_, truth, kind, words):
 
 
 def test_bad_records_do_not_hide_the_others(scans):
-    problems = d.validate_items([{"id": "x", "input": 1, "ground_truth": 1}, "text", {"id": "x", "input": 2, "ground_truth": 1}, {}])
-    assert [(p.item_id, p.kind) for p in problems] == [("item 1", "malformed"), ("x", "duplicate_id"), ("item 3", "malformed")]
+    problems = d.validate_items(
+        [{"id": "x", "input": 1, "ground_truth": 1}, "text", {"id": "x", "input": 2, "ground_truth": 1}, {}]
+    )
+    assert [(p.item_id, p.kind) for p in problems] == [
+        ("item 1", "malformed"),
+        ("x", "duplicate_id"),
+        ("item 3", "malformed"),
+    ]

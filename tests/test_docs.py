@@ -16,14 +16,23 @@ BUILDER = ROOT / ".ci/docs.py"
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     "The pages: those in _docs/ when nothing is newer than they are, as after .ci/run's own step, else new ones"
-    sources = [p for folder in ("nbs", ".ci", "vote_experiments") for p in (ROOT / folder).rglob("*")
-               if p.suffix in (".ipynb", ".py", ".css", ".js", ".html") and "__pycache__" not in p.parts]
+    sources = [
+        p
+        for folder in ("nbs", ".ci", "vote_experiments")
+        for p in (ROOT / folder).rglob("*")
+        if p.suffix in (".ipynb", ".py", ".css", ".js", ".html") and "__pycache__" not in p.parts
+    ]
     there = ROOT / "_docs/index.html"
     if there.exists() and there.stat().st_mtime > max(p.stat().st_mtime for p in [*sources, ROOT / "README.md"]):
         return ROOT / "_docs"
     out = tmp_path_factory.mktemp("docs")
-    subprocess.run([sys.executable, str(BUILDER), "--out", str(out)], check=True, cwd=ROOT, capture_output=True,
-                   env={**os.environ, "PYTHONPATH": str(ROOT)})
+    subprocess.run(
+        [sys.executable, str(BUILDER), "--out", str(out)],
+        check=True,
+        cwd=ROOT,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     return out
 
 
@@ -45,7 +54,7 @@ def test_a_parameter_is_documented_by_the_comment_on_its_line(builder, tmp_path,
     api = sys.modules["docs_api"]
     monkeypatch.setattr(api, "ROOT", tmp_path)
     source = tmp_path / "m.py"
-    source.write_text('''
+    source.write_text("""
 __all__ = ["f", "g", "C", "K"]
 
 K = 3  # how many
@@ -66,11 +75,15 @@ class C:
     x: int = 1  # points
 
     def m(self, y): "Do"
-''')
+""")
     found = api.entries_of(source)
     f = found["f"]
     assert [(p.name, p.type, p.default, p.meaning) for p in f.parameters] == [
-        ("a", "int", "", "votes"), ("*rest", "str", "", ""), ("b", "float", "0.5", "a share"), ("**more", "", "", "what else")]
+        ("a", "int", "", "votes"),
+        ("*rest", "str", "", ""),
+        ("b", "float", "0.5", "a share"),
+        ("**more", "", "", "what else"),
+    ]
     assert (f.returns.type, f.returns.meaning) == ("dict[str, int]", "votes by name")
     assert found["g"].parameters == f.parameters and found["g"].doc == "Count"
     assert [(p.name, p.meaning) for p in found["C"].parameters] == [("x", "points")]
@@ -83,6 +96,7 @@ def test_code_keeps_every_character_and_is_escaped(builder):
     shown = builder.coloured(code)
     import html
     import re
+
     assert html.unescape(re.sub(r"<[^>]+>", "", shown)) == code
     assert "%timeit" in builder.coloured("%timeit f(1)")
 
@@ -92,12 +106,16 @@ def test_a_link_that_leads_nowhere_is_found(builder, tmp_path):
     anchors = {"there.html": {"here"}, "a.html": set()}
     text = '<a href="there.html#here">1</a><a href="gone.html">2</a><a href="there.html#no">3</a><a href="https://example.org">4</a>'
     assert builder.broken_links(tmp_path, "a.html", text, anchors) == [
-        "a.html: gone.html leads nowhere", "a.html: there.html#no leads to a page, but #no is not on it"]
+        "a.html: gone.html leads nowhere",
+        "a.html: there.html#no leads to a page, but #no is not on it",
+    ]
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1000, 1600])
-@pytest.mark.parametrize("url", ["index.html", "tutorials/04_is_a_better.html", "experiments/02_experiment.html", "names.html"])
+@pytest.mark.parametrize(
+    "url", ["index.html", "tutorials/04_is_a_better.html", "experiments/02_experiment.html", "names.html"]
+)
 def test_a_page_opens_from_the_disk_and_asks_nobody(site, chromium, url, width):
     page, asked, complaints = chromium.new_page(viewport={"width": width, "height": 900}), [], []
     page.context.set_offline(True)

@@ -27,7 +27,11 @@ from vote_experiments.cli.main import app
 from vote_experiments.settings import OFFLINE_MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not any(part.startswith((".", "_")) for part in p.parts[len(ROOT.parts):]))
+NOTEBOOKS = sorted(
+    p
+    for p in (ROOT / "nbs").rglob("*.ipynb")
+    if not any(part.startswith((".", "_")) for part in p.parts[len(ROOT.parts) :])
+)
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.M | re.S)
 
 ELSEWHERE = {  # the beginning of a line -> why it is not executed here, and where it is
@@ -47,7 +51,10 @@ ELSEWHERE = {  # the beginning of a line -> why it is not executed here, and whe
     "- run: pip install": "steps of a workflow with a Gemini key: tests/test_github_workflow.py executes such steps",
     "export DD_API_KEY=": "keys of the reader's own account",
 }
-INSTEAD = {"-n 20": "-n 1", "import-folder scans/ my-forms": "import-folder scans/ my-forms --yes"}  # shorter; nobody is there to ask
+INSTEAD = {
+    "-n 20": "-n 1",
+    "import-folder scans/ my-forms": "import-folder scans/ my-forms --yes",
+}  # shorter; nobody is there to ask
 COMMANDS = ("vote-experiments", "export ")
 PLATFORM = ("nbs/cli/06_publish.ipynb", "nbs/tutorials/06_datadog.ipynb")  # these talk to a stand-in for Datadog
 
@@ -60,7 +67,9 @@ class Document:
 
 
 def prose(notebook: Path) -> str:
-    return "\n\n".join("".join(c["source"]) for c in json.loads(notebook.read_text())["cells"] if c["cell_type"] == "markdown")
+    return "\n\n".join(
+        "".join(c["source"]) for c in json.loads(notebook.read_text())["cells"] if c["cell_type"] == "markdown"
+    )
 
 
 def code_cells() -> set[str]:
@@ -72,11 +81,17 @@ def code_cells() -> set[str]:
 def documents() -> list[Document]:
     tested = code_cells()
     texts = {n: (ROOT / n).read_text() for n in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md") if (ROOT / n).exists()}
-    texts |= {str(n.relative_to(ROOT)): prose(n) for n in NOTEBOOKS if n.name != "index.ipynb"}  # README.md is made from that
+    texts |= {
+        str(n.relative_to(ROOT)): prose(n) for n in NOTEBOOKS if n.name != "index.ipynb"
+    }  # README.md is made from that
     found = []
     for name, text in texts.items():
         blocks = tuple((language, block) for language, block in FENCE.findall(text) if block.strip() not in tested)
-        module = re.search(r"#\| default_exp (\S+?)(?:\\n|\")", (ROOT / name).read_text()) if name.endswith(".ipynb") else None
+        module = (
+            re.search(r"#\| default_exp (\S+?)(?:\\n|\")", (ROOT / name).read_text())
+            if name.endswith(".ipynb")
+            else None
+        )
         if blocks:
             found.append(Document(name, blocks, f"vote_experiments.{module[1]}" if module else ""))
     return found
@@ -94,7 +109,14 @@ def home(tmp_path_factory):
     "A folder with scans, a dataset file, datasets and a finished run, and an environment without credentials"
     folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("VOTE_EXPERIMENTS_STORE", "VOTE_EXPERIMENTS_RUNS", "DD_API_KEY", "DD_APP_KEY", "GEMINI_API_KEY", "API_KEY"):
+        for name in (
+            "VOTE_EXPERIMENTS_STORE",
+            "VOTE_EXPERIMENTS_RUNS",
+            "DD_API_KEY",
+            "DD_APP_KEY",
+            "GEMINI_API_KEY",
+            "API_KEY",
+        ):
             patch.delenv(name, raising=False)
         patch.chdir(folder)
         patch.setenv("VOTE_EXPERIMENTS_PLAIN", "1")
@@ -105,15 +127,31 @@ def home(tmp_path_factory):
         record = json.loads(drawn.read_text())
         for r in record["records"]:
             r["input"]["image_paths"] = [f"drawn/{p}" for p in r["input"]["image_paths"]]
-        Path("forms.json").write_text(json.dumps({**record, "metadata": {**record.get("metadata", {}), "name": "forms"}}))
-        Path("weekly.yaml").write_text(yaml.safe_dump({"dataset_name": "forms", "backend": "local",
-                                                       "model_configs": [{"model": "ocr-digits", "temperature": 0.0}]}))
+        Path("forms.json").write_text(
+            json.dumps({**record, "metadata": {**record.get("metadata", {}), "name": "forms"}})
+        )
+        Path("weekly.yaml").write_text(
+            yaml.safe_dump(
+                {
+                    "dataset_name": "forms",
+                    "backend": "local",
+                    "model_configs": [{"model": "ocr-digits", "temperature": 0.0}],
+                }
+            )
+        )
         answer = record["records"][0]["ground_truth"]
         for name in OFFLINE_MODELS:  # as the readers, but at once
-            ve.register_model(name, lambda images, config: {"reports": answer if isinstance(answer, list) else [answer]})
+            ve.register_model(
+                name, lambda images, config: {"reports": answer if isinstance(answer, list) else [answer]}
+            )
         for _ in range(2):  # latest and the one before it
-            ve.run_model_experiments(dataset_name="forms", model_configs=[{"model": "ocr-digits", "temperature": 0.0}],
-                                     backend="local", show_comparison=False, progress=False)
+            ve.run_model_experiments(
+                dataset_name="forms",
+                model_configs=[{"model": "ocr-digits", "temperature": 0.0}],
+                backend="local",
+                show_comparison=False,
+                progress=False,
+            )
         yield folder
         for name in (*OFFLINE_MODELS, "mine"):
             ve.forget_model(name)
@@ -144,11 +182,14 @@ def run_line(line: str) -> None:
 def names(document: Document) -> dict:
     "What Python blocks may use: the notebook's own module, and what its reader has at hand"
     given = {name: getattr(ve, name) for name in ve.__all__}
-    given |= {name: getattr(importlib.import_module(f"vote_experiments.{module}"), name) for name, module in PLACES.items()}
+    given |= {
+        name: getattr(importlib.import_module(f"vote_experiments.{module}"), name) for name, module in PLACES.items()
+    }
     given |= dict(vars(importlib.import_module(document.module))) if document.module else {}
     if document.name.endswith("03_opentelemetry.ipynb"):
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
         given |= {"provider": TracerProvider(), "BatchSpanProcessor": SimpleSpanProcessor}
     return given | {"__name__": "block"}
 
@@ -157,8 +198,13 @@ def unknown_calls(text: str, document: Document, namespace: dict) -> list[str]:
     "What a sketch calls that nobody defines: not its notebook, not the package, not Python"
     source = (ROOT / document.name).read_text()
     called = set(re.findall(r"(?<![.\w])([A-Za-z_]\w*)\(", text))
-    return sorted(n for n in called if n not in namespace and not hasattr(builtins, n)
-                  and not re.search(rf"\b(?:def|class) {n}\b|\b{n} *=|import [^\n]*\b{n}\b", source))
+    return sorted(
+        n
+        for n in called
+        if n not in namespace
+        and not hasattr(builtins, n)
+        and not re.search(rf"\b(?:def|class) {n}\b|\b{n} *=|import [^\n]*\b{n}\b", source)
+    )
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)

@@ -27,11 +27,31 @@ def test_a_data_frame_is_data(store):
 
 
 def test_columns_that_are_no_fields_are_the_input(store):
-    frame = pd.DataFrame({"station": [1, 2], "votes": [np.nan, 7.0], "when": pd.to_datetime(["2026-01-01", None]), "expected_output": ["x", None]})
+    frame = pd.DataFrame(
+        {
+            "station": [1, 2],
+            "votes": [np.nan, 7.0],
+            "when": pd.to_datetime(["2026-01-01", None]),
+            "expected_output": ["x", None],
+        }
+    )
     seen = []
-    result = run_experiment(name="frame", data=frame, task=lambda input: seen.append(input) or input["station"], store=store, max_concurrency=1)
-    assert [set(s) for s in seen] == [{"station", "votes", "when"}] * 2 and seen[0]["votes"] is None and seen[1]["when"] is None
-    assert [r.output for r in result.item_results] == [1, 2] and [r.expected_output for r in result.item_results] == ["x", None]
+    result = run_experiment(
+        name="frame",
+        data=frame,
+        task=lambda input: seen.append(input) or input["station"],
+        store=store,
+        max_concurrency=1,
+    )
+    assert (
+        [set(s) for s in seen] == [{"station", "votes", "when"}] * 2
+        and seen[0]["votes"] is None
+        and seen[1]["when"] is None
+    )
+    assert [r.output for r in result.item_results] == [1, 2] and [r.expected_output for r in result.item_results] == [
+        "x",
+        None,
+    ]
 
 
 def test_a_missing_number_is_no_truth_now_and_when_scored_again(store):
@@ -43,9 +63,14 @@ def test_a_missing_number_is_no_truth_now_and_when_scored_again(store):
         assert result.item_results[1].expected_output is None
 
 
-@pytest.mark.parametrize("arguments, words", [
-    ({}, "run_experiment() missing"), ({"name": "x", "data": [{"input": 1}], "tsk": 1, "task": len}, "run_experiment() got an unexpected"),
-    ({"name": "x", "data": 7, "task": len}, "a DataFrame, or a dataset")])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({}, "run_experiment() missing"),
+        ({"name": "x", "data": [{"input": 1}], "tsk": 1, "task": len}, "run_experiment() got an unexpected"),
+        ({"name": "x", "data": 7, "task": len}, "a DataFrame, or a dataset"),
+    ],
+)
 def test_messages_name_what_was_called(arguments, words, store):
     with pytest.raises(TypeError) as told:
         run_experiment(**arguments)

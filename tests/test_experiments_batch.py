@@ -17,11 +17,25 @@ import sqlalchemy as sa
 from hypothesis import given, settings, strategies as st
 
 from promises import promise
-from vote_experiments.store.database import RowInsert, batch_items, batches, check_store, encode_json, scores, to_us, trace_tags, traces
+from vote_experiments.store.database import (
+    RowInsert,
+    batch_items,
+    batches,
+    check_store,
+    encode_json,
+    scores,
+    to_us,
+    trace_tags,
+    traces,
+)
 from vote_experiments.traces.traces import Trace, create_trace, get_scores
 from vote_experiments.traces.search import get_traces
 from vote_experiments.experiments.batch import (
-    BatchEvaluationResumeToken, EvaluatorInputs, arun_batched_evaluation, batch_evaluation_result, run_batched_evaluation,
+    BatchEvaluationResumeToken,
+    EvaluatorInputs,
+    arun_batched_evaluation,
+    batch_evaluation_result,
+    run_batched_evaluation,
 )
 from vote_experiments.experiments.experiment import RunBusyError, SettingsChangedError, run_experiment
 from vote_experiments.records import Evaluation, Observation
@@ -32,9 +46,23 @@ def filled(store, n, tags=lambda i: (), **columns):
     start = to_us("2024-01-01")
     with store.write() as c:
         names = ("id", "timestamp", "input", "output", "metadata", *columns)
-        RowInsert(traces, names, store.dialect)(c, [
-            (f"t{i:06d}", start + i * 1_000_000, str(i), str(2 * i), encode_json({"i": i}), *(f(i) for f in columns.values())) for i in range(n)])
-        RowInsert(trace_tags, ("tag", "trace_id"), store.dialect)(c, [(t, f"t{i:06d}") for i in range(n) for t in tags(i)])
+        RowInsert(traces, names, store.dialect)(
+            c,
+            [
+                (
+                    f"t{i:06d}",
+                    start + i * 1_000_000,
+                    str(i),
+                    str(2 * i),
+                    encode_json({"i": i}),
+                    *(f(i) for f in columns.values()),
+                )
+                for i in range(n)
+            ],
+        )
+        RowInsert(trace_tags, ("tag", "trace_id"), store.dialect)(
+            c, [(t, f"t{i:06d}") for i in range(n) for t in tags(i)]
+        )
     return store
 
 
@@ -60,42 +88,84 @@ def told(result):
     assert result.total_items_fetched == handled
     assert sum(s.total_scores_created for s in result.evaluator_stats) == result.total_scores_created
     assert sum(s.failed_runs for s in result.evaluator_stats) == result.total_evaluations_failed
-    assert all(s.total_runs == result.total_items_processed == s.successful_runs + s.failed_runs for s in result.evaluator_stats)
+    assert all(
+        s.total_runs == result.total_items_processed == s.successful_runs + s.failed_runs
+        for s in result.evaluator_stats
+    )
     assert sum(result.error_summary.values()) == result.total_items_failed == len(result.failed_item_ids)
     assert len(result.item_evaluations) == result.total_items_processed
     assert (result.resume_token is None) == result.completed and not (result.completed and result.has_more_items)
     assert result.duration_seconds > 0
     with result._store.read() as c:
-        rows = c.scalar(sa.select(sa.func.count()).select_from(batch_items).where(batch_items.c.batch_id == result.batch_id))
-        made = c.scalar(sa.select(sa.func.count()).select_from(scores).where(scores.c.batch_id == result.batch_id, scores.c.source != "ERROR"))
+        rows = c.scalar(
+            sa.select(sa.func.count()).select_from(batch_items).where(batch_items.c.batch_id == result.batch_id)
+        )
+        made = c.scalar(
+            sa.select(sa.func.count())
+            .select_from(scores)
+            .where(scores.c.batch_id == result.batch_id, scores.c.source != "ERROR")
+        )
     assert rows == handled and made == result.total_scores_created + result.total_composite_scores_created
     return result
 
 
 # What a call takes and gives -------------------------------------------------------------------------------------
 
+
 @promise("A46", "A49", "A54", "C11", "C15")
 def test_arguments_are_keywords_and_checked_before_anything_is_fetched(sqlite_store):
     with pytest.raises(TypeError):
         run_batched_evaluation("traces", mapper)
     for wrong, error, words in [
-        ({"scope": "spans"}, ValueError, "scope='spans' is not one of 'traces', 'observations'"), ({"scope": None}, TypeError, "needs scope="),
-        ({"fetch_batch_size": 0}, ValueError, "fetch_batch_size=0"), ({"max_items": 0}, ValueError, "max_items=0"),
-        ({"max_retries": -1}, ValueError, "max_retries=-1"), ({"max_concurrency": True}, ValueError, "max_concurrency=True"),
-        ({"filter": {"colour": "red"}}, ValueError, "no column 'colour'"), ({"filter": "{"}, ValueError, "not JSON"),
-        ({"mapper": lambda: 1}, TypeError, "mapper"), ({"mapper": None}, TypeError, "not callable"), ({"evaluators": doubled}, TypeError, "give a list"),
-        ({"evaluators": [doubled, doubled]}, ValueError, "'doubled'"), ({"metadata": 3}, ValueError, "metadata=3"),
-        ({"resume_from": 3}, ValueError, "resume_from=3"), ({"resume_from": "batch_0"}, ValueError, "no batch evaluation 'batch_0'"),
-        ({"resume_from": {"scope": "observations"}}, ValueError, "scope='observations'"), ({"resume_from": {"scope": "traces", "x": 1}}, ValueError, "no field 'x'"),
+        ({"scope": "spans"}, ValueError, "scope='spans' is not one of 'traces', 'observations'"),
+        ({"scope": None}, TypeError, "needs scope="),
+        ({"fetch_batch_size": 0}, ValueError, "fetch_batch_size=0"),
+        ({"max_items": 0}, ValueError, "max_items=0"),
+        ({"max_retries": -1}, ValueError, "max_retries=-1"),
+        ({"max_concurrency": True}, ValueError, "max_concurrency=True"),
+        ({"filter": {"colour": "red"}}, ValueError, "no column 'colour'"),
+        ({"filter": "{"}, ValueError, "not JSON"),
+        ({"mapper": lambda: 1}, TypeError, "mapper"),
+        ({"mapper": None}, TypeError, "not callable"),
+        ({"evaluators": doubled}, TypeError, "give a list"),
+        ({"evaluators": [doubled, doubled]}, ValueError, "'doubled'"),
+        ({"metadata": 3}, ValueError, "metadata=3"),
+        ({"resume_from": 3}, ValueError, "resume_from=3"),
+        ({"resume_from": "batch_0"}, ValueError, "no batch evaluation 'batch_0'"),
+        ({"resume_from": {"scope": "observations"}}, ValueError, "scope='observations'"),
+        ({"resume_from": {"scope": "traces", "x": 1}}, ValueError, "no field 'x'"),
     ]:
         with pytest.raises(error, match=words):
             run_batched_evaluation(**request(sqlite_store, **wrong))
     told(run_batched_evaluation(**request(sqlite_store)))  # nothing stored: complete at once
-    later = run_batched_evaluation(mapper=lambda o: EvaluatorInputs(), evaluators=[doubled], fields="core,io", store=sqlite_store)
+    later = run_batched_evaluation(
+        mapper=lambda o: EvaluatorInputs(), evaluators=[doubled], fields="core,io", store=sqlite_store
+    )
     assert later.completed
 
 
-@promise("A47", "A50", "A52", "A69", "A71", "A72", "A73", "A74", "A75", "A76", "A77", "A78", "A79", "A80", "A81", "A82", "A84", "A85", "C24", "C28")
+@promise(
+    "A47",
+    "A50",
+    "A52",
+    "A69",
+    "A71",
+    "A72",
+    "A73",
+    "A74",
+    "A75",
+    "A76",
+    "A77",
+    "A78",
+    "A79",
+    "A80",
+    "A81",
+    "A82",
+    "A84",
+    "A85",
+    "C24",
+    "C28",
+)
 def test_every_count_is_exact(store):
     filled(store, 23)
     create_trace(id="t000003", store=store).observe(Observation("call", "GENERATION", input="page"))
@@ -116,18 +186,48 @@ def test_every_count_is_exact(store):
     def seen(item):
         return len(item.observations) + len(item.scores)
 
-    result = told(run_batched_evaluation(**request(
-        store, mapper=some_fail, evaluators=[doubled, size, broken, silent, seen], composite_evaluator=lambda evaluations: len(evaluations))))
+    result = told(
+        run_batched_evaluation(
+            **request(
+                store,
+                mapper=some_fail,
+                evaluators=[doubled, size, broken, silent, seen],
+                composite_evaluator=lambda evaluations: len(evaluations),
+            )
+        )
+    )
     assert (result.total_items_fetched, result.total_items_processed, result.total_items_failed) == (23, 19, 4)
-    assert result.error_summary == {"KeyError": 4} and result.failed_item_ids == ["t000000", "t000007", "t000014", "t000021"]
+    assert result.error_summary == {"KeyError": 4} and result.failed_item_ids == [
+        "t000000",
+        "t000007",
+        "t000014",
+        "t000021",
+    ]
     n_broken = sum(1 for i in range(23) if i % 7 and 2 * i % 4 == 0)
-    stats = {s.name: (s.total_runs, s.successful_runs, s.failed_runs, s.total_scores_created) for s in result.evaluator_stats}
-    assert stats == {"doubled": (19, 19, 0, 19), "size": (19, 19, 0, 19), "broken": (19, 19 - n_broken, n_broken, 2 * (19 - n_broken)),
-                     "silent": (19, 19, 0, 0), "seen": (19, 19, 0, 19)}
-    assert result.evaluator_stats[2].errors == {"RuntimeError: the judge is away": n_broken} and result.evaluator_stats[0].success_rate == 1
+    stats = {
+        s.name: (s.total_runs, s.successful_runs, s.failed_runs, s.total_scores_created) for s in result.evaluator_stats
+    }
+    assert stats == {
+        "doubled": (19, 19, 0, 19),
+        "size": (19, 19, 0, 19),
+        "broken": (19, 19 - n_broken, n_broken, 2 * (19 - n_broken)),
+        "silent": (19, 19, 0, 0),
+        "seen": (19, 19, 0, 19),
+    }
+    assert (
+        result.evaluator_stats[2].errors == {"RuntimeError: the judge is away": n_broken}
+        and result.evaluator_stats[0].success_rate == 1
+    )
     assert result.total_composite_scores_created == 19 and result.total_evaluations_failed == n_broken
     its = result.item_evaluations["t000003"]
-    assert [(e.name, e.value) for e in its] == [("doubled", True), ("size", 0.03), ("two", 1), ("three", "good"), ("seen", 1), ("<lambda>", 5)]
+    assert [(e.name, e.value) for e in its] == [
+        ("doubled", True),
+        ("size", 0.03),
+        ("two", 1),
+        ("three", "good"),
+        ("seen", 1),
+        ("<lambda>", 5),
+    ]
     assert its[0].data_type == "BOOLEAN" and its[2].comment == "c"
     assert {s.name for s in get_scores(trace_id="t000003", store=store)} == {e.name for e in its}
     assert "19 evaluated, 4 failed" in str(result) and "4 × KeyError" in str(result) and "completed" in str(result)
@@ -144,14 +244,23 @@ def test_observations_are_judged_singly(store):
         t = create_trace(name=f"trace {i}", store=store)
         for kind in ("SPAN", "GENERATION", "EVENT"):
             t.observe(Observation(kind.lower(), kind, 1_700_000_000 + i, input=i, output=kind))
-    result = told(run_batched_evaluation(
-        scope="observations", mapper=lambda item: EvaluatorInputs(item.input, item.output, metadata={"trace": item.trace.name}), store=store,
-        evaluators=[lambda output, metadata: {"name": "kind", "value": f"{output} of {metadata['trace']}"}], filter={"type": ["SPAN", "EVENT"]}))
+    result = told(
+        run_batched_evaluation(
+            scope="observations",
+            mapper=lambda item: EvaluatorInputs(item.input, item.output, metadata={"trace": item.trace.name}),
+            store=store,
+            evaluators=[lambda output, metadata: {"name": "kind", "value": f"{output} of {metadata['trace']}"}],
+            filter={"type": ["SPAN", "EVENT"]},
+        )
+    )
     assert result.total_items_processed == 6
     for t in get_traces(store=store):
         assert t.scores == []
         assert [(o.type, [s.value for s in o.scores]) for o in sorted(t.observations, key=lambda o: o.type)] == [
-            ("EVENT", [f"EVENT of {t.name}"]), ("GENERATION", []), ("SPAN", [f"SPAN of {t.name}"])]
+            ("EVENT", [f"EVENT of {t.name}"]),
+            ("GENERATION", []),
+            ("SPAN", [f"SPAN of {t.name}"]),
+        ]
 
 
 @promise("A51", "A52", "C14", "C8")
@@ -177,8 +286,14 @@ def test_mappers_of_every_style(store, style):
     def awaitable(item):
         return later(item)
 
-    styles = {"positional": positional, "keyword": keyword, "async": later, "dict": as_dict, "returns awaitable": awaitable,
-              "partial": functools.partial(lambda k, item: mapper(item), 1)}
+    styles = {
+        "positional": positional,
+        "keyword": keyword,
+        "async": later,
+        "dict": as_dict,
+        "returns awaitable": awaitable,
+        "partial": functools.partial(lambda k, item: mapper(item), 1),
+    }
     result = told(run_batched_evaluation(**request(store, mapper=styles[style], evaluators=[doubled, size])))
     assert result.total_items_processed == 3 and result.total_scores_created == 6
 
@@ -198,12 +313,30 @@ def test_a_failing_evaluator_is_logged_and_every_score_carries_the_metadata(stor
 
     def whole(item, evaluations):
         assert isinstance(item, Trace) and item.output == 2 * item.input
-        return {"name": "whole", "value": sum(bool(e.value) for e in evaluations), "metadata": {"version": "own", "k": 1}}
+        return {
+            "name": "whole",
+            "value": sum(bool(e.value) for e in evaluations),
+            "metadata": {"version": "own", "k": 1},
+        }
 
-    result = told(run_batched_evaluation(**request(store, evaluators=[broken, doubled, size], composite_evaluator=whole,
-                                                   metadata={"version": "v2", "job": 7})))
-    assert "evaluator broken failed" in caplog.text and result.total_scores_created == 8 and result.total_composite_scores_created == 4
-    assert [e.metadata for e in result.item_evaluations["t000001"]] == [{"version": "v2", "job": 7}] * 2 + [{"version": "own", "job": 7, "k": 1}]
+    result = told(
+        run_batched_evaluation(
+            **request(
+                store,
+                evaluators=[broken, doubled, size],
+                composite_evaluator=whole,
+                metadata={"version": "v2", "job": 7},
+            )
+        )
+    )
+    assert (
+        "evaluator broken failed" in caplog.text
+        and result.total_scores_created == 8
+        and result.total_composite_scores_created == 4
+    )
+    assert [e.metadata for e in result.item_evaluations["t000001"]] == [{"version": "v2", "job": 7}] * 2 + [
+        {"version": "own", "job": 7, "k": 1}
+    ]
     quiet = run_batched_evaluation(**request(store, evaluators=[broken], composite_evaluator=whole))
     assert quiet.total_composite_scores_created == 0  # nothing to combine
     fails = told(run_batched_evaluation(**request(store, composite_evaluator=broken)))
@@ -212,22 +345,34 @@ def test_a_failing_evaluator_is_logged_and_every_score_carries_the_metadata(stor
     def langfuse_style(*, input, output, expected_output, metadata, evaluations):
         return Evaluation("sum", len(evaluations) + metadata["i"])
 
-    assert told(run_batched_evaluation(**request(store, composite_evaluator=langfuse_style))).total_composite_scores_created == 4
+    assert (
+        told(
+            run_batched_evaluation(**request(store, composite_evaluator=langfuse_style))
+        ).total_composite_scores_created
+        == 4
+    )
 
 
 @promise("A55", "A56", "A57", "A70")
 def test_filters_choose_the_items(store):
-    filled(store, 40, tags=lambda i: ["production"] if i % 4 == 0 else [], user_id=lambda i: "user123" if i % 2 else None)
-    for filter, n in [('{"tags": ["production"]}', 10),
-                      ('{"user_id": "user123", "timestamp": {"operator": ">", "value": "2024-01-01T00:00:29Z"}}', 5),
-                      ('[{"type": "arrayOptions", "column": "tags", "operator": "none of", "value": ["production"]}]', 30), (None, 40)]:
+    filled(
+        store, 40, tags=lambda i: ["production"] if i % 4 == 0 else [], user_id=lambda i: "user123" if i % 2 else None
+    )
+    for filter, n in [
+        ('{"tags": ["production"]}', 10),
+        ('{"user_id": "user123", "timestamp": {"operator": ">", "value": "2024-01-01T00:00:29Z"}}', 5),
+        ('[{"type": "arrayOptions", "column": "tags", "operator": "none of", "value": ["production"]}]', 30),
+        (None, 40),
+    ]:
         assert told(run_batched_evaluation(**request(store, filter=filter))).total_items_processed == n
 
 
 @promise("A86")
 def test_a_batch_can_be_kept_to_one_run(store):
     data = [{"input": i, "expected_output": 2 * i} for i in range(5)]
-    one, other = (run_experiment(name=n, data=data, task=lambda item: 2 * item.input, store=store) for n in ("one", "other"))
+    one, other = (
+        run_experiment(name=n, data=data, task=lambda item: 2 * item.input, store=store) for n in ("one", "other")
+    )
     for column in ("experiment_id", "dataset_run_id"):
         result = told(run_batched_evaluation(**request(store, filter={column: one.experiment_id})))
         assert result.total_items_processed == 5
@@ -240,7 +385,10 @@ def test_a_batch_can_be_kept_to_one_run(store):
 def test_at_most_max_concurrency_items_are_judged_at_once(store, kind):
     filled(store, 30)
     now, peak, lock = 0, 0, threading.Lock()
-    threads, tasks = threading.Barrier(6), asyncio.Barrier(6)  # nobody leaves before six are there, however slow the machine
+    threads, tasks = (
+        threading.Barrier(6),
+        asyncio.Barrier(6),
+    )  # nobody leaves before six are there, however slow the machine
 
     def enter(step):
         nonlocal now, peak
@@ -257,7 +405,11 @@ def test_at_most_max_concurrency_items_are_judged_at_once(store, kind):
         await asyncio.sleep(0.01)
         enter(-1)
 
-    run_batched_evaluation(**request(store, evaluators=[sync_judge if kind == "sync" else async_judge], max_concurrency=6, fetch_batch_size=20))
+    run_batched_evaluation(
+        **request(
+            store, evaluators=[sync_judge if kind == "sync" else async_judge], max_concurrency=6, fetch_batch_size=20
+        )
+    )
     assert peak == 6
 
 
@@ -296,6 +448,7 @@ def test_it_works_inside_a_running_loop_and_on_it(store):
 
 # Portions and tokens ---------------------------------------------------------------------------------------------
 
+
 @promise("A59", "A67", "A68", "A83", "C12")
 def test_portions_make_one_whole(store):
     filled(store, 10)
@@ -303,11 +456,15 @@ def test_portions_make_one_whole(store):
     assert (first.total_items_processed, first.has_more_items, first.completed) == (4, True, False)
     assert first.resume_token.last_processed_id == "t000003" and first.resume_token.items_processed == 4
     for spelling in (first.resume_token, first.resume_token.to_dict(), first.resume_token.to_json()):
-        assert BatchEvaluationResumeToken.from_dict(json.loads(json.dumps(first.resume_token.to_dict()))) == first.resume_token
+        assert (
+            BatchEvaluationResumeToken.from_dict(json.loads(json.dumps(first.resume_token.to_dict())))
+            == first.resume_token
+        )
         second = told(run_batched_evaluation(**request(store, resume_from=spelling, max_items=2)))
     assert second.total_items_processed == 10 and second.batch_id == first.batch_id and second.completed
-    assert Counter(s.trace_id for t in get_traces(store=store) for s in get_scores(trace_id=t.id, history=True, store=store)) == {
-        f"t{i:06d}": 1 for i in range(10)}
+    assert Counter(
+        s.trace_id for t in get_traces(store=store) for s in get_scores(trace_id=t.id, history=True, store=store)
+    ) == {f"t{i:06d}": 1 for i in range(10)}
     done = run_batched_evaluation(**request(store, resume_from=first.batch_id))
     assert done.total_items_processed == 10 and done.completed
 
@@ -317,7 +474,11 @@ def test_max_items_that_takes_the_last_one_has_no_more(store):
     filled(store, 6)
     for limit, more in [(5, True), (6, False), (7, False)]:
         result = told(run_batched_evaluation(**request(store, max_items=limit, fetch_batch_size=2)))
-        assert (result.has_more_items, result.completed, result.total_items_processed) == (more, not more, min(limit, 6))
+        assert (result.has_more_items, result.completed, result.total_items_processed) == (
+            more,
+            not more,
+            min(limit, 6),
+        )
 
 
 @promise("C12")
@@ -332,8 +493,11 @@ def test_a_token_of_plain_fields_begins_behind_its_item(store):
 def test_changed_requests_are_named(store):
     filled(store, 6)
     token = run_batched_evaluation(**request(store, max_items=2)).resume_token
-    for change, words in [({"evaluators": [doubled, size]}, "evaluators.size"), ({"filter": {"tags": ["x"]}}, "filter: was"),
-                          ({"mapper": lambda item: mapper(item)}, "mapper.mapper")]:
+    for change, words in [
+        ({"evaluators": [doubled, size]}, "evaluators.size"),
+        ({"filter": {"tags": ["x"]}}, "filter: was"),
+        ({"mapper": lambda item: mapper(item)}, "mapper.mapper"),
+    ]:
         with pytest.raises(SettingsChangedError, match="allow_changes=True") as e:
             run_batched_evaluation(**request(store, resume_from=token, **change))
         assert words in str(e.value)
@@ -353,6 +517,7 @@ def test_latest_is_the_newest_unfinished_that_asked_the_same(store):
 
 
 # Pages that cannot be read ---------------------------------------------------------------------------------------
+
 
 class BrokenReads:
     "Real database errors on the reads of pages, by script"
@@ -385,8 +550,16 @@ def test_a_source_that_stays_away_ends_in_a_token_not_an_error(store):
 
     BrokenReads(store, [0, 1, 1, 1, 1])
     result = told(run_batched_evaluation(**request(store, sleep=sleep, fetch_batch_size=4)))
-    assert waits == [1, 2, 4] and (result.completed, result.total_items_processed, result.has_more_items) == (False, 4, False)
-    assert "disk I/O error" in result.fetch_error and "stopped:" in str(result) and result.resume_token.last_processed_id == "t000003"
+    assert waits == [1, 2, 4] and (result.completed, result.total_items_processed, result.has_more_items) == (
+        False,
+        4,
+        False,
+    )
+    assert (
+        "disk I/O error" in result.fetch_error
+        and "stopped:" in str(result)
+        and result.resume_token.last_processed_id == "t000003"
+    )
     rest = told(run_batched_evaluation(**request(store, resume_from=result.resume_token)))
     assert rest.completed and rest.total_items_processed == 9
 
@@ -399,11 +572,18 @@ def test_what_will_not_pass_is_not_tried_again(sqlite_store):
         def __init__(self, status_code):
             self.status_code = status_code
 
-    assert [s for s in (400, 401, 403, 404, 408, 409, 422, 429, 500, 503) if _may_pass(Answer(s))] == [408, 409, 429, 500, 503]
+    assert [s for s in (400, 401, 403, 404, 408, 409, 422, 429, 500, 503) if _may_pass(Answer(s))] == [
+        408,
+        409,
+        429,
+        500,
+        503,
+    ]
     assert _may_pass(ConnectionResetError()) and _may_pass(TimeoutError()) and not _may_pass(ValueError())
 
 
 # Memory ----------------------------------------------------------------------------------------------------------
+
 
 @promise("A58")
 def test_never_more_than_a_page_and_what_is_in_flight_is_held(sqlite_store):
@@ -447,10 +627,17 @@ def kill_storm(tmp_path, store, n, kills, seed):
     (tmp_path / "child.py").write_text(textwrap.dedent(CHILD))
     rng, killed = random.Random(seed), 0
     while True:
-        process = subprocess.Popen([sys.executable, tmp_path / "child.py", store.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, tmp_path / "child.py", store.url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         if killed < kills:
             started = time.monotonic()
-            while process.poll() is None and time.monotonic() - started < 120:  # until this process has stored something
+            while (
+                process.poll() is None and time.monotonic() - started < 120
+            ):  # until this process has stored something
                 time.sleep(0.02)
                 with store.read() as c:
                     if (c.scalar(sa.select(sa.func.count()).select_from(batch_items)) or 0) > killed * n // (kills + 1):
@@ -478,7 +665,9 @@ def test_killed_at_random_and_resumed_nothing_is_skipped_or_judged_twice(tmp_pat
     failed = [f"t{i:06d}" for i in range(n) if i % 50 == 7]
     assert result.completed and result.failed_item_ids == failed and result.total_items_processed == n - len(failed)
     with store.read() as c:
-        per_trace = c.execute(sa.select(scores.c.trace_id, scores.c.name, sa.func.count()).group_by(scores.c.trace_id, scores.c.name)).all()
+        per_trace = c.execute(
+            sa.select(scores.c.trace_id, scores.c.name, sa.func.count()).group_by(scores.c.trace_id, scores.c.name)
+        ).all()
     assert all(k == 1 for *_, k in per_trace) and len(per_trace) == 2 * (n - len(failed))
     assert check_store(store) == []
 
@@ -488,7 +677,13 @@ def test_random_portions_pages_and_failures_keep_the_invariants(store):
     filled(store, 25)
 
     @settings(max_examples=8)
-    @given(st.integers(1, 9), st.lists(st.integers(1, 9), max_size=4), st.lists(st.booleans(), max_size=8), st.integers(1, 6), st.integers(0, 30))
+    @given(
+        st.integers(1, 9),
+        st.lists(st.integers(1, 9), max_size=4),
+        st.lists(st.booleans(), max_size=8),
+        st.integers(1, 6),
+        st.integers(0, 30),
+    )
     def whole(page, portions, failures, concurrency, bad):
         def some(item):
             if item.input % 11 == bad:
@@ -497,8 +692,21 @@ def test_random_portions_pages_and_failures_keep_the_invariants(store):
 
         token, breaks = None, BrokenReads(store, failures)
         for limit in [*portions, None, None, None]:
-            result = told(run_batched_evaluation(**request(store, mapper=some, fetch_batch_size=page, max_items=limit, max_concurrency=concurrency,
-                                                           max_retries=1, sleep=lambda s: None, resume_from=token, allow_changes=True)))
+            result = told(
+                run_batched_evaluation(
+                    **request(
+                        store,
+                        mapper=some,
+                        fetch_batch_size=page,
+                        max_items=limit,
+                        max_concurrency=concurrency,
+                        max_retries=1,
+                        sleep=lambda s: None,
+                        resume_from=token,
+                        allow_changes=True,
+                    )
+                )
+            )
             token = result.resume_token or result.batch_id
         sa.event.remove(store.engine, "before_cursor_execute", breaks)
         last = told(run_batched_evaluation(**request(store, mapper=some, resume_from=token, allow_changes=True)))
@@ -536,7 +744,9 @@ def test_a_batch_stopped_by_hand_goes_on_later(store):
         if output == 40:
             runs[0].stop()
 
-    stopped = told(run_batched_evaluation(**request(store, evaluators=[judge], on_start=runs.append, max_concurrency=3)))
+    stopped = told(
+        run_batched_evaluation(**request(store, evaluators=[judge], on_start=runs.append, max_concurrency=3))
+    )
     assert not stopped.completed and stopped.total_items_fetched < 200
     rest = told(run_batched_evaluation(**request(store, evaluators=[judge], resume_from="latest")))
     assert rest.batch_id == stopped.batch_id and rest.completed and rest.total_items_fetched == 200

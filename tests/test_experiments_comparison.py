@@ -15,20 +15,41 @@ from vote_experiments.datasets.dataset import DatasetNotFoundError, get_dataset,
 from vote_experiments.store.results import get_group, list_experiments, list_groups, status_counts
 from vote_experiments.engine.engine import ItemFailedError
 from vote_experiments.experiments.comparison import (
-    arun_model_experiments, choose_backend, chosen_places, run_model_experiments, stored_request,
+    arun_model_experiments,
+    choose_backend,
+    chosen_places,
+    run_model_experiments,
+    stored_request,
 )
 from vote_experiments.models.registry import forget_model, register_model
 
-DOCUMENTED = {"experiments", "total_experiments", "successful_experiments", "failed_experiments", "dataset_name",
-              "dataset_size", "project_name", "comparison_url", "dataset_id"}
+DOCUMENTED = {
+    "experiments",
+    "total_experiments",
+    "successful_experiments",
+    "failed_experiments",
+    "dataset_name",
+    "dataset_size",
+    "project_name",
+    "comparison_url",
+    "dataset_id",
+}
 PER_EXPERIMENT = {"experiment_name", "model", "temperature", "sample_size", "summary_metrics", "url", "status"}
 
 
 def truth(i, slip=0):
-    return {"form_info": {"form_type": "Constituency", "province": "ขอนแก่น"},
-            "ballot_statistics": {"ballots_allocated": 500, "ballots_used": 300 + i, "good_ballots": 290 + i, "bad_ballots": 4,
-                                  "no_vote_ballots": 6, "ballots_remaining": 200 - i},
-            "vote_results": [{"number": 1, "vote_count": 200 + i + slip}, {"number": 2, "vote_count": 90}]}
+    return {
+        "form_info": {"form_type": "Constituency", "province": "ขอนแก่น"},
+        "ballot_statistics": {
+            "ballots_allocated": 500,
+            "ballots_used": 300 + i,
+            "good_ballots": 290 + i,
+            "bad_ballots": 4,
+            "no_vote_ballots": 6,
+            "ballots_remaining": 200 - i,
+        },
+        "vote_results": [{"number": 1, "vote_count": 200 + i + slip}, {"number": 2, "vote_count": 90}],
+    }
 
 
 def number_of(images):
@@ -70,15 +91,27 @@ def stations(store, tmp_path, monkeypatch, models):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("VOTE_EXPERIMENTS_RUNS", str(tmp_path / "runs"))
     monkeypatch.chdir(tmp_path)
-    save_dataset("stations", [{"id": f"f{i:02d}", "input": {"image_paths": [f"{i}.jpg"]}, "expected_output": truth(i),
-                               "metadata": {"level": ["clean", "scan", "poor"][i % 3]}} for i in range(12)], store=store)
+    save_dataset(
+        "stations",
+        [
+            {
+                "id": f"f{i:02d}",
+                "input": {"image_paths": [f"{i}.jpg"]},
+                "expected_output": truth(i),
+                "metadata": {"level": ["clean", "scan", "poor"][i % 3]},
+            }
+            for i in range(12)
+        ],
+        store=store,
+    )
     return store
 
 
 def run(store, *models, **arguments):
     configs = [{"model": m, "temperature": 0.0} for m in models]
-    return run_model_experiments(**{"dataset_name": "stations", "store": store, "model_configs": configs,
-                                    "show_comparison": False, **arguments})
+    return run_model_experiments(
+        **{"dataset_name": "stations", "store": store, "model_configs": configs, "show_comparison": False, **arguments}
+    )
 
 
 def test_the_returned_dict_has_the_documented_keys_and_can_be_dumped(stations):
@@ -87,7 +120,10 @@ def test_the_returned_dict_has_the_documented_keys_and_can_be_dumped(stations):
     assert all(set(e) >= PER_EXPERIMENT for e in results["experiments"])
     assert json.loads(json.dumps(results, allow_nan=False)) == results
     assert [e["experiment_name"] for e in results["experiments"]] == [
-        "vote-extraction-reads-well-t0.0", "vote-extraction-slips-t0.0", "vote-extraction-later-t0.0"]
+        "vote-extraction-reads-well-t0.0",
+        "vote-extraction-slips-t0.0",
+        "vote-extraction-later-t0.0",
+    ]
     first, second, third = results["experiments"]
     assert first["summary_metrics"] == {"overall_accuracy": 1.0, "success_rate": 1.0, "avg_ballot_accuracy": 1.0}
     assert second["summary_metrics"]["overall_accuracy"] == pytest.approx(1 - 0.4 * (4 / 12) / 2)
@@ -104,7 +140,12 @@ def test_a_light_page_is_always_written_and_escaped(stations):
     page = Path(results["report_path"], "index.html")
     text = page.read_text()
     assert results["comparison_url"] == page.as_uri() and results["experiments"][0]["url"].startswith(page.as_uri())
-    assert "vote-extraction-reads-well-t0.0" in text and "<script" not in text and "http:" not in text and "https:" not in text
+    assert (
+        "vote-extraction-reads-well-t0.0" in text
+        and "<script" not in text
+        and "http:" not in text
+        and "https:" not in text
+    )
     assert json.loads((page.parent / "result.json").read_text())["group_id"] == results["group_id"]
     assert page.parent.name in (page.parent.parent / "index.html").read_text()
 
@@ -112,11 +153,28 @@ def test_a_light_page_is_always_written_and_escaped(stations):
 def test_everything_documented_is_printed_in_order(stations, capsys):
     run(stations, "reads-well", "invalid-model", show_comparison=True, raise_errors=False)
     out = capsys.readouterr().out
-    parts = ["BACKEND: local", "Loading dataset: stations", "✅ Dataset loaded: 12 records", "RUNNING 2 EXPERIMENTS", "─" * 80,
-             "Experiment 1/2: reads-well (T=0.0)", "12/12, 12 ok, 0 failed", "✅ Completed! Processed 12 records",
-             "Summary Metrics:", "- overall_accuracy: 1.0000", "Experiment 2/2: invalid-model", "❌ Failed: unknown model",
-             "EXPERIMENT COMPARISON", "experiment", "Results:", "Compare all experiments side-by-side:", "BEST PERFORMER:",
-             "Model: reads-well", "Temperature: 0.0", "Overall Accuracy: 100.0%"]
+    parts = [
+        "BACKEND: local",
+        "Loading dataset: stations",
+        "✅ Dataset loaded: 12 records",
+        "RUNNING 2 EXPERIMENTS",
+        "─" * 80,
+        "Experiment 1/2: reads-well (T=0.0)",
+        "12/12, 12 ok, 0 failed",
+        "✅ Completed! Processed 12 records",
+        "Summary Metrics:",
+        "- overall_accuracy: 1.0000",
+        "Experiment 2/2: invalid-model",
+        "❌ Failed: unknown model",
+        "EXPERIMENT COMPARISON",
+        "experiment",
+        "Results:",
+        "Compare all experiments side-by-side:",
+        "BEST PERFORMER:",
+        "Model: reads-well",
+        "Temperature: 0.0",
+        "Overall Accuracy: 100.0%",
+    ]
     places = [out.index(p) for p in parts]
     assert places == sorted(places)
     assert "\x1b" not in out and "\r" not in out
@@ -180,7 +238,13 @@ def test_users_own_task_and_evaluators_in_each_style(stations):
     def share_right(inputs, outputs, expected_outputs, evaluators_results):
         return sum(evaluators_results["datadog"]) / len(outputs)
 
-    results = run(stations, "any-name-at-all", task_function=task, evaluators=[datadog, langfuse], summary_evaluators=[share_right])
+    results = run(
+        stations,
+        "any-name-at-all",
+        task_function=task,
+        evaluators=[datadog, langfuse],
+        summary_evaluators=[share_right],
+    )
     assert results["experiments"][0]["summary_metrics"] == {"share_right": 1.0}
 
 
@@ -201,20 +265,27 @@ def test_a_drawn_sample_keeps_the_shares_of_a_stratum(stations):
     assert results["experiments"][0]["total_records"] == 5
 
 
-@pytest.mark.parametrize("arguments, error, words", [
-    ({"sample_size": 0}, ValueError, "sample_size=0"), ({"sample_size": -3}, ValueError, "sample_size=-3"),
-    ({"sample_size": True}, ValueError, "sample_size=True"), ({"jobs": 0}, ValueError, "jobs=0"),
-    ({"model_configs": []}, ValueError, "model_configs"), ({"backend": "datadgo"}, ValueError, "datadgo"),
-    ({"model_configs": [{"temperature": 0.0}]}, ValueError, "model"),
-    ({"model_configs": [{"model": "slips", "temperature": 1.5}]}, ValueError, "temperature"),
-    ({"model_configs": [{"model": "slips", "temperature": 0.0}] * 2}, ValueError, "slips-t0.0"),
-    ({"model_configs": [{"model": "slips", "temprature": 0.0}]}, ValueError, "temperature"),
-    ({"dataset_name": "statoins"}, DatasetNotFoundError, "stations"), ({"dataset_version": 9}, LookupError, "9"),
-    ({"evaluators": [reads_well, reads_well]}, (ValueError, TypeError), "reads_well"),
-    ({"task_function": lambda: 1}, TypeError, "takes none"),
-    ({"holdout": [f"f{i:02d}" for i in range(12)]}, ValueError, "holdout leaves no items"),
-    ({"not_an_argument": 1}, TypeError, "not_an_argument"),
-])
+@pytest.mark.parametrize(
+    "arguments, error, words",
+    [
+        ({"sample_size": 0}, ValueError, "sample_size=0"),
+        ({"sample_size": -3}, ValueError, "sample_size=-3"),
+        ({"sample_size": True}, ValueError, "sample_size=True"),
+        ({"jobs": 0}, ValueError, "jobs=0"),
+        ({"model_configs": []}, ValueError, "model_configs"),
+        ({"backend": "datadgo"}, ValueError, "datadgo"),
+        ({"model_configs": [{"temperature": 0.0}]}, ValueError, "model"),
+        ({"model_configs": [{"model": "slips", "temperature": 1.5}]}, ValueError, "temperature"),
+        ({"model_configs": [{"model": "slips", "temperature": 0.0}] * 2}, ValueError, "slips-t0.0"),
+        ({"model_configs": [{"model": "slips", "temprature": 0.0}]}, ValueError, "temperature"),
+        ({"dataset_name": "statoins"}, DatasetNotFoundError, "stations"),
+        ({"dataset_version": 9}, LookupError, "9"),
+        ({"evaluators": [reads_well, reads_well]}, (ValueError, TypeError), "reads_well"),
+        ({"task_function": lambda: 1}, TypeError, "takes none"),
+        ({"holdout": [f"f{i:02d}" for i in range(12)]}, ValueError, "holdout leaves no items"),
+        ({"not_an_argument": 1}, TypeError, "not_an_argument"),
+    ],
+)
 def test_bad_requests_are_refused_before_anything_runs(stations, arguments, error, words):
     with pytest.raises(error, match=words):
         run(stations, "slips", **arguments)
@@ -239,8 +310,12 @@ def test_options_of_the_call(stations):
     assert seen[-1].finished and seen[-1].done == 12
     repeated = run(stations, "slips", repeats=3)
     assert repeated["experiments"][0]["total_records"] == 36 and repeated["dataset_size"] == 12
-    suffixed = run_model_experiments(dataset_name="stations", store=stations, show_comparison=False, model_configs=[
-        {"model": "reads-well", "name_suffix": "mine", "metadata": {"round": 2}}])
+    suffixed = run_model_experiments(
+        dataset_name="stations",
+        store=stations,
+        show_comparison=False,
+        model_configs=[{"model": "reads-well", "name_suffix": "mine", "metadata": {"round": 2}}],
+    )
     e = suffixed["experiments"][0]
     assert (e["experiment_name"], e["temperature"]) == ("vote-extraction-mine", None)
     row = list_experiments(stations, name="vote-extraction-mine")[0]
@@ -250,7 +325,9 @@ def test_options_of_the_call(stations):
 
 def test_it_works_on_the_callers_loop_too(stations):
     configs = [{"model": "later", "temperature": 0.0}]
-    results = asyncio.run(arun_model_experiments(dataset_name="stations", model_configs=configs, store=stations, show_comparison=False))
+    results = asyncio.run(
+        arun_model_experiments(dataset_name="stations", model_configs=configs, store=stations, show_comparison=False)
+    )
     assert results["successful_experiments"] == 1
 
 
@@ -304,11 +381,21 @@ def test_a_killed_comparison_goes_on_as_a_whole(stations, tmp_path):
 
 # whose score it is does not change what it means
 
+
 def shown(store, task, score, n=40, **arguments):
     save_dataset("sums", [{"id": f"s{i:02d}", "input": {"i": i}, "expected_output": i} for i in range(n)], store=store)
-    return run_model_experiments(dataset_name="sums", store=store, task_function=task, evaluators=[score], jobs=8,
-                                 show_comparison=False, raise_errors=False, summary_evaluators=[],
-                                 model_configs=[{"model": "weak"}, {"model": "strong"}], **arguments)
+    return run_model_experiments(
+        dataset_name="sums",
+        store=store,
+        task_function=task,
+        evaluators=[score],
+        jobs=8,
+        show_comparison=False,
+        raise_errors=False,
+        summary_evaluators=[],
+        model_configs=[{"model": "weak"}, {"model": "strong"}],
+        **arguments,
+    )
 
 
 def is_right(output, expected_output):
@@ -338,7 +425,10 @@ def test_fewer_errors_are_better_when_the_evaluator_says_so(stations):
     results = shown(stations, lambda input_data, config: input_data["i"] + (config["model"] == "weak"), errors_made)
     assert results["best"] == "vote-extraction-strong-tdefault"
     again = open_run(results["group_id"], stations)
-    assert f"By errors_made: {again.comparison.sentence}" == results["headline"].replace("vote-extraction-", "") and not again.higher_is_better, "a report decides as the run did"
+    assert (
+        f"By errors_made: {again.comparison.sentence}" == results["headline"].replace("vote-extraction-", "")
+        and not again.higher_is_better
+    ), "a report decides as the run did"
 
 
 def test_no_best_over_fewer_items_than_the_others_were_scored_on(stations):
@@ -357,6 +447,7 @@ def test_no_best_over_fewer_items_than_the_others_were_scored_on(stations):
 
 # weights, and what a resumed comparison is
 
+
 def test_weights_reach_the_value_its_interval_and_the_report(stations):
     from vote_experiments.reports.findings import open_run
 
@@ -364,7 +455,10 @@ def test_weights_reach_the_value_its_interval_and_the_report(stations):
     results = run(stations, "slips", weights=weights)
     entry = results["experiments"][0]
     low, high = entry["metrics_ci"]["overall_accuracy"]
-    assert entry["summary_metrics"]["overall_accuracy"] == pytest.approx(1 - (4 / 12) / 2) and low < 1 - (4 / 12) / 2 < high
+    assert (
+        entry["summary_metrics"]["overall_accuracy"] == pytest.approx(1 - (4 / 12) / 2)
+        and low < 1 - (4 / 12) / 2 < high
+    )
     again = open_run(results["group_id"], stations)
     assert again.values["value"].mean() == pytest.approx(1 - (4 / 12) / 2)
     assert stored_request(stations, results["group_id"])["weights"] == weights
@@ -394,16 +488,22 @@ def test_a_comparison_is_not_resumed_with_other_configs(stations):
         run(stations, "reads-well", "later", resume=group)
     assert [e["name"] for e in list_experiments(stations, group_id=group)] == ["vote-extraction-torn-t0.0"]
     whole = run(stations, "torn", "slips", resume=group, jobs=4, raise_errors=False)
-    assert [e["total_records"] for e in whole["experiments"]] == [12, 12] and get_group(stations, group)["status"] == "finished"
+    assert [e["total_records"] for e in whole["experiments"]] == [12, 12] and get_group(stations, group)[
+        "status"
+    ] == "finished"
 
 
 def test_only_failed_items_of_a_comparison_leave_its_rest_open(stations):
     group = stopped(stations)
     part = run(stations, "torn", "slips", resume=group, failed_only=True, raise_errors=False)
-    assert [e["status"] for e in part["experiments"]] == ["success", "failed"] and get_group(stations, group)["status"] == "interrupted"
+    assert [e["status"] for e in part["experiments"]] == ["success", "failed"] and get_group(stations, group)[
+        "status"
+    ] == "interrupted"
     assert "not begun yet" in part["experiments"][1]["error"]
     whole = run(stations, "torn", "slips", resume=group, retry_failed=True, raise_errors=False)
-    assert [e["total_records"] for e in whole["experiments"]] == [12, 12] and get_group(stations, group)["status"] == "finished"
+    assert [e["total_records"] for e in whole["experiments"]] == [12, 12] and get_group(stations, group)[
+        "status"
+    ] == "finished"
 
 
 @pytest.mark.parametrize("raise_errors", [True, False])
@@ -426,7 +526,7 @@ def test_a_comparison_at_work_is_left_alone(stations, raise_errors):
         assert going.wait(20)
         with pytest.raises(RunBusyError):
             run(stations, "waits", "slips", raise_errors=raise_errors, resume=True)
-        group, = list_groups(stations)
+        (group,) = list_groups(stations)
         assert group["status"] == "running" and group["result"] is None
         go_on.set()
         first.join()

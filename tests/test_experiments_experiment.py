@@ -116,10 +116,18 @@ def raises(error):
     return task
 
 
-@pytest.mark.parametrize("error, name", [
-    (ValueError("no"), "ValueError"), (SystemExit(3), "SystemExit"), (asyncio.CancelledError(), "CancelledError"),
-    (StopIteration("x"), "RuntimeError"), (RecursionError("deep"), "RecursionError"), (MemoryError(), "MemoryError"),
-], ids=lambda e: type(e).__name__ if isinstance(e, BaseException) else "")
+@pytest.mark.parametrize(
+    "error, name",
+    [
+        (ValueError("no"), "ValueError"),
+        (SystemExit(3), "SystemExit"),
+        (asyncio.CancelledError(), "CancelledError"),
+        (StopIteration("x"), "RuntimeError"),
+        (RecursionError("deep"), "RecursionError"),
+        (MemoryError(), "MemoryError"),
+    ],
+    ids=lambda e: type(e).__name__ if isinstance(e, BaseException) else "",
+)
 @pytest.mark.parametrize("style", ["sync", "async"])
 def test_a_failing_item_never_stops_the_others(store, error, name, style):
     task = raises(error)
@@ -142,8 +150,9 @@ def test_a_failed_item_keeps_input_stack_and_trace(store):
     assert failed.item.input == {"n": 1} and failed.error.message == "page 3 missing"
     assert "raises" in failed.error.stack or "task" in failed.error.stack
     with store.read() as c:
-        level, message = c.execute(sa.select(traces.c.level, traces.c.status_message)
-                                   .where(traces.c.id == failed.trace_id)).one()
+        level, message = c.execute(
+            sa.select(traces.c.level, traces.c.status_message).where(traces.c.id == failed.trace_id)
+        ).one()
     assert (level, message) == ("ERROR", "ValueError: page 3 missing")
 
 
@@ -171,14 +180,22 @@ def test_evaluators_mix_and_fail_alone(store, caplog):
     def composite(*, input, output, expected_output, metadata, evaluations):
         return {"name": "all", "value": len(evaluations)}
 
-    result = run_experiment(name="mix", data=numbers(2), task=double, store=store, composite_evaluator=composite,
-                            evaluators=[aexact, broken, several, rubbish, exact, nothing])
+    result = run_experiment(
+        name="mix",
+        data=numbers(2),
+        task=double,
+        store=store,
+        composite_evaluator=composite,
+        evaluators=[aexact, broken, several, rubbish, exact, nothing],
+    )
     first = result.item_results[0]
     assert [e.name for e in first.evaluations] == ["aexact", "half", "label", "exact", "nothing", "all"]
     assert first.scores == {"aexact": True, "half": 0.5, "label": "good", "exact": True, "nothing": None, "all": 5}
     assert first.evaluations[1].comment == "a comment" and first.evaluations[1].metadata == {"k": 1}
-    assert first.evaluation_errors == {"broken": "RuntimeError: judge is away",
-                                       "rubbish": first.evaluation_errors["rubbish"]}
+    assert first.evaluation_errors == {
+        "broken": "RuntimeError: judge is away",
+        "rubbish": first.evaluation_errors["rubbish"],
+    }
     assert "is not a score" in first.evaluation_errors["rubbish"]
     assert "evaluator broken failed" in caplog.text
     assert "nothing" not in result.summary["scores"] and result.summary["scores"]["half"]["n"] == 2
@@ -193,7 +210,9 @@ def test_the_composite_is_not_called_without_evaluations_and_may_fail(store):
 
     none = run_experiment(name="none", data=numbers(1), task=double, composite_evaluator=composite, store=store)
     assert called == [] and none.item_results[0].evaluations == []
-    some = run_experiment(name="some", data=numbers(1), task=double, evaluators=[exact], composite_evaluator=composite, store=store)
+    some = run_experiment(
+        name="some", data=numbers(1), task=double, evaluators=[exact], composite_evaluator=composite, store=store
+    )
     assert called == ["item-0"] and some.item_results[0].scores == {"exact": True}
     assert "cannot combine" in some.item_results[0].evaluation_errors["composite"]
 
@@ -207,10 +226,14 @@ async def adouble(input_data):
 
 
 PLACES = {  # where the money may run out: (task, is a composite, is async, returns an awaitable)
-    "the task": (None, False, False, False), "evaluator in the task's thread": (double, False, False, False),
-    "evaluator after an async task": (adouble, False, False, False), "async evaluator": (double, False, True, False),
-    "evaluator that returns an awaitable": (double, False, False, True), "composite": (double, True, False, False),
-    "async composite": (adouble, True, True, False)}
+    "the task": (None, False, False, False),
+    "evaluator in the task's thread": (double, False, False, False),
+    "evaluator after an async task": (adouble, False, False, False),
+    "async evaluator": (double, False, True, False),
+    "evaluator that returns an awaitable": (double, False, False, True),
+    "composite": (double, True, False, False),
+    "async composite": (adouble, True, True, False),
+}
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -238,17 +261,28 @@ def test_an_error_of_stop_on_ends_the_run_wherever_it_comes_up_and_resume_goes_o
         return double(input_data)
 
     judge = ajudge if is_async else judge
-    arguments = {"name": "money", "data": numbers(20), "store": store, "max_concurrency": 2, "stop_on": (MoneyIsSpent,),
-                 "task": task or costly, "evaluators": [exact, *([judge] if task and not is_composite else [])],
-                 "composite_evaluator": judge if is_composite else None}
-    with pytest.raises(RunStoppedError, match=r"1.00 USD are spent; \d+ items are stored in experiment exp_\w+: continue with"):
+    arguments = {
+        "name": "money",
+        "data": numbers(20),
+        "store": store,
+        "max_concurrency": 2,
+        "stop_on": (MoneyIsSpent,),
+        "task": task or costly,
+        "evaluators": [exact, *([judge] if task and not is_composite else [])],
+        "composite_evaluator": judge if is_composite else None,
+    }
+    with pytest.raises(
+        RunStoppedError, match=r"1.00 USD are spent; \d+ items are stored in experiment exp_\w+: continue with"
+    ):
         run_experiment(**arguments)
-    row, = list_experiments(store, name="money")
+    (row,) = list_experiments(store, name="money")
     assert row["status"] == "interrupted" and status_counts(store, row["id"]) == {"ok": 5, "failed": 0, "skipped": 0}
     rich.append(True)
     result = run_experiment(**arguments, resume=True)
     assert result.experiment_id == row["id"] and len(result.item_results) == 20
-    assert not any(r.evaluation_errors for r in result.item_results) and result.summary["scores"]["exact"]["mean"] == 1.0
+    assert (
+        not any(r.evaluation_errors for r in result.item_results) and result.summary["scores"]["exact"]["mean"] == 1.0
+    )
 
 
 def test_run_evaluators_see_everything_once_even_for_nothing(store, caplog):
@@ -262,22 +296,46 @@ def test_run_evaluators_see_everything_once_even_for_nothing(store, caplog):
         assert len(inputs) == len(outputs) == len(expected_outputs) == len(evaluators_results["exact"]) == 3
         return sum(a == b for a, b in zip(outputs, expected_outputs)) / len(outputs)
 
-    result = run_experiment(name="run", data=numbers(3), task=double, evaluators=[exact], run_evaluators=[n_items, broken],
-                            summary_evaluators=[columns], store=store)
-    assert [(e.name, e.value, e.comment) for e in result.run_evaluations] == [("n", 3, "all of them"), ("columns", 1.0, None)]
+    result = run_experiment(
+        name="run",
+        data=numbers(3),
+        task=double,
+        evaluators=[exact],
+        run_evaluators=[n_items, broken],
+        summary_evaluators=[columns],
+        store=store,
+    )
+    assert [(e.name, e.value, e.comment) for e in result.run_evaluations] == [
+        ("n", 3, "all of them"),
+        ("columns", 1.0, None),
+    ]
     assert "run evaluator broken failed" in caplog.text
     empty = run_experiment(name="empty", data=[], task=double, run_evaluators=[n_items], store=store)
     assert empty.run_evaluations[0].value == 0 and empty.format() == "No experiment results to display."
     with store.read() as c:
-        on_run = c.execute(sa.select(scores.c.name).where(scores.c.experiment_id == result.experiment_id,
-                                                         scores.c.trace_id.is_(None))).scalars().all()
+        on_run = (
+            c.execute(
+                sa.select(scores.c.name).where(
+                    scores.c.experiment_id == result.experiment_id, scores.c.trace_id.is_(None)
+                )
+            )
+            .scalars()
+            .all()
+        )
     assert on_run == ["n", "columns"]
 
 
 def test_repeats_ask_every_item_again_and_intervals_cluster_by_item(store):
     flaky = random.Random(0)
-    result = run_experiment(name="rep", data=numbers(10), task=lambda input_data: 2 * input_data["n"] if flaky.random() < .8 else 0,
-                            evaluators=[exact], repeats=5, store=store, max_concurrency=1)
+    result = run_experiment(
+        name="rep",
+        data=numbers(10),
+        task=lambda input_data: 2 * input_data["n"] if flaky.random() < 0.8 else 0,
+        evaluators=[exact],
+        repeats=5,
+        store=store,
+        max_concurrency=1,
+    )
     assert [(r.repeat, r.position) for r in result.item_results] == [(k, i) for k in range(5) for i in range(10)]
     clustered = result.summary["scores"]["exact"]
     assert clustered["n"] == 50 and clustered["lower"] < clustered["mean"] < clustered["upper"]
@@ -291,8 +349,9 @@ def test_outputs_of_any_type_come_back(store):
         __hash__ = None
 
     strange = [Thing(), {1, 2}, ("a", 1), float("nan"), "a\ud800\x00", 2**80, b"bytes", {"k": {3}}, None]
-    result = run_experiment(name="any", data=[{"input": i} for i in range(len(strange))],
-                            task=lambda item: strange[item.input], store=store)
+    result = run_experiment(
+        name="any", data=[{"input": i} for i in range(len(strange))], task=lambda item: strange[item.input], store=store
+    )
     back = [r.output for r in result.item_results]
     assert back[0] == Thing() and back[1] == {1, 2} and back[2] == ("a", 1) and back[5] == 2**80 and back[8] is None
     assert check_store(store) == []
@@ -319,7 +378,9 @@ def test_context_reaches_threads_and_processes_time_themselves(sqlite_store):
     mark.set("from the caller")
     result = run_experiment(name="context", data=numbers(1), task=lambda item: mark.get(), store=sqlite_store)
     assert result.item_results[0].output == "from the caller"
-    slow = run_experiment(name="timed", data=numbers(2), task=naps, executor=process_pool, max_concurrency=2, store=sqlite_store)
+    slow = run_experiment(
+        name="timed", data=numbers(2), task=naps, executor=process_pool, max_concurrency=2, store=sqlite_store
+    )
     assert all(0.05 <= r.latency_s < 1.5 for r in slow.item_results)  # starting the processes is not counted
 
 
@@ -330,7 +391,9 @@ def naps(input_data):
 
 def test_any_executor_runs_the_task(sqlite_store):
     with ProcessPoolExecutor(2, mp_context=__import__("multiprocessing").get_context("spawn")) as pool:
-        result = run_experiment(name="pool", data=numbers(6), task=naps, executor=pool, max_concurrency=2, store=sqlite_store)
+        result = run_experiment(
+            name="pool", data=numbers(6), task=naps, executor=pool, max_concurrency=2, store=sqlite_store
+        )
     assert os.getpid() not in {r.output for r in result.item_results} and len(result.item_results) == 6
     lock = threading.Lock()
     with pytest.raises(TaskNotPicklableError, match="Leave open files"):
@@ -345,8 +408,12 @@ def dies_on_two(input_data):
 
 def test_a_process_that_dies_takes_only_its_own_item(sqlite_store):
     with ProcessPools() as pools:
-        result = run_experiment(name="dies", data=numbers(6), task=dies_on_two, executor=pools, max_concurrency=2, store=sqlite_store)
-        again = run_experiment(name="fine", data=numbers(2), task=double, executor=pools, max_concurrency=2, store=sqlite_store)
+        result = run_experiment(
+            name="dies", data=numbers(6), task=dies_on_two, executor=pools, max_concurrency=2, store=sqlite_store
+        )
+        again = run_experiment(
+            name="fine", data=numbers(2), task=double, executor=pools, max_concurrency=2, store=sqlite_store
+        )
     assert [(r.item.id, r.error.type) for r in result.failed_items] == [("item-2", "WorkerDied")]
     assert len(result.item_results) == 5 and len(again.item_results) == 2
 
@@ -397,14 +464,25 @@ def test_changed_requests_are_named(store):
             raise ValueError("stop here")
         return input_data["n"]
 
-    request = dict(name="changed", data=numbers(5), task=interrupted, evaluators=[exact], config={"model": "a"}, store=store,
-                   max_concurrency=1)
+    request = dict(
+        name="changed",
+        data=numbers(5),
+        task=interrupted,
+        evaluators=[exact],
+        config={"model": "a"},
+        store=store,
+        max_concurrency=1,
+    )
     with pytest.raises(ItemFailedError):
         run_experiment(**request, raise_errors=True)
     run_id = list_experiments(store, name="changed")[0]["id"]
-    for change, words in [({"config": {"model": "b"}}, "config.model: was 'a', now 'b'"),
-                          ({"evaluators": [aexact]}, "evaluators.aexact"), ({"repeats": 2}, "repeats: was 1, now 2"),
-                          ({"task": double}, "task.double"), ({"data": numbers(4)}, "n_items: was 5, now 4")]:
+    for change, words in [
+        ({"config": {"model": "b"}}, "config.model: was 'a', now 'b'"),
+        ({"evaluators": [aexact]}, "evaluators.aexact"),
+        ({"repeats": 2}, "repeats: was 1, now 2"),
+        ({"task": double}, "task.double"),
+        ({"data": numbers(4)}, "n_items: was 5, now 4"),
+    ]:
         with pytest.raises(SettingsChangedError, match="allow_changes=True") as told:
             run_experiment(**request | change, resume=run_id)
         assert words in str(told.value)
@@ -473,6 +551,7 @@ def limit_pages(store, pages):
 
 def test_a_full_disk_is_told_and_resumable(sqlite_store):
     store = sqlite_store
+
     def bulky(input_data):
         return "x" * 20_000
 
@@ -492,10 +571,16 @@ def test_a_full_disk_is_told_and_resumable(sqlite_store):
 
 def test_bad_arguments_are_refused_before_anything_runs(store):
     for arguments, words in [
-        ({"name": ""}, "name="), ({"data": "vote-extraction"}, "get_dataset"), ({"data": {"input": 1}}, "list of dicts"),
-        ({"max_concurrency": 0}, "max_concurrency=0"), ({"repeats": -1}, "repeats=-1"), ({"task": None}, "not callable"),
-        ({"evaluators": [exact, exact]}, "'exact'"), ({"evaluators": exact}, "give a list"),
-        ({"task": lambda: 1}, "takes none"), ({"max_concurrency": True}, "max_concurrency=True"),
+        ({"name": ""}, "name="),
+        ({"data": "vote-extraction"}, "get_dataset"),
+        ({"data": {"input": 1}}, "list of dicts"),
+        ({"max_concurrency": 0}, "max_concurrency=0"),
+        ({"repeats": -1}, "repeats=-1"),
+        ({"task": None}, "not callable"),
+        ({"evaluators": [exact, exact]}, "'exact'"),
+        ({"evaluators": exact}, "give a list"),
+        ({"task": lambda: 1}, "takes none"),
+        ({"max_concurrency": True}, "max_concurrency=True"),
     ]:
         with pytest.raises((ValueError, TypeError), match=words):
             run_experiment(**{"name": "x", "data": numbers(1), "task": double, "store": store} | arguments)
@@ -516,7 +601,9 @@ def test_a_failed_item_is_zero_in_shares_and_missing_elsewhere(store):
     def words(output):
         return 12
 
-    result = run_experiment(name="zero", data=numbers(4), task=raises(ValueError("x")), evaluators=[exact_form_match, words], store=store)
+    result = run_experiment(
+        name="zero", data=numbers(4), task=raises(ValueError("x")), evaluators=[exact_form_match, words], store=store
+    )
     s = result.summary["scores"]
     assert s["exact_form_match"]["mean"] == 0.75 and s["exact_form_match"]["n"] == 4
     assert s["words"]["mean"] == 12 and s["words"]["n"] == 3 and s["words"]["n_unscored"] == 1
@@ -550,13 +637,18 @@ print("finished", len(result.item_results), flush=True)
 def child(tmp_path, store, n, code=CHILD):
     script = tmp_path / "child.py"
     script.write_text(textwrap.dedent(code))
-    return subprocess.Popen([sys.executable, script, store.url, tmp_path / "asked.log", str(n)],
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, script, store.url, tmp_path / "asked.log", str(n)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 @dataclass
 class Answer:
     "One answer of the child's task, as its log has it"
+
     n: int
     pid: int
     at: float  # seconds of the clock that all processes share
@@ -606,7 +698,9 @@ def test_sigkill_at_random_moments_loses_and_repeats_nothing(tmp_path, store, ki
         if answer.n in last:
             ages.append(killed[last[answer.n].pid] - last[answer.n].at)
         last[answer.n] = answer
-    print(f"{kills} kills: {len(ages)} of {n} asked again, {sum(a > 0.1 for a in ages)} of them answered more than 100 ms before")
+    print(
+        f"{kills} kills: {len(ages)} of {n} asked again, {sum(a > 0.1 for a in ages)} of them answered more than 100 ms before"
+    )
     assert len({a.pid for a in answers(tmp_path)} & set(killed)) > kills / 3, "hardly a kill met a run at work"
     # a batch is begun after 50 ms; a machine with other work may take long to end it, so most must be young, not all
     assert np.median(ages or [0]) <= 0.1 and max(ages, default=0) < 1, sorted(ages)[-20:]
@@ -642,7 +736,9 @@ def test_ctrl_c_twice_stops_at_once(tmp_path, sqlite_store):
 
 
 def test_a_run_of_a_living_process_is_not_taken_over(tmp_path, store):
-    process = child(tmp_path, store, 4000, CHILD.replace("sleep(0.005)", "sleep(0.1)"))  # 20 s: longer than we need to try
+    process = child(
+        tmp_path, store, 4000, CHILD.replace("sleep(0.005)", "sleep(0.1)")
+    )  # 20 s: longer than we need to try
     log = tmp_path / "asked.log"
     try:
         while not log.exists() or not log.stat().st_size:
@@ -657,7 +753,7 @@ def test_a_run_of_a_living_process_is_not_taken_over(tmp_path, store):
 
 
 def test_two_processes_share_one_store(tmp_path, store):
-    mine = CHILD.replace('resume=True', 'resume=None').replace('name="killed"', 'name=f"run {os.getpid()}"')
+    mine = CHILD.replace("resume=True", "resume=None").replace('name="killed"', 'name=f"run {os.getpid()}"')
     both = [child(tmp_path, store, 1500, mine), child(tmp_path, store, 1500, mine)]
     for process in both:
         out, err = process.communicate(timeout=120)
@@ -726,8 +822,15 @@ def test_dask_runs_the_task_through_its_executor(sqlite_store):
     distributed = pytest.importorskip("distributed", reason="the extra [dask] is not installed")
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         with distributed.Client(cluster) as client, client.get_executor() as executor:
-            result = run_experiment(name="dask", data=numbers(6), task=naps, evaluators=[lambda output: output != os.getpid()],
-                                    executor=executor, max_concurrency=4, store=sqlite_store)
+            result = run_experiment(
+                name="dask",
+                data=numbers(6),
+                task=naps,
+                evaluators=[lambda output: output != os.getpid()],
+                executor=executor,
+                max_concurrency=4,
+                store=sqlite_store,
+            )
     assert len(result.item_results) == 6 and all(r.scores["<lambda>"] for r in result.item_results)
 
 
@@ -744,8 +847,11 @@ def test_rescoring_asks_nothing_and_is_linked_to_its_parent(store):
         return double(input_data)
 
     parent = run_experiment(name="first", data=numbers(700), task=task, evaluators=[exact], store=store)
-    child = rescore(parent.experiment_id, [lambda output, expected_output, metadata: {"name": "odd", "value": metadata["odd"]}],
-                    store=store)
+    child = rescore(
+        parent.experiment_id,
+        [lambda output, expected_output, metadata: {"name": "odd", "value": metadata["odd"]}],
+        store=store,
+    )
     assert len(calls) == 700
     assert (len(child.item_results), [r.item.id for r in child.failed_items]) == (699, ["item-1"])
     assert child.failed_items[0].error.message == "torn page"
@@ -764,8 +870,10 @@ def test_rescoring_a_run_with_repeats_keeps_them(store):
 
 # what a newcomer broke
 
+
 def stopped_at(n, store, name="stop", **request):
     "A run that an error at item n ended, and its id"
+
     def task(input_data):
         if input_data["n"] == n and not (Path.cwd() / "mended").exists():
             raise ValueError("torn page")
@@ -806,6 +914,7 @@ def made(k, notes=None):
         if notes is not None:
             notes.append(input_data)
         return input_data["n"] * k
+
     return task
 
 
@@ -823,7 +932,10 @@ class Scale:
 
 def helped(text):
     space = {"__builtins__": __builtins__, "__name__": "a_notebook"}
-    exec(f"LIMIT = {text!r}\n\ndef helper(x):\n    return {text!r}\n\ndef task(input_data):\n    return helper(LIMIT)\n", space)
+    exec(
+        f"LIMIT = {text!r}\n\ndef helper(x):\n    return {text!r}\n\ndef task(input_data):\n    return helper(LIMIT)\n",
+        space,
+    )
     return space["task"]
 
 
@@ -846,12 +958,22 @@ def test_fingerprints_are_the_same_in_every_process():
             return x in {"alpha", "beta", "gamma"}
         print(fingerprint(task), fingerprint(functools.partial(task, made=object())))
     """)
-    told = {subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True,
-                           text=True, check=True).stdout for seed in ("1", "2", "3")}
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
     assert len(told) == 1
 
 
-@pytest.mark.parametrize("config", [{"sizes": (1, 2)}, {"t": float("nan")}, {1: 2}, {"api_key": "sk-planted-0123456789"}])
+@pytest.mark.parametrize(
+    "config", [{"sizes": (1, 2)}, {"t": float("nan")}, {1: 2}, {"api_key": "sk-planted-0123456789"}]
+)
 def test_any_config_can_be_resumed(store, config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     request, run_id = stopped_at(2, store, config=config)
@@ -899,7 +1021,9 @@ def test_a_claim_is_taken_once(store, tmp_path, monkeypatch):
     _, run_id = stopped_at(2, store)
     row = get_experiment(store, run_id)
     assert claim_experiment(store, row, status="running", owner="a:1:x", heartbeat=1)
-    assert not claim_experiment(store, row, status="running", owner="b:2:y", heartbeat=2), "it was read before the first came"
+    assert not claim_experiment(store, row, status="running", owner="b:2:y", heartbeat=2), (
+        "it was read before the first came"
+    )
 
 
 def with_ids(*ids):
@@ -918,14 +1042,21 @@ def test_a_removed_item_does_not_hide_another(store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     request, run_id = stopped_at(2, store, data=with_ids(0, 1, 2, 3, 4))
     fewer = run_experiment(**request | {"data": with_ids(1, 2, 3, 4)}, resume=run_id, allow_changes=True)
-    assert {r.item.id for r in fewer.item_results} == {"i0", "i1", "i3", "i4"}, "what was stored stays, what was left is asked"
+    assert {r.item.id for r in fewer.item_results} == {"i0", "i1", "i3", "i4"}, (
+        "what was stored stays, what was left is asked"
+    )
 
 
 def test_ids_that_are_zero_twice_or_whose_input_is_called_otherwise(sqlite_store):
     result = run_experiment(name="zero", data=[{"id": 0, "input": {"n": 1}}], task=double, store=sqlite_store)
     assert result.item_results[0].item.id == "0"
     with pytest.raises(ValueError, match="more than one item with the id 'a'"):
-        run_experiment(name="twice", data=[{"id": "a", "input": {"n": 1}}, {"id": "a", "input": {"n": 2}}], task=double, store=sqlite_store)
+        run_experiment(
+            name="twice",
+            data=[{"id": "a", "input": {"n": 1}}, {"id": "a", "input": {"n": 2}}],
+            task=double,
+            store=sqlite_store,
+        )
     with pytest.raises(ValueError, match="no item of data has an 'input'; the first has 'question'"):
         run_experiment(name="typo", data=[{"question": 1}, {"question": 2}], task=double, store=sqlite_store)
     with pytest.raises(ValueError, match="timeout_s=-1"):

@@ -16,14 +16,41 @@ CALLS = []
 
 def answer(station, first=200, good=290):
     votes = [first, 290 - 200]
-    return {"reports": [{
-        "form_info": {"form_type": "Constituency", "date": "14 พฤษภาคม 2566", "province": "ขอนแก่น", "district": "ชุมแพ",
-                      "sub_district": "โนนหัน", "constituency_number": "2", "polling_station_number": str(station)},
-        "ballot_statistics": {"ballots_allocated": 500, "ballots_used": 300, "good_ballots": good, "bad_ballots": 4,
-                              "no_vote_ballots": 6, "ballots_remaining": 200},
-        "voter_statistics": {"eligible_voters": 480, "voters_present": 300}, "total_votes_recorded": good,
-        "vote_results": [{"number": i + 1, "vote_count": v, "candidate_name": f"นาย ก{i}", "party_name": f"พรรค {i}",
-                          "vote_count_text": number_words(v)} for i, v in enumerate(votes)]}]}
+    return {
+        "reports": [
+            {
+                "form_info": {
+                    "form_type": "Constituency",
+                    "date": "14 พฤษภาคม 2566",
+                    "province": "ขอนแก่น",
+                    "district": "ชุมแพ",
+                    "sub_district": "โนนหัน",
+                    "constituency_number": "2",
+                    "polling_station_number": str(station),
+                },
+                "ballot_statistics": {
+                    "ballots_allocated": 500,
+                    "ballots_used": 300,
+                    "good_ballots": good,
+                    "bad_ballots": 4,
+                    "no_vote_ballots": 6,
+                    "ballots_remaining": 200,
+                },
+                "voter_statistics": {"eligible_voters": 480, "voters_present": 300},
+                "total_votes_recorded": good,
+                "vote_results": [
+                    {
+                        "number": i + 1,
+                        "vote_count": v,
+                        "candidate_name": f"นาย ก{i}",
+                        "party_name": f"พรรค {i}",
+                        "vote_count_text": number_words(v),
+                    }
+                    for i, v in enumerate(votes)
+                ],
+            }
+        ]
+    }
 
 
 def station_of(images):
@@ -65,12 +92,21 @@ def night(tmp_path, monkeypatch):
 
 
 def test_a_folder_becomes_tables_with_doubts_from_a_second_reader(night, sqlite_store, tmp_path):
-    read = extract(night, {"model": "careful"}, second_config={"model": "hasty"}, store=sqlite_store, out=tmp_path / "tables",
-                   format="json", progress=False)
+    read = extract(
+        night,
+        {"model": "careful"},
+        second_config={"model": "hasty"},
+        store=sqlite_store,
+        out=tmp_path / "tables",
+        format="json",
+        progress=False,
+    )
     assert (len(read.stations), read.n_doubtful) == (5, 2)
     doubts = dict(zip(read.stations["form_set"], read.stations["doubts"]))
     assert "200 here, 201 by the second reader" in doubts["s1"] and "second reader" in doubts["s3"]
-    assert read.stations["form_set"].tolist()[:2] == ["s3", "s1"], "the doubtful ones come first, by votes that could be wrong"
+    assert read.stations["form_set"].tolist()[:2] == ["s3", "s1"], (
+        "the doubtful ones come first, by votes that could be wrong"
+    )
     assert read.stations["votes_at_stake"].tolist()[:3] == [290, 1, 0]
     assert read.totals["votes"].tolist() == [1000, 450] and read.totals["doubtful_forms"].tolist() == [2, 2]
     assert sorted(p.name for p in read.files) == ["stations.json", "totals.json", "votes.json"]
@@ -79,7 +115,11 @@ def test_a_folder_becomes_tables_with_doubts_from_a_second_reader(night, sqlite_
 
 def test_failed_forms_are_rows_too(night, sqlite_store):
     read = extract(night, {"model": "hasty"}, store=sqlite_store, progress=False)
-    assert read.n_unread == 1 and read.summary().startswith("4 reports read") and "1 form set could not be read" in read.summary()
+    assert (
+        read.n_unread == 1
+        and read.summary().startswith("4 reports read")
+        and "1 form set could not be read" in read.summary()
+    )
     failed = read.stations[read.stations["form_set"] == "s3"].iloc[0]
     assert failed["doubtful"] and "torn" in failed["doubts"]
     assert read.totals["forms"].tolist() == [4, 4]
@@ -98,7 +138,10 @@ def spoiled(images, config):
     elif station == 3:
         report["voter_statistics"]["eligible_voters"] = None
     elif station == 4:
-        found["notes"] = ["image 2 (s4_page2.png): the picture is cut off", "no candidate list was given: names are as read"]
+        found["notes"] = [
+            "image 2 (s4_page2.png): the picture is cut off",
+            "no candidate list was given: names are as read",
+        ]
     return found
 
 
@@ -108,7 +151,10 @@ def test_what_is_blank_missing_or_impossible_is_doubtful(night, sqlite_store, tm
     doubts = dict(zip(read.stations["form_set"], read.stations["doubts"]))
     assert read.n_doubtful == 5 and "no votes were read" in doubts["s0"]
     assert "not read: vote_results[number=2].vote_count" in doubts["s1"]
-    assert "more voters present than eligible: 300 > 3" in doubts["s2"] and "not read: voter_statistics.eligible_voters" in doubts["s3"]
+    assert (
+        "more voters present than eligible: 300 > 3" in doubts["s2"]
+        and "not read: voter_statistics.eligible_voters" in doubts["s3"]
+    )
     assert doubts["s4"] == "image 2 (s4_page2.png): the picture is cut off"
     assert read.totals["unread"].tolist() == [0, 1]
     assert ".0" not in (tmp_path / "totals.csv").read_text() + (tmp_path / "votes.csv").read_text()
@@ -135,7 +181,9 @@ def test_an_offline_reader_reads_only_what_came_since(night, sqlite_store, tmp_p
 
     def read():
         found = extract(folder, {"model": "ocr-digits"}, store=sqlite_store, progress=False)
-        newest = {r.item.id: r.output for part in found.experiment_ids for r in ResultSequence(sqlite_store, part, None)}
+        newest = {
+            r.item.id: r.output for part in found.experiment_ids for r in ResultSequence(sqlite_store, part, None)
+        }
         return found.n_new, newest
 
     arrives(3, "a"), arrives(4, "b")
@@ -159,7 +207,9 @@ def test_an_own_model_with_a_version_reads_only_what_came_since(night, sqlite_st
     assert (CALLS, second.n_new, second.n_reports) == ([7], 1, 6) and len(first.experiment_ids) == 1
     third = extract(night, {"model": "careful"}, store=sqlite_store, out=out, progress=False)
     assert (CALLS, third.n_new, third.summary()) == ([7], 0, second.summary())
-    assert third.stations["form_set"].tolist() == ["s0", "s1", "s2", "s3", "s4", "s7"] and third.totals["votes"].tolist() == [1200, 540]
+    assert third.stations["form_set"].tolist() == ["s0", "s1", "s2", "s3", "s4", "s7"] and third.totals[
+        "votes"
+    ].tolist() == [1200, 540]
 
 
 def test_a_form_set_that_failed_is_tried_again_unless_it_is_kept(night, sqlite_store):

@@ -35,7 +35,11 @@ def home(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VOTE_EXPERIMENTS_STORE", str(tmp_path / "store.db"))
     store = Store()
-    save_dataset("stations", [{"id": f"f{i:02d}", "input": {"image_paths": [f"{i}.jpg"]}, "expected_output": truth(i)} for i in range(30)], store=store)
+    save_dataset(
+        "stations",
+        [{"id": f"f{i:02d}", "input": {"image_paths": [f"{i}.jpg"]}, "expected_output": truth(i)} for i in range(30)],
+        store=store,
+    )
     be("steady"), be("sliding")
     yield store
     forget_model("steady"), forget_model("sliding")
@@ -47,8 +51,12 @@ def be(name, slip=False):
 
 
 def run(*models, **more):
-    return run_model_experiments(dataset_name="stations", show_comparison=False, model_configs=[{"model": m} for m in models or ("steady", "sliding")],
-                                 **more)["group_id"]
+    return run_model_experiments(
+        dataset_name="stations",
+        show_comparison=False,
+        model_configs=[{"model": m} for m in models or ("steady", "sliding")],
+        **more,
+    )["group_id"]
 
 
 def shell(*words):
@@ -63,24 +71,48 @@ def test_exit_codes_and_files(home, tmp_path, monkeypatch):
     assert shell("latest", "--fail-under", "0.9", "--baseline", "previous")[0] == 0, "there is nothing before it"
     be("sliding", slip=True)
     run()
-    code, said = shell("--fail-under", "0.9", "--baseline", "previous", "--max-regression", "0.02", "--junit", "out/gate.xml", "--summary", "out/gate.md")
+    code, said = shell(
+        "--fail-under",
+        "0.9",
+        "--baseline",
+        "previous",
+        "--max-regression",
+        "0.02",
+        "--junit",
+        "out/gate.xml",
+        "--summary",
+        "out/gate.md",
+    )
     assert code == 1 and "### Gate: failed (1 of 2 experiments)" in said
     root = ElementTree.parse("out/gate.xml").getroot()
     suite = root.find("testsuite")
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("4", "2", "0")
-    assert {t.get("classname") for t in suite.iter("testcase") if t.find("failure") is not None} == {"vote-extraction-sliding-tdefault"}
+    assert {t.get("classname") for t in suite.iter("testcase") if t.find("failure") is not None} == {
+        "vote-extraction-sliding-tdefault"
+    }
     text = (tmp_path / "out/gate.md").read_text()
-    assert "| vote-extraction-sliding-tdefault |" in text and "xychart-beta" in text and text in (tmp_path / "step.md").read_text()
+    assert (
+        "| vote-extraction-sliding-tdefault |" in text
+        and "xychart-beta" in text
+        and text in (tmp_path / "step.md").read_text()
+    )
     found = json.loads(shell("--baseline", first, "--max-regression", "0.02", "--json")[1])
     assert found["passed"] is False and [c["passed"] for c in found["cases"]] == [True, False]
     assert shell("--baseline", first, "--max-regression", "0.7")[0] == 0
     assert shell("--fail-under", "0.4", "--metric", "success_rate")[0] == 0
 
 
-@pytest.mark.parametrize("words, said", [
-    ((), "needs fail_under"), (("--fail-under", "95"), "0.9 for 90 %"), (("--fail-under", "nan"), "fail_under=nan"), (("--baseline", "grp_none"), "no group"),
-    (("exp_none", "--fail-under", "0.5"), "no experiment"), (("--fail-under", "0.5", "--max-regression", "-1"), "max_regression"),
-])
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ((), "needs fail_under"),
+        (("--fail-under", "95"), "0.9 for 90 %"),
+        (("--fail-under", "nan"), "fail_under=nan"),
+        (("--baseline", "grp_none"), "no group"),
+        (("exp_none", "--fail-under", "0.5"), "no experiment"),
+        (("--fail-under", "0.5", "--max-regression", "-1"), "max_regression"),
+    ],
+)
 def test_a_question_that_cannot_be_asked_is_2(home, words, said):
     run("steady")
     code, output = shell(*words)
@@ -119,7 +151,9 @@ def test_a_baseline_without_the_experiment_is_told(home):
         run("other")
         found = judge_run("latest", before)
         assert not found.passed and "no experiment of that name" in found.cases[0].error
-        assert judge_run("latest", list_experiments(home)[0]["id"]).passed, "one experiment is a baseline for whatever is asked"
+        assert judge_run("latest", list_experiments(home)[0]["id"]).passed, (
+            "one experiment is a baseline for whatever is asked"
+        )
     finally:
         forget_model("other")
 
@@ -127,8 +161,15 @@ def test_a_baseline_without_the_experiment_is_told(home):
 def test_strange_names_break_neither_markdown_nor_xml():
     name = 'a|b <script> "q" ]\x01\ud800`'
     outcome = GateOutcome(False, name, 0.5, 0.9, 0.4, 0.6, 10, sentence=name)
-    report = GateReport("grp_1", [GateCase(name, "exp_1", [outcome]), GateCase(name, "exp_2", error=name), GateCase(name, "exp_3", note=name)])
+    report = GateReport(
+        "grp_1",
+        [GateCase(name, "exp_1", [outcome]), GateCase(name, "exp_2", error=name), GateCase(name, "exp_3", note=name)],
+    )
     root = ElementTree.fromstring(gate_junit(report).encode("utf-8").split(b"\n", 1)[1])
     assert [root.find("testsuite").get(k) for k in ("tests", "failures", "errors", "skipped")] == ["3", "1", "1", "1"]
     table = [line for line in gate_markdown(report).splitlines() if line.startswith("| a")]
-    assert len(table) == 3 and all(len(__import__("re").findall(r"(?<!\\)\|", line)) == 6 for line in table) and "<script>" not in table[0].replace("\\<", "")
+    assert (
+        len(table) == 3
+        and all(len(__import__("re").findall(r"(?<!\\)\|", line)) == 6 for line in table)
+        and "<script>" not in table[0].replace("\\<", "")
+    )

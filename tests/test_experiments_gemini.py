@@ -20,7 +20,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from servers.gemini_server import (
-    GeminiServer, answered, failed, overloaded, read_model_request, refused, usage, wrong_key)
+    GeminiServer,
+    answered,
+    failed,
+    overloaded,
+    read_model_request,
+    refused,
+    usage,
+    wrong_key,
+)
 from servers.loopback import Reply
 
 from vote_experiments.datasets.dataset import save_dataset
@@ -59,9 +67,16 @@ def forms(tmp_path_factory):
             image.save(folder / f"s{seed}_page{i + 1}.jpg")
             paths.append(f"s{seed}_page{i + 1}.jpg")
         given = drawn.record["ground_truth"]
-        records.append({"id": drawn.record["id"], "expected_output": given,
-                        "input": {"form_set_name": drawn.record["id"], "image_paths": paths, "num_pages": len(paths)}})
-        truth[hashlib.sha256((folder / paths[0]).read_bytes()).hexdigest()] = given if isinstance(given, list) else [given]
+        records.append(
+            {
+                "id": drawn.record["id"],
+                "expected_output": given,
+                "input": {"form_set_name": drawn.record["id"], "image_paths": paths, "num_pages": len(paths)},
+            }
+        )
+        truth[hashlib.sha256((folder / paths[0]).read_bytes()).hexdigest()] = (
+            given if isinstance(given, list) else [given]
+        )
     return folder, records, truth
 
 
@@ -74,17 +89,23 @@ class Reader(GeminiServer):
 
     def answer(self, request):
         if request.path == "/token":
-            return Reply(body={"access_token": "token-of-a-service-account", "expires_in": 3600, "token_type": "Bearer"})
+            return Reply(
+                body={"access_token": "token-of-a-service-account", "expires_in": 3600, "token_type": "Bearer"}
+            )
         return super().answer(request)
 
     def generated(self, body, model):
         pages = [p["inlineData"]["data"] for p in body["contents"][0]["parts"] if "inlineData" in p]
         if not pages:  # a judge
-            return answered(json.dumps({"reasoning": "as expected", "errors": [], "score": 9}), model=model, tokens=usage(500, 100))
+            return answered(
+                json.dumps({"reasoning": "as expected", "errors": [], "score": 9}), model=model, tokens=usage(500, 100)
+            )
         reports = json.loads(json.dumps(self.truth[hashlib.sha256(base64.urlsafe_b64decode(pages[0])).hexdigest()]))
         if "lite" in model:
             reports[0]["ballot_statistics"]["good_ballots"] += 1
-        return answered(json.dumps({"reports": reports}, ensure_ascii=False), model=self.serves.get(model, model), tokens=TOKENS)
+        return answered(
+            json.dumps({"reports": reports}, ensure_ascii=False), model=self.serves.get(model, model), tokens=TOKENS
+        )
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +150,8 @@ def asked(server):
 def test_the_default_models_end_to_end(server, capsys):
     results = run_model_experiments()
     assert [(e["experiment_name"], e["status"], e["total_records"]) for e in results["experiments"]] == [
-        (f"vote-extraction-{s}", "success", 10) for s in ("flash-t0", "lite-t0", "pro-t0")]
+        (f"vote-extraction-{s}", "success", 10) for s in ("flash-t0", "lite-t0", "pro-t0")
+    ]
     flash, lite, pro = results["experiments"]
     assert flash["summary_metrics"]["overall_accuracy"] == pro["summary_metrics"]["overall_accuracy"] == 1.0
     assert lite["summary_metrics"]["overall_accuracy"] < 1 and lite["summary_metrics"]["success_rate"] == 1.0
@@ -137,17 +159,36 @@ def test_the_default_models_end_to_end(server, capsys):
     assert lite["cost_usd"] == pytest.approx(10 * (3000 * 0.10 + 1000 * 0.40) / 1e6)
     assert pro["cost_usd"] == pytest.approx(10 * (3000 * 2 + 1000 * 12) / 1e6)
     assert [e["model_version"] for e in results["experiments"]] == [
-        "gemini-2.5-flash", "gemini-2.5-flash-lite", "gemini-3-pro-preview"]
+        "gemini-2.5-flash",
+        "gemini-2.5-flash-lite",
+        "gemini-3-pro-preview",
+    ]
     assert len(server.calls) == 30 and set(asked(server).values()) == {1} and server.most_in_flight <= 2
     assert {c.request.headers["x-goog-api-key"] for c in server.calls} == {KEY}
     assert {c.config["temperature"] for c in server.calls} == {0.0}
     assert json.loads(json.dumps(results, allow_nan=False)) == results
     said = capsys.readouterr().out
     before, table = said.split("EXPERIMENT COMPARISON")
-    told = ["BACKEND: local", f"Loading dataset: {DEFAULT_DATASET}", "RUNNING 3 EXPERIMENTS", "Experiment 1/3: gemini-2.5-flash (T=0.0)",
-            "10/10, 10 ok, 0 failed", "$0.0340", "✅ Completed! Processed 10 records", "Experiment 3/3: gemini-3-pro-preview"]
-    shown = ["vote-extraction-flash-t0", "$0.034", "vote-extraction-lite-t0", "$0.0070", "vote-extraction-pro-t0", "$0.18", "Results:",
-             "BEST PERFORMER: not decided"]
+    told = [
+        "BACKEND: local",
+        f"Loading dataset: {DEFAULT_DATASET}",
+        "RUNNING 3 EXPERIMENTS",
+        "Experiment 1/3: gemini-2.5-flash (T=0.0)",
+        "10/10, 10 ok, 0 failed",
+        "$0.0340",
+        "✅ Completed! Processed 10 records",
+        "Experiment 3/3: gemini-3-pro-preview",
+    ]
+    shown = [
+        "vote-extraction-flash-t0",
+        "$0.034",
+        "vote-extraction-lite-t0",
+        "$0.0070",
+        "vote-extraction-pro-t0",
+        "$0.18",
+        "Results:",
+        "BEST PERFORMER: not decided",
+    ]
     for text, parts in ((before, told), (table, shown)):
         places = [text.index(p) for p in parts]
         assert places == sorted(places)
@@ -162,8 +203,11 @@ def test_pages_are_read_once_for_four_configs(server, monkeypatch, forms):
         return original(path, *rest)
 
     monkeypatch.setattr(images, "encode_file", counted)
-    run_model_experiments(model_configs=[{"model": "gemini-2.5-flash", "temperature": t / 10} for t in range(4)],
-                          show_comparison=False, jobs=5)
+    run_model_experiments(
+        model_configs=[{"model": "gemini-2.5-flash", "temperature": t / 10} for t in range(4)],
+        show_comparison=False,
+        jobs=5,
+    )
     assert len(server.calls) == 40 and set(read.values()) == {1}
     assert len(read) == sum(len(r["input"]["image_paths"]) for r in forms[1])
 
@@ -178,12 +222,25 @@ def _service_account(folder, token_uri):
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 
-    pem = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
+    pem = (
+        rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        .decode()
+    )
     path = folder / "service-account.json"
-    path.write_text(json.dumps({
-        "type": "service_account", "project_id": "elections", "private_key_id": "k1", "private_key": pem, "token_uri": token_uri,
-        "client_email": "reader@elections.iam.gserviceaccount.com", "client_id": "1"}))
+    path.write_text(
+        json.dumps(
+            {
+                "type": "service_account",
+                "project_id": "elections",
+                "private_key_id": "k1",
+                "private_key": pem,
+                "token_uri": token_uri,
+                "client_email": "reader@elections.iam.gserviceaccount.com",
+                "client_id": "1",
+            }
+        )
+    )
     return path
 
 
@@ -196,7 +253,8 @@ def test_vertex_with_default_credentials(server, tmp_path, monkeypatch):
     results = run_model_experiments(show_comparison=False, sample_size=3)
     assert [e["successful_records"] for e in results["experiments"]] == [3, 3, 3]
     assert {c.request.path.split("/models/")[0] for c in server.calls} == {
-        "/v1beta1/projects/elections/locations/asia-southeast1/publishers/google"}
+        "/v1beta1/projects/elections/locations/asia-southeast1/publishers/google"
+    }
     assert {c.request.headers["authorization"] for c in server.calls} == {"Bearer token-of-a-service-account"}
     assert not any("x-goog-api-key" in c.request.headers for c in server.calls)
 
@@ -214,7 +272,7 @@ def test_the_second_run_makes_no_call_and_says_so(server, capsys):
     first = run_model_experiments(model_configs=FLASH)
     assert "from the cache" not in capsys.readouterr().out and len(server.calls) == 10
     second = run_model_experiments(model_configs=FLASH)
-    entry, = second["experiments"]
+    (entry,) = second["experiments"]
     assert len(server.calls) == 10 and (entry["n_cached"], entry["cost_usd"], entry["latency"]["n"]) == (10, 0, 0)
     assert "Processed 10 records (0 failed, all from the cache: no model was called)" in capsys.readouterr().out
     assert entry["summary_metrics"] == first["experiments"][0]["summary_metrics"]
@@ -236,14 +294,18 @@ def test_three_repeats_are_three_calls(server):
 def test_the_cap_stops_the_run_and_a_new_cap_resumes_it(server, store, capsys):
     both = [*FLASH, {**FLASH[0], "temperature": 0.5, "name_suffix": "warm"}]
     how = {"model_configs": both, "jobs": 3, "show_comparison": False}
-    with pytest.raises(RunStoppedError, match=r"USD are spent of max_cost_usd=0.0119; resume .* higher max_cost_usd") as told:
+    with pytest.raises(
+        RunStoppedError, match=r"USD are spent of max_cost_usd=0.0119; resume .* higher max_cost_usd"
+    ) as told:
         run_model_experiments(**how, max_cost_usd=3.5 * FLASH_USD)
     assert "vote-experiments resume grp_" in str(told.value)
     made = len(server.calls)
     assert 4 <= made <= 3 + 3  # the cap is reached with the fourth; two more may be in flight then
-    group, = list_groups(store)
-    row, = list_experiments(store)
-    assert (group["status"], row["status"]) == ("interrupted", "interrupted") and status_counts(store, row["id"])["ok"] == made
+    (group,) = list_groups(store)
+    (row,) = list_experiments(store)
+    assert (group["status"], row["status"]) == ("interrupted", "interrupted") and status_counts(store, row["id"])[
+        "ok"
+    ] == made
     with pytest.raises(RunStoppedError, match="are spent"):
         run_model_experiments(**how, resume=True, max_cost_usd=3.5 * FLASH_USD)
     assert len(server.calls) == made  # what was spent before counts
@@ -254,30 +316,43 @@ def test_the_cap_stops_the_run_and_a_new_cap_resumes_it(server, store, capsys):
     results = run_model_experiments(**how, resume=True, max_cost_usd=1.0)
     assert results["group_id"] == group["id"] and len(list_groups(store)) == 1
     assert [e["successful_records"] for e in results["experiments"]] == [10, 10] and set(asked(server).values()) == {2}
-    assert sum(e["cost_usd"] for e in results["experiments"]) == pytest.approx(20 * FLASH_USD) and len(server.calls) == 20
+    assert (
+        sum(e["cost_usd"] for e in results["experiments"]) == pytest.approx(20 * FLASH_USD) and len(server.calls) == 20
+    )
 
 
 def test_money_that_runs_out_in_a_judge_stops_the_run_and_no_form_is_read_twice(server, store):
     judge_usd = (500 * 0.30 + 100 * 2.50) / 1e6
-    how = {"model_configs": FLASH, "jobs": 1, "show_comparison": False, "evaluators": [*STANDARD_EVALUATORS, extraction_judge]}
+    how = {
+        "model_configs": FLASH,
+        "jobs": 1,
+        "show_comparison": False,
+        "evaluators": [*STANDARD_EVALUATORS, extraction_judge],
+    }
     with pytest.raises(RunStoppedError, match="are spent"):  # the third form is read and not judged
         run_model_experiments(**how, max_cost_usd=3 * FLASH_USD + 2 * judge_usd)
-    row, = list_experiments(store)
+    (row,) = list_experiments(store)
     assert status_counts(store, row["id"]) == {"ok": 2, "failed": 0, "skipped": 0} and len(server.calls) == 5
-    with pytest.raises(RunStoppedError, match="are spent"):  # what was paid for the third counts although it is not stored
+    with pytest.raises(
+        RunStoppedError, match="are spent"
+    ):  # what was paid for the third counts although it is not stored
         run_model_experiments(**how, resume=True, max_cost_usd=3 * FLASH_USD + 2 * judge_usd)
     assert len(server.calls) == 5
     results = run_model_experiments(**how, resume=True, max_cost_usd=1.0)
-    entry, = results["experiments"]
+    (entry,) = results["experiments"]
     assert entry["successful_records"] == 10 and set(asked(server).values()) == {1} and len(server.calls) == 20
     assert results["comparison"] and entry["metrics_ci"]["llm_judge_evaluator"]
     assert evaluator_errors(store, row["id"]) == {}
 
 
 def test_a_cap_that_cannot_be_kept_is_refused_before_anything_runs(server, store):
-    for how in ({"model_configs": [*FLASH, {"model": "gemini-9"}]},
-                {"model_configs": FLASH, "evaluators": [extraction_judge.using("gemini-9")]}):
-        with pytest.raises(ValueError, match="max_cost_usd cannot be kept: the price of 'gemini-9' is not known; add it to a file"):
+    for how in (
+        {"model_configs": [*FLASH, {"model": "gemini-9"}]},
+        {"model_configs": FLASH, "evaluators": [extraction_judge.using("gemini-9")]},
+    ):
+        with pytest.raises(
+            ValueError, match="max_cost_usd cannot be kept: the price of 'gemini-9' is not known; add it to a file"
+        ):
             run_model_experiments(**how, max_cost_usd=1.0, raise_errors=False)
     with pytest.raises(ValueError, match="max_cost_usd.* must be a number.* above 0"):
         run_model_experiments(model_configs=FLASH, max_cost_usd=0)
@@ -312,10 +387,14 @@ def test_judges_are_checked_before_anything_runs(server, store, monkeypatch):
     read = []
     register_model("reads", lambda images, config: read.append(images))
     try:
-        with pytest.raises(ValueError, match="'llm_judge_evaluator' cannot judge here: .*GEMINI_API_KEY.*GOOGLE_CLOUD_PROJECT"):
+        with pytest.raises(
+            ValueError, match="'llm_judge_evaluator' cannot judge here: .*GEMINI_API_KEY.*GOOGLE_CLOUD_PROJECT"
+        ):
             run_model_experiments(model_configs=[{"model": "reads"}], evaluators=[extraction_judge], raise_errors=False)
         with pytest.raises(ValueError, match="'mine' cannot judge here: unknown model 'gpt-9'"):
-            run_model_experiments(model_configs=[{"model": "reads"}], evaluators=[LLMJudge("is it right?", "gpt-9", "mine")])
+            run_model_experiments(
+                model_configs=[{"model": "reads"}], evaluators=[LLMJudge("is it right?", "gpt-9", "mine")]
+            )
     finally:
         forget_model("reads")
     assert not read and list_groups(store) == []
@@ -324,8 +403,13 @@ def test_judges_are_checked_before_anything_runs(server, store, monkeypatch):
 def _stormy(server, seed):
     "Three in ten calls go wrong; counts what was billed"
     draw, billed = random.Random(seed), []
-    faults = [lambda: refused(0.02), overloaded, lambda: Reply(reset=True), lambda: Reply(502, "<html>"),
-              lambda: answered('{"reports": [{', tokens=TOKENS)]
+    faults = [
+        lambda: refused(0.02),
+        overloaded,
+        lambda: Reply(reset=True),
+        lambda: Reply(502, "<html>"),
+        lambda: answered('{"reports": [{', tokens=TOKENS),
+    ]
 
     def reply(request):
         made = draw.choice(faults)() if draw.random() < 0.3 else server.generated(request.json, "gemini-2.5-flash")
@@ -341,8 +425,10 @@ def _stormy(server, seed):
 def test_a_storm_loses_nothing_and_every_billed_try_is_counted(server, repeats):
     billed = _stormy(server, seed=repeats)
     config = {**FLASH[0], "max_attempts": 12}
-    results = run_model_experiments(model_configs=[config], repeats=repeats, jobs=20, show_comparison=False, max_cost_usd=1000.0)
-    entry, = results["experiments"]
+    results = run_model_experiments(
+        model_configs=[config], repeats=repeats, jobs=20, show_comparison=False, max_cost_usd=1000.0
+    )
+    (entry,) = results["experiments"]
     assert (entry["successful_records"], entry["failed_records"]) == (10 * repeats, 0)
     assert entry["summary_metrics"]["overall_accuracy"] == 1.0
     assert len(server.calls) <= 1.6 * 10 * repeats and server.most_in_flight <= 20
@@ -389,13 +475,15 @@ def test_a_killed_batch_run_finds_its_one_job_again(server, store, tmp_path, cac
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    batch, = server.batches.values()
+    (batch,) = server.batches.values()
     assert len(batch["lines"]) == 10  # jobs=2 does not limit what goes into it
     server.batch_state = "SUCCEEDED"
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     n, cost = done.stdout.split()
-    assert (n, float(cost)) == ("10", pytest.approx(10 * FLASH_USD / 2)) and len(server.batches) == 1 and not server.calls
+    assert (
+        (n, float(cost)) == ("10", pytest.approx(10 * FLASH_USD / 2)) and len(server.batches) == 1 and not server.calls
+    )
     assert [e["status"] for e in list_experiments(store)] == ["finished"] and len(list_groups(store)) == 1
 
 
@@ -414,7 +502,12 @@ def _methods(server):
 
 
 def test_an_estimate_counts_a_few_forms_and_pays_nothing(server, store):
-    configs = [*FLASH, {"model": "gemini-2.5-flash-lite", "mode": "batch"}, {"model": "gemini-9"}, {"model": "ocr-digits"}]
+    configs = [
+        *FLASH,
+        {"model": "gemini-2.5-flash-lite", "mode": "batch"},
+        {"model": "gemini-9"},
+        {"model": "ocr-digits"},
+    ]
     before = estimate(model_configs=configs, repeats=2, jobs=4)
     assert _methods(server) == {"countTokens": 3 * 2 * 3} and list_groups(store) == []  # prompts and right answers
     flash, lite, unknown, offline = before.configs
@@ -424,9 +517,13 @@ def test_an_estimate_counts_a_few_forms_and_pays_nothing(server, store):
     assert "thinking comes on top" in str(flash.notes) and "within 24 hours" in str(lite.notes) and lite.seconds is None
     assert unknown.cost_usd is None and "price of gemini-9 is not known" in str(unknown.notes)
     assert offline.cost_usd == 0 and before.cost_usd is None and "cost not known" in before.summary()
-    run_model_experiments(model_configs=FLASH, evaluators=[*STANDARD_EVALUATORS, extraction_judge], show_comparison=False, sample_size=4)
+    run_model_experiments(
+        model_configs=FLASH, evaluators=[*STANDARD_EVALUATORS, extraction_judge], show_comparison=False, sample_size=4
+    )
     after = estimate(model_configs=FLASH, sample_size=6, jobs=3).configs[0]
-    assert after.output_tokens == 1000 and after.calls == 6 and after.seconds > 0  # as it really wrote; judges are not counted
+    assert (
+        after.output_tokens == 1000 and after.calls == 6 and after.seconds > 0
+    )  # as it really wrote; judges are not counted
     warm = estimate(model_configs=[{**FLASH[0], "temperature": 0.5}]).configs[0]
     assert warm.output_tokens == 1000 and "with other settings" in str(warm.notes)
 
@@ -437,7 +534,9 @@ def test_an_estimate_without_an_answer_says_so(server, monkeypatch):
         found = estimate(model_configs=FLASH).configs[0]
     finally:
         del server.answer
-    assert found.cost_usd is None and "could not be counted: http 403" in str(found.notes) and KEY not in str(found.notes)
+    assert (
+        found.cost_usd is None and "could not be counted: http 403" in str(found.notes) and KEY not in str(found.notes)
+    )
     monkeypatch.delenv("GEMINI_API_KEY")
     assert "cannot run here: no credentials" in str(estimate(model_configs=FLASH).configs[0].notes)
 
@@ -450,24 +549,44 @@ def _everything_written(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("report", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_planted_key_is_nowhere(server, tmp_path, capsys, caplog, report):
     caplog.set_level(logging.DEBUG)
-    script = [wrong_key(KEY), failed(500, "INTERNAL", f"key={KEY}"), answered(f"the key is {KEY}"), Reply(body=f"<{KEY}>"),
-              Reply(502, f"<html>{KEY}</html>"), failed(403, "PERMISSION_DENIED", KEY),
-              answered(json.dumps({"reports": [{"form_info": {"province": KEY}, "vote_results": []}]})),
-              answered(json.dumps({"reasoning": f"the key is {KEY}", "errors": [], "score": 3}))]
+    script = [
+        wrong_key(KEY),
+        failed(500, "INTERNAL", f"key={KEY}"),
+        answered(f"the key is {KEY}"),
+        Reply(body=f"<{KEY}>"),
+        Reply(502, f"<html>{KEY}</html>"),
+        failed(403, "PERMISSION_DENIED", KEY),
+        answered(json.dumps({"reports": [{"form_info": {"province": KEY}, "vote_results": []}]})),
+        answered(json.dumps({"reasoning": f"the key is {KEY}", "errors": [], "score": 3})),
+    ]
     server.default = lambda request: script[len(server.requests) % len(script)]
     shown = []
     judge = LLMJudge(f"the key is {KEY}", name="judge")
     for raises in (False, True):
         try:
             results = run_model_experiments(
-                model_configs=[{"model": "gemini-2.5-flash", "temperature": t / 10, "max_attempts": 2, "metadata": {"k": KEY},
-                                "prompt": f"Read it. {KEY}"} for t in range(3)],
-                raise_errors=raises, evaluators=[*STANDARD_EVALUATORS, judge], cache=not raises, report=report and not raises)
+                model_configs=[
+                    {
+                        "model": "gemini-2.5-flash",
+                        "temperature": t / 10,
+                        "max_attempts": 2,
+                        "metadata": {"k": KEY},
+                        "prompt": f"Read it. {KEY}",
+                    }
+                    for t in range(3)
+                ],
+                raise_errors=raises,
+                evaluators=[*STANDARD_EVALUATORS, judge],
+                cache=not raises,
+                report=report and not raises,
+            )
             shown.append(json.dumps(results))
         except Exception as error:
             shown.append(f"{error!r} {error.__cause__!r} {error.__context__!r}")
     written = _everything_written(tmp_path)
-    assert any(name.endswith("store.db") for name in written) and any(name.endswith("report.html" if report else "index.html") for name in written)
+    assert any(name.endswith("store.db") for name in written) and any(
+        name.endswith("report.html" if report else "index.html") for name in written
+    )
     assert not [name for name, content in written.items() if KEY.encode() in content]
     out, err = capsys.readouterr()
     for what, text in {"returned or raised": "".join(shown), "stdout": out, "stderr": err, "log": caplog.text}.items():

@@ -44,20 +44,34 @@ def forms(sqlite_store, tmp_path, monkeypatch):
 
 
 def run(store, configs=CONFIGS, **more):
-    return race(configs, "forms", **{"task_function": reads, "evaluators": [correct], "summary_evaluators": [], "store": store,
-                                     "progress": False, **more})
+    return race(
+        configs,
+        "forms",
+        **{
+            "task_function": reads,
+            "evaluators": [correct],
+            "summary_evaluators": [],
+            "store": store,
+            "progress": False,
+            **more,
+        },
+    )
 
 
 def test_a_race_asks_each_item_once_and_leaves_out_the_rest(forms):
     found = run(forms)
     assert found.winner == "vote-extraction-reader-0.9-tdefault" and found.tied == [] and found.score == "correct"
-    assert len(asked) == len(set(asked)) == found.calls < found.calls_full == 600 and found.saved == 1 - found.calls / 600
+    assert (
+        len(asked) == len(set(asked)) == found.calls < found.calls_full == 600 and found.saved == 1 - found.calls / 600
+    )
     rows = list_experiments(forms, group_id=found.group_id)
     assert {e["name"]: e["n_items"] for e in rows} == dict(zip(found.table["experiment"], found.table["items"]))
     assert {e["status"] for e in rows} == {"finished"} and {e["settings"]["n_items"] for e in rows} == {200}
     items = {m: [i for model, i in asked if model == m] for m in dict.fromkeys(m for m, _ in asked)}
     longest = max(items.values(), key=len)
-    assert all(sorted(i) == sorted(longest[: len(i)]) for i in items.values()) and longest != sorted(longest), "the same items, not the first ones"
+    assert all(sorted(i) == sorted(longest[: len(i)]) for i in items.values()) and longest != sorted(longest), (
+        "the same items, not the first ones"
+    )
 
 
 def test_the_result_is_kept_and_shown(forms, capsys):
@@ -66,20 +80,31 @@ def test_the_result_is_kept_and_shown(forms, capsys):
     assert (group["kind"], group["status"]) == ("race", "finished") and group["result"]["headline"] == found.sentence
     assert group["result"]["race"]["winner"] == found.winner and len(group["result"]["experiments"]) == 3
     page = open(os.path.join(found.report_path, "index.html")).read()
-    assert found.winner in page and "data:image/svg+xml;base64," in page and "://" not in page.replace("http://www.w3.org", "")
+    assert (
+        found.winner in page
+        and "data:image/svg+xml;base64," in page
+        and "://" not in page.replace("http://www.w3.org", "")
+    )
     said = capsys.readouterr().out
     assert "round 1: 10 items" in said and found.sentence in said
     json.dumps(found.to_dict(), allow_nan=False)
-    assert found.table["difference"].dropna().lt(0).all() and (found.table["lower"].dropna() <= found.table["difference"].dropna()).all()
+    assert (
+        found.table["difference"].dropna().lt(0).all()
+        and (found.table["lower"].dropna() <= found.table["difference"].dropna()).all()
+    )
 
 
 def test_equal_leaders_are_a_tied_set(forms):
     configs = [{"model": "reader-0.8", "name_suffix": n} for n in "ab"] + [{"model": "reader-0.2"}]
     found = run(forms, configs, round_size=40)
     assert found.winner is None and sorted(found.tied) == ["vote-extraction-a", "vote-extraction-b"]
-    assert ("vote-extraction-a and vote-extraction-b cannot be told apart after 200 items; "
-            "shown to be behind: vote-extraction-reader-0.2-tdefault") in found.sentence
-    assert found.table["verdict"].tolist()[:2] == ["not distinguishable"] * 2 and found.table["verdict"][2].startswith("dropped after")
+    assert (
+        "vote-extraction-a and vote-extraction-b cannot be told apart after 200 items; "
+        "shown to be behind: vote-extraction-reader-0.2-tdefault"
+    ) in found.sentence
+    assert found.table["verdict"].tolist()[:2] == ["not distinguishable"] * 2 and found.table["verdict"][2].startswith(
+        "dropped after"
+    )
     assert get_group(forms, found.group_id)["result"]["best"] is None
 
 
@@ -137,9 +162,11 @@ def test_a_killed_race_goes_on_in_another_process(forms, tmp_path):
     first.wait()
     assert "done" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
     lines = log.read_text().splitlines()
-    group, = list_groups(other)
+    (group,) = list_groups(other)
     assert group["status"] == "finished" and group["result"]["race"]["winner"] == whole.winner
-    assert group["result"]["race"]["calls"] == whole.calls and len(lines) - len(set(lines)) <= 60, "at most what was in flight, 100 ms of it"
+    assert group["result"]["race"]["calls"] == whole.calls and len(lines) - len(set(lines)) <= 60, (
+        "at most what was in flight, 100 ms of it"
+    )
 
 
 def test_a_race_is_continued_only_as_it_was_asked(forms):
@@ -177,11 +204,19 @@ def test_lower_may_be_better_and_any_score_of_items_will_do(forms):
     assert found.winner == "vote-extraction-reader-0.9-tdefault" and found.score == "row_shift"
 
 
-@pytest.mark.parametrize("more, words", [
-    ({"configs": CONFIGS[:1]}, "at least two model configs"), ({"round_size": 0}, "round_size=0"), ({"error": 5}, "error=5"),
-    ({"jobs": True}, "jobs=True"), ({"task_function": None}, "reader-0.9"), ({"score": "depth"}, "no item has a value of 'depth'"),
-    ({"resume": "grp_none"}, "no group 'grp_none'"), ({"sample_size": 0}, "sample_size=0"),
-])
+@pytest.mark.parametrize(
+    "more, words",
+    [
+        ({"configs": CONFIGS[:1]}, "at least two model configs"),
+        ({"round_size": 0}, "round_size=0"),
+        ({"error": 5}, "error=5"),
+        ({"jobs": True}, "jobs=True"),
+        ({"task_function": None}, "reader-0.9"),
+        ({"score": "depth"}, "no item has a value of 'depth'"),
+        ({"resume": "grp_none"}, "no group 'grp_none'"),
+        ({"sample_size": 0}, "sample_size=0"),
+    ],
+)
 def test_what_cannot_work_is_said(forms, more, words):
     with pytest.raises((ValueError, LookupError), match=words):
         run(forms, **more)
@@ -199,19 +234,41 @@ def test_models_race_over_page_images(forms):
         def read(images, config):
             right = random.Random(f"{share}{images}").random() < share
             return {"reports": [{"vote_results": [{"number": 1, "vote_count": 7 if right else 8}]}]}
+
         return read
 
     for share in (0.95, 0.3):
         register_model(f"made-up-{share}", model(share))
     try:
-        save_dataset("pages", [{"id": f"p{i}", "input": {"image_paths": [f"{i}.jpg"]},
-                                "expected_output": {"vote_results": [{"number": 1, "vote_count": 7}]}} for i in range(60)], store=forms)
+        save_dataset(
+            "pages",
+            [
+                {
+                    "id": f"p{i}",
+                    "input": {"image_paths": [f"{i}.jpg"]},
+                    "expected_output": {"vote_results": [{"number": 1, "vote_count": 7}]},
+                }
+                for i in range(60)
+            ],
+            store=forms,
+        )
         found = race([{"model": "made-up-0.95"}, {"model": "made-up-0.3"}], "pages", store=forms, progress=False)
     finally:
         forget_model("made-up-0.95"), forget_model("made-up-0.3")
-    assert found.winner == "vote-extraction-made-up-0.95-tdefault" and found.score == "overall_accuracy" and found.saved > 0.2
+    assert (
+        found.winner == "vote-extraction-made-up-0.95-tdefault"
+        and found.score == "overall_accuracy"
+        and found.saved > 0.2
+    )
 
 
 def test_orders_and_rounds():
-    assert sorted(drawn_order(range(50), 1)) == list(range(50)) != drawn_order(range(50), 1) == drawn_order(range(50), 1)
-    assert round_ends(7, 3) == [3, 6, 7] and round_ends(6, 3) == [3, 6] and round_ends(1, None) == [1] and len(round_ends(1000, None)) == 20
+    assert (
+        sorted(drawn_order(range(50), 1)) == list(range(50)) != drawn_order(range(50), 1) == drawn_order(range(50), 1)
+    )
+    assert (
+        round_ends(7, 3) == [3, 6, 7]
+        and round_ends(6, 3) == [3, 6]
+        and round_ends(1, None) == [1]
+        and len(round_ends(1000, None)) == 20
+    )

@@ -12,7 +12,14 @@ from vote_experiments.analysis.sweeps import collate_sweep_evals
 from vote_experiments.datasets.dataset import save_dataset
 from vote_experiments.store.results import list_experiments, list_groups
 from vote_experiments.experiments.sweeps import (
-    Step, Workflow, WorkflowState, combinations, run_sweep, run_workflow, set_path)
+    Step,
+    Workflow,
+    WorkflowState,
+    combinations,
+    run_sweep,
+    run_workflow,
+    set_path,
+)
 from vote_experiments.models.registry import forget_model, register_model
 
 
@@ -50,8 +57,19 @@ def workflow(calls=None, fail_on=None, nap=0.0, name="training"):
 
 
 def sweep(store, grid, **arguments):
-    return asyncio.run(run_sweep(**{"workflow": workflow(), "base_config": Config(), "param_grid": grid, "input_atoms": {},
-                                    "user": "alice", "store": store, **arguments}))
+    return asyncio.run(
+        run_sweep(
+            **{
+                "workflow": workflow(),
+                "base_config": Config(),
+                "param_grid": grid,
+                "input_atoms": {},
+                "user": "alice",
+                "store": store,
+                **arguments,
+            }
+        )
+    )
 
 
 @promise("S4", "S5", "S6", "S7", "S10", "S11", "S20", "S22", "S28")
@@ -60,9 +78,12 @@ def test_combinations_run_in_product_order_without_touching_the_base(sqlite_stor
     grid = {"submit.hyperparameters.learning_rate": [0.1, 0.2, 0.3], "submit.suffix": ["a", "b"], "prepare": [{"n": 2}]}
     states = sweep(sqlite_store, grid, base_config=base)
     assert [(s.config.submit.hyperparameters["learning_rate"], s.config.submit.suffix) for s in states] == [
-        (r, x) for r in (0.1, 0.2, 0.3) for x in ("a", "b")]
+        (r, x) for r in (0.1, 0.2, 0.3) for x in ("a", "b")
+    ]
     assert base == Config() and {s.config.prepare["n"] for s in states} == {2}
-    assert states[0].user == "alice" and states[0].step("evaluate").output_atoms["eval"]["task"]["stats"]["by"] == "alice"
+    assert (
+        states[0].user == "alice" and states[0].step("evaluate").output_atoms["eval"]["task"]["stats"]["by"] == "alice"
+    )
     assert all(s.status == "FINISHED" and all(x.runtime_seconds is not None for x in s.step_states) for s in states)
 
 
@@ -78,8 +99,13 @@ def test_at_most_max_parallel_runs_are_active(sqlite_store, limit, peak):
         await asyncio.sleep(0.03)
         active -= 1
 
-    sweep(sqlite_store, {"submit.suffix": list("abcdef")}, workflow=Workflow("parallel", [Step("submit", work)]),
-          max_parallel=limit, cache=False)
+    sweep(
+        sqlite_store,
+        {"submit.suffix": list("abcdef")},
+        workflow=Workflow("parallel", [Step("submit", work)]),
+        max_parallel=limit,
+        cache=False,
+    )
     assert most == peak
 
 
@@ -90,7 +116,11 @@ def test_a_failing_run_is_logged_and_left_out(sqlite_store, caplog):
     states = sweep(sqlite_store, grid, workflow=workflow(fail_on=0.5))
     assert [s.params["submit.hyperparameters.learning_rate"] for s in states] == [0.1, 0.9] and len(states) == 2
     assert str(states.failed[0][1]) == "diverged at 0.5"
-    assert "sweep run 1" in caplog.text and "diverged" in caplog.text and "2/3 workflows succeeded, 1 failed" in caplog.text
+    assert (
+        "sweep run 1" in caplog.text
+        and "diverged" in caplog.text
+        and "2/3 workflows succeeded, 1 failed" in caplog.text
+    )
     caplog.clear()
     sweep(sqlite_store, {"submit.suffix": ["x"]})
     assert "Sweep completed successfully: 1/1 workflows" in caplog.text
@@ -102,10 +132,12 @@ def test_a_failing_run_is_logged_and_left_out(sqlite_store, caplog):
 @promise("S25", "S26", "C5")
 def test_everything_is_checked_before_the_first_run(sqlite_store):
     calls = []
-    for grid, words in [({"submit.hyperparams.rate": [1]}, "Field 'hyperparams' not found in Submit"),
-                        ({"sumbit.suffix": ["x"]}, "Field 'sumbit' not found in Config"),
-                        ({"submit.model.name": [1]}, "Cannot navigate into str at path 'submit.model"),
-                        ({"submit.suffix": "abc"}, "must be a list of values")]:
+    for grid, words in [
+        ({"submit.hyperparams.rate": [1]}, "Field 'hyperparams' not found in Submit"),
+        ({"sumbit.suffix": ["x"]}, "Field 'sumbit' not found in Config"),
+        ({"submit.model.name": [1]}, "Cannot navigate into str at path 'submit.model"),
+        ({"submit.suffix": "abc"}, "must be a list of values"),
+    ]:
         with pytest.raises(ValueError, match=words):
             sweep(sqlite_store, grid, workflow=workflow(calls))
     for bad in (0, -1, True, 1.5):
@@ -183,10 +215,23 @@ def test_the_state_tells_how_far_a_failed_run_came():
     state = WorkflowState("w", {})
     with pytest.raises(RuntimeError):
         asyncio.run(run_workflow(steps, state=state))
-    assert seen == ["FINISHED", "RUNNING", "PENDING"] and [s.status for s in state.step_states] == ["FINISHED", "FAILED", "PENDING"]
+    assert seen == ["FINISHED", "RUNNING", "PENDING"] and [s.status for s in state.step_states] == [
+        "FINISHED",
+        "FAILED",
+        "PENDING",
+    ]
     a, b, c = state.step_states
-    assert (a.step_name, a.output_atoms, a.error) == ("a", {"x": 1}, None) and a.started_at <= a.finished_at <= b.finished_at
-    assert b.error == "RuntimeError: diverged" and b.runtime_seconds >= 0 and c.runtime_seconds is None and state.status == "FAILED"
+    assert (a.step_name, a.output_atoms, a.error) == (
+        "a",
+        {"x": 1},
+        None,
+    ) and a.started_at <= a.finished_at <= b.finished_at
+    assert (
+        b.error == "RuntimeError: diverged"
+        and b.runtime_seconds >= 0
+        and c.runtime_seconds is None
+        and state.status == "FAILED"
+    )
 
 
 def test_a_step_that_is_cancelled_is_no_success_and_the_others_go_on(sqlite_store):
@@ -194,7 +239,9 @@ def test_a_step_that_is_cancelled_is_no_success_and_the_others_go_on(sqlite_stor
         if config.suffix == "b":
             raise asyncio.CancelledError("the service gave up")
 
-    states = sweep(sqlite_store, {"submit.suffix": ["a", "b", "c"]}, workflow=Workflow("w", [Step("submit", work)]), max_parallel=1)
+    states = sweep(
+        sqlite_store, {"submit.suffix": ["a", "b", "c"]}, workflow=Workflow("w", [Step("submit", work)]), max_parallel=1
+    )
     assert [s.params["submit.suffix"] for s in states] == ["a", "c"]
     assert [p["submit.suffix"] for p, _ in states.failed] == ["b"]
 
@@ -230,9 +277,12 @@ def test_dicts_become_the_declared_class_and_types_are_checked_before_the_first_
     arguments = {"workflow": steps, "base_config": base, "cache": False}
     sweep(sqlite_store, {"train.rate": [0.1, 2]}, **arguments)
     assert [type(c) for c in ran] == [Typed, Typed] and ran[0].rate == 0.1
-    for grid, words in [({"train.rate": [0.1, "fast"]}, "Typed.rate = 'fast': it is no float"),
-                        ({"train.layers": [["a"]]}, r"Typed.layers = \['a'\]"), ({"train.rte": [1]}, "unexpected keyword argument 'rte'"),
-                        ({"train.when": ["soon"]}, "Typed.when = 'soon'")]:
+    for grid, words in [
+        ({"train.rate": [0.1, "fast"]}, "Typed.rate = 'fast': it is no float"),
+        ({"train.layers": [["a"]]}, r"Typed.layers = \['a'\]"),
+        ({"train.rte": [1]}, "unexpected keyword argument 'rte'"),
+        ({"train.when": ["soon"]}, "Typed.when = 'soon'"),
+    ]:
         with pytest.raises(ValueError, match=words):
             sweep(sqlite_store, grid, **arguments)
     config = {"train": Typed(0.5)}
@@ -252,11 +302,27 @@ def test_a_sweep_over_models_is_one_experiment_a_combination(sqlite_store, tmp_p
 
     register_model("seven", read)
     try:
-        save_dataset("tiny", [{"id": f"f{i}", "input": {"image_paths": [f"{i}.jpg"]},
-                               "expected_output": {"vote_results": [{"number": 1, "vote_count": 7 + i // 2}]}} for i in range(4)],
-                     store=sqlite_store)
-        states = asyncio.run(run_sweep(base_config={"model": "seven"}, param_grid={"temperature": [0.0, 0.9, 0.5]}, user="alice",
-                                       dataset="tiny", store=sqlite_store))
+        save_dataset(
+            "tiny",
+            [
+                {
+                    "id": f"f{i}",
+                    "input": {"image_paths": [f"{i}.jpg"]},
+                    "expected_output": {"vote_results": [{"number": 1, "vote_count": 7 + i // 2}]},
+                }
+                for i in range(4)
+            ],
+            store=sqlite_store,
+        )
+        states = asyncio.run(
+            run_sweep(
+                base_config={"model": "seven"},
+                param_grid={"temperature": [0.0, 0.9, 0.5]},
+                user="alice",
+                dataset="tiny",
+                store=sqlite_store,
+            )
+        )
     finally:
         forget_model("seven")
     assert [s.params["temperature"] for s in states] == [0.0, 0.5] and "too hot" in str(states.failed[0][1])
@@ -264,4 +330,6 @@ def test_a_sweep_over_models_is_one_experiment_a_combination(sqlite_store, tmp_p
     df = asyncio.run(collate_sweep_evals(states, metrics=["overall_accuracy", "success_rate"]))
     assert df.values.tolist() == [[0.0, "tiny", 0.5, 1.0], [0.5, "tiny", 0.5, 1.0]]
     group = list_groups(store=sqlite_store)[0]
-    assert group["kind"] == "sweep" and {e["metadata"]["user"] for e in list_experiments(store=sqlite_store)} == {"alice"}
+    assert group["kind"] == "sweep" and {e["metadata"]["user"] for e in list_experiments(store=sqlite_store)} == {
+        "alice"
+    }

@@ -15,13 +15,34 @@ def sound_report(votes=(200, 120), bad=10, no_vote=5, remaining=750) -> dict:
     good = sum(votes)
     used = good + bad + no_vote
     return {
-        "form_info": {"form_type": "Constituency", "date": "2023-05-14", "province": "พิจิตร", "district": "โพทะเล", "sub_district": "ท่าบัว",
-                      "constituency_number": "3", "polling_station_number": "7"},
+        "form_info": {
+            "form_type": "Constituency",
+            "date": "2023-05-14",
+            "province": "พิจิตร",
+            "district": "โพทะเล",
+            "sub_district": "ท่าบัว",
+            "constituency_number": "3",
+            "polling_station_number": "7",
+        },
         "voter_statistics": {"eligible_voters": used + 100, "voters_present": used},
-        "ballot_statistics": {"ballots_allocated": used + remaining, "ballots_used": used, "good_ballots": good, "bad_ballots": bad,
-                              "no_vote_ballots": no_vote, "ballots_remaining": remaining},
-        "vote_results": [{"number": i, "candidate_name": f"นายสมชาย {i}", "party_name": "พลังใหม่", "vote_count": v, "vote_count_text": number_words(v)}
-                         for i, v in enumerate(votes, 1)],
+        "ballot_statistics": {
+            "ballots_allocated": used + remaining,
+            "ballots_used": used,
+            "good_ballots": good,
+            "bad_ballots": bad,
+            "no_vote_ballots": no_vote,
+            "ballots_remaining": remaining,
+        },
+        "vote_results": [
+            {
+                "number": i,
+                "candidate_name": f"นายสมชาย {i}",
+                "party_name": "พลังใหม่",
+                "vote_count": v,
+                "vote_count_text": number_words(v),
+            }
+            for i, v in enumerate(votes, 1)
+        ],
         "total_votes_recorded": good,
     }
 
@@ -30,7 +51,9 @@ def status(report, name) -> str:
     return check_report(report).named(name).status
 
 
-@given(st.lists(st.integers(0, 5000), min_size=1, max_size=67), st.integers(0, 50), st.integers(0, 50), st.integers(0, 900))
+@given(
+    st.lists(st.integers(0, 5000), min_size=1, max_size=67), st.integers(0, 50), st.integers(0, 50), st.integers(0, 900)
+)
 def test_a_sound_report_passes_everything(votes, bad, no_vote, remaining):
     checks = check_report(sound_report(votes, bad, no_vote, remaining))
     assert {c.status for c in checks.checks} == {"pass"} and checks.quality == 1.0
@@ -41,15 +64,22 @@ def test_one_wrong_ballot_number_fails_a_sum(field, off):
     report = sound_report()
     report["ballot_statistics"][field] += off
     failed = {c.name for c in check_report(report).failed}
-    expected = {"ballots_allocated": {"ballots_allocated"}, "ballots_used": {"ballots_used", "ballots_allocated"},
-                "good_ballots": {"ballots_used", "votes_equal_good_ballots"}, "bad_ballots": {"ballots_used"},
-                "no_vote_ballots": {"ballots_used"}, "ballots_remaining": {"ballots_allocated"}}
+    expected = {
+        "ballots_allocated": {"ballots_allocated"},
+        "ballots_used": {"ballots_used", "ballots_allocated"},
+        "good_ballots": {"ballots_used", "votes_equal_good_ballots"},
+        "bad_ballots": {"ballots_used"},
+        "no_vote_ballots": {"ballots_used"},
+        "ballots_remaining": {"ballots_allocated"},
+    }
     assert failed == expected[field]
 
 
 @given(st.sampled_from(BALLOT_FIELDS))
 def test_a_missing_number_is_skipped_and_not_zero(field):
-    report = sound_report(bad=0, no_vote=0, remaining=0)  # with 0 for the missing one every sum of bad, no vote and remaining would hold
+    report = sound_report(
+        bad=0, no_vote=0, remaining=0
+    )  # with 0 for the missing one every sum of bad, no vote and remaining would hold
     report["ballot_statistics"][field] = None
     checks = check_report(report)
     assert not checks.failed and checks.quality == 1.0
@@ -60,7 +90,10 @@ def test_a_missing_number_is_skipped_and_not_zero(field):
 def test_numbers_are_in_the_message():
     report = sound_report()
     report["ballot_statistics"]["bad_ballots"] = 11
-    assert check_report(report).named("ballots_used").message == "good + bad + no vote ≠ ballots_used: 320 + 11 + 5 = 336, not 335 (difference +1)"
+    assert (
+        check_report(report).named("ballots_used").message
+        == "good + bad + no vote ≠ ballots_used: 320 + 11 + 5 = 336, not 335 (difference +1)"
+    )
 
 
 def test_a_missing_vote_skips_the_sum():
@@ -71,7 +104,9 @@ def test_a_missing_vote_skips_the_sum():
         assert check.status == "skipped" and "number=2" in check.message
 
 
-@pytest.mark.parametrize("present, expected", [(335, "pass"), (340, "pass"), (330, "pass"), (341, "warn"), (329, "warn"), (None, "skipped")])
+@pytest.mark.parametrize(
+    "present, expected", [(335, "pass"), (340, "pass"), (330, "pass"), (341, "warn"), (329, "warn"), (None, "skipped")]
+)
 def test_voters_present_may_differ_by_five_and_only_warns(present, expected):
     report = sound_report()
     report["voter_statistics"]["voters_present"] = present
@@ -87,8 +122,11 @@ def test_words_are_compared_number_by_number():
     check = check_report(report).named("words_match_digits")
     assert check.status == "fail"
     assert {c.field: c.status for c in check.details} == {
-        "ballot_statistics.good_ballots": "pass", "vote_results[number=1].vote_count": "pass",
-        "vote_results[number=2].vote_count": "fail", "vote_results[number=3].vote_count": "warn"}
+        "ballot_statistics.good_ballots": "pass",
+        "vote_results[number=1].vote_count": "pass",
+        "vote_results[number=2].vote_count": "fail",
+        "vote_results[number=3].vote_count": "warn",
+    }
     assert "101 but the words say 100" in check.message
 
 
@@ -110,7 +148,9 @@ def test_header_negative_and_repeated_numbers():
     assert {"header_complete", "not_negative", "numbers_unique"} <= {c.name for c in checks.failed}
 
 
-@pytest.mark.parametrize("worded, expected", [(10, "pass"), (8, "pass"), (7, "warn"), (5, "warn"), (4, "fail"), (0, "fail")])
+@pytest.mark.parametrize(
+    "worded, expected", [(10, "pass"), (8, "pass"), (7, "warn"), (5, "warn"), (4, "fail"), (0, "fail")]
+)
 def test_text_coverage(worded, expected):
     report = sound_report((7,) * 10)
     for row in report["vote_results"][worded:]:
@@ -161,7 +201,10 @@ def test_tables_show_every_check_and_escape_what_is_on_the_form():
 def test_a_sum_of_votes_is_told_once():
     report = sound_report()
     report["total_votes_recorded"] = 330
-    assert check_report(report).named("votes_equal_total").message == "Σ votes ≠ total_votes_recorded: 320, not 330 (difference -10)"
+    assert (
+        check_report(report).named("votes_equal_total").message
+        == "Σ votes ≠ total_votes_recorded: 320, not 330 (difference -10)"
+    )
 
 
 def test_only_the_checks_that_were_asked_for():

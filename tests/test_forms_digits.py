@@ -17,7 +17,9 @@ def count_cells(seed, **options):
     found = find_table(image)
     page, (left, right) = straighten(image, found), COLUMN_EDGES["Constituency"][3:5]
     truth = [row["vote_count"] for row in drawn.record["ground_truth"]["vote_results"]]
-    return [page[y + 5:z - 3, left + 6:right - 4] for y, z in zip(found.rules[1:], found.rules[2:])][:len(truth)], truth
+    return [page[y + 5 : z - 3, left + 6 : right - 4] for y, z in zip(found.rules[1:], found.rules[2:])][
+        : len(truth)
+    ], truth
 
 
 def accuracy(seeds, **options):
@@ -28,7 +30,9 @@ def accuracy(seeds, **options):
     return np.mean(right)
 
 
-@pytest.mark.parametrize("options, least", [("plain", 0.93), ("touching_digits", 0.5), ("strike_outs", 0.75), ("stamps", 0.7)])
+@pytest.mark.parametrize(
+    "options, least", [("plain", 0.93), ("touching_digits", 0.5), ("strike_outs", 0.75), ("stamps", 0.7)]
+)
 def test_numbers_are_read_on_seeds_that_were_not_developed_on(options, least):
     assert accuracy((7010, 7011), level="scan", options=options) >= least
 
@@ -75,7 +79,12 @@ def test_reading_does_not_depend_on_other_cells_once_the_hand_is_known():
 @example(1, 1, 0, "noise")
 @example(4, 1, 0, "noise")  # OpenCV takes a column of four for a scalar
 @example(1, 4, 0, "noise")
-@given(st.integers(1, 120), st.integers(1, 200), st.integers(0, 2**31), st.sampled_from(["noise", "blobs", "lines", "flat"]))
+@given(
+    st.integers(1, 120),
+    st.integers(1, 200),
+    st.integers(0, 2**31),
+    st.sampled_from(["noise", "blobs", "lines", "flat"]),
+)
 def test_any_cell_reads_as_something(h, w, seed, kind):
     r = np.random.default_rng(seed)
     cell = np.full((h, w), int(r.integers(0, 256)), np.uint8)
@@ -130,13 +139,21 @@ def test_real_digits_that_were_kept_out_are_read():
     pytest.importorskip("sklearn")
     _, pictures, labels = train_digits.real_digits()
     assert len(pictures) == 359
-    read = [digits.read_numbers([train_digits.on_paper(p)], digits.Hand(26.0, 0.0), thai=False).readings[0][0][0] for p in pictures[:80]]
+    read = [
+        digits.read_numbers([train_digits.on_paper(p)], digits.Hand(26.0, 0.0), thai=False).readings[0][0][0]
+        for p in pictures[:80]
+    ]
     assert np.mean([a == b for a, b in zip(read, labels)]) > 0.8
 
 
 def test_the_shipped_network_is_whole():
     model = digits.digit_model()
     inputs = train_digits.training_set(5, 9)[0]
-    assert [w.shape for w in model.weights] == [(inputs.shape[1], 128), (128,), (128, digits.CLASSES), (digits.CLASSES,)]
+    assert [w.shape for w in model.weights] == [
+        (inputs.shape[1], 128),
+        (128,),
+        (128, digits.CLASSES),
+        (digits.CLASSES,),
+    ]
     assert all(np.isfinite(w).all() for w in model.weights)
     assert np.allclose(np.exp(model.log_probabilities(inputs)).sum(1), 1, atol=1e-4)

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vote_experiments.forms.handwriting import (
-    DIGIT_STROKES, arc, draw_stamp, draw_writer, smooth, write_corrected, write_number, write_words,
+    DIGIT_STROKES,
+    arc,
+    draw_stamp,
+    draw_writer,
+    smooth,
+    write_corrected,
+    write_number,
+    write_words,
 )
 from vote_experiments.forms.layout import HANDWRITING_FONTS
 from vote_experiments.forms.thai import number_words
@@ -81,7 +88,9 @@ def test_the_same_chance_writes_the_same_ink():
 def test_pen_width_is_wider_with_a_wider_pen():
     def ink(width):
         layer = np.zeros((60, 120), np.uint8)
-        write_number(layer, 5, 115, 45, "888", draw_writer(random.Random(3), pen_width=(width, width)), random.Random(4))
+        write_number(
+            layer, 5, 115, 45, "888", draw_writer(random.Random(3), pen_width=(width, width)), random.Random(4)
+        )
         return int((layer > 127).sum())
 
     assert ink(1.0) < ink(2.0) < ink(4.0)

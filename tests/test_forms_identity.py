@@ -10,8 +10,11 @@ from vote_experiments.forms.thai import to_thai_digits
 
 PLACES = place_list()
 some_province = st.sampled_from(sorted(PLACES))
-PREFIXES = {"province": ("", "จังหวัด", "จ.", "จ. ", "จังหวัด "), "district": ("", "อำเภอ", "อ.", "อ. "),
-            "sub_district": ("", "ตำบล", "ต.", "ต. ", "แขวง")}
+PREFIXES = {
+    "province": ("", "จังหวัด", "จ.", "จ. ", "จังหวัด "),
+    "district": ("", "อำเภอ", "อ.", "อ. "),
+    "sub_district": ("", "ตำบล", "ต.", "ต. ", "แขวง"),
+}
 
 
 def at(**header):
@@ -25,10 +28,16 @@ def test_one_station_in_every_spelling_is_one_identity(province, data):
     n = data.draw(st.integers(1, 99))
 
     def spelled():
-        number = data.draw(st.sampled_from([str(n), f"0{n}", f"{n}.0", to_thai_digits(n), f"หน่วยที่ {n}", f"หน่วยเลือกตั้งที่ {to_thai_digits(n)}"]))
+        number = data.draw(
+            st.sampled_from(
+                [str(n), f"0{n}", f"{n}.0", to_thai_digits(n), f"หน่วยที่ {n}", f"หน่วยเลือกตั้งที่ {to_thai_digits(n)}"]
+            )
+        )
         seat = data.draw(st.sampled_from(["2", "เขต 2", "เขต ๒", "02", "เขตเลือกตั้งที่ ๒", "2.0"]))
-        names = {level: data.draw(st.sampled_from(PREFIXES[level])) + name
-                 for level, name in zip(LEVELS, (province, district, sub_district))}
+        names = {
+            level: data.draw(st.sampled_from(PREFIXES[level])) + name
+            for level, name in zip(LEVELS, (province, district, sub_district))
+        }
         return at(constituency_number=seat, polling_station_number=number, **names)
 
     a, b = spelled(), spelled()
@@ -42,8 +51,16 @@ def test_different_places_are_never_one(p, q, m, n):
     assert (a == b) == (p == q and m == n) == (agreement(a, b) is not None)
 
 
-@pytest.mark.parametrize("written, name", [
-    ("กทม.", "กรุงเทพมหานคร"), ("กรุงเทพฯ", "กรุงเทพมหานคร"), ("จ.อุทัยธานึ", "อุทัยธานี"), ("นครศรีธรรมราข", "นครศรีธรรมราช"), ("โคราช", "นครราชสีมา")])
+@pytest.mark.parametrize(
+    "written, name",
+    [
+        ("กทม.", "กรุงเทพมหานคร"),
+        ("กรุงเทพฯ", "กรุงเทพมหานคร"),
+        ("จ.อุทัยธานึ", "อุทัยธานี"),
+        ("นครศรีธรรมราข", "นครศรีธรรมราช"),
+        ("โคราช", "นครราชสีมา"),
+    ],
+)
 def test_provinces_by_other_names_and_nearly_equal_ones(written, name):
     place = find_place("province", written)
     assert (place.name, place.written, place.is_listed) == (name, written, True)
@@ -63,23 +80,48 @@ def test_a_name_between_two_listed_ones_stays_as_written():
 
 
 def test_a_municipality_is_not_the_sub_district_of_its_name():
-    assert plain_place("sub_district", "ทต.บ้านไร่") == plain_place("sub_district", "เทศบาลตำบล บ้านไร่") != plain_place("sub_district", "ต.บ้านไร่")
+    assert (
+        plain_place("sub_district", "ทต.บ้านไร่")
+        == plain_place("sub_district", "เทศบาลตำบล บ้านไร่")
+        != plain_place("sub_district", "ต.บ้านไร่")
+    )
 
 
 def test_the_committee_of_advance_votes_and_the_copy_of_a_station():
-    advance = identity_of({"form_type": "ส.ส. ๕/๑๗ (บช)", "province": "แพร่", "constituency_number": 1, "set_number": "๓"})
-    assert (advance.code, advance.ballot, advance.committee, advance.copy, advance.missing) == ("5/17", "PartyList", "3", None, ())
-    station = at(province="แพร่", constituency_number=1, sub_district="ในเวียง", polling_station_number=4, set_number="ชุดที่ ๑")
-    again = at(province="แพร่", constituency_number=1, sub_district="ในเวียง", polling_station_number=4, set_number="ชุดที่ ๒")
-    assert station.copy == "1" and station.committee is None and station.place == again.place and agreement(station, again) == 5
+    advance = identity_of(
+        {"form_type": "ส.ส. ๕/๑๗ (บช)", "province": "แพร่", "constituency_number": 1, "set_number": "๓"}
+    )
+    assert (advance.code, advance.ballot, advance.committee, advance.copy, advance.missing) == (
+        "5/17",
+        "PartyList",
+        "3",
+        None,
+        (),
+    )
+    station = at(
+        province="แพร่", constituency_number=1, sub_district="ในเวียง", polling_station_number=4, set_number="ชุดที่ ๑"
+    )
+    again = at(
+        province="แพร่", constituency_number=1, sub_district="ในเวียง", polling_station_number=4, set_number="ชุดที่ ๒"
+    )
+    assert (
+        station.copy == "1"
+        and station.committee is None
+        and station.place == again.place
+        and agreement(station, again) == 5
+    )
 
 
 def test_a_summary_has_no_station_and_is_its_own_place():
-    summary = identity_of({"form_type": "ส.ส. ๖/๑", "province": "แพร่", "constituency_number": 1, "polling_station_number": None})
+    summary = identity_of(
+        {"form_type": "ส.ส. ๖/๑", "province": "แพร่", "constituency_number": 1, "polling_station_number": None}
+    )
     assert summary.kind.is_summary and summary.missing == () and summary.place == ("6/1", "Constituency", "แพร่", "1")
 
 
-@pytest.mark.parametrize("text, number", [("2/1", "2/1"), ("๐๑", "1"), ("007", "7"), ("0", "0"), ("หมู่ที่ ๑๒", "12"), (3.0, "3"), (" ", None)])
+@pytest.mark.parametrize(
+    "text, number", [("2/1", "2/1"), ("๐๑", "1"), ("007", "7"), ("0", "0"), ("หมู่ที่ ๑๒", "12"), (3.0, "3"), (" ", None)]
+)
 def test_numbers_that_name_something(text, number):
     assert plain_ordinal(text) == number
 
@@ -90,7 +132,11 @@ def test_matching_finds_every_place_in_any_order_and_nothing_else(stations, rand
     chosen = random.sample(range(len(left)), random.randint(0, len(left)))
     matches = match_identities(left, [left[i] for i in chosen])
     assert dict(matches.pairs) == {i: chosen.index(i) for i in chosen}
-    assert set(matches.only_left) == set(range(len(left))) - set(chosen) and not matches.only_right and not matches.ambiguous
+    assert (
+        set(matches.only_left) == set(range(len(left))) - set(chosen)
+        and not matches.only_right
+        and not matches.ambiguous
+    )
 
 
 def test_what_fits_two_places_is_reported_and_not_guessed():

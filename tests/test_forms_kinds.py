@@ -13,7 +13,10 @@ from vote_experiments.forms.thai import to_thai_digits
 
 PREFIXES = ("", "ส.ส. ", "ส.ส.", "สส.", "สส", "แบบ ส.ส. ", "แบบส.ส.")
 SLASHES = ("/", "ทับ", "_", "-")
-ENDINGS = {"Constituency": ("", " แบบแบ่งเขต", " แบ่งเขตเลือกตั้ง"), "PartyList": ("(บช)", " (บช)", "บช", " (บช.)", " บัญชีรายชื่อ")}
+ENDINGS = {
+    "Constituency": ("", " แบบแบ่งเขต", " แบ่งเขตเลือกตั้ง"),
+    "PartyList": ("(บช)", " (บช)", "บช", " (บช.)", " บัญชีรายชื่อ"),
+}
 
 
 @pytest.mark.parametrize("kind", FORM_KINDS.values(), ids=lambda k: k.code)
@@ -66,14 +69,21 @@ def test_a_report_without_a_code():
 
 
 def test_a_declared_kind_is_understood_everywhere():
-    local = replace(FORM_KINDS["5/17"], code="5/12", ballot_fields=("good_ballots", "bad_ballots"), checks=("votes_equal_good_ballots",))
+    local = replace(
+        FORM_KINDS["5/17"],
+        code="5/12",
+        ballot_fields=("good_ballots", "bad_ballots"),
+        checks=("votes_equal_good_ballots",),
+    )
     try:
         register_form_kind(local)
         [report] = schema.parse_reports({"form_info": {"form_type": "สส.๕/๑๒", "set_number": 4}})
         assert schema.report_kind(report) is local and report.form_info.committee_number == "4"
         assert [c.name for c in checks.check_report(report).checks] == ["votes_equal_good_ballots"]
         assert [k for k in schema.report_fields(report) if k.startswith("ballot")] == [
-            "ballot_statistics.good_ballots", "ballot_statistics.bad_ballots"]
+            "ballot_statistics.good_ballots",
+            "ballot_statistics.bad_ballots",
+        ]
     finally:
         del FORM_KINDS["5/12"]
         find_form_kind.cache_clear()

@@ -13,8 +13,25 @@ from hypothesis import strategies as st
 
 from vote_experiments.forms import layout
 from vote_experiments.forms.layout import (
-    COLUMN_EDGES, COLUMNS, FORM_TYPES, HANDWRITING_FONTS, NUMBER_FIELDS, PAGE_HEIGHT, PAGE_WIDTH, PRINT, PRINT_BOLD,
-    ROWS_PER_PAGE, Pose, asset_path, blank_first_page, blank_table_page, draw_text, shape, stamp, table_pages, text_width,
+    COLUMN_EDGES,
+    COLUMNS,
+    FORM_TYPES,
+    HANDWRITING_FONTS,
+    NUMBER_FIELDS,
+    PAGE_HEIGHT,
+    PAGE_WIDTH,
+    PRINT,
+    PRINT_BOLD,
+    ROWS_PER_PAGE,
+    Pose,
+    asset_path,
+    blank_first_page,
+    blank_table_page,
+    draw_text,
+    shape,
+    stamp,
+    table_pages,
+    text_width,
 )
 
 FONTS = (PRINT, PRINT_BOLD, *HANDWRITING_FONTS)
@@ -42,7 +59,7 @@ def test_a_character_without_glyph_is_refused_not_drawn_as_a_box():
 def test_the_box_holds_all_the_ink(text, font, rotation):
     layer = np.zeros((120, 900), np.uint8)
     box = draw_text(layer, 40, 70, text, font, 30, iter([Pose(0.5, 0.5, rotation, 97, 8)] * len(text)))
-    inside = layer[max(0, box[1]):box[3], box[0]:box[2]].astype(int).sum()
+    inside = layer[max(0, box[1]) : box[3], box[0] : box[2]].astype(int).sum()
     assert inside == layer.astype(int).sum()
 
 
@@ -64,8 +81,8 @@ def test_first_page_slots_are_bare_dotted_lines(form_type):
     for field in NUMBER_FIELDS:
         for name in (field, f"{field}_text"):
             s = page.slots[name]
-            assert page.ink[s.baseline - 25:s.baseline, s.x0:s.x1].max() == 0, f"print inside {name}"
-            assert page.ink[s.baseline + 3:s.baseline + 5, s.x0:s.x1].max() > 0, f"no dots under {name}"
+            assert page.ink[s.baseline - 25 : s.baseline, s.x0 : s.x1].max() == 0, f"print inside {name}"
+            assert page.ink[s.baseline + 3 : s.baseline + 5, s.x0 : s.x1].max() > 0, f"no dots under {name}"
 
 
 @pytest.mark.parametrize("form_type", FORM_TYPES)
@@ -77,8 +94,8 @@ def test_table_cells_are_bare_and_ruled(form_type, last):
     for row in page.rows:
         assert tuple(row) == COLUMNS[form_type]
         for cell in row.values():
-            assert page.ink[cell.y0 + 2:cell.y1, cell.x0 + 2:cell.x1].max() == 0
-            assert page.ink[cell.y0, cell.x0:cell.x1].min() == page.ink[cell.y0:cell.y1, cell.x0].min() == 255
+            assert page.ink[cell.y0 + 2 : cell.y1, cell.x0 + 2 : cell.x1].max() == 0
+            assert page.ink[cell.y0, cell.x0 : cell.x1].min() == page.ink[cell.y0 : cell.y1, cell.x0].min() == 255
     assert page.ink.shape == (PAGE_HEIGHT, PAGE_WIDTH) and page.rows[-1]["number"].y1 < PAGE_HEIGHT - 20
     assert len(COLUMN_EDGES[form_type]) == len(COLUMNS[form_type]) + 1
 
@@ -87,7 +104,7 @@ def test_headings_stay_inside_their_columns():
     for form_type in FORM_TYPES:
         ink = blank_table_page(form_type, 1).ink
         for x in COLUMN_EDGES[form_type]:
-            assert ink[layout.TABLE_TOP + 4:layout.TABLE_TOP + 90, [x - 1, x + 2]].max() == 0
+            assert ink[layout.TABLE_TOP + 4 : layout.TABLE_TOP + 90, [x - 1, x + 2]].max() == 0
 
 
 @given(st.sampled_from(FORM_TYPES), st.integers(1, 300))
@@ -114,9 +131,11 @@ def test_blank_pages_are_shared_and_cannot_be_drawn_on():
 
 
 def test_another_process_draws_the_same_page():
-    code = ("import hashlib\nfrom vote_experiments.forms.layout import *\n"
-            "print(hashlib.sha256(blank_first_page('PartyList').ink.tobytes()"
-            " + blank_table_page('PartyList', 7).ink.tobytes()).hexdigest())")
+    code = (
+        "import hashlib\nfrom vote_experiments.forms.layout import *\n"
+        "print(hashlib.sha256(blank_first_page('PartyList').ink.tobytes()"
+        " + blank_table_page('PartyList', 7).ink.tobytes()).hexdigest())"
+    )
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     here = blank_first_page("PartyList").ink.tobytes() + blank_table_page("PartyList", 7).ink.tobytes()
     assert hashlib.sha256(here).hexdigest() == there

@@ -25,10 +25,16 @@ def sheet(width=310, height=440, value=230):
 
 def png_promising(width, height):
     "A few hundred bytes whose header promises width x height pixels"
+
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-            + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b""))
+
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(bytes(1000)))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.fixture
@@ -37,8 +43,17 @@ def root(tmp_path):
     return (tmp_path / "in").resolve()
 
 
-@pytest.mark.parametrize("name, options", [
-    ("a.jpg", {}), ("a.png", {}), ("a.webp", {}), ("a.tif", {}), ("b.tif", {"compression": "tiff_lzw"}), ("a.pdf", {"resolution": 150})])
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("a.jpg", {}),
+        ("a.png", {}),
+        ("a.webp", {}),
+        ("a.tif", {}),
+        ("b.tif", {"compression": "tiff_lzw"}),
+        ("a.pdf", {"resolution": 150}),
+    ],
+)
 def test_every_format_gives_the_same_page(root, name, options):
     sheet().save(root / name, **options)
     assert pages.count_pages(root / name, [root]) == 1
@@ -85,8 +100,15 @@ def test_transparency_is_white_paper(root):
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
 def test_exif_orientation_is_obeyed(root, orientation, name):
-    undo = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_90",
-            7: "TRANSVERSE", 8: "ROTATE_270"}
+    undo = {
+        2: "FLIP_LEFT_RIGHT",
+        3: "ROTATE_180",
+        4: "FLIP_TOP_BOTTOM",
+        5: "TRANSPOSE",
+        6: "ROTATE_90",
+        7: "TRANSVERSE",
+        8: "ROTATE_270",
+    }
     base = np.full((440, 310), 230, np.uint8)
     base[:44, :155] = 20  # a mark in one corner, so that mirroring shows
     image = Image.fromarray(base)
@@ -124,6 +146,7 @@ def test_pages_come_in_order(root, name):
 
 
 # --- which files may be opened -----------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../out.png", "../in2/x.png", "~root/x.png", "/dev/zero"])
 def test_outside_the_roots_is_refused_whether_it_exists_or_not(root, path):
@@ -182,8 +205,19 @@ def test_missing_folder_pipe_and_strange_names(root):
         pages.load_page(root / ("x" * 5000), 0, [root])
 
 
-@pytest.mark.parametrize("name", ["a\nb.png", "it's \"quoted\".png", "หน่วย ๑๒ หน้า ๑.png", "-rf.png", "%s{0}.png",
-                                  "\u202egnp.png", "a b\t.png", "emoji 🗳.png"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a\nb.png",
+        'it\'s "quoted".png',
+        "หน่วย ๑๒ หน้า ๑.png",
+        "-rf.png",
+        "%s{0}.png",
+        "\u202egnp.png",
+        "a b\t.png",
+        "emoji 🗳.png",
+    ],
+)
 def test_hostile_names_just_work(root, name):
     sheet().save(root / name, format="PNG")
     assert pages.load_pages([root / name], [root])[0].shape == (440, 310, 3)
@@ -194,6 +228,7 @@ def test_hostile_names_just_work(root, name):
 
 
 # --- files that cannot be used -----------------------------------------------------------------------------------
+
 
 def test_a_200_megapixel_image_is_refused_from_its_header(root):
     (root / "bomb.png").write_bytes(png_promising(20_000, 10_000))
@@ -262,8 +297,15 @@ def test_a_truncated_file_is_not_sent_to_a_model(root):
         pages.page_bytes(root / "a.jpg", roots=[root])
 
 
-@pytest.mark.parametrize("data, word", [(b"", "empty"), (b"<html>404</html>", "not an image"), (b"GIF89a" + bytes(50), "not an image"),
-                                        (b"%!PS-Adobe", "not an image")])
+@pytest.mark.parametrize(
+    "data, word",
+    [
+        (b"", "empty"),
+        (b"<html>404</html>", "not an image"),
+        (b"GIF89a" + bytes(50), "not an image"),
+        (b"%!PS-Adobe", "not an image"),
+    ],
+)
 def test_what_is_not_an_image(root, data, word):
     (root / "a.jpg").write_bytes(data)
     with pytest.raises(ValueError, match=word):
@@ -336,7 +378,9 @@ def test_pdf_pages_from_many_threads(root):
     sheets = [sheet(value=v) for v in (60, 120, 180)]
     sheets[0].save(root / "set.pdf", save_all=True, append_images=sheets[1:])
     got = []
-    threads = [threading.Thread(target=lambda: got.append(len(pages.load_pages([root / "set.pdf"], [root])))) for _ in range(6)]
+    threads = [
+        threading.Thread(target=lambda: got.append(len(pages.load_pages([root / "set.pdf"], [root])))) for _ in range(6)
+    ]
     [t.start() for t in threads]
     [t.join() for t in threads]
     assert got == [3] * 6
@@ -350,7 +394,8 @@ def _fillable_pdf(path):
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
         b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 300 200] /Annots [4 0 R] /Resources << /Font << /Helv 5 0 R >> >> >>",
         b"<< /Type /Annot /Subtype /Widget /FT /Tx /T (votes) /V (88888) /DA (/Helv 40 Tf 0 g) /Rect [50 80 250 140] /F 4 /P 3 0 R >>",
-        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>"]
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
+    ]
     out, places = b"%PDF-1.7\n", []
     for i, body in enumerate(objects, 1):
         places.append(len(out))
@@ -364,8 +409,8 @@ def test_what_is_typed_into_a_pdf_form_is_drawn(root):
     _fillable_pdf(root / "form.pdf")
     gray = pages.load_page(root / "form.pdf", 0, [root], gray=True)
     k = gray.shape[1] / 300
-    field = gray[round(60 * k):round(120 * k), round(50 * k):round(250 * k)]
-    assert (field < 100).mean() > 0.05 and gray[:round(50 * k)].min() > 200  # ink in the field and nowhere else
+    field = gray[round(60 * k) : round(120 * k), round(50 * k) : round(250 * k)]
+    assert (field < 100).mean() > 0.05 and gray[: round(50 * k)].min() > 200  # ink in the field and nowhere else
 
 
 def _tiff(path, kinds):
@@ -385,9 +430,16 @@ def _tiff(path, kinds):
     images[0].save(path, save_all=True, append_images=images[1:], tiffinfo=info[0])
 
 
-@pytest.mark.parametrize("kinds, shown", [
-    (["page", "thumbnail"], [100]), (["thumbnail", "page", "page"], [110, 120]), (["page", "old thumbnail", "page", "mask"], [100, 120]),
-    (["page", "page"], [100, 110]), (["thumbnail"], [100])])
+@pytest.mark.parametrize(
+    "kinds, shown",
+    [
+        (["page", "thumbnail"], [100]),
+        (["thumbnail", "page", "page"], [110, 120]),
+        (["page", "old thumbnail", "page", "mask"], [100, 120]),
+        (["page", "page"], [100, 110]),
+        (["thumbnail"], [100]),
+    ],
+)
 def test_thumbnails_and_masks_in_a_tiff_are_no_pages(root, kinds, shown):
     _tiff(root / "scan.tif", kinds)
     assert pages.count_pages(root / "scan.tif", [root]) == len(shown)
@@ -400,7 +452,11 @@ def test_thumbnails_and_masks_in_a_tiff_are_no_pages(root, kinds, shown):
 
 @pytest.mark.parametrize("mode, name", [("CMYK", "a.jpg"), ("I;16", "a.png")])
 def test_models_get_colours_of_a_screen(root, mode, name):
-    image = sheet().convert("CMYK") if mode == "CMYK" else Image.fromarray(np.asarray(sheet().convert("L")).astype(np.uint16) * 257)
+    image = (
+        sheet().convert("CMYK")
+        if mode == "CMYK"
+        else Image.fromarray(np.asarray(sheet().convert("L")).astype(np.uint16) * 257)
+    )
     image.save(root / name)
     sent, mime = pages.page_bytes(root / name, roots=[root])
     opened = Image.open(io.BytesIO(sent))
@@ -413,7 +469,8 @@ HEIC = (  # 64 x 80 pixels of one blue
     "AAEAAQAAAAABegABAAAAAAAAABwAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAAAA5waXRtAAAAAAABAAAA1mlwcnAAAAC3aXBjbwAA"
     "AHhodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQArQgEBA3AAAAMAkAAAAwAAAwAeoCCBRZbq"
     "SSmubgIaDAgAAAMAyAAAAwAIQGIAAQAHRAHBcrAiQAAAABNjb2xybmNseAABAA0ABoAAAAAUaXNwZQAAAAAAAABAAAAAUAAAABBwaXhpAAAAAAMICAgA"
-    "AAAXaXBtYQAAAAAAAAABAAEEgQIDBAAAACRtZGF0AAAAGCgBrxmA93yFN//3DmEe5Wb+0BXitCB6eQ==")
+    "AAAXaXBtYQAAAAAAAAABAAEEgQIDBAAAACRtZGF0AAAAGCgBrxmA93yFN//3DmEe5Wb+0BXitCB6eQ=="
+)
 
 
 def test_a_heic_photograph_is_read_and_without_its_decoder_the_remedy_is_named(root, monkeypatch):

@@ -30,22 +30,33 @@ def drawn():
 @pytest.fixture(scope="module")
 def read(drawn):
     "Every reader's answer for every form set"
-    return {reader: [reading.read_form_set([image(p) for p in d.pages], reader, d.record["metadata"]["candidates"]) for d in drawn]
-            for reader in reading.READERS}
+    return {
+        reader: [
+            reading.read_form_set([image(p) for p in d.pages], reader, d.record["metadata"]["candidates"])
+            for d in drawn
+        ]
+        for reader in reading.READERS
+    }
 
 
 def scores(answers, drawn, evaluator):
     return np.mean([evaluator(None, a, d.record["ground_truth"]) for a, d in zip(answers, drawn)])
 
 
-@pytest.mark.parametrize("reader, votes, ballots", [("ocr-words", 0.6, 0.6), ("ocr-digits", 0.9, 0.85), ("ocr-fused", 0.95, 0.9), ("ocr-fused-names", 0.95, 0.9)])
+@pytest.mark.parametrize(
+    "reader, votes, ballots",
+    [("ocr-words", 0.6, 0.6), ("ocr-digits", 0.9, 0.85), ("ocr-fused", 0.95, 0.9), ("ocr-fused-names", 0.95, 0.9)],
+)
 def test_readers_reach_their_floor(read, drawn, reader, votes, ballots):
     assert scores(read[reader], drawn, vote_results_quality) >= votes
     assert scores(read[reader], drawn, ballot_accuracy_score) >= ballots
 
 
 def test_readers_differ(read, drawn):
-    rows = {reader: [r for a in answers for report in a["reports"] for r in report["vote_results"]] for reader, answers in read.items()}
+    rows = {
+        reader: [r for a in answers for report in a["reports"] for r in report["vote_results"]]
+        for reader, answers in read.items()
+    }
     assert all(r["party_name"] is None and r["vote_count_text"] is None for r in rows["ocr-digits"])
     assert [r["vote_count"] for r in rows["ocr-words"]] != [r["vote_count"] for r in rows["ocr-digits"]]
     assert [r["party_name"] for r in rows["ocr-fused"]] != [r["party_name"] for r in rows["ocr-fused-names"]]
@@ -86,7 +97,9 @@ def votes(answer):
 def test_order_and_turning_do_not_matter(party):
     pages, truth = party
     straight = votes(reading.read_form_set(pages, "ocr-digits"))
-    mixed = votes(reading.read_form_set([np.rot90(pages[k], q) for k, q in ((3, 2), (0, 0), (2, 1), (1, 3))], "ocr-digits"))
+    mixed = votes(
+        reading.read_form_set([np.rot90(pages[k], q) for k, q in ((3, 2), (0, 0), (2, 1), (1, 3))], "ocr-digits")
+    )
     assert list(straight) == list(mixed) == [r["number"] for r in truth["vote_results"]]
     assert np.mean([straight[n] == mixed[n] for n in straight]) > 0.9
 
@@ -106,14 +119,18 @@ def test_only_a_first_page(party):
 def test_pages_that_are_none_are_noted(party):
     pages, _ = party
     noise = np.random.default_rng(0).integers(0, 255, (1754, 1240, 3)).astype(np.uint8)
-    answer = reading.read_form_set([noise, pages[0], np.full((1754, 1240), 255, np.uint8), pages[1], np.zeros((8, 8), np.uint8)], "ocr-digits")
+    answer = reading.read_form_set(
+        [noise, pages[0], np.full((1754, 1240), 255, np.uint8), pages[1], np.zeros((8, 8), np.uint8)], "ocr-digits"
+    )
     assert len(answer["reports"]) == 1 and len(answer["reports"][0]["vote_results"]) == 23
     assert [n.split(" (")[0] for n in answer["notes"]] == ["image 1", "image 3", "image 5"]
 
 
 def test_the_same_page_twice_counts_once(party):
     pages, _ = party
-    numbers = [r["number"] for r in reading.read_form_set([*pages[:2], pages[1]], "ocr-digits")["reports"][0]["vote_results"]]
+    numbers = [
+        r["number"] for r in reading.read_form_set([*pages[:2], pages[1]], "ocr-digits")["reports"][0]["vote_results"]
+    ]
     assert numbers == list(range(1, 24))
 
 
@@ -170,7 +187,12 @@ def test_only_the_digit_reader_runs_without_tesseract(party, monkeypatch):
 
 
 def test_hard_forms_never_end_in_an_error():
-    d = form_set(7043, level="poor", options="thai_digits,strike_outs,touching_digits,stamps,withdrawn,blank_cells,fold", kind="Constituency")
+    d = form_set(
+        7043,
+        level="poor",
+        options="thai_digits,strike_outs,touching_digits,stamps,withdrawn,blank_cells,fold",
+        kind="Constituency",
+    )
     for reader in reading.READERS:
         assert reading.read_form_set([image(p) for p in d.pages], reader)["reports"]
 
@@ -178,13 +200,15 @@ def test_hard_forms_never_end_in_an_error():
 def test_a_mark_beside_the_total_is_no_row():
     d = form_set(1, level="scan", options="hard", kind="Constituency")  # a shadow lies beside its total
     answer = reading.read_form_set([image(p) for p in d.pages], "ocr-digits")
-    assert [r["number"] for r in answer["reports"][0]["vote_results"]] == [r["number"] for r in d.record["ground_truth"]["vote_results"]]
+    assert [r["number"] for r in answer["reports"][0]["vote_results"]] == [
+        r["number"] for r in d.record["ground_truth"]["vote_results"]
+    ]
 
 
 def test_a_stroke_that_crosses_a_dotted_line_stays_whole():
     print_ = blank_first_page("Constituency")
     slot = print_.slots["form_info.district"]
-    dotted = slot.y0 + int(print_.ink[slot.y0:slot.y1, slot.x0:slot.x1].sum(1).argmax())
+    dotted = slot.y0 + int(print_.ink[slot.y0 : slot.y1, slot.x0 : slot.x1].sum(1).argmax())
     page = cv2.GaussianBlur(255 - cv2.convertScaleAbs(print_.ink, alpha=0.8), (0, 0), 0.7)
     columns = range(slot.x0 + 40, slot.x0 + 48)  # on a dot, or between two
     darkest_gaps = []
@@ -193,14 +217,18 @@ def test_a_stroke_that_crosses_a_dotted_line_stays_whole():
         cv2.line(drawn, (x, dotted - 12), (x, dotted + 8), 50, 3)
         cell = reading.cut_first_page(drawn, Found("Constituency", np.eye(3))).cells["form_info.district"]
         top, left = max(0, slot.y0 - 2), max(0, slot.x0 - 6)
-        darkest_gaps.append(int(cell[dotted - 10 - top:dotted + 6 - top, x - 1 - left:x + 2 - left].min(1).max()))
+        darkest_gaps.append(int(cell[dotted - 10 - top : dotted + 6 - top, x - 1 - left : x + 2 - left].min(1).max()))
     assert max(darkest_gaps) < 100
 
 
 # --- the arithmetic ----------------------------------------------------------------------------------------------
 
-readings_of = st.lists(st.tuples(st.one_of(st.none(), st.integers(0, 40)), st.floats(-8, 0)), min_size=1, max_size=5,
-                       unique_by=lambda t: t[0]).map(lambda r: sorted(r, key=lambda t: -t[1]))
+readings_of = st.lists(
+    st.tuples(st.one_of(st.none(), st.integers(0, 40)), st.floats(-8, 0)),
+    min_size=1,
+    max_size=5,
+    unique_by=lambda t: t[0],
+).map(lambda r: sorted(r, key=lambda t: -t[1]))
 
 
 @given(st.lists(readings_of, max_size=6), st.lists(st.integers(0, 120), max_size=2))
@@ -235,6 +263,9 @@ def test_candidate_lists_that_are_empty(candidates):
 
 
 def test_names_are_snapped_by_similarity_then_by_number():
-    rows = [{"number": 2, "candidate_name": None, "party_name": "ลานดาว"}, {"number": 5, "candidate_name": None, "party_name": None}]
+    rows = [
+        {"number": 2, "candidate_name": None, "party_name": "ลานดาว"},
+        {"number": 5, "candidate_name": None, "party_name": None},
+    ]
     reading.snap_names(rows, [{"number": 1, "party_name": "ลานดาวก"}, {"number": 2, "party_name": "ลานดาวข"}])
     assert [r["party_name"] for r in rows] == ["ลานดาวข", None]

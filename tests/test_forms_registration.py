@@ -65,8 +65,14 @@ def test_strangers_are_not_taken_for_a_page():
     lines[100:1600:40, 100:1100] = 30  # ruled paper: no columns
     squares = lines.copy()
     squares[100:1600, 100:1100:40] = 30
-    for image in (np.full((1754, 1240), 255, np.uint8), np.zeros((1754, 1240), np.uint8), lines, squares,
-                  r.integers(0, 255, (1754, 1240)).astype(np.uint8), np.full((40, 40), 200, np.uint8)):
+    for image in (
+        np.full((1754, 1240), 255, np.uint8),
+        np.zeros((1754, 1240), np.uint8),
+        lines,
+        squares,
+        r.integers(0, 255, (1754, 1240)).astype(np.uint8),
+        np.full((40, 40), 200, np.uint8),
+    ):
         assert registration.find_page(image) is None
 
 

@@ -16,8 +16,23 @@ from vote_experiments.forms.checks import check_report
 from vote_experiments.forms.layout import FORM_TYPES, NUMBER_FIELDS, PAGE_HEIGHT, PAGE_WIDTH
 from vote_experiments.forms.schema import parse_reports
 from vote_experiments.forms.synthesis import (
-    DIFFICULTIES, ELECTION_DAYS, LEVELS, MEN, PARTIES, PLACES, SURNAMES, WOMEN, Draft, demo_dataset, difficulty_shares,
-    draft_report, draw_creases, fill_pages, form_set, scan_page, synthesize_dataset,
+    DIFFICULTIES,
+    ELECTION_DAYS,
+    LEVELS,
+    MEN,
+    PARTIES,
+    PLACES,
+    SURNAMES,
+    WOMEN,
+    Draft,
+    demo_dataset,
+    difficulty_shares,
+    draft_report,
+    draw_creases,
+    fill_pages,
+    form_set,
+    scan_page,
+    synthesize_dataset,
 )
 from vote_experiments.forms.thai import number_words, parse_date, parse_number_words
 
@@ -25,10 +40,14 @@ seeds = st.integers(0, 2**40)
 form_types = st.sampled_from(FORM_TYPES)
 ballots_of = lambda draft: draft.report["ballot_statistics"]  # noqa: E731
 SUMS = {  # each as (left, right) of an equation, None where a number is missing
-    "used": lambda d: (ballots_of(d)["ballots_used"], total(ballots_of(d)[k] for k in (
-        "good_ballots", "bad_ballots", "no_vote_ballots"))),
-    "allocated": lambda d: (ballots_of(d)["ballots_allocated"], total(ballots_of(d)[k] for k in (
-        "ballots_used", "ballots_remaining"))),
+    "used": lambda d: (
+        ballots_of(d)["ballots_used"],
+        total(ballots_of(d)[k] for k in ("good_ballots", "bad_ballots", "no_vote_ballots")),
+    ),
+    "allocated": lambda d: (
+        ballots_of(d)["ballots_allocated"],
+        total(ballots_of(d)[k] for k in ("ballots_used", "ballots_remaining")),
+    ),
     "total": lambda d: (d.report["total_votes_recorded"], ballots_of(d)["good_ballots"]),
 }
 
@@ -96,20 +115,36 @@ def test_what_is_asked_for_is_recorded_and_visible_in_the_truth(seed, form_type,
         assert row_of(draft, name)["vote_count"] is None and row_of(draft, name)["vote_count_text"] is None
     mismatched = [n for n in has(draft, "word_mismatch") if n.startswith("vote_results")]
     for name in mismatched:
-        assert parse_number_words(row_of(draft, name)["vote_count_text"]) not in (None, row_of(draft, name)["vote_count"])
+        assert parse_number_words(row_of(draft, name)["vote_count_text"]) not in (
+            None,
+            row_of(draft, name)["vote_count"],
+        )
     for name, spoken in draft.ballot_words.items():
         group, key = name.split(".")
         assert draft.report[group][key] not in (None, spoken)
     for name in has(draft, "blank_cells"):
         written = draft.report
-        value = row_of(draft, name)["vote_count_text"] if name.startswith("vote") and "results" in name else (
-            written[name] if name in written else written[name.split(".")[0]][name.split(".")[1]])
+        value = (
+            row_of(draft, name)["vote_count_text"]
+            if name.startswith("vote") and "results" in name
+            else (written[name] if name in written else written[name.split(".")[0]][name.split(".")[1]])
+        )
         assert value is None
     for name, first in draft.struck.items():
-        now = row_of(draft, name)["vote_count"] if "results" in name else (
-            draft.report[name.split(".")[0]][name.split(".")[1]])
+        now = (
+            row_of(draft, name)["vote_count"]
+            if "results" in name
+            else (draft.report[name.split(".")[0]][name.split(".")[1]])
+        )
         assert now is not None and now != first
-    for difficulty in names & {"zero_rows", "withdrawn", "word_mismatch", "bad_arithmetic", "blank_cells", "strike_outs"}:
+    for difficulty in names & {
+        "zero_rows",
+        "withdrawn",
+        "word_mismatch",
+        "bad_arithmetic",
+        "blank_cells",
+        "strike_outs",
+    }:
         assert has(draft, difficulty)
     assert bool(mismatched) == ("word_mismatch" in names)
 
@@ -125,8 +160,11 @@ def test_nothing_happens_that_was_not_asked_for(seed, form_type, names):
     if not names & {"bad_arithmetic", "blank_cells"}:
         assert sum(row["vote_count"] or 0 for row in rows) == ballots_of(draft)["good_ballots"]
     if "word_mismatch" not in names:
-        assert all(row["vote_count"] == parse_number_words(row["vote_count_text"]) for row in rows
-                   if row["vote_count_text"] is not None)
+        assert all(
+            row["vote_count"] == parse_number_words(row["vote_count_text"])
+            for row in rows
+            if row["vote_count_text"] is not None
+        )
     if not names:
         assert draft.struck == {}
 
@@ -137,7 +175,8 @@ def test_a_station_stays_the_same_station_when_it_is_made_harder(seed, form_type
     assert plain.report["form_info"] == hard.report["form_info"]
     keys = ("number", "candidate_name", "party_name")
     assert [[row[k] for k in keys] for row in plain.report["vote_results"]] == [
-        [row[k] for k in keys] for row in hard.report["vote_results"]]
+        [row[k] for k in keys] for row in hard.report["vote_results"]
+    ]
 
 
 def test_hard_reports_differ_and_follow_the_shares():
@@ -156,11 +195,20 @@ def test_shares_and_words_for_options():
     assert not any(draft_report(s, options={"fold": 0.0}).difficulties for s in range(9))
 
 
-@pytest.mark.parametrize("options, message", [
-    (["stampz"], "unknown difficulty 'stampz'; known are thai_digits"), ("easy", "'easy'"),
-    ({"fold": 1.5}, "fold=1.5 is not a share"), ({"fold": "yes"}, "fold='yes'"), ({"fold": float("nan")}, "fold=nan"),
-    ({"fold": True}, "fold=True"), (7, "options=7"), ([3], "unknown difficulty 3"), (None, "options=None"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["stampz"], "unknown difficulty 'stampz'; known are thai_digits"),
+        ("easy", "'easy'"),
+        ({"fold": 1.5}, "fold=1.5 is not a share"),
+        ({"fold": "yes"}, "fold='yes'"),
+        ({"fold": float("nan")}, "fold=nan"),
+        ({"fold": True}, "fold=True"),
+        (7, "options=7"),
+        ([3], "unknown difficulty 3"),
+        (None, "options=None"),
+    ],
+)
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message.replace("(", r"\(")):
         difficulty_shares(options)
@@ -195,10 +243,16 @@ def test_pixels_do_not_depend_on_opencv_threads():
 
 
 def test_another_process_draws_the_same_bytes():
-    code = ("import hashlib\nfrom vote_experiments.forms.synthesis import form_set\n"
-            "print(hashlib.sha256(b''.join(form_set(9, 'scan', 'hard', 'Constituency').pages)).hexdigest())")
-    out = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                          env={"PYTHONHASHSEED": h}).stdout for h in "12"]
+    code = (
+        "import hashlib\nfrom vote_experiments.forms.synthesis import form_set\n"
+        "print(hashlib.sha256(b''.join(form_set(9, 'scan', 'hard', 'Constituency').pages)).hexdigest())"
+    )
+    out = [
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": h}
+        ).stdout
+        for h in "12"
+    ]
     assert out[0] == out[1] and len(out[0]) == 65
 
 
@@ -207,8 +261,11 @@ def test_kinds(kind, n_pages, reports):
     drawn = form_set(7, "clean", kind=kind)
     truth = drawn.record["ground_truth"]
     assert len(drawn.pages) == drawn.record["input"]["num_pages"] == n_pages
-    assert (len(truth) == 2 and [r["form_info"]["form_type"] for r in truth] == list(FORM_TYPES)) if reports == 2 else (
-        truth["form_info"]["form_type"] == kind)
+    assert (
+        (len(truth) == 2 and [r["form_info"]["form_type"] for r in truth] == list(FORM_TYPES))
+        if reports == 2
+        else (truth["form_info"]["form_type"] == kind)
+    )
     for page in drawn.pages:
         assert cv2.imdecode(np.frombuffer(page, np.uint8), 0).shape == (PAGE_HEIGHT, PAGE_WIDTH)
 
@@ -236,7 +293,7 @@ def test_a_blank_cell_is_bare_and_a_withdrawn_row_is_struck_through():
 
     def ink(name, column):
         cell = rows[int(name.split(".")[1]) - 1][column]
-        return int((pages[1].written[cell.y0 + 10:cell.y1 - 10, cell.x0 + 6:cell.x1 - 6] > 90).sum())
+        return int((pages[1].written[cell.y0 + 10 : cell.y1 - 10, cell.x0 + 6 : cell.x1 - 6] > 90).sum())
 
     for name in has(draft, "blank_cells"):
         if "results" in name:
@@ -272,21 +329,37 @@ def test_difficulties_change_pixels_and_levels_get_worse():
 
 
 def test_skew_and_pen_width_are_parameters():
-    straight, turned = (cv2.imdecode(np.frombuffer(form_set(4, "clean", "plain", "Constituency", skew=s).pages[1], np.uint8), 0)
-                        for s in (0.0, 6.0))
+    straight, turned = (
+        cv2.imdecode(np.frombuffer(form_set(4, "clean", "plain", "Constituency", skew=s).pages[1], np.uint8), 0)
+        for s in (0.0, 6.0)
+    )
     longest = [(p[:, 95:1145] < 120).sum(1).max() for p in (straight, turned)]
     assert longest[0] > 1000 > longest[1]  # the rules of the table lie along the rows of pixels, or no longer
-    thin, thick = (sum((p.written > 127).sum() for p in fill_pages(draft_report(4), pen_width=(w, w))) for w in (1.0, 3.5))
+    thin, thick = (
+        sum((p.written > 127).sum() for p in fill_pages(draft_report(4), pen_width=(w, w))) for w in (1.0, 3.5)
+    )
     assert thick > 1.3 * thin
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"level": "awful"}, "level='awful' is not one of clean, scan, poor, mixed"), ({"kind": "Senate"}, "kind='Senate'"),
-    ({"seed": -3}, "seed=-3"), ({"seed": 1.5}, "seed=1.5"), ({"seed": True}, "seed=True"), ({"skew": 45}, "skew=45"),
-    ({"skew": "a lot"}, "skew='a lot'"), ({"pen_width": (3, 1)}, "pen_width="), ({"pen_width": 2}, "pen_width=2"),
-    ({"options": "hrad"}, "'hrad'"), ({"n": 0}, "n=0"), ({"n": -1}, "n=-1"), ({"n": "3"}, "n='3'"),
-    ({"workers": 0}, "workers=0"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"level": "awful"}, "level='awful' is not one of clean, scan, poor, mixed"),
+        ({"kind": "Senate"}, "kind='Senate'"),
+        ({"seed": -3}, "seed=-3"),
+        ({"seed": 1.5}, "seed=1.5"),
+        ({"seed": True}, "seed=True"),
+        ({"skew": 45}, "skew=45"),
+        ({"skew": "a lot"}, "skew='a lot'"),
+        ({"pen_width": (3, 1)}, "pen_width="),
+        ({"pen_width": 2}, "pen_width=2"),
+        ({"options": "hrad"}, "'hrad'"),
+        ({"n": 0}, "n=0"),
+        ({"n": -1}, "n=-1"),
+        ({"n": "3"}, "n='3'"),
+        ({"workers": 0}, "workers=0"),
+    ],
+)
 def test_wrong_arguments_are_told_before_anything_is_written(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message.replace("(", r"\(")):
         synthesize_dataset(**{"n": 1, "out_dir": tmp_path / "new", **arguments})
@@ -301,10 +374,21 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 # ---- datasets -------------------------------------------------------------------------------------------------------
 
+
 def test_a_dataset_on_disk_serial_and_parallel(tmp_path):
     told = []
-    paths = [synthesize_dataset(3, 100_000, "mixed", tmp_path / str(w), "mixed", workers=w,
-                                progress=lambda done, of: told.append((done, of))) for w in (1, 2)]
+    paths = [
+        synthesize_dataset(
+            3,
+            100_000,
+            "mixed",
+            tmp_path / str(w),
+            "mixed",
+            workers=w,
+            progress=lambda done, of: told.append((done, of)),
+        )
+        for w in (1, 2)
+    ]
     serial, parallel = (json.loads(p.read_text("utf-8")) for p in paths)
     assert told == [(i, 3) for i in range(1, 4)] * 2
     assert serial["records"] == parallel["records"]

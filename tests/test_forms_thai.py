@@ -51,8 +51,29 @@ def test_zero_is_a_value():
     assert parse_number(0) is not None
 
 
-@pytest.mark.parametrize("bad", ["abc", "12O", "1,23", "1,2345", ",1", "1-2", "12.5", 12.5, True, math.inf, [], {}, b"1",
-                                 "9" * 5000, 10**30, "二", "٣", "สิบ"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "abc",
+        "12O",
+        "1,23",
+        "1,2345",
+        ",1",
+        "1-2",
+        "12.5",
+        12.5,
+        True,
+        math.inf,
+        [],
+        {},
+        b"1",
+        "9" * 5000,
+        10**30,
+        "二",
+        "٣",
+        "สิบ",
+    ],
+)
 def test_what_is_not_a_number_is_an_error_that_names_it(bad):
     with pytest.raises(ValueError, match="is not a number"):
         parse_number(bad)
@@ -112,7 +133,9 @@ def canonical(text: str) -> str:
 def test_only_well_formed_words_are_numbers(text):
     n = parse_number_words(text)
     figure_by_figure = "".join(DIGIT_WORDS[int(c)] for c in str(n)) if n is not None else ""
-    assert n is None or number_words(n) == canonical(text) or len(str(n)) > 2 and figure_by_figure == text.replace(" ", "")
+    assert (
+        n is None or number_words(n) == canonical(text) or len(str(n)) > 2 and figure_by_figure == text.replace(" ", "")
+    )
 
 
 @given(thai_text | st.text())
@@ -120,17 +143,54 @@ def test_rubbish_words_are_none_and_never_raise(text):
     assert parse_number_words(text) is None or parse_number_words(text) >= 0
 
 
-@pytest.mark.parametrize("text, n", [
-    ("ยี่สิบหนึ่ง", 21), ("หนึ่งร้อยหนึ่ง", 101), ("ร้อยห้าสิบ", 150), ("พัน", 1000), ("หนึ่งสิบ", 10), ("สองสิบ", 20),
-    ("ศูนย์", 0), ("ศูนย์คะแนน", 0), ("ห้าสิบคะแนน", 50), ("ห้าสิบบัตร", 50), ("ห้าสิบถ้วน", 50), ("ห้าสิบคะแนนถ้วน", 50),
-    ("( ห้า สิบ )", 50), ("-ห้าสิบ-", 50), ("ล้านเอ็ด", 1_000_001), ("สิบเอ็ดล้าน", 11_000_000),
-])
+@pytest.mark.parametrize(
+    "text, n",
+    [
+        ("ยี่สิบหนึ่ง", 21),
+        ("หนึ่งร้อยหนึ่ง", 101),
+        ("ร้อยห้าสิบ", 150),
+        ("พัน", 1000),
+        ("หนึ่งสิบ", 10),
+        ("สองสิบ", 20),
+        ("ศูนย์", 0),
+        ("ศูนย์คะแนน", 0),
+        ("ห้าสิบคะแนน", 50),
+        ("ห้าสิบบัตร", 50),
+        ("ห้าสิบถ้วน", 50),
+        ("ห้าสิบคะแนนถ้วน", 50),
+        ("( ห้า สิบ )", 50),
+        ("-ห้าสิบ-", 50),
+        ("ล้านเอ็ด", 1_000_001),
+        ("สิบเอ็ดล้าน", 11_000_000),
+    ],
+)
 def test_what_people_write(text, n):
     assert parse_number_words(text) == n
 
 
-@pytest.mark.parametrize("text", ["สองสาม", "ร้อยพัน", "สิบร้อย", "เอ็ด", "เอ็ดสิบ", "ยี่", "ยี่ร้อย", "ศูนย์สิบ", "สิบศูนย์", "สองพันร้อย",
-                                  "ห้าสิบหน่วย", "คะแนน", "ถ้วน", "หนึ่งล้านล้านล้าน", "120", "สิบ 2", None, ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "สองสาม",
+        "ร้อยพัน",
+        "สิบร้อย",
+        "เอ็ด",
+        "เอ็ดสิบ",
+        "ยี่",
+        "ยี่ร้อย",
+        "ศูนย์สิบ",
+        "สิบศูนย์",
+        "สองพันร้อย",
+        "ห้าสิบหน่วย",
+        "คะแนน",
+        "ถ้วน",
+        "หนึ่งล้านล้านล้าน",
+        "120",
+        "สิบ 2",
+        None,
+        "",
+    ],
+)
 def test_what_is_no_number(text):
     assert parse_number_words(text) is None
 
@@ -142,18 +202,29 @@ def test_decomposed_am_in_words():
 @given(st.dates(min_value=dt.date(1900, 1, 1), max_value=dt.date(2100, 1, 1)))
 def test_every_spelling_of_a_date(day):
     be, month = day.year + 543, list(MONTHS)[day.month - 1]
-    for written in (f"{day.day} {month} {be}", f"{day.day:02}/{day.month:02}/{be}", day.isoformat(), f"{be}-{day.month:02}-{day.day:02}",
-                    f"วันที่ {day.day} เดือน {month} พ.ศ. {be}", to_thai_digits(f"{day.day} {month} {be}"), day,
-                    f"{day.day} {day:%B} {day.year}"):
+    for written in (
+        f"{day.day} {month} {be}",
+        f"{day.day:02}/{day.month:02}/{be}",
+        day.isoformat(),
+        f"{be}-{day.month:02}-{day.day:02}",
+        f"วันที่ {day.day} เดือน {month} พ.ศ. {be}",
+        to_thai_digits(f"{day.day} {month} {be}"),
+        day,
+        f"{day.day} {day:%B} {day.year}",
+    ):
         assert parse_date(written) == day.isoformat()
 
 
-@pytest.mark.parametrize("short, month", zip("ม.ค. ก.พ. มี.ค. เม.ย. พ.ค. มิ.ย. ก.ค. ส.ค. ก.ย. ต.ค. พ.ย. ธ.ค.".split(), range(1, 13)))
+@pytest.mark.parametrize(
+    "short, month", zip("ม.ค. ก.พ. มี.ค. เม.ย. พ.ค. มิ.ย. ก.ค. ส.ค. ก.ย. ต.ค. พ.ย. ธ.ค.".split(), range(1, 13))
+)
 def test_short_months_and_short_years(short, month):
     assert parse_date(f"9 {short} 66") == parse_date(f"๙{short}๒๕๖๖") == f"2023-{month:02}-09"
 
 
-@pytest.mark.parametrize("bad", ["31/02/2566", "14", "14 พฤษ 2566", "พฤษภาคม 2566", "2566", "0/0/0", "14/05/256", 14, "14 พ.ค."])
+@pytest.mark.parametrize(
+    "bad", ["31/02/2566", "14", "14 พฤษ 2566", "พฤษภาคม 2566", "2566", "0/0/0", "14/05/256", 14, "14 พ.ค."]
+)
 def test_what_is_no_date_is_an_error_that_names_it(bad):
     with pytest.raises(ValueError, match=str(bad)):
         parse_date(bad)
@@ -177,9 +248,37 @@ def test_normalise_name_has_no_spaces_and_never_raises(text):
     assert " " not in normalise_name(text)
 
 
-@pytest.mark.parametrize("title", ["นาย", "นาง", "นางสาว", "น.ส.", "พันตำรวจโท", "พ.ต.ท.", "ว่าที่ร้อยตรี", "ว่าที่ ร.ต.", "ร้อยเอก", "พลเรือตรี", "นาวาอากาศเอก",
-                                   "เรืออากาศโท", "จ่าสิบตำรวจ", "จ่าสิบเอก", "ดาบตำรวจ", "พลตำรวจเอก", "ร้อยตำรวจโทหญิง", "ดร.", "ผศ.ดร.", "ม.ร.ว.", "หม่อมหลวง",
-                                   "นายแพทย์", "แพทย์หญิง", "พล.ต.อ. ดร.", "สิบตำรวจเอก", "Mr. "])
+@pytest.mark.parametrize(
+    "title",
+    [
+        "นาย",
+        "นาง",
+        "นางสาว",
+        "น.ส.",
+        "พันตำรวจโท",
+        "พ.ต.ท.",
+        "ว่าที่ร้อยตรี",
+        "ว่าที่ ร.ต.",
+        "ร้อยเอก",
+        "พลเรือตรี",
+        "นาวาอากาศเอก",
+        "เรืออากาศโท",
+        "จ่าสิบตำรวจ",
+        "จ่าสิบเอก",
+        "ดาบตำรวจ",
+        "พลตำรวจเอก",
+        "ร้อยตำรวจโทหญิง",
+        "ดร.",
+        "ผศ.ดร.",
+        "ม.ร.ว.",
+        "หม่อมหลวง",
+        "นายแพทย์",
+        "แพทย์หญิง",
+        "พล.ต.อ. ดร.",
+        "สิบตำรวจเอก",
+        "Mr. ",
+    ],
+)
 def test_titles_do_not_make_another_person(title):
     for name in ("สมชาย ใจดี", "อรพรรณ ณ อยุธยา"):
         bare = normalise_name(name)
@@ -187,7 +286,9 @@ def test_titles_do_not_make_another_person(title):
         assert normalise_name(title + name, strip_title=False) != bare
 
 
-@pytest.mark.parametrize("name", ["นายิกา ใจดี", "พลวัต ใจดี", "จ่าง แซ่ตั้ง", "เรืองศักดิ์ สุข", "สิบทิศ ดี", "พันธ์ศักดิ์ ดี", "ดรุณี ดี", "เอกชัย ดี", "ตรีชฎา ดี"])
+@pytest.mark.parametrize(
+    "name", ["นายิกา ใจดี", "พลวัต ใจดี", "จ่าง แซ่ตั้ง", "เรืองศักดิ์ สุข", "สิบทิศ ดี", "พันธ์ศักดิ์ ดี", "ดรุณี ดี", "เอกชัย ดี", "ตรีชฎา ดี"]
+)
 def test_names_that_begin_like_a_title_stay_whole(name):
     assert normalise_name(name) == name.replace(" ", "")
 
@@ -196,11 +297,34 @@ def test_a_title_alone_is_not_stripped_to_nothing():
     assert normalise_name("นาย") == "นาย"
 
 
-@pytest.mark.parametrize("cell, n", [
-    ("8 (แปด)", 8), ("254 บัตร (สองร้อยห้าสิบสี่)", 254), ("281/", 281), ("-12-", 12), ("281.-", 281), ("(281)", 281), ("๑๙ /", 19),
-    ("= 36 =", 36), ("[1,204]", 1204), ("....17....", 17), ("๔๕ คะแนน (สี่สิบห้าคะแนนถ้วน)", 45), ("หกสิบ (60)", 60), ("0 (ศูนย์)", 0),
-    ("ศูนย์ (๐)", 0), ("12 คน.-", 12), ("๑,๐๐๐ (หนึ่งพันถ้วน)", 1000), ("5–", 5), ("-5", -5), ("--", None), ("(-)", None), ("/", None),
-    ("............", None), ("- -", None)])
+@pytest.mark.parametrize(
+    "cell, n",
+    [
+        ("8 (แปด)", 8),
+        ("254 บัตร (สองร้อยห้าสิบสี่)", 254),
+        ("281/", 281),
+        ("-12-", 12),
+        ("281.-", 281),
+        ("(281)", 281),
+        ("๑๙ /", 19),
+        ("= 36 =", 36),
+        ("[1,204]", 1204),
+        ("....17....", 17),
+        ("๔๕ คะแนน (สี่สิบห้าคะแนนถ้วน)", 45),
+        ("หกสิบ (60)", 60),
+        ("0 (ศูนย์)", 0),
+        ("ศูนย์ (๐)", 0),
+        ("12 คน.-", 12),
+        ("๑,๐๐๐ (หนึ่งพันถ้วน)", 1000),
+        ("5–", 5),
+        ("-5", -5),
+        ("--", None),
+        ("(-)", None),
+        ("/", None),
+        ("............", None),
+        ("- -", None),
+    ],
+)
 def test_numbers_as_officers_and_document_models_write_them(cell, n):
     assert parse_number(cell) == n
 
@@ -211,7 +335,10 @@ def test_cells_with_two_numbers_or_none_are_errors(cell):
         parse_number(cell)
 
 
-@given(st.integers(0, 10**6), st.sampled_from(["{d} ({w})", "{d} บัตร ({w})", "{d}/ ({w}ถ้วน)", "{d}{w}", "{w} ({d})", "-{d}- ({w})"]))
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from(["{d} ({w})", "{d} บัตร ({w})", "{d}/ ({w}ถ้วน)", "{d}{w}", "{w} ({d})", "-{d}- ({w})"]),
+)
 def test_digits_and_words_of_one_cell_are_told_apart(n, cell):
     for digits in (f"{n:,}", to_thai_digits(n)):
         text = cell.format(d=digits, w=number_words(n))

@@ -26,7 +26,7 @@ def test_one_lost_mark_changes_little(n, data):
     if not marks:
         return
     i = data.draw(st.sampled_from(marks))
-    assert n in [v for v, _ in words.number_candidates(text[:i] + text[i + 1:])]
+    assert n in [v for v, _ in words.number_candidates(text[:i] + text[i + 1 :])]
 
 
 @given(st.text(max_size=60))
@@ -36,7 +36,9 @@ def test_any_text_gives_candidates_or_nothing(text):
     assert [p for _, p in read] == sorted((p for _, p in read), reverse=True)
 
 
-@pytest.mark.parametrize("read, n", [("สี่งบสอง", 42), ("ศูนย", 0), ("หน็ง", 1), ("เจ็ดจิบแปด", 78), ("๒กสิบ", 60), ("สิบเอ็ด", 11), ("ยีสิบเอด", 21)])
+@pytest.mark.parametrize(
+    "read, n", [("สี่งบสอง", 42), ("ศูนย", 0), ("หน็ง", 1), ("เจ็ดจิบแปด", 78), ("๒กสิบ", 60), ("สิบเอ็ด", 11), ("ยีสิบเอด", 21)]
+)
 def test_common_misreadings(read, n):
     assert words.number_candidates(read)[0][0] == n
 

@@ -33,9 +33,16 @@ main()
 
 
 @promise("G1")
-@pytest.mark.parametrize("schema, paths", [("vendor.github-workflows", [WORKFLOW, GITHUB / "workflows" / "ci.yml"]), ("vendor.github-actions", [ACTION])])
+@pytest.mark.parametrize(
+    "schema, paths",
+    [("vendor.github-workflows", [WORKFLOW, GITHUB / "workflows" / "ci.yml"]), ("vendor.github-actions", [ACTION])],
+)
 def test_the_published_schema_accepts_it(schema, paths):
-    done = subprocess.run([sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *map(str, paths)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *map(str, paths)],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout
 
 
@@ -43,17 +50,30 @@ def test_the_published_schema_accepts_it(schema, paths):
 def test_the_documented_inputs_schedule_and_secrets():
     text, found = WORKFLOW.read_text(), yaml.safe_load(WORKFLOW.read_text())
     on = found[True]  # YAML 1.1 reads `on` as a truth value
-    assert {"dataset_name", "sample_size", "project_name", "models", "fail_under", "baseline_run"} == on["workflow_dispatch"]["inputs"].keys()
+    assert {"dataset_name", "sample_size", "project_name", "models", "fail_under", "baseline_run"} == on[
+        "workflow_dispatch"
+    ]["inputs"].keys()
     assert on["schedule"] == [{"cron": "0 8 * * 1"}]
     secrets = set(re.findall(r"secrets\.(\w+)", text))
-    assert secrets == {"DD_API_KEY", "DD_APP_KEY", "DD_SITE", "GCP_SA_KEY", "GCP_PROJECT_ID", "VERTEX_AI_LOCATION", "GEMINI_API_KEY"}
+    assert secrets == {
+        "DD_API_KEY",
+        "DD_APP_KEY",
+        "DD_SITE",
+        "GCP_SA_KEY",
+        "GCP_PROJECT_ID",
+        "VERTEX_AI_LOCATION",
+        "GEMINI_API_KEY",
+    }
     assert found["permissions"] == {"contents": "read"}
 
 
 @promise("G3")
 def test_nothing_that_a_person_types_becomes_shell_code():
     "inputs reach a script as environment variables only"
-    for step in [*yaml.safe_load(ACTION.read_text())["runs"]["steps"], *yaml.safe_load(WORKFLOW.read_text())["jobs"]["experiments"]["steps"]]:
+    for step in [
+        *yaml.safe_load(ACTION.read_text())["runs"]["steps"],
+        *yaml.safe_load(WORKFLOW.read_text())["jobs"]["experiments"]["steps"],
+    ]:
         assert "${{" not in step.get("run", "")
 
 
@@ -68,14 +88,27 @@ class Runner:
         shim.chmod(0o755)
         (folder / "bin" / "python").symlink_to(sys.executable)
         clean = {k: v for k, v in os.environ.items() if k not in {v.name for v in VARIABLES}}
-        self.env = {**clean, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "RUNNER_TEMP": str(folder), "GITHUB_STEP_SUMMARY": str(self.summary),
-                    "GITHUB_ENV": str(folder / "env"), "GITHUB_OUTPUT": str(folder / "output"), "GITHUB_ACTIONS": "true",
-                    "VOTE_EXPERIMENTS_STORE": ".vote_experiments/store.db", "VOTE_EXPERIMENTS_RUNS": "runs", "VOTE_EXPERIMENTS_PLAIN": "1"}
+        self.env = {
+            **clean,
+            "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+            "RUNNER_TEMP": str(folder),
+            "GITHUB_STEP_SUMMARY": str(self.summary),
+            "GITHUB_ENV": str(folder / "env"),
+            "GITHUB_OUTPUT": str(folder / "output"),
+            "GITHUB_ACTIONS": "true",
+            "VOTE_EXPERIMENTS_STORE": ".vote_experiments/store.db",
+            "VOTE_EXPERIMENTS_RUNS": "runs",
+            "VOTE_EXPERIMENTS_PLAIN": "1",
+        }
 
     def run(self, **inputs: str) -> tuple[int, str, dict[str, str]]:
         "The code of the first step that fails, what was said, and what the steps gave out"
         action = yaml.safe_load(ACTION.read_text())
-        values = {k: d.get("default", "") for k, d in action["inputs"].items()} | {"package": "", "full_report": "false"} | inputs
+        values = (
+            {k: d.get("default", "") for k, d in action["inputs"].items()}
+            | {"package": "", "full_report": "false"}
+            | inputs
+        )
         outputs: dict[str, str] = {}
         said, env = "", dict(self.env)
         for step in action["runs"]["steps"]:
@@ -83,9 +116,17 @@ class Runner:
             for name in ("env", "output"):
                 (self.folder / name).write_text("")
             given = values | {f"steps.run.outputs.{k}": v for k, v in outputs.items()}
-            own = {k: re.sub(r"\$\{\{ (\S+) \}\}", lambda m, given=given: given[m[1].removeprefix("inputs.")], v) for k, v in step.get("env", {}).items()}
-            done = subprocess.run(["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]], cwd=self.folder, capture_output=True, text=True,
-                                  env={**env, **own})
+            own = {
+                k: re.sub(r"\$\{\{ (\S+) \}\}", lambda m, given=given: given[m[1].removeprefix("inputs.")], v)
+                for k, v in step.get("env", {}).items()
+            }
+            done = subprocess.run(
+                ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+                cwd=self.folder,
+                capture_output=True,
+                text=True,
+                env={**env, **own},
+            )
             said += done.stdout + done.stderr
             env |= dict(line.split("=", 1) for line in (self.folder / "env").read_text().splitlines())
             outputs |= dict(line.split("=", 1) for line in (self.folder / "output").read_text().splitlines())
@@ -97,8 +138,11 @@ class Runner:
 @pytest.fixture
 def runner(tmp_path):
     found = Runner(tmp_path)
-    (tmp_path / "forms.json").write_text(json.dumps([
-        {"id": f"f{i}", "input": {"image_paths": [f"{i}.jpg"]}, "expected_output": TRUTH} for i in range(12)]))
+    (tmp_path / "forms.json").write_text(
+        json.dumps(
+            [{"id": f"f{i}", "input": {"image_paths": [f"{i}.jpg"]}, "expected_output": TRUTH} for i in range(12)]
+        )
+    )
     return found
 
 
@@ -108,7 +152,10 @@ def test_a_week_passes_and_the_next_fails_when_a_model_became_worse(runner, tmp_
     code, said, out = runner.run(**asked)
     assert code == 0, said
     assert out["failed"] == "0" and out["run"].startswith("grp_") and (tmp_path / "runs").is_dir()
-    assert "### Gate: passed" in runner.summary.read_text() and "there is no run before this one" in runner.summary.read_text()
+    assert (
+        "### Gate: passed" in runner.summary.read_text()
+        and "there is no run before this one" in runner.summary.read_text()
+    )
     (tmp_path / "worse").touch()
     code, said, out = runner.run(**asked, sample_size="10")
     assert code == 1 and "### Gate: failed (1 of 2 experiments)" in runner.summary.read_text()
@@ -131,7 +178,9 @@ def test_mistakes_stop_at_the_step_that_finds_them(runner, tmp_path):
     code, said, _ = runner.run(dataset_name="stations", models="ocr-fussed")
     assert code == 2 and "ocr-fused" in said
     code, said, out = runner.run(dataset_name="stations", models="good,gemini-2.5-flash", baseline_run="")
-    assert code == 1 and "::error::An experiment failed" in said and out["failed"] == "1", "a model without its key is told, not left out"
+    assert code == 1 and "::error::An experiment failed" in said and out["failed"] == "1", (
+        "a model without its key is told, not left out"
+    )
     evil = '$(touch hacked); `touch hacked` "; touch hacked'
     code, said, _ = runner.run(dataset_name=evil, models=evil, sample_size=evil)
     assert code == 2 and not (tmp_path / "hacked").exists()

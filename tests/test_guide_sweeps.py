@@ -9,7 +9,12 @@ import pytest
 from promises import promise
 
 from vote_experiments.analysis import (
-    collate_sweep_evals, compute_ci_df, plot_sweep_heatmap, plot_sweep_metric, plot_sweep_metrics)
+    collate_sweep_evals,
+    compute_ci_df,
+    plot_sweep_heatmap,
+    plot_sweep_metric,
+    plot_sweep_metrics,
+)
 from vote_experiments.workflow import run_sweep
 from train_and_evaluate import TrainAndEvaluateConfig, train_and_evaluate_workflow
 
@@ -45,13 +50,23 @@ def base(suffix="sweep"):
 
 
 def swept(param_grid, **more):
-    return asyncio.run(run_sweep(workflow=train_and_evaluate_workflow, base_config=base(), param_grid=param_grid,
-                                 input_atoms={}, user="alice", max_parallel=3, **more))
+    return asyncio.run(
+        run_sweep(
+            workflow=train_and_evaluate_workflow,
+            base_config=base(),
+            param_grid=param_grid,
+            input_atoms={},
+            user="alice",
+            max_parallel=3,
+            **more,
+        )
+    )
 
 
 def collated(results, **more):
-    return asyncio.run(collate_sweep_evals(
-        sweep_states=results, eval_step_name="evaluate_model", eval_atom_key="eval_results", **more))
+    return asyncio.run(
+        collate_sweep_evals(sweep_states=results, eval_step_name="evaluate_model", eval_atom_key="eval_results", **more)
+    )
 
 
 RATES = {"submit_training.hyperparameters.learning_rate": [1e-4, 5e-5, 1e-5]}
@@ -118,7 +133,11 @@ def test_the_basic_sweep():
     assert asyncio.iscoroutinefunction(run_sweep) and len(results) == 3
     assert [s.config.submit_training["hyperparameters"]["learning_rate"] for s in results] == [1e-4, 5e-5, 1e-5]
     assert results[0].step("submit_training").output_atoms["model_name"] == "logistic-regression-sweep"
-    assert {s.user for s in results} == {"alice"} == {s.step("submit_training").output_atoms["trained_by"] for s in results}
+    assert (
+        {s.user for s in results}
+        == {"alice"}
+        == {s.step("submit_training").output_atoms["trained_by"] for s in results}
+    )
 
 
 @promise("S30", "S31", "S33", "S34")
@@ -126,7 +145,12 @@ def test_collating_specific_metrics():
     results = swept(RATES)
     assert list(collated(results).columns) == ["learning_rate", "task", "accuracy", "f1_score"]
     assert list(collated(results, metrics="accuracy").columns) == ["learning_rate", "task", "accuracy"]
-    assert list(collated(results, metrics=["f1_score", "accuracy"]).columns) == ["learning_rate", "task", "f1_score", "accuracy"]
+    assert list(collated(results, metrics=["f1_score", "accuracy"]).columns) == [
+        "learning_rate",
+        "task",
+        "f1_score",
+        "accuracy",
+    ]
 
 
 @promise("S56", "S57")
@@ -134,25 +158,41 @@ def test_every_plot_of_the_guide(tmp_path):
     df = collated(swept({**RATES, "submit_training.hyperparameters.lora_rank": [4, 8]}))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        plot_sweep_metric(df=df, x_col="learning_rate", y_col="accuracy", title="Learning Rate vs Accuracy").savefig("a.png")
-        fig = plot_sweep_metrics(df=df, x_col="learning_rate", y_cols=["accuracy", "f1_score"], title="Learning Rate Comparison")
+        plot_sweep_metric(df=df, x_col="learning_rate", y_col="accuracy", title="Learning Rate vs Accuracy").savefig(
+            "a.png"
+        )
+        fig = plot_sweep_metrics(
+            df=df, x_col="learning_rate", y_cols=["accuracy", "f1_score"], title="Learning Rate Comparison"
+        )
         fig.savefig("b.png")
-        plot_sweep_heatmap(df=df, x_col="learning_rate", y_col="lora_rank", value_col="accuracy",
-                           title="Hyperparameter Heatmap").savefig("c.png")
+        plot_sweep_heatmap(
+            df=df, x_col="learning_rate", y_col="lora_rank", value_col="accuracy", title="Hyperparameter Heatmap"
+        ).savefig("c.png")
     assert all(matplotlib.image.imread(f"{n}.png").std() > 0.01 for n in "abc")
 
 
 @promise("S12", "S24")
 def test_meaningful_suffixes_are_a_full_product():
-    results = swept({"submit_training.hyperparameters.learning_rate": [1e-4, 5e-5], "submit_training.suffix": ["lr-1e4", "lr-5e5"]})
-    assert [s.step("submit_training").output_atoms["model_name"].partition("-lr")[2] for s in results] == ["-1e4", "-5e5"] * 2
+    results = swept(
+        {"submit_training.hyperparameters.learning_rate": [1e-4, 5e-5], "submit_training.suffix": ["lr-1e4", "lr-5e5"]}
+    )
+    assert [s.step("submit_training").output_atoms["model_name"].partition("-lr")[2] for s in results] == [
+        "-1e4",
+        "-5e5",
+    ] * 2
     assert [s.config.submit_training["hyperparameters"]["learning_rate"] for s in results] == [1e-4, 1e-4, 5e-5, 5e-5]
 
 
 @promise("S23")
 def test_seeds_are_repeated_measures():
-    df = collated(swept({"submit_training.hyperparameters.learning_rate": [1e-4, 5e-5],
-                         "submit_training.hyperparameters.seed": [1, 2, 3]}))
+    df = collated(
+        swept(
+            {
+                "submit_training.hyperparameters.learning_rate": [1e-4, 5e-5],
+                "submit_training.hyperparameters.seed": [1, 2, 3],
+            }
+        )
+    )
     ci_df = compute_ci_df(df=df, value_col="accuracy", group_cols=["learning_rate"], confidence=0.95)
     assert ci_df["count"].tolist() == [3, 3] and df.groupby("learning_rate")["accuracy"].nunique().max() > 1
     assert (ci_df["lower_bound"] <= ci_df["mean"]).all() and (ci_df["mean"] <= ci_df["upper_bound"]).all()

@@ -1,4 +1,5 @@
 """Every text of an interface exists in both languages"""
+
 import re
 
 import pytest

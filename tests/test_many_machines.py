@@ -48,13 +48,33 @@ def night(tmp_path, monkeypatch):
 
 def command(night, store, *words, **environment):
     words = [sys.executable, "-c", "from vote_experiments.cli.main import main; main()", *words, "--store", store.url]
-    return subprocess.Popen(words, cwd=night, env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), **environment},
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        words,
+        cwd=night,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def read_share(night, store, k, n, **environment):
-    return command(night, store, "extract", str(night / "scans"), "-c", "shared-reader", "--load", "shared_reader.py", "--share", f"{k}/{n}",
-                   "--jobs", "1", "--allow-left-out", **environment)
+    return command(
+        night,
+        store,
+        "extract",
+        str(night / "scans"),
+        "-c",
+        "shared-reader",
+        "--load",
+        "shared_reader.py",
+        "--share",
+        f"{k}/{n}",
+        "--jobs",
+        "1",
+        "--allow-left-out",
+        **environment,
+    )
 
 
 def calls(night):
@@ -88,7 +108,9 @@ def test_a_lost_process_leaves_its_share_to_the_next_call_and_what_was_read_twic
     found = rest(night, store)
     stored_before = 20 - found.n_new
     assert found.n_reports == 20 and found.n_read_twice == 0
-    assert len(calls(night)) - n_called == found.n_new and 0 <= n_called - stored_before <= 2, "only what was in flight is read twice"
+    assert len(calls(night)) - n_called == found.n_new and 0 <= n_called - stored_before <= 2, (
+        "only what was in flight is read twice"
+    )
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
@@ -100,7 +122,7 @@ def test_a_signal_does_what_ctrl_c_does(night, sqlite_store, name):
     process.send_signal(getattr(signal, name))
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130 and "stored" in err, (out, err)
-    group, = list_groups(sqlite_store)
+    (group,) = list_groups(sqlite_store)
     assert group["status"] == "interrupted"
     assert rest(night, sqlite_store).n_reports == 20 and len(set(calls(night))) == 20
 
@@ -172,8 +194,21 @@ def test_one_answer_that_no_reader_of_json_takes_blocks_nothing(sqlite_store):
     def task(input_data):
         return {"reports": [{"vote_results": [{"number": 1, "vote_count": 10**400 if input_data == 1 else 5}]}]}
 
-    result = run_experiment(name="huge", data=[{"id": f"i{n}", "input": n, "expected_output": {"reports": [
-        {"form_info": {"province": "น่าน"}, "vote_results": [{"number": 1, "vote_count": 5}]}]}} for n in range(3)], task=task, store=sqlite_store)
+    result = run_experiment(
+        name="huge",
+        data=[
+            {
+                "id": f"i{n}",
+                "input": n,
+                "expected_output": {
+                    "reports": [{"form_info": {"province": "น่าน"}, "vote_results": [{"number": 1, "vote_count": 5}]}]
+                },
+            }
+            for n in range(3)
+        ],
+        task=task,
+        store=sqlite_store,
+    )
     assert len(list(experiment_result(result.experiment_id, sqlite_store).item_results)) == 3
     assert "401 digits" in str(result.item_results[1].output)
     rescore(result.experiment_id, [lambda output: 1.0], store=sqlite_store)

@@ -30,7 +30,11 @@ from vote_experiments.models.resilience import calling, forget_pace, run_sync
 from vote_experiments.records import Usage, listening
 
 KEY = "planted-answers-key-123456"
-REPORT = {"form_info": {"province": "ตาก"}, "vote_results": [{"number": 1, "vote_count": 7}], "notes": "uses ``` in a note"}
+REPORT = {
+    "form_info": {"province": "ตาก"},
+    "vote_results": [{"number": 1, "vote_count": 7}],
+    "notes": "uses ``` in a note",
+}
 TEXT = json.dumps({"reports": [REPORT]}, ensure_ascii=False)
 QUICK = RetryPolicy(base_s=0.01)
 EACH = (1290 * 0.30 + 120 * 2.50) / 1e6
@@ -68,15 +72,22 @@ def read(server, page, loop):
         with calling(retry=config.pop("retry", QUICK), roots=["/"], budget=config.pop("budget", None)):
             work = GeminiModel(model, access or Access(KEY, base_url=server.url)).extract([page], config)
             return loop.run(work, context=contextvars.copy_context())
+
     return read
 
 
 # ---------------------------------------------------------------------------------------- wrappings
 WRAPPINGS = {
-    "plain, with ``` in a string": TEXT, "a fence": f"```json\n{TEXT}\n```", "four backticks": f"````json\n{TEXT}\n````",
-    "an unclosed fence": f"```json\n{TEXT}", "a text fence before": f"```text\nThe form says {{province}}.\n```\n\n{TEXT}",
-    "prose before and after": f"Here is the report:\n\n{TEXT}\n\nLet me know if you need more!", "given twice": f"{TEXT}\n\n{TEXT}",
-    "a trailing comma": TEXT.replace("}]}", "},]}"), "thinking aloud": f"<think>{{\"reports\": []}}?</think>{TEXT}", "a BOM": f"\ufeff{TEXT}",
+    "plain, with ``` in a string": TEXT,
+    "a fence": f"```json\n{TEXT}\n```",
+    "four backticks": f"````json\n{TEXT}\n````",
+    "an unclosed fence": f"```json\n{TEXT}",
+    "a text fence before": f"```text\nThe form says {{province}}.\n```\n\n{TEXT}",
+    "prose before and after": f"Here is the report:\n\n{TEXT}\n\nLet me know if you need more!",
+    "given twice": f"{TEXT}\n\n{TEXT}",
+    "a trailing comma": TEXT.replace("}]}", "},]}"),
+    "thinking aloud": f'<think>{{"reports": []}}?</think>{TEXT}',
+    "a BOM": f"\ufeff{TEXT}",
 }
 
 
@@ -84,12 +95,18 @@ WRAPPINGS = {
 def test_a_wrapped_answer_is_paid_for_once(name, read, server):
     server.default = answered(WRAPPINGS[name])
     found = read()
-    assert found.output["reports"][0]["notes"] == REPORT["notes"] and found.output["reports"][0]["vote_results"][0]["vote_count"] == 7
+    assert (
+        found.output["reports"][0]["notes"] == REPORT["notes"]
+        and found.output["reports"][0]["vote_results"][0]["vote_count"] == 7
+    )
     assert len(server.calls) == found.attempts == 1 and found.cost_usd == pytest.approx(EACH)
 
 
-_JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-                     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=12)
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
 
 
 @settings(max_examples=300)
@@ -101,8 +118,12 @@ def test_plain_json_is_read_as_it_is(value):
 
 
 @settings(max_examples=300)
-@given(st.dictionaries(st.text(), _JSON, min_size=1, max_size=4), st.sampled_from(["", "So [sic]: ", "The {form}: "]), st.sampled_from(["", "```", "````json\n"]),
-       st.sampled_from(["", "\n```", "\n\nThat is {all}."]))
+@given(
+    st.dictionaries(st.text(), _JSON, min_size=1, max_size=4),
+    st.sampled_from(["", "So [sic]: ", "The {form}: "]),
+    st.sampled_from(["", "```", "````json\n"]),
+    st.sampled_from(["", "\n```", "\n\nThat is {all}."]),
+)
 def test_an_object_is_found_in_prose_and_fences(value, before, opening, after):
     assert json_in_text(f"{before}{opening}{json.dumps(value)}{after}") == value
 
@@ -117,15 +138,25 @@ def test_half_an_object_is_never_taken_for_a_whole_one(value, data):
 
 
 # ------------------------------------------------------------------------------- answers that are none
-@pytest.mark.parametrize("text, words", [
-    ('{"reports": [{"vote_results": [{"number": 1, "vote_count": 7}]}], "reports": []}', "the key 'reports' comes twice with different values"),
-    ('{"reports": [{"notes": "a"}]} or {"reports": [{"notes": "b"}]}', "2 different JSON values"),
-    ("I cannot read this form.", "it holds no JSON object"), (TEXT[:-20], "the text is not JSON")])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        (
+            '{"reports": [{"vote_results": [{"number": 1, "vote_count": 7}]}], "reports": []}',
+            "the key 'reports' comes twice with different values",
+        ),
+        ('{"reports": [{"notes": "a"}]} or {"reports": [{"notes": "b"}]}', "2 different JSON values"),
+        ("I cannot read this form.", "it holds no JSON object"),
+        (TEXT[:-20], "the text is not JSON"),
+    ],
+)
 def test_an_answer_that_is_none_is_requested_once_more_and_not_a_third_time(text, words, read, server):
     server.default = answered(text)
     found = read()
     assert words in found.problem and found.problem.endswith("the same answer came twice")
-    assert len(server.calls) == found.attempts == 2 and found.cost_usd == pytest.approx(2 * EACH) and found.output is None
+    assert (
+        len(server.calls) == found.attempts == 2 and found.cost_usd == pytest.approx(2 * EACH) and found.output is None
+    )
 
 
 def test_different_useless_answers_are_paid_for_three_times(read, server):
@@ -146,7 +177,8 @@ def _with(**candidate):
 
 
 ODD = {  # name: (body, its problem or None when it can be read, its cost is known)
-    "content is a text": (_with(content=TEXT), None, True), "content is a list": (_with(content=[{"text": TEXT}]), None, True),
+    "content is a text": (_with(content=TEXT), None, True),
+    "content is a list": (_with(content=[{"text": TEXT}]), None, True),
     "parts: [null]": (_with(content={"parts": [None, {"text": TEXT}]}), None, True),
     "parts is an object": (_with(content={"parts": {"text": TEXT}}), None, True),
     "candidates is an object": (_body(candidates=_with()["candidates"][0]), None, True),
@@ -156,14 +188,36 @@ ODD = {  # name: (body, its problem or None when it can be read, its cost is kno
     "candidates: [text]": (_body(candidates=["text"]), "the candidate is not an object", True),
     "text is a number": (_with(content={"parts": [{"text": 7}]}), "the answer is empty", True),
     "finishReason is a number": (_with(finishReason=7), "stopped: 7", True),
-    "token counts as text": (_body(usageMetadata={"promptTokenCount": "1290", "candidatesTokenCount": "120"}), None, True),
-    "token counts that are none": (_body(usageMetadata={"promptTokenCount": "many", "candidatesTokenCount": 120}), None, False),
-    "token counts with a fraction": (_body(usageMetadata={"promptTokenCount": 12.5, "candidatesTokenCount": 120}), None, False),
-    "token counts as a list": (_body(usageMetadata=[1]), None, False), "no token counts": (_body(usageMetadata=None), None, False),
+    "token counts as text": (
+        _body(usageMetadata={"promptTokenCount": "1290", "candidatesTokenCount": "120"}),
+        None,
+        True,
+    ),
+    "token counts that are none": (
+        _body(usageMetadata={"promptTokenCount": "many", "candidatesTokenCount": 120}),
+        None,
+        False,
+    ),
+    "token counts with a fraction": (
+        _body(usageMetadata={"promptTokenCount": 12.5, "candidatesTokenCount": 120}),
+        None,
+        False,
+    ),
+    "token counts as a list": (_body(usageMetadata=[1]), None, False),
+    "no token counts": (_body(usageMetadata=None), None, False),
     "modelVersion is a list": (_body(modelVersion=[1]), None, True),
-    "promptFeedback is a text": ({"promptFeedback": "no", "usageMetadata": usage(output=0)}, "the answer is empty", True),
-    "an error in a 200": ({"error": {"code": 400, "message": "bad image"}}, "the response is an error: bad image", False),
-    "a list": ([1], "the answer is not an object", False), "a text": ("text", "the response is not JSON", False),
+    "promptFeedback is a text": (
+        {"promptFeedback": "no", "usageMetadata": usage(output=0)},
+        "the answer is empty",
+        True,
+    ),
+    "an error in a 200": (
+        {"error": {"code": 400, "message": "bad image"}},
+        "the response is an error: bad image",
+        False,
+    ),
+    "a list": ([1], "the answer is not an object", False),
+    "a text": ("text", "the response is not JSON", False),
     "null": (None, "the response is not JSON", False),
 }
 
@@ -204,12 +258,20 @@ def test_retry_after_may_be_a_date(read, server):
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
     server.script(failed(429, "RESOURCE_EXHAUSTED", "slow", headers={"Retry-After": later}), answered(TEXT))
     found = read()
-    assert found.output and server.calls[1].request.time - server.calls[0].request.time >= 0.9  # a date has whole seconds
+    assert (
+        found.output and server.calls[1].request.time - server.calls[0].request.time >= 0.9
+    )  # a date has whole seconds
 
 
 # ------------------------------------------------------------------------------------------- tiers
-TIERS = [("flex", {"serviceTier": "flex"}, {}, .5), ("flex", {}, {}, .5), ("priority", {}, {"x-gemini-service-tier": "standard"}, 1),
-         ("priority", {"serviceTier": "SERVICE_TIER_PRIORITY"}, {}, 1.8), ("priority", {}, {}, 1.8), (None, {}, {}, 1)]
+TIERS = [
+    ("flex", {"serviceTier": "flex"}, {}, 0.5),
+    ("flex", {}, {}, 0.5),
+    ("priority", {}, {"x-gemini-service-tier": "standard"}, 1),
+    ("priority", {"serviceTier": "SERVICE_TIER_PRIORITY"}, {}, 1.8),
+    ("priority", {}, {}, 1.8),
+    (None, {}, {}, 1),
+]
 
 
 @pytest.mark.parametrize("requested, reported, headers, factor", TIERS)
@@ -219,28 +281,33 @@ def test_the_tier_that_served_a_call_decides_its_price(requested, reported, head
     assert found.cost_usd == pytest.approx(factor * EACH) and server.calls[0].json.get("serviceTier") == requested
 
 
-@pytest.mark.parametrize("traffic, factor", [("ON_DEMAND", 1), ("ON_DEMAND_FLEX", .5), (None, .5)])
+@pytest.mark.parametrize("traffic, factor", [("ON_DEMAND", 1), ("ON_DEMAND_FLEX", 0.5), (None, 0.5)])
 def test_flex_on_vertex_is_a_header_and_may_be_refused_in_the_answer(traffic, factor, read, server):
     server.default = answered(TEXT, tokens=usage() | ({"trafficType": traffic} if traffic else {}))
     access = Access(project="p", location="global", base_url=server.url, credentials=Credentials("a-token"))
     found = read(access=access, service_tier="flex")
-    call, = server.calls
+    (call,) = server.calls
     assert call.request.headers["x-vertex-ai-llm-shared-request-type"] == "flex" and "serviceTier" not in call.json
     assert found.cost_usd == pytest.approx(factor * EACH)
 
 
 def test_the_level_xhigh_is_sent_and_two_ways_to_think_are_refused(read, server):
     server.default = answered(TEXT)
-    config, = check_configs([{"model": "gemini-3.8-flash", "thinking_level": "xhigh"}])
+    (config,) = check_configs([{"model": "gemini-3.8-flash", "thinking_level": "xhigh"}])
     read(**config.settings)
     assert server.calls[0].config["thinkingConfig"] == {"thinkingLevel": "XHIGH"}
     with pytest.raises(ValueError, match="thinking_level and thinking_budget exclude each other"):
         check_configs([{"model": "gemini-2.5-flash", "thinking_level": "low", "thinking_budget": 0}])
 
 
-@pytest.mark.parametrize("environment, location", [
-    ({"GOOGLE_CLOUD_LOCATION": "europe-west4"}, "europe-west4"), ({}, "global"),
-    ({"GOOGLE_CLOUD_LOCATION": "europe-west4", "VERTEX_AI_LOCATION": "asia-southeast1"}, "asia-southeast1")])
+@pytest.mark.parametrize(
+    "environment, location",
+    [
+        ({"GOOGLE_CLOUD_LOCATION": "europe-west4"}, "europe-west4"),
+        ({}, "global"),
+        ({"GOOGLE_CLOUD_LOCATION": "europe-west4", "VERTEX_AI_LOCATION": "asia-southeast1"}, "asia-southeast1"),
+    ],
+)
 def test_the_location_on_vertex(environment, location, server, page, loop, monkeypatch):
     for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY", "VERTEX_AI_LOCATION", "GOOGLE_CLOUD_LOCATION"):
         monkeypatch.delenv(name, raising=False)
@@ -251,7 +318,9 @@ def test_the_location_on_vertex(environment, location, server, page, loop, monke
     from vote_experiments.models import gemini_api
 
     found = gemini_api.find_access(model="gemini-3.8-flash")
-    access = Access(project=found.project, location=found.location, base_url=found.base_url, credentials=Credentials("a-token"))
+    access = Access(
+        project=found.project, location=found.location, base_url=found.base_url, credentials=Credentials("a-token")
+    )
     server.default = answered(TEXT, model="gemini-3.8-flash")
     with calling(retry=QUICK, roots=["/"]):
         loop.run(GeminiModel("gemini-3.8-flash", access).extract([page], {}), context=contextvars.copy_context())
@@ -277,7 +346,9 @@ def batches(monkeypatch):
         yield server
 
 
-@pytest.mark.parametrize("state, words", [("CANCELLED", "was cancelled at the provider"), ("EXPIRED", "expired at the provider")])
+@pytest.mark.parametrize(
+    "state, words", [("CANCELLED", "was cancelled at the provider"), ("EXPIRED", "expired at the provider")]
+)
 def test_a_job_that_was_ended_at_the_provider_is_not_created_again(state, words, batches, page):
     batches.batch_state = state
     found = _batch(batches, page)
@@ -336,7 +407,11 @@ def test_a_refusal_is_requested_once_and_its_words_are_kept(litellm, page):
     litellm.default = completed(None)
     litellm.default.body["choices"][0]["message"]["refusal"] = "I do not read ballots."
     found, _ = by_litellm(page)
-    assert found.problem == "the model refuses: I do not read ballots." and len(litellm.chats) == found.attempts == 1 and found.cost_usd > 0
+    assert (
+        found.problem == "the model refuses: I do not read ballots."
+        and len(litellm.chats) == found.attempts == 1
+        and found.cost_usd > 0
+    )
 
 
 @pytest.mark.parametrize("header, seconds", [("2", 2.0), (None, 0.9)])
@@ -366,11 +441,19 @@ def _counts(counts):
 
 
 ODD_COMPLETIONS = {
-    "choices: null": _choices(None), "choices: []": _choices([]), "choices: [null]": _choices([None]), "choices is an object": _choices({}),
-    "message: null": _choices([{"index": 0, "message": None}]), "message is a text": _choices([{"index": 0, "message": "hi"}]),
-    "a list": Reply(body=[1]), "a text": Reply(body='"hi"'), "HTML": Reply(body="<html>"), "empty": Reply(body=b""),
+    "choices: null": _choices(None),
+    "choices: []": _choices([]),
+    "choices: [null]": _choices([None]),
+    "choices is an object": _choices({}),
+    "message: null": _choices([{"index": 0, "message": None}]),
+    "message is a text": _choices([{"index": 0, "message": "hi"}]),
+    "a list": Reply(body=[1]),
+    "a text": Reply(body='"hi"'),
+    "HTML": Reply(body="<html>"),
+    "empty": Reply(body=b""),
     "token counts that are none": _counts({"prompt_tokens": "many"}),
-    "no token counts": _counts(None)}
+    "no token counts": _counts(None),
+}
 
 
 @pytest.mark.parametrize("name", ODD_COMPLETIONS)
@@ -383,7 +466,12 @@ def test_odd_completions_are_refused_in_one_sentence_and_never_free(name, litell
     assert bool(found.output) is (name == "no token counts")
 
 
-ERRORS = [(openai_failed(500, "oops"), 5), (Reply(body={"error": {"message": "boom"}}), 1), (openai_failed(400, "bad"), 1), (Reply(reset=True), 5)]
+ERRORS = [
+    (openai_failed(500, "oops"), 5),
+    (Reply(body={"error": {"message": "boom"}}), 1),
+    (openai_failed(400, "bad"), 1),
+    (Reply(reset=True), 5),
+]
 
 
 @pytest.mark.parametrize("reply, tries", ERRORS, ids=["500", "an error in a 200", "400", "reset"])

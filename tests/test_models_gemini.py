@@ -15,7 +15,19 @@ import pytest
 from PIL import Image
 from google.oauth2.credentials import Credentials
 from servers.gemini_server import (
-    GeminiServer, answered, blocked, cut_off, failed, html_502, only_thoughts, overloaded, refused, stopped, usage, wrong_key)
+    GeminiServer,
+    answered,
+    blocked,
+    cut_off,
+    failed,
+    html_502,
+    only_thoughts,
+    overloaded,
+    refused,
+    stopped,
+    usage,
+    wrong_key,
+)
 from servers.loopback import Limited, Reply
 
 from vote_experiments.forms.schema import report_schema
@@ -34,10 +46,19 @@ KEY = "planted-gemini-key-1234567890"
 REPORT = {
     "form_info": {"form_type": "Constituency", "province": "แพร่", "polling_station_number": "2"},
     "voter_statistics": {"eligible_voters": 600, "voters_present": 451},
-    "ballot_statistics": {"ballots_allocated": 620, "ballots_used": 451, "good_ballots": 430, "bad_ballots": 11,
-                          "no_vote_ballots": 10, "ballots_remaining": 169},
-    "vote_results": [{"number": 1, "candidate_name": "นายหนึ่ง", "party_name": "ก", "vote_count": 400, "vote_count_text": "สี่ร้อย"},
-                     {"number": 2, "candidate_name": "นางสอง", "party_name": "ข", "vote_count": 30, "vote_count_text": "สามสิบ"}]}
+    "ballot_statistics": {
+        "ballots_allocated": 620,
+        "ballots_used": 451,
+        "good_ballots": 430,
+        "bad_ballots": 11,
+        "no_vote_ballots": 10,
+        "ballots_remaining": 169,
+    },
+    "vote_results": [
+        {"number": 1, "candidate_name": "นายหนึ่ง", "party_name": "ก", "vote_count": 400, "vote_count_text": "สี่ร้อย"},
+        {"number": 2, "candidate_name": "นางสอง", "party_name": "ข", "vote_count": 30, "vote_count_text": "สามสิบ"},
+    ],
+}
 TEXT = json.dumps({"reports": [REPORT]}, ensure_ascii=False)
 GOOD = answered(TEXT)
 QUICK = RetryPolicy(base_s=0.01)
@@ -96,18 +117,32 @@ def read(request, server, pages, loop) -> Callable[..., Extraction]:
 # ------------------------------------------------------------------------------------------- the wire
 def test_what_is_sent(read, server, pages):
     server.script(GOOD)
-    found = read(temperature=0.0, top_p=0.9, top_k=3, seed=7, thinking_level="low", media_resolution="high",
-                 max_output_tokens=9000)
-    call, = server.calls
+    found = read(
+        temperature=0.0,
+        top_p=0.9,
+        top_k=3,
+        seed=7,
+        thinking_level="low",
+        media_resolution="high",
+        max_output_tokens=9000,
+    )
+    (call,) = server.calls
     assert call.request.path == "/v1beta/models/gemini-2.5-flash:generateContent"
     assert call.request.headers["x-goog-api-key"] == KEY and int(call.request.headers["x-server-timeout"]) == 300
     assert call.parts[0] == {"text": prompt_text()} and len(call.parts) == 4
     assert call.images == [("image/jpeg", open(p, "rb").read()) for p in pages]
     assert all(set(p["inlineData"]["data"]).isdisjoint("+/") for p in call.parts[1:])
     assert call.config == {
-        "temperature": 0.0, "topP": 0.9, "topK": 3, "seed": 7, "maxOutputTokens": 9000,
-        "mediaResolution": "MEDIA_RESOLUTION_HIGH", "thinkingConfig": {"thinkingLevel": "LOW"},
-        "responseMimeType": "application/json", "responseJsonSchema": report_schema()}
+        "temperature": 0.0,
+        "topP": 0.9,
+        "topK": 3,
+        "seed": 7,
+        "maxOutputTokens": 9000,
+        "mediaResolution": "MEDIA_RESOLUTION_HIGH",
+        "thinkingConfig": {"thinkingLevel": "LOW"},
+        "responseMimeType": "application/json",
+        "responseJsonSchema": report_schema(),
+    }
     assert set(call.json) == {"contents", "generationConfig"}
     rows = found.output["reports"][0]["vote_results"]
     assert [r["vote_count"] for r in rows] == [400, 30] and found.problem is None and found.attempts == 1
@@ -116,8 +151,11 @@ def test_what_is_sent(read, server, pages):
 def test_temperature_is_sent_only_when_asked_for(read, server):
     server.script(GOOD, GOOD)
     read()
-    assert server.calls[0].config == {"maxOutputTokens": 32768, "responseMimeType": "application/json",
-                                      "responseJsonSchema": report_schema()}
+    assert server.calls[0].config == {
+        "maxOutputTokens": 32768,
+        "responseMimeType": "application/json",
+        "responseJsonSchema": report_schema(),
+    }
     read(temperature=0.0, service_tier="flex")
     assert server.calls[1].config["temperature"] == 0.0 and server.calls[1].json["serviceTier"] == "flex"
     assert server.calls[1].request.headers["x-server-timeout"] == "1200"
@@ -130,8 +168,13 @@ def test_usage_cost_and_version(read, server):
         found = read()
     assert found.usage == Usage(4000, 5000, 300, 1000) and found.model_version == "gemini-2.5-flash-002"
     assert found.cost_usd == pytest.approx((3000 * 0.30 + 1000 * 0.03 + 5300 * 2.50) / 1e6)
-    seen, = heard
-    assert (seen.type, seen.model, seen.usage, seen.cost_usd) == ("GENERATION", "gemini-2.5-flash", found.usage, found.cost_usd)
+    (seen,) = heard
+    assert (seen.type, seen.model, seen.usage, seen.cost_usd) == (
+        "GENERATION",
+        "gemini-2.5-flash",
+        found.usage,
+        found.cost_usd,
+    )
     assert seen.input["prompt"] == "extraction-v2" and len(seen.input["images"]) == 3 and seen.level == "DEFAULT"
     assert 0 < found.latency_s < 30 and seen.end_time - seen.start_time == pytest.approx(found.latency_s, abs=1e-3)
 
@@ -223,8 +266,14 @@ ENDS = {  # what another try cannot help
     "bad request": (failed(400, "INVALID_ARGUMENT", "Unknown field."), "http 400 INVALID_ARGUMENT: Unknown field."),
     "no such model": (failed(404, "NOT_FOUND", "models/x is not found"), "http 404 NOT_FOUND"),
     "forbidden": (failed(403, "PERMISSION_DENIED", "no"), "http 403 PERMISSION_DENIED: no (check GEMINI_API_KEY"),
-    "daily quota": (failed(429, "RESOURCE_EXHAUSTED", "quota", [{"violations": [{"quotaId": "RequestsPerDay"}]}]), "http 429"),
-    "come back tomorrow": (refused(40_000), "http 429 RESOURCE_EXHAUSTED: You exceeded your current quota.; the server wants"),
+    "daily quota": (
+        failed(429, "RESOURCE_EXHAUSTED", "quota", [{"violations": [{"quotaId": "RequestsPerDay"}]}]),
+        "http 429",
+    ),
+    "come back tomorrow": (
+        refused(40_000),
+        "http 429 RESOURCE_EXHAUSTED: You exceeded your current quota.; the server wants",
+    ),
 }
 
 
@@ -363,8 +412,15 @@ def test_a_cap_on_a_model_without_a_price_is_refused(read, server):
 
 
 # ---------------------------------------------------------------------------------------- credentials
-NO_ACCESS = ("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_CLOUD_PROJECT", "GOOGLE_GENAI_USE_VERTEXAI",
-             "GOOGLE_GENAI_USE_ENTERPRISE", "GOOGLE_GEMINI_BASE_URL", "GOOGLE_VERTEX_BASE_URL")
+NO_ACCESS = (
+    "GEMINI_API_KEY",
+    "GOOGLE_API_KEY",
+    "GOOGLE_CLOUD_PROJECT",
+    "GOOGLE_GENAI_USE_VERTEXAI",
+    "GOOGLE_GENAI_USE_ENTERPRISE",
+    "GOOGLE_GEMINI_BASE_URL",
+    "GOOGLE_VERTEX_BASE_URL",
+)
 
 
 @pytest.fixture
@@ -397,13 +453,19 @@ def test_the_environment_is_enough(no_access, monkeypatch, server, pages):
 @pytest.mark.parametrize("transport", ["aiohttp", "httpx2"])
 def test_vertex(server, pages, transport):
     server.script(refused(0.05), answered(TEXT, model="gemini-2.5-pro"))
-    access = Access(project="elections", location="asia-southeast1", base_url=server.url,
-                    credentials=Credentials("token-of-a-service-account"), transport=transport)
+    access = Access(
+        project="elections",
+        location="asia-southeast1",
+        base_url=server.url,
+        credentials=Credentials("token-of-a-service-account"),
+        transport=transport,
+    )
     with calling(retry=QUICK, roots=["/"]):
         found = asyncio.run(GeminiModel("gemini-2.5-pro", access).extract(pages, {"temperature": 0.0}))
     call = server.calls[-1]
-    assert call.request.path == ("/v1beta1/projects/elections/locations/asia-southeast1/publishers/google/models/"
-                                 "gemini-2.5-pro:generateContent")
+    assert call.request.path == (
+        "/v1beta1/projects/elections/locations/asia-southeast1/publishers/google/models/gemini-2.5-pro:generateContent"
+    )
     assert call.request.headers["authorization"] == "Bearer token-of-a-service-account"
     assert "x-goog-api-key" not in call.request.headers and len(call.images) == 3
     assert found.attempts == 2 and found.cost_usd == pytest.approx((1290 * 1.25 + 120 * 10) / 1e6)
@@ -412,8 +474,13 @@ def test_vertex(server, pages, transport):
 def test_a_planted_key_appears_nowhere(read, server, monkeypatch, caplog, capsys):
     monkeypatch.setenv("GEMINI_API_KEY", KEY)
     caplog.set_level(logging.DEBUG)
-    replies = [wrong_key(KEY), failed(500, "INTERNAL", f"key={KEY}"), answered(f"the key is {KEY}"), Reply(body=f"<{KEY}>"),
-               Reply(502, f"<html>{KEY}</html>")]
+    replies = [
+        wrong_key(KEY),
+        failed(500, "INTERNAL", f"key={KEY}"),
+        answered(f"the key is {KEY}"),
+        Reply(body=f"<{KEY}>"),
+        Reply(502, f"<html>{KEY}</html>"),
+    ]
     shown = []
     for reply in replies:
         server.default = reply
@@ -455,8 +522,15 @@ def test_counting_tokens(server, pages):
 # ------------------------------------------------------------------------------------------ under load
 def _storm(server, pages, forms: int, concurrency: int, transport: str) -> tuple[list[Extraction], float]:
     draw = random.Random(11)
-    faults = [refused(0.05), overloaded(), Reply(hang=True), Reply(reset=True), html_502(), answered(TEXT[:99]),
-              Reply(body=GOOD.body, cut_after=50)]
+    faults = [
+        refused(0.05),
+        overloaded(),
+        Reply(hang=True),
+        Reply(reset=True),
+        html_502(),
+        answered(TEXT[:99]),
+        Reply(body=GOOD.body, cut_after=50),
+    ]
     server.default = lambda request: draw.choice(faults) if draw.random() < 0.3 else answered(TEXT, delay_s=0.02)
     model = GeminiModel("gemini-2.5-flash", Access(KEY, base_url=server.url, transport=transport))
 
@@ -474,13 +548,21 @@ def _storm(server, pages, forms: int, concurrency: int, transport: str) -> tuple
         return asyncio.run(run()), budget.spent_usd
 
 
-@pytest.mark.parametrize("forms, concurrency, transport", [
-    (40, 20, "aiohttp"), (40, 20, "httpx2"),
-    pytest.param(500, 50, "aiohttp", marks=pytest.mark.slow), pytest.param(500, 50, "httpx2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "forms, concurrency, transport",
+    [
+        (40, 20, "aiohttp"),
+        (40, 20, "httpx2"),
+        pytest.param(500, 50, "aiohttp", marks=pytest.mark.slow),
+        pytest.param(500, 50, "httpx2", marks=pytest.mark.slow),
+    ],
+)
 def test_a_storm_is_survived(server, pages, forms, concurrency, transport):
     found, spent = _storm(server, pages, forms, concurrency, transport)
     assert all(f.output and not f.problem for f in found) and len(found) == forms
-    print(f"{transport}: {forms} forms, {len(server.calls) / forms:.3f} calls an item, {server.most_in_flight} in flight at most")
+    print(
+        f"{transport}: {forms} forms, {len(server.calls) / forms:.3f} calls an item, {server.most_in_flight} in flight at most"
+    )
     assert len(server.calls) == sum(f.attempts for f in found) <= 1.6 * forms
     assert server.most_in_flight <= concurrency
     billed = sum((f.usage for f in found), Usage())
@@ -524,7 +606,10 @@ def test_rate_is_found_and_a_halved_limit_followed(server, pages):
             late.append(time.monotonic() - before - 0.05)
 
     async def run(start):
-        tasks = [*(asyncio.create_task(worker(start + 120)) for _ in range(40)), asyncio.create_task(watch(start + 120))]
+        tasks = [
+            *(asyncio.create_task(worker(start + 120)) for _ in range(40)),
+            asyncio.create_task(watch(start + 120)),
+        ]
         await asyncio.sleep(60)
         limited.per_second = 10
         await asyncio.gather(*tasks)
@@ -539,8 +624,10 @@ def test_rate_is_found_and_a_halved_limit_followed(server, pages):
         return ok / (end - begin), no / (ok + no)
 
     (before, refused_before), (after, refused_after) = seen(30, 60), seen(80, 118)
-    print(f"limit 20/s: {before:.2f}/s and {100 * refused_before:.2f} % refused; halved to 10/s, 20 s later: "
-          f"{after:.2f}/s and {100 * refused_after:.2f} % refused; the loop stood still for {stood_still:.1f} s of 120")
+    print(
+        f"limit 20/s: {before:.2f}/s and {100 * refused_before:.2f} % refused; halved to 10/s, 20 s later: "
+        f"{after:.2f}/s and {100 * refused_after:.2f} % refused; the loop stood still for {stood_still:.1f} s of 120"
+    )
     if stood_still > 3:
         pytest.skip(f"the machine was too busy to pace calls: the loop stood still for {stood_still:.1f} s of 120")
     assert before >= 0.9 * 20 and refused_before < 0.05, (before, refused_before)

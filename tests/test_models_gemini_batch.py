@@ -77,8 +77,8 @@ def test_many_calls_become_one_job(server, page, transport, inline, monkeypatch)
     with listening() as heard:
         found = read(server, page, [k / 10 for k in range(8)], transport)
     assert [f.output["reports"][0]["vote_results"][0]["vote_count"] for f in found] == [7] * 8
-    request, = jobs_created(server)
-    batch, = server.batches.values()
+    (request,) = jobs_created(server)
+    (batch,) = server.batches.values()
     assert request.path == "/v1beta/models/gemini-2.5-flash:batchGenerateContent" and batch["from_file"] is not inline
     assert request.headers["x-goog-api-key"] == KEY and batch["display_name"].startswith("vote-experiments-")
     bodies = [line["request"] for line in batch["lines"]]
@@ -101,10 +101,10 @@ def test_a_killed_run_waits_for_its_job_again(server, page):
 def test_killed_between_creating_the_job_and_knowing_its_name(server, page):
     cache, server.batch_state = Kept(), "RUNNING"
     read(server, page, [0.0], cache=cache, killed=True)
-    (key, marker), = cache.items()
+    ((key, marker),) = cache.items()
     cache[key] = {"label": server.batches[marker["job"]]["display_name"]}
     server.batch_state = "SUCCEEDED"
-    found, = read(server, page, [0.0], cache=cache)
+    (found,) = read(server, page, [0.0], cache=cache)
     assert found.output and len(jobs_created(server)) == 1
 
 
@@ -140,7 +140,7 @@ def test_creating_survives_faults_and_never_makes_two_jobs(server, page):
         return reply or created(found)
 
     server._create_batch = faulty
-    found, = read(server, page, [0.0])
+    (found,) = read(server, page, [0.0])
     assert found.output and len(server.batches) == 1
 
 
@@ -159,7 +159,7 @@ def test_vertex_has_no_such_batches(page):
 def test_a_refused_key_is_told_once_and_hidden(server, page, monkeypatch):
     monkeypatch.setenv("GEMINI_API_KEY", KEY)
     server._create_batch = lambda found: failed(400, "INVALID_ARGUMENT", f"API key not valid: {KEY}")
-    found, = read(server, page, [0.0])
+    (found,) = read(server, page, [0.0])
     assert found.attempts == 1 and "API key not valid" in found.problem and KEY not in found.problem
 
 
@@ -182,7 +182,12 @@ def test_requests_that_wait_hold_no_pages(server, tmp_path):
         while not server.batches:
             await asyncio.sleep(0.05)
         gc.collect()
-        servers = {id(p) for b in server.batches.values() for line in b["lines"] for p in line["request"]["contents"][0]["parts"]}
+        servers = {
+            id(p)
+            for b in server.batches.values()
+            for line in b["lines"]
+            for p in line["request"]["contents"][0]["parts"]
+        }
         ours = [o for o in with_pages() if id(o) not in servers and not any(o is other for other in of_other_tests)]
         held = sum(len(o.data) for o in ours if isinstance(o, EncodedPage))
         bodies = sum(isinstance(o, dict) for o in ours)
@@ -197,6 +202,7 @@ def test_requests_that_wait_hold_no_pages(server, tmp_path):
 
 def test_the_job_is_remembered_until_its_answer_is_kept(server, page):
     "Killed between the two, a run would pay again"
+
     class Forgetful(Kept):
         def put(self, key, value):
             if "text" in value and not failed_once:
@@ -206,7 +212,7 @@ def test_the_job_is_remembered_until_its_answer_is_kept(server, page):
 
     failed_once: list[int] = []
     cache = Forgetful()
-    error, = read(server, page, [0.0], cache=cache)
+    (error,) = read(server, page, [0.0], cache=cache)
     assert isinstance(error, OSError) and [list(v) for v in cache.values()] == [["job"]]
     assert read(server, page, [0.0], cache=cache)[0].output and len(jobs_created(server)) == 1
 

@@ -31,7 +31,7 @@ def paths(folder):
 
 
 def test_files_go_as_they_are(folder):
-    page, = encode_file(folder / "page0.jpg", [folder])
+    (page,) = encode_file(folder / "page0.jpg", [folder])
     content = (folder / "page0.jpg").read_bytes()
     assert base64.urlsafe_b64decode(page.data) == content and page.digest == hashlib.sha256(content).hexdigest()
     assert page.mime == "image/jpeg" and len(page.data) not in (0, len(repr(page)))
@@ -64,7 +64,9 @@ def test_memory_is_bounded_and_what_does_not_fit_is_encoded_again(folder):
     assert kept.encodings == 5 and kept.bytes <= kept.max_bytes
 
 
-@pytest.mark.parametrize("name, error", [("nowhere.jpg", FileNotFoundError), ("broken.jpg", ValueError), ("../x.jpg", PermissionError)])
+@pytest.mark.parametrize(
+    "name, error", [("nowhere.jpg", FileNotFoundError), ("broken.jpg", ValueError), ("../x.jpg", PermissionError)]
+)
 def test_a_bad_file_is_named_each_time(folder, name, error):
     kept = EncodedPages()
     for _ in range(2):
@@ -75,25 +77,43 @@ def test_a_bad_file_is_named_each_time(folder, name, error):
 def test_other_roots_and_sizes_are_other_pages(folder):
     kept = EncodedPages()
     asyncio.run(kept.pages([folder / "page0.jpg"], [folder]))
-    small, = asyncio.run(kept.pages([folder / "page0.jpg"], [folder], max_side=40))
+    (small,) = asyncio.run(kept.pages([folder / "page0.jpg"], [folder], max_side=40))
     with pytest.raises(PermissionError):
         asyncio.run(kept.pages([folder / "page0.jpg"], [folder / "inside"]))
     assert small.digest != encode_file(folder / "page0.jpg", [folder])[0].digest
 
 
-@pytest.mark.parametrize("fact", ["แบ่งเขต", "บัญชีรายชื่อ", "one entry", "continue the table", "๐๑๒๓๔๕๖๗๘๙", "vote_count_text", "null",
-                                  "Do not calculate", "never an instruction"])
+@pytest.mark.parametrize(
+    "fact",
+    [
+        "แบ่งเขต",
+        "บัญชีรายชื่อ",
+        "one entry",
+        "continue the table",
+        "๐๑๒๓๔๕๖๗๘๙",
+        "vote_count_text",
+        "null",
+        "Do not calculate",
+        "never an instruction",
+    ],
+)
 def test_the_prompt_says_what_goes_wrong_without_it(fact):
     assert fact in prompt_text()
 
 
 def test_a_released_prompt_is_never_edited():
     digests = {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in PROMPTS.items()}
-    assert digests == {"extraction-v1": "65b070f6504f8e91", "extraction-v2": "3a8847cd2f96764d"}, "give a changed text a new name"
+    assert digests == {"extraction-v1": "65b070f6504f8e91", "extraction-v2": "3a8847cd2f96764d"}, (
+        "give a changed text a new name"
+    )
 
 
 def test_prompts_by_name_or_text():
-    assert prompt_name() == DEFAULT_PROMPT and prompt_text("Read this.") == "Read this." and prompt_name("Read this.") == "own text"
+    assert (
+        prompt_name() == DEFAULT_PROMPT
+        and prompt_text("Read this.") == "Read this."
+        and prompt_name("Read this.") == "own text"
+    )
     assert prompt_text("อ่านแบบฟอร์มนี้") == "อ่านแบบฟอร์มนี้"
     with pytest.raises(ValueError, match="did you mean 'extraction-v"):
         prompt_text("extraction-v3")
@@ -101,5 +121,7 @@ def test_prompts_by_name_or_text():
 
 def test_the_default_prompt_knows_every_declared_form_and_the_old_one_stays():
     assert all(kind.code in prompt_text() for kind in FORM_KINDS.values())
-    assert prompt_text("extraction-v1").startswith("The images are the pages, in order, of one polling station's count reports")
+    assert prompt_text("extraction-v1").startswith(
+        "The images are the pages, in order, of one polling station's count reports"
+    )
     assert forms_paragraph() in prompt_text()

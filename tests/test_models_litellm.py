@@ -57,7 +57,11 @@ def read(request, server, page):
     def read(name=NAME, **config):
         with calling(retry=QUICK, roots=["/"]):
             work = get_model(name)
-            return work.extract_sync([page], config) if request.param == "sync" else asyncio.run(work.extract([page], config))
+            return (
+                work.extract_sync([page], config)
+                if request.param == "sync"
+                else asyncio.run(work.extract([page], config))
+            )
 
     return read
 
@@ -66,21 +70,37 @@ def test_what_is_sent_and_what_comes_back(read, server, page):
     server.script(completed(TEXT, prompt=1000, completion=500, reasoning=100, cached=200))
     with listening() as heard:
         found = read(temperature=0.0, seed=3, max_output_tokens=9000)
-    chat, = server.chats
+    (chat,) = server.chats
     assert chat.headers["authorization"] == f"Bearer {KEY}"
     assert chat.json["messages"][0]["content"][0] == {"type": "text", "text": prompt_text()}
     assert images(chat) == [("image/png", open(page, "rb").read())]
     assert chat.json["response_format"]["json_schema"]["schema"] == report_schema()
-    assert (chat.json["model"], chat.json["temperature"], chat.json["seed"], chat.json["max_tokens"]) == ("gpt-4o", 0.0, 3, 9000)
+    assert (chat.json["model"], chat.json["temperature"], chat.json["seed"], chat.json["max_tokens"]) == (
+        "gpt-4o",
+        0.0,
+        3,
+        9000,
+    )
     assert found.output["reports"][0]["vote_results"][0]["vote_count"] == 7 and found.problem is None
-    assert found.usage == Usage(1000, 400, 100, 200) and found.model_version == "gpt-4o-2024-08-06" and found.cost_usd > 0
+    assert (
+        found.usage == Usage(1000, 400, 100, 200) and found.model_version == "gpt-4o-2024-08-06" and found.cost_usd > 0
+    )
     assert heard[0].level == "DEFAULT" and heard[0].model == NAME
 
 
-@pytest.mark.parametrize("reply, problem", [
-    (failed(429, "slow down", "rate_limit", headers={"Retry-After": "0"}), "http 429"), (failed(503, "overloaded"), "http 503"),
-    (failed(500, "oops"), "http 500"), (Reply(502, "<html>bad gateway</html>"), "http 502"), (Reply(reset=True), ""),
-    (completed("not JSON"), "the answer is not valid"), (completed(None), "the answer is empty"), (Reply(hang=True), "timeout")])
+@pytest.mark.parametrize(
+    "reply, problem",
+    [
+        (failed(429, "slow down", "rate_limit", headers={"Retry-After": "0"}), "http 429"),
+        (failed(503, "overloaded"), "http 503"),
+        (failed(500, "oops"), "http 500"),
+        (Reply(502, "<html>bad gateway</html>"), "http 502"),
+        (Reply(reset=True), ""),
+        (completed("not JSON"), "the answer is not valid"),
+        (completed(None), "the answer is empty"),
+        (Reply(hang=True), "timeout"),
+    ],
+)
 def test_what_may_help_is_tried_again_by_us_alone(read, server, reply, problem):
     server.script(reply, completed(TEXT))
     with listening() as heard:
@@ -89,11 +109,16 @@ def test_what_may_help_is_tried_again_by_us_alone(read, server, reply, problem):
     assert heard[0].status_message.startswith(problem), heard[0].status_message
 
 
-@pytest.mark.parametrize("reply, problem", [
-    (completed(TEXT, "length"), "truncated"), (completed(None, "content_filter"), "blocked: content_filter"),
-    (failed(400, "unknown parameter", "invalid_request_error"), "http 400"),
-    (failed(401, f"Incorrect API key provided: {KEY}", "invalid_request_error"), "http 401"),
-    (failed(404, "no such model", "invalid_request_error"), "http 404")])
+@pytest.mark.parametrize(
+    "reply, problem",
+    [
+        (completed(TEXT, "length"), "truncated"),
+        (completed(None, "content_filter"), "blocked: content_filter"),
+        (failed(400, "unknown parameter", "invalid_request_error"), "http 400"),
+        (failed(401, f"Incorrect API key provided: {KEY}", "invalid_request_error"), "http 401"),
+        (failed(404, "no such model", "invalid_request_error"), "http 404"),
+    ],
+)
 def test_what_cannot_be_helped_is_told_at_once(read, server, reply, problem):
     server.script(reply, completed(TEXT))
     found = read()
@@ -136,19 +161,47 @@ def test_an_experiment_end_to_end(server, page, sqlite_store, tmp_path, monkeypa
     "Cost, cache, cap and secrets are the same as with any other model"
     monkeypatch.setenv("VOTE_EXPERIMENTS_RUNS", str(tmp_path / "runs"))
     server.default = completed(TEXT, prompt=1000, completion=500)
-    save_dataset("forms", [{"id": f"f{i}", "input": {"image_paths": [page], "station": i}, "expected_output": json.loads(TEXT)["reports"][0]}
-                           for i in range(4)], root=Path(page).parent, store=sqlite_store)
-    how = {"dataset_name": "forms", "store": sqlite_store, "model_configs": [{"model": NAME, "temperature": 0.0}], "cache": False}
+    save_dataset(
+        "forms",
+        [
+            {
+                "id": f"f{i}",
+                "input": {"image_paths": [page], "station": i},
+                "expected_output": json.loads(TEXT)["reports"][0],
+            }
+            for i in range(4)
+        ],
+        root=Path(page).parent,
+        store=sqlite_store,
+    )
+    how = {
+        "dataset_name": "forms",
+        "store": sqlite_store,
+        "model_configs": [{"model": NAME, "temperature": 0.0}],
+        "cache": False,
+    }
     with pytest.raises(RunStoppedError, match="are spent of max_cost_usd"):
         run_model_experiments(**how, jobs=1, max_cost_usd=1e-6)
     assert len(server.chats) == 1
-    entry, = run_model_experiments(**how, jobs=1, max_cost_usd=1, resume=True)["experiments"]
-    assert (entry["successful_records"], len(server.chats)) == (4, 4) and entry["cost_usd"] > 0 and entry["rerouted"] is None
+    (entry,) = run_model_experiments(**how, jobs=1, max_cost_usd=1, resume=True)["experiments"]
+    assert (
+        (entry["successful_records"], len(server.chats)) == (4, 4)
+        and entry["cost_usd"] > 0
+        and entry["rerouted"] is None
+    )
     with pytest.raises(ValueError, match="price of 'litellm/openai/gpt-99' is not known"):
         run_model_experiments(**{**how, "model_configs": [{"model": "litellm/openai/gpt-99"}]}, max_cost_usd=1)
     server.default = failed(401, f"Incorrect API key provided: {KEY}", "invalid_request_error")
     results = run_model_experiments(**how, raise_errors=False)
     assert results["failed_experiments"] == 1 and "http 401" in results["experiments"][0]["error"]
-    written = b"".join(p.read_bytes() for folder in (tmp_path, Path(sqlite_store.url.removeprefix("sqlite:///")).parent)
-                       for p in folder.rglob("*") if p.is_file())
-    assert b"http 401" in written and KEY.encode() not in written and KEY not in "".join([json.dumps(results), *capsys.readouterr()])
+    written = b"".join(
+        p.read_bytes()
+        for folder in (tmp_path, Path(sqlite_store.url.removeprefix("sqlite:///")).parent)
+        for p in folder.rglob("*")
+        if p.is_file()
+    )
+    assert (
+        b"http 401" in written
+        and KEY.encode() not in written
+        and KEY not in "".join([json.dumps(results), *capsys.readouterr()])
+    )

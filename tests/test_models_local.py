@@ -26,9 +26,15 @@ from vote_experiments.scoring.judges import LLMJudge
 from vote_experiments.settings import VARIABLES
 
 NAME = "openai-compatible/qwen3-vl"
-REPORT = {"form_info": {"province": "ตาก"}, "voter_statistics": {"eligible_voters": 600}, "ballot_statistics": {"good_ballots": 430},
-          "vote_results": [{"number": 1, "candidate_name": "นายหนึ่ง", "party_name": "ก", "vote_count": 400},
-                           {"number": 2, "candidate_name": "นางสอง", "party_name": "ข", "vote_count": 30}]}
+REPORT = {
+    "form_info": {"province": "ตาก"},
+    "voter_statistics": {"eligible_voters": 600},
+    "ballot_statistics": {"good_ballots": 430},
+    "vote_results": [
+        {"number": 1, "candidate_name": "นายหนึ่ง", "party_name": "ก", "vote_count": 400},
+        {"number": 2, "candidate_name": "นางสอง", "party_name": "ข", "vote_count": 30},
+    ],
+}
 QUICK = RetryPolicy(base_s=0.01)
 SECRET = "sk-a-real-openai-key-1234567890"
 
@@ -51,8 +57,14 @@ def home(tmp_path, monkeypatch, page):
     monkeypatch.setenv("VOTE_EXPERIMENTS_RUNS", str(tmp_path / "runs"))
     monkeypatch.chdir(tmp_path)
     run_sync(forget_pace())
-    save_dataset("pages", [{"id": f"f{i}", "input": {"image_paths": [str(page)], "station": i}, "expected_output": REPORT} for i in range(4)],
-                 root=page.parent)
+    save_dataset(
+        "pages",
+        [
+            {"id": f"f{i}", "input": {"image_paths": [str(page)], "station": i}, "expected_output": REPORT}
+            for i in range(4)
+        ],
+        root=page.parent,
+    )
     return tmp_path
 
 
@@ -75,17 +87,24 @@ def test_one_line_of_a_config_is_enough(home, page):
         config = check_configs([{"model": NAME, "api_base": server.url, "temperature": 0.0, "seed": 3}])[0]
         assert model_available(config.model, config.config) is None and provider_of(NAME) == "openai-compatible"
         found, heard = read(page, config.config)
-    chat, = server.chats
+    (chat,) = server.chats
     assert (chat.json["model"], chat.json["temperature"], chat.json["seed"]) == ("qwen3-vl", 0.0, 3)
     assert chat.json["response_format"]["json_schema"]["schema"] == report_schema()
     assert [r["vote_count"] for r in first_report(found)["vote_results"]] == [400, 30]
     assert found.usage == Usage(1400, 300) and found.cost_usd == 0.0 and found.model_version == "qwen3-vl:latest"
     assert [o.level for o in heard] == ["DEFAULT"]  # the tag is not another model
-    assert SECRET not in json.dumps([r.headers for r in server.requests]) and chat.headers["authorization"] == "Bearer not-needed"
+    assert (
+        SECRET not in json.dumps([r.headers for r in server.requests])
+        and chat.headers["authorization"] == "Bearer not-needed"
+    )
 
 
-SERVERS = [(VllmServer, ["json_schema"]), (OllamaServer, ["json_schema"]), (LmStudioServer, ["json_schema"]),
-           (OldVllmServer, ["json_schema", "json_object", None])]
+SERVERS = [
+    (VllmServer, ["json_schema"]),
+    (OllamaServer, ["json_schema"]),
+    (LmStudioServer, ["json_schema"]),
+    (OldVllmServer, ["json_schema", "json_object", None]),
+]
 
 
 @pytest.mark.parametrize("kind, formats", SERVERS, ids=[k.__name__ for k, _ in SERVERS])
@@ -101,8 +120,13 @@ def test_a_server_gets_the_best_format_it_takes(home, page, kind, formats):
 
 def test_what_a_server_takes_is_learnt_once(home, page):
     with OldVllmServer("qwen3-vl", perfect(page)) as server:
-        results = run_model_experiments(dataset_name="pages", model_configs=[{"model": NAME, "api_base": server.url}], cache=False, jobs=1,
-                                        show_comparison=False)
+        results = run_model_experiments(
+            dataset_name="pages",
+            model_configs=[{"model": NAME, "api_base": server.url}],
+            cache=False,
+            jobs=1,
+            show_comparison=False,
+        )
     assert results["experiments"][0]["successful_records"] == 4 and len(server.chats) == 4 + 2
 
 
@@ -111,16 +135,31 @@ def test_the_tables_of_a_document_model_are_read(home, page, version):
     with TyphoonServer("scb10x/typhoon-ocr", perfect(page), version=version) as server:
         found, _ = read(page, {"model": "openai-compatible/scb10x/typhoon-ocr", "api_base": f"{server.url}/v1"})
     report = first_report(found)
-    assert [(r["number"], r["candidate_name"], r["vote_count"]) for r in report["vote_results"]] == [(1, "นายหนึ่ง", 400), (2, "นางสอง", 30)]
-    assert report["form_info"]["province"] == "ตาก" and report["ballot_statistics"]["good_ballots"] == 430 and found.attempts == 1
+    assert [(r["number"], r["candidate_name"], r["vote_count"]) for r in report["vote_results"]] == [
+        (1, "นายหนึ่ง", 400),
+        (2, "นางสอง", 30),
+    ]
+    assert (
+        report["form_info"]["province"] == "ตาก"
+        and report["ballot_statistics"]["good_ballots"] == 430
+        and found.attempts == 1
+    )
 
 
 def test_two_servers_side_by_side(home, page):
     wrong = {**REPORT, "vote_results": [{**REPORT["vote_results"][0], "vote_count": 401}, REPORT["vote_results"][1]]}
-    with VllmServer("qwen3-vl", perfect(page)) as good, VllmServer("qwen3-vl", reads({page.read_bytes(): wrong})) as bad:
-        configs = [{"model": NAME, "api_base": good.url, "name_suffix": "a100"}, {"model": NAME, "api_base": bad.url, "name_suffix": "laptop"}]
+    with (
+        VllmServer("qwen3-vl", perfect(page)) as good,
+        VllmServer("qwen3-vl", reads({page.read_bytes(): wrong})) as bad,
+    ):
+        configs = [
+            {"model": NAME, "api_base": good.url, "name_suffix": "a100"},
+            {"model": NAME, "api_base": bad.url, "name_suffix": "laptop"},
+        ]
         found = estimate("pages", configs)
-        results = run_model_experiments(dataset_name="pages", model_configs=configs, max_cost_usd=0.01, show_comparison=False)
+        results = run_model_experiments(
+            dataset_name="pages", model_configs=configs, max_cost_usd=0.01, show_comparison=False
+        )
     assert found.cost_usd in (None, 0.0) and "costs nothing" in str(found)
     first, second = results["experiments"]
     assert good.chats and len(good.chats) == len(bad.chats)  # one is never answered from the other's cache
@@ -142,7 +181,13 @@ def test_a_model_that_is_not_pulled_ends_after_three_calls(home, page):
     with OllamaServer("qwen3-vl", perfect(page)) as server:
         config = {"model": "openai-compatible/qwen4-vl", "api_base": server.url}
         with pytest.raises(RunStoppedError, match="try pulling it first.*check its name"):
-            run_experiment(name="one", data=get_dataset("pages"), task=extraction_task(config, ["/"]), config=config, max_concurrency=1)
+            run_experiment(
+                name="one",
+                data=get_dataset("pages"),
+                task=extraction_task(config, ["/"]),
+                config=config,
+                max_concurrency=1,
+            )
         assert len(server.chats) == 3
 
 
@@ -155,11 +200,18 @@ def test_a_server_that_is_not_there_is_named(home, page):
 
 REPLIES = {  # name: (reply, tries, beginning of the problem)
     "429 with a wait": (failed(429, "slow down", headers={"Retry-After": "0"}), 2, "http 429"),
-    "529": (failed(529, "overloaded"), 2, "http 529"), "499": (failed(499, "closed"), 2, "http 499"),
-    "reset": (Reply(reset=True), 2, "transport: "), "hang": (Reply(hang=True), 2, "timeout"),
+    "529": (failed(529, "overloaded"), 2, "http 529"),
+    "499": (failed(499, "closed"), 2, "http 499"),
+    "reset": (Reply(reset=True), 2, "transport: "),
+    "hang": (Reply(hang=True), 2, "timeout"),
     "not JSON": (Reply(body="<html>"), 2, "the response is not JSON"),
-    "too large": (failed(400, "image is too large for the context of 8192 tokens", "invalid_request_error"), 1, "http 400"),
-    "refusal": (completed(None), 2, "the answer is empty"), "cut off": (completed("{", "length"), 1, "truncated"),
+    "too large": (
+        failed(400, "image is too large for the context of 8192 tokens", "invalid_request_error"),
+        1,
+        "http 400",
+    ),
+    "refusal": (completed(None), 2, "the answer is empty"),
+    "cut off": (completed("{", "length"), 1, "truncated"),
 }
 
 
@@ -177,7 +229,10 @@ def test_faults_are_handled_as_everywhere(home, page, name):
 def test_a_public_server_without_a_listed_price_has_an_unknown_cost():
     "Nothing is sent: the address belongs to nobody"
     config = {"model": NAME, "api_base": "https://llm.example.org/v1"}
-    with calling(budget=Budget(1.0), roots=["/"]), pytest.raises(ValueError, match=r"price of 'openai-compatible/qwen3-vl' at https://llm"):
+    with (
+        calling(budget=Budget(1.0), roots=["/"]),
+        pytest.raises(ValueError, match=r"price of 'openai-compatible/qwen3-vl' at https://llm"),
+    ):
         asyncio.run(get_model(NAME).extract([], config))
 
 

@@ -22,7 +22,11 @@ def item(tmp_path_factory):
     paths = [folder / f"หน้า {i}.jpg" for i, _ in enumerate(drawn.pages, 1)]
     for path, data in zip(paths, drawn.pages):
         path.write_bytes(data)
-    return [str(p) for p in paths], {"roots": [str(folder)], "candidates": drawn.record["metadata"]["candidates"]}, drawn.record["ground_truth"]
+    return (
+        [str(p) for p in paths],
+        {"roots": [str(folder)], "candidates": drawn.record["metadata"]["candidates"]},
+        drawn.record["ground_truth"],
+    )
 
 
 @pytest.mark.parametrize("name", OFFLINE_MODELS)
@@ -65,26 +69,41 @@ def test_unknown_names():
 
 
 def test_without_tesseract_only_the_digit_reader_is_available():
-    code = ("import sys; sys.modules['tesserocr'] = None\n"
-            "from vote_experiments.models.registry import model_available\n"
-            "print([model_available(m) is None for m in ('ocr-words', 'ocr-digits', 'ocr-fused', 'ocr-fused-names')])\n"
-            "print(model_available('ocr-fused'))")
+    code = (
+        "import sys; sys.modules['tesserocr'] = None\n"
+        "from vote_experiments.models.registry import model_available\n"
+        "print([model_available(m) is None for m in ('ocr-words', 'ocr-digits', 'ocr-fused', 'ocr-fused-names')])\n"
+        "print(model_available('ocr-fused'))"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
     assert out[0] == "[False, True, False, False]"
     assert "tesserocr" in out[1] and "ocr-digits" in out[1]
 
 
 def test_knowing_a_model_loads_nothing_heavy():
-    code = ("import sys\nfrom vote_experiments.models.registry import get_model, model_available\n"
-            "get_model('ocr-fused'), model_available('ocr-fused')\nprint(*sys.modules)")
+    code = (
+        "import sys\nfrom vote_experiments.models.registry import get_model, model_available\n"
+        "get_model('ocr-fused'), model_available('ocr-fused')\nprint(*sys.modules)"
+    )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"cv2", "numpy", "PIL", "sklearn"} & set(loaded)
 
 
 def test_a_worker_loads_neither_training_nor_generator(item):
     images, config, _ = item
-    code = (f"import sys\nfrom vote_experiments.models.offline import open_model\n"
-            f"open_model('ocr-fused').extract({images!r}, {{'roots': {config['roots']!r}}})\nprint(*sys.modules)")
+    code = (
+        f"import sys\nfrom vote_experiments.models.offline import open_model\n"
+        f"open_model('ocr-fused').extract({images!r}, {{'roots': {config['roots']!r}}})\nprint(*sys.modules)"
+    )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"sklearn", "scipy", "pandas", "matplotlib", "pydantic", "sqlalchemy", "vote_experiments.synthesis.drawn",
-                "vote_experiments.synthesis.handwriting", "vote_experiments.forms.train_digits"} & set(loaded)
+    assert not {
+        "sklearn",
+        "scipy",
+        "pandas",
+        "matplotlib",
+        "pydantic",
+        "sqlalchemy",
+        "vote_experiments.synthesis.drawn",
+        "vote_experiments.synthesis.handwriting",
+        "vote_experiments.forms.train_digits",
+    } & set(loaded)

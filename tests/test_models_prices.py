@@ -17,13 +17,23 @@ from vote_experiments.settings import DEFAULT_MODEL_CONFIGS
 BEFORE, AFTER = date(2026, 12, 31), date(2027, 1, 1)
 
 
-@pytest.mark.parametrize("model, input_price, output_price", [
-    ("gemini-3.5-flash-lite", .30, 2.50), ("gemini-3.1-flash-lite", .25, 1.50), ("gemini-2.5-flash-lite", .10, .40),
-    ("gemini-3.8-flash", .75, 3.75), ("gemini-3.5-flash", 1.50, 9.00), ("gemini-3.1-pro-preview", 2, 12),
-    ("gemini-2.5-flash", .30, 2.50), ("gemini-2.5-pro", 1.25, 10), ("gemini-3-pro-preview", 2, 12)])
+@pytest.mark.parametrize(
+    "model, input_price, output_price",
+    [
+        ("gemini-3.5-flash-lite", 0.30, 2.50),
+        ("gemini-3.1-flash-lite", 0.25, 1.50),
+        ("gemini-2.5-flash-lite", 0.10, 0.40),
+        ("gemini-3.8-flash", 0.75, 3.75),
+        ("gemini-3.5-flash", 1.50, 9.00),
+        ("gemini-3.1-pro-preview", 2, 12),
+        ("gemini-2.5-flash", 0.30, 2.50),
+        ("gemini-2.5-pro", 1.25, 10),
+        ("gemini-3-pro-preview", 2, 12),
+    ],
+)
 def test_recorded_prices(model, input_price, output_price):
     usage = Usage(prompt_tokens=100_000, output_tokens=30_000, thoughts_tokens=20_000)
-    assert cost_usd(model, usage, BEFORE) == pytest.approx(.1 * input_price + .05 * output_price)
+    assert cost_usd(model, usage, BEFORE) == pytest.approx(0.1 * input_price + 0.05 * output_price)
     assert cost_usd(model, usage, BEFORE, "flex") == pytest.approx(cost_usd(model, usage, BEFORE) / 2)
     assert price_of(model, BEFORE).source.startswith("https://") and price_of(model, BEFORE).noted <= date(2026, 11, 30)
 
@@ -43,7 +53,9 @@ def test_unknown_is_unknown(name):
 
 def test_long_prompts_of_pro_models_have_a_price_of_their_own():
     assert cost_usd("gemini-2.5-pro", Usage(200_000)) == pytest.approx(0.25)
-    assert cost_usd("gemini-2.5-pro", Usage(200_001, 1000, 0, 100_000)) == pytest.approx((100_001 * 2.5 + 100_000 * .25 + 1000 * 15) / 1e6)
+    assert cost_usd("gemini-2.5-pro", Usage(200_001, 1000, 0, 100_000)) == pytest.approx(
+        (100_001 * 2.5 + 100_000 * 0.25 + 1000 * 15) / 1e6
+    )
     assert cost_usd("gemini-2.5-flash", Usage(400_000)) == pytest.approx(0.12)
 
 
@@ -54,8 +66,13 @@ def test_a_long_prompt_without_a_listed_price_is_unknown(tmp_path, monkeypatch):
     assert cost_usd("mine", Usage(1001)) is None and "beyond 1,000 prompt tokens" in cost_problem("mine", Usage(1001))
 
 
-CACHED = [(None, .3 * 60 + .03 * 40), ("standard", .3 * 60 + .03 * 40), ("flex", .15 * 60 + .02 * 40), ("batch", .15 * 60 + .02 * 40),
-          ("priority", 1.8 * (.3 * 60 + .03 * 40))]
+CACHED = [
+    (None, 0.3 * 60 + 0.03 * 40),
+    ("standard", 0.3 * 60 + 0.03 * 40),
+    ("flex", 0.15 * 60 + 0.02 * 40),
+    ("batch", 0.15 * 60 + 0.02 * 40),
+    ("priority", 1.8 * (0.3 * 60 + 0.03 * 40)),
+]
 
 
 @pytest.mark.parametrize("tier, micro_dollars", CACHED)
@@ -86,19 +103,29 @@ def test_cost_is_additive_and_cached_tokens_never_cost_more(prompt, output, thou
 
 def test_own_file_adds_and_replaces(tmp_path, monkeypatch):
     own = tmp_path / "prices.toml"
-    own.write_text('[models."mine"]\ninput = 1\noutput = 2\ncached = 0.1\n[models."gemini-2.5-flash"]\ninput = 9\noutput = 9\n')
+    own.write_text(
+        '[models."mine"]\ninput = 1\noutput = 2\ncached = 0.1\n[models."gemini-2.5-flash"]\ninput = 9\noutput = 9\n'
+    )
     monkeypatch.setenv("VOTE_EXPERIMENTS_PRICES", str(own))
     assert cost_usd("mine", Usage(1_000_000, 0, 0, 500_000)) == pytest.approx(0.55)
     assert price_of("gemini-2.5-flash").input == 9 and price_of("gemini-2.5-pro").input == 1.25
     assert "mine" in list_models()
 
 
-@pytest.mark.parametrize("text, words", [
-    ("[models.x]\ninput = 1", "'output' is missing"), ("[models.x]\ninput = -1\noutput = 1", "input must be a number"),
-    ("[models.x]\ninput = nan\noutput = 1", "input must be a number"), ("[models.x]\ninput = true\noutput = 1", "True"),
-    ("[models.x]\ninput = 1\noutput = 1\nnoted = '2026'", "noted must be a date"), ("models = 3", "table of models"),
-    ("[models.x]\ninput = 1\noutput = 1\ninptu = 1", "unknown key 'inptu'"), ("[models", "cannot be read"),
-    ("[models]\nx = 3", "must be a table")])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("[models.x]\ninput = 1", "'output' is missing"),
+        ("[models.x]\ninput = -1\noutput = 1", "input must be a number"),
+        ("[models.x]\ninput = nan\noutput = 1", "input must be a number"),
+        ("[models.x]\ninput = true\noutput = 1", "True"),
+        ("[models.x]\ninput = 1\noutput = 1\nnoted = '2026'", "noted must be a date"),
+        ("models = 3", "table of models"),
+        ("[models.x]\ninput = 1\noutput = 1\ninptu = 1", "unknown key 'inptu'"),
+        ("[models", "cannot be read"),
+        ("[models]\nx = 3", "must be a table"),
+    ],
+)
 def test_a_bad_file_is_told(tmp_path, text, words):
     path = tmp_path / "p.toml"
     path.write_text(text)
@@ -116,24 +143,34 @@ def test_a_missing_own_file_is_told(monkeypatch, tmp_path):
 def test_estimate_of_a_run():
     run = estimate_run("gemini-2.5-flash-lite", 200, 2000, 4000, repeats=3, jobs=20, latency_s=30)
     assert run.calls == 600 and run.seconds == 900
-    assert run.cost_usd == pytest.approx(600 * (2000 * .10 + 4000 * .40) / 1e6)
+    assert run.cost_usd == pytest.approx(600 * (2000 * 0.10 + 4000 * 0.40) / 1e6)
     assert estimate_run("gemini-2.5-flash-lite", 600, 1, 1, jobs=600, latency_s=1, rpm=60).seconds == 600
     assert "cost unknown" in str(estimate_run("own", 1, 1, 1)) and "15 min" in str(run)
 
 
-@pytest.mark.parametrize("change", [{"items": -1}, {"prompt_tokens": math.nan}, {"output_tokens": math.inf},
-                                    {"repeats": 0}, {"jobs": 0}])
+@pytest.mark.parametrize(
+    "change", [{"items": -1}, {"prompt_tokens": math.nan}, {"output_tokens": math.inf}, {"repeats": 0}, {"jobs": 0}]
+)
 def test_estimate_refuses_nonsense(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         estimate_run(**{"model": "m", "items": 1, "prompt_tokens": 1, "output_tokens": 1, **change})
 
 
-@pytest.mark.parametrize("asked, served, rerouted", [
-    ("gemini-2.5-flash", "gemini-2.5-flash", False), ("gemini-2.5-flash", "gemini-2.5-flash-002", False),
-    ("gemini-2.5-flash", "models/gemini-2.5-flash-preview-09-2025", False), ("gemini-2.5-flash", None, False),
-    ("gemini-3-pro-preview", "gemini-3-pro-preview-11-2025", False), ("gemini-flash-latest", "gemini-3.5-flash", False),
-    ("gemini-2.5-flash", "gemini-2.5-flash-lite", True), ("gemini-2.5-flash", "gemini-3.5-flash", True),
-    ("gemini-2.5-pro", "gemini-2.5-flash", True), ("litellm/openai/gpt-4o", "gpt-4o-2024-08-06", False),
-    ("litellm/openai/gpt-4o", "gpt-4o-mini", True)])
+@pytest.mark.parametrize(
+    "asked, served, rerouted",
+    [
+        ("gemini-2.5-flash", "gemini-2.5-flash", False),
+        ("gemini-2.5-flash", "gemini-2.5-flash-002", False),
+        ("gemini-2.5-flash", "models/gemini-2.5-flash-preview-09-2025", False),
+        ("gemini-2.5-flash", None, False),
+        ("gemini-3-pro-preview", "gemini-3-pro-preview-11-2025", False),
+        ("gemini-flash-latest", "gemini-3.5-flash", False),
+        ("gemini-2.5-flash", "gemini-2.5-flash-lite", True),
+        ("gemini-2.5-flash", "gemini-3.5-flash", True),
+        ("gemini-2.5-pro", "gemini-2.5-flash", True),
+        ("litellm/openai/gpt-4o", "gpt-4o-2024-08-06", False),
+        ("litellm/openai/gpt-4o", "gpt-4o-mini", True),
+    ],
+)
 def test_reroutes(asked, served, rerouted):
     assert is_reroute(asked, served) is rerouted

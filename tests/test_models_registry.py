@@ -28,11 +28,23 @@ def named():
 
 
 def test_name_is_suffix_or_model_and_temperature():
-    names = [c.experiment_name for c in check_configs([
-        {"model": "m", "temperature": 0}, {"model": "m", "temperature": 0.1}, {"model": "m"},
-        {"model": "m", "temperature": None, "name_suffix": "mine"}])]
-    assert names == ["vote-extraction-m-t0.0", "vote-extraction-m-t0.1", "vote-extraction-m-tdefault",
-                     "vote-extraction-mine"]
+    names = [
+        c.experiment_name
+        for c in check_configs(
+            [
+                {"model": "m", "temperature": 0},
+                {"model": "m", "temperature": 0.1},
+                {"model": "m"},
+                {"model": "m", "temperature": None, "name_suffix": "mine"},
+            ]
+        )
+    ]
+    assert names == [
+        "vote-extraction-m-t0.0",
+        "vote-extraction-m-t0.1",
+        "vote-extraction-m-tdefault",
+        "vote-extraction-mine",
+    ]
 
 
 def test_absent_temperature_is_not_sent():
@@ -54,20 +66,45 @@ def test_every_preset_is_a_valid_list_of_configs():
 def test_numbers_of_numpy_become_plain():
     config = check_configs([{"model": "m", "temperature": np.float64(0.5), "seed": np.int64(3)}])[0]
     assert json.loads(json.dumps(config.to_dict())) == {
-        "model": "m", "temperature": 0.5, "seed": 3, "name_suffix": "m-t0.5", "metadata": {}}
+        "model": "m",
+        "temperature": 0.5,
+        "seed": 3,
+        "name_suffix": "m-t0.5",
+        "metadata": {},
+    }
 
 
-@pytest.mark.parametrize("key, value, words", [
-    ("temperature", 1.01, "from 0.0 to 1.0, not 1.01"), ("temperature", -0.1, "-0.1"), ("temperature", True, "True"),
-    ("temperature", float("nan"), "nan"), ("temperature", float("inf"), "inf"), ("temperature", "0.2", "'0.2'"),
-    ("model", "", "not empty"), ("model", None, "not empty"), ("model", 3, "3"), ("model", "  ", "not empty"),
-    ("metadata", ["a"], "dict"), ("name_suffix", "", "not empty"), ("name_suffix", "a\nb", "printable"),
-    ("max_output_tokens", 0, "from 1"), ("max_output_tokens", 10.5, "10.5"), ("top_p", 0, "above 0"),
-    ("thinking_level", "hgih", "minimal, low, medium, high"), ("service_tier", "cheap", "flex"),
-    ("mode", "bulk", "batch"), ("seed", -1, "-1"), ("max_attempts", 0, "from 1"), ("deadline_s", 0, "above 0"),
-    ("temprature", 0, "did you mean 'temperature'"), ("Thinking_Level", "low", "did you mean 'thinking_level'"),
-    ("zzz", 1, "Known keys: model, temperature"), (3, 1, "unknown key"),
-])
+@pytest.mark.parametrize(
+    "key, value, words",
+    [
+        ("temperature", 1.01, "from 0.0 to 1.0, not 1.01"),
+        ("temperature", -0.1, "-0.1"),
+        ("temperature", True, "True"),
+        ("temperature", float("nan"), "nan"),
+        ("temperature", float("inf"), "inf"),
+        ("temperature", "0.2", "'0.2'"),
+        ("model", "", "not empty"),
+        ("model", None, "not empty"),
+        ("model", 3, "3"),
+        ("model", "  ", "not empty"),
+        ("metadata", ["a"], "dict"),
+        ("name_suffix", "", "not empty"),
+        ("name_suffix", "a\nb", "printable"),
+        ("max_output_tokens", 0, "from 1"),
+        ("max_output_tokens", 10.5, "10.5"),
+        ("top_p", 0, "above 0"),
+        ("thinking_level", "hgih", "minimal, low, medium, high"),
+        ("service_tier", "cheap", "flex"),
+        ("mode", "bulk", "batch"),
+        ("seed", -1, "-1"),
+        ("max_attempts", 0, "from 1"),
+        ("deadline_s", 0, "above 0"),
+        ("temprature", 0, "did you mean 'temperature'"),
+        ("Thinking_Level", "low", "did you mean 'thinking_level'"),
+        ("zzz", 1, "Known keys: model, temperature"),
+        (3, 1, "unknown key"),
+    ],
+)
 def test_bad_value_names_index_and_key(key, value, words):
     with pytest.raises(ValueError) as e:
         check_configs([OK, {"model": "m", key: value}])
@@ -75,25 +112,45 @@ def test_bad_value_names_index_and_key(key, value, words):
     assert words in str(e.value)
 
 
-@pytest.mark.parametrize("configs, words", [
-    ([], "empty"), (OK, "list of dicts"), ("ocr-fused", "list of dicts"), ([None], "model_configs[0]"),
-    ([OK, "ocr-fused"], "model_configs[1]"), ([{}], "model_configs[0]['model']"), (iter([OK]), "list of dicts"),
-    ([OK, {"model": "b"}, {"model": "c", "name_suffix": "ocr-fused-t0.0"}], "model_configs[0] and model_configs[2]"),
-])
+@pytest.mark.parametrize(
+    "configs, words",
+    [
+        ([], "empty"),
+        (OK, "list of dicts"),
+        ("ocr-fused", "list of dicts"),
+        ([None], "model_configs[0]"),
+        ([OK, "ocr-fused"], "model_configs[1]"),
+        ([{}], "model_configs[0]['model']"),
+        (iter([OK]), "list of dicts"),
+        (
+            [OK, {"model": "b"}, {"model": "c", "name_suffix": "ocr-fused-t0.0"}],
+            "model_configs[0] and model_configs[2]",
+        ),
+    ],
+)
 def test_bad_list(configs, words):
     with pytest.raises(ValueError) as e:
         check_configs(configs)
     assert words in str(e.value)
 
 
-_VALUES = st.one_of(st.none(), st.booleans(), st.integers(-5, 200), st.floats(), st.text(max_size=8),
-                    st.lists(st.integers(), max_size=2), st.sampled_from(["low", "flex", "batch"]))
+_VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 200),
+    st.floats(),
+    st.text(max_size=8),
+    st.lists(st.integers(), max_size=2),
+    st.sampled_from(["low", "flex", "batch"]),
+)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @example({"model": "\x1b"})
 @example({"model": "m" * 149, "temperature": 0.12345678901234568})
-@given(st.dictionaries(st.sampled_from(["model", "temperature", "name_suffix", "metadata", *SETTINGS, "typo"]), _VALUES))
+@given(
+    st.dictionaries(st.sampled_from(["model", "temperature", "name_suffix", "metadata", *SETTINGS, "typo"]), _VALUES)
+)
 def test_a_config_is_accepted_and_stable_or_refused_with_its_place(config):
     try:
         checked = check_configs([config])[0]
@@ -155,7 +212,9 @@ def test_unknown_model_lists_the_offline_ones(name):
 
 
 def test_import_is_light():
-    code = ("import sys, vote_experiments.models.registry as r; r.check_configs(); "
-            "print([m for m in ('google.genai', 'numpy', 'pydantic', 'litellm', 'aiohttp') if m in sys.modules])")
+    code = (
+        "import sys, vote_experiments.models.registry as r; r.check_configs(); "
+        "print([m for m in ('google.genai', 'numpy', 'pydantic', 'litellm', 'aiohttp') if m in sys.modules])"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

@@ -15,7 +15,16 @@ from vote_experiments.models.attempts import Attempt, Call, RetryPolicy
 from vote_experiments.models.budget import Budget, BudgetExceeded
 from vote_experiments.models.pace import MinuteQuota, RateLimiter
 from vote_experiments.models.resilience import (
-    call_context, calling, close_loop_resources, limiter_for, loop_resource, remember, remembered, request_key, robust_call, run_sync,
+    call_context,
+    calling,
+    close_loop_resources,
+    limiter_for,
+    loop_resource,
+    remember,
+    remembered,
+    request_key,
+    robust_call,
+    run_sync,
 )
 from vote_experiments.records import Usage
 
@@ -35,8 +44,14 @@ def now() -> float:
 class Provider:
     "Accepts `limit(t)` calls a second with a burst, in virtual time; refuses the rest"
 
-    def __init__(self, limit: Callable[[float], float], burst: float = 5, latency: float = 0.5,
-                 told_s: float | None = None, accepted: Attempt = OK):
+    def __init__(
+        self,
+        limit: Callable[[float], float],
+        burst: float = 5,
+        latency: float = 0.5,
+        told_s: float | None = None,
+        accepted: Attempt = OK,
+    ):
         self.limit, self.burst, self.latency, self.told_s, self.answer = limit, burst, latency, told_s, accepted
         self.tokens, self.filled = burst, 0.0
         self.accepted: list[float] = []
@@ -68,8 +83,13 @@ def limiter(**options) -> RateLimiter:
     return RateLimiter(clock=now, **options)
 
 
-async def busy(provider: Provider, jobs: int, seconds: float, line: RateLimiter | None = None,
-               policy: RetryPolicy = RetryPolicy(attempts=12)) -> list[Call]:
+async def busy(
+    provider: Provider,
+    jobs: int,
+    seconds: float,
+    line: RateLimiter | None = None,
+    policy: RetryPolicy = RetryPolicy(attempts=12),
+) -> list[Call]:
     "`jobs` workers that always have another call to make"
     line, calls = line or limiter(), []
 
@@ -167,8 +187,13 @@ def test_faults_pause_growth_only():
 def test_one_model_refused_does_not_slow_another():
     async def run() -> tuple[float, float]:
         slow, fast = Provider(lambda t: 1), Provider(lambda t: 50)
-        await asyncio.gather(*(asyncio.create_task(_work(p, limiter_for("test", name), 60))
-                               for p, name in ((slow, "slow"), (fast, "fast")) for _ in range(60)))
+        await asyncio.gather(
+            *(
+                asyncio.create_task(_work(p, limiter_for("test", name), 60))
+                for p, name in ((slow, "slow"), (fast, "fast"))
+                for _ in range(60)
+            )
+        )
         return slow.seen(30, 60)[0], fast.seen(30, 60)[0]
 
     async def _work(provider, line, seconds):
@@ -217,8 +242,13 @@ def test_minute_quota_waits_exactly_until_it_fits(spends, limit):
 
 
 # ---------------------------------------------------------------------------------------------- retries
-@given(st.integers(1, 60), st.one_of(st.none(), st.floats(0, 1e5)), st.floats(0, 0.999),
-       st.floats(0.001, 10), st.floats(0.01, 100))
+@given(
+    st.integers(1, 60),
+    st.one_of(st.none(), st.floats(0, 1e5)),
+    st.floats(0, 0.999),
+    st.floats(0.001, 10),
+    st.floats(0.01, 100),
+)
 def test_delay_is_bounded_and_never_earlier_than_told(attempt, told, drawn, base, cap):
     delay = RetryPolicy(base_s=base, cap_s=cap).delay(attempt, told, lambda: drawn)
     assert (told <= delay <= told + base) if told is not None else 0 <= delay <= min(cap, base * 2 ** (attempt - 1))
@@ -346,8 +376,13 @@ def test_the_cap_is_passed_by_no_more_than_what_is_in_flight():
 
     async def run() -> list[BaseException]:
         provider, line = Provider(lambda t: 1e9, burst=1e9), limiter()
-        return [e for e in await asyncio.gather(*(_until_stopped(provider, line) for _ in range(jobs)),
-                                                return_exceptions=True) if e]
+        return [
+            e
+            for e in await asyncio.gather(
+                *(_until_stopped(provider, line) for _ in range(jobs)), return_exceptions=True
+            )
+            if e
+        ]
 
     async def _until_stopped(provider, line) -> None:
         while True:
@@ -396,8 +431,10 @@ def test_cache_modes(kind):
     assert found == [None, {"mode": "use"}, None, {"mode": "refresh"}, None, {"mode": "use"}]
 
 
-@given(st.dictionaries(st.text(max_size=5), st.one_of(st.text(max_size=9), st.integers(), st.none()), max_size=4),
-       st.integers(0, 3))
+@given(
+    st.dictionaries(st.text(max_size=5), st.one_of(st.text(max_size=9), st.integers(), st.none()), max_size=4),
+    st.integers(0, 3),
+)
 def test_keys_differ_with_anything_in_the_request(config, repeat):
     key = request_key(config=config, repeat=repeat)
     assert len(key) == 64 and key == request_key(repeat=repeat, config=dict(reversed(config.items())))

@@ -66,15 +66,21 @@ def server(running, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for i in range(40):
         Image.fromarray(np.full((80, 60), 200 + i, np.uint8)).save(tmp_path / f"page{i}.png")
-    save_dataset("forty", [{"id": f"f{i}", "input": {"image_paths": [f"page{i}.png"]}, "expected_output": REPORT}
-                           for i in range(40)], root=tmp_path)
+    save_dataset(
+        "forty",
+        [{"id": f"f{i}", "input": {"image_paths": [f"page{i}.png"]}, "expected_output": REPORT} for i in range(40)],
+        root=tmp_path,
+    )
     with calling(retry=RetryPolicy(base_s=0.01), poll_s=0.05):
         yield running
 
 
 def ask(*configs, **how):
-    return run_model_experiments(dataset_name="forty", model_configs=list(configs), **{
-        "jobs": JOBS, "cache": False, "show_comparison": False, "raise_errors": False, **how})
+    return run_model_experiments(
+        dataset_name="forty",
+        model_configs=list(configs),
+        **{"jobs": JOBS, "cache": False, "show_comparison": False, "raise_errors": False, **how},
+    )
 
 
 def without_usage(reply: Reply) -> Reply:
@@ -87,15 +93,43 @@ LONG = usage(prompt=250_000, output=4_000)
 FLASH = {"model": "gemini-2.5-flash"}
 SITUATIONS = {  # name: (config, reply, calls until the cap is reached, words of the message)
     "standard": (FLASH, answered(TEXT, tokens=COSTLY), math.ceil(CAP / EACH), "USD are spent of max_cost_usd=0.1"),
-    "priority": ({**FLASH, "service_tier": "priority"}, answered(TEXT, tokens=COSTLY), math.ceil(CAP / EACH / 1.8), "are spent of"),
+    "priority": (
+        {**FLASH, "service_tier": "priority"},
+        answered(TEXT, tokens=COSTLY),
+        math.ceil(CAP / EACH / 1.8),
+        "are spent of",
+    ),
     "no token counts": (FLASH, without_usage(answered(TEXT)), 1, "the answer reports no token counts"),
-    "empty token counts": (FLASH, answered(TEXT, tokens={"totalTokenCount": None}), 1, "the answer reports no token counts"),
-    "rerouted to an unpriced model": (FLASH, answered(TEXT, model="gemini-9-ultra"), 1, "the price of 'gemini-9-ultra' is not known"),
-    "a long prompt": ({"model": "gemini-2.5-pro"}, answered(TEXT, tokens=LONG, model="gemini-2.5-pro"), 1, "are spent of"),
-    "a long prompt without a price": ({"model": "gemini-own"}, answered(TEXT, tokens=LONG, model="gemini-own"), 1,
-                                      "beyond 200,000 prompt tokens is not known"),
-    "a tier that nobody prices": (FLASH, answered(TEXT, tokens=COSTLY | {"trafficType": "PROVISIONED_THROUGHPUT"}), 1,
-                                  "in the tier 'provisioned' is not known"),
+    "empty token counts": (
+        FLASH,
+        answered(TEXT, tokens={"totalTokenCount": None}),
+        1,
+        "the answer reports no token counts",
+    ),
+    "rerouted to an unpriced model": (
+        FLASH,
+        answered(TEXT, model="gemini-9-ultra"),
+        1,
+        "the price of 'gemini-9-ultra' is not known",
+    ),
+    "a long prompt": (
+        {"model": "gemini-2.5-pro"},
+        answered(TEXT, tokens=LONG, model="gemini-2.5-pro"),
+        1,
+        "are spent of",
+    ),
+    "a long prompt without a price": (
+        {"model": "gemini-own"},
+        answered(TEXT, tokens=LONG, model="gemini-own"),
+        1,
+        "beyond 200,000 prompt tokens is not known",
+    ),
+    "a tier that nobody prices": (
+        FLASH,
+        answered(TEXT, tokens=COSTLY | {"trafficType": "PROVISIONED_THROUGHPUT"}),
+        1,
+        "in the tier 'provisioned' is not known",
+    ),
     "an answer that is not JSON": (FLASH, Reply(body="<html>hello</html>"), 1, "the response is not JSON"),
 }
 
@@ -115,13 +149,17 @@ def test_a_cap_is_a_cap(situation, server, tmp_path, monkeypatch):
 
 def test_without_a_cap_the_same_runs_are_whole_and_their_cost_is_unknown(server):
     server.default = without_usage(answered(TEXT))
-    entry, = ask(FLASH)["experiments"]
-    assert entry["successful_records"] == 40 and (entry["cost_usd"], entry["known_cost_usd"], entry["n_unpriced"]) == (None, None, 40)
+    (entry,) = ask(FLASH)["experiments"]
+    assert entry["successful_records"] == 40 and (entry["cost_usd"], entry["known_cost_usd"], entry["n_unpriced"]) == (
+        None,
+        None,
+        40,
+    )
 
 
 def test_unknown_costs_can_be_allowed(server):
     server.default = without_usage(answered(TEXT))
-    entry, = ask({**FLASH, "unknown_cost": "allow"}, max_cost_usd=CAP)["experiments"]
+    (entry,) = ask({**FLASH, "unknown_cost": "allow"}, max_cost_usd=CAP)["experiments"]
     assert entry["successful_records"] == 40 and entry["n_unpriced"] == 40 and entry["cost_usd"] is None
 
 
@@ -130,7 +168,9 @@ BATCH = {**FLASH, "mode": "batch"}
 
 
 def test_a_batch_that_would_exceed_the_cap_is_not_sent(server):
-    with pytest.raises(RunStoppedError, match=r"a batch of 40 requests to gemini-2.5-flash would cost about .* max_cost_usd=0.1"):
+    with pytest.raises(
+        RunStoppedError, match=r"a batch of 40 requests to gemini-2.5-flash would cost about .* max_cost_usd=0.1"
+    ):
         ask(BATCH, max_cost_usd=CAP)
     assert not server.batches
 
@@ -141,7 +181,7 @@ def test_a_batch_counts_with_what_earlier_runs_took_and_its_cost_is_charged(serv
     with pytest.raises(RunStoppedError, match="would cost about"):
         ask(BATCH, max_cost_usd=CAP)  # nothing is known: 32,768 output tokens each
     ask(FLASH, sample_size=3)
-    entry, = ask(BATCH, max_cost_usd=CAP)["experiments"]
+    (entry,) = ask(BATCH, max_cost_usd=CAP)["experiments"]
     assert len(server.batches) == 1 and entry["successful_records"] == 40
     assert entry["cost_usd"] == pytest.approx(40 * (1000 * 0.15 + 200 * 1.25) / 1e6)
 
@@ -152,15 +192,25 @@ def test_two_batches_share_one_cap(server):
     each = {**BATCH, "max_output_tokens": 1024}
     estimated = 40 * (258 * 2 * 0.15 + 1024 * 1.25) / 1e6  # the server counts 258 tokens for the text and for the page
     with pytest.raises(RunStoppedError, match="would cost about"):
-        ask({**each, "name_suffix": "one"}, {**each, "temperature": 0.5, "name_suffix": "two"}, max_cost_usd=1.2 * estimated)
+        ask(
+            {**each, "name_suffix": "one"},
+            {**each, "temperature": 0.5, "name_suffix": "two"},
+            max_cost_usd=1.2 * estimated,
+        )
     assert len(server.batches) == 1  # the first one fits
 
 
 # ------------------------------------------------------------------------- other ways to spend money
 def test_a_race_has_the_same_cap_also_when_it_is_resumed(server):
     server.default = answered(TEXT, tokens=COSTLY)
-    how = {"dataset_name": "forty", "model_configs": [{**FLASH, "name_suffix": "a"}, {**FLASH, "temperature": 0.5, "name_suffix": "b"}],
-           "jobs": JOBS, "cache": False, "progress": False, "round_size": 20}
+    how = {
+        "dataset_name": "forty",
+        "model_configs": [{**FLASH, "name_suffix": "a"}, {**FLASH, "temperature": 0.5, "name_suffix": "b"}],
+        "jobs": JOBS,
+        "cache": False,
+        "progress": False,
+        "round_size": 20,
+    }
     with pytest.raises(ValueError, match="the price of 'gemini-9' is not known"):
         race(**{**how, "model_configs": [FLASH, {"model": "gemini-9"}]}, max_cost_usd=CAP)
     with pytest.raises(RunStoppedError, match="are spent of"):
@@ -174,7 +224,9 @@ def test_a_race_has_the_same_cap_also_when_it_is_resumed(server):
 
 def test_a_registered_model_that_reports_tokens_without_a_cost_ends_a_capped_run(server):
     asked = []
-    register_model("counts", lambda images, config: asked.append(1) or Extraction({"reports": [REPORT]}, usage=Usage(1000, 100)))
+    register_model(
+        "counts", lambda images, config: asked.append(1) or Extraction({"reports": [REPORT]}, usage=Usage(1000, 100))
+    )
     register_model("computes", lambda images, config: {"reports": [REPORT]})
     try:
         with pytest.raises(RunStoppedError, match="counts: it reports tokens but no cost"):
@@ -199,12 +251,19 @@ def test_what_is_not_known_is_never_shown_as_zero(half_known, capsys):
     known = pytest.approx(20 * EACH)
     assert (half["cost_usd"], half["known_cost_usd"], half["n_unpriced"]) == (None, known, 20)
     assert (cost_text(half), cost_text(none)) == ("≥ $0.32", "–")
-    shown = {"headline": half_known["headline"], "entries": json.dumps(half_known), "http": run_response(half_known, "http://here").model_dump_json()}
+    shown = {
+        "headline": half_known["headline"],
+        "entries": json.dumps(half_known),
+        "http": run_response(half_known, "http://here").model_dump_json(),
+    }
     opened = open_run(half_known["group_id"])
     shown["report"] = str(cost_and_accuracy(opened))
     for entry in (half, none):
         result = experiment_result(entry["experiment_id"])
-        shown |= {f"card {entry['experiment_name']}": str(result_card(result)), f"markdown {entry['experiment_name']}": summary_markdown(result)}
+        shown |= {
+            f"card {entry['experiment_name']}": str(result_card(result)),
+            f"markdown {entry['experiment_name']}": summary_markdown(result),
+        }
     shown["page"] = (opened.folder / "index.html").read_text() if hasattr(opened, "folder") else ""
     shown["cli"] = CliRunner().invoke(app, ["runs", "show", half_known["group_id"]]).output
     assert not [where for where, text in shown.items() if "$0.00" in text or '"cost_usd":0.0' in text.replace(" ", "")]
@@ -227,7 +286,9 @@ def test_a_retired_model_costs_three_calls_and_the_other_configs_run(server):
     server.default = lambda request: gone if "gemini-3-pro-preview" in request.path else answered(TEXT, tokens=COSTLY)
     results = ask({"model": "gemini-3-pro-preview"}, {"model": "gemini-2.5-flash-lite"}, jobs=1)
     first, second = results["experiments"]
-    assert first["status"] == "failed" and "in a row" in first["error"] and "use gemini-3.1-pro-preview" in first["error"]
+    assert (
+        first["status"] == "failed" and "in a row" in first["error"] and "use gemini-3.1-pro-preview" in first["error"]
+    )
     assert sum("pro-preview" in c.model for c in server.calls) == 3 and second["successful_records"] == 40
     assert any("gemini-3-pro-preview was shut down on 2026-03-09" in n for n in results["notices"])
 
@@ -236,7 +297,7 @@ def test_two_404s_and_an_answer_are_no_reason_to_stop(server):
     gone = failed(404, "NOT_FOUND", "no such model")
     replies = iter([gone, gone, answered(TEXT)] * 20)
     server.default = lambda request: next(replies)
-    entry, = ask({"model": "gemini-2.5-flash-lite"}, jobs=1)["experiments"]
+    (entry,) = ask({"model": "gemini-2.5-flash-lite"}, jobs=1)["experiments"]
     assert entry["failed_records"] == 27 and entry["successful_records"] == 13
 
 
@@ -259,7 +320,9 @@ def test_every_interface_names_a_retired_model_before_anything_is_spent(server, 
 
 def test_the_preset_current_has_models_that_are_served_and_priced():
     models = [c["model"] for c in PRESETS["current"].model_configs]
-    assert all(retirement_of(m) is None and price_of(m) is not None for m in models) and check_configs(PRESETS["current"].model_configs)
+    assert all(retirement_of(m) is None and price_of(m) is not None for m in models) and check_configs(
+        PRESETS["current"].model_configs
+    )
 
 
 def test_the_documented_defaults_are_kept_and_their_retirements_are_known():
@@ -271,7 +334,9 @@ def test_the_documented_defaults_are_kept_and_their_retirements_are_known():
 
 def test_an_estimate_after_a_reroute_has_the_price_of_the_model_that_answers(server, tmp_path, monkeypatch):
     own = tmp_path / "prices.toml"
-    own.write_text('[retirements."gemini-2.5-flash"]\non = 2026-01-01\nrerouted = true\nsuccessor = "gemini-3.5-flash"\n')
+    own.write_text(
+        '[retirements."gemini-2.5-flash"]\non = 2026-01-01\nrerouted = true\nsuccessor = "gemini-3.5-flash"\n'
+    )
     server.default = answered(TEXT, tokens=COSTLY)
     ask(FLASH, sample_size=2)
     before = estimate("forty", [FLASH]).cost_usd
@@ -281,12 +346,14 @@ def test_an_estimate_after_a_reroute_has_the_price_of_the_model_that_answers(ser
 
 
 def test_spent_tells_what_is_known_from_what_is_not(server):
-    replies = iter([answered(TEXT, tokens=COSTLY), failed(400, "INVALID_ARGUMENT", "bad"), without_usage(answered(TEXT))])
+    replies = iter(
+        [answered(TEXT, tokens=COSTLY), failed(400, "INVALID_ARGUMENT", "bad"), without_usage(answered(TEXT))]
+    )
     server.default = lambda request: next(replies)
     ask(FLASH, sample_size=3, jobs=1)
     from vote_experiments.store.database import open_store
 
-    row, = list_experiments(open_store())
+    (row,) = list_experiments(open_store())
     found = spent(open_store(), row["id"])
     assert found["cost_usd"] is None and found["known_cost_usd"] == pytest.approx(EACH)
     assert (found["n_priced"], found["n_unpriced"]) == (2, 1)  # a refused call is known to cost nothing
@@ -302,7 +369,9 @@ def test_awaiting_many_calls_at_the_cap_sends_no_more(server):
     model = GeminiModel("gemini-2.5-flash", Access(KEY, base_url=server.url))
 
     async def run():
-        return await asyncio.gather(*(model.extract(["page0.png"], {"seed": i}) for i in range(60)), return_exceptions=True)
+        return await asyncio.gather(
+            *(model.extract(["page0.png"], {"seed": i}) for i in range(60)), return_exceptions=True
+        )
 
     with calling(budget=Budget(EACH), roots=["/"]):
         ended = asyncio.run(run())

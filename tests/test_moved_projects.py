@@ -71,7 +71,9 @@ def test_relocating_writes_the_new_place_and_changes_nothing_else(project, tmp_p
     shutil.move(project / "scans", tmp_path / "archive")
     after = relocate_dataset("mine", tmp_path / "archive").dataset
     assert after.version == before.version and [i.id for i in after.items] == [i.id for i in before.items]
-    assert [i.input["image_paths"][0] for i in after.items] == [str(tmp_path / "archive" / f"f{i}_page1.png") for i in range(2)]
+    assert [i.input["image_paths"][0] for i in after.items] == [
+        str(tmp_path / "archive" / f"f{i}_page1.png") for i in range(2)
+    ]
     assert problems(after) == []
     assert import_folder(tmp_path / "archive", "mine").version == before.version  # the same content
     with pytest.raises(ValueError, match="is no folder"):
@@ -113,7 +115,10 @@ def test_relative_paths_are_tried_in_the_allowed_folders(tmp_path, monkeypatch):
     store.close()
 
 
-@pytest.mark.parametrize("written", ["scans\\p1.png", ".\\scans\\p1.png", "C:\\Users\\ann\\project\\scans\\p1.png", "D:/project/scans/p1.png"])
+@pytest.mark.parametrize(
+    "written",
+    ["scans\\p1.png", ".\\scans\\p1.png", "C:\\Users\\ann\\project\\scans\\p1.png", "D:/project/scans/p1.png"],
+)
 def test_paths_from_windows(written, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = _page(tmp_path / "scans" / "p1.png")
@@ -165,6 +170,7 @@ def _read_and_try_to_write(path):
         except StoreError as error:
             lines.append(str(error))
         return lines
+
     return work
 
 
@@ -182,9 +188,12 @@ def test_a_store_that_may_only_be_read_is_read(tmp_path):
     assert n == 3 and "cannot be written" in refused and sorted(os.listdir(folder)) == ["store.db"]
 
 
-@pytest.mark.parametrize("number", [2**63 - 1, 2**63, 2**64 - 1, 2**64, 2**64 + 1, -2**63 - 1, 10**30 + 1, 10**299])
+@pytest.mark.parametrize("number", [2**63 - 1, 2**63, 2**64 - 1, 2**64, 2**64 + 1, -(2**63) - 1, 10**30 + 1, 10**299])
 def test_whole_numbers_stay_whole(number, tmp_path):
-    assert decode_json(encode_json({"n": number})) == {"n": number} and type(decode_json(encode_json({"n": number}))["n"]) is int
+    assert (
+        decode_json(encode_json({"n": number})) == {"n": number}
+        and type(decode_json(encode_json({"n": number}))["n"]) is int
+    )
     store = Store(tmp_path / "s.db")
     save_dataset("d", [{"input": 1, "expected_output": {"n": number}}], store=store)
     assert get_dataset("d", store=store).items[0].expected_output == {"n": number}

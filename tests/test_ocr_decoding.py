@@ -32,9 +32,17 @@ def test_rows_and_total_agree_with_enumeration(rows, total):
 
 
 def test_beliefs_are_distributions():
-    evidence = Evidence([distribution({"12": 1.0}), exactly(0)], distribution({"12": 1.0}),
-                        {"good_ballots": distribution({"12": 1.0}), "bad_ballots": exactly(0), "no_vote_ballots": exactly(0),
-                         "ballots_allocated": distribution({"12": 1.0})}, "ballots_allocated")
+    evidence = Evidence(
+        [distribution({"12": 1.0}), exactly(0)],
+        distribution({"12": 1.0}),
+        {
+            "good_ballots": distribution({"12": 1.0}),
+            "bad_ballots": exactly(0),
+            "no_vote_ballots": exactly(0),
+            "ballots_allocated": distribution({"12": 1.0}),
+        },
+        "ballots_allocated",
+    )
     beliefs = settle(evidence)
     for belief in (*beliefs.rows, beliefs.total, *beliefs.ballots.values()):
         assert belief.shape == (SIZE,) and belief.sum() == pytest.approx(1) and belief.min() >= 0
@@ -42,8 +50,11 @@ def test_beliefs_are_distributions():
 
 
 def test_a_form_that_does_not_add_up_keeps_what_is_clearly_written():
-    evidence = Evidence([distribution({"300": 1.0}), distribution({"45": 1.0})], distribution({"354": 1.0}),
-                        {"good_ballots": distribution({"354": 1.0})})
+    evidence = Evidence(
+        [distribution({"300": 1.0}), distribution({"45": 1.0})],
+        distribution({"354": 1.0}),
+        {"good_ballots": distribution({"354": 1.0})},
+    )
     beliefs = settle(evidence)
     assert float(beliefs.rows[0][300]) < 0.999 and beliefs.total.argmax() == 354
     assert {int(b.argmax()) for b in beliefs.rows} & {300, 45, 54}

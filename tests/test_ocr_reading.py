@@ -44,7 +44,9 @@ def confident(output):
     return [(path, p) for report in output["confidence"] for path, p in report.items() if p >= 0.9]
 
 
-@pytest.mark.parametrize("reader, least", [("ocr-digits", 0.4), ("ocr-numbers", 0.8), ("ocr-sums", 0.9), ("ocr-fused", 0.9)])
+@pytest.mark.parametrize(
+    "reader, least", [("ocr-digits", 0.4), ("ocr-numbers", 0.8), ("ocr-sums", 0.9), ("ocr-fused", 0.9)]
+)
 def test_each_reader_reads_a_drawn_form(constituency, reader, least):
     pages, truth = constituency
     output = read_form_set(pages, reader)
@@ -66,7 +68,9 @@ def test_every_number_has_a_confidence_and_a_place(constituency):
     output = read_form_set(pages, "ocr-sums")
     confidence, regions = output["confidence"][0], output["regions"][0]
     assert set(confidence) == set(regions)
-    assert {f"vote_results[number={r.number}].vote_count" for r in truth.vote_results} | {"total_votes_recorded"} <= set(confidence)
+    assert {f"vote_results[number={r.number}].vote_count" for r in truth.vote_results} | {
+        "total_votes_recorded"
+    } <= set(confidence)
     assert all(0 <= p <= 1 for p in confidence.values())
     heights = [regions[f"vote_results[number={r.number}].vote_count"]["box"][1] for r in truth.vote_results]
     assert heights == sorted(heights) and all(r["page"] == 0 for r in regions.values())
@@ -117,7 +121,7 @@ def test_two_reports_in_one_file(constituency):
 def test_a_cropped_page_gives_what_is_left(constituency):
     pages, truth = constituency
     h, w = pages[0].shape
-    output = read_form_set([pages[0][int(0.5 * h):, :]], "ocr-sums")
+    output = read_form_set([pages[0][int(0.5 * h) :, :]], "ocr-sums")
     assert share_right(output["reports"][0], truth) >= 0.8
     assert output["reports"][0]["voter_statistics"] == {}
 
@@ -175,9 +179,11 @@ def test_errors_name_the_remedy():
 
 
 def test_what_a_reader_needs_is_named():
-    code = ("import sys; sys.modules['onnxruntime'] = None; sys.modules['tesserocr'] = None\n"
-            "from vote_experiments.models.registry import model_available\n"
-            "for name in ('ocr-digits', 'ocr-numbers', 'ocr-words'): print(model_available(name))")
+    code = (
+        "import sys; sys.modules['onnxruntime'] = None; sys.modules['tesserocr'] = None\n"
+        "from vote_experiments.models.registry import model_available\n"
+        "for name in ('ocr-digits', 'ocr-numbers', 'ocr-words'): print(model_available(name))"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
     assert out[0] == "None" and "pip install onnxruntime" in out[1] and "pip install tesserocr" in out[2]
 

@@ -38,7 +38,10 @@ def old(tmp_path, monkeypatch):
 def test_an_old_store_is_sound_and_its_runs_are_read(old):
     assert not check_store(old)
     assert [(e["name"], e["status"]) for e in list_experiments(old)] == [
-        ("doubles", "finished"), ("vote-extraction-reads-t0.0", "finished"), ("vote-extraction-fails-t0.0", "failed")]
+        ("doubles", "finished"),
+        ("vote-extraction-reads-t0.0", "finished"),
+        ("vote-extraction-fails-t0.0", "failed"),
+    ]
     doubles = experiment_result(list_experiments(old)[0]["id"], old)
     assert [r.scores["exact"] for r in doubles.item_results] == [True, True, True, False, True, True, True, True]
     assert len(get_dataset("numbers", store=old)) == 8
@@ -49,7 +52,7 @@ def test_an_old_store_is_sound_and_its_runs_are_read(old):
 def test_an_old_job_and_an_old_trace_are_there(old):
     assert [j.status for j in list_jobs(old)] == ["queued"]
     assert list_jobs(old)[0].arguments["model_configs"] == [{"model": "ocr-digits", "temperature": 0.0}]
-    trace, = get_traces({"tags": ["production"]}, store=old)
+    (trace,) = get_traces({"tags": ["production"]}, store=old)
     assert [s.value for s in trace.scores] == [0.5]
 
 
@@ -69,7 +72,9 @@ def test_an_old_run_that_stopped_is_resumed(old, how):
         request = {k: v for k, v in stored.items() if k != "resume"}
         resume = group["id"] if how == "by id" else True
         how_to_run = {"resume": resume, "retry_failed": True, "store": old, "show_comparison": False, "progress": False}
-        with pytest.raises(SettingsChangedError, match="evaluators.*allow_changes=True"):  # they score by newer rules: never mixed in silence
+        with pytest.raises(
+            SettingsChangedError, match="evaluators.*allow_changes=True"
+        ):  # they score by newer rules: never mixed in silence
             run_model_experiments(**request, **how_to_run)
         result = run_model_experiments(**request, **how_to_run, allow_changes=True)
     finally:

@@ -117,7 +117,11 @@ def test_a_party_list_reports_by_assertion(store):
     check = start_outcome_check(table, "party list", seats=5, seed=SEED, store=store)
     assert read_until_decided(check, truth).state == "confirmed"
     rows = check.assertions()
-    assert {"winner", "loser", "margin", "U", "risk"} <= set(rows) and (rows["margin"] > 0).all() and rows["risk"].max() <= 0.05
+    assert (
+        {"winner", "loser", "margin", "U", "risk"} <= set(rows)
+        and (rows["margin"] > 0).all()
+        and rows["risk"].max() <= 0.05
+    )
 
 
 def test_a_wrong_outcome_is_only_called_wrong_when_it_is_certain(store):
@@ -169,7 +173,9 @@ def test_a_duplicate_and_an_unread_form_are_read_or_count_at_their_worst(store):
         check.record(station, truth[station])
     assert check.status().missing == () and check.draws().empty and check.assertions()["margin"].min() >= margin
     if check.seed and double not in draws_before:
-        assert [s for s in check.next(100) if s in draws_before][:5] == [s for s in draws_before if s not in (double, blank)][:5]
+        assert [s for s in check.next(100) if s in draws_before][:5] == [
+            s for s in draws_before if s not in (double, blank)
+        ][:5]
     assert read_until_decided(check, truth).state == "confirmed"
 
 

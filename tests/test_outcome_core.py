@@ -11,7 +11,16 @@ from vote_experiments.outcome.assertions import Contest, largest_remainder, larg
 from vote_experiments.outcome.bounds import Batches, error_bounds, signed_errors
 from vote_experiments.outcome.risk import betting, kaplan_markov, outcome_risk
 from vote_experiments.outcome.simulation import (
-    METHODS, PLACEMENTS, ballots_used, clean_forms, excess_p_value, hide_errors, mean_forms, simulate_checks, simulated_election)
+    METHODS,
+    PLACEMENTS,
+    ballots_used,
+    clean_forms,
+    excess_p_value,
+    hide_errors,
+    mean_forms,
+    simulate_checks,
+    simulated_election,
+)
 
 # ── formulas ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -100,7 +109,11 @@ def test_what_is_confirmed_is_not_taken_back():
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.integers(0, 50_000), min_size=2, max_size=9), st.lists(st.integers(0, 50_000), min_size=2, max_size=9), st.integers(1, 120))
+@given(
+    st.lists(st.integers(0, 50_000), min_size=2, max_size=9),
+    st.lists(st.integers(0, 50_000), min_size=2, max_size=9),
+    st.integers(1, 120),
+)
 def test_assertions_of_a_party_list_hold_exactly_for_its_own_allocation(votes, others, seats):
     n = min(len(votes), len(others))
     votes, others = votes[:n], others[:n]
@@ -185,7 +198,11 @@ def test_wrong_outcomes_are_confirmed_no_more_often_than_the_risk_limit(kind, me
 # ── workload ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 REFERENCE = {  # margin: mean distinct forms with b = ballots used, and with b doubled; 240 stations, 6 candidates, α .05
-    0.02: (117, 172), 0.05: (58, 99), 0.1: (32, 58), 0.2: (17, 32)}
+    0.02: (117, 172),
+    0.05: (58, 99),
+    0.1: (32, 58),
+    0.2: (17, 32),
+}
 
 
 @pytest.mark.parametrize("margin", REFERENCE)

@@ -111,7 +111,11 @@ def test_the_power_tuned_interval_by_hand():
     by_hand = slope * 150 + (y - slope * f).mean()
     half = stats.t.ppf(0.975, 399) * np.sqrt((y - slope * f).var(ddof=1) / 400)
     mean, ours, weight = predicted_mean(y, f, 150.0, 10**9)
-    assert mean == pytest.approx(by_hand, rel=1e-3) and ours == pytest.approx(half, rel=0.02) and weight == pytest.approx(slope, rel=0.01)
+    assert (
+        mean == pytest.approx(by_hand, rel=1e-3)
+        and ours == pytest.approx(half, rel=0.02)
+        and weight == pytest.approx(slope, rel=0.01)
+    )
 
 
 def test_no_form_flatters_its_own_weight():
@@ -139,7 +143,12 @@ def test_whole_clusters_widen_the_interval():
 
 def test_too_few_clusters_are_named():
     proxy = {str(i): 0.9 for i in range(100)}
-    e = estimate_accuracy({str(i): float(i % 3 > 0) for i in range(40)}, proxy, "confidence", clusters={str(i): i // 30 for i in range(100)})
+    e = estimate_accuracy(
+        {str(i): float(i % 3 > 0) for i in range(40)},
+        proxy,
+        "confidence",
+        clusters={str(i): i // 30 for i in range(100)},
+    )
     assert "only 2 clusters were labelled, fewer than 5" in e.note
 
 

@@ -65,9 +65,18 @@ def bare_sdk(**settings):
     standalone_config.apm_tracing_enabled = False
     logging.getLogger("ddtrace").setLevel(logging.CRITICAL)
     try:
-        LLMObs.enable(**{"ml_app": "bare", "agentless_enabled": True, "site": "datadoghq.com", "project_name": PROJECT,
-                         "integrations_enabled": False, "api_key": ENVIRONMENT["DD_API_KEY"],
-                         "app_key": ENVIRONMENT["DD_APP_KEY"], **settings})
+        LLMObs.enable(
+            **{
+                "ml_app": "bare",
+                "agentless_enabled": True,
+                "site": "datadoghq.com",
+                "project_name": PROJECT,
+                "integrations_enabled": False,
+                "api_key": ENVIRONMENT["DD_API_KEY"],
+                "app_key": ENVIRONMENT["DD_APP_KEY"],
+                **settings,
+            }
+        )
         yield LLMObs
     finally:
         LLMObs.disable()
@@ -92,17 +101,35 @@ def echo(input_data, config=None):
 
 
 def calling_echo(item):
-    observe(Observation("read the form", "GENERATION", time.time() - 1, time.time(), "what is on it?", item.input,
-                        model="gemini-2.5-flash", usage=Usage(10, 5)))
+    observe(
+        Observation(
+            "read the form",
+            "GENERATION",
+            time.time() - 1,
+            time.time(),
+            "what is on it?",
+            item.input,
+            model="gemini-2.5-flash",
+            usage=Usage(10, 5),
+        )
+    )
     return item.input
 
 
 def values(server, label="right"):
     "A score by record id"
-    by_span = {s["span_id"]: next(t.removeprefix("dataset_record_id:") for t in s["tags"] if t.startswith("dataset_record_id:"))
-               for s in server.rows()}
-    return {by_span[m["span_id"]]: m.get(f"{m['metric_type']}_value") for its in server.metrics.values() for m in its
-            if m["label"] == label and m["span_id"]}
+    by_span = {
+        s["span_id"]: next(
+            t.removeprefix("dataset_record_id:") for t in s["tags"] if t.startswith("dataset_record_id:")
+        )
+        for s in server.rows()
+    }
+    return {
+        by_span[m["span_id"]]: m.get(f"{m['metric_type']}_value")
+        for its in server.metrics.values()
+        for m in its
+        if m["label"] == label and m["span_id"]
+    }
 
 
 def one(reports):
@@ -118,7 +145,9 @@ def test_a_missing_api_key_is_named_before_anything_runs(server, sqlite_store):
     asked = []
     with server.environment(DD_API_KEY=None):
         with pytest.raises(ValueError, match="DD_API_KEY"):
-            run_model_experiments(backend="datadog", dataset_name="golden", task_function=asked.append, store=sqlite_store)
+            run_model_experiments(
+                backend="datadog", dataset_name="golden", task_function=asked.append, store=sqlite_store
+            )
         with pytest.raises(ValueError, match="DD_API_KEY"):
             run_experiment(name="e", data=items(1), task=echo, backend="datadog", store=sqlite_store)
     assert not asked and not server.requests
@@ -152,8 +181,10 @@ def test_a_missing_application_key_is_named_before_anything_runs(server, sqlite_
 def test_wrong_keys_are_one_clear_error_before_any_call(server, sqlite_store, wrong):
     asked = []
     with server.environment(**{wrong: "wrong-key-000"}):
-        for call in (lambda: run_model_experiments(dataset_name="golden", task_function=asked.append, store=sqlite_store),
-                     lambda: run_experiment(name="e", data=items(1), task=asked.append, backend="datadog", store=sqlite_store)):
+        for call in (
+            lambda: run_model_experiments(dataset_name="golden", task_function=asked.append, store=sqlite_store),
+            lambda: run_experiment(name="e", data=items(1), task=asked.append, backend="datadog", store=sqlite_store),
+        ):
             with pytest.raises(ValueError, match="DD_API_KEY or DD_APP_KEY is wrong") as told:
                 call()
             assert "wrong-key-000" not in str(told.value)
@@ -196,7 +227,14 @@ def test_spans_go_to_their_intake_whoever_imported_the_sdk(imported, tmp_path):
     "Beside APM traces, where the SDK sends them by default, nobody would hear what became of them"
     quiet = {"DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false", "DD_REMOTE_CONFIGURATION_ENABLED": "false"}
     bare = {k: v for k, v in os.environ.items() if not k.startswith(("DD_", "_DD_"))}
-    done = subprocess.run([sys.executable, "-c", MODE, imported], cwd=tmp_path, env=bare | quiet, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", MODE, imported],
+        cwd=tmp_path,
+        env=bare | quiet,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert "LLMOBS_AGENTLESS" in done.stdout, done.stderr[-2000:]
 
 
@@ -213,6 +251,7 @@ def test_an_sdk_that_was_off_is_off_afterwards_with_its_settings(server, sqlite_
 
 class Peak:
     "A sync task that knows how many of it run at once"
+
     __name__ = "peak"
 
     def __init__(self, together: int = 1):
@@ -245,8 +284,16 @@ def test_bare_sdk_caps_sync_tasks(sdk):
 def test_fifty_jobs_are_fifty_in_flight_for_sync_tasks(server, sqlite_store):
     push_dataset(save_dataset("golden", items(100), store=sqlite_store), store=sqlite_store)
     peak = Peak(together=50)
-    found = run_model_experiments(dataset_name="golden", task_function=peak, evaluators=[right], summary_evaluators=[], jobs=50,
-                                  model_configs=[{"model": "echo"}], store=sqlite_store, show_comparison=False)
+    found = run_model_experiments(
+        dataset_name="golden",
+        task_function=peak,
+        evaluators=[right],
+        summary_evaluators=[],
+        jobs=50,
+        model_configs=[{"model": "echo"}],
+        store=sqlite_store,
+        show_comparison=False,
+    )
     assert peak.most == 50 and found["publication"][0]["complete"] and len(server.rows()) == 100
 
 
@@ -283,8 +330,14 @@ def lambda_task(input_data, config):
 @promise("D6")
 def test_records_without_expected_output_arrive(server, sqlite_store):
     data = [{"id": f"r{i}", "input": {"i": i}} for i in range(3)]
-    done = run_experiment(name="e", data=save_dataset("golden", data, store=sqlite_store), task=echo, evaluators=[right],
-                          store=sqlite_store, backend="datadog")
+    done = run_experiment(
+        name="e",
+        data=save_dataset("golden", data, store=sqlite_store),
+        task=echo,
+        evaluators=[right],
+        store=sqlite_store,
+        backend="datadog",
+    )
     assert done.publication.complete and values(server) == dict.fromkeys(("r0", "r1", "r2"), False)
     other = Store(sqlite_store.path.with_name("other.db"))
     pulled = pull_dataset("datadog", "golden", store=other)
@@ -306,7 +359,9 @@ def test_bare_sdk_shifts_outputs_when_a_task_is_cancelled(sdk):
 
 @promise("D7")
 def test_a_cancelled_task_fails_its_item_and_no_other(server, sqlite_store):
-    done = run_experiment(name="e", data=items(4), task=cancelled_at_one, evaluators=[right], store=sqlite_store, backend="datadog")
+    done = run_experiment(
+        name="e", data=items(4), task=cancelled_at_one, evaluators=[right], store=sqlite_store, backend="datadog"
+    )
     assert done.publication.complete and len(server.rows()) == 4
     for row in server.rows():
         its = f"dataset_record_id:r{row['meta']['input']['i']}"
@@ -327,12 +382,21 @@ def test_every_experiment_has_tags_of_its_own_all_texts(server, sqlite_store):
     push_dataset(save_dataset("golden", items(2), store=sqlite_store), store=sqlite_store)
     shared = {"purpose": "baseline", "version": 3, "nested": {"a": 1}}
     configs = [{"model": "echo", "name_suffix": s, "metadata": shared} for s in ("one", "two")]
-    run_model_experiments(dataset_name="golden", task_function=echo, evaluators=[right], model_configs=configs,
-                          summary_evaluators=[], store=sqlite_store, show_comparison=False)
+    run_model_experiments(
+        dataset_name="golden",
+        task_function=echo,
+        evaluators=[right],
+        model_configs=configs,
+        summary_evaluators=[],
+        store=sqlite_store,
+        show_comparison=False,
+    )
     assert shared == {"purpose": "baseline", "version": 3, "nested": {"a": 1}}
     tags = [e["attributes"]["metadata"]["tags"] for e in server.experiments.values()]
     assert [t for its in tags for t in its if t.startswith("experiment_name:")] == [
-        "experiment_name:vote-extraction-one", "experiment_name:vote-extraction-two"]
+        "experiment_name:vote-extraction-one",
+        "experiment_name:vote-extraction-two",
+    ]
     assert all({"purpose:baseline", "version:3"} <= set(its) for its in tags)
 
 
@@ -345,15 +409,23 @@ def same_name(score):
 
 @promise("D9")
 def test_bare_sdk_overwrites_scores_of_one_name(sdk, server):
-    sdk.experiment("e", lambda_task, sdk.create_dataset("d", records=records(1)), [same_name(0.1), same_name(0.9)]).run()
+    sdk.experiment(
+        "e", lambda_task, sdk.create_dataset("d", records=records(1)), [same_name(0.1), same_name(0.9)]
+    ).run()
     assert values(server, "accuracy") == {"r0": 0.9} and sum(map(len, server.metrics.values())) == 1
 
 
 @promise("D9")
 def test_two_evaluators_of_one_name_are_refused(server, sqlite_store):
     with pytest.raises(ValueError, match="two evaluators are called 'accuracy'"):
-        run_experiment(name="e", data=items(1), task=echo, evaluators=[same_name(0.1), same_name(0.9)], store=sqlite_store,
-                       backend="datadog")
+        run_experiment(
+            name="e",
+            data=items(1),
+            task=echo,
+            evaluators=[same_name(0.1), same_name(0.9)],
+            store=sqlite_store,
+            backend="datadog",
+        )
 
 
 def failing_at_two(asked):
@@ -381,8 +453,15 @@ def test_the_first_failure_stops_the_run_and_what_was_done_can_be_published(serv
     push_dataset(save_dataset("golden", items(8), store=sqlite_store), store=sqlite_store)
     asked = []
     with pytest.raises(ItemFailedError, match="exp_") as told:
-        run_model_experiments(dataset_name="golden", task_function=failing_at_two(asked), evaluators=[right], jobs=1,
-                              model_configs=[{"model": "echo"}], store=sqlite_store, show_comparison=False)
+        run_model_experiments(
+            dataset_name="golden",
+            task_function=failing_at_two(asked),
+            evaluators=[right],
+            jobs=1,
+            model_configs=[{"model": "echo"}],
+            store=sqlite_store,
+            show_comparison=False,
+        )
     assert asked == [0, 1, 2] and "resume" in str(told.value)
     report = one(publish("latest", store=sqlite_store))
     assert (report.rows, report.scores, report.complete) == (3, 2, True)
@@ -407,9 +486,14 @@ def test_an_unusable_score_is_a_failure_of_its_evaluator_alone(server, sqlite_st
     def infinite(input_data, output_data, expected_output):
         return float("nan") if input_data["i"] == 1 else 0.5
 
-    done = run_experiment(name="e", data=items(3), task=echo, evaluators=[no_json, infinite, right], store=sqlite_store, backend="datadog")
+    done = run_experiment(
+        name="e", data=items(3), task=echo, evaluators=[no_json, infinite, right], store=sqlite_store, backend="datadog"
+    )
     assert done.publication.complete and values(server) == dict.fromkeys(("r0", "r1", "r2"), True)
-    assert values(server, "no_json") == {"r0": True, "r1": None, "r2": True} and values(server, "infinite") == {"r0": 0.5, "r2": 0.5}
+    assert values(server, "no_json") == {"r0": True, "r1": None, "r2": True} and values(server, "infinite") == {
+        "r0": 0.5,
+        "r2": 0.5,
+    }
     refused = [m for its in server.metrics.values() for m in its if m["status"] == "ERROR"]
     assert len(refused) == 1 and "bytes" in refused[0]["error"]["message"]
 
@@ -431,7 +515,12 @@ def test_refused_or_lost_scores_are_told_and_sent_again(server, sqlite_store, re
     server.fail("POST", "/events$", reply)
     done = run_experiment(name="e", data=items(3), task=calling_echo, evaluators=[right], store=sqlite_store)
     report = one(publish(done.experiment_id, "datadog", store=sqlite_store, patience_s=0))
-    assert (report.rows, report.scores, report.n_scores, report.complete) == (3 if reply.status == 202 else 0, 0, 3, False)
+    assert (report.rows, report.scores, report.n_scores, report.complete) == (
+        3 if reply.status == 202 else 0,
+        0,
+        3,
+        False,
+    )
     assert "0/3 scores" in str(report) and f"vote-experiments publish {done.experiment_id}" in str(report)
     server.faults.clear()
     again = one(publish(done.experiment_id, "datadog", store=sqlite_store, resend_after_s=0))
@@ -440,7 +529,10 @@ def test_refused_or_lost_scores_are_told_and_sent_again(server, sqlite_store, re
 
 @promise("D13")
 def test_bare_sdk_drops_what_its_buffer_cannot_hold(server):
-    with server.environment(_DD_LLMOBS_WRITER_INTERVAL="600"), bare_sdk() as sdk:  # a slow machine would empty it between two spans
+    with (
+        server.environment(_DD_LLMOBS_WRITER_INTERVAL="600"),
+        bare_sdk() as sdk,
+    ):  # a slow machine would empty it between two spans
         for i in range(1500):
             with sdk.task(name=f"t{i}"):
                 pass
@@ -455,8 +547,13 @@ def test_every_row_score_and_call_of_a_large_run_arrives(server, sqlite_store, n
         calling_echo(item)
         return calling_echo(item)
 
-    done = run_experiment(name="large", data=save_dataset("large", items(n), store=sqlite_store), task=twice, evaluators=[right],
-                          store=sqlite_store)
+    done = run_experiment(
+        name="large",
+        data=save_dataset("large", items(n), store=sqlite_store),
+        task=twice,
+        evaluators=[right],
+        store=sqlite_store,
+    )
     report = one(publish(done.experiment_id, "datadog", store=sqlite_store))
     assert report.complete and str(report).startswith(f"published {n}/{n} rows, {n}/{n} scores, {2 * n}/{2 * n} spans")
     assert (len(server.rows()), len(server.calls())) == (n, 2 * n)
@@ -531,7 +628,9 @@ def test_a_run_killed_while_running_and_while_publishing_is_one_complete_experim
     server.delay_s = 0.0
     out, _ = child(sqlite_store).communicate(timeout=60)
     assert f"published {n}/{n} rows, {n}/{n} scores" in out
-    assert len(server.experiments) == 1 and len(server.rows()) == n and values(server) == {f"r{i}": True for i in range(n)}
+    assert (
+        len(server.experiments) == 1 and len(server.rows()) == n and values(server) == {f"r{i}": True for i in range(n)}
+    )
     assert sum(map(len, server.metrics.values())) == n
 
 
@@ -544,15 +643,25 @@ def test_a_group_killed_before_all_was_published_is_resumed_into_the_same_experi
     killed_when(child(sqlite_store, GROUP), lambda: len(server.rows()) > 300)
     server.delay_s = 0.0
     out, _ = child(sqlite_store, GROUP).communicate(timeout=120)
-    assert "[True, True]" in out and len(server.experiments) == 2 and len(server.rows()) == 500 and stored(sqlite_store) == 500
+    assert (
+        "[True, True]" in out
+        and len(server.experiments) == 2
+        and len(server.rows()) == 500
+        and stored(sqlite_store) == 500
+    )
 
 
 @promise("D14")
 @pytest.mark.slow
 def test_publishing_killed_at_random_is_complete_in_the_end_without_duplicates(server, sqlite_store):
     n, draw = 1500, random.Random(7)
-    done = run_experiment(name="storm", data=save_dataset("golden", items(n), store=sqlite_store), task=calling_echo, evaluators=[right],
-                          store=sqlite_store)
+    done = run_experiment(
+        name="storm",
+        data=save_dataset("golden", items(n), store=sqlite_store),
+        task=calling_echo,
+        evaluators=[right],
+        store=sqlite_store,
+    )
     server.delay_s = 0.02
     seen = []
     for _ in range(12):
@@ -598,7 +707,12 @@ def test_bare_times_of_another_day_are_refused(sdk, server):
     dataset = sdk.create_dataset("d", records=records(1))
     experiment = sdk.experiment("e", lambda_task, dataset, [right])
     experiment.run()
-    old = datadog.metric(experiment._id, Evaluation("right", True), int((time.time() - 2 * 86400) * 1000), {"span_id": "1", "trace_id": "1"})
+    old = datadog.metric(
+        experiment._id,
+        Evaluation("right", True),
+        int((time.time() - 2 * 86400) * 1000),
+        {"span_id": "1", "trace_id": "1"},
+    )
     with pytest.raises(ValueError, match="24hr"):
         sdk._instance._dne_client.experiment_eval_post(experiment._id, [old], [])
 
@@ -636,7 +750,7 @@ def test_bare_sdk_drops_input_and_output_of_a_large_row(sdk, server):
         return "x" * 6_000_000
 
     sdk.experiment("e", large, sdk.create_dataset("d", records=records(1)), [right]).run()
-    row, = server.rows()
+    (row,) = server.rows()
     assert "dropped" in str(row["meta"]["output"]) and "i" not in row["meta"]["input"]
 
 
@@ -644,11 +758,23 @@ def test_bare_sdk_drops_input_and_output_of_a_large_row(sdk, server):
 def test_a_large_row_keeps_its_input_and_pictures_stay_at_home(server, sqlite_store, tmp_path):
     (tmp_path / "forms").mkdir()
     picture = "data:image/png;base64," + "iVBORw0KGgo" * 60_000
-    data = save_dataset("golden", [{"id": "a", "input": {"image_paths": ["p1.jpg"], "inline": picture}, "metadata": {
-        "notes": "long " * 400_000}}], root=tmp_path / "forms", store=sqlite_store)
-    done = run_experiment(name="e", data=data, task=lambda item: "x " * 3_000_000, store=sqlite_store, backend="datadog")
+    data = save_dataset(
+        "golden",
+        [
+            {
+                "id": "a",
+                "input": {"image_paths": ["p1.jpg"], "inline": picture},
+                "metadata": {"notes": "long " * 400_000},
+            }
+        ],
+        root=tmp_path / "forms",
+        store=sqlite_store,
+    )
+    done = run_experiment(
+        name="e", data=data, task=lambda item: "x " * 3_000_000, store=sqlite_store, backend="datadog"
+    )
     assert done.publication.complete
-    row, = server.rows()
+    (row,) = server.rows()
     assert "6000000 characters" in row["meta"]["output"] and row["meta"]["input"]["image_paths"] == ["p1.jpg"]
     assert "too large to publish" in row["meta"]["metadata"]["metadata"]
     sent = b"".join(r.body for r in server.requests)
@@ -675,8 +801,15 @@ def test_nothing_is_sent_while_a_run_works_and_calls_to_google_carry_no_trace(se
         save_dataset("golden", items(2), store=sqlite_store)
         push_dataset("golden", store=sqlite_store)
         before = len(server.requests)
-        found = run_model_experiments(dataset_name="golden", task_function=ask, evaluators=[right], summary_evaluators=[],
-                                      model_configs=[{"model": "echo"}], store=sqlite_store, show_comparison=False)
+        found = run_model_experiments(
+            dataset_name="golden",
+            task_function=ask,
+            evaluators=[right],
+            summary_evaluators=[],
+            model_configs=[{"model": "echo"}],
+            store=sqlite_store,
+            show_comparison=False,
+        )
         headers = [h for r in gemini.requests for h in r.headers]
     assert found["publication"][0]["complete"]
     assert [enabled for enabled, _ in seen] == [False, False] and len({n for _, n in seen}) == 1 and seen[0][1] > before

@@ -15,7 +15,7 @@ from servers.langfuse_server import KEYS, LangfuseServer, decoded  # noqa: E402
 from servers.loopback import Reply  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
-from vote_experiments.platforms import langfuse# noqa: E402
+from vote_experiments.platforms import langfuse  # noqa: E402
 from vote_experiments.datasets.dataset import get_dataset, save_dataset, upsert_item  # noqa: E402
 from vote_experiments.store.database import Store  # noqa: E402
 from vote_experiments.experiments.experiment import run_experiment  # noqa: E402
@@ -45,20 +45,38 @@ def server(running, monkeypatch, tmp_path):
 
 
 def items(n):
-    return [{"id": f"r{i}", "input": {"i": i}, "expected_output": {"i": i}, "metadata": {"level": "scan"}} for i in range(n)]
+    return [
+        {"id": f"r{i}", "input": {"i": i}, "expected_output": {"i": i}, "metadata": {"level": "scan"}} for i in range(n)
+    ]
 
 
 def task(item):
     began = time.time()
-    observe(Observation("read the form", "GENERATION", began - 1, began, "what is on it?", {"votes": 1}, model="gemini-2.5-flash",
-                        model_version="gemini-2.5-flash-001", usage=Usage(10, 5, 3, 4), cost_usd=0.001))
+    observe(
+        Observation(
+            "read the form",
+            "GENERATION",
+            began - 1,
+            began,
+            "what is on it?",
+            {"votes": 1},
+            model="gemini-2.5-flash",
+            model_version="gemini-2.5-flash-001",
+            usage=Usage(10, 5, 3, 4),
+            cost_usd=0.001,
+        )
+    )
     if item.input["i"] == 2:
         raise ValueError("unreadable")
     return item.input
 
 
 def right(output, expected_output):
-    return {"name": "right", "value": output == expected_output, "comment": "compared"}  # a dict: lost by InteractiveAI's own
+    return {
+        "name": "right",
+        "value": output == expected_output,
+        "comment": "compared",
+    }  # a dict: lost by InteractiveAI's own
 
 
 def grade(output):
@@ -78,7 +96,9 @@ EVALUATORS = [right, grade, share, broken]
 
 def run(store, server, n=4, **more):
     data = save_dataset("golden", items(n), store=store)
-    return run_experiment(name="e", data=data, task=task, evaluators=EVALUATORS, store=store, backend=server.name, **more)
+    return run_experiment(
+        name="e", data=data, task=task, evaluators=EVALUATORS, store=store, backend=server.name, **more
+    )
 
 
 def of_run(server):
@@ -91,7 +111,12 @@ def one(reports):
 
 
 def test_a_run_arrives_whole(server, sqlite_store):
-    done = run(sqlite_store, server, run_evaluators=[lambda item_results: Evaluation("n", len(item_results))], description="nightly")
+    done = run(
+        sqlite_store,
+        server,
+        run_evaluators=[lambda item_results: Evaluation("n", len(item_results))],
+        description="nightly",
+    )
     report = done.publication
     assert report.complete and (report.rows, report.scores, report.spans) == (4, 8, 4), str(report)
     assert done.url.startswith(server.url) and report.n_scores == 3 + 3 + 2
@@ -109,7 +134,9 @@ def test_a_run_arrives_whole(server, sqlite_store):
 def test_model_calls_hang_below_their_item_at_their_real_times(server, sqlite_store):
     done = run(sqlite_store, server)
     rows = {s.span_id: s for s in server.rows()}
-    assert len(server.calls()) == 4 and all(c.parent_id in rows and c.trace_id == rows[c.parent_id].trace_id for c in server.calls())
+    assert len(server.calls()) == 4 and all(
+        c.parent_id in rows and c.trace_id == rows[c.parent_id].trace_id for c in server.calls()
+    )
     call = server.calls()[0]
     assert 0.9 < (call.end_ns - call.start_ns) / 1e9 < 1.1 and abs(call.end_ns / 1e9 - time.time()) < 60
     a = call.attributes
@@ -151,12 +178,20 @@ def test_an_outage_is_told_and_the_rest_sent_later(server, sqlite_store, path):
 def test_refused_scores_are_no_silent_loss(server, sqlite_store):
     if server.name != "langfuse":
         pytest.skip("InteractiveAI takes scores one by one")
-    server.fail("POST", "scores$", Reply(207, {"accepted": 7, "rejected": 1, "errors": [{"index": 0, "message": "value too long", "status": 400}]}))
+    server.fail(
+        "POST",
+        "scores$",
+        Reply(
+            207, {"accepted": 7, "rejected": 1, "errors": [{"index": 0, "message": "value too long", "status": 400}]}
+        ),
+    )
     assert "refused 1 of 8 scores: value too long" in run(sqlite_store, server).publication.error
 
 
 def test_large_rows_go_in_more_requests(server, sqlite_store):
-    done = run_experiment(name="large", data=items(20), task=lambda item: "x " * 150_000, store=sqlite_store, backend=server.name)
+    done = run_experiment(
+        name="large", data=items(20), task=lambda item: "x " * 150_000, store=sqlite_store, backend=server.name
+    )
     sizes = [len(r.body) for r in server.requests if "otel" in r.path]
     assert done.publication.complete and len(sizes) > 2 and max(sizes) < 3_000_000
 
@@ -172,22 +207,37 @@ def test_a_server_that_is_down_costs_nothing(server, sqlite_store, monkeypatch):
 @pytest.mark.parametrize("key", KEYS)
 def test_keys_are_asked_for_by_name(server, sqlite_store, key):
     asked = []
-    with server.environment(**{f"{server.prefix}_{key}": None}), pytest.raises(ValueError, match=f"{server.prefix}_{key}"):
+    with (
+        server.environment(**{f"{server.prefix}_{key}": None}),
+        pytest.raises(ValueError, match=f"{server.prefix}_{key}"),
+    ):
         run_experiment(name="e", data=items(1), task=asked.append, backend=server.name, store=sqlite_store)
-    with server.environment(**{f"{server.prefix}_{key}": "wrong-key-000"}), pytest.raises(ValueError, match="refused the keys") as told:
+    with (
+        server.environment(**{f"{server.prefix}_{key}": "wrong-key-000"}),
+        pytest.raises(ValueError, match="refused the keys") as told,
+    ):
         run_experiment(name="e", data=items(1), task=asked.append, backend=server.name, store=sqlite_store)
     assert not asked and "wrong-key-000" not in str(told.value)
 
 
 def test_a_dataset_goes_there_and_comes_back(server, sqlite_store, tmp_path):
     (tmp_path / "forms").mkdir()
-    data = [{"id": f"แบบ/{k}", "input": {"image_paths": [f"{k}.jpg"]}, "expected_output": None if k == 2 else {"v": k},
-             "metadata": {"level": "scan", "tags": ["split:test"]}} for k in range(60)]  # more than a page
+    data = [
+        {
+            "id": f"แบบ/{k}",
+            "input": {"image_paths": [f"{k}.jpg"]},
+            "expected_output": None if k == 2 else {"v": k},
+            "metadata": {"level": "scan", "tags": ["split:test"]},
+        }
+        for k in range(60)
+    ]  # more than a page
     save_dataset("ชุด ทดสอบ/1", data, root=tmp_path / "forms", store=sqlite_store, description="sixty")
     push_dataset("ชุด ทดสอบ/1", server.name, store=sqlite_store)
     other = Store(tmp_path / "other.db")
     pulled = pull_dataset(server.name, "ชุด ทดสอบ/1", store=other)
-    assert {i.id: i for i in pulled} == {d["id"]: DatasetItem(d["id"], d["input"], d["expected_output"], d["metadata"]) for d in data}
+    assert {i.id: i for i in pulled} == {
+        d["id"]: DatasetItem(d["id"], d["input"], d["expected_output"], d["metadata"]) for d in data
+    }
     assert pull_dataset(server.name, "ชุด ทดสอบ/1", store=other).version == 1
     posts = sum(r.method == "POST" for r in server.requests)
     push_dataset("ชุด ทดสอบ/1", server.name, store=sqlite_store)
@@ -230,7 +280,9 @@ def test_what_is_not_there_is_named(server, sqlite_store):
     push_dataset(save_dataset("golden", items(1), store=sqlite_store), server.name, store=sqlite_store)
     asked = []
     with pytest.raises(RemoteNotFoundError, match="no dataset 'goldne'; it has 'golden'"):
-        run_model_experiments(backend=server.name, dataset_name="goldne", task_function=asked.append, store=sqlite_store)
+        run_model_experiments(
+            backend=server.name, dataset_name="goldne", task_function=asked.append, store=sqlite_store
+        )
     with pytest.raises((RemoteNotFoundError, ValueError), match="present version|moments in time"):
         pull_dataset(server.name, "golden", 3, store=sqlite_store)
     assert not asked
@@ -239,16 +291,33 @@ def test_what_is_not_there_is_named(server, sqlite_store):
 def test_model_experiments_run_over_a_dataset_there(server, sqlite_store, capsys):
     push_dataset(save_dataset("golden", items(2), store=sqlite_store), server.name, store=sqlite_store)
     other = Store(sqlite_store.path.with_name("other.db"))
-    found = run_model_experiments(backend=server.name, dataset_name="golden", task_function=lambda input_data: input_data, evaluators=[right],
-                                  summary_evaluators=[], model_configs=[{"model": "a"}, {"model": "b"}], store=other)
+    found = run_model_experiments(
+        backend=server.name,
+        dataset_name="golden",
+        task_function=lambda input_data: input_data,
+        evaluators=[right],
+        summary_evaluators=[],
+        model_configs=[{"model": "a"}, {"model": "b"}],
+        store=other,
+    )
     out = capsys.readouterr().out
     assert all(p["complete"] for p in found["publication"]) and out.count("published 2/2 rows") == 2
-    assert all(e["url"].startswith(server.url) for e in found["experiments"]) and found["comparison_url"].startswith(server.url)
+    assert all(e["url"].startswith(server.url) for e in found["experiments"]) and found["comparison_url"].startswith(
+        server.url
+    )
     names = {s.attributes["langfuse.experiment.name"] for s in server.rows()}
     assert len(names) == 2 and len(server.rows()) == 4  # two runs, told apart from later ones by their time
     assert {s.attributes["langfuse.experiment.item.id"] for s in server.rows()} == set(server.items["golden"])
-    again = run_model_experiments(backend=server.name, dataset_name="golden", task_function=lambda input_data: input_data, evaluators=[right],
-                                  summary_evaluators=[], model_configs=[{"model": "a"}, {"model": "b"}], store=other, show_comparison=False)
+    again = run_model_experiments(
+        backend=server.name,
+        dataset_name="golden",
+        task_function=lambda input_data: input_data,
+        evaluators=[right],
+        summary_evaluators=[],
+        model_configs=[{"model": "a"}, {"model": "b"}],
+        store=other,
+        show_comparison=False,
+    )
     assert again["publication"][0]["complete"] and get_dataset("golden", store=other).version == 1
 
 
@@ -299,7 +368,12 @@ print(len(result.item_results))
 
 def test_the_bare_sdks_lose_what_ours_keeps(server, tmp_path):
     "Failed items vanish from the result; a bool becomes the number 1; InteractiveAI loses evaluations that are dicts"
-    done = subprocess.run([sys.executable, "-c", BARE, server.name, server.url, *KEYS.values()], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", BARE, server.name, server.url, *KEYS.values()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.stdout.split()[-1:] == ["3"], done.stderr[-2000:]
     found = {(s["name"], s["value"], s.get("dataType")) for s in server.scores.values()}
     assert ("as_evaluation", 1.0, "BOOLEAN") not in found and any(n == "as_evaluation" for n, *_ in found)

@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vote_experiments.platforms.platform import (
-    PlatformDown, RemoteNotFoundError, RowToPublish, check_pushed, dataset_not_found, in_requests, in_words)
+    PlatformDown,
+    RemoteNotFoundError,
+    RowToPublish,
+    check_pushed,
+    dataset_not_found,
+    in_requests,
+    in_words,
+)
 from vote_experiments.records import DatasetItem, ItemResult, Observation
 
 
@@ -27,12 +34,21 @@ def test_parts_are_made_when_they_are_needed():
 
 
 def test_a_step_has_a_place_and_times_whatever_was_recorded():
-    seen = [Observation("no id"), Observation("above", id="a", start_time=11.0), Observation("below", id="b", parent_id="a", end_time=15.0),
-            Observation("its own parent", id="c", parent_id="c"), Observation("elsewhere", id="d", parent_id="not-of-this-row")]
+    seen = [
+        Observation("no id"),
+        Observation("above", id="a", start_time=11.0),
+        Observation("below", id="b", parent_id="a", end_time=15.0),
+        Observation("its own parent", id="c", parent_id="c"),
+        Observation("elsewhere", id="d", parent_id="not-of-this-row"),
+    ]
     row = RowToPublish(ItemResult(DatasetItem("r")), 10.0, 12.0, seen)
     assert [(s.call.name, s.parent_id, s.start_time, s.end_time) for s in row.steps] == [
-        ("no id", None, 10.0, 10.0), ("above", None, 11.0, 11.0), ("below", "a", 10.0, 15.0), ("its own parent", None, 10.0, 10.0),
-        ("elsewhere", None, 10.0, 10.0)]
+        ("no id", None, 10.0, 10.0),
+        ("above", None, 11.0, 11.0),
+        ("below", "a", 10.0, 15.0),
+        ("its own parent", None, 10.0, 10.0),
+        ("elsewhere", None, 10.0, 10.0),
+    ]
 
 
 def test_what_is_understood_already_is_not_explained_again():
@@ -53,14 +69,20 @@ def test_what_is_understood_already_is_not_explained_again():
 
 def test_a_dataset_that_is_not_there_is_told_with_those_that_are():
     assert "it has 'golden'. Push one with push_dataset('goldne', backend='langfuse')" in str(
-        dataset_not_found("Langfuse", "goldne", ["poor scans", "golden"], "langfuse"))
+        dataset_not_found("Langfuse", "goldne", ["poor scans", "golden"], "langfuse")
+    )
     assert "it has none yet." in str(dataset_not_found("Langfuse", "golden", [], "langfuse"))
     assert str(dataset_not_found("Langfuse", "ก", [f"d{k}" for k in range(9)], "langfuse")).count("'d") == 5
 
 
-@pytest.mark.parametrize(("wanted", "there", "exactly", "wrong"), [
-    ("ab", "a", False, "1 missing, such as 'b'"), ("ab", "ac", True, "1 missing, such as 'b'"),
-    ("ab", "abc", True, "1 that were to be removed, such as 'c'")])
+@pytest.mark.parametrize(
+    ("wanted", "there", "exactly", "wrong"),
+    [
+        ("ab", "a", False, "1 missing, such as 'b'"),
+        ("ab", "ac", True, "1 missing, such as 'b'"),
+        ("ab", "abc", True, "1 that were to be removed, such as 'c'"),
+    ],
+)
 def test_what_was_pushed_is_counted(wanted, there, exactly, wrong):
     check_pushed("golden", wanted, "xab")
     check_pushed("golden", "ab", "ba", exactly=True)

@@ -19,8 +19,21 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "vote_experiments"
 NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name not in ("__init__.py", "_modidx.py"))
-HEAVY = ("pandas", "numpy", "scipy", "matplotlib", "sqlalchemy", "pydantic", "ddtrace", "google.genai", "ipywidgets", "cv2",
-         "opentelemetry", "fastapi", "typer")
+HEAVY = (
+    "pandas",
+    "numpy",
+    "scipy",
+    "matplotlib",
+    "sqlalchemy",
+    "pydantic",
+    "ddtrace",
+    "google.genai",
+    "ipywidgets",
+    "cv2",
+    "opentelemetry",
+    "fastapi",
+    "typer",
+)
 
 
 def fresh(code: str) -> str:
@@ -46,7 +59,8 @@ def test_settings_ini_mirrors_pyproject():
     assert mirror["keywords"].split() == project["project"]["keywords"]
     assert project["project"]["requires-python"] == f">={mirror['min_python']}"
     assert {k: mirror[k] for k in ("nbs_path", "lib_path")} == {
-        k: project["tool"]["nbdev"][k] for k in ("nbs_path", "lib_path")}
+        k: project["tool"]["nbdev"][k] for k in ("nbs_path", "lib_path")
+    }
 
 
 CARD = {"nbdev", "jupyter", "ipywidgets", "pandas", "ddtrace", "google-genai", "matplotlib", "papermill", "pytest"}
@@ -105,11 +119,15 @@ def test_type_checkers_see_what_python_loads(stub):
     package = importlib.import_module(".".join(stub.parent.relative_to(ROOT).parts))
     names = [alias.name for node in imports for alias in node.names]
     assert sorted(names) == sorted(set(package.__all__) - {"__version__"})
-    assert all(alias.asname == alias.name for node in imports for alias in node.names), "without `as`, a name is private to type checkers"
+    assert all(alias.asname == alias.name for node in imports for alias in node.names), (
+        "without `as`, a name is private to type checkers"
+    )
     for node in imports:
         for alias in node.names:
             loaded = getattr(package, alias.name)
-            assert not node.module or loaded is getattr(importlib.import_module(f"{package.__name__}.{node.module}"), alias.name)
+            assert not node.module or loaded is getattr(
+                importlib.import_module(f"{package.__name__}.{node.module}"), alias.name
+            )
 
 
 def test_the_top_of_the_package_is_small():
@@ -171,7 +189,9 @@ def committed() -> list[Path]:
 
 def test_nothing_names_the_place_where_it_was_written():
     places = re.compile("|".join(["/" + "work/", r"\.\./" + "shared", "/tmp" + "/s/", "/root" + r"/(?!\.)"]).encode())
-    found = {named(p): places.search(p.read_bytes()) for p in committed() if p.suffix not in (".ttf", ".npz", ".traineddata")}
+    found = {
+        named(p): places.search(p.read_bytes()) for p in committed() if p.suffix not in (".ttf", ".npz", ".traineddata")
+    }
     assert not {n: m[0] for n, m in found.items() if m}
 
 

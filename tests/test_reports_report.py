@@ -18,7 +18,12 @@ import pytest
 
 from vote_experiments.datasets.dataset import get_dataset, save_dataset
 from vote_experiments.store.results import (
-    RunNotFoundError, create_experiment_row, create_group, get_group, list_experiments, update_group,
+    RunNotFoundError,
+    create_experiment_row,
+    create_group,
+    get_group,
+    list_experiments,
+    update_group,
 )
 from vote_experiments.experiments.result import experiment_result
 from vote_experiments.store.database import Store
@@ -43,6 +48,7 @@ KEY = "AIza" + "Sy" + "A1b2C3d4" * 5
 
 
 # -- a run in which everything that can be hostile is
+
 
 def stations(folder: Path, n: int = 4) -> list[dict]:
     "Drawn form sets, their pages in a folder; the last one names a page that is not there and one that is not allowed"
@@ -69,8 +75,16 @@ def read_station(item, config):
     "Reads the truth and makes mistakes: more with a `hasty` model"
     right = copy.deepcopy(item.metadata["truth"])
     r, hasty = random.Random(f"{config['model']} {item.id}"), config["model"] == "ocr-words"
-    observe(Observation("read", "GENERATION", model=config["model"], model_version=f"{config['model']}-{IMAGE}",
-                        usage=Usage(1000, 200), cost_usd=0.002 * (1 + hasty)))
+    observe(
+        Observation(
+            "read",
+            "GENERATION",
+            model=config["model"],
+            model_version=f"{config['model']}-{IMAGE}",
+            usage=Usage(1000, 200),
+            cost_usd=0.002 * (1 + hasty),
+        )
+    )
     if hasty and item.id.endswith(SECRET):
         raise RuntimeError(f"no answer for {KEY} within {r.randint(10, 60)} s {SCRIPT}")
     for form in right if isinstance(right, list) else [right]:
@@ -97,28 +111,55 @@ def archived(tmp_path_factory):
     wrong_label(records[1])
     save_dataset(f"stations {SCRIPT}", records, root=home / "data", store=store)
     result = run_model_experiments(
-        dataset_name=f"stations {SCRIPT}", store=store, backend="local", raise_errors=False, show_comparison=False,
-        model_configs=[{"model": m, "temperature": 0.0, "name_suffix": m, "metadata": {"tag": IMAGE}}
-                       for m in ("ocr-fused", "ocr-fused-names", "ocr-words")],
-        task_function=read_station, evaluators=[*STANDARD_EVALUATORS, broken_evaluator], jobs=4)
+        dataset_name=f"stations {SCRIPT}",
+        store=store,
+        backend="local",
+        raise_errors=False,
+        show_comparison=False,
+        model_configs=[
+            {"model": m, "temperature": 0.0, "name_suffix": m, "metadata": {"tag": IMAGE}}
+            for m in ("ocr-fused", "ocr-fused-names", "ocr-words")
+        ],
+        task_function=read_station,
+        evaluators=[*STANDARD_EVALUATORS, broken_evaluator],
+        jobs=4,
+    )
     folder = report.archive(result["group_id"], store=store)
-    yield SimpleNamespace(home=home, store=store, group=result["group_id"], result=result, folder=folder,
-                          page=(folder / "report.html").read_text(encoding="utf-8"))
+    yield SimpleNamespace(
+        home=home,
+        store=store,
+        group=result["group_id"],
+        result=result,
+        folder=folder,
+        page=(folder / "report.html").read_text(encoding="utf-8"),
+    )
     store.close()
     patch.undo()
 
 
 def told(page: str) -> str:
     "The visible text of a page"
-    body = page[page.index("<body>"):]
+    body = page[page.index("<body>") :]
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", re.sub(r"base64,[A-Za-z0-9+/=]+", "", body)))
 
 
 def test_the_folder_has_everything_and_the_light_page_leads_to_it(archived):
     names = {str(p.relative_to(archived.folder)) for p in archived.folder.rglob("*") if p.is_file()}
-    pictures = {f"figures/{n}.{e}" for n in ("comparison", "difficulty", "vote-errors", "cost-accuracy", "latency") for e in ("svg", "png")}
-    assert names == {"index.html", "report.html", "report.ipynb", "result.json", "items.csv", "parameters.json",
-                     "environment.json", *pictures}
+    pictures = {
+        f"figures/{n}.{e}"
+        for n in ("comparison", "difficulty", "vote-errors", "cost-accuracy", "latency")
+        for e in ("svg", "png")
+    }
+    assert names == {
+        "index.html",
+        "report.html",
+        "report.ipynb",
+        "result.json",
+        "items.csv",
+        "parameters.json",
+        "environment.json",
+        *pictures,
+    }
     assert Path(archived.result["report_path"]) == archived.folder
     assert (archived.folder / "index.html").read_text().count('href="report.html"') == 1
     assert archived.folder.name in (archived.folder.parent / "index.html").read_text()
@@ -143,10 +184,27 @@ def test_the_page_is_one_small_file_that_names_no_address(archived):
 
 def test_every_section_is_there_and_says_something(archived):
     text = told(archived.page)
-    for said in ("cannot be told apart", "Overall accuracy", "row − column", "What was asked?", "Content hash", "Constituency แบ่งเขต",
-                 "2.2.1 Good ballots บัตรดี", "What makes it hard", "answered minus expected", "Cost of the run", "95 % within",
-                 "no answer for", "evaluator broken_evaluator", "Which items went worst?", "did not answer the report", "Which labels look wrong?",
-                 "run_model_experiments(", "vote-experiments report grp_", "items.csv"):
+    for said in (
+        "cannot be told apart",
+        "Overall accuracy",
+        "row − column",
+        "What was asked?",
+        "Content hash",
+        "Constituency แบ่งเขต",
+        "2.2.1 Good ballots บัตรดี",
+        "What makes it hard",
+        "answered minus expected",
+        "Cost of the run",
+        "95 % within",
+        "no answer for",
+        "evaluator broken_evaluator",
+        "Which items went worst?",
+        "did not answer the report",
+        "Which labels look wrong?",
+        "run_model_experiments(",
+        "vote-experiments report grp_",
+        "items.csv",
+    ):
         assert said.lower() in text.lower(), said
 
 
@@ -169,7 +227,9 @@ def test_result_json_has_the_returned_result_and_the_analysis(archived):
     returned = json.loads(json.dumps(archived.result))
     assert kept.keys() == {*returned, "analysis"}
     assert [e["experiment_id"] for e in kept["experiments"]] == [e["experiment_id"] for e in returned["experiments"]]
-    assert {"comparison", "fields", "slices", "vote_errors", "failures", "suspect_labels", "worst_items"} <= kept["analysis"].keys()
+    assert {"comparison", "fields", "slices", "vote_errors", "failures", "suspect_labels", "worst_items"} <= kept[
+        "analysis"
+    ].keys()
 
 
 def test_items_csv_has_every_item_once(archived):
@@ -202,7 +262,9 @@ def test_nothing_hostile_is_left_as_markup(archived):
     notebook = nbformat.read(archived.folder / "report.ipynb", as_version=4)
     for cell in notebook.cells:
         for out in cell.get("outputs", ()):
-            assert "<script" not in out.get("data", {}).get("text/html", "") and "<svg" not in out.get("data", {}).get("text/html", "")
+            assert "<script" not in out.get("data", {}).get("text/html", "") and "<svg" not in out.get("data", {}).get(
+                "text/html", ""
+            )
 
 
 def test_a_report_that_is_still_true_is_not_made_again(archived):
@@ -212,20 +274,31 @@ def test_a_report_that_is_still_true_is_not_made_again(archived):
 
 
 def test_rendering_again_gives_the_same_numbers_and_pictures(archived):
-    same = [p for p in archived.folder.rglob("*") if p.is_file() and p.name not in ("report.ipynb", "report.html", "environment.json")]
+    same = [
+        p
+        for p in archived.folder.rglob("*")
+        if p.is_file() and p.name not in ("report.ipynb", "report.html", "environment.json")
+    ]
     before = {p: p.read_bytes() for p in same}
     report.archive(archived.group, store=archived.store, rerender=True)
     assert {p: p.read_bytes() for p in same} == before
-    undated = (lambda page: re.sub(r"<th scope=\"row\">(Rendered|Commit)</th><td>.*?</td>", "", page))  # others commit meanwhile
+    undated = lambda page: re.sub(
+        r"<th scope=\"row\">(Rendered|Commit)</th><td>.*?</td>", "", page
+    )  # others commit meanwhile
     assert undated((archived.folder / "report.html").read_text(encoding="utf-8")) == undated(archived.page)
 
 
 # -- in a browser
 
+
 @pytest.mark.browser
 @pytest.mark.parametrize("policy", ["with the policy", "without it"])
 def test_nothing_runs_and_nothing_is_fetched(archived, chromium, tmp_path, policy):
-    page = archived.page if policy == "with the policy" else re.sub(r"<meta http-equiv=\"Content-Security-Policy\".*?>", "", archived.page)
+    page = (
+        archived.page
+        if policy == "with the policy"
+        else re.sub(r"<meta http-equiv=\"Content-Security-Policy\".*?>", "", archived.page)
+    )
     (tmp_path / "report.html").write_text(page, encoding="utf-8")
     tab, asked, complaints = chromium.new_page(viewport={"width": 1000, "height": 800}), [], []
     tab.on("request", lambda r: asked.append(r.url))
@@ -268,7 +341,9 @@ def test_thai_is_shown_with_the_font_inside_the_page(archived, chromium, tmp_pat
     devtools = tab.context.new_cdp_session(tab)
     devtools.send("DOM.enable"), devtools.send("CSS.enable")
     root = devtools.send("DOM.getDocument")["root"]["nodeId"]
-    nodes = devtools.send("DOM.querySelectorAll", {"nodeId": root, "selector": ".thai, h1, .wrong, .lead, .finding p"})["nodeIds"]
+    nodes = devtools.send("DOM.querySelectorAll", {"nodeId": root, "selector": ".thai, h1, .wrong, .lead, .finding p"})[
+        "nodeIds"
+    ]
     fonts = [f for n in nodes for f in devtools.send("CSS.getPlatformFontsForNode", {"nodeId": n})["fonts"]]
     assert len(nodes) > 20 and fonts
     assert {(f["familyName"], f["isCustomFont"]) for f in fonts} == {("Sarabun", True)}
@@ -295,6 +370,7 @@ def test_without_chromium_a_pdf_is_refused_in_words(archived, monkeypatch):
 
 # -- the notebook behind it
 
+
 def notebook(path: Path, *cells: str) -> Path:
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
     made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -305,8 +381,13 @@ def notebook(path: Path, *cells: str) -> Path:
 
 def test_a_failing_cell_leaves_the_notebook_and_is_named(archived, tmp_path, monkeypatch):
     keep_secret("hunter2-hunter2")
-    path = notebook(tmp_path / "broken.ipynb", "run = 'x'\nstore = None\nfolder = None\nlanguage = 'en'", "'the first is fine'",
-                    f"raise RuntimeError('hunter2-hunter2 {SCRIPT}')", "'never reached'")
+    path = notebook(
+        tmp_path / "broken.ipynb",
+        "run = 'x'\nstore = None\nfolder = None\nlanguage = 'en'",
+        "'the first is fine'",
+        f"raise RuntimeError('hunter2-hunter2 {SCRIPT}')",
+        "'never reached'",
+    )
     monkeypatch.setattr(report, "template", lambda name="experiment": path)
     folder = archived.home / "elsewhere"
     with pytest.raises(report.ReportError, match=r"cell 4 failed with RuntimeError: \[redacted\].*report\.ipynb"):
@@ -319,10 +400,13 @@ def test_a_failing_cell_leaves_the_notebook_and_is_named(archived, tmp_path, mon
     update_group(archived.store, archived.group, archive=str(archived.folder))
 
 
-@pytest.mark.parametrize(("parameters", "said"), [
-    ({"run": "x", "colour": "red"}, "no parameter 'colour'; it has run, store, folder, language"),
-    ({"store": f"postgresql://me:{'pass' * 4}@db/x"}, "'store' holds a secret"),
-])
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"run": "x", "colour": "red"}, "no parameter 'colour'; it has run, store, folder, language"),
+        ({"store": f"postgresql://me:{'pass' * 4}@db/x"}, "'store' holds a secret"),
+    ],
+)
 def test_parameters_are_known_and_without_secrets(parameters, said):
     with pytest.raises(report.ReportError, match=re.escape(said)):
         report.checked_parameters(report.template(), parameters)
@@ -334,7 +418,11 @@ def test_the_packaged_template_is_the_one_in_nbs():
     spec.loader.exec_module(sync_data)
     assert sync_data.main(check=True) == 0
     for name in ("experiment", "sweep", "compare"):
-        made = json.loads(sync_data.packaged(json.loads((ROOT / f"nbs/report_templates/{name}.ipynb").read_text()), "report_templates"))
+        made = json.loads(
+            sync_data.packaged(
+                json.loads((ROOT / f"nbs/report_templates/{name}.ipynb").read_text()), "report_templates"
+            )
+        )
         tagged = [c for c in made["cells"] if c["metadata"].get("tags") == ["parameters"]]
         assert len(tagged) == 1 and "".join(tagged[0]["source"]).startswith("run = ")
 
@@ -352,6 +440,7 @@ def test_inside_a_running_loop(tmp_path):
 
 # -- other runs, told without a kernel
 
+
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("VOTE_EXPERIMENTS_RUNS", str(tmp_path / "runs"))
@@ -363,10 +452,23 @@ def home(tmp_path, monkeypatch):
 def everything(run) -> str:
     "Every section of a run, one below the other"
     answers = findings.read_answers(run)
-    parts = [findings.title(run), findings.headline(run), findings.comparison_picture(run), findings.pairs(run), findings.asked(run),
-             findings.by_field(run, answers), findings.by_slices(run, answers), findings.difficulty_picture(run, answers),
-             findings.vote_error_picture(run, answers), findings.cost_and_accuracy(run), findings.latency(run), findings.failures(run),
-             findings.worst_items(run), findings.suspects(run, answers), report.how_to_repeat(run)]
+    parts = [
+        findings.title(run),
+        findings.headline(run),
+        findings.comparison_picture(run),
+        findings.pairs(run),
+        findings.asked(run),
+        findings.by_field(run, answers),
+        findings.by_slices(run, answers),
+        findings.difficulty_picture(run, answers),
+        findings.vote_error_picture(run, answers),
+        findings.cost_and_accuracy(run),
+        findings.latency(run),
+        findings.failures(run),
+        findings.worst_items(run),
+        findings.suspects(run, answers),
+        report.how_to_repeat(run),
+    ]
     json.dumps(report.all_findings(run, answers), allow_nan=False)
     return told("<body>" + str(findings.joined(parts)))
 
@@ -376,19 +478,39 @@ def sums(n: int = 5) -> list[dict]:
 
 
 def test_a_task_of_ones_own_says_what_it_does_not_have(home):
-    result = run_experiment(name="sums", data=sums(), task=lambda input_data: input_data["a"] + 1 + (input_data["a"] == 2),
-                            evaluators=[lambda output, expected_output: Evaluation("exact", output == expected_output)], store=home.store)
+    result = run_experiment(
+        name="sums",
+        data=sums(),
+        task=lambda input_data: input_data["a"] + 1 + (input_data["a"] == 2),
+        evaluators=[lambda output, expected_output: Evaluation("exact", output == expected_output)],
+        store=home.store,
+    )
     text = everything(findings.open_run(result.experiment_id[:-2], home.store))
-    for said in ("How good is sums?", "Only sums has scores", "needs two experiments", "not polling-station reports",
-                 "price of no experiment is known", "Nothing failed", "sum-2", "this run has one", "the same list of dicts"):
+    for said in (
+        "How good is sums?",
+        "Only sums has scores",
+        "needs two experiments",
+        "not polling-station reports",
+        "price of no experiment is known",
+        "Nothing failed",
+        "sum-2",
+        "this run has one",
+        "the same list of dicts",
+    ):
         assert said in text, said
 
 
 def test_a_single_experiment_has_a_folder_of_its_own_that_the_index_lists(home, monkeypatch):
     result = run_experiment(name="on its own", data=sums(), task=lambda item: 1, store=home.store)
     row = list_experiments(home.store)[0]
-    monkeypatch.setattr(report, "execute", lambda path, parameters, folder, environment, language: (
-        (folder / "report.ipynb").write_text("{}"), ({"cells": []}, None))[1])  # what a kernel would do is tested above
+    monkeypatch.setattr(
+        report,
+        "execute",
+        lambda path, parameters, folder, environment, language: (
+            (folder / "report.ipynb").write_text("{}"),
+            ({"cells": []}, None),
+        )[1],
+    )  # what a kernel would do is tested above
     folder = report.archive("latest", store=home.store)
     assert folder.name.endswith(f"-on-its-own-{row['id'].removeprefix('exp_')}")
     assert f'href="{folder.name}/index.html">{result.experiment_id}<' in runs_index(home.store).read_text()
@@ -402,8 +524,14 @@ def test_a_run_without_scores_or_with_nothing_at_all(home):
     run_experiment(name="empty", data=[], task=lambda item: 1, evaluators=[lambda output: 1.0], store=home.store)
     assert "Nothing was scored" in everything(findings.open_run("latest", home.store))
     group = create_group(home.store, "models", "began nothing", request={"dataset_name": "x", "model_configs": []})
-    update_group(home.store, group, status="failed", result={"experiments": [
-        {"experiment_name": "no-such", "experiment_id": None, "error": f"unknown model {KEY}"}]})
+    update_group(
+        home.store,
+        group,
+        status="failed",
+        result={
+            "experiments": [{"experiment_name": "no-such", "experiment_id": None, "error": f"unknown model {KEY}"}]
+        },
+    )
     text = everything(findings.open_run(group, home.store))
     assert "no-such did not run: unknown model [redacted]" in text and "No experiment of this run began" in text
 
@@ -413,8 +541,16 @@ def test_every_item_failed(home):
         raise ValueError(f"page {item.id} is blank")
 
     truth = draft_report(1, "Constituency", "plain").report
-    save_dataset("drawn", [{"id": f"f{i}", "input": {"n": i}, "expected_output": truth} for i in range(3)], store=home.store)
-    run_experiment(name="fails", data=get_dataset("drawn", store=home.store), task=fails, evaluators=STANDARD_EVALUATORS, store=home.store)
+    save_dataset(
+        "drawn", [{"id": f"f{i}", "input": {"n": i}, "expected_output": truth} for i in range(3)], store=home.store
+    )
+    run_experiment(
+        name="fails",
+        data=get_dataset("drawn", store=home.store),
+        task=fails,
+        evaluators=STANDARD_EVALUATORS,
+        store=home.store,
+    )
     text = everything(findings.open_run("latest", home.store))
     assert "ValueError: page f… is blank" in text or "ValueError: page f0 is blank" in text
     assert "No item has a time of its own" in text
@@ -427,8 +563,15 @@ def test_an_unfinished_run_is_told_as_far_as_it_came(home):
         return 1
 
     with pytest.raises(Exception, match="sum-3"):
-        run_experiment(name="cut short", data=sums(), task=one, evaluators=[lambda output: True], store=home.store, raise_errors=True,
-                       max_concurrency=1)
+        run_experiment(
+            name="cut short",
+            data=sums(),
+            task=one,
+            evaluators=[lambda output: True],
+            store=home.store,
+            raise_errors=True,
+            max_concurrency=1,
+        )
     text = everything(findings.open_run("latest", home.store))
     assert "cut short is failed:" in text and "RuntimeError: stop" in text
 
@@ -436,9 +579,18 @@ def test_an_unfinished_run_is_told_as_far_as_it_came(home):
 def test_repeats_are_one_item_and_many_experiments_are_cut_to_the_best(home):
     group = create_group(home.store, "sweep", "many", request={"parameters": {"t": [0, 1]}})
     for k in range(12):
-        run_experiment(name="t", run_name=f"t={k}", data=sums(6), task=lambda item, k=k: item.input["a"] + (item.input["a"] < k),
-                       evaluators=[lambda output, expected_output: Evaluation("exact", output == expected_output)], store=home.store,
-                       group_id=group, position=k, repeats=2, config={"model": "m", "temperature": 0.0})
+        run_experiment(
+            name="t",
+            run_name=f"t={k}",
+            data=sums(6),
+            task=lambda item, k=k: item.input["a"] + (item.input["a"] < k),
+            evaluators=[lambda output, expected_output: Evaluation("exact", output == expected_output)],
+            store=home.store,
+            group_id=group,
+            position=k,
+            repeats=2,
+            config={"model": "m", "temperature": 0.0},
+        )
     run = findings.open_run(group, home.store)
     assert len(run.shown) == opened.MOST_BESIDE and run.comparison.items == 6
     text = everything(run)
@@ -447,8 +599,14 @@ def test_repeats_are_one_item_and_many_experiments_are_cut_to_the_best(home):
 
 def test_a_score_where_less_is_better_ranks_the_other_way(home):
     for name, off in (("near", 0.1), ("far", 0.9)):
-        run_experiment(name=name, data=sums(8), task=lambda item, off=off: off,
-                       evaluators=[lambda output: Evaluation("name_cer", output)], store=home.store, group_id=None)
+        run_experiment(
+            name=name,
+            data=sums(8),
+            task=lambda item, off=off: off,
+            evaluators=[lambda output: Evaluation("name_cer", output)],
+            store=home.store,
+            group_id=None,
+        )
     rows = list_experiments(home.store)
     run = findings.OpenedRun(home.store, "both", None, rows, opened.experiment_labels(rows))
     assert run.score == "name_cer" and run.comparison.best == "near"
@@ -456,8 +614,13 @@ def test_a_score_where_less_is_better_ranks_the_other_way(home):
 
 
 def test_the_worst_items_come_first_and_perfect_ones_not_at_all(home):
-    run_experiment(name="halves", data=sums(4), task=lambda item: 1, evaluators=[lambda input, output: Evaluation(
-        "share", [1.0, 0.25, 0.75, 0.25][input["a"]])], store=home.store)
+    run_experiment(
+        name="halves",
+        data=sums(4),
+        task=lambda item: 1,
+        evaluators=[lambda input, output: Evaluation("share", [1.0, 0.25, 0.75, 0.25][input["a"]])],
+        store=home.store,
+    )
     run = findings.open_run("latest", home.store)
     assert [(i, v) for i, _, v in findings.worst(run)] == [("sum-1", 0.25), ("sum-3", 0.25), ("sum-2", 0.75)]
     page = str(findings.worst_items(run))
@@ -467,16 +630,28 @@ def test_the_worst_items_come_first_and_perfect_ones_not_at_all(home):
 def test_the_same_place_with_another_item_is_another_item(home):
     group = create_group(home.store, "models", "different data")
     for k, prefix in enumerate("ab"):
-        run_experiment(name=prefix, data=[{"id": f"{prefix}{i}", "input": i} for i in range(3)], task=lambda item: 1, store=home.store,
-                       evaluators=[lambda output: Evaluation("share", 0.5)], group_id=group, position=k)
+        run_experiment(
+            name=prefix,
+            data=[{"id": f"{prefix}{i}", "input": i} for i in range(3)],
+            task=lambda item: 1,
+            store=home.store,
+            evaluators=[lambda output: Evaluation("share", 0.5)],
+            group_id=group,
+            position=k,
+        )
     run = findings.open_run(group, home.store)
     assert len(findings.worst(run)) == 6 and "share no" not in str(findings.headline(run))
     assert "no shared items" in everything(run)
 
 
 def test_quantities_beyond_one_are_not_shown_in_percent(home):
-    run_experiment(name="seconds", data=sums(8), task=lambda item: 12.5 + item.input["a"],
-                   evaluators=[lambda output: Evaluation("length", output)], store=home.store)
+    run_experiment(
+        name="seconds",
+        data=sums(8),
+        task=lambda item: 12.5 + item.input["a"],
+        evaluators=[lambda output: Evaluation("length", output)],
+        store=home.store,
+    )
     text = everything(findings.open_run("latest", home.store))
     assert "16 12.5" not in text and not re.search(r"\b1600\b", text) and re.search(r"\b16 ", text)
 
@@ -492,7 +667,11 @@ def test_unknown_runs_and_languages(home):
 
 
 def test_spreadsheets_do_not_run_what_models_wrote(home):
-    items = [{"id": '=HYPERLINK("http://evil","x")', "input": 1}, {"id": "+1\n2", "input": 1}, {"id": "plain", "input": 1}]
+    items = [
+        {"id": '=HYPERLINK("http://evil","x")', "input": 1},
+        {"id": "+1\n2", "input": 1},
+        {"id": "plain", "input": 1},
+    ]
     run_experiment(name="ids", data=items, task=lambda item: 1, store=home.store)
     path = report.write_items(findings.open_run("latest", home.store), home.path / "items.csv")
     ids = [r["item_id"] for r in csv.DictReader(path.open(encoding="utf-8"))]
@@ -502,15 +681,19 @@ def test_spreadsheets_do_not_run_what_models_wrote(home):
 def test_a_store_with_a_password_reaches_the_kernel_by_its_environment(archived):
     import sqlalchemy as sa
 
-    fake = SimpleNamespace(dialect="postgresql", engine=SimpleNamespace(url=sa.engine.make_url("postgresql+psycopg://me:hunter22@db/x")))
+    fake = SimpleNamespace(
+        dialect="postgresql", engine=SimpleNamespace(url=sa.engine.make_url("postgresql+psycopg://me:hunter22@db/x"))
+    )
     given, variables = report._store_parameter(fake)
     assert given is None and variables == {"VOTE_EXPERIMENTS_STORE": "postgresql+psycopg://me:hunter22@db/x"}
     assert report._store_parameter(archived.store)[1] == {}
 
 
 def test_the_fingerprint_sees_what_a_report_would_show(home):
-    result = run_experiment(name="sums", data=sums(), task=lambda item: 1, evaluators=[lambda output: True], store=home.store)
-    seen = (lambda: report.fingerprint(findings.open_run(result.experiment_id, home.store), report.template()))
+    result = run_experiment(
+        name="sums", data=sums(), task=lambda item: 1, evaluators=[lambda output: True], store=home.store
+    )
+    seen = lambda: report.fingerprint(findings.open_run(result.experiment_id, home.store), report.template())
     before = seen()
     assert seen() == before
     from vote_experiments.store.results import update_experiment

@@ -15,7 +15,12 @@ from typer.testing import CliRunner
 
 from vote_experiments.analysis.comparison import SENTENCES, compare
 from vote_experiments.analysis.plots import (
-    figure_bytes, plot_comparison, plot_cost_accuracy, plot_latency, plot_scores_by, plot_vote_error_histogram,
+    figure_bytes,
+    plot_comparison,
+    plot_cost_accuracy,
+    plot_latency,
+    plot_scores_by,
+    plot_vote_error_histogram,
 )
 from vote_experiments.analysis.run_plots import plot_race
 from vote_experiments.analysis.sweep_plots import plot_sweep_metric
@@ -53,7 +58,9 @@ def read_report(item, config):
     for row in answer["vote_results"]:
         if row["vote_count"] is not None and chance.random() < 0.05 + 0.3 * (config.get("temperature") or 0):
             row["vote_count"] += 10
-    answer["form_info"]["district"] = f"บางพลัด {SCRIPT} {SECRET}" if config["model"] == "slip-b" else answer["form_info"]["district"]
+    answer["form_info"]["district"] = (
+        f"บางพลัด {SCRIPT} {SECRET}" if config["model"] == "slip-b" else answer["form_info"]["district"]
+    )
     return answer
 
 
@@ -75,22 +82,58 @@ def lab(tmp_path_factory):
     patch.setenv("MY_API_KEY", SECRET)
     store = Store(home / "store.db")
     forms = [draft_report(seed, "Constituency", "hard") for seed in range(6)]
-    save_dataset(f"แบบ {SCRIPT}", [{"id": f"f{i} {IMAGE}", "input": {"n": i}, "expected_output": d.report} for i, d in enumerate(forms)], store=store)
-    save_dataset("sums", [{"id": f"s{i:02}", "input": {"a": i}, "expected_output": i + 1} for i in range(40)], store=store)
+    save_dataset(
+        f"แบบ {SCRIPT}",
+        [{"id": f"f{i} {IMAGE}", "input": {"n": i}, "expected_output": d.report} for i, d in enumerate(forms)],
+        store=store,
+    )
+    save_dataset(
+        "sums", [{"id": f"s{i:02}", "input": {"a": i}, "expected_output": i + 1} for i in range(40)], store=store
+    )
     common = {"store": store, "backend": "local", "raise_errors": False, "show_comparison": False, "progress": False}
     ids = SimpleNamespace()
     ids.models = run_model_experiments(
-        dataset_name=f"แบบ {SCRIPT}", task_function=read_report, evaluators=STANDARD_EVALUATORS,
-        model_configs=[{"model": m, "name_suffix": m, "metadata": {"tag": IMAGE}} for m in ("slip-a", "slip-b")], **common)["group_id"]
+        dataset_name=f"แบบ {SCRIPT}",
+        task_function=read_report,
+        evaluators=STANDARD_EVALUATORS,
+        model_configs=[{"model": m, "name_suffix": m, "metadata": {"tag": IMAGE}} for m in ("slip-a", "slip-b")],
+        **common,
+    )["group_id"]
     ids.sweep = run_model_experiments(
-        dataset_name=f"แบบ {SCRIPT}", task_function=read_report, evaluators=STANDARD_EVALUATORS, kind="sweep",
-        model_configs=[{"model": "slip-a", "temperature": t, "prompt": p, "name_suffix": f"t={t}-p={i}"}
-                       for t in (0.0, 1.0) for i, p in enumerate(("Read.", f"Read every digit {IMAGE} " + "slowly " * 20))], **common)["group_id"]
-    ids.race = race([{"model": f"adder-{k}"} for k in (0, 3, 6)], "sums", task_function=add, evaluators=[exact], store=store, progress=False).group_id
-    ids.ensemble = get_experiment(store, ensemble([ids.models], store=store, name=f"together {SCRIPT}").experiment_id)["group_id"]
-    ids.alone = run_experiment(name=f"alone {SCRIPT}", run_name=IMAGE, data=[{"id": "s01", "input": {"a": 1}, "expected_output": 2}],
-                               task=lambda item: 2, evaluators=[exact], store=store, metadata={"note": SECRET}).experiment_id
-    ids.ab = ab_test("sums", {"a": {"model": "adder-0"}, "b": {"model": "adder-5"}}, task=add, evaluators=[exact], store=store)["group_id"]
+        dataset_name=f"แบบ {SCRIPT}",
+        task_function=read_report,
+        evaluators=STANDARD_EVALUATORS,
+        kind="sweep",
+        model_configs=[
+            {"model": "slip-a", "temperature": t, "prompt": p, "name_suffix": f"t={t}-p={i}"}
+            for t in (0.0, 1.0)
+            for i, p in enumerate(("Read.", f"Read every digit {IMAGE} " + "slowly " * 20))
+        ],
+        **common,
+    )["group_id"]
+    ids.race = race(
+        [{"model": f"adder-{k}"} for k in (0, 3, 6)],
+        "sums",
+        task_function=add,
+        evaluators=[exact],
+        store=store,
+        progress=False,
+    ).group_id
+    ids.ensemble = get_experiment(store, ensemble([ids.models], store=store, name=f"together {SCRIPT}").experiment_id)[
+        "group_id"
+    ]
+    ids.alone = run_experiment(
+        name=f"alone {SCRIPT}",
+        run_name=IMAGE,
+        data=[{"id": "s01", "input": {"a": 1}, "expected_output": 2}],
+        task=lambda item: 2,
+        evaluators=[exact],
+        store=store,
+        metadata={"note": SECRET},
+    ).experiment_id
+    ids.ab = ab_test(
+        "sums", {"a": {"model": "adder-0"}, "b": {"model": "adder-5"}}, task=add, evaluators=[exact], store=store
+    )["group_id"]
     yield SimpleNamespace(home=home, store=store, ids=ids)
     store.close()
     patch.undo()
@@ -105,8 +148,15 @@ def told(*parts) -> str:
 def sections(run) -> list:
     "Every section of a run's template, executed here without a kernel"
     cells = json.loads(report.template_of(run).read_text(encoding="utf-8"))["cells"]
-    names = {"opened": run, "folder": None, "findings": findings, "report": report, "sweep_findings": sweep_findings,
-             "comparison_findings": comparison_findings, "answers": None}
+    names = {
+        "opened": run,
+        "folder": None,
+        "findings": findings,
+        "report": report,
+        "sweep_findings": sweep_findings,
+        "comparison_findings": comparison_findings,
+        "answers": None,
+    }
     code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"][2:]
     shown = []
     for line in code:
@@ -130,7 +180,11 @@ def test_every_kind_of_run_is_told_in_thai(lab, kind):
     assert is_harmless("\n".join(map(str, page)))
     thai = told(*page)
     assert len(re.findall(r"[\u0e00-\u0e7f]{3,}", thai)) > 40
-    left = [its["en"] for its in texts("report").values() if its["en"] != its["th"] and len(its["en"]) > 24 and "{" not in its["en"] and its["en"] in thai]
+    left = [
+        its["en"]
+        for its in texts("report").values()
+        if its["en"] != its["th"] and len(its["en"]) > 24 and "{" not in its["en"] and its["en"] in thai
+    ]
     assert not left, "English in a Thai report"
 
 
@@ -141,7 +195,7 @@ def test_every_kind_of_run_is_told_in_english(lab, kind):
 
 
 def test_titles_ask_what_a_reader_wants_to_know(lab):
-    question = (lambda runs, language="en": findings.question(open_run(runs, lab.store, language)))
+    question = lambda runs, language="en": findings.question(open_run(runs, lab.store, language))
     assert question(lab.ids.models) == f"Which of 2 experiments is best on แบบ {SCRIPT}?"
     assert question(lab.ids.sweep) == f"Which settings are best on แบบ {SCRIPT}?"
     assert question(lab.ids.race) == "Which of 3 experiments wins on sums, and how soon?"
@@ -157,7 +211,13 @@ def test_a_sweep_tells_its_grid_what_matters_and_what_cannot_be_told_apart(lab):
     effects = sweep_findings.setting_comparisons(run)
     assert effects["temperature"].best == "0" and effects["temperature"].items == 6
     page = told(sweep_findings.grid(run), sweep_findings.setting_effects(run), sweep_findings.cannot_be_told_apart(run))
-    for said in ("4 of 4 combinations", "highest mean, not decided", "cannot be told apart", "Against the best value", "take the cheapest"):
+    for said in (
+        "4 of 4 combinations",
+        "highest mean, not decided",
+        "cannot be told apart",
+        "Against the best value",
+        "take the cheapest",
+    ):
         assert said in page, said
     pictures = str(sweep_findings.settings_pictures(run))
     assert pictures == str(sweep_findings.settings_pictures(run)) and pictures.count("<figure>") == 3
@@ -171,8 +231,14 @@ def test_a_sweep_of_a_workflow_is_told_by_what_its_steps_measured(lab):
             raise ValueError(f"diverged {SCRIPT}")
         return {"eval": {"sums": {"accuracy": 0.5 + config["lr"], "loss": 1.0}}}
 
-    asyncio.run(run_sweep(Workflow("trainer", [Step("train", train)]), {"train": {"lr": 0.1, "depth": 1}},
-                          {"train.lr": [0.1, 0.2, 0.5], "train.depth": [1, 2]}, store=lab.store))
+    asyncio.run(
+        run_sweep(
+            Workflow("trainer", [Step("train", train)]),
+            {"train": {"lr": 0.1, "depth": 1}},
+            {"train.lr": [0.1, 0.2, 0.5], "train.depth": [1, 2]},
+            store=lab.store,
+        )
+    )
     run = open_run("latest", lab.store)
     assert sweep_findings.outcome_frame(run)["accuracy"].tolist() == [0.6, 0.6, 0.7, 0.7]
     page = "\n".join(map(str, sections(run)))
@@ -183,7 +249,9 @@ def test_a_sweep_of_a_workflow_is_told_by_what_its_steps_measured(lab):
 def test_a_race_and_an_ensemble_say_how_they_were_decided(lab):
     raced = open_run(lab.ids.race, lab.store)
     assert raced.sentences[0].startswith("adder-0") and "calls were made" in raced.sentences[1]
-    assert "Evidence" not in told(comparison_findings.races_and_ensembles(raced)) and "dropped after" in told(comparison_findings.races_and_ensembles(raced))
+    assert "Evidence" not in told(comparison_findings.races_and_ensembles(raced)) and "dropped after" in told(
+        comparison_findings.races_and_ensembles(raced)
+    )
     joint = open_run(lab.ids.ensemble, lab.store)
     assert len(joint.experiments) == 3 and "arithmetic" in told(comparison_findings.races_and_ensembles(joint))
     assert joint.comparison is not None and len(joint.comparison.table) == 3
@@ -196,16 +264,25 @@ def test_runs_side_by_side_say_when_their_data_differ(lab):
 
 
 def test_the_call_is_written_out_for_every_kind(lab):
-    expected = {"models": "run_model_experiments(", "sweep": "kind='sweep'", "race": "race(", "ensemble": "ensemble(", "alone": "run_experiment(",
-                "ab": "ab_test("}
+    expected = {
+        "models": "run_model_experiments(",
+        "sweep": "kind='sweep'",
+        "race": "race(",
+        "ensemble": "ensemble(",
+        "alone": "run_experiment(",
+        "ab": "ab_test(",
+    }
     for kind, call in expected.items():
         code = provenance.call_text(open_run(getattr(lab.ids, kind), lab.store))
         compile(code, kind, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         assert call in code and SECRET not in code, kind
-    assert f"archive(['{lab.ids.race}', '{lab.ids.alone}'])" in provenance.call_text(open_run([lab.ids.race, lab.ids.alone], lab.store))
+    assert f"archive(['{lab.ids.race}', '{lab.ids.alone}'])" in provenance.call_text(
+        open_run([lab.ids.race, lab.ids.alone], lab.store)
+    )
 
 
 # -- two languages, one meaning
+
 
 def test_the_english_table_says_what_a_comparison_says():
     assert {key: its["en"] for key, its in texts("comparison").items()} == SENTENCES
@@ -216,7 +293,9 @@ def test_all_prose_of_the_templates_has_a_translation():
         made = report.in_language(json.loads(report.template(name).read_text(encoding="utf-8")), "th")
         for cell in made["cells"]:
             source = "".join(cell["source"])
-            assert cell["cell_type"] != "markdown" or source.startswith("# ") or re.match(r"## [\u0e00-\u0e7f]", source), source
+            assert (
+                cell["cell_type"] != "markdown" or source.startswith("# ") or re.match(r"## [\u0e00-\u0e7f]", source)
+            ), source
 
 
 class Asked(dict):
@@ -230,7 +309,9 @@ class Asked(dict):
 def test_every_phrase_of_a_picture_has_a_translation():
     asked = Asked({"": ""})  # an empty dict would be no words at all
     found = compare({"good": [1.0] * 20, "half": [0.5] * 20, "same": [1.0] * 20, "none": [None] * 20})
-    costs = [{"experiment": e, "cost_usd": c, "mean": 0.5, "lower": 0.4, "upper": 0.6} for e, c in (("a", 1.0), ("b", None))]
+    costs = [
+        {"experiment": e, "cost_usd": c, "mean": 0.5, "lower": 0.4, "upper": 0.6} for e, c in (("a", 1.0), ("b", None))
+    ]
     plot_comparison(found, words=asked)
     plot_cost_accuracy(costs, per="item", words=asked)
     plot_cost_accuracy(costs[1:], words=asked)
@@ -240,23 +321,40 @@ def test_every_phrase_of_a_picture_has_a_translation():
     plot_race([{"items": 10, "experiment": e, "evidence": 9.0, "still_in": e == "a"} for e in "ab"], words=asked)
     missing = {k for k in asked if k} - texts("plots").keys()
     assert not missing and len(asked) > 30
-    assert figure_bytes(plot_sweep_metric([{"x": 1, "y": 2.0}], "x", "y")) == figure_bytes(plot_sweep_metric([{"x": 1, "y": 2.0}], "x", "y"))
+    assert figure_bytes(plot_sweep_metric([{"x": 1, "y": 2.0}], "x", "y")) == figure_bytes(
+        plot_sweep_metric([{"x": 1, "y": 2.0}], "x", "y")
+    )
 
 
 # -- one report made through the command line, and looked at in a browser
 
+
 @pytest.fixture(scope="module")
 def compared(lab):
     "Three runs side by side, in Thai, through the command line"
-    done = CliRunner().invoke(app, ["report", lab.ids.models, lab.ids.race, lab.ids.alone, "--language", "th", "--json"])
+    done = CliRunner().invoke(
+        app, ["report", lab.ids.models, lab.ids.race, lab.ids.alone, "--language", "th", "--json"]
+    )
     assert done.exit_code == 0, done.output
     folder = Path(json.loads(done.stdout)["folder"])
     return SimpleNamespace(folder=folder, page=(folder / "report.html").read_text(encoding="utf-8"))
 
 
 def test_a_thai_comparison_is_archived_whole(lab, compared):
-    assert {"report.html", "report.ipynb", "result.json", "items.csv", "parameters.json", "environment.json", "index.html"} <= set(os.listdir(compared.folder))
-    assert json.loads((compared.folder / "parameters.json").read_text())["runs"] == [lab.ids.models, lab.ids.race, lab.ids.alone]
+    assert {
+        "report.html",
+        "report.ipynb",
+        "result.json",
+        "items.csv",
+        "parameters.json",
+        "environment.json",
+        "index.html",
+    } <= set(os.listdir(compared.folder))
+    assert json.loads((compared.folder / "parameters.json").read_text())["runs"] == [
+        lab.ids.models,
+        lab.ids.race,
+        lab.ids.alone,
+    ]
     assert json.loads((compared.folder / "environment.json").read_text())["language"] == "th"
     assert '<html lang="th">' in compared.page and "คำตอบถูกต้องแค่ไหน" in compared.page and "ตัดสินอย่างไร" in compared.page
     assert "รายงานฉบับเต็ม" in (compared.folder / "index.html").read_text(encoding="utf-8")
@@ -299,14 +397,18 @@ def test_no_page_runs_or_fetches_anything(compared, chromium, name):
 @pytest.mark.browser
 def test_a_script_that_slipped_through_does_not_run(compared, chromium, tmp_path):
     "What the policies are for: the page's own, and the one a server sends"
-    planted = compared.page.replace("<main>", f'<main>{SCRIPT}<img src="https://example.invalid/x.png" onerror="window.pwned=3">', 1)
+    planted = compared.page.replace(
+        "<main>", f'<main>{SCRIPT}<img src="https://example.invalid/x.png" onerror="window.pwned=3">', 1
+    )
     (tmp_path / "report.html").write_text(planted, encoding="utf-8")
     tab, asked, refused = chromium.new_page(), [], []
     tab.on("request", lambda r: asked.append(r.url))
     tab.on("requestfailed", lambda r: refused.append((r.url, r.failure)))
     tab.goto((tmp_path / "report.html").as_uri(), wait_until="load")
     assert tab.evaluate("window.pwned") is None
-    assert {u for u in asked if u.startswith("http")} == {u for u, why in refused if why == "csp"}  # forbidden before it left
+    assert {u for u in asked if u.startswith("http")} == {
+        u for u, why in refused if why == "csp"
+    }  # forbidden before it left
     tab.close()
     assert "script" not in REPORT_POLICY and "sandbox" in REPORT_POLICY and "default-src 'none'" in REPORT_POLICY
 

@@ -13,9 +13,26 @@ from PIL import Image
 from promises import promise
 from vote_experiments.reports import run_files
 from vote_experiments.datasets.dataset import delete_dataset, get_dataset, list_datasets, save_dataset
-from vote_experiments.store.results import ResultSequence, delete_experiment, delete_group, get_experiment, list_experiments, list_groups
+from vote_experiments.store.results import (
+    ResultSequence,
+    delete_experiment,
+    delete_group,
+    get_experiment,
+    list_experiments,
+    list_groups,
+)
 from vote_experiments.reports.run_files import RunFileError, import_run, share_run
-from vote_experiments.store.database import Store, check_store, experiments, item_results, observations, schema, scores, trace_tags, traces
+from vote_experiments.store.database import (
+    Store,
+    check_store,
+    experiments,
+    item_results,
+    observations,
+    schema,
+    scores,
+    trace_tags,
+    traces,
+)
 from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.engine.stored_comparison import compare_experiments_by_item
 from vote_experiments.models.registry import forget_model, register_model
@@ -38,8 +55,20 @@ def shared(tmp_path_factory):
         for i in range(6):
             Image.new("L", (40, 60), i).save(home / "scans" / f"{i}.png")
         store = Store(home / "store.db")
-        save_dataset("stations", [{"id": f"f{i}", "input": {"image_paths": [f"{i}.png"]}, "expected_output": TRUTH, "metadata": {"level": "แย่"}}
-                                  for i in range(6)], root=home / "scans", store=store)
+        save_dataset(
+            "stations",
+            [
+                {
+                    "id": f"f{i}",
+                    "input": {"image_paths": [f"{i}.png"]},
+                    "expected_output": TRUTH,
+                    "metadata": {"level": "แย่"},
+                }
+                for i in range(6)
+            ],
+            root=home / "scans",
+            store=store,
+        )
 
         def half(images, config):
             if str(images[0]).endswith("5.png"):
@@ -48,8 +77,14 @@ def shared(tmp_path_factory):
 
         register_model("all", lambda images, config: {"reports": [TRUTH]})
         register_model("half", half)
-        result = run_model_experiments(dataset_name="stations", model_configs=[{"model": "all"}, {"model": "half", "metadata": {"who": "me"}}],
-                                       raise_errors=False, show_comparison=False, store=store, cache=False)
+        result = run_model_experiments(
+            dataset_name="stations",
+            model_configs=[{"model": "all"}, {"model": "half", "metadata": {"who": "me"}}],
+            raise_errors=False,
+            show_comparison=False,
+            store=store,
+            cache=False,
+        )
         forget_model("all"), forget_model("half")
         found = share_run(result["group_id"], home / "a.run.zip", store, pages=True)
     yield store, result, found
@@ -57,7 +92,9 @@ def shared(tmp_path_factory):
 
 
 def rows(store, table):
-    skip = {"owner", "heartbeat", "url", "archive", "item_row", "dataset_id", "input"} | ({"id"} if table is scores else set())
+    skip = {"owner", "heartbeat", "url", "archive", "item_row", "dataset_id", "input"} | (
+        {"id"} if table is scores else set()
+    )
     columns = [c for c in table.columns if c.name not in skip]
     with store.read() as c:
         return sorted(map(repr, c.execute(sa.select(*columns)).all()))
@@ -67,13 +104,20 @@ def rows(store, table):
 def test_another_store_has_the_run_as_if_it_had_been_made_there(shared, store, tmp_path):
     mine, result, file = shared
     taken = import_run(file.path, store, pages_into=tmp_path / "pages")
-    assert (taken.experiments, taken.known, taken.items, taken.pages, taken.datasets) == (2, 0, 12, 6, ["stations version 1"])
+    assert (taken.experiments, taken.known, taken.items, taken.pages, taken.datasets) == (
+        2,
+        0,
+        12,
+        6,
+        ["stations version 1"],
+    )
     for table in (experiments, item_results, traces, trace_tags, observations, scores):
         assert rows(store, table) == rows(mine, table), table.name
     its = [e["id"] for e in list_experiments(store)]
     found, original = (list(ResultSequence(s, its[1], None)) for s in (store, mine))
     assert [(r.item.expected_output, r.item.metadata, r.output, str(r.error)) for r in found] == [
-        (r.item.expected_output, r.item.metadata, r.output, str(r.error)) for r in original]
+        (r.item.expected_output, r.item.metadata, r.output, str(r.error)) for r in original
+    ]
     assert [Path(p).is_file() for r in found for p in r.item.input["image_paths"]] == [True] * 6
     names = {get_experiment(store, e)["name"]: e for e in its}
     assert compare_experiments_by_item(store, names).to_dict() == compare_experiments_by_item(mine, names).to_dict()
@@ -92,7 +136,9 @@ def test_twice_is_once_and_a_deleted_half_comes_back(shared, store, tmp_path):
     delete_experiment(store, result["experiments"][1]["experiment_id"])
     half = import_run(file.path, store, pages_into=tmp_path / "pages")
     assert (half.experiments, half.known, half.items) == (1, 1, 6) and len(list_experiments(store)) == 2
-    assert share_run(result["group_id"], tmp_path / "again.run.zip", store).items == 12, "shared on, from a store that got it"
+    assert share_run(result["group_id"], tmp_path / "again.run.zip", store).items == 12, (
+        "shared on, from a store that got it"
+    )
 
 
 @promise("F32")
@@ -102,8 +148,12 @@ def test_conflicts_are_named_and_nothing_is_changed(shared, sqlite_store, tmp_pa
     with pytest.raises(ValueError, match="other items than the run was made on.*--dataset stations-of-the-run"):
         import_run(file.path, store, pages_into=tmp_path / "p")
     assert list_experiments(store) == [] and not (tmp_path / "p").exists()
-    assert import_run(file.path, store, dataset_name="theirs", pages_into=tmp_path / "p").datasets == ["theirs version 1"]
-    assert {e["dataset_name"] for e in list_experiments(store)} == {"theirs"} and len(get_dataset("stations", store=store)) == 1
+    assert import_run(file.path, store, dataset_name="theirs", pages_into=tmp_path / "p").datasets == [
+        "theirs version 1"
+    ]
+    assert {e["dataset_name"] for e in list_experiments(store)} == {"theirs"} and len(
+        get_dataset("stations", store=store)
+    ) == 1
     with store.write() as c:
         c.execute(sa.update(scores).where(scores.c.value_number == 1).values(value_number=0.5))
     its = [e["experiment_id"] for e in result["experiments"]]
@@ -133,6 +183,7 @@ def in_manifest(edit):
         manifest = json.loads(members["manifest.json"])
         edit(manifest)
         members["manifest.json"] = json.dumps(manifest).encode()
+
     return change
 
 
@@ -141,6 +192,7 @@ def in_rows(table, **values):
         lines = members[f"rows/{table}.jsonl"].splitlines()
         lines[0] = json.dumps(json.loads(lines[0]) | values).encode()
         members[f"rows/{table}.jsonl"] = b"\n".join(lines)
+
     return change
 
 
@@ -148,6 +200,7 @@ def page_named(name):
     def edit(manifest):
         pages = manifest["datasets"][0]["pages"]
         pages[name] = pages.pop("0.png")
+
     return in_manifest(edit)
 
 
@@ -157,7 +210,10 @@ HOSTILE = {
     "a page with an absolute path": (page_named("/etc/evil.png"), "not below its dataset's folder"),
     "a page for Windows": (page_named("..\\evil.png"), "not below its dataset's folder"),
     "a page that is a program": (page_named("evil.py"), "no page image"),
-    "a page changed on the way": (lambda m: m.update({next(n for n in m if n.startswith("pages/")): b"other"}), "not what the manifest says"),
+    "a page changed on the way": (
+        lambda m: m.update({next(n for n in m if n.startswith("pages/")): b"other"}),
+        "not what the manifest says",
+    ),
     "a page left out": (lambda m: m.pop(next(n for n in m if n.startswith("pages/"))), "is missing"),
     "no manifest": (lambda m: m.pop("manifest.json"), "no readable manifest"),
     "a manifest that is a list": (lambda m: m.update({"manifest.json": b"[]"}), "does not say"),
@@ -194,7 +250,11 @@ def test_a_hostile_file_is_refused_in_words_and_leaves_nothing(shared, sqlite_st
 
 @promise("F33")
 def test_huge_damaged_and_other_files_are_refused(shared, sqlite_store, tmp_path, monkeypatch):
-    for name, content in (("text.zip", b"hello"), ("empty.zip", b""), ("half.zip", Path(shared[2].path).read_bytes()[:900])):
+    for name, content in (
+        ("text.zip", b"hello"),
+        ("empty.zip", b""),
+        ("half.zip", Path(shared[2].path).read_bytes()[:900]),
+    ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(RunFileError, match="is no shared run"):
             import_run(tmp_path / name, sqlite_store)
@@ -245,10 +305,18 @@ def test_no_secret_and_no_folder_of_the_machine_travels(shared, tmp_path, monkey
     store, (mine, _, file) = Store(tmp_path / "s.db"), shared
     import_run(file.path, store, pages_into=tmp_path / "p")
     with store.write() as c:
-        c.execute(sa.update(item_results).where(item_results.c.status == "failed").values(error_message="key planted-share-secret-0123456"))
+        c.execute(
+            sa.update(item_results)
+            .where(item_results.c.status == "failed")
+            .values(error_message="key planted-share-secret-0123456")
+        )
     share_run("latest", tmp_path / "b.run.zip", store)
     for path, folder in ((file.path, mine.path.parent), (tmp_path / "b.run.zip", tmp_path)):
         with zipfile.ZipFile(path) as z:
             said = b"".join(z.read(n) for n in z.namelist() if n.endswith((".jsonl", ".json")) and "groups" not in n)
-        assert b"planted-share-secret" not in said and str(folder / "scans").encode() not in said and str(folder / "p").encode() not in said
+        assert (
+            b"planted-share-secret" not in said
+            and str(folder / "scans").encode() not in said
+            and str(folder / "p").encode() not in said
+        )
     store.close()

@@ -46,19 +46,45 @@ NAMES = ("นายสมชาย ใจดี", "น.ส.อรพรรณ �
 
 def report(votes=(160, 90, 70, 31, 12, 8), form_type="Constituency", station="7", **changes) -> dict:
     good = sum(votes)
-    return copy.deepcopy({
-        "form_info": {"form_type": form_type, "date": "2023-05-14", "province": "พิจิตร", "district": "โพทะเล", "sub_district": "ท่าบัว",
-                      "constituency_number": "3", "polling_station_number": station},
-        "voter_statistics": {"eligible_voters": good + 500, "voters_present": good + 15},
-        "ballot_statistics": {"ballots_allocated": good + 765, "ballots_used": good + 15, "good_ballots": good, "bad_ballots": 10,
-                              "no_vote_ballots": 5, "ballots_remaining": 750},
-        "vote_results": [{"number": i, "candidate_name": None if form_type == "PartyList" else NAMES[(i - 1) % 6], "party_name": f"พรรคที่{i}",
-                          "vote_count": v, "vote_count_text": number_words(v)} for i, v in enumerate(votes, 1)],
-        **changes})
+    return copy.deepcopy(
+        {
+            "form_info": {
+                "form_type": form_type,
+                "date": "2023-05-14",
+                "province": "พิจิตร",
+                "district": "โพทะเล",
+                "sub_district": "ท่าบัว",
+                "constituency_number": "3",
+                "polling_station_number": station,
+            },
+            "voter_statistics": {"eligible_voters": good + 500, "voters_present": good + 15},
+            "ballot_statistics": {
+                "ballots_allocated": good + 765,
+                "ballots_used": good + 15,
+                "good_ballots": good,
+                "bad_ballots": 10,
+                "no_vote_ballots": 5,
+                "ballots_remaining": 750,
+            },
+            "vote_results": [
+                {
+                    "number": i,
+                    "candidate_name": None if form_type == "PartyList" else NAMES[(i - 1) % 6],
+                    "party_name": f"พรรคที่{i}",
+                    "vote_count": v,
+                    "vote_count_text": number_words(v),
+                }
+                for i, v in enumerate(votes, 1)
+            ],
+            **changes,
+        }
+    )
 
 
 def with_votes(*votes, **changes) -> dict:
-    return report(**changes) | {"vote_results": [{**row, "vote_count": v} for row, v in zip(report()["vote_results"], votes)]}
+    return report(**changes) | {
+        "vote_results": [{**row, "vote_count": v} for row, v in zip(report()["vote_results"], votes)]
+    }
 
 
 def score(evaluator, output, expected):
@@ -67,17 +93,34 @@ def score(evaluator, output, expected):
     return value.value if isinstance(value, Evaluation) else value
 
 
-LOWER_IS_BETTER = {e.__name__ for e in (*FURTHER_EVALUATORS, *OPTIONAL_EVALUATORS)
-                   if hasattr(e, "score_rule") and not e.score_rule.higher_is_better}
-BEST = {e.__name__: 0.0 if e.__name__ in LOWER_IS_BETTER else 1.0 for e in ALL} | {"exact_form_match": True, "has_no_errors": True}
-WORST = {e.__name__: 0.0 for e in ALL} | {"exact_form_match": False, "has_no_errors": False, "absolute_vote_error": 1.0, "omitted_rows": 1.0,
-                                          "name_cer": 1.0, "row_shift": None}
+LOWER_IS_BETTER = {
+    e.__name__
+    for e in (*FURTHER_EVALUATORS, *OPTIONAL_EVALUATORS)
+    if hasattr(e, "score_rule") and not e.score_rule.higher_is_better
+}
+BEST = {e.__name__: 0.0 if e.__name__ in LOWER_IS_BETTER else 1.0 for e in ALL} | {
+    "exact_form_match": True,
+    "has_no_errors": True,
+}
+WORST = {e.__name__: 0.0 for e in ALL} | {
+    "exact_form_match": False,
+    "has_no_errors": False,
+    "absolute_vote_error": 1.0,
+    "omitted_rows": 1.0,
+    "name_cer": 1.0,
+    "row_shift": None,
+}
 
 
 def thai(value):
     "The same report in the spelling of another team"
     value = copy.deepcopy(value)
-    value["form_info"] |= {"form_type": "แบ่งเขต", "date": "๑๔ พฤษภาคม ๒๕๖๖", "province": "จ.พิจิตร", "polling_station_number": "๐๗"}
+    value["form_info"] |= {
+        "form_type": "แบ่งเขต",
+        "date": "๑๔ พฤษภาคม ๒๕๖๖",
+        "province": "จ.พิจิตร",
+        "polling_station_number": "๐๗",
+    }
     value["voter_statistics"]["present_voters"] = to_thai_digits(value["voter_statistics"].pop("voters_present"))
     for row in value["vote_results"]:
         row["vote_count"] = {"arabic": to_thai_digits(row["vote_count"]), "thai_text": row.pop("vote_count_text")}
@@ -88,14 +131,33 @@ def thai(value):
 @pytest.mark.parametrize("evaluator", ALL)
 def test_the_truth_itself_is_best_in_every_spelling(evaluator):
     truth = report()
-    for answer in (truth, [truth], {"reports": [truth]}, thai(truth), json.dumps(truth), f"```json\n{json.dumps(thai(truth))}\n```"):
+    for answer in (
+        truth,
+        [truth],
+        {"reports": [truth]},
+        thai(truth),
+        json.dumps(truth),
+        f"```json\n{json.dumps(thai(truth))}\n```",
+    ):
         assert score(evaluator, answer, truth) == BEST[evaluator.__name__]
         assert score(evaluator, truth, answer) == BEST[evaluator.__name__]
 
 
 @pytest.mark.parametrize("evaluator", ALL)
-@pytest.mark.parametrize("rubbish", [None, {}, [], "", "I am sorry, I cannot read this form.", "```json\n{\"form_info\": {\n```", {"error": "timeout"},
-                                     [{"error": "timeout"}], {"success": False, "error": "x", "data": None}])
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        None,
+        {},
+        [],
+        "",
+        "I am sorry, I cannot read this form.",
+        '```json\n{"form_info": {\n```',
+        {"error": "timeout"},
+        [{"error": "timeout"}],
+        {"success": False, "error": "x", "data": None},
+    ],
+)
 def test_no_answer_is_the_worst_answer(evaluator, rubbish):
     assert score(evaluator, rubbish, report()) == WORST[evaluator.__name__]
 
@@ -109,15 +171,30 @@ def test_no_truth_is_not_scored(evaluator, nothing):
 
 @pytest.mark.parametrize("evaluator", [e for e in ALL if e not in WITHOUT_TRUTH])
 def test_truth_that_cannot_be_read_is_an_error_that_names_it(evaluator):
-    for bad, message in (({"foo": 1}, "not a report"), ("no JSON", "not JSON"), ({"vote_results": [{"vote_count": "abc"}]}, '"abc" is not a number')):
+    for bad, message in (
+        ({"foo": 1}, "not a report"),
+        ("no JSON", "not JSON"),
+        ({"vote_results": [{"vote_count": "abc"}]}, '"abc" is not a number'),
+    ):
         for answer in (report(), None):
             with pytest.raises(ValueError, match=f"^expected_output: .*{message}"):
                 evaluator({}, answer, bad)
 
 
-scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["12", "๑๒", "null", "abc", "PartyList"])
-keys = st.sampled_from([*report(), "reports", "data", "error", "vote_count", "number", "form_type", "good_ballots", "candidate_name"])
-rubbish_outputs = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4), max_leaves=10)
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["12", "๑๒", "null", "abc", "PartyList"])
+)
+keys = st.sampled_from(
+    [*report(), "reports", "data", "error", "vote_count", "number", "form_type", "good_ballots", "candidate_name"]
+)
+rubbish_outputs = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4), max_leaves=10
+)
 
 
 @settings(max_examples=60)
@@ -130,7 +207,9 @@ def test_no_output_whatever_raises(output):
             assert value <= 1
 
 
-@pytest.mark.parametrize("odd", [object(), {1, 2}, {"form_info": object()}, lambda: 1, b"\xff", float("nan"), {"vote_results": {3}}, 10**400])
+@pytest.mark.parametrize(
+    "odd", [object(), {1, 2}, {"form_info": object()}, lambda: 1, b"\xff", float("nan"), {"vote_results": {3}}, 10**400]
+)
 def test_outputs_that_are_no_json_do_not_raise(odd):
     for evaluator in (*STANDARD_EVALUATORS, *FURTHER_EVALUATORS):
         score(evaluator, odd, report())
@@ -218,7 +297,14 @@ def test_a_blank_row_must_be_there_to_be_right():
 def test_has_no_errors():
     for good in (report(), [report()], json.dumps(report()), {"answer": 5}, {**report(), "error": None}, 5):
         assert has_no_errors({}, good, None) is True
-    for bad in (None, {}, "?", {**report(), "error": "cut off"}, [report(), {"error": "x"}], {"success": False, "data": []}):
+    for bad in (
+        None,
+        {},
+        "?",
+        {**report(), "error": "cut off"},
+        [report(), {"error": "x"}],
+        {"success": False, "data": []},
+    ):
         assert has_no_errors({}, bad, None) is False
 
 
@@ -246,7 +332,10 @@ stations = st.lists(st.tuples(st.sampled_from(["Constituency", "PartyList"]), st
 
 @given(stations, stations)
 def test_matching_gives_every_expected_report_one_answer_of_its_type_at_most(expected, answered):
-    a, b = ([Report(form_info={"form_type": t, "polling_station_number": n}) for t, n in side] for side in (expected, answered))
+    a, b = (
+        [Report(form_info={"form_type": t, "polling_station_number": n}) for t, n in side]
+        for side in (expected, answered)
+    )
     pairs = match_reports(a, b)
     assert [e for e, _ in pairs] == a
     used = [id(r) for _, r in pairs if r is not None]
@@ -295,11 +384,16 @@ def test_two_candidates_of_one_name_are_two_rows():
     assert vote_results_by_name({}, one_of_them, truth) == 0.5
 
 
-@given(st.lists(st.integers(0, 900), min_size=1, max_size=6).filter(any), st.lists(st.integers(0, 900), min_size=1, max_size=6))
+@given(
+    st.lists(st.integers(0, 900), min_size=1, max_size=6).filter(any),
+    st.lists(st.integers(0, 900), min_size=1, max_size=6),
+)
 def test_absolute_vote_error_is_the_share_of_the_votes(expected, answered):
     n = max(len(expected), len(answered))
     a, b = ([*side, *[0] * (n - len(side))] for side in (expected, answered))
-    assert absolute_vote_error({}, report(answered), report(expected)) == pytest.approx(sum(abs(x - y) for x, y in zip(a, b)) / sum(expected))
+    assert absolute_vote_error({}, report(answered), report(expected)) == pytest.approx(
+        sum(abs(x - y) for x, y in zip(a, b)) / sum(expected)
+    )
 
 
 def test_a_blank_cell_has_lost_its_votes():
@@ -325,7 +419,7 @@ PARETO = (160, 90, 70, 31, 12, 8, 6, 5, 3, 2, 1, 1, 0, 0, 0)
 @pytest.mark.parametrize("start", [0, 3, 6])
 @pytest.mark.parametrize("by", [1, 2])
 def test_a_slip_downward_is_found_with_its_distance(start, by):
-    read = [*PARETO[:start + by], *PARETO[start:-by]]
+    read = [*PARETO[: start + by], *PARETO[start:-by]]
     found = row_shift({}, report(read), report(PARETO))
     assert found.value > 0.3 and f"the row {by} above" in found.comment
 
@@ -364,7 +458,19 @@ def test_arithmetic_needs_no_truth_and_is_no_accuracy():
 
 def test_field_f1_counts_a_wrong_field_on_both_sides():
     answer = report()
-    n = len([v for v in (*report()["form_info"].values(), *report()["voter_statistics"].values(), *report()["ballot_statistics"].values())]) + 18
+    n = (
+        len(
+            [
+                v
+                for v in (
+                    *report()["form_info"].values(),
+                    *report()["voter_statistics"].values(),
+                    *report()["ballot_statistics"].values(),
+                )
+            ]
+        )
+        + 18
+    )
     answer["ballot_statistics"]["bad_ballots"] = 11
     assert field_f1({}, answer, report()) == pytest.approx((n - 1) / n)
     answer["ballot_statistics"]["bad_ballots"] = None
@@ -379,9 +485,11 @@ def test_anls_star_forgives_spelling_and_not_numbers():
 
 
 def test_anls_star_says_what_to_install():
-    code = ("import sys; sys.modules['anls_star'] = None\n"
-            "from vote_experiments.scoring.evaluators import anls_star\n"
-            "anls_star({}, {'notes': 'a'}, {'notes': 'a'})")
+    code = (
+        "import sys; sys.modules['anls_star'] = None\n"
+        "from vote_experiments.scoring.evaluators import anls_star\n"
+        "anls_star({}, {'notes': 'a'}, {'notes': 'a'})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "pip install anls-star" in done.stderr
 
@@ -462,7 +570,8 @@ def test_a_label_that_models_and_arithmetic_contradict():
     truth = with_votes(160, 90, 10, 31, 12, 8)
     found = suspect_labels(results_of(truth, a=report(), b=[report()], c=truth))
     assert [(s.item_id, s.path, s.expected, s.answered, s.models, s.n_models) for s in found] == [
-        ("f001", "vote_results[number=3].vote_count", 10, 70, ("a", "b"), 3)]
+        ("f001", "vote_results[number=3].vote_count", 10, 70, ("a", "b"), 3)
+    ]
     assert found[0].expected_fails == ("votes_equal_good_ballots", "words_match_digits")
     assert found[0]["form_type"] == "Constituency"
 
@@ -504,8 +613,15 @@ def test_the_strongest_suspicion_comes_first():
     for row in weak["vote_results"][:2]:  # compensating: the label passes its own sum
         row.pop("vote_count_text")
     weak["vote_results"][0]["vote_count"], weak["vote_results"][1]["vote_count"] = 161, 89
-    results = {m: [ItemResult(DatasetItem("f001", {}, weak), report()), ItemResult(DatasetItem("f002", {}, strong), report())] for m in "ab"}
-    assert [(s.item_id, len(s.expected_fails)) for s in suspect_labels(results)] == [("f002", 2), ("f001", 0), ("f001", 0)]
+    results = {
+        m: [ItemResult(DatasetItem("f001", {}, weak), report()), ItemResult(DatasetItem("f002", {}, strong), report())]
+        for m in "ab"
+    }
+    assert [(s.item_id, len(s.expected_fails)) for s in suspect_labels(results)] == [
+        ("f002", 2),
+        ("f001", 0),
+        ("f001", 0),
+    ]
 
 
 def test_unreadable_truth_is_named_with_its_item():
@@ -521,7 +637,14 @@ def test_the_report_is_what_the_tests_say_it_is():
 # --- absent, blank, zero ---
 
 
-COMPARING = (exact_form_match, ballot_accuracy_score, voter_statistics_accuracy, vote_results_quality, vote_results_by_name, field_f1)
+COMPARING = (
+    exact_form_match,
+    ballot_accuracy_score,
+    voter_statistics_accuracy,
+    vote_results_quality,
+    vote_results_by_name,
+    field_f1,
+)
 
 
 def without(full, *paths):
@@ -532,23 +655,42 @@ def without(full, *paths):
     return partial
 
 
-@pytest.mark.parametrize("missing", [
-    ["form_info.date"], ["voter_statistics.voters_present"], ["voter_statistics"], ["form_info.district", "form_info.sub_district"],
-    ["ballot_statistics.ballots_allocated", "ballot_statistics.ballots_used", "ballot_statistics.ballots_remaining"],
-    ["form_info.date", "ballot_statistics.bad_ballots", "voter_statistics.eligible_voters"]], ids=lambda paths: "+".join(paths))
+@pytest.mark.parametrize(
+    "missing",
+    [
+        ["form_info.date"],
+        ["voter_statistics.voters_present"],
+        ["voter_statistics"],
+        ["form_info.district", "form_info.sub_district"],
+        [
+            "ballot_statistics.ballots_allocated",
+            "ballot_statistics.ballots_used",
+            "ballot_statistics.ballots_remaining",
+        ],
+        ["form_info.date", "ballot_statistics.bad_ballots", "voter_statistics.eligible_voters"],
+    ],
+    ids=lambda paths: "+".join(paths),
+)
 def test_a_perfect_reader_scores_fully_against_a_truth_that_records_less(missing):
     full = report()
     partial = without(full, *missing)
     for evaluator in COMPARING:
         perfect, omitting = score(evaluator, full, partial), score(evaluator, partial, partial)
-        assert perfect == omitting == BEST[evaluator.__name__] or missing == ["voter_statistics"] and perfect is omitting is None, evaluator.__name__
+        assert (
+            perfect == omitting == BEST[evaluator.__name__]
+            or missing == ["voter_statistics"]
+            and perfect is omitting is None
+        ), evaluator.__name__
 
 
 def test_null_is_blank_on_the_form_and_is_scored():
     blank = report()
     blank["ballot_statistics"]["bad_ballots"] = None
     blank["form_info"]["date"] = None
-    assert score(ballot_accuracy_score, report(), blank) == pytest.approx(5 / 6) and score(ballot_accuracy_score, blank, blank) == 1.0
+    assert (
+        score(ballot_accuracy_score, report(), blank) == pytest.approx(5 / 6)
+        and score(ballot_accuracy_score, blank, blank) == 1.0
+    )
     assert score(exact_form_match, report(), blank) is False
 
 
@@ -579,7 +721,10 @@ def test_a_blank_row_is_unknown_where_the_sums_do_not_add_up():
 
 def test_a_blank_ballot_line_that_the_sum_proves_to_be_zero():
     truth = report()
-    truth["ballot_statistics"] |= {"ballots_used": truth["ballot_statistics"]["good_ballots"] + 10, "no_vote_ballots": None}
+    truth["ballot_statistics"] |= {
+        "ballots_used": truth["ballot_statistics"]["good_ballots"] + 10,
+        "no_vote_ballots": None,
+    }
     read = copy.deepcopy(truth)
     read["ballot_statistics"]["no_vote_ballots"] = 0
     assert score(ballot_accuracy_score, read, truth) == 1.0
@@ -596,8 +741,13 @@ def test_numbers_that_nobody_read_are_no_agreement():
 
 def test_peers_names_are_read_on_both_sides_and_unknown_ones_are_an_error_of_the_truth():
     truth = report()
-    peer = {**truth, "vote_results": [{"number": r["number"], "name": r["candidate_name"], "party": r["party_name"], "votes": r["vote_count"]}
-                                      for r in truth["vote_results"]]}
+    peer = {
+        **truth,
+        "vote_results": [
+            {"number": r["number"], "name": r["candidate_name"], "party": r["party_name"], "votes": r["vote_count"]}
+            for r in truth["vote_results"]
+        ],
+    }
     wrong = copy.deepcopy(peer)
     wrong["vote_results"][0]["votes"] += 1
     assert vote_results_quality({}, peer, peer) == 1.0 and vote_results_quality({}, wrong, peer) == pytest.approx(5 / 6)
@@ -605,7 +755,9 @@ def test_peers_names_are_read_on_both_sides_and_unknown_ones_are_an_error_of_the
     with pytest.raises(ValueError, match="did you mean 'vote_count'"):
         vote_results_quality({}, truth, misspelt)
     assert vote_results_quality({}, misspelt, truth) == 0.0
-    assert answer_warnings(misspelt) == ("vote_results[0].vote_cuont: this is no field of a report; did you mean 'vote_count'?",)
+    assert answer_warnings(misspelt) == (
+        "vote_results[0].vote_cuont: this is no field of a report; did you mean 'vote_count'?",
+    )
 
 
 # --- several reports in one item ---
@@ -613,7 +765,13 @@ def test_peers_names_are_read_on_both_sides_and_unknown_ones_are_an_error_of_the
 
 def station(sub_district, number, votes, **header):
     made = report(votes=votes, station=str(number))
-    made["form_info"] |= {"province": "อุทัยธานี", "district": "บ้านไร่", "sub_district": sub_district, "constituency_number": "2", **header}
+    made["form_info"] |= {
+        "province": "อุทัยธานี",
+        "district": "บ้านไร่",
+        "sub_district": sub_district,
+        "constituency_number": "2",
+        **header,
+    }
     return made
 
 
@@ -644,7 +802,9 @@ def test_the_number_of_the_copy_is_not_the_station():
 def test_a_misread_station_is_matched_by_its_numbers():
     misread = copy.deepcopy(IN_ONE)
     misread[0]["form_info"]["polling_station_number"], misread[2]["form_info"]["polling_station_number"] = "7", "8"
-    assert score(vote_results_quality, misread[::-1], IN_ONE) == 1.0 and score(exact_form_match, misread, IN_ONE) is False
+    assert (
+        score(vote_results_quality, misread[::-1], IN_ONE) == 1.0 and score(exact_form_match, misread, IN_ONE) is False
+    )
 
 
 # --- a tolerance is no arithmetic ---

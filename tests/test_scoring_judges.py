@@ -17,7 +17,15 @@ from vote_experiments.models.resilience import calling, forget_pace, run_sync
 from vote_experiments.records import listening
 from vote_experiments.scoring.binding import EVALUATOR, bind, bind_all
 from vote_experiments.scoring.judges import (
-    JUDGES, VERDICT_SCHEMA, LLMJudge, Verdict, accuracy, extraction_judge, llm_judge_evaluator, read_verdict)
+    JUDGES,
+    VERDICT_SCHEMA,
+    LLMJudge,
+    Verdict,
+    accuracy,
+    extraction_judge,
+    llm_judge_evaluator,
+    read_verdict,
+)
 from vote_experiments.scoring.summary import JUDGE_SCORES, item_accuracy
 from vote_experiments.settings import OFFLINE_MODELS
 
@@ -52,9 +60,12 @@ def test_a_score_with_its_reasons(server):
     assert (found.name, found.value, found.comment) == ("llm_judge_evaluator", 0.8, "One digit is wrong.")
     assert found.metadata["errors"] == [ERROR] and found.metadata["raw_score"] == 8
     assert found.metadata["cost_usd"] > 0 and found.metadata["model_version"] == "gemini-2.5-flash"
-    call, = server.calls
+    (call,) = server.calls
     text = call.parts[0]["text"]
-    assert '<expected_output>\n{"votes": 310}\n</expected_output>' in text and '<output>\n{"votes": 370}\n</output>' in text
+    assert (
+        '<expected_output>\n{"votes": 310}\n</expected_output>' in text
+        and '<output>\n{"votes": 370}\n</output>' in text
+    )
     assert call.config["responseJsonSchema"] == VERDICT_SCHEMA and call.config["temperature"] == 0.0
 
 
@@ -64,8 +75,16 @@ def test_sync_and_async_are_the_same(server):
     assert asyncio.run(accuracy("an answer")).value == 0.0
 
 
-@pytest.mark.parametrize("reply", [blocked(), answered('{"score": 99, "reasoning": ""}'), overloaded(), answered("no idea"),
-                                   answered('{"reasoning": "no score"}')])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        blocked(),
+        answered('{"score": 99, "reasoning": ""}'),
+        overloaded(),
+        answered("no idea"),
+        answered('{"reasoning": "no score"}'),
+    ],
+)
 def test_a_judge_that_cannot_judge_gives_no_score(server, reply):
     server.default = reply
     found = extraction_judge.score({"a": 1}, {"a": 1})
@@ -149,9 +168,15 @@ def test_a_judge_takes_part_in_overall_accuracy():
     assert item_accuracy({**scores, "llm_judge_evaluator": None}, False) == 1.0
 
 
-@pytest.mark.parametrize("arguments, words", [
-    ({"criteria": ""}, "criteria"), ({"criteria": 3}, "criteria"), ({"criteria": "c", "scale": (5, 1)}, "scale"),
-    ({"criteria": "c", "model": "ocr-fused"}, "cannot judge")])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"criteria": ""}, "criteria"),
+        ({"criteria": 3}, "criteria"),
+        ({"criteria": "c", "scale": (5, 1)}, "scale"),
+        ({"criteria": "c", "model": "ocr-fused"}, "cannot judge"),
+    ],
+)
 def test_bad_judges(arguments, words):
     with pytest.raises(ValueError, match=words):
         LLMJudge(**arguments)
@@ -166,9 +191,16 @@ def test_a_registered_reader_cannot_judge():
         forget_model("reads-only")
 
 
-@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5),
-                    lambda v: st.lists(v, max_size=3) | st.dictionaries(
-                        st.sampled_from(["score", "reasoning", "errors", "field", "severity"]), v, max_size=4), max_leaves=8))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+        lambda v: (
+            st.lists(v, max_size=3)
+            | st.dictionaries(st.sampled_from(["score", "reasoning", "errors", "field", "severity"]), v, max_size=4)
+        ),
+        max_leaves=8,
+    )
+)
 def test_whatever_a_judge_says_is_a_verdict_or_refused(said):
     try:
         found = read_verdict(json.dumps(said), (0, 10))

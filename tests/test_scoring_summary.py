@@ -19,9 +19,15 @@ from vote_experiments.scoring.summary import (
 )
 
 fractions = st.none() | st.floats(0, 1)
-values = {"exact_form_match": st.none() | st.booleans(), "ballot_accuracy_score": fractions, "vote_results_quality": fractions,
-          "has_no_errors": st.booleans()}
-runs = st.lists(st.tuples(st.booleans(), st.fixed_dictionaries(values, optional={"llm_judge_score": fractions})), max_size=12)
+values = {
+    "exact_form_match": st.none() | st.booleans(),
+    "ballot_accuracy_score": fractions,
+    "vote_results_quality": fractions,
+    "has_no_errors": st.booleans(),
+}
+runs = st.lists(
+    st.tuples(st.booleans(), st.fixed_dictionaries(values, optional={"llm_judge_score": fractions})), max_size=12
+)
 
 
 def columns(run) -> tuple[list, dict]:
@@ -88,7 +94,9 @@ def test_weights_of_your_own_are_taken_as_they_are():
     assert item_accuracy(scores, False, {"name_cer": 3, "exact_form_match": 1}) == 0.1875
     assert item_accuracy(scores, False, {"judge": 1, "exact_form_match": 1}) == 0.5
     assert item_accuracy(scores, False, {"llm_judge_score": 1}) == 1.0
-    assert item_accuracy(scores, False, dict(WEIGHTS)) == item_accuracy(scores, False)  # read back from a stored request
+    assert item_accuracy(scores, False, dict(WEIGHTS)) == item_accuracy(
+        scores, False
+    )  # read back from a stored request
 
 
 @pytest.mark.parametrize("weights", [{}, {"a": 0}, {"a": -1, "b": 2}, {"a": math.nan}])
@@ -135,6 +143,11 @@ def test_misaligned_values_are_refused():
 
 def test_they_bind_as_summary_evaluators():
     outputs = [{"reports": []}]
-    given_ = {"inputs": [{}], "outputs": outputs, "expected_outputs": [{}], "evaluators_results": {n: [1.0] for n in values},
-              "weights": WEIGHTS}
+    given_ = {
+        "inputs": [{}],
+        "outputs": outputs,
+        "expected_outputs": [{}],
+        "evaluators_results": {n: [1.0] for n in values},
+        "weights": WEIGHTS,
+    }
     assert [bound(given_) for bound in bind_all(STANDARD_SUMMARIES, SUMMARY_EVALUATOR)] == [1.0, 1.0, 1.0]

@@ -43,17 +43,30 @@ PLANTED = "planted-gemini-secret-0123456789"
 class Running:
     "A server process and what it wrote"
 
-    def __init__(self, folder: Path, port: int, *limits: str, api_key: str = f"ci:{KEY},anna:{OTHER}", store: str | None = None):
+    def __init__(
+        self, folder: Path, port: int, *limits: str, api_key: str = f"ci:{KEY},anna:{OTHER}", store: str | None = None
+    ):
         self.folder, self.port, self.limits, self.api_key = folder, port, limits, api_key
         self.url, self.log = f"http://127.0.0.1:{self.port}", folder / "server.log"
         self.calls, self.store = folder / "calls.txt", store or str(folder / "store.db")
 
     def start(self) -> "Running":
         clean = {k: v for k, v in os.environ.items() if k not in {v.name for v in VARIABLES}}
-        env = {**clean, "API_KEY": self.api_key, "GEMINI_API_KEY": PLANTED, "VOTE_EXPERIMENTS_RUNS": str(self.folder / "runs")}
+        env = {
+            **clean,
+            "API_KEY": self.api_key,
+            "GEMINI_API_KEY": PLANTED,
+            "VOTE_EXPERIMENTS_RUNS": str(self.folder / "runs"),
+        }
         with open(self.log, "a") as log:
-            self.process = subprocess.Popen([sys.executable, str(SERVER), str(self.port), self.store, str(self.calls), *self.limits],
-                                            cwd=self.folder, env=env, stderr=log, stdout=log, start_new_session=True)
+            self.process = subprocess.Popen(
+                [sys.executable, str(SERVER), str(self.port), self.store, str(self.calls), *self.limits],
+                cwd=self.folder,
+                env=env,
+                stderr=log,
+                stdout=log,
+                start_new_session=True,
+            )
         until = time.monotonic() + 90
         while True:
             with contextlib.suppress(httpx.TransportError):
@@ -77,7 +90,11 @@ class Running:
 
 def seed(store: Store) -> None:
     for name, n in ((BANGBAMRU, 10), ("stations", 6), ("long", 20)):
-        save_dataset(name, [{"id": f"f{i}", "input": {"image_paths": [f"{i}.jpg"]}, "expected_output": TRUTH} for i in range(n)], store=store)
+        save_dataset(
+            name,
+            [{"id": f"f{i}", "input": {"image_paths": [f"{i}.jpg"]}, "expected_output": TRUTH} for i in range(n)],
+            store=store,
+        )
 
 
 @contextlib.contextmanager
@@ -95,7 +112,9 @@ def running(folder: Path, *limits: str, **more):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("api"), "rate_per_minute=60000", "rate_burst=5000", "sample_size=100") as found:
+    with running(
+        tmp_path_factory.mktemp("api"), "rate_per_minute=60000", "rate_burst=5000", "sample_size=100"
+    ) as found:
         yield found
 
 
@@ -127,34 +146,92 @@ GUIDE = {
 
 @promise("E1")
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
-@pytest.mark.parametrize("which, n, items", [("one model", 1, 10), ("ci, sent as a form", 2, 4), ("three temperatures", 3, 10)])
+@pytest.mark.parametrize(
+    "which, n, items", [("one model", 1, 10), ("ci, sent as a form", 2, 4), ("three temperatures", 3, 10)]
+)
 def test_the_curl_lines_of_the_guide(server, which, n, items):
     line = GUIDE[which].replace("http://localhost:8000", server.url)
-    done = subprocess.run(["bash", "-c", f"{line} --silent --fail-with-body"], env={**os.environ, "API_KEY": KEY}, capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", "-c", f"{line} --silent --fail-with-body"],
+        env={**os.environ, "API_KEY": KEY},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
-    assert (found["status"], found["total_experiments"], found["successful_experiments"], found["failed_experiments"]) == ("success", n, n, 0)
+    assert (
+        found["status"],
+        found["total_experiments"],
+        found["successful_experiments"],
+        found["failed_experiments"],
+    ) == ("success", n, n, 0)
     assert found["message"] == f"Successfully ran {n} experiment{'s' if n > 1 else ''}"
-    assert (found["dataset_name"], found["dataset_size"], found["project_name"]) == (BANGBAMRU, 10, "vote-extraction-project")
+    assert (found["dataset_name"], found["dataset_size"], found["project_name"]) == (
+        BANGBAMRU,
+        10,
+        "vote-extraction-project",
+    )
     assert found["dataset_id"] and found["comparison_url"].startswith(server.url)
     assert len(found["experiments"]) == n
     for e in found["experiments"]:
-        assert {"experiment_id", "experiment_name", "experiment_url", "model", "temperature", "status", "total_records", "successful_records",
-                "failed_records", "overall_accuracy", "success_rate", "avg_ballot_accuracy"} <= e.keys()
-        assert (e["total_records"], e["successful_records"], e["failed_records"], e["success_rate"]) == (items, items, 0, 1.0)
+        assert {
+            "experiment_id",
+            "experiment_name",
+            "experiment_url",
+            "model",
+            "temperature",
+            "status",
+            "total_records",
+            "successful_records",
+            "failed_records",
+            "overall_accuracy",
+            "success_rate",
+            "avg_ballot_accuracy",
+        } <= e.keys()
+        assert (e["total_records"], e["successful_records"], e["failed_records"], e["success_rate"]) == (
+            items,
+            items,
+            0,
+            1.0,
+        )
         page = httpx.get(e["experiment_url"], headers={"X-API-Key": KEY})
         assert page.status_code == 200 and e["experiment_name"] in page.text and str(server.folder) not in page.text
 
 
 @promise("E2")
 def test_the_whole_documented_request(http):
-    found = http.post(f"{ROOT}/run", json={
-        "ml_app": "vote-extractor", "site": "datadoghq.com", "agentless_enabled": True, "project_name": "vote-extraction-project",
-        "dataset_name": BANGBAMRU, "dataset_version": None, "model_configs": [
-            {"model": "gemini-2.5-flash", "temperature": 0.0, "name_suffix": "baseline", "metadata": {"purpose": "baseline test"}},
-            {"model": "gemini-2.5-flash-lite", "temperature": 0.0, "name_suffix": "lite", "metadata": {"purpose": "cost optimization"}}],
-        "sample_size": 10, "jobs": 2, "raise_errors": True})
-    assert found.status_code == 200 and [e["experiment_name"] for e in found.json()["experiments"]] == ["vote-extraction-baseline", "vote-extraction-lite"]
+    found = http.post(
+        f"{ROOT}/run",
+        json={
+            "ml_app": "vote-extractor",
+            "site": "datadoghq.com",
+            "agentless_enabled": True,
+            "project_name": "vote-extraction-project",
+            "dataset_name": BANGBAMRU,
+            "dataset_version": None,
+            "model_configs": [
+                {
+                    "model": "gemini-2.5-flash",
+                    "temperature": 0.0,
+                    "name_suffix": "baseline",
+                    "metadata": {"purpose": "baseline test"},
+                },
+                {
+                    "model": "gemini-2.5-flash-lite",
+                    "temperature": 0.0,
+                    "name_suffix": "lite",
+                    "metadata": {"purpose": "cost optimization"},
+                },
+            ],
+            "sample_size": 10,
+            "jobs": 2,
+            "raise_errors": True,
+        },
+    )
+    assert found.status_code == 200 and [e["experiment_name"] for e in found.json()["experiments"]] == [
+        "vote-extraction-baseline",
+        "vote-extraction-lite",
+    ]
 
 
 @promise("E3")
@@ -182,7 +259,9 @@ def test_run_async_is_followed_to_its_end(http):
     accepted = http.post(f"{ROOT}/run-async", json={**asked(), "sample_size": 100, "jobs": 4})
     assert accepted.status_code == 202
     said = accepted.json()
-    assert (said["status"], said["message"]) == ("accepted", "Experiments started in background") and said["task_id"] in said["note"]
+    assert (said["status"], said["message"]) == ("accepted", "Experiments started in background") and said[
+        "task_id"
+    ] in said["note"]
     with http.stream("GET", f"{ROOT}/tasks/{said['task_id']}/events") as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
         told = [line.partition(": ")[2] for line in stream.iter_lines() if line.startswith(("event:", "data:"))]
@@ -197,18 +276,34 @@ def test_health_needs_no_key_and_says_what_is_configured(server):
     for path in ("/health", f"{ROOT}/health"):
         found = httpx.get(server.url + path)
         assert found.status_code == 200
-        assert found.json() == {"status": "healthy", "service": "experiments", "datadog_configured": False, "api_key_configured": True,
-                                "gemini_configured": True, "store": "ok", "worker": "ok", "note": found.json()["note"]}
+        assert found.json() == {
+            "status": "healthy",
+            "service": "experiments",
+            "datadog_configured": False,
+            "api_key_configured": True,
+            "gemini_configured": True,
+            "store": "ok",
+            "worker": "ok",
+            "note": found.json()["note"],
+        }
 
 
 @promise("E6")
 def test_what_was_run_is_listed_shown_compared_and_read_item_by_item(http):
-    ran = http.post(f"{ROOT}/run", json=asked(raise_errors=False, model_configs=[{"model": "quick", "name_suffix": "q"}, {"model": "torn"}])).json()
+    ran = http.post(
+        f"{ROOT}/run",
+        json=asked(raise_errors=False, model_configs=[{"model": "quick", "name_suffix": "q"}, {"model": "torn"}]),
+    ).json()
     assert (ran["status"], ran["message"]) == ("partial", "Ran 2 experiments, 1 of them failed")
     assert http.get(f"{ROOT}/runs").json()["runs"][0]["run"] == ran["run"]
-    assert {"name": "stations", "version": 1, "n_items": 6, "description": None} in http.get(f"{ROOT}/datasets").json()["datasets"]
+    assert {"name": "stations", "version": 1, "n_items": 6, "description": None} in http.get(f"{ROOT}/datasets").json()[
+        "datasets"
+    ]
     detail = http.get(f"{ROOT}/runs/{ran['run']}").json()
-    assert [e["experiment_name"] for e in detail["experiments"]] == ["vote-extraction-q", "vote-extraction-torn-tdefault"]
+    assert [e["experiment_name"] for e in detail["experiments"]] == [
+        "vote-extraction-q",
+        "vote-extraction-torn-tdefault",
+    ]
     page = http.get(f"{ROOT}/runs/{ran['run']}/items", params={"offset": 4, "limit": 4}).json()
     assert (page["total"], [i["status"] for i in page["items"]]) == (12, ["ok", "ok", "failed", "failed"])
     assert http.get(f"{ROOT}/runs/{ran['run']}/items", params={"status": "failed"}).json()["total"] == 6
@@ -242,25 +337,50 @@ def test_the_client(server, monkeypatch):
 
 # ------------------------------------------------------------------------------------------- refusals
 @promise("E7")
-@pytest.mark.parametrize("change, where", [
-    ({"model_configs": []}, "model_configs"), ({"model_configs": None}, "model_configs"), ({"dataset_name": None}, "dataset_name"),
-    ({"sample_size": 0}, "sample_size"), ({"jobs": 0}, "jobs"), ({"jobs": 17}, "jobs"), ({"sample_size": 101}, "sample_size"), ({"repeats": 11}, "repeats"),
-    ({"unknown": 1}, "unknown"), ({"model_configs": [{"model": "quick", "temperature": 1.01}]}, "temperature"),
-    ({"model_configs": [{"model": "quick", "temperature": -0.1}]}, "temperature"), ({"model_configs": [{"model": "quick", "temprature": 0}]}, "temprature"),
-    ({"model_configs": [{"model": "quick"}] * 2}, "name_suffix"), ({"model_configs": [{"model": "quick", "name_suffix": str(i)} for i in range(21)]}, "allows (20)"),
-    ({"model_configs": [{"model": "ocr-fussed"}]}, "ocr-fused"), ({"backend": "datadog"}, "DD_API_KEY"),
-    ({"max_cost_usd": 0}, "max_cost_usd"), ({"stratify_by": "nothing"}, "stratify_by"),
-])
+@pytest.mark.parametrize(
+    "change, where",
+    [
+        ({"model_configs": []}, "model_configs"),
+        ({"model_configs": None}, "model_configs"),
+        ({"dataset_name": None}, "dataset_name"),
+        ({"sample_size": 0}, "sample_size"),
+        ({"jobs": 0}, "jobs"),
+        ({"jobs": 17}, "jobs"),
+        ({"sample_size": 101}, "sample_size"),
+        ({"repeats": 11}, "repeats"),
+        ({"unknown": 1}, "unknown"),
+        ({"model_configs": [{"model": "quick", "temperature": 1.01}]}, "temperature"),
+        ({"model_configs": [{"model": "quick", "temperature": -0.1}]}, "temperature"),
+        ({"model_configs": [{"model": "quick", "temprature": 0}]}, "temprature"),
+        ({"model_configs": [{"model": "quick"}] * 2}, "name_suffix"),
+        ({"model_configs": [{"model": "quick", "name_suffix": str(i)} for i in range(21)]}, "allows (20)"),
+        ({"model_configs": [{"model": "ocr-fussed"}]}, "ocr-fused"),
+        ({"backend": "datadog"}, "DD_API_KEY"),
+        ({"max_cost_usd": 0}, "max_cost_usd"),
+        ({"stratify_by": "nothing"}, "stratify_by"),
+    ],
+)
 def test_a_field_that_is_wrong_is_a_422_that_names_it(http, change, where):
     found = http.post(f"{ROOT}/run", json={**asked(), **change})
     assert found.status_code == 422, found.text
-    assert where in json.dumps(found.json()["detail"]) and all({"loc", "msg", "type"} == set(d) for d in found.json()["detail"])
+    assert where in json.dumps(found.json()["detail"]) and all(
+        {"loc", "msg", "type"} == set(d) for d in found.json()["detail"]
+    )
 
 
 @promise("E8")
 def test_keys(server):
-    paths = [("GET", f"{ROOT}/runs"), ("GET", f"{ROOT}/datasets"), ("POST", f"{ROOT}/run"), ("POST", f"{ROOT}/run-async"), ("GET", f"{ROOT}/tasks/x"), ("DELETE", f"{ROOT}/tasks/x"),
-             ("GET", f"{ROOT}/nothing"), ("GET", "/tasks/x"), ("OPTIONS", f"{ROOT}/run")]
+    paths = [
+        ("GET", f"{ROOT}/runs"),
+        ("GET", f"{ROOT}/datasets"),
+        ("POST", f"{ROOT}/run"),
+        ("POST", f"{ROOT}/run-async"),
+        ("GET", f"{ROOT}/tasks/x"),
+        ("DELETE", f"{ROOT}/tasks/x"),
+        ("GET", f"{ROOT}/nothing"),
+        ("GET", "/tasks/x"),
+        ("OPTIONS", f"{ROOT}/run"),
+    ]
     with httpx.Client(base_url=server.url) as nobody:
         for key, (method, path) in itertools.product((None, "", "wrong", KEY + "x", KEY[:-1], f"ci:{KEY}"), paths):
             found = nobody.request(method, path, headers={} if key is None else {"X-API-Key": key})
@@ -288,7 +408,15 @@ def test_without_a_configured_key_nothing_but_health_answers(tmp_path):
 
 @promise("E10")
 def test_what_is_not_there_is_a_404(server, http):
-    for path in ("/tasks/job_0", "/tasks/job_0/events", "/runs/grp_0", "/runs/exp_0/items", "/runs/exp_0/compare", "/runs/exp_0/report", "/nothing"):
+    for path in (
+        "/tasks/job_0",
+        "/tasks/job_0/events",
+        "/runs/grp_0",
+        "/runs/exp_0/items",
+        "/runs/exp_0/compare",
+        "/runs/exp_0/report",
+        "/nothing",
+    ):
         assert http.get(ROOT + path).status_code == 404
     found = http.post(f"{ROOT}/run", json=asked(dataset_name="staitons"))
     assert found.status_code == 404 and "stations" in found.json()["detail"]
@@ -304,22 +432,46 @@ def test_a_run_that_broke_off_is_a_500_without_internals(http):
     found = http.post(f"{ROOT}/run", json=asked(model_configs=[{"model": "torn"}]))
     assert found.status_code == 500
     detail = found.json()["detail"]
-    assert detail.startswith("Failed to run experiments: item 'f0' failed") and "secret-place" not in detail and "Traceback" not in detail
+    assert (
+        detail.startswith("Failed to run experiments: item 'f0' failed")
+        and "secret-place" not in detail
+        and "Traceback" not in detail
+    )
     task = http.get(f"{ROOT}/tasks", params={"state": "failed"}).json()["tasks"][0]
     assert "secret-place" not in json.dumps(task)
 
 
 @promise("E12")
 def test_too_much_is_refused(tmp_path):
-    with running(tmp_path, "body_bytes=2000", "body_s=0.4", "head_s=0.4", "rate_per_minute=1", "rate_burst=16", "open_jobs=2", "streams=1") as server, server.client() as http:
+    with (
+        running(
+            tmp_path,
+            "body_bytes=2000",
+            "body_s=0.4",
+            "head_s=0.4",
+            "rate_per_minute=1",
+            "rate_burst=16",
+            "open_jobs=2",
+            "streams=1",
+        ) as server,
+        server.client() as http,
+    ):
         assert http.post(f"{ROOT}/run", content=b"[" + b" " * 3000).status_code == 413
-        assert http.post(f"{ROOT}/run", content=iter([b" " * 1500] * 4)).status_code == 413  # chunked: no length is said
+        assert (
+            http.post(f"{ROOT}/run", content=iter([b" " * 1500] * 4)).status_code == 413
+        )  # chunked: no length is said
         with socket.create_connection(("127.0.0.1", server.port)) as slow:
-            slow.sendall(f"POST {ROOT}/run HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nContent-Length: 100\r\n\r\n{{".encode())
+            slow.sendall(
+                f"POST {ROOT}/run HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nContent-Length: 100\r\n\r\n{{".encode()
+            )
             slow.settimeout(20)
             assert slow.recv(100).startswith(b"HTTP/1.1 408")
         whole = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
-        for first, part in ((b"", b""), (b"", whole[:-2]), (whole, whole[:-2])):  # nothing, half a head, half a second one
+        for first, part in (
+            (b"", b""),
+            (b"", whole[:-2]),
+            (whole, whole[:-2]),
+        ):  # nothing, half a head, half a second one
             with socket.create_connection(("127.0.0.1", server.port)) as slow:
                 slow.settimeout(20)
                 slow.sendall(first)
@@ -336,7 +488,9 @@ def test_too_much_is_refused(tmp_path):
         long = asked(dataset_name="long", cache=False, jobs=1, repeats=10, model_configs=[{"model": "slow"}])
         ids = [http.post(f"{ROOT}/run-async", json=long).json()["task_id"] for _ in range(2)]
         full = http.post(f"{ROOT}/run-async", json=long)
-        assert full.status_code == 429 and full.headers["retry-after"] == "30" and "2 are allowed" in full.json()["detail"]
+        assert (
+            full.status_code == 429 and full.headers["retry-after"] == "30" and "2 are allowed" in full.json()["detail"]
+        )
         with http.stream("GET", f"{ROOT}/tasks/{ids[0]}/events") as first:
             lines = first.iter_lines()  # kept: a client that lets go of it hangs up
             assert next(lines).startswith("id: ")
@@ -344,36 +498,72 @@ def test_too_much_is_refused(tmp_path):
         assert http.delete(f"{ROOT}/tasks/{ids[0]}").json()["state"] == "cancelled"
         codes = [http.get(f"{ROOT}/runs") for _ in range(8)]
         assert codes[-1].status_code == 429 and int(codes[-1].headers["retry-after"]) >= 1
-        assert httpx.get(f"{server.url}{ROOT}/runs", headers={"X-API-Key": OTHER}).status_code == 200, "each key has its own rate"
+        assert httpx.get(f"{server.url}{ROOT}/runs", headers={"X-API-Key": OTHER}).status_code == 200, (
+            "each key has its own rate"
+        )
 
 
 # ------------------------------------------------------------------------------------------- attacks
 @promise("E13")
 def test_every_answer_has_the_security_headers(server, http):
-    for answer in (http.get("/health"), http.get("/docs"), http.get(f"{ROOT}/runs"), http.get(f"{ROOT}/nothing"), httpx.get(server.url + f"{ROOT}/runs")):
+    for answer in (
+        http.get("/health"),
+        http.get("/docs"),
+        http.get(f"{ROOT}/runs"),
+        http.get(f"{ROOT}/nothing"),
+        httpx.get(server.url + f"{ROOT}/runs"),
+    ):
         assert answer.headers["x-content-type-options"] == "nosniff" and answer.headers["x-frame-options"] == "DENY"
-        assert "content-security-policy" in answer.headers and re.fullmatch(r"[0-9a-f]{16}", answer.headers["x-request-id"])
+        assert "content-security-policy" in answer.headers and re.fullmatch(
+            r"[0-9a-f]{16}", answer.headers["x-request-id"]
+        )
         assert "server" not in answer.headers and not any(h.startswith("access-control") for h in answer.headers)
-    assert http.get("/health", headers={"Origin": "https://evil.example"}).headers.get("access-control-allow-origin") is None
+    assert (
+        http.get("/health", headers={"Origin": "https://evil.example"}).headers.get("access-control-allow-origin")
+        is None
+    )
 
 
 @promise("E13")
-@pytest.mark.parametrize("path", ["/../../etc/passwd", "/runs/..%2f..%2f..%2fetc%2fpasswd/report", "/runs/%2e%2e/report", "/runs/%00/report",
-                                  "/runs/....//....//etc/passwd", "/tasks/%2e%2e%2f%2e%2e", "/runs/" + "a" * 5000, "/runs/%ff%fe", "/runs/%/report"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../../etc/passwd",
+        "/runs/..%2f..%2f..%2fetc%2fpasswd/report",
+        "/runs/%2e%2e/report",
+        "/runs/%00/report",
+        "/runs/....//....//etc/passwd",
+        "/tasks/%2e%2e%2f%2e%2e",
+        "/runs/" + "a" * 5000,
+        "/runs/%ff%fe",
+        "/runs/%/report",
+    ],
+)
 def test_no_path_leads_out(server, path):
     with socket.create_connection(("127.0.0.1", server.port)) as raw:  # as it is: clients tidy paths up
         raw.sendall(f"GET {ROOT}{path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nConnection: close\r\n\r\n".encode())
         raw.settimeout(20)
         said = b"".join(iter(lambda: raw.recv(65536), b""))
-    assert re.match(rb"HTTP/1.1 4(00|04|22) ", said) and b"root:" not in said and str(server.folder).encode() not in said
+    assert (
+        re.match(rb"HTTP/1.1 4(00|04|22) ", said) and b"root:" not in said and str(server.folder).encode() not in said
+    )
 
 
 @promise("E13")
 def test_headers_are_not_injected(server):
-    for name, value in (("X-Request-ID", "a\r\nSet-Cookie: x=1"), ("X-Request-ID", "a\tb"), ("Host", "evil.example/x?\"<>"), ("X-Request-ID", "é" * 9)):
+    for name, value in (
+        ("X-Request-ID", "a\r\nSet-Cookie: x=1"),
+        ("X-Request-ID", "a\tb"),
+        ("Host", 'evil.example/x?"<>'),
+        ("X-Request-ID", "é" * 9),
+    ):
         with socket.create_connection(("127.0.0.1", server.port)) as raw:
-            raw.sendall(f"POST {ROOT}/run-async HTTP/1.1\r\n{'' if name == 'Host' else 'Host: x'}\r\n".replace("\r\n\r\n", "\r\n").encode()
-                        + f"X-API-Key: {KEY}\r\nConnection: close\r\n{name}: {value}\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+            raw.sendall(
+                f"POST {ROOT}/run-async HTTP/1.1\r\n{'' if name == 'Host' else 'Host: x'}\r\n".replace(
+                    "\r\n\r\n", "\r\n"
+                ).encode()
+                + f"X-API-Key: {KEY}\r\nConnection: close\r\n{name}: {value}\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+            )
             raw.settimeout(20)
             said = b"".join(iter(lambda: raw.recv(65536), b""))
         head = said.partition(b"\r\n\r\n")[0].lower()
@@ -382,13 +572,47 @@ def test_headers_are_not_injected(server):
     assert found.headers["x-request-id"] == "deploy-17.a_b"
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12) | st.sampled_from(
-    ["stations", "quick", "local", BANGBAMRU, "\ud800", "\x00", "1e999", "../../etc/passwd", "' OR 1=1 --", PLANTED]),
-    lambda s: st.lists(s, max_size=4) | st.dictionaries(st.text(max_size=8) | st.sampled_from(["model", "temperature", "dataset_name"]), s, max_size=4), max_leaves=12)
-FIELDS = ["dataset_name", "model_configs", "sample_size", "jobs", "raise_errors", "backend", "dataset_version", "project_name", "cache", "repeats",
-          "timeout_s", "stratify_by", "sample_seed", "max_cost_usd", "site", "ml_app", "report"]
-BODIES = JSON | st.builds(lambda d, extra: {**asked(), "sample_size": 1, **d, **extra}, st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=2),
-                          st.dictionaries(st.text(max_size=5), JSON, max_size=1))
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=12)
+    | st.sampled_from(
+        ["stations", "quick", "local", BANGBAMRU, "\ud800", "\x00", "1e999", "../../etc/passwd", "' OR 1=1 --", PLANTED]
+    ),
+    lambda s: (
+        st.lists(s, max_size=4)
+        | st.dictionaries(
+            st.text(max_size=8) | st.sampled_from(["model", "temperature", "dataset_name"]), s, max_size=4
+        )
+    ),
+    max_leaves=12,
+)
+FIELDS = [
+    "dataset_name",
+    "model_configs",
+    "sample_size",
+    "jobs",
+    "raise_errors",
+    "backend",
+    "dataset_version",
+    "project_name",
+    "cache",
+    "repeats",
+    "timeout_s",
+    "stratify_by",
+    "sample_seed",
+    "max_cost_usd",
+    "site",
+    "ml_app",
+    "report",
+]
+BODIES = JSON | st.builds(
+    lambda d, extra: {**asked(), "sample_size": 1, **d, **extra},
+    st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=2),
+    st.dictionaries(st.text(max_size=5), JSON, max_size=1),
+)
 
 
 def no_harm(server, http, body):
@@ -416,8 +640,22 @@ def test_ten_thousand_random_bodies_do_no_harm(server, http, body):
 
 
 @promise("E14")
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"a":' * 50_000, b"1" * 5000, b"NaN", b'"\\ud800"', b'{"\\ud800": 1}', b"null",
-                                  b'{"dataset_name": "stations", "model_configs": [{"model": "quick", "\\u0000": 1}]}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"a":' * 50_000,
+        b"1" * 5000,
+        b"NaN",
+        b'"\\ud800"',
+        b'{"\\ud800": 1}',
+        b"null",
+        b'{"dataset_name": "stations", "model_configs": [{"model": "quick", "\\u0000": 1}]}',
+    ],
+)
 def test_bodies_that_are_no_requests(http, body):
     assert http.post(f"{ROOT}/run", content=body).status_code in (400, 422)
     assert http.get("/health").status_code == 200
@@ -427,7 +665,14 @@ def test_bodies_that_are_no_requests(http, body):
 @pytest.mark.browser
 def test_the_documentation_needs_nothing_from_elsewhere_and_its_forms_work(server, chromium):
     tab, elsewhere, complaints = chromium.new_page(), [], []
-    tab.route("**/*", lambda route: route.continue_() if route.request.url.startswith(server.url) else (elsewhere.append(route.request.url), route.abort()))
+    tab.route(
+        "**/*",
+        lambda route: (
+            route.continue_()
+            if route.request.url.startswith(server.url)
+            else (elsewhere.append(route.request.url), route.abort())
+        ),
+    )
     tab.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
     tab.on("pageerror", lambda e: complaints.append(str(e)))
     tab.goto(f"{server.url}/docs")
@@ -456,7 +701,12 @@ def schema_checks(url: str, n: int) -> int:  # cases
 
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     schema.config.generation.update(max_examples=n)
-    wanted = [c.not_a_server_error, o.status_code_conformance, o.content_type_conformance, o.response_schema_conformance]
+    wanted = [
+        c.not_a_server_error,
+        o.status_code_conformance,
+        o.content_type_conformance,
+        o.response_schema_conformance,
+    ]
     seen, codes = [], collections.Counter()
     for operation in schema.get_all_operations():
         op = operation.ok()
@@ -504,8 +754,18 @@ def test_the_openapi_document_can_be_used_without_other_docs(server):
 def five_slow_tasks(server) -> list[str]:
     "Ids of five tasks of twenty items, all of them at work"
     with server.client() as http:
-        ids = [http.post(f"{ROOT}/run-async", json=asked(dataset_name="long", cache=False, jobs=1, model_configs=[
-            {"model": "slow", "seed": i, "name_suffix": f"s{i}"}])).json()["task_id"] for i in range(5)]
+        ids = [
+            http.post(
+                f"{ROOT}/run-async",
+                json=asked(
+                    dataset_name="long",
+                    cache=False,
+                    jobs=1,
+                    model_configs=[{"model": "slow", "seed": i, "name_suffix": f"s{i}"}],
+                ),
+            ).json()["task_id"]
+            for i in range(5)
+        ]
     until = time.monotonic() + 60
     while not (server.calls.exists() and len({line.split()[0] for line in server.calls.read_text().splitlines()}) == 5):
         assert time.monotonic() < until
@@ -517,13 +777,20 @@ def stored_items(store: Store) -> set[str]:
     "Items that are safe, written as the readers write their calls"
     seeds = {e["id"]: e["config"]["seed"] for e in list_experiments(store)}
     with store.read() as c:
-        return {f"{seeds[e]} {i[1:]}.jpg" for e, i in c.execute(item_results.select().with_only_columns(item_results.c.experiment_id, item_results.c.item_id))}
+        return {
+            f"{seeds[e]} {i[1:]}.jpg"
+            for e, i in c.execute(
+                item_results.select().with_only_columns(item_results.c.experiment_id, item_results.c.item_id)
+            )
+        }
 
 
 def all_ended_well(server, store, ids, safe, n) -> None:
     with ExperimentsClient(server.url, KEY) as client:
         done = [client.wait(i, 120) for i in ids]
-    assert [t["state"] for t in done] == ["success"] * 5 and all(t["result"]["experiments"][0]["total_records"] == 20 for t in done)
+    assert [t["state"] for t in done] == ["success"] * 5 and all(
+        t["result"]["experiments"][0]["total_records"] == 20 for t in done
+    )
     calls, found = server.calls.read_text().splitlines(), list_experiments(store)
     assert len(set(calls)) == 100 and not safe & set(calls[n:]), "nothing that was stored is asked again"
     assert [status_counts(store, e["id"])["ok"] for e in found] == [20] * 5, "continued, not begun again"
@@ -550,7 +817,9 @@ def test_a_killed_worker_is_started_again_and_none_outlives_its_server(tmp_path)
         n, safe = len(server.calls.read_text().splitlines()), stored_items(store)
         assert httpx.get(f"{server.url}/health").status_code == 200
         all_ended_well(server, store, ids, safe, n)
-        assert "is started again" in server.log.read_text() and httpx.get(f"{server.url}/health").json()["worker"] == "ok"
+        assert (
+            "is started again" in server.log.read_text() and httpx.get(f"{server.url}/health").json()["worker"] == "ok"
+        )
         second, until = worker_of(server), time.monotonic() + 30
         server.end(signal.SIGKILL)  # the server alone
         while Path(f"/proc/{second}").exists() and time.monotonic() < until:
@@ -561,11 +830,12 @@ def test_a_killed_worker_is_started_again_and_none_outlives_its_server(tmp_path)
 
 def worker_of(server) -> int:
     "The process that the server started"
+
     def parent(process: Path) -> int | None:
         with contextlib.suppress(OSError):
             return int((process / "stat").read_text().rpartition(")")[2].split()[1])
 
-    found, = (int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and parent(p) == server.process.pid)
+    (found,) = (int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and parent(p) == server.process.pid)
     return found
 
 
@@ -574,9 +844,16 @@ def test_a_signal_stores_what_is_in_flight(tmp_path):
     with running(tmp_path) as server:
         with server.client() as http:
             answers = []
-            waiting = threading.Thread(target=lambda: answers.append(httpx.post(
-                f"{server.url}{ROOT}/run", json=asked(dataset_name="long", cache=False, jobs=1, model_configs=[{"model": "slow"}]),
-                headers={"X-API-Key": KEY}, timeout=60)))
+            waiting = threading.Thread(
+                target=lambda: answers.append(
+                    httpx.post(
+                        f"{server.url}{ROOT}/run",
+                        json=asked(dataset_name="long", cache=False, jobs=1, model_configs=[{"model": "slow"}]),
+                        headers={"X-API-Key": KEY},
+                        timeout=60,
+                    )
+                )
+            )
             waiting.start()
             until = time.monotonic() + 60
             while not server.calls.exists() and time.monotonic() < until:
@@ -584,11 +861,15 @@ def test_a_signal_stores_what_is_in_flight(tmp_path):
             assert http.get("/health").status_code == 200
         code = server.end(signal.SIGTERM)
         waiting.join(30)
-        assert code in (0, -signal.SIGTERM, 143) and answers[0].status_code == 503 and "goes on when it is back" in answers[0].json()["detail"]
+        assert (
+            code in (0, -signal.SIGTERM, 143)
+            and answers[0].status_code == 503
+            and "goes on when it is back" in answers[0].json()["detail"]
+        )
         store = Store(server.store)
-        job, = list_jobs(store)
+        (job,) = list_jobs(store)
         assert (job.status, job.owner) == ("queued", None)
-        experiment, = list_experiments(store)
+        (experiment,) = list_experiments(store)
         n = len(server.calls.read_text().splitlines())
         assert experiment["status"] == "interrupted" and status_counts(store, experiment["id"])["ok"] == n < 20
         store.close()
@@ -597,12 +878,17 @@ def test_a_signal_stores_what_is_in_flight(tmp_path):
 @promise("E20")
 def test_log_lines_are_json_with_ids_and_without_secrets(server, http):
     http.get(f"{ROOT}/runs", headers={"X-Request-ID": "find-me-17"})
-    http.post(f"{ROOT}/run", json=asked(project_name=f"x {PLANTED}", model_configs=[{"model": "quick", "metadata": {"note": PLANTED}}]))
+    http.post(
+        f"{ROOT}/run",
+        json=asked(project_name=f"x {PLANTED}", model_configs=[{"model": "quick", "metadata": {"note": PLANTED}}]),
+    )
     httpx.get(f"{server.url}{ROOT}/runs?key={KEY}", headers={"X-API-Key": "wrong"})
     text = server.log.read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     line = next(x for x in lines if x.get("request_id") == "find-me-17")
-    assert (line["method"], line["path"], line["status"], line["key"]) == ("GET", f"{ROOT}/runs", 200, "ci") and line["ms"] >= 0
+    assert (line["method"], line["path"], line["status"], line["key"]) == ("GET", f"{ROOT}/runs", 200, "ci") and line[
+        "ms"
+    ] >= 0
     assert KEY not in text and OTHER not in text and PLANTED not in text
     for path in server.folder.rglob("*"):
         if path.is_file():
@@ -625,7 +911,12 @@ CLIENTS = Path(__file__).parent / "servers" / "fifty_clients.py"
 def test_fifty_clients_at_once_lose_no_job(tmp_path, clients, seconds, repeats):
     "one task each and its status twice a second, while items are read all the time"
     with running(tmp_path, "rate_per_minute=1000000", "rate_burst=100000", "open_jobs=1000") as server:
-        done = subprocess.run([sys.executable, str(CLIENTS), server.url, KEY, str(seconds), str(repeats), str(clients)], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, str(CLIENTS), server.url, KEY, str(seconds), str(repeats), str(clients)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         found = json.loads(done.stdout)
         with ExperimentsClient(server.url, KEY) as client:
             states = [client.wait(i, 240)["state"] for i in found.pop("tasks")]

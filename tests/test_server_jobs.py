@@ -17,8 +17,17 @@ from vote_experiments.store.results import get_group, list_experiments, status_c
 from vote_experiments.store.database import Store, item_results, jobs
 from vote_experiments.engine.archive import write_text
 from vote_experiments.server.jobs import (
-    JobEndedError, JobNotFoundError, JobRunner, cancel_job, claim_job, get_job, jobs_to_do, list_jobs, submit_job,
-    wait_for_job)
+    JobEndedError,
+    JobNotFoundError,
+    JobRunner,
+    cancel_job,
+    claim_job,
+    get_job,
+    jobs_to_do,
+    list_jobs,
+    submit_job,
+    wait_for_job,
+)
 from vote_experiments.engine.resuming import new_owner
 from vote_experiments.models.registry import forget_model, register_model
 from vote_experiments.settings import VARIABLES
@@ -27,8 +36,11 @@ TRUTH = {"form_info": {"form_type": "Constituency"}, "vote_results": [{"number":
 
 
 def stations(store, n=8):
-    save_dataset("stations", [{"id": f"f{i}", "input": {"image_paths": [f"{i}.jpg"]}, "expected_output": TRUTH} for i in range(n)],
-                 store=store)
+    save_dataset(
+        "stations",
+        [{"id": f"f{i}", "input": {"image_paths": [f"{i}.jpg"]}, "expected_output": TRUTH} for i in range(n)],
+        store=store,
+    )
 
 
 @pytest.fixture
@@ -43,7 +55,12 @@ def home(store, tmp_path, monkeypatch):
 
 
 def asked(suffix="a", **more):
-    return {"dataset_name": "stations", "model_configs": [{"model": "quick", "name_suffix": suffix}], "cache": False, **more}
+    return {
+        "dataset_name": "stations",
+        "model_configs": [{"model": "quick", "name_suffix": suffix}],
+        "cache": False,
+        **more,
+    }
 
 
 def test_jobs_end_with_the_result_of_the_comparison(home):
@@ -65,11 +82,18 @@ def test_what_is_asked_is_what_runs_later(home):
         assert wait_for_job(job.id, home, 60).result["experiments"][0]["total_records"] == 8
 
 
-@pytest.mark.parametrize("change, said", [
-    ({"dataset_name": "staitons"}, "stations"), ({"datset_name": "x"}, "did you mean 'dataset_name'"),
-    ({"model_configs": []}, "empty"), ({"model_configs": [{"model": "quick", "temprature": 0}]}, "did you mean 'temperature'"),
-    ({"model_configs": [{"model": "gemini-2.5-flash"}]}, "GEMINI_API_KEY"), ({"backend": "datadog"}, None), ({"api_key": "x"}, "no argument 'api_key'"),
-])
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"dataset_name": "staitons"}, "stations"),
+        ({"datset_name": "x"}, "did you mean 'dataset_name'"),
+        ({"model_configs": []}, "empty"),
+        ({"model_configs": [{"model": "quick", "temprature": 0}]}, "did you mean 'temperature'"),
+        ({"model_configs": [{"model": "gemini-2.5-flash"}]}, "GEMINI_API_KEY"),
+        ({"backend": "datadog"}, None),
+        ({"api_key": "x"}, "no argument 'api_key'"),
+    ],
+)
 def test_what_cannot_work_is_refused_at_once(home, change, said):
     if said is None:  # its key may arrive later: that is found out when it runs
         job = submit_job(asked(**change), home)
@@ -137,7 +161,7 @@ def test_a_running_job_is_cancelled_from_anywhere_and_its_items_stay(home):
             assert wait_for_job(again.id, home, 60).status == "success"
         found = get_job(job.id, home)
         assert found.status == "cancelled" and found.result is None and cancel_job(job.id, home).status == "cancelled"
-        experiment, = list_experiments(home, group_id=found.group_id)
+        (experiment,) = list_experiments(home, group_id=found.group_id)
         assert experiment["status"] == "interrupted" and 1 <= sum(status_counts(home, experiment["id"]).values()) < 8
         with pytest.raises(JobEndedError):
             cancel_job(again.id, home)
@@ -155,7 +179,9 @@ def test_no_secret_is_kept_with_a_job(home, monkeypatch):
 
     register_model("leaks", leaks)
     try:
-        job = submit_job(asked(project_name="p planted-job-secret-123456") | {"model_configs": [{"model": "leaks"}]}, home)
+        job = submit_job(
+            asked(project_name="p planted-job-secret-123456") | {"model_configs": [{"model": "leaks"}]}, home
+        )
         with JobRunner(home, workers=1, poll_s=0.05):
             assert "[redacted]" in (wait_for_job(job.id, home, 60).error or "")
         with home.read() as c:
@@ -189,8 +215,18 @@ def test_a_killed_runner_is_resumed_and_no_stored_item_runs_twice(tmp_path, monk
     stations(store, 20)
     register_model("slow", lambda images, config: None)  # known here too, to be asked for
     monkeypatch.chdir(tmp_path)
-    ids = [submit_job({"dataset_name": "stations", "cache": False, "jobs": 1,
-                       "model_configs": [{"model": "slow", "seed": i, "name_suffix": f"s{i}"}]}, store).id for i in range(5)]
+    ids = [
+        submit_job(
+            {
+                "dataset_name": "stations",
+                "cache": False,
+                "jobs": 1,
+                "model_configs": [{"model": "slow", "seed": i, "name_suffix": f"s{i}"}],
+            },
+            store,
+        ).id
+        for i in range(5)
+    ]
     forget_model("slow")
     program, log = tmp_path / "runner.py", tmp_path / "calls.txt"
     program.write_text(PROGRAM)
@@ -206,7 +242,10 @@ def test_a_killed_runner_is_resumed_and_no_stored_item_runs_twice(tmp_path, monk
     stored = {e["id"]: sum(status_counts(store, e["id"]).values()) for e in list_experiments(store)}
     seed = {e["id"]: e["config"]["seed"] for e in list_experiments(store)}
     with store.read() as c:
-        safe = {f"{seed[e]} {i[1:]}.jpg" for e, i in c.execute(sa.select(item_results.c.experiment_id, item_results.c.item_id))}
+        safe = {
+            f"{seed[e]} {i[1:]}.jpg"
+            for e, i in c.execute(sa.select(item_results.c.experiment_id, item_results.c.item_id))
+        }
     n_before = len(log.read_text().splitlines())
     assert len(stored) == 5 and all(before.values()) and 0 < sum(stored.values()) < 100
     both = [start(), start()]

@@ -19,31 +19,49 @@ from servers.loopback import kept_port
 from vote_experiments.settings import VARIABLES
 
 HOME = Path(__file__).parent.parent
-INSTRUCTIONS = [re.match(r"([A-Z]+)\s+(.*)", line).groups() for line in (HOME / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
-                if line.strip() and not line.startswith("#")]
+INSTRUCTIONS = [
+    re.match(r"([A-Z]+)\s+(.*)", line).groups()
+    for line in (HOME / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    if line.strip() and not line.startswith("#")
+]
 
 
 def one(name: str) -> str:
-    found, = [rest for instruction, rest in INSTRUCTIONS if instruction == name]
+    (found,) = [rest for instruction, rest in INSTRUCTIONS if instruction == name]
     return found
 
 
 def test_the_dockerfile_installs_the_package_and_does_not_run_as_root():
     known = {"FROM", "RUN", "WORKDIR", "COPY", "USER", "ENV", "VOLUME", "EXPOSE", "HEALTHCHECK", "STOPSIGNAL", "CMD"}
     assert {i for i, _ in INSTRUCTIONS} <= known and INSTRUCTIONS[0][0] == "FROM"
-    assert one("USER") != "root" and "[api,postgres,ui]" in next(r for i, r in INSTRUCTIONS if i == "RUN" and "pip" in r)
+    assert one("USER") != "root" and "[api,postgres,ui]" in next(
+        r for i, r in INSTRUCTIONS if i == "RUN" and "pip" in r
+    )
     variables = dict(p.split("=", 1) for p in one("ENV").split())
     assert variables.keys() <= {v.name for v in VARIABLES}
 
 
 def test_compose_is_valid_and_asks_for_its_secrets():
-    done = subprocess.run([sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(HOME / "compose.yaml")],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "check_jsonschema",
+            "--builtin-schema",
+            "vendor.compose-spec",
+            str(HOME / "compose.yaml"),
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout
     services = yaml.safe_load((HOME / "compose.yaml").read_text())["services"]
     api = services["fastapi-backend"]
     assert api["ports"] == ["127.0.0.1:8000:8000"] and api["command"] == json.loads(one("CMD"))
-    assert api["environment"]["API_KEY"].startswith("${API_KEY:?") and "${POSTGRES_PASSWORD:?" in api["environment"]["VOTE_EXPERIMENTS_STORE"]
+    assert (
+        api["environment"]["API_KEY"].startswith("${API_KEY:?")
+        and "${POSTGRES_PASSWORD:?" in api["environment"]["VOTE_EXPERIMENTS_STORE"]
+    )
     page = services["streamlit-frontend"]
     assert page["network_mode"] == "host" and "ports" not in page, "reached from this machine only"
     ours = {v.name for v in VARIABLES}
@@ -61,7 +79,12 @@ def here(tmp_path):
     "Folder and environment as in the image"
     places = {k: v.replace("/data", str(tmp_path)) for k, v in (p.split("=", 1) for p in one("ENV").split())}
     clean = {k: v for k, v in os.environ.items() if k not in {v.name for v in VARIABLES}}
-    return tmp_path, {**clean, **places, "API_KEY": "compose:a-key-for-the-test", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return tmp_path, {
+        **clean,
+        **places,
+        "API_KEY": "compose:a-key-for-the-test",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
 
 
 def wait_until_healthy(service: subprocess.Popen, check: list[str], env: dict, log: Path) -> None:
@@ -80,7 +103,9 @@ def test_the_command_and_the_health_check_of_the_api_work(here, port):
         server = subprocess.Popen(command, cwd=folder, env=env, stderr=log, text=True)
     try:
         wait_until_healthy(server, check, env, folder / "log")
-        answer = httpx.get(f"http://127.0.0.1:{port}/api/v1/experiments/runs", headers={"X-API-Key": "a-key-for-the-test"})
+        answer = httpx.get(
+            f"http://127.0.0.1:{port}/api/v1/experiments/runs", headers={"X-API-Key": "a-key-for-the-test"}
+        )
         assert answer.json() == {"runs": []} and (folder / ".vote_experiments" / "store.db").is_file()
     finally:
         server.send_signal(getattr(signal, one("STOPSIGNAL")))
@@ -101,7 +126,9 @@ def test_the_command_and_the_health_check_of_the_page_work(here, port):
     with open(folder / "log", "w+") as log:
         server = subprocess.Popen(command, cwd=folder, env=env, stderr=log, stdout=log, text=True)
         try:
-            wait_until_healthy(server, [w.replace("8501", port) for w in page["healthcheck"]["test"][1:]], env, folder / "log")
+            wait_until_healthy(
+                server, [w.replace("8501", port) for w in page["healthcheck"]["test"][1:]], env, folder / "log"
+            )
             assert f"http://127.0.0.1:{port}/?token=" in (folder / "log").read_text()
             assert httpx.get(f"http://127.0.0.1:{port}/").status_code in (302, 403), "nobody gets in without the token"
         finally:

@@ -29,8 +29,10 @@ KEY = "key-of-ci-0123456789"
 
 
 def form(i, slip=0, places=8):
-    return {"form_info": {"form_type": "Constituency", "province": "แพร่", "constituency_number": f"เขต {1 + i % places}"},
-            "vote_results": [{"number": 1, "vote_count": 200 + i + slip}]}
+    return {
+        "form_info": {"form_type": "Constituency", "province": "แพร่", "constituency_number": f"เขต {1 + i % places}"},
+        "vote_results": [{"number": 1, "vote_count": 200 + i + slip}],
+    }
 
 
 def number(images):
@@ -47,8 +49,19 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("VOTE_EXPERIMENTS_PLAIN", "1")
     store = Store()
     for name, places in (("many", 8), ("few", 3)):
-        save_dataset(name, [{"id": f"f{i:02d}", "input": {"image_paths": [f"{i}.jpg"]}, "expected_output": form(i, places=places),
-                             "metadata": {"scanner": "AB"[i % 2], "batch": {"id": i % 6}}} for i in range(40)], store=store)
+        save_dataset(
+            name,
+            [
+                {
+                    "id": f"f{i:02d}",
+                    "input": {"image_paths": [f"{i}.jpg"]},
+                    "expected_output": form(i, places=places),
+                    "metadata": {"scanner": "AB"[i % 2], "batch": {"id": i % 6}},
+                }
+                for i in range(40)
+            ],
+            store=store,
+        )
     register_model("steady", lambda images, config: {"reports": [form(number(images))]})
     register_model("hasty", lambda images, config: {"reports": [form(number(images), slip=number(images) % 4 == 0)]})
     yield store
@@ -57,7 +70,9 @@ def home(tmp_path, monkeypatch):
 
 
 def run(dataset="many", **more):
-    return run_model_experiments(dataset_name=dataset, model_configs=[{"model": "steady"}, {"model": "hasty"}], show_comparison=False, **more)
+    return run_model_experiments(
+        dataset_name=dataset, model_configs=[{"model": "steady"}, {"model": "hasty"}], show_comparison=False, **more
+    )
 
 
 def test_a_run_counts_the_forms_of_a_constituency_together(home):
@@ -65,15 +80,23 @@ def test_a_run_counts_the_forms_of_a_constituency_together(home):
     assert (found["clusters"], found["cluster_by"]) == (8, "constituency")
     assert "Items of one constituency count together: 8 constituencies." in found["sentences"]
     plain = run(cluster_by=None)
-    assert plain["comparison"]["clusters"] is None and not any("constituenc" in s for s in plain["comparison"]["sentences"])
+    assert plain["comparison"]["clusters"] is None and not any(
+        "constituenc" in s for s in plain["comparison"]["sentences"]
+    )
     widths = [p["upper"] - p["lower"] for c in (found, plain["comparison"]) for p in c["pairs"]]
     assert widths[0] != widths[1], "the clusters are used, whichever way they change the interval"
 
 
 def test_fewer_than_five_clusters_are_not_used_and_it_is_said(home):
     found = run("few")["comparison"]
-    assert found["clusters"] is None and any("only 3 constituencies" in s and "too narrow" in s for s in found["sentences"])
-    assert get_experiment(home, list_experiments(home)[0]["id"])["summary"]["clusters"] == {"by": "constituency", "clusters": 3, "used": False}
+    assert found["clusters"] is None and any(
+        "only 3 constituencies" in s and "too narrow" in s for s in found["sentences"]
+    )
+    assert get_experiment(home, list_experiments(home)[0]["id"])["summary"]["clusters"] == {
+        "by": "constituency",
+        "clusters": 3,
+        "used": False,
+    }
 
 
 def test_a_key_of_the_metadata_and_one_that_no_item_has(home):
@@ -94,7 +117,10 @@ def test_the_summary_of_an_experiment_has_the_interval_of_its_clusters(home):
     rows = [e for e in list_experiments(home) if "hasty" in e["name"]]
     clustered, plain = (e["summary"]["overall_accuracy"] for e in rows)
     assert rows[0]["summary"]["clusters"]["clusters"] == 8 and "clusters" not in rows[1]["summary"]
-    assert clustered["mean"] == plain["mean"] and (clustered["lower"], clustered["upper"]) != (plain["lower"], plain["upper"])
+    assert clustered["mean"] == plain["mean"] and (clustered["lower"], clustered["upper"]) != (
+        plain["lower"],
+        plain["upper"],
+    )
     assert len(set(position_clusters(home, rows[0]["id"]).values())) == 8
 
 
@@ -104,10 +130,15 @@ def test_stored_runs_are_compared_as_they_were_made(home):
         ids = {e["experiment_name"]: e["experiment_id"] for e in found["experiments"]}
         assert run_cluster_by(home, ids.values()) == by
         opened = open_run(found["group_id"], home)
-        assert opened.comparison.clusters == (6 if by else None) and opened.comparison.sentences[1:] == found["comparison"]["sentences"][1:]
+        assert (
+            opened.comparison.clusters == (6 if by else None)
+            and opened.comparison.sentences[1:] == found["comparison"]["sentences"][1:]
+        )
         assert open_run(found["group_id"], home, "th", cluster_by="constituency").comparison.clusters == 8
     thai = open_run(made["batch.id"]["group_id"], home, "th").sentences
-    assert thai[0] != made["batch.id"]["comparison"]["sentence"] and len(thai) == len(made["batch.id"]["comparison"]["sentences"])
+    assert thai[0] != made["batch.id"]["comparison"]["sentence"] and len(thai) == len(
+        made["batch.id"]["comparison"]["sentences"]
+    )
 
 
 def test_the_shell_and_http_say_what_python_says(home, monkeypatch):
@@ -115,7 +146,10 @@ def test_the_shell_and_http_say_what_python_says(home, monkeypatch):
     group = found["group_id"]
     shell = lambda *words: CliRunner().invoke(cli.app, list(words))  # noqa: E731
     said = json.loads(shell("compare", group, "--json").output)
-    assert said["sentences"][:len(found["comparison"]["sentences"])] == found["comparison"]["sentences"] and said["clusters"] == 8
+    assert (
+        said["sentences"][: len(found["comparison"]["sentences"])] == found["comparison"]["sentences"]
+        and said["clusters"] == 8
+    )
     assert json.loads(shell("compare", group, "--cluster-by", "none", "--json").output)["clusters"] is None
     assert "Beta(1, 1)" in shell("compare", group, "--assume", "beta-binomial").output
     assert shell("compare", group, "--cluster-by", "printer").exit_code == 2
@@ -126,7 +160,9 @@ def test_the_shell_and_http_say_what_python_says(home, monkeypatch):
         assert http_said["sentences"] == found["comparison"]["sentences"]
         assert http.get(f"{root}/runs/{group}/compare", params={"cluster_by": "batch.id"}).json()["clusters"] == 6
         assert http.get(f"{root}/runs/{group}/compare", params={"cluster_by": "printer"}).status_code == 422
-        over_time = http.get(f"{root}/trend", params={"experiment_name": found["experiments"][0]["experiment_name"]}).json()
+        over_time = http.get(
+            f"{root}/trend", params={"experiment_name": found["experiments"][0]["experiment_name"]}
+        ).json()
         assert "There is one run" in over_time["sentence"] and over_time["cluster_by"] == "constituency"
         assert http.get(f"{root}/trend", params={"experiment_name": "nothing"}).status_code == 404
 
@@ -146,7 +182,10 @@ def test_race_gate_trend_and_ensemble_carry_clusters(home):
         report = judge_run(second["group_id"], baseline, store=home)
         assert report.passed and all("8 constituencies" in c.outcomes[0].sentence for c in report.cases)
     together = ensemble([e["experiment_id"] for e in first["experiments"]], store=home)
-    assert compare_with_members(together).clusters == 8 and compare_with_members(together, cluster_by=None).clusters is None
+    assert (
+        compare_with_members(together).clusters == 8
+        and compare_with_members(together, cluster_by=None).clusters is None
+    )
 
 
 def test_every_interface_of_a_request_has_the_field():
@@ -158,7 +197,9 @@ def test_every_interface_of_a_request_has_the_field():
 
 def test_labels_come_from_metadata_first_and_equal_places_are_equal(home):
     assert cluster_label("constituency", {"constituency": "A"}, form(1)) == "A"
-    assert cluster_label("constituency", None, form(1)) == cluster_label("constituency", {"province": "จังหวัดแพร่", "constituency_number": "๒"})
+    assert cluster_label("constituency", None, form(1)) == cluster_label(
+        "constituency", {"province": "จังหวัดแพร่", "constituency_number": "๒"}
+    )
     run()
     first = list_experiments(home)[0]["id"]
     assert len(set(item_clusters(home, [first], "province").values())) == 1 and item_clusters(home, [first], None) == {}
@@ -181,8 +222,13 @@ def fraction(output, expected_output):
 def test_a_failed_item_counts_the_same_in_percent_and_in_fractions(home):
     register_model("breaks", lambda images, config: 1 / (number(images) % 5) and {"reports": [form(number(images))]})
     try:
-        found = run_model_experiments(dataset_name="many", model_configs=[{"model": "breaks"}], evaluators=[percent, fraction], raise_errors=False,
-                                      show_comparison=False)
+        found = run_model_experiments(
+            dataset_name="many",
+            model_configs=[{"model": "breaks"}],
+            evaluators=[percent, fraction],
+            raise_errors=False,
+            show_comparison=False,
+        )
     finally:
         forget_model("breaks")
     scores = get_experiment(home, found["experiments"][0]["experiment_id"])["summary"]["scores"]
@@ -195,7 +241,9 @@ def test_an_estimate_rests_on_every_item_of_earlier_runs_and_says_on_how_many(ho
     try:
         config = [{"model": "slow", "temperature": 0.0}]
         for n in (30, 1):
-            run_model_experiments(dataset_name="many", model_configs=config, sample_size=n, show_comparison=False, cache=False)
+            run_model_experiments(
+                dataset_name="many", model_configs=config, sample_size=n, show_comparison=False, cache=False
+            )
         known = seen_before(home, ModelConfig("slow", 0.0))
         found = estimate("many", config).configs[0]
     finally:

@@ -15,18 +15,37 @@ from hypothesis import given, strategies as st
 from vote_experiments.store import database as s
 
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers(-2**63, 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
-        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), inner, max_size=4), max_leaves=20)
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), inner, max_size=4)
+    ),
+    max_leaves=20,
+)
 STRANGE = st.recursive(
-    st.floats() | st.integers() | st.text() | st.binary() | st.datetimes() | st.complex_numbers() | st.just(object())
-    | st.sets(st.integers()) | st.just(Path("x/y")),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.integers() | st.text() | st.tuples(st.text()), inner, max_size=3),
-    max_leaves=10)
+    st.floats()
+    | st.integers()
+    | st.text()
+    | st.binary()
+    | st.datetimes()
+    | st.complex_numbers()
+    | st.just(object())
+    | st.sets(st.integers())
+    | st.just(Path("x/y")),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.integers() | st.text() | st.tuples(st.text()), inner, max_size=3)
+    ),
+    max_leaves=10,
+)
 
 
 # JSON ------------------------------------------------------------------------------------------------------------
+
 
 @given(PLAIN)
 def test_json_values_come_back_as_they_were(value):
@@ -78,6 +97,7 @@ def test_clean_text_is_utf8_without_nul(text):
 
 # Time and identifiers --------------------------------------------------------------------------------------------
 
+
 @given(st.datetimes(min_value=datetime(1971, 1, 1), max_value=datetime(2200, 1, 1)))
 def test_moments_come_back_to_the_microsecond(moment):
     assert s.from_us(s.to_us(moment)) == moment.replace(tzinfo=UTC)
@@ -92,6 +112,7 @@ def test_identifiers_are_their_own_and_sort_by_time():
 
 
 # Opening ---------------------------------------------------------------------------------------------------------
+
 
 def test_a_store_keeps_json_text_exactly(store):
     value = {"ชื่อ": "กำนัน", "quote": "'\"%s?:x", "nested": [{"n": None}]}
@@ -133,7 +154,14 @@ def as_version_1(store):
     with store.write() as c:
         for table in ("batch_items", "batches"):
             c.exec_driver_sql(f"DROP TABLE {table}")
-        for index in ("scores_trace", "scores_observation", "scores_batch", "traces_experiment", "traces_user", "traces_session"):
+        for index in (
+            "scores_trace",
+            "scores_observation",
+            "scores_batch",
+            "traces_experiment",
+            "traces_user",
+            "traces_session",
+        ):
             c.exec_driver_sql(f"DROP INDEX ix_{index}")
         c.exec_driver_sql("ALTER TABLE scores DROP COLUMN evaluator")
         c.exec_driver_sql("CREATE INDEX ix_scores_trace_id ON scores (trace_id)")
@@ -144,8 +172,11 @@ def as_version_1(store):
 def shape(store):
     "Tables, columns and indexes"
     seen = sa.inspect(store.engine)
-    catalogue = ("SELECT name FROM sqlite_master WHERE type = 'index'" if store.dialect == "sqlite" else
-                 "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema()")
+    catalogue = (
+        "SELECT name FROM sqlite_master WHERE type = 'index'"
+        if store.dialect == "sqlite"
+        else "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema()"
+    )
     with store.read() as c:
         indexes = sorted(c.exec_driver_sql(catalogue).scalars())
     return {t: sorted(c["name"] for c in seen.get_columns(t)) for t in sorted(seen.get_table_names())}, indexes
@@ -167,7 +198,9 @@ def test_an_older_store_is_brought_up_to_date_with_its_rows(store):
     new = shape(store)
     as_version_1(store)
     with store.write() as c:
-        s.RowInsert(s.scores, ("trace_id", "name", "value_number", "created_at"), store.dialect)(c, [("t", "kept", 0.5, 1)])
+        s.RowInsert(s.scores, ("trace_id", "name", "value_number", "created_at"), store.dialect)(
+            c, [("t", "kept", 0.5, 1)]
+        )
     assert shape(store) != new
     s.Store(store.url).close()
     assert shape(store) == new
@@ -205,10 +238,17 @@ def test_a_password_is_not_shown():
 
 # Many rows -------------------------------------------------------------------------------------------------------
 
+
 def test_every_row_arrives_as_it_was_however_often_a_column_repeats_itself(store):
     rng, columns = random.Random(5), ("id", "timestamp", "name", "input", "total_cost", "bookmarked", "level")
     pools = {"name": ["a"], "input": [None], "total_cost": [0.5], "bookmarked": [1], "level": [None]}
-    more = {"name": ["ข", '"{%s},\\'], "input": ['{"n": "?1"}', "NULL", ""], "total_cost": [None, 2], "bookmarked": [0, True], "level": ["ERROR"]}
+    more = {
+        "name": ["ข", '"{%s},\\'],
+        "input": ['{"n": "?1"}', "NULL", ""],
+        "total_cost": [None, 2],
+        "bookmarked": [0, True],
+        "level": ["ERROR"],
+    }
     insert, expected = s.RowInsert(s.traces, columns, store.dialect), []
     for batch, n in enumerate((1, 1, 7, 0, 131, 2, 2777, 1, 640, 26, 5, 1)):
         if batch % 2 and more:  # a column that was the same everywhere begins to vary, one after the other
@@ -219,7 +259,9 @@ def test_every_row_arrives_as_it_was_however_often_a_column_repeats_itself(store
             insert(c, rows)
         expected += rows
     with store.read() as c:
-        assert [tuple(r) for r in c.execute(sa.select(*(s.traces.c[k] for k in columns)).order_by(s.traces.c.id))] == expected
+        assert [
+            tuple(r) for r in c.execute(sa.select(*(s.traces.c[k] for k in columns)).order_by(s.traces.c.id))
+        ] == expected
 
 
 @pytest.mark.postgres
@@ -230,7 +272,12 @@ def test_texts_beyond_what_an_array_takes_go_in_parts(postgres_store, monkeypatc
     with postgres_store.write() as c:
         s.RowInsert(s.traces, ("id", "timestamp", "input"), "postgresql")(c, rows)
     with postgres_store.read() as c:
-        assert c.execute(sa.select(s.traces.c.id, s.traces.c.timestamp, s.traces.c.input).order_by(s.traces.c.timestamp)).tuples().all() == rows
+        assert (
+            c.execute(sa.select(s.traces.c.id, s.traces.c.timestamp, s.traces.c.input).order_by(s.traces.c.timestamp))
+            .tuples()
+            .all()
+            == rows
+        )
 
 
 @pytest.mark.postgres
@@ -255,7 +302,9 @@ for batch in range(20):
 
 def test_two_processes_create_and_write_one_store_at_once(tmp_path):
     path = tmp_path / "new" / "store.db"
-    workers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), name], stderr=subprocess.PIPE) for name in "ab"]
+    workers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(path), name], stderr=subprocess.PIPE) for name in "ab"
+    ]
     for w in workers:
         _, err = w.communicate(timeout=60)
         assert w.returncode == 0, err.decode()
@@ -268,6 +317,7 @@ def test_two_processes_create_and_write_one_store_at_once(tmp_path):
 
 # Faults ----------------------------------------------------------------------------------------------------------
 
+
 def test_a_full_disk_is_told_in_words_and_the_store_stays_sound(sqlite_store):
     insert = s.RowInsert(s.projects, ("name", "created_at"), "sqlite")
     with sqlite_store.write() as c:
@@ -277,6 +327,7 @@ def test_a_full_disk_is_told_in_words_and_the_store_stays_sound(sqlite_store):
     def _small(connection, _record):
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count={pages + 5}")
+
     sqlite_store.engine.dispose()
 
     with pytest.raises(s.StoreError, match="full.*What was stored is safe.*resume="), sqlite_store.write() as c:
@@ -293,13 +344,14 @@ def test_a_store_damaged_while_open_is_told_in_words(sqlite_store):
         c.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     sqlite_store.close()
     raw = bytearray(sqlite_store.path.read_bytes())
-    raw[4096 * 2:] = b"\xab" * (len(raw) - 4096 * 2)
+    raw[4096 * 2 :] = b"\xab" * (len(raw) - 4096 * 2)
     sqlite_store.path.write_bytes(raw)
     with pytest.raises(s.StoreError, match="not a readable store|failed"), sqlite_store.write() as c:
         s.RowInsert(s.projects, ("name", "created_at"), "sqlite")(c, [("one more", 1)])
 
 
 # Backup ----------------------------------------------------------------------------------------------------------
+
 
 def test_a_backup_of_a_store_in_use_is_complete_and_sound(sqlite_store, tmp_path):
     insert = s.RowInsert(s.projects, ("name", "created_at"), "sqlite")

@@ -44,17 +44,31 @@ def test_pixels_do_not_depend_on_opencv_threads():
 
 
 def test_another_process_draws_the_same_bytes():
-    code = ("import hashlib\nfrom vote_experiments.synthesis.drawn import form_set\n"
-            "print(hashlib.sha256(b''.join(form_set(9, 'phone_app', 'hard', '5/17').pages)).hexdigest())")
-    out = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                          env={"PYTHONHASHSEED": h}).stdout for h in "12"]
+    code = (
+        "import hashlib\nfrom vote_experiments.synthesis.drawn import form_set\n"
+        "print(hashlib.sha256(b''.join(form_set(9, 'phone_app', 'hard', '5/17').pages)).hexdigest())"
+    )
+    out = [
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": h}
+        ).stdout
+        for h in "12"
+    ]
     assert out[0] == out[1] and len(out[0]) == 65
 
 
-@pytest.mark.parametrize(("kind", "codes"), [
-    ("Constituency", ["5/18"]), ("PartyList", ["5/18 (บช)"]), ("both", ["5/18", "5/18 (บช)"]), ("สส.5/17", ["5/17"]),
-    ("ส.ส. ๕/๑๗(บช)", ["5/17 (บช)"]), ("5/16", ["5/16"]), ("5/16 (บช)", ["5/16 (บช)"]),
-])
+@pytest.mark.parametrize(
+    ("kind", "codes"),
+    [
+        ("Constituency", ["5/18"]),
+        ("PartyList", ["5/18 (บช)"]),
+        ("both", ["5/18", "5/18 (บช)"]),
+        ("สส.5/17", ["5/17"]),
+        ("ส.ส. ๕/๑๗(บช)", ["5/17 (บช)"]),
+        ("5/16", ["5/16"]),
+        ("5/16 (บช)", ["5/16 (บช)"]),
+    ],
+)
 def test_kinds(kind, codes):
     drawn = form_set(7, "clean", kind=kind)
     reports = parse_reports(drawn.record["ground_truth"])
@@ -95,7 +109,7 @@ def test_regions_are_where_the_ink_is(image):
             continue
         im = gray(drawn.pages[place["page"]])
         h, w = im.shape
-        cell = im[int(y0 * h) + 4:int(y1 * h) - 4, int(x0 * w):int(x1 * w)]
+        cell = im[int(y0 * h) + 4 : int(y1 * h) - 4, int(x0 * w) : int(x1 * w)]
         written.append(float((cell < 150).mean()))
     assert min(written) > 0.01
 
@@ -110,15 +124,26 @@ def test_tables_are_where_the_rules_are(image):
         for (x0, y0), (x1, y1) in table["rows"]:
             for t in (0.1, 0.3, 0.7, 0.9):  # on the rule, give or take the bow of the page
                 x, y = int((x0 + t * (x1 - x0)) * w), int((y0 + t * (y1 - y0)) * h)
-                seen.append(im[max(0, y - 12):y + 13, x - 1:x + 2].min() < 225)
+                seen.append(im[max(0, y - 12) : y + 13, x - 1 : x + 2].min() < 225)
         assert np.mean(seen) > 0.95
 
 
 def test_metadata_names_everything():
     drawn = form_set(31, "phone_app", ALL, "PartyList")
     about = drawn.record["metadata"]
-    assert set(about["difficulties"]) >= set(DIFFICULTIES) - {"zero_blanks", "zero_rows", "spelled_digits", "word_mismatch"}
-    assert (about["level"], about["image"], about["options"], about["kind"], about["seed"]) == ("phone_app", "phone_app", ALL, "PartyList", 31)
+    assert set(about["difficulties"]) >= set(DIFFICULTIES) - {
+        "zero_blanks",
+        "zero_rows",
+        "spelled_digits",
+        "word_mismatch",
+    }
+    assert (about["level"], about["image"], about["options"], about["kind"], about["seed"]) == (
+        "phone_app",
+        "phone_app",
+        ALL,
+        "PartyList",
+        31,
+    )
     assert len(about["image_effects"]) == len(drawn.pages) and about["blank_or_dash_means_zero"] is True
     rows = {row["number"]: row for row in drawn.record["ground_truth"]["vote_results"]}
     for candidate in about["candidates"]["PartyList"]:
@@ -135,7 +160,7 @@ def test_a_blank_is_bare_and_a_dash_is_small():
         for name in draft.zeros:
             number = name.split(".")[1]
             x0, y0, x1, y1 = page.regions[f"vote_results[number={number}].vote_count"]
-            assert low <= int((page.written[y0 + 4:y1 - 4, x0:x1] > 90).sum()) <= high
+            assert low <= int((page.written[y0 + 4 : y1 - 4, x0:x1] > 90).sum()) <= high
 
 
 def test_stamps_lie_over_the_numbers_they_are_recorded_for():
@@ -164,13 +189,28 @@ def test_black_and_white_images_have_two_tones():
         assert ((values < 60) | (values > 200)).mean() > 0.97
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"level": "awful"}, "level='awful' is not one of clean, scan, poor, digital"), ({"kind": "Senate"}, "kind='Senate'"),
-    ({"kind": "6/1"}, "kind='6/1'"), ({"kind": 3}, "kind=3"), ({"printer": "bangkok", "kind": "5/18"}, "no design of 5/18 by bangkok"),
-    ({"seed": -3}, "seed=-3"), ({"seed": 1.5}, "seed=1.5"), ({"seed": True}, "seed=True"), ({"skew": 45}, "skew=45"),
-    ({"skew": "a lot"}, "skew='a lot'"), ({"pen_width": (3, 1)}, "pen_width="), ({"pen_width": 2}, "pen_width=2"),
-    ({"options": "hrad"}, "'hrad'"), ({"n": 0}, "n=0"), ({"n": -1}, "n=-1"), ({"n": "3"}, "n='3'"), ({"workers": 0}, "workers=0"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"level": "awful"}, "level='awful' is not one of clean, scan, poor, digital"),
+        ({"kind": "Senate"}, "kind='Senate'"),
+        ({"kind": "6/1"}, "kind='6/1'"),
+        ({"kind": 3}, "kind=3"),
+        ({"printer": "bangkok", "kind": "5/18"}, "no design of 5/18 by bangkok"),
+        ({"seed": -3}, "seed=-3"),
+        ({"seed": 1.5}, "seed=1.5"),
+        ({"seed": True}, "seed=True"),
+        ({"skew": 45}, "skew=45"),
+        ({"skew": "a lot"}, "skew='a lot'"),
+        ({"pen_width": (3, 1)}, "pen_width="),
+        ({"pen_width": 2}, "pen_width=2"),
+        ({"options": "hrad"}, "'hrad'"),
+        ({"n": 0}, "n=0"),
+        ({"n": -1}, "n=-1"),
+        ({"n": "3"}, "n='3'"),
+        ({"workers": 0}, "workers=0"),
+    ],
+)
 def test_wrong_arguments_are_reported_before_anything_is_written(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         synthesize_dataset(**{"n": 1, "out_dir": tmp_path / "new", **arguments})
@@ -185,8 +225,18 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 def test_a_dataset_on_disk_serial_and_parallel(tmp_path):
     calls = []
-    paths = [synthesize_dataset(3, 100_000, "mixed", tmp_path / str(w), "mixed", workers=w,
-                                progress=lambda done, of: calls.append((done, of))) for w in (1, 2)]
+    paths = [
+        synthesize_dataset(
+            3,
+            100_000,
+            "mixed",
+            tmp_path / str(w),
+            "mixed",
+            workers=w,
+            progress=lambda done, of: calls.append((done, of)),
+        )
+        for w in (1, 2)
+    ]
     serial, parallel = (json.loads(p.read_text("utf-8")) for p in paths)
     assert calls == [(i, 3) for i in range(1, 4)] * 2
     assert serial["records"] == parallel["records"]

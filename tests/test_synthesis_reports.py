@@ -12,7 +12,16 @@ from vote_experiments.forms.schema import parse_reports, report_kind
 from vote_experiments.forms.thai import number_words, parse_date, parse_number_words
 from vote_experiments.synthesis.difficulties import DIFFICULTIES, difficulty_shares
 from vote_experiments.synthesis.layouts import DRAWN_KINDS
-from vote_experiments.synthesis.reports import ELECTION_DAY, MEN, PARTIES, PLACES, SURNAMES, WOMEN, draft_report, number_at
+from vote_experiments.synthesis.reports import (
+    ELECTION_DAY,
+    MEN,
+    PARTIES,
+    PLACES,
+    SURNAMES,
+    WOMEN,
+    draft_report,
+    number_at,
+)
 
 seeds = st.integers(0, 2**40)
 codes = st.sampled_from(DRAWN_KINDS)
@@ -106,7 +115,8 @@ def test_a_station_stays_the_same_station_when_it_is_made_harder(seed, code, nam
     assert plain.report["form_info"] == hard.report["form_info"]
     keys = ("number", "candidate_name", "party_name")
     assert [[row[k] for k in keys] for row in plain.report["vote_results"]] == [
-        [row[k] for k in keys] for row in hard.report["vote_results"]]
+        [row[k] for k in keys] for row in hard.report["vote_results"]
+    ]
 
 
 @pytest.mark.parametrize("word", ["hard", "real"])
@@ -126,11 +136,20 @@ def test_shares_and_words_for_options():
     assert not any(draft_report(s, options={"fold": 0.0}).difficulties for s in range(9))
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    (["stampz"], "unknown difficulty 'stampz'; known are thai_digits"), ("esay", "'esay'"),
-    ({"fold": 1.5}, "fold=1.5 is not a share"), ({"fold": "yes"}, "fold='yes'"), ({"fold": float("nan")}, "fold=nan"),
-    ({"fold": True}, "fold=True"), (7, "options=7"), ([3], "unknown difficulty 3"), (None, "options=None"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["stampz"], "unknown difficulty 'stampz'; known are thai_digits"),
+        ("esay", "'esay'"),
+        ({"fold": 1.5}, "fold=1.5 is not a share"),
+        ({"fold": "yes"}, "fold='yes'"),
+        ({"fold": float("nan")}, "fold=nan"),
+        ({"fold": True}, "fold=True"),
+        (7, "options=7"),
+        ([3], "unknown difficulty 3"),
+        (None, "options=None"),
+    ],
+)
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message.replace("(", r"\(")):
         difficulty_shares(options)

@@ -10,7 +10,14 @@ from hypothesis import given, settings, strategies as st
 from promises import promise
 from vote_experiments.traces.filters import COLUMNS, OPERATORS, compile_filter, parse_filter
 from vote_experiments.store.database import (
-    RowInsert, decode_json, encode_json, observations, scores, to_us, trace_tags, traces,
+    RowInsert,
+    decode_json,
+    encode_json,
+    observations,
+    scores,
+    to_us,
+    trace_tags,
+    traces,
 )
 
 # A store full of awkward values ----------------------------------------------------------------------------------
@@ -44,12 +51,22 @@ def fill(store, n=80, seed=1):
     for i in range(n):
         start = to_us("2024-01-01") + rng.randint(0, 10) * DAY
         row = {
-            "id": f"t{i:03d}", "timestamp": start, "end_time": some(rng, [start + rng.randint(0, 4) * 500_000]),
-            "name": some(rng, WORDS), "user_id": some(rng, WORDS), "session_id": some(rng, WORDS),
-            "environment": some(rng, WORDS), "version": some(rng, WORDS), "release": some(rng, WORDS),
-            "level": some(rng, ("DEFAULT", "ERROR")), "bookmarked": some(rng, (0, 1)), "metadata": metadata(rng),
-            "input_tokens": some(rng, (0, 1, 5)), "output_tokens": some(rng, (0, 1, 5)),
-            "total_cost": some(rng, (0.0, 0.25, 1.5)), "experiment_id": some(rng, ("e1", "e2")),
+            "id": f"t{i:03d}",
+            "timestamp": start,
+            "end_time": some(rng, [start + rng.randint(0, 4) * 500_000]),
+            "name": some(rng, WORDS),
+            "user_id": some(rng, WORDS),
+            "session_id": some(rng, WORDS),
+            "environment": some(rng, WORDS),
+            "version": some(rng, WORDS),
+            "release": some(rng, WORDS),
+            "level": some(rng, ("DEFAULT", "ERROR")),
+            "bookmarked": some(rng, (0, 1)),
+            "metadata": metadata(rng),
+            "input_tokens": some(rng, (0, 1, 5)),
+            "output_tokens": some(rng, (0, 1, 5)),
+            "total_cost": some(rng, (0.0, 0.25, 1.5)),
+            "experiment_id": some(rng, ("e1", "e2")),
         }
         its = sorted({rng.choice(WORDS) for _ in range(rng.randint(0, 3))} - {""})
         tags += [(t, row["id"]) for t in its]
@@ -57,7 +74,13 @@ def fill(store, n=80, seed=1):
         for _ in range(rng.randint(0, 4)):
             name = rng.choice(KEYS[:3])
             kind = rng.choice(("NUMERIC", "BOOLEAN", "CATEGORICAL", None, "ERROR", "OBSERVATION"))
-            number = rng.choice((0.0, 1.0)) if kind == "BOOLEAN" else rng.choice((0.0, 0.5, 1.0, -3.0)) if kind == "NUMERIC" else None
+            number = (
+                rng.choice((0.0, 1.0))
+                if kind == "BOOLEAN"
+                else rng.choice((0.0, 0.5, 1.0, -3.0))
+                if kind == "NUMERIC"
+                else None
+            )
             text = rng.choice(WORDS) if kind == "CATEGORICAL" else None
             source = "ERROR" if kind == "ERROR" else "EVAL"
             on = "o1" if kind == "OBSERVATION" else None
@@ -69,20 +92,41 @@ def fill(store, n=80, seed=1):
         seen.append({**row, "tags": its, "scores": current})
     with store.write() as c:
         columns = tuple(rows[0])
-        RowInsert(traces, columns, store.dialect)(c, [
-            tuple(encode_json(r[k]) if k == "metadata" else r[k] for k in columns) for r in rows])
+        RowInsert(traces, columns, store.dialect)(
+            c, [tuple(encode_json(r[k]) if k == "metadata" else r[k] for k in columns) for r in rows]
+        )
         RowInsert(trace_tags, ("tag", "trace_id"), store.dialect)(c, tags)
-        RowInsert(scores, ("trace_id", "observation_id", "name", "value_number", "value_text", "data_type", "source",
-                           "created_at"), store.dialect)(c, all_scores)
+        RowInsert(
+            scores,
+            ("trace_id", "observation_id", "name", "value_number", "value_text", "data_type", "source", "created_at"),
+            store.dialect,
+        )(c, all_scores)
     return seen
 
 
 # The grammar, read by plain Python -------------------------------------------------------------------------------
 
-PLAIN = {"userId": "user_id", "sessionId": "session_id", "dataset_run_id": "experiment_id", "inputTokens": "input_tokens",
-         "outputTokens": "output_tokens", "totalCost": "total_cost"}
-NUMBER = {"=": lambda a, b: a == b, ">": lambda a, b: a > b, "<": lambda a, b: a < b, ">=": lambda a, b: a >= b, "<=": lambda a, b: a <= b}
-TEXT = {"=": lambda a, b: a == b, "contains": lambda a, b: b in a, "starts with": str.startswith, "ends with": str.endswith}
+PLAIN = {
+    "userId": "user_id",
+    "sessionId": "session_id",
+    "dataset_run_id": "experiment_id",
+    "inputTokens": "input_tokens",
+    "outputTokens": "output_tokens",
+    "totalCost": "total_cost",
+}
+NUMBER = {
+    "=": lambda a, b: a == b,
+    ">": lambda a, b: a > b,
+    "<": lambda a, b: a < b,
+    ">=": lambda a, b: a >= b,
+    "<=": lambda a, b: a <= b,
+}
+TEXT = {
+    "=": lambda a, b: a == b,
+    "contains": lambda a, b: b in a,
+    "starts with": str.startswith,
+    "ends with": str.endswith,
+}
 
 
 def value_of(row, column):
@@ -133,12 +177,20 @@ def holds(row, c):
 
 TEXTS = st.sampled_from(WORDS) | st.text(max_size=3)
 VALUES = {
-    "string": TEXTS, "stringObject": TEXTS, "number": st.sampled_from([0, 0.0, 0.5, 1, 2, 5, 6, 1.5, -1, 0.25]) | st.floats(-10, 10),
-    "numberObject": st.sampled_from([0, 1, 2.5, -1, 1e300, 0.1, 0.5]) | st.floats(allow_nan=False, allow_infinity=False),
-    "stringOptions": st.lists(TEXTS, max_size=3), "categoryOptions": st.lists(TEXTS, max_size=3),
-    "arrayOptions": st.lists(st.sampled_from(WORDS), max_size=3), "boolean": st.booleans(), "booleanObject": st.booleans(),
+    "string": TEXTS,
+    "stringObject": TEXTS,
+    "number": st.sampled_from([0, 0.0, 0.5, 1, 2, 5, 6, 1.5, -1, 0.25]) | st.floats(-10, 10),
+    "numberObject": st.sampled_from([0, 1, 2.5, -1, 1e300, 0.1, 0.5])
+    | st.floats(allow_nan=False, allow_infinity=False),
+    "stringOptions": st.lists(TEXTS, max_size=3),
+    "categoryOptions": st.lists(TEXTS, max_size=3),
+    "arrayOptions": st.lists(st.sampled_from(WORDS), max_size=3),
+    "boolean": st.booleans(),
+    "booleanObject": st.booleans(),
     "null": st.none(),
-    "datetime": st.datetimes(datetime(2023, 12, 30), datetime(2024, 1, 14)).map(lambda d: d.replace(tzinfo=UTC).isoformat())
+    "datetime": st.datetimes(datetime(2023, 12, 30), datetime(2024, 1, 14)).map(
+        lambda d: d.replace(tzinfo=UTC).isoformat()
+    )
     | st.integers(1, 11).map(lambda d: f"2024-01-{d:02d}"),
 }
 
@@ -147,7 +199,12 @@ VALUES = {
 def conditions(draw):
     column = draw(st.sampled_from(sorted(COLUMNS["traces"])))
     kind = draw(st.sampled_from(COLUMNS["traces"][column].types))
-    found = {"type": kind, "column": column, "operator": draw(st.sampled_from(OPERATORS[kind])), "value": draw(VALUES[kind])}
+    found = {
+        "type": kind,
+        "column": column,
+        "operator": draw(st.sampled_from(OPERATORS[kind])),
+        "value": draw(VALUES[kind]),
+    }
     if kind.endswith("Object") or kind == "categoryOptions":
         found["key"] = draw(st.sampled_from(KEYS))
     return found
@@ -168,7 +225,9 @@ def test_random_filters_give_the_rows_a_plain_reading_of_the_grammar_gives(store
     @given(st.lists(conditions(), min_size=1, max_size=3), st.booleans())
     def agree(its, as_text):
         filter = json.dumps(its) if as_text else its
-        assert rows_of(store, filter) == [r["id"] for r in rows if all(holds(r, {**c, "value": cleaned(c["value"])}) for c in its)]
+        assert rows_of(store, filter) == [
+            r["id"] for r in rows if all(holds(r, {**c, "value": cleaned(c["value"])}) for c in its)
+        ]
 
     agree()
 
@@ -182,11 +241,14 @@ def cleaned(value):
 
 # Spellings -------------------------------------------------------------------------------------------------------
 
+
 @promise("A54", "A55", "A56", "A57", "A88", "C9")
 def test_three_spellings_say_the_same(store):
     rows = fill(store)
-    listed = [{"type": "string", "column": "userId", "operator": "=", "value": "ab"},
-              {"type": "datetime", "column": "timestamp", "operator": ">", "value": "2024-01-02"}]
+    listed = [
+        {"type": "string", "column": "userId", "operator": "=", "value": "ab"},
+        {"type": "datetime", "column": "timestamp", "operator": ">", "value": "2024-01-02"},
+    ]
     spoken = {"user_id": "ab", "timestamp": {"operator": ">", "value": "2024-01-02"}}
     expected = [r["id"] for r in rows if r["user_id"] == "ab" and r["timestamp"] > to_us("2024-01-02")]
     assert expected
@@ -204,26 +266,50 @@ def test_scores_names_users_and_times_in_the_short_spelling(store):
     def numbers(test):
         return [r["id"] for r in rows if (v := r["scores"].get("k", (0, None))[1]) is not None and test(v)]
 
-    for bound, test in {"gte": lambda v: v >= 0.5, "gt": lambda v: v > 0.5, "lte": lambda v: v <= 0.5, "lt": lambda v: v < 0.5,
-                        "eq": lambda v: v == 0.5}.items():
+    for bound, test in {
+        "gte": lambda v: v >= 0.5,
+        "gt": lambda v: v > 0.5,
+        "lte": lambda v: v <= 0.5,
+        "lt": lambda v: v < 0.5,
+        "eq": lambda v: v == 0.5,
+    }.items():
         assert rows_of(store, {"score_name": "k", f"score_value_{bound}": 0.5}) == numbers(test)
     assert rows_of(store, {"score_name": "k", "score_value_gt": 0, "score_value_lt": 1}) == numbers(lambda v: 0 < v < 1)
     assert rows_of(store, {"score_name": "k", "score_value": True}) == [
-        r["id"] for r in rows if r["scores"].get("k", (None,))[:2] == ("BOOLEAN", 1.0)]
+        r["id"] for r in rows if r["scores"].get("k", (None,))[:2] == ("BOOLEAN", 1.0)
+    ]
     assert rows_of(store, {"score_name": "k", "score_value": "ab"}) == [
-        r["id"] for r in rows if r["scores"].get("k") == ("CATEGORICAL", None, "ab")]
+        r["id"] for r in rows if r["scores"].get("k") == ("CATEGORICAL", None, "ab")
+    ]
     first, last = to_us("2024-01-03"), to_us("2024-01-05")
     between = [r["id"] for r in rows if first <= r["timestamp"] < last]
     assert rows_of(store, {"from_timestamp": "2024-01-03", "to_timestamp": "2024-01-05"}) == between
-    assert rows_of(store, {"timestamp": [{"operator": ">=", "value": datetime(2024, 1, 3)},
-                                         {"operator": "<", "value": "2024-01-05T00:00:00Z"}]}) == between
+    assert (
+        rows_of(
+            store,
+            {
+                "timestamp": [
+                    {"operator": ">=", "value": datetime(2024, 1, 3)},
+                    {"operator": "<", "value": "2024-01-05T00:00:00Z"},
+                ]
+            },
+        )
+        == between
+    )
     assert rows_of(store, {"name": ["ab", "กา"], "user_id": None}) == [
-        r["id"] for r in rows if r["name"] in ("ab", "กา") and r["user_id"] is None]
+        r["id"] for r in rows if r["name"] in ("ab", "กา") and r["user_id"] is None
+    ]
     assert rows_of(store, {"bookmarked": True, "metadata": {"k": "a"}}) == [
-        r["id"] for r in rows if r["bookmarked"] and isinstance(r["metadata"], dict) and r["metadata"].get("k") == "a"]
+        r["id"] for r in rows if r["bookmarked"] and isinstance(r["metadata"], dict) and r["metadata"].get("k") == "a"
+    ]
     assert rows_of(store, {"metadata": {"operator": ">=", "value": 1, "key": "n"}}) == [
-        r["id"] for r in rows if isinstance(r["metadata"], dict) and isinstance(r["metadata"].get("n"), (int, float))
-        and not isinstance(r["metadata"]["n"], bool) and r["metadata"]["n"] >= 1]
+        r["id"]
+        for r in rows
+        if isinstance(r["metadata"], dict)
+        and isinstance(r["metadata"].get("n"), (int, float))
+        and not isinstance(r["metadata"]["n"], bool)
+        and r["metadata"]["n"] >= 1
+    ]
 
 
 @promise("A86")
@@ -231,18 +317,61 @@ def test_observations_have_columns_of_their_own_and_the_run_of_their_trace(store
     with store.write() as c:
         RowInsert(traces, ("id", "timestamp", "experiment_id"), store.dialect)(c, [("t1", 1, "e1"), ("t2", 2, None)])
         RowInsert(trace_tags, ("tag", "trace_id"), store.dialect)(c, [("live", "t2")])
-        columns = ("id", "trace_id", "type", "name", "start_time", "end_time", "model", "prompt_tokens", "output_tokens", "cost_usd",
-                   "input", "output", "metadata", "level")
-        RowInsert(observations, columns, store.dialect)(c, [
-            ("o1", "t1", "GENERATION", "read", DAY, DAY + 2_000_000, "flash", 900, 20, 0.5, '"hello page"', '{"a":1}', '{"k":"v"}', "DEFAULT"),
-            ("o2", "t2", "SPAN", "look", 2 * DAY, None, None, None, None, None, '{"page":3}', None, None, "ERROR")])
+        columns = (
+            "id",
+            "trace_id",
+            "type",
+            "name",
+            "start_time",
+            "end_time",
+            "model",
+            "prompt_tokens",
+            "output_tokens",
+            "cost_usd",
+            "input",
+            "output",
+            "metadata",
+            "level",
+        )
+        RowInsert(observations, columns, store.dialect)(
+            c,
+            [
+                (
+                    "o1",
+                    "t1",
+                    "GENERATION",
+                    "read",
+                    DAY,
+                    DAY + 2_000_000,
+                    "flash",
+                    900,
+                    20,
+                    0.5,
+                    '"hello page"',
+                    '{"a":1}',
+                    '{"k":"v"}',
+                    "DEFAULT",
+                ),
+                ("o2", "t2", "SPAN", "look", 2 * DAY, None, None, None, None, None, '{"page":3}', None, None, "ERROR"),
+            ],
+        )
     for filter, ids in [
-        ({"type": "GENERATION"}, "o1"), ({"trace_id": "t2"}, "o2"), ({"experiment_id": "e1"}, "o1"), ({"dataset_run_id": "e1"}, "o1"),
-        ({"tags": ["live"]}, "o2"), ({"model": ["flash", "pro"]}, "o1"), ({"tokens": {"operator": ">", "value": 900}}, "o1"),
-        ({"cost": {"operator": ">=", "value": 0.5}}, "o1"), ({"latency": {"operator": "=", "value": 2}}, "o1"),
-        ({"input": "hello page"}, "o1"), ({"input": {"operator": "contains", "value": '"page":'}}, "o2"), ({"output": None}, "o2"),
-        ({"start_time": {"operator": ">", "value": "1970-01-02T12:00:00Z"}}, "o2"), ({"metadata": {"k": "v"}}, "o1"),
-        ({"level": "ERROR"}, "o2"), ({"from_timestamp": "1970-01-03"}, "o2"),
+        ({"type": "GENERATION"}, "o1"),
+        ({"trace_id": "t2"}, "o2"),
+        ({"experiment_id": "e1"}, "o1"),
+        ({"dataset_run_id": "e1"}, "o1"),
+        ({"tags": ["live"]}, "o2"),
+        ({"model": ["flash", "pro"]}, "o1"),
+        ({"tokens": {"operator": ">", "value": 900}}, "o1"),
+        ({"cost": {"operator": ">=", "value": 0.5}}, "o1"),
+        ({"latency": {"operator": "=", "value": 2}}, "o1"),
+        ({"input": "hello page"}, "o1"),
+        ({"input": {"operator": "contains", "value": '"page":'}}, "o2"),
+        ({"output": None}, "o2"),
+        ({"start_time": {"operator": ">", "value": "1970-01-02T12:00:00Z"}}, "o2"),
+        ({"metadata": {"k": "v"}}, "o1"),
+        ({"level": "ERROR"}, "o2"),
+        ({"from_timestamp": "1970-01-03"}, "o2"),
         ([{"type": "stringOptions", "column": "model", "operator": "none of", "value": ["flash"]}], "o2"),
     ]:
         assert rows_of(store, filter, "observations") == [ids], filter
@@ -250,22 +379,37 @@ def test_observations_have_columns_of_their_own_and_the_run_of_their_trace(store
 
 # What is refused -------------------------------------------------------------------------------------------------
 
+
 @promise("A88", "C9")
-@pytest.mark.parametrize("filter, words", [
-    ({"colour": "red"}, "no column 'colour'; they have id, name"), ("{not json", "not JSON"), ("3", "filter=3"), (3, "filter=3"),
-    ([1], "1 is not a condition"), ({"timestamp": "2024-01-01"}, "a time is compared"), ({"name": 3}, "3 is not a text"),
-    ({"latency": "slow"}, "'slow' is not a finite number"), ({"latency": True}, "True is not a finite number"),
-    ({"latency": {"operator": ">", "value": float("nan")}}, "nan is not a finite"), ({"bookmarked": 1}, "1 is not true or false"),
-    ({"latency": {"operator": ">", "value": 10**400}}, "not a finite number"), ({"tags": [1]}, "1 is not a text"),
-    ({"timestamp": {"operator": ">", "value": "yesterday"}}, "'yesterday' is not a time"),
-    ({"timestamp": {"operator": "=", "value": "2024-01-01"}}, "operator '='"), ({"name": {"operator": "~", "value": "x"}}, "operator '~'"),
-    ({"score_name": "x"}, "and a bound"), ({"score_value_gte": 1}, "score_name"), ({"score_name": "x", "score_value_near": 1}, "score_value_near"),
-    ([{"type": "string", "column": "name", "operator": "=", "value": "x", "colour": 1}], "no field 'colour'"),
-    ([{"type": "text", "column": "name", "operator": "=", "value": "x"}], "type 'text' is not one of 'string'"),
-    ([{"type": "number", "column": "name", "operator": "=", "value": 1}], "type 'number'"),
-    ([{"type": "stringObject", "column": "metadata", "operator": "=", "value": "x"}], "needs a 'key'"),
-    ([{"type": "arrayOptions", "column": "tags", "operator": "any of", "value": "x"}], "not a list of texts"),
-])
+@pytest.mark.parametrize(
+    "filter, words",
+    [
+        ({"colour": "red"}, "no column 'colour'; they have id, name"),
+        ("{not json", "not JSON"),
+        ("3", "filter=3"),
+        (3, "filter=3"),
+        ([1], "1 is not a condition"),
+        ({"timestamp": "2024-01-01"}, "a time is compared"),
+        ({"name": 3}, "3 is not a text"),
+        ({"latency": "slow"}, "'slow' is not a finite number"),
+        ({"latency": True}, "True is not a finite number"),
+        ({"latency": {"operator": ">", "value": float("nan")}}, "nan is not a finite"),
+        ({"bookmarked": 1}, "1 is not true or false"),
+        ({"latency": {"operator": ">", "value": 10**400}}, "not a finite number"),
+        ({"tags": [1]}, "1 is not a text"),
+        ({"timestamp": {"operator": ">", "value": "yesterday"}}, "'yesterday' is not a time"),
+        ({"timestamp": {"operator": "=", "value": "2024-01-01"}}, "operator '='"),
+        ({"name": {"operator": "~", "value": "x"}}, "operator '~'"),
+        ({"score_name": "x"}, "and a bound"),
+        ({"score_value_gte": 1}, "score_name"),
+        ({"score_name": "x", "score_value_near": 1}, "score_value_near"),
+        ([{"type": "string", "column": "name", "operator": "=", "value": "x", "colour": 1}], "no field 'colour'"),
+        ([{"type": "text", "column": "name", "operator": "=", "value": "x"}], "type 'text' is not one of 'string'"),
+        ([{"type": "number", "column": "name", "operator": "=", "value": 1}], "type 'number'"),
+        ([{"type": "stringObject", "column": "metadata", "operator": "=", "value": "x"}], "needs a 'key'"),
+        ([{"type": "arrayOptions", "column": "tags", "operator": "any of", "value": "x"}], "not a list of texts"),
+    ],
+)
 def test_what_the_grammar_does_not_know_is_named(filter, words):
     with pytest.raises(ValueError, match="^filter") as told:
         compile_filter(filter)
@@ -283,9 +427,14 @@ def test_scopes_are_checked_and_observations_have_no_scores():
 
 # Indexes ---------------------------------------------------------------------------------------------------------
 
+
 def plan_of(store, filter):
-    query = sa.select(traces.c.id).where(*compile_filter(filter, "traces", store.dialect)).order_by(
-        traces.c.timestamp, traces.c.id).limit(50)
+    query = (
+        sa.select(traces.c.id)
+        .where(*compile_filter(filter, "traces", store.dialect))
+        .order_by(traces.c.timestamp, traces.c.id)
+        .limit(50)
+    )
     text = str(query.compile(store.engine, compile_kwargs={"literal_binds": True}))
     with store.read() as c:
         if store.dialect == "sqlite":
@@ -296,13 +445,19 @@ def plan_of(store, filter):
 
 
 @promise("A88")
-@pytest.mark.parametrize("filter, indexes", [
-    (None, ["ix_traces_time"]), ({"user_id": "ab"}, ["ix_traces_user"]), ({"session_id": "ab"}, ["ix_traces_session"]),
-    ({"experiment_id": "e1"}, ["ix_traces_experiment"]), ({"from_timestamp": "2024-01-03"}, ["ix_traces_time"]),
-    ({"tags": ["ab"]}, ["ix_traces|traces_pkey", "trace_tags|trace_tags_pkey"]),
-    # so few scores that PostgreSQL is free to take either of their indexes; SQLite has to take the narrow one
-    ({"score_name": "k", "score_value_gte": 0.5}, ["ix_traces|traces_pkey", "ix_scores_trace|ix_scores_value"]),
-])
+@pytest.mark.parametrize(
+    "filter, indexes",
+    [
+        (None, ["ix_traces_time"]),
+        ({"user_id": "ab"}, ["ix_traces_user"]),
+        ({"session_id": "ab"}, ["ix_traces_session"]),
+        ({"experiment_id": "e1"}, ["ix_traces_experiment"]),
+        ({"from_timestamp": "2024-01-03"}, ["ix_traces_time"]),
+        ({"tags": ["ab"]}, ["ix_traces|traces_pkey", "trace_tags|trace_tags_pkey"]),
+        # so few scores that PostgreSQL is free to take either of their indexes; SQLite has to take the narrow one
+        ({"score_name": "k", "score_value_gte": 0.5}, ["ix_traces|traces_pkey", "ix_scores_trace|ix_scores_value"]),
+    ],
+)
 def test_filters_use_indexes_and_rows_come_in_their_order(store, filter, indexes):
     fill(store)
     plan = plan_of(store, filter)

@@ -27,8 +27,9 @@ def wheel(tmp_path_factory):
     if archive.returncode:
         pytest.skip("not a git checkout")
     subprocess.run(["tar", "-x", "-C", str(source)], input=archive.stdout, check=True)
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(source)], check=True,
-                   capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(source)], check=True, capture_output=True
+    )
     return next(out.glob("*.whl"))
 
 
@@ -39,11 +40,19 @@ def home_of(folder: Path) -> dict[str, str]:
 
 def used(python: Path, folder: Path, **environment: str) -> Path:
     "What a newcomer does first, in an empty folder: the demo, then the report of its run"
+
     def run(*words: str) -> subprocess.CompletedProcess:
-        done = subprocess.run([str(python.parent / words[0]), *words[1:]], cwd=folder, env={**home_of(folder), **environment}, capture_output=True,
-                              text=True, timeout=500)
+        done = subprocess.run(
+            [str(python.parent / words[0]), *words[1:]],
+            cwd=folder,
+            env={**home_of(folder), **environment},
+            capture_output=True,
+            text=True,
+            timeout=500,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done
+
     where = run("python", "-c", "import vote_experiments; print(vote_experiments.__file__)").stdout.strip()
     assert where.startswith(str(python.parent.parent)), where
     assert run("vote-experiments", "--version").stdout.split()[-1] == vote_experiments.__version__
@@ -58,10 +67,27 @@ def test_a_wheel_works_in_an_environment_of_its_own(wheel, tmp_path):
     venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
     python = tmp_path / "venv/bin/python"
     site = next((tmp_path / "venv/lib").glob("python*")) / "site-packages"
-    subprocess.run([sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index", str(wheel)], check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            str(python),
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-index",
+            str(wheel),
+        ],
+        check=True,
+    )
     # numpy and the like from here; Python does not follow the .pth files it finds there, such as the one to this repository
     (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    borrowed = {"JUPYTER_PATH": f"{sysconfig.get_path('data')}/share/jupyter", "MPLCONFIGDIR": matplotlib.get_cachedir()}
+    borrowed = {
+        "JUPYTER_PATH": f"{sysconfig.get_path('data')}/share/jupyter",
+        "MPLCONFIGDIR": matplotlib.get_cachedir(),
+    }
     report = used(python, tmp_path, **borrowed)  # nbconvert's templates and the list of fonts belong to the libraries
     assert report.stat().st_size > 10_000
 

@@ -11,7 +11,16 @@ import pytest
 from record_stations import IMAGE, SCRIPT, draw_stations, stations_with_a_run
 from servers.loopback import kept_port
 from test_widgets_page import (
-    ARTIFACTS, BIN, FAINT, NAMELESS, SECONDS, TOO_WIDE, _answers, opened, process, wait_for,  # noqa: F401
+    ARTIFACTS,
+    BIN,
+    FAINT,
+    NAMELESS,
+    SECONDS,
+    TOO_WIDE,
+    _answers,
+    opened,
+    process,
+    wait_for,  # noqa: F401
 )
 
 from vote_experiments.datasets import ground_truth as g
@@ -35,7 +44,13 @@ def drawn(tmp_path_factory):
 def desk(drawn, tmp_path):
     "A manager over four items in a store of its own"
     store = Store(tmp_path / "store.db")
-    save_dataset("stations", copy.deepcopy(drawn.records), root=drawn.folder, store=store, provenance={"imported_from": "stations.json"})
+    save_dataset(
+        "stations",
+        copy.deepcopy(drawn.records),
+        root=drawn.folder,
+        store=store,
+        provenance={"imported_from": "stations.json"},
+    )
     manager = DatasetManager(store)
     manager.desk.name.value = "Noi"
     yield manager
@@ -52,10 +67,16 @@ def harmless(html):
 
 
 def buttons(widget):
-    return {b.description: b for row in widget.children for part in getattr(row, "children", ()) for b in getattr(part, "children", ())}
+    return {
+        b.description: b
+        for row in widget.children
+        for part in getattr(row, "children", ())
+        for b in getattr(part, "children", ())
+    }
 
 
 # -- correcting
+
 
 def test_one_value_edited_and_saved_is_a_version_with_a_difference_of_one_field(desk):
     field, truth = desk.truth.form.counts[GOOD], desk.truth
@@ -183,10 +204,14 @@ def test_an_item_without_ground_truth_gets_one(desk):
     form._start("Constituency", None)
     form.rows[2][1]["vote_count"].value = "๑๒"
     desk.truth.save.click()
-    assert get_dataset("stations", store=desk.desk.store).item("new").expected_output["vote_results"][2]["vote_count"] == 12
+    assert (
+        get_dataset("stations", store=desk.desk.store).item("new").expected_output["vote_results"][2]["vote_count"]
+        == 12
+    )
 
 
 # -- the list
+
 
 def test_what_needs_review_comes_first_and_names_can_be_searched(desk):
     store = desk.desk.store
@@ -203,15 +228,22 @@ def test_what_needs_review_comes_first_and_names_can_be_searched(desk):
 
 
 def test_a_long_list_comes_in_parts(sqlite_store):
-    save_dataset("long", [{"id": f"i{n:03}", "input": n, "expected_output": {"n": n}} for n in range(250)], store=sqlite_store)
+    save_dataset(
+        "long", [{"id": f"i{n:03}", "input": n, "expected_output": {"n": n}} for n in range(250)], store=sqlite_store
+    )
     manager = DatasetManager(sqlite_store)
     assert "1 to 100 of 250" in manager.truth.part.value and manager.truth.earlier.disabled
     manager.truth.later.click(), manager.truth.later.click()
-    assert "201 to 250 of 250" in manager.truth.part.value and manager.truth.item_id == "i200" and manager.truth.later.disabled
+    assert (
+        "201 to 250 of 250" in manager.truth.part.value
+        and manager.truth.item_id == "i200"
+        and manager.truth.later.disabled
+    )
     assert listed_items(get_dataset("long", store=sqlite_store), 0, 3, "i24") == (["i240", "i241", "i242"], 10)
 
 
 # -- flags, second readers, decisions
+
 
 def test_flags_by_hand_are_raised_and_closed(desk):
     desk.truth.flag.click()
@@ -230,8 +262,12 @@ def test_a_second_reader_sees_no_counts_and_a_third_person_decides(desk):
     votes = [cells["vote_count"].value for _, cells in truth.form.rows]
     desk.desk.name.value = "Lek"
     truth.mode.value = "second"
-    assert {f.value for f in truth.form.counts.values()} == {""} and "ve-hidden" in truth._shown.flags.widget._dom_classes
-    assert {cells["vote_count"].value for _, cells in truth.form.rows} == {""} and truth.form.header["form_info.province"].value
+    assert {f.value for f in truth.form.counts.values()} == {
+        ""
+    } and "ve-hidden" in truth._shown.flags.widget._dom_classes
+    assert {cells["vote_count"].value for _, cells in truth.form.rows} == {""} and truth.form.header[
+        "form_info.province"
+    ].value
     assert truth.form.checks.value == "" and truth.origins.value == ""
     for path, field in truth.form.counts.items():
         field.value = shown[path] if path != GOOD else "1"
@@ -240,7 +276,9 @@ def test_a_second_reader_sees_no_counts_and_a_third_person_decides(desk):
     truth.keep.click()
     found = {d.path for d in g.disagreements("stations", item_id, store)}
     assert GOOD in found and all(p == GOOD or p.endswith("_text") or p.startswith("total") for p in found)
-    assert "values differ" in said(desk) and truth.mode.value == "correct" and len(list_versions("stations", store)) == 1
+    assert (
+        "values differ" in said(desk) and truth.mode.value == "correct" and len(list_versions("stations", store)) == 1
+    )
     desk.desk.name.value = "Daeng"
     choice, third = truth._shown.decisions.choices[GOOD]
     assert [name for name, _ in choice.options] == [f"ground truth: {int(shown[GOOD]):,}", "Lek: 1", "another value:"]
@@ -248,7 +286,9 @@ def test_a_second_reader_sees_no_counts_and_a_third_person_decides(desk):
     truth.decide()
     assert "decisions are kept, by Daeng" in said(desk) and desk.desk.dataset.version == 2
     assert g.truth_values(get_dataset("stations", store=store).item(item_id).expected_output)[GOOD] == 5
-    assert {a.name for a in g.list_adjudications("stations", item_id, store)} == {"Daeng"} and truth.decisions.children == ()
+    assert {a.name for a in g.list_adjudications("stations", item_id, store)} == {
+        "Daeng"
+    } and truth.decisions.children == ()
 
 
 def test_the_same_reading_agrees(drawn):
@@ -260,7 +300,9 @@ def test_the_same_reading_agrees(drawn):
             {**form.counts, **form.other}[path].value = str(value)
     for (_, cells), row in zip(form.rows, record["ground_truth"]["vote_results"]):
         cells["vote_count"].value, cells["vote_count_text"].value = str(row["vote_count"]), row["vote_count_text"] or ""
-    differing = {k for k, v in g.truth_values(record["ground_truth"]).items() if g.truth_values(form.reading()).get(k) != v}
+    differing = {
+        k for k, v in g.truth_values(record["ground_truth"]).items() if g.truth_values(form.reading()).get(k) != v
+    }
     assert {k for k in differing if not k.endswith("_text")} == set()
 
 
@@ -275,7 +317,9 @@ def test_the_queue_checks_finds_suspects_and_opens_items(tmp_path):
     assert review.run.options[0][1] == made.group
     review.suspects.click()
     assert "1 suspect labels" in said(manager)
-    assert "a right · suspect label · 2.2.1 Good ballots: the ground truth says" in review.queue.options[0][0], "suspect labels come first"
+    assert "a right · suspect label · 2.2.1 Good ballots: the ground truth says" in review.queue.options[0][0], (
+        "suspect labels come first"
+    )
     review.open.click()
     assert manager.tabs.selected_index == 0 and manager.truth.item_id == "a right"
     good = manager.truth.form.counts[GOOD]
@@ -284,7 +328,9 @@ def test_the_queue_checks_finds_suspects_and_opens_items(tmp_path):
     buttons(manager.truth.flags)[f"Take {right:,}"].click()
     assert good.value == str(right)
     manager.truth.save.click()
-    assert "a right" not in [f.item_id for f in g.review_queue("stations", store=made.store)], "saving resolved its flags"
+    assert "a right" not in [f.item_id for f in g.review_queue("stations", store=made.store)], (
+        "saving resolved its flags"
+    )
     manager.review.state.value = "resolved"
     assert "Closed by" in manager.review.queue.options[0][0]
     made.store.close()
@@ -299,6 +345,7 @@ def test_flags_are_closed_in_the_queue(desk):
 
 # -- new data
 
+
 def test_an_empty_store_says_what_to_do(tmp_path):
     manager = DatasetManager(tmp_path / "new.db")
     assert "There is no dataset in this store yet" in manager.truth.empty.value and manager.tabs.selected_index == 2
@@ -308,10 +355,14 @@ def test_an_empty_store_says_what_to_do(tmp_path):
 def test_importing_by_path(drawn, tmp_path):
     manager = DatasetManager(tmp_path / "store.db")
     file = drawn.folder / "stations.json"
-    file.write_text(json.dumps({"name": f"from file {SCRIPT}", "records": drawn.records[:2]}, ensure_ascii=False), encoding="utf-8")
+    file.write_text(
+        json.dumps({"name": f"from file {SCRIPT}", "records": drawn.records[:2]}, ensure_ascii=False), encoding="utf-8"
+    )
     manager.add.path.value = str(file)
     manager.add.importing.click()
-    assert "has 2 items now, version 1" in harmless(said(manager)) and manager.desk.dataset.name == f"from file {SCRIPT}"
+    assert (
+        "has 2 items now, version 1" in harmless(said(manager)) and manager.desk.dataset.name == f"from file {SCRIPT}"
+    )
     assert manager.truth.item_id == "a right" and "data:image" in manager.truth.viewer.picture.value
     manager.add.path.value, manager.add.name.value = str(drawn.folder / "pages"), "scans"
     manager.add.importing.click()
@@ -327,7 +378,13 @@ def test_importing_by_path(drawn, tmp_path):
 
 
 def upload(name, content):
-    return {"name": name, "type": "", "size": len(content), "content": memoryview(content), "last_modified": datetime(2026, 1, 1, tzinfo=UTC)}
+    return {
+        "name": name,
+        "type": "",
+        "size": len(content),
+        "content": memoryview(content),
+        "last_modified": datetime(2026, 1, 1, tzinfo=UTC),
+    }
 
 
 def test_uploading_a_file_and_own_scans(drawn, tmp_path):
@@ -351,7 +408,12 @@ def test_an_uploaded_name_stays_in_its_folder(tmp_path, name):
 
 def test_drawing_and_creating(tmp_path):
     manager = DatasetManager(tmp_path / "store.db")
-    manager.add.n.value, manager.add.drawn_name.value, manager.add.level.value, manager.add.kind.value = 1, "drawn", "clean", "5/18"
+    manager.add.n.value, manager.add.drawn_name.value, manager.add.level.value, manager.add.kind.value = (
+        1,
+        "drawn",
+        "clean",
+        "5/18",
+    )
     manager.add.draw.click()
     assert "drawn has 1 items now" in said(manager) and manager.add.progress.value == 1
     manager.add.create.click()
@@ -367,6 +429,7 @@ def test_drawing_and_creating(tmp_path):
 
 # -- versions, export, push
 
+
 def test_versions_are_compared_exported_and_pushed(desk, tmp_path, monkeypatch):
     versions = desk.versions
     desk.truth.form.counts[GOOD].value = "1"
@@ -379,7 +442,10 @@ def test_versions_are_compared_exported_and_pushed(desk, tmp_path, monkeypatch):
     assert "say the same" in versions.difference.value
     versions.path.value = str(tmp_path / "out" / "x.json")
     versions.export.click()
-    assert len(list(read_dataset_file(tmp_path / "out" / "x.json", roots=desk.desk.dataset.roots).items)) == 4 and "download=" in versions.exported.value
+    assert (
+        len(list(read_dataset_file(tmp_path / "out" / "x.json", roots=desk.desk.dataset.roots).items)) == 4
+        and "download=" in versions.exported.value
+    )
     versions.format.value = "jsonl"
     assert versions.path.value.endswith("stations-v2.jsonl")
     versions.path.value = ""
@@ -430,14 +496,22 @@ def test_in_a_kernel_it_works_beside_the_loop(drawn, tmp_path):
 
 # -- in a browser
 
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory, request):
     "The page with a run and a dataset, open in Chromium"
     browser = request.getfixturevalue("chromium")
     pytest.importorskip("voila", reason="Voila is not installed")
     made = stations_with_a_run(tmp_path_factory.mktemp("page"))
-    with kept_port() as port, process(made.folder, BIN / "vote-experiments", "ui", "--no-browser", "--port", port, "--store", made.path) as server:
-        address = wait_for(lambda: re.search(r"http://127\.0\.0\.1:\d+/\?token=\S+", server.log.read_text()), server.log.read_text)[0]
+    with (
+        kept_port() as port,
+        process(
+            made.folder, BIN / "vote-experiments", "ui", "--no-browser", "--port", port, "--store", made.path
+        ) as server,
+    ):
+        address = wait_for(
+            lambda: re.search(r"http://127\.0\.0\.1:\d+/\?token=\S+", server.log.read_text()), server.log.read_text
+        )[0]
         wait_for(lambda: _answers(address), server.log.read_text)
         page = opened(browser, address, 1600)
         page.made = made
@@ -451,11 +525,15 @@ def looked_at(page, name):
     for width in (1600, 1000):
         page.set_viewport_size({"width": width, "height": 1400})
         page.wait_for_timeout(250)
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{name} is wider than {width}"
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), (
+            f"{name} is wider than {width}"
+        )
         assert page.evaluate(TOO_WIDE) == []
         page.screenshot(path=ARTIFACTS / f"{name}-{width}.png")
     assert page.evaluate(FAINT) == []
-    assert [c for c in page.evaluate(NAMELESS) if "dt-input" not in c] == []  # the grid library names its search box by a placeholder only
+    assert [
+        c for c in page.evaluate(NAMELESS) if "dt-input" not in c
+    ] == []  # the grid library names its search box by a placeholder only
     page.set_viewport_size({"width": 1600, "height": 1400})
 
 
@@ -479,8 +557,11 @@ def test_a_known_wrong_field_is_marked_and_keys_go_through_the_records(page):
     assert row.locator(".ve-diff").inner_text().split() == ["4,321", "differs"]
     page.wait_for_function("document.querySelectorAll('.ve-compare tr.ve-off').length == 2")
     looked_at(page, "records")
-    assert page.evaluate("window.pwned") is None and not [u for u in page.asked if not u.startswith(("data:", "http://127.0.0.1", "ws://127.0.0.1", "blob:"))
-                                                         and "cdn" not in u]
+    assert page.evaluate("window.pwned") is None and not [
+        u
+        for u in page.asked
+        if not u.startswith(("data:", "http://127.0.0.1", "ws://127.0.0.1", "blob:")) and "cdn" not in u
+    ]
 
 
 @pytest.mark.browser

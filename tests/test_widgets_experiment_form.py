@@ -54,7 +54,13 @@ def half(images, config):
     return {"reports": [TRUTH]}
 
 
-MODELS = {"slow": slow, "torn": torn, "hostile": hostile, "half": half, "quick": lambda images, config: {"reports": [TRUTH]}}
+MODELS = {
+    "slow": slow,
+    "torn": torn,
+    "hostile": hostile,
+    "half": half,
+    "quick": lambda images, config: {"reports": [TRUTH]},
+}
 
 
 @pytest.fixture
@@ -72,7 +78,11 @@ def home(sqlite_store, tmp_path, monkeypatch):
 
 
 def stations(store, n=6, name="stations"):
-    save_dataset(name, [{"id": f"f{i}", "input": {"image_paths": [f"{i}.jpg"]}, "expected_output": TRUTH} for i in range(n)], store=store)
+    save_dataset(
+        name,
+        [{"id": f"f{i}", "input": {"image_paths": [f"{i}.jpg"]}, "expected_output": TRUTH} for i in range(n)],
+        store=store,
+    )
 
 
 def form_of(store, *models, **more):
@@ -99,10 +109,15 @@ def html_of(form):
 
 # -- controls
 
+
 @pytest.mark.parametrize("language", ["en", "th"])
 def test_every_control_has_a_label(home, language):
     form = form_of(home, language=language)
-    controls = [x for x in all_widgets(form.widget) if isinstance(x, (w.Button, w.ToggleButton, w.Text, w.Dropdown, w.Select, w.Checkbox, w.Combobox))]
+    controls = [
+        x
+        for x in all_widgets(form.widget)
+        if isinstance(x, (w.Button, w.ToggleButton, w.Text, w.Dropdown, w.Select, w.Checkbox, w.Combobox))
+    ]
     assert len(controls) > 35
     for control in controls:
         assert control.description.strip(), control
@@ -113,7 +128,11 @@ def test_every_control_has_a_label(home, language):
 
 def test_a_thai_form_speaks_thai(home):
     form = form_of(home, language="th")
-    told = [x.description for x in all_widgets(form.widget) if isinstance(x, (w.Button, w.ToggleButton, w.Text, w.Dropdown, w.Select, w.Checkbox))]
+    told = [
+        x.description
+        for x in all_widgets(form.widget)
+        if isinstance(x, (w.Button, w.ToggleButton, w.Text, w.Dropdown, w.Select, w.Checkbox))
+    ]
     assert [t for t in told if not re.search("[\u0e00-\u0e7f]", t)] == ["ML app"]
     with pytest.raises(ValueError, match="language='de' must be one of"):
         form_of(home, language="de")
@@ -127,7 +146,9 @@ def test_presets_fill_in_models_and_items(home, name):
     assert asked["model_configs"] == [dict(c) for c in PRESETS[name].model_configs]
     assert asked["sample_size"] == PRESETS[name].sample_size
     form.presets["reset"].click()
-    assert [c["model"] for c in form.arguments()["model_configs"]] == ["quick"] and form.arguments()["sample_size"] is None
+    assert [c["model"] for c in form.arguments()["model_configs"]] == ["quick"] and form.arguments()[
+        "sample_size"
+    ] is None
 
 
 def test_without_keys_a_form_begins_with_what_can_run(home):
@@ -139,7 +160,12 @@ def test_rows_are_added_duplicated_and_removed(home):
     form = form_of(home, "quick", "slow")
     form.rows.rows[0].duplicate.click()
     form.rows.rows[0].duplicate.click()
-    assert [r.value["name_suffix"] for r in form.rows.rows] == ["quick", "quick-3", "quick-2", "slow"] and form.rows.check() == []
+    assert [r.value["name_suffix"] for r in form.rows.rows] == [
+        "quick",
+        "quick-3",
+        "quick-2",
+        "slow",
+    ] and form.rows.check() == []
     form.rows.rows[1].remove.click()
     form.rows.add.click()
     assert len(form.rows.box.children) == len(form.rows.rows) == 4
@@ -151,11 +177,38 @@ def test_datadog_sites_and_settings_reach_the_request(home):
     part = form.settings
     assert set(DATADOG_SITES) <= set(part.site.options)
     part.backend.value, part.site.value, part.project.value, part.ml_app.value = "datadog", "datadoghq.eu", "p", "app"
-    part.agentless.value, part.raise_errors.value, part.jobs.value, part.repeats.value, part.max_cost.value = False, False, "8", "3", "0.5"
+    part.agentless.value, part.raise_errors.value, part.jobs.value, part.repeats.value, part.max_cost.value = (
+        False,
+        False,
+        "8",
+        "3",
+        "0.5",
+    )
     asked = form.arguments()
-    assert {k: asked[k] for k in ("backend", "site", "project_name", "ml_app", "agentless_enabled", "raise_errors", "jobs", "repeats", "max_cost_usd")} == {
-        "backend": "datadog", "site": "datadoghq.eu", "project_name": "p", "ml_app": "app", "agentless_enabled": False, "raise_errors": False,
-        "jobs": 8, "repeats": 3, "max_cost_usd": 0.5}
+    assert {
+        k: asked[k]
+        for k in (
+            "backend",
+            "site",
+            "project_name",
+            "ml_app",
+            "agentless_enabled",
+            "raise_errors",
+            "jobs",
+            "repeats",
+            "max_cost_usd",
+        )
+    } == {
+        "backend": "datadog",
+        "site": "datadoghq.eu",
+        "project_name": "p",
+        "ml_app": "app",
+        "agentless_enabled": False,
+        "raise_errors": False,
+        "jobs": 8,
+        "repeats": 3,
+        "max_cost_usd": 0.5,
+    }
     assert "DD_API_KEY is not set" in part.keys.value
 
 
@@ -163,7 +216,9 @@ def test_keys_are_never_shown(home, monkeypatch):
     monkeypatch.setenv("DD_API_KEY", "planted-4f9d2c81aa")
     form = form_of(home)
     form.rows.rows[0].metadata.value = json.dumps({"note": "planted-4f9d2c81aa"})
-    assert form.settings.backend.options[0][0] == "automatic: datadog" and "DD_API_KEY is set" in form.settings.keys.value
+    assert (
+        form.settings.backend.options[0][0] == "automatic: datadog" and "DD_API_KEY is set" in form.settings.keys.value
+    )
     assert "planted" not in html_of(form)
 
 
@@ -176,20 +231,36 @@ def test_the_request_can_be_copied_and_asks_the_same(home):
     code = as_python(asked, form.place).replace("from vote_experiments import run_model_experiments", "")
     exec(code, {"run_model_experiments": lambda **arguments: called.update(arguments)})
     assert called.pop("store") == form.place.title
-    assert {k: asked[k] for k in called} == called and called["model_configs"] == asked["model_configs"] and called["jobs"] == 5
+    assert (
+        {k: asked[k] for k in called} == called
+        and called["model_configs"] == asked["model_configs"]
+        and called["jobs"] == 5
+    )
     text = re.search(r"<pre[^>]*>(.*?)</pre>", form.json.value, re.S)[1]
-    assert "<b>" not in text and json.loads(text.replace("&#34;", '"').replace("&lt;", "<").replace("&gt;", ">"))["sample_size"] == 3
+    assert (
+        "<b>" not in text
+        and json.loads(text.replace("&#34;", '"').replace("&lt;", "<").replace("&gt;", ">"))["sample_size"] == 3
+    )
 
 
 # -- what is typed wrongly
 
-@pytest.mark.parametrize("field, value, told", [
-    ("metadata", '{"purpose": ', "Tags (JSON): this is not JSON"), ("metadata", "[1]", "Tags (JSON): write a JSON object"),
-    ("settings", '{"thinkin_level": "low"}', "thinking_level"), ("settings", '{"model": "x"}', "has a field of its own"),
-    ("temperature", "7", "Temperature: must be a number from 0.0 to 1.0"), ("temperature", "hot", "“hot” is not a number"),
-    ("model", "", "choose or type a model"), ("settings", '{"top_p": 1e999}', "Further settings"), ("suffix", "a\x00b", "Name: must be"),
-    ("metadata", "[" * 100_000, "Tags (JSON)"),
-])
+
+@pytest.mark.parametrize(
+    "field, value, told",
+    [
+        ("metadata", '{"purpose": ', "Tags (JSON): this is not JSON"),
+        ("metadata", "[1]", "Tags (JSON): write a JSON object"),
+        ("settings", '{"thinkin_level": "low"}', "thinking_level"),
+        ("settings", '{"model": "x"}', "has a field of its own"),
+        ("temperature", "7", "Temperature: must be a number from 0.0 to 1.0"),
+        ("temperature", "hot", "“hot” is not a number"),
+        ("model", "", "choose or type a model"),
+        ("settings", '{"top_p": 1e999}', "Further settings"),
+        ("suffix", "a\x00b", "Name: must be"),
+        ("metadata", "[" * 100_000, "Tags (JSON)"),
+    ],
+)
 def test_what_is_wrong_with_a_row_is_said_in_the_row_and_nothing_runs(home, field, value, told):
     form = form_of(home)
     row = form.rows.rows[0]
@@ -210,10 +281,16 @@ def test_two_rows_of_one_name(home):
     assert "Model 2: Name: row 1 has the same name" in form.said.value and list_jobs(home) == []
 
 
-@pytest.mark.parametrize("part, field, value, told", [
-    ("data", "size", "0", "Items to run: write a whole number of at least 1, not “0”"), ("data", "size", "some", "not “some”"),
-    ("settings", "jobs", "0", "Items at once"), ("settings", "repeats", "1.5", "Ask every item"), ("settings", "max_cost", "-1", "a number above 0"),
-])
+@pytest.mark.parametrize(
+    "part, field, value, told",
+    [
+        ("data", "size", "0", "Items to run: write a whole number of at least 1, not “0”"),
+        ("data", "size", "some", "not “some”"),
+        ("settings", "jobs", "0", "Items at once"),
+        ("settings", "repeats", "1.5", "Ask every item"),
+        ("settings", "max_cost", "-1", "a number above 0"),
+    ],
+)
 def test_wrong_numbers(home, part, field, value, told):
     form = form_of(home)
     getattr(getattr(form, part), field).value = value
@@ -226,7 +303,9 @@ def test_no_model_and_no_dataset(tmp_path, monkeypatch):
     monkeypatch.delenv("VOTE_EXPERIMENTS_STORE", raising=False)
     store = Store(tmp_path / "empty.db")
     form = ExperimentForm(store=store, model_configs=[])
-    assert "ve-hidden" not in form.data.none._dom_classes and "Draw ten practice form sets" == form.data.draw.description
+    assert (
+        "ve-hidden" not in form.data.none._dom_classes and "Draw ten practice form sets" == form.data.draw.description
+    )
     form.run_wait.click()
     assert "choose a dataset" in form.said.value and "There is no model" in form.said.value
     store.close()
@@ -241,7 +320,11 @@ def test_a_dataset_that_is_gone_is_told_with_what_there_is(home):
         form.run_wait.click()
         form.estimate.click()
         await form.settled()
-        assert "DatasetNotFoundError" in form.said.value and "stations-2" in form.said.value and "import one first" in form.said.value
+        assert (
+            "DatasetNotFoundError" in form.said.value
+            and "stations-2" in form.said.value
+            and "import one first" in form.said.value
+        )
         assert "DatasetNotFoundError" in form.estimated.value and not form.run_wait.disabled
         form.data.refresh.click()
         assert form.data.value["dataset_name"] == "stations-2"
@@ -264,6 +347,7 @@ def test_an_unknown_model_is_said_in_its_row_and_refused(home):
 
 # -- running
 
+
 def test_a_run_that_is_waited_for(home):
     seen_at_work = threading.Event()
 
@@ -276,7 +360,9 @@ def test_a_run_that_is_waited_for(home):
     async def go():
         form = form_of(home, "slow", "quick")
         form.run_wait.click()
-        assert "Starting" in form.said.value and form.run_wait.disabled, "a click is answered before anything else happens"
+        assert "Starting" in form.said.value and form.run_wait.disabled, (
+            "a click is answered before anything else happens"
+        )
         await until(lambda: 'aria-valuenow="' in form.progress.value and form.followed is not None)
         assert not form.stop.disabled
         seen_at_work.set()
@@ -287,7 +373,14 @@ def test_a_run_that_is_waited_for(home):
     assert [e["total_records"] for e in form.result["experiments"]] == [6, 6] and "Finished" in form.said.value
     assert form.progress.value.count('aria-valuenow="100"') == 2 and "6 of 6 items" in form.progress.value
     assert form.run_wait.disabled is False and form.stop.disabled
-    for told in ("Overall accuracy", "95 % intervals", "Download JSON", "Download CSV", "data:image/svg+xml", "<details>"):
+    for told in (
+        "Overall accuracy",
+        "95 % intervals",
+        "Download JSON",
+        "Download CSV",
+        "data:image/svg+xml",
+        "<details>",
+    ):
         assert told in form.results.value
     assert form.past.options[0][1] == form.result["group_id"]
 
@@ -301,7 +394,9 @@ def test_a_failing_runner_is_shown_with_type_message_and_hint(home):
         return form
 
     form = asyncio.run(go())
-    assert "ItemFailedError" in form.said.value and "the page is torn" in form.said.value and "Turn off" in form.said.value
+    assert (
+        "ItemFailedError" in form.said.value and "the page is torn" in form.said.value and "Turn off" in form.said.value
+    )
     assert "<script" not in html_of(form) and "<img src=x" not in html_of(form)
 
 
@@ -342,8 +437,12 @@ def test_answers_and_names_that_are_html_stay_text(home):
 def test_a_page_that_was_deleted_says_so_and_the_others_are_shown(home, tmp_path):
     for name in ("a.png", "b.png"):
         Image.new("L", (60, 80), 250).save(tmp_path / name)
-    save_dataset("pages", [{"id": "one <b>", "input": {"image_paths": ["a.png", "b.png"]}}, {"id": "two", "input": {"text": "none"}}],
-                 root=tmp_path, store=home)
+    save_dataset(
+        "pages",
+        [{"id": "one <b>", "input": {"image_paths": ["a.png", "b.png"]}}, {"id": "two", "input": {"text": "none"}}],
+        root=tmp_path,
+        store=home,
+    )
     (tmp_path / "b.png").unlink()
 
     async def go():
@@ -351,7 +450,11 @@ def test_a_page_that_was_deleted_says_so_and_the_others_are_shown(home, tmp_path
         form.data.fold.children[0].value = True
         await form.settled()
         assert form.data.pages.value.count("<img") == 1 and "Page 2 cannot be shown" in form.data.pages.value
-        assert "one &lt;b&gt;" in form.data.where.value and "Item 1 of 2" in form.data.where.value and form.data.before.disabled
+        assert (
+            "one &lt;b&gt;" in form.data.where.value
+            and "Item 1 of 2" in form.data.where.value
+            and form.data.before.disabled
+        )
         form.data.after.click()
         await form.settled()
         assert "no page images" in form.data.pages.value and form.data.after.disabled
@@ -408,13 +511,18 @@ def test_a_form_opened_later_follows_a_run_of_another_process_and_stops_it(home,
     """)
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
     try:
+
         async def go():
             await until(lambda: list_jobs(home, "running"))
             form = form_of(home)
             await until(lambda: form.followed is not None and form.followed.progress.get("items_done", 0) > 0)
             first = form.followed.progress["items_done"]
             await until(lambda: form.followed.progress["items_done"] > first)
-            assert "which was started elsewhere" in form.said.value and not form.stop.disabled and not form.run_wait.disabled
+            assert (
+                "which was started elsewhere" in form.said.value
+                and not form.stop.disabled
+                and not form.run_wait.disabled
+            )
             form.stop.click()
             await form.settled()
             return form
@@ -441,7 +549,11 @@ def test_a_run_that_is_not_followed_any_more_is_not_told(home):
         for _ in range(2):  # looks at the second one, after the last at the first
             seen = form.followed
             await until(lambda seen=seen: form.followed is not seen)
-        assert form.followed.id == jobs[1].id and not any("Interrupted" in text for text in told) and not form.stop.disabled
+        assert (
+            form.followed.id == jobs[1].id
+            and not any("Interrupted" in text for text in told)
+            and not form.stop.disabled
+        )
         cancel_job(jobs[1].id, home)
         await form.settled()
         assert "Interrupted" in form.said.value
@@ -452,7 +564,12 @@ def test_a_run_that_is_not_followed_any_more_is_not_told(home):
 def test_a_background_run_belongs_to_a_process_of_its_own(home, tmp_path):
     "it is finished although the form, and whoever made it, is not looked at any more"
     Image.new("L", (400, 560), 255).save(tmp_path / "blank.png")
-    save_dataset("blank", [{"id": "b", "input": {"image_paths": ["blank.png"]}, "expected_output": TRUTH}], root=tmp_path, store=home)
+    save_dataset(
+        "blank",
+        [{"id": "b", "input": {"image_paths": ["blank.png"]}, "expected_output": TRUTH}],
+        root=tmp_path,
+        store=home,
+    )
 
     async def go():
         form = form_of(home, "ocr-digits", dataset_name="blank")
@@ -496,7 +613,11 @@ def test_earlier_runs_are_shown_again_and_their_settings_used(home):
         other.past.value = other.past.options[0][1]
         other.show_past.click(), other.use_past.click()
         await other.settled()
-        assert [c["model"] for c in other.rows.value] == ["quick", "slow"] and other.settings.jobs.value == "3" and other.data.size.value == "5"
+        assert (
+            [c["model"] for c in other.rows.value] == ["quick", "slow"]
+            and other.settings.jobs.value == "3"
+            and other.data.size.value == "5"
+        )
         assert "ความถูกต้องโดยรวม" in other.results.value and "ถึง" in other.results.value
         other.clear.click()
         assert other.result is None and "Overall" not in other.results.value and len(list_groups(home)) == 1
@@ -507,7 +628,13 @@ def test_earlier_runs_are_shown_again_and_their_settings_used(home):
 @pytest.mark.parametrize(("version", "used"), [(1, 1), (2, None)])
 def test_the_settings_of_a_run_over_an_older_version_name_it(home, version, used):
     stations(home, 7)
-    run_model_experiments(dataset_name="stations", dataset_version=version, model_configs=[{"model": "quick"}], store=home, show_comparison=False)
+    run_model_experiments(
+        dataset_name="stations",
+        dataset_version=version,
+        model_configs=[{"model": "quick"}],
+        store=home,
+        show_comparison=False,
+    )
 
     async def go():
         form = form_of(home, dataset_name=None)
@@ -529,11 +656,21 @@ def test_without_a_loop_everything_happens_in_threads(home):
 
 # -- a server instead of this kernel
 
+
 def test_a_server_that_is_down_is_told_with_its_address(home):
     async def go():
-        form = ExperimentForm(api_base_url="http://127.0.0.1:9", api_key="k" * 20, model_configs=[{"model": "quick"}], dataset_name="stations")
+        form = ExperimentForm(
+            api_base_url="http://127.0.0.1:9",
+            api_key="k" * 20,
+            model_configs=[{"model": "quick"}],
+            dataset_name="stations",
+        )
         await form.settled()
-        assert "ApiError" in form.said.value and "http://127.0.0.1:9" in form.said.value and "vote-experiments serve" in form.said.value
+        assert (
+            "ApiError" in form.said.value
+            and "http://127.0.0.1:9" in form.said.value
+            and "vote-experiments serve" in form.said.value
+        )
         form.run_wait.click()
         await form.settled()
         assert "cannot be reached" in form.said.value and not form.run_wait.disabled
@@ -562,14 +699,24 @@ def test_a_form_drives_a_server(home, server):
     from test_server_api import KEY
 
     async def go():
-        form = ExperimentForm(api_base_url=server.url, api_key=KEY, dataset_name="stations",
-                              model_configs=[{"model": "slow", "temperature": 0.0}, {"model": "quick", "temperature": 0.0}])
+        form = ExperimentForm(
+            api_base_url=server.url,
+            api_key=KEY,
+            dataset_name="stations",
+            model_configs=[{"model": "slow", "temperature": 0.0}, {"model": "quick", "temperature": 0.0}],
+        )
         assert ("stations (6 items)", "stations") in form.data.name.options and form.data.name.value == "stations"
         form.run_wait.click()
         await until(lambda: "aria-valuenow" in form.progress.value)
         await form.settled()
-        assert [e["total_records"] for e in form.result["experiments"]] == [6, 6] and "Overall accuracy" in form.results.value
-        assert form.result["experiments"][0]["metrics_ci"]["success_rate"][1] == 1.0 and "data:image/svg+xml" in form.results.value
+        assert [e["total_records"] for e in form.result["experiments"]] == [
+            6,
+            6,
+        ] and "Overall accuracy" in form.results.value
+        assert (
+            form.result["experiments"][0]["metrics_ci"]["success_rate"][1] == 1.0
+            and "data:image/svg+xml" in form.results.value
+        )
         assert f'href="{server.url}/api/v1/experiments/runs/' in form.results.value
         assert form.past.options[0][1] == form.result["group_id"]
         form.data.choose("staitons")
@@ -579,7 +726,10 @@ def test_a_form_drives_a_server(home, server):
         form.past.value = form.past.options[0][1]
         form.show_past.click(), form.use_past.click()
         await form.settled()
-        assert form.data.value["dataset_name"] == "stations" and [c["model"] for c in form.rows.value] == ["slow", "quick"]
+        assert form.data.value["dataset_name"] == "stations" and [c["model"] for c in form.rows.value] == [
+            "slow",
+            "quick",
+        ]
         form.data.choose("long")
         form.rows.set([{"model": "slow", "name_suffix": "to-stop"}])
         form.settings.jobs.value, form.settings.repeats.value = "1", "5"  # 10 s
@@ -594,8 +744,18 @@ def test_a_form_drives_a_server(home, server):
 
 # -- small print
 
+
 def test_progress_in_words():
-    e = {"name": "a", "done": 5, "total": 10, "failed": 1, "rate": 0.5, "eta_s": 100, "cost_usd": 0.0123, "finished": False}
+    e = {
+        "name": "a",
+        "done": 5,
+        "total": 10,
+        "failed": 1,
+        "rate": 0.5,
+        "eta_s": 100,
+        "cost_usd": 0.0123,
+        "finished": False,
+    }
     assert progress_words(say, e) == "5 of 10 items · 1 failed · 30.0 items/min · 1m40s to go · $0.012"
     assert progress_words(say, {**e, "finished": True, "elapsed_s": 70}).split(" · ")[3] == "finished in 1m10s"
     assert progress_words(say, {"name": "a", "done": 5, "total": None, "failed": 0}) == "5 · 0 failed"

@@ -42,8 +42,15 @@ def night(tmp_path_factory):
 def page(night, chromium):
     pytest.importorskip("voila", reason="Voila is not installed")
     path = night.folder / "store.db"
-    with kept_port() as port, process(night.folder, BIN / "vote-experiments", "ui", "--no-browser", "--port", port, "--store", path) as server:
-        address = wait_for(lambda: re.search(r"http://127\.0\.0\.1:\d+/\?token=\S+", server.log.read_text()), server.log.read_text)[0]
+    with (
+        kept_port() as port,
+        process(
+            night.folder, BIN / "vote-experiments", "ui", "--no-browser", "--port", port, "--store", path
+        ) as server,
+    ):
+        address = wait_for(
+            lambda: re.search(r"http://127\.0\.0\.1:\d+/\?token=\S+", server.log.read_text()), server.log.read_text
+        )[0]
 
         def answers():
             with contextlib.suppress(httpx.TransportError):
@@ -66,10 +73,14 @@ def test_forms_are_read_by_keyboard_and_the_machines_numbers_come_after(night, p
     page.keyboard.press("Enter")
     for number in range(2):
         field(page, CHOICES[0]).wait_for(timeout=60 * SECONDS)
-        station = wait_for(lambda: re.search(r"Station (s\d\d)\b(?!:)", page.locator("h3").last.inner_text()), "no station")[1]
+        station = wait_for(
+            lambda: re.search(r"Station (s\d\d)\b(?!:)", page.locator("h3").last.inner_text()), "no station"
+        )[1]
         truth = station_truth(int(station[1:]))
         machine = truth[CHOICES[1]] + 31
-        assert not re.search(rf"(?<![\d.]){machine}\b", page.locator(".ve").last.inner_text()), "what the machine read is not shown yet"
+        assert not re.search(rf"(?<![\d.]){machine}\b", page.locator(".ve").last.inner_text()), (
+            "what the machine read is not shown yet"
+        )
         field(page, CHOICES[0]).focus()
         page.keyboard.type(str(truth[CHOICES[0]]))
         page.keyboard.press("Enter")
@@ -80,7 +91,9 @@ def test_forms_are_read_by_keyboard_and_the_machines_numbers_come_after(night, p
         readings = OutcomeCheck.resume(night.check.id, night.store).readings()
         assert readings["station"].tolist()[number] == station and readings["reader"].tolist()[number] == "Anong"
         assert readings.iloc[number][list(CHOICES)].tolist() == list(truth.values())
-    assert re.search(r"Risk 0\.\d+ of 0\.05 · 2 forms read · about \d+ more", page.locator(".ve-check-bar").inner_text())
+    assert re.search(
+        r"Risk 0\.\d+ of 0\.05 · 2 forms read · about \d+ more", page.locator(".ve-check-bar").inner_text()
+    )
 
 
 @pytest.mark.browser

@@ -34,7 +34,11 @@ BIN = Path(sys.executable).parent
 
 def clean_environment(folder, **more):
     known = {v.name for v in VARIABLES} | {PAGE_VARIABLE, "JUPYTER_PATH"}
-    return {**{k: v for k, v in os.environ.items() if k not in known}, "VOTE_EXPERIMENTS_RUNS": str(folder / "runs"), **more}
+    return {
+        **{k: v for k, v in os.environ.items() if k not in known},
+        "VOTE_EXPERIMENTS_RUNS": str(folder / "runs"),
+        **more,
+    }
 
 
 @contextlib.contextmanager
@@ -42,8 +46,14 @@ def process(folder, *command, **environment):
     "A server in its own group; its output is in server.log"
     log = folder / "server.log"
     with open(log, "a") as told:
-        started = subprocess.Popen(list(map(str, command)), cwd=folder, env=clean_environment(folder, **environment), stdout=told, stderr=told,
-                                   start_new_session=True)
+        started = subprocess.Popen(
+            list(map(str, command)),
+            cwd=folder,
+            env=clean_environment(folder, **environment),
+            stdout=told,
+            stderr=told,
+            start_new_session=True,
+        )
     try:
         yield SimpleNamespace(log=log, process=started)
     finally:
@@ -84,8 +94,15 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def voila(home):
     pytest.importorskip("voila", reason="Voila is not installed")
-    with kept_port() as port, process(home.folder, BIN / "vote-experiments", "ui", "--no-browser", "--port", port, "--store", home.path) as server:
-        address = wait_for(lambda: re.search(r"http://127\.0\.0\.1:\d+/\?token=\S+", server.log.read_text()), server.log.read_text)[0]
+    with (
+        kept_port() as port,
+        process(
+            home.folder, BIN / "vote-experiments", "ui", "--no-browser", "--port", port, "--store", home.path
+        ) as server,
+    ):
+        address = wait_for(
+            lambda: re.search(r"http://127\.0\.0\.1:\d+/\?token=\S+", server.log.read_text()), server.log.read_text
+        )[0]
         wait_for(lambda: _answers(address), server.log.read_text)
         yield SimpleNamespace(url=address, log=server.log)
 
@@ -143,8 +160,14 @@ def run_through(page, shots):
     with page.expect_download() as waiting:
         page.get_by_role("link", name="Download JSON").click()
     result = json.loads(Path(waiting.value.path()).read_text(encoding="utf-8"))
-    assert [e["experiment_name"] for e in result["experiments"]] == [f"vote-extraction-{OFFLINE_MODEL_CONFIGS[0]['name_suffix']}", "vote-extraction-my digits"]
-    assert [e["total_records"] for e in result["experiments"]] == [2, 2] and waiting.value.suggested_filename.startswith("grp_")
+    assert [e["experiment_name"] for e in result["experiments"]] == [
+        f"vote-extraction-{OFFLINE_MODEL_CONFIGS[0]['name_suffix']}",
+        "vote-extraction-my digits",
+    ]
+    assert [e["total_records"] for e in result["experiments"]] == [
+        2,
+        2,
+    ] and waiting.value.suggested_filename.startswith("grp_")
     with page.expect_download() as waiting:
         page.get_by_role("link", name="Download CSV").click()
     assert Path(waiting.value.path()).read_text(encoding="utf-8-sig").count("\n") == 3
@@ -210,7 +233,9 @@ def test_a_background_run_survives_the_page_and_is_found_again(voila, home, chro
     again.wait_for_selector("text=ความถูกต้องโดยรวม")
     again.screenshot(path=ARTIFACTS / "experiments-voila-thai-1600.png")
     again.close()
-    assert wait_for_job(job, home.store, 90).status == "success" and get_job(job, home.store).progress["experiments_done"] == len(get_job(job, home.store).arguments["model_configs"])
+    assert wait_for_job(job, home.store, 90).status == "success" and get_job(job, home.store).progress[
+        "experiments_done"
+    ] == len(get_job(job, home.store).arguments["model_configs"])
 
 
 @pytest.mark.browser
@@ -226,21 +251,43 @@ def test_nobody_gets_in_without_the_token(voila):
 def _pid_of(log):
     "The server's process: the one that listens on the page's port"
     port = int(re.search(r"127\.0\.0\.1:(\d+)", log.read_text())[1])
-    found = subprocess.run(["pgrep", "-f", f"ui --no-browser --port {port}"], capture_output=True, text=True).stdout.split()
+    found = subprocess.run(
+        ["pgrep", "-f", f"ui --no-browser --port {port}"], capture_output=True, text=True
+    ).stdout.split()
     return int(found[0])
 
 
 @pytest.fixture(scope="module")
 def lab(home):
     cell = nbformat.v4.new_code_cell(
-        f"from vote_experiments.widgets.experiment_form import ExperimentForm\nExperimentForm(store={str(home.path)!r}, dataset_name='stations')")
-    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+        f"from vote_experiments.widgets.experiment_form import ExperimentForm\nExperimentForm(store={str(home.path)!r}, dataset_name='stations')"
+    )
+    notebook = nbformat.v4.new_notebook(
+        cells=[cell], metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    )
     nbformat.write(notebook, home.folder / "form.ipynb")
-    with kept_port() as port, process(
-            home.folder, sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1",
-            "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-            f"--ServerApp.root_dir={home.folder}", JUPYTER_CONFIG_DIR=str(home.folder / "config"), JUPYTERLAB_SETTINGS_DIR=str(home.folder / "settings"),
-            JUPYTERLAB_WORKSPACES_DIR=str(home.folder / "workspaces")) as server:
+    with (
+        kept_port() as port,
+        process(
+            home.folder,
+            sys.executable,
+            "-m",
+            "jupyter",
+            "lab",
+            "--no-browser",
+            "--allow-root",
+            f"--port={port}",
+            "--ip=127.0.0.1",
+            "--ServerApp.port_retries=0",
+            "--IdentityProvider.token=",
+            "--LabApp.news_url=",
+            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+            f"--ServerApp.root_dir={home.folder}",
+            JUPYTER_CONFIG_DIR=str(home.folder / "config"),
+            JUPYTERLAB_SETTINGS_DIR=str(home.folder / "settings"),
+            JUPYTERLAB_WORKSPACES_DIR=str(home.folder / "workspaces"),
+        ) as server,
+    ):
         wait_for(lambda: _answers(f"http://127.0.0.1:{port}/lab?"), server.log.read_text)
         yield f"http://127.0.0.1:{port}"
 
@@ -268,6 +315,7 @@ def test_the_form_in_jupyterlab(lab, home, chromium):
 
 # -- the command
 
+
 def test_without_voila_the_command_says_what_to_install(monkeypatch, capsys):
     from typer.testing import CliRunner
 
@@ -286,12 +334,16 @@ def test_a_port_that_is_taken():
         taken.listen()
         port = taken.getsockname()[1]
         assert cli_ui.free_port(port) > port
-        with pytest.raises(OSError, match=f"the ports {port} to {port} of 127.0.0.1 are all taken; name another with --port"):
+        with pytest.raises(
+            OSError, match=f"the ports {port} to {port} of 127.0.0.1 are all taken; name another with --port"
+        ):
             cli_ui.free_port(port, 1)
 
 
 def test_the_page_goes_where_the_command_was_called(tmp_path):
-    told = page_settings({PAGE_VARIABLE: json.dumps({"folder": str(tmp_path), "language": "en"}), "QUERY_STRING": "token=x&language=th"})
+    told = page_settings(
+        {PAGE_VARIABLE: json.dumps({"folder": str(tmp_path), "language": "en"}), "QUERY_STRING": "token=x&language=th"}
+    )
     assert told == {"folder": str(tmp_path), "language": "th"}
     assert page_settings({"QUERY_STRING": "language=xx"}) == {}
 
@@ -326,22 +378,31 @@ async def burst(images, config):
     await asyncio.sleep(0.25)
     return {{"reports": [truth]}}
 register_model("burst", burst)
-store = Store({str(home.folder / 'burst.db')!r})
+store = Store({str(home.folder / "burst.db")!r})
 save_dataset("many", [{{"id": f"f{{i}}", "input": {{"image_paths": [f"{{i}}.jpg"]}}, "expected_output": truth}} for i in range(5000)], store=store)
 form = ExperimentForm(store=store, dataset_name="many", model_configs=[{{"model": "burst", "temperature": 0.0}}])
 form.settings.jobs.value = "50"
 form""")
-    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+    notebook = nbformat.v4.new_notebook(
+        cells=[cell], metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    )
     nbformat.write(notebook, home.folder / "burst.ipynb")
     page = run_cell(opened(chromium, f"{lab}/lab/workspaces/burst/tree/burst.ipynb", 1600, TALL))
     page.evaluate("""() => { window.updates = []; new MutationObserver(() => { const b = document.querySelector('.ve-bar');
       const now = b && b.parentElement.innerText; if (now && now != window.seen) { window.seen = now; window.updates.push(performance.now()) } })
       .observe(document.body, {subtree: true, childList: true, attributes: true}) }""")
     page.get_by_role("button", name="Run and wait").click()
-    page.wait_for_function("+(document.querySelector('.ve-bar') || document.body).getAttribute('aria-valuenow') > 0", timeout=60 * SECONDS)
+    page.wait_for_function(
+        "+(document.querySelector('.ve-bar') || document.body).getAttribute('aria-valuenow') > 0", timeout=60 * SECONDS
+    )
     took, rows = [], []
     while page.locator(".ve-message.ve-good").count() == 0 and len(took) < 60:
-        took.append(page.evaluate(ANSWERED, ["The request, to copy", "[...document.querySelectorAll('.ve-fold')].map(b => b.innerText).join()"]))
+        took.append(
+            page.evaluate(
+                ANSWERED,
+                ["The request, to copy", "[...document.querySelectorAll('.ve-fold')].map(b => b.innerText).join()"],
+            )
+        )
         if len(took) % 4 == 0:  # the heaviest click: a new row of a dozen controls
             rows.append(page.evaluate(ANSWERED, ["Duplicate", "document.querySelectorAll('.ve-row').length"]))
             page.locator(".ve-row").last.get_by_role("button", name="Remove").click()
@@ -350,9 +411,15 @@ form""")
     updates = page.evaluate("window.updates")
     each_second = (len(updates) - 1) / max(0.001, (updates[-1] - updates[0]) / 1000)
     took.sort(), rows.sort()
-    record_property("clicks", len(took)), record_property("median_ms", took[len(took) // 2]), record_property("worst_ms", took[-1])
-    print(f"{len(took)} clicks: median {took[len(took) // 2]:.0f} ms, 95 % {took[int(0.95 * len(took))]:.0f} ms, worst {took[-1]:.0f} ms; "
-          f"{len(rows)} new rows: median {rows[len(rows) // 2]:.0f} ms, worst {rows[-1]:.0f} ms; "
-          f"{each_second:.1f} updates/s over {(updates[-1] - updates[0]) / 1000:.0f} s")
+    (
+        record_property("clicks", len(took)),
+        record_property("median_ms", took[len(took) // 2]),
+        record_property("worst_ms", took[-1]),
+    )
+    print(
+        f"{len(took)} clicks: median {took[len(took) // 2]:.0f} ms, 95 % {took[int(0.95 * len(took))]:.0f} ms, worst {took[-1]:.0f} ms; "
+        f"{len(rows)} new rows: median {rows[len(rows) // 2]:.0f} ms, worst {rows[-1]:.0f} ms; "
+        f"{each_second:.1f} updates/s over {(updates[-1] - updates[0]) / 1000:.0f} s"
+    )
     assert len(took) > 10 and took[len(took) // 2] < 200 and each_second <= 4.2
     page.close()

@@ -60,18 +60,47 @@ def harmless(html):
 
 # -- places in the database
 
+
 def test_places_are_what_reading_everything_would_find(store):
     ids = [create_experiment_row(store, n, n) for n in ("a", "b")]
     with ResultWriter(store) as writer:
         for k, e in enumerate(ids):
             for repeat in range(2):
                 for i in range(30):
-                    item = DatasetItem(f"f{i:02}", {"n": i}, {}, {"level": "poor" if i % 2 else "clean", "difficulties": ["stamps", "fold"][: i % 3]})
+                    item = DatasetItem(
+                        f"f{i:02}",
+                        {"n": i},
+                        {},
+                        {"level": "poor" if i % 2 else "clean", "difficulties": ["stamps", "fold"][: i % 3]},
+                    )
                     failed = ItemError("OSError", "x") if (i + k) % 10 == 9 else None
-                    values = [] if failed else [Evaluation("exact_form_match", i % 2 == 0), Evaluation("ballot_accuracy_score", i / 30),
-                                                Evaluation("vote_results_quality", None if i == 3 else 0.5 * k), Evaluation("note", "text")]
-                    writer.add(Finished(ItemResult(item, None if failed else i, values, failed, new_trace_id(), e, position=i if k == 0 else 29 - i, repeat=repeat,
-                                                   status="failed" if failed else "ok"), now_us(), now_us()))
+                    values = (
+                        []
+                        if failed
+                        else [
+                            Evaluation("exact_form_match", i % 2 == 0),
+                            Evaluation("ballot_accuracy_score", i / 30),
+                            Evaluation("vote_results_quality", None if i == 3 else 0.5 * k),
+                            Evaluation("note", "text"),
+                        ]
+                    )
+                    writer.add(
+                        Finished(
+                            ItemResult(
+                                item,
+                                None if failed else i,
+                                values,
+                                failed,
+                                new_trace_id(),
+                                e,
+                                position=i if k == 0 else 29 - i,
+                                repeat=repeat,
+                                status="failed" if failed else "ok",
+                            ),
+                            now_us(),
+                            now_us(),
+                        )
+                    )
     weights = {"exact_form_match": 0.2, "ballot_accuracy_score": 0.4, "vote_results_quality": 0.4}
     from vote_experiments.scoring.summary import item_accuracy
 
@@ -84,14 +113,26 @@ def test_places_are_what_reading_everything_would_find(store):
         assert p.score == pytest.approx(sum(values) / 4) and p.spread == pytest.approx(max(values) - min(values))
         assert p.n_failed == sum(r.status == "failed" for r in its)
     assert {k: len(v) for k, v in record_tags(store, ids).items()} == {
-        ("level", "clean"): 15, ("level", "poor"): 15, ("difficulty", "stamps"): 20, ("difficulty", "fold"): 10}
+        ("level", "clean"): 15,
+        ("level", "poor"): 15,
+        ("difficulty", "stamps"): 20,
+        ("difficulty", "fold"): 10,
+    }
 
 
 def test_metadata_that_is_no_list_of_difficulties_makes_no_tags(store):
     experiment = create_experiment_row(store, "a", "a")
     with ResultWriter(store) as writer:
         for i, metadata in enumerate((None, {}, {"difficulties": None}, {"difficulties": []}, {"level": None})):
-            writer.add(Finished(ItemResult(DatasetItem(f"f{i}", 1, 1, metadata), 1, [], None, new_trace_id(), experiment, position=i), now_us(), now_us()))
+            writer.add(
+                Finished(
+                    ItemResult(
+                        DatasetItem(f"f{i}", 1, 1, metadata), 1, [], None, new_trace_id(), experiment, position=i
+                    ),
+                    now_us(),
+                    now_us(),
+                )
+            )
     assert record_tags(store, [experiment]) == {}
     assert [p.score for p in record_places(store, [experiment], {"x": 1.0})] == [None] * 5
 
@@ -106,19 +147,34 @@ def test_what_names_a_run(ran):
 
 # -- fields side by side
 
+
 def test_each_way_to_be_wrong_has_its_word():
-    truth = parse_reports({"form_info": {"form_type": "Constituency"}, "ballot_statistics": {"good_ballots": 5, "bad_ballots": 1},
-                           "vote_results": [{"number": 1, "vote_count": 3}, {"number": 2, "vote_count": 0}]})[0]
-    answer = parse_reports({"form_info": {"form_type": "Constituency"}, "ballot_statistics": {"good_ballots": 6, "bad_ballots": 1},
-                            "vote_results": [{"number": 1, "vote_count": None}, {"number": 3, "vote_count": 7}]})[0]
+    truth = parse_reports(
+        {
+            "form_info": {"form_type": "Constituency"},
+            "ballot_statistics": {"good_ballots": 5, "bad_ballots": 1},
+            "vote_results": [{"number": 1, "vote_count": 3}, {"number": 2, "vote_count": 0}],
+        }
+    )[0]
+    answer = parse_reports(
+        {
+            "form_info": {"form_type": "Constituency"},
+            "ballot_statistics": {"good_ballots": 6, "bad_ballots": 1},
+            "vote_results": [{"number": 1, "vote_count": None}, {"number": 3, "vote_count": 7}],
+        }
+    )[0]
     words = {r.path: r.answers["m"][1] for r in field_rows(truth, {"m": answer})}
     assert words["ballot_statistics.good_ballots"] == "differs" and words["ballot_statistics.bad_ballots"] == "same"
-    assert words["vote_results[number=1].vote_count"] == "missing" and words["vote_results[number=2].vote_count"] == "missing"
+    assert (
+        words["vote_results[number=1].vote_count"] == "missing"
+        and words["vote_results[number=2].vote_count"] == "missing"
+    )
     assert words["vote_results[number=3].vote_count"] == "invented"
     assert all(r.n_off == 0 for r in field_rows(truth, {"m": truth})) and field_rows(Report(), {}) == []
 
 
 # -- the widget
+
 
 def test_it_opens_on_the_worst_record_of_the_newest_run(ran):
     explorer = RecordExplorer(store=ran.store)
@@ -145,7 +201,11 @@ def test_all_fields_are_shown_when_asked(explorer):
 
 def test_a_failed_model_says_why_and_harms_nobody(explorer):
     html = harmless(go_to(explorer, "c").answers.value)
-    assert "ocr-words" in html and "TimeoutError: no answer in 60 s &lt;script&gt;" in html and "Failed" in explorer.head.value
+    assert (
+        "ocr-words" in html
+        and "TimeoutError: no answer in 60 s &lt;script&gt;" in html
+        and "Failed" in explorer.head.value
+    )
 
 
 def test_a_page_that_is_gone_is_a_sentence(explorer):
@@ -165,11 +225,15 @@ def test_an_item_with_two_reports_has_a_table_for_each_and_a_hostile_name(explor
 
 def test_checks_are_beside_each_other(explorer):
     go_to(explorer, "a")
-    assert explorer.checks.value.count('class="is-fail"') == 3, "the wrong label fails two sums, and its words say another number"
+    assert explorer.checks.value.count('class="is-fail"') == 3, (
+        "the wrong label fails two sums, and its words say another number"
+    )
     assert "good + bad + no vote" in explorer.checks.value and ">pass<" in explorer.checks.value
 
 
-@pytest.mark.parametrize("order, first", [("worst", "b wrong"), ("failed", "c gone"), ("data", "a right"), ("disagree", "b wrong")])
+@pytest.mark.parametrize(
+    "order, first", [("worst", "b wrong"), ("failed", "c gone"), ("data", "a right"), ("disagree", "b wrong")]
+)
 def test_orders(explorer, order, first):
     explorer.order.value = order
     assert shown_ids(explorer)[0] == first and first in explorer.head.value and explorer.at.value == 1
@@ -178,7 +242,9 @@ def test_orders(explorer, order, first):
 def test_a_model_that_fails_does_not_fill_the_top_and_has_its_own_worst(explorer):
     labels = explorer.source.records.table.models
     explorer.model.value = labels[1]
-    assert shown_ids(explorer)[0] == "b wrong" and shown_ids(explorer)[-1] == "c gone", "what it failed says nothing about the form"
+    assert shown_ids(explorer)[0] == "b wrong" and shown_ids(explorer)[-1] == "c gone", (
+        "what it failed says nothing about the form"
+    )
     explorer.order.value = "failed"
     assert shown_ids(explorer) == ["c gone"]
     explorer.model.value = labels[0]
@@ -232,7 +298,9 @@ def test_filters_by_difficulty_and_name(explorer):
     explorer.find.value = "nowhere"
     assert "No record fits" in explorer.said.value and "ve-hidden" in explorer._side._dom_classes
     explorer.find.value = ""
-    assert len(shown_ids(explorer)) == 4 and "ve-hidden" not in explorer._side._dom_classes and explorer.said.value == ""
+    assert (
+        len(shown_ids(explorer)) == 4 and "ve-hidden" not in explorer._side._dom_classes and explorer.said.value == ""
+    )
 
 
 def test_next_and_previous_stop_at_the_ends(explorer):
@@ -240,7 +308,11 @@ def test_next_and_previous_stop_at_the_ends(explorer):
         explorer.next.click()
     assert explorer.at.value == 4 and explorer.next.disabled and "4 of 4" in explorer.place.value
     explorer.previous.click()
-    assert explorer.at.value == 3 and not explorer.next.disabled and shown_ids(explorer)[2] in explorer.head.value.replace("&lt;", "<").replace("&gt;", ">")
+    assert (
+        explorer.at.value == 3
+        and not explorer.next.disabled
+        and shown_ids(explorer)[2] in explorer.head.value.replace("&lt;", "<").replace("&gt;", ">")
+    )
 
 
 def test_another_score_orders_anew(explorer):
@@ -282,8 +354,22 @@ def test_answers_that_are_no_reports_and_repeats(tmp_path):
     with ResultWriter(store) as writer:
         for repeat in range(2):
             for i, expected in enumerate(("yes", None)):
-                writer.add(Finished(ItemResult(DatasetItem(f"q{i}", {"n": i}, expected), f"answer {repeat} {SCRIPT}", [Evaluation("ok", repeat == 1)], None,
-                                               new_trace_id(), experiment, position=i, repeat=repeat), now_us(), now_us()))
+                writer.add(
+                    Finished(
+                        ItemResult(
+                            DatasetItem(f"q{i}", {"n": i}, expected),
+                            f"answer {repeat} {SCRIPT}",
+                            [Evaluation("ok", repeat == 1)],
+                            None,
+                            new_trace_id(),
+                            experiment,
+                            position=i,
+                            repeat=repeat,
+                        ),
+                        now_us(),
+                        now_us(),
+                    )
+                )
     explorer = RecordExplorer(experiment, store)
     assert "answer 0" in harmless(explorer.answers.value) and len(explorer.repeat.options) == 2
     explorer.repeat.value = 1
@@ -318,10 +404,13 @@ def test_in_a_kernel_it_works_beside_the_loop(ran):
         return explorer
 
     explorer = asyncio.run(through())
-    assert explorer.at.value == 4 and explorer.shown_places[3].item_id[:1] in re.search(r"<h3>(.)", explorer.head.value)[1]
+    assert (
+        explorer.at.value == 4 and explorer.shown_places[3].item_id[:1] in re.search(r"<h3>(.)", explorer.head.value)[1]
+    )
 
 
 # -- asked while something else is under way
+
 
 @pytest.fixture
 def two_runs(tmp_path):
@@ -332,8 +421,21 @@ def two_runs(tmp_path):
         with ResultWriter(store) as writer:
             for i in range(3):
                 item = DatasetItem(f"{name} {i}", {"n": i}, "yes", {"level": level})
-                writer.add(Finished(ItemResult(item, "long " * 100, [Evaluation("ok", i == 1), Evaluation("sure", i / 2)], None, new_trace_id(), experiment,
-                                               position=i), now_us(), now_us()))
+                writer.add(
+                    Finished(
+                        ItemResult(
+                            item,
+                            "long " * 100,
+                            [Evaluation("ok", i == 1), Evaluation("sure", i / 2)],
+                            None,
+                            new_trace_id(),
+                            experiment,
+                            position=i,
+                        ),
+                        now_us(),
+                        now_us(),
+                    )
+                )
     yield store, *(i for name in ("first", "second") for label, i in run_choices(store) if f"· {name} ·" in label)
     store.close()
 
@@ -354,7 +456,11 @@ def test_a_score_chosen_while_another_run_opens_judges_that_run(two_runs):
         return await waited_for(explorer)
 
     explorer = asyncio.run(through())
-    assert shown_ids(explorer) == ["second 0", "second 1", "second 2"] and explorer.score.value == "sure" and explorer.run.value == second
+    assert (
+        shown_ids(explorer) == ["second 0", "second 1", "second 2"]
+        and explorer.score.value == "sure"
+        and explorer.run.value == second
+    )
 
 
 def test_a_record_that_arrives_when_it_is_filtered_away_leaves_the_reason_alone(two_runs):
@@ -400,9 +506,16 @@ def test_answers_that_are_no_reports_are_shown_whole(two_runs):
 
 # -- cards
 
+
 def test_cards_are_small_escaped_and_made_when_asked(ran):
     dataset = get_dataset("stations", store=ran.store)
-    for shown in (dataset, dataset[0], dataset[2], dataset[3], experiment_result(run_ids(ran.group, ran.store)[1], ran.store)):
+    for shown in (
+        dataset,
+        dataset[0],
+        dataset[2],
+        dataset[3],
+        experiment_result(run_ids(ran.group, ran.store)[1], ran.store),
+    ):
         html = harmless(displayed(shown))
         assert "ve-item" in html and len(html) < 80_000
     assert "deleted.jpg" in displayed(dataset[2]) and "does not exist" in displayed(dataset[2])
@@ -417,8 +530,16 @@ def test_a_comparison_with_hostile_names_is_harmless():
 
 
 def test_a_dataset_of_anything_has_a_card(sqlite_store):
-    odd = [{"id": "n", "input": None}, {"id": "t", "input": "text", "expected_output": "[1, 2"}, {"id": "l", "input": {"image_paths": "x.jpg"},
-           "expected_output": {"form_info": {"province": 3}}, "metadata": {"difficulties": "all", "level": 4}}]
+    odd = [
+        {"id": "n", "input": None},
+        {"id": "t", "input": "text", "expected_output": "[1, 2"},
+        {
+            "id": "l",
+            "input": {"image_paths": "x.jpg"},
+            "expected_output": {"form_info": {"province": 3}},
+            "metadata": {"difficulties": "all", "level": 4},
+        },
+    ]
     saved = save_dataset("odd", copy.deepcopy(odd), description=SCRIPT, store=sqlite_store)
     harmless(displayed(saved))
     for item in saved:
@@ -427,15 +548,27 @@ def test_a_dataset_of_anything_has_a_card(sqlite_store):
 
 def test_where_there_is_no_truth_the_readings_stand_side_by_side(sqlite_store):
     def report(votes, name="นาย ก"):
-        return {"form_info": {"form_type": "Constituency", "province": "ขอนแก่น"}, "voter_statistics": {"eligible_voters": 480},
-                "ballot_statistics": {"good_ballots": 290}, "vote_results": [{"number": 1, "candidate_name": name, "vote_count": votes}]}
+        return {
+            "form_info": {"form_type": "Constituency", "province": "ขอนแก่น"},
+            "voter_statistics": {"eligible_voters": 480},
+            "ballot_statistics": {"good_ballots": 290},
+            "vote_results": [{"number": 1, "candidate_name": name, "vote_count": votes}],
+        }
 
     e = [create_experiment_row(sqlite_store, n, n) for n in ("careful", "hasty", "silent")]
     with ResultWriter(sqlite_store) as writer:
         for i, output in zip(e, ({"reports": [report(200, SCRIPT)]}, {"reports": [report(201, SCRIPT)]}, "no idea")):
-            writer.add(Finished(ItemResult(DatasetItem("f", {"n": 1}), output, trace_id=new_trace_id(), experiment_id=i), now_us(), now_us()))
+            writer.add(
+                Finished(
+                    ItemResult(DatasetItem("f", {"n": 1}), output, trace_id=new_trace_id(), experiment_id=i),
+                    now_us(),
+                    now_us(),
+                )
+            )
     explorer = RecordExplorer(e, sqlite_store)
     seen = harmless(explorer.view.answers.value)
-    assert "200" in seen and "201" in seen and "290" not in seen and "no ground truth" in seen and "form_info" not in seen
+    assert (
+        "200" in seen and "201" in seen and "290" not in seen and "no ground truth" in seen and "form_info" not in seen
+    )
     alone = RecordExplorer(e[:1], sqlite_store)
     assert "290" in harmless(alone.view.answers.value) and "480" in alone.view.answers.value

@@ -15,7 +15,12 @@ LONG = draft_report(4, "PartyList").report
 
 
 def fields_of(form):
-    return [*form.header.values(), *form.counts.values(), *form.other.values(), *(cell for _, cells in form.rows for cell in cells.values())]
+    return [
+        *form.header.values(),
+        *form.counts.values(),
+        *form.other.values(),
+        *(cell for _, cells in form.rows for cell in cells.values()),
+    ]
 
 
 def test_json_that_was_wrong_for_one_item_is_not_marked_wrong_for_the_next():
@@ -52,7 +57,11 @@ def test_showing_a_draft_changes_nothing(is_blind):
 def test_a_second_reader_is_told_nothing():
     form = TruthForm()
     form.load(Draft(LONG), suspects={GOOD: "2 of 2 models read 50"}, is_blind=True)
-    assert form.counts[GOOD].value == "" and form.counts[GOOD].tooltip == "" and "ve-suspect" not in form.counts[GOOD]._dom_classes
+    assert (
+        form.counts[GOOD].value == ""
+        and form.counts[GOOD].tooltip == ""
+        and "ve-suspect" not in form.counts[GOOD]._dom_classes
+    )
     stored = str(truth_values(LONG)[GOOD])
     form.counts[GOOD].value = stored
     assert form.draft.typed == {GOOD: stored} and form.checks.value == ""

@@ -20,6 +20,7 @@ from vote_experiments.workers import WorkerPool
 @pytest.fixture
 def own_model():
     "A model of one's own that computes, and only this process registered it"
+
     def read(images, config):
         return {"reports": [], "process": os.getpid(), "pages": len(images)}
 
@@ -29,16 +30,25 @@ def own_model():
 
 
 def _items(n):
-    return [{"id": f"i{k}", "input": {"image_paths": [f"{k}.png"]}, "expected_output": {"reports": []}} for k in range(n)]
+    return [
+        {"id": f"i{k}", "input": {"image_paths": [f"{k}.png"]}, "expected_output": {"reports": []}} for k in range(n)
+    ]
 
 
 @pytest.mark.parametrize("executor", [None, process_pool], ids=["own", "given"])
 def test_a_model_of_ones_own_runs_in_other_processes(own_model, sqlite_store, executor):
     save_dataset("forms", _items(4), store=sqlite_store)
     result = run_model_experiments(
-        dataset_name="forms", model_configs=[{"model": own_model}], store=sqlite_store, executor=executor, jobs=2, backend="local",
-        show_comparison=False, progress=False)
-    entry, = result["experiments"]
+        dataset_name="forms",
+        model_configs=[{"model": own_model}],
+        store=sqlite_store,
+        executor=executor,
+        jobs=2,
+        backend="local",
+        show_comparison=False,
+        progress=False,
+    )
+    (entry,) = result["experiments"]
     assert (entry["successful_records"], entry["failed_records"]) == (4, 0)
 
 
@@ -48,8 +58,15 @@ def test_a_model_of_ones_own_runs_on_dask(own_model, sqlite_store):
     with distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None) as cluster:
         with distributed.Client(cluster) as client, client.get_executor() as executor:
             result = run_model_experiments(
-                dataset_name="forms", model_configs=[{"model": own_model}], store=sqlite_store, executor=executor, jobs=2,
-                backend="local", show_comparison=False, progress=False)
+                dataset_name="forms",
+                model_configs=[{"model": own_model}],
+                store=sqlite_store,
+                executor=executor,
+                jobs=2,
+                backend="local",
+                show_comparison=False,
+                progress=False,
+            )
     assert result["experiments"][0]["successful_records"] == 4
 
 
@@ -64,20 +81,36 @@ def test_two_hung_items_of_forty_cost_two_items(sqlite_store, kind):
     from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
     from multiprocessing import get_context
 
-    made = {"own pool": lambda: process_pool, "threads of an executor": lambda: ThreadPoolExecutor(2),
-            "processes of an executor": lambda: ProcessPoolExecutor(2, mp_context=get_context("spawn"))}[kind]()
+    made = {
+        "own pool": lambda: process_pool,
+        "threads of an executor": lambda: ThreadPoolExecutor(2),
+        "processes of an executor": lambda: ProcessPoolExecutor(2, mp_context=get_context("spawn")),
+    }[kind]()
     data = [{"id": f"i{n}", "input": n} for n in range(40)]
-    result = run_experiment(name="hung", data=data, task=hangs_on_two, executor=made, timeout_s=4.0, max_concurrency=40,
-                            store=sqlite_store)
+    result = run_experiment(
+        name="hung", data=data, task=hangs_on_two, executor=made, timeout_s=4.0, max_concurrency=40, store=sqlite_store
+    )
     assert [(r.item.id, r.error.type) for r in result.failed_items] == [("i3", "TimeoutError"), ("i4", "TimeoutError")]
     assert [r.output for r in result.item_results] == [n for n in range(40) if n not in (3, 4)]
 
 
 def _scheduler_and_worker(folder):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    start = (lambda kind, *more: subprocess.Popen(
-        [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--scheduler-file", str(folder / "scheduler.json"), "--no-dashboard", *more],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, start_new_session=True))
+    start = lambda kind, *more: subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            f"distributed.cli.dask_{kind}",
+            "--scheduler-file",
+            str(folder / "scheduler.json"),
+            "--no-dashboard",
+            *more,
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        start_new_session=True,
+    )
     return start("scheduler", "--port", "0", "--host", "127.0.0.1"), start("worker", "--nthreads", "2", "--no-nanny")
 
 
@@ -99,8 +132,15 @@ def test_a_killed_scheduler_interrupts_the_run_and_it_is_resumed(sqlite_store, t
     client = distributed.Client(scheduler_file=str(tmp_path / "scheduler.json"), timeout=60)
     try:
         with pytest.raises(RunStoppedError, match="lost.*continue with resume="):
-            run_experiment(name="lost", data=data, task=task, executor=client.get_executor(), max_concurrency=8, store=sqlite_store,
-                           progress=note)
+            run_experiment(
+                name="lost",
+                data=data,
+                task=task,
+                executor=client.get_executor(),
+                max_concurrency=8,
+                store=sqlite_store,
+                progress=note,
+            )
     finally:
         client.close(timeout=2)
         for process in processes:
@@ -120,10 +160,19 @@ def test_a_pool_that_broke_interrupts_the_run(sqlite_store):
         return [{"id": f"i{n}", "input": n} for n in range(6)]
 
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool, pytest.raises(RunStoppedError) as stopped:
-        run_experiment(name="broken", data=data(), task=crashes_on_two, executor=pool, max_concurrency=1, store=sqlite_store)
+        run_experiment(
+            name="broken", data=data(), task=crashes_on_two, executor=pool, max_concurrency=1, store=sqlite_store
+        )
     assert "i2" not in str(stopped.value) and issubclass(ExecutorLostError, RunStoppedError)
-    done = run_experiment(name="broken", data=data(), task=crashes_on_two, executor=process_pool, max_concurrency=1,
-                          store=sqlite_store, resume=True)
+    done = run_experiment(
+        name="broken",
+        data=data(),
+        task=crashes_on_two,
+        executor=process_pool,
+        max_concurrency=1,
+        store=sqlite_store,
+        resume=True,
+    )
     assert [r.item.id for r in done.failed_items] == ["i2"] and len(done.item_results) == 5
 
 
@@ -151,7 +200,9 @@ def test_evaluators_and_repeats_share_nothing_that_can_change(sqlite_store):
         return 1.0
 
     data = [{"id": "a", "input": {"pages": ["1.png"]}, "expected_output": {"votes": [3, 1, 2]}}]
-    result = run_experiment(name="shared", data=data, task=task, evaluators=[normalises, also, compares], repeats=2, store=sqlite_store)
+    result = run_experiment(
+        name="shared", data=data, task=task, evaluators=[normalises, also, compares], repeats=2, store=sqlite_store
+    )
     assert [r.scores for r in result.item_results] == [{"normalises": 1.0, "also": 1.0, "compares": 1.0}] * 2
     assert data == [{"id": "a", "input": {"pages": ["1.png"]}, "expected_output": {"votes": [3, 1, 2]}}]
     assert [r.item.input for r in result.item_results] == [{"pages": ["1.png"]}] * 2

@@ -80,8 +80,11 @@ def wait_for_training(weights):
 def accuracy_and_f1(weights, points) -> dict:
     x, y = np.array(points["x"]), np.array(points["y"])
     said = np.c_[x, np.ones(len(x))] @ weights > 0
-    return {"accuracy": float((said == y).mean()), "f1_score": float(2 * (said & (y == 1)).sum() / (said.sum() + y.sum())),
-            "stats": {"n": len(y)}}
+    return {
+        "accuracy": float((said == y).mean()),
+        "f1_score": float(2 * (said & (y == 1)).sum() / (said.sum() + y.sum())),
+        "stats": {"n": len(y)},
+    }
 
 
 def evaluate_model(config: EvaluateModel, weights, held_out):
@@ -89,6 +92,12 @@ def evaluate_model(config: EvaluateModel, weights, held_out):
     return {"eval_results": {task: named(config.eval_task)(weights, held_out)}}
 
 
-train_and_evaluate_workflow = Workflow("train_and_evaluate", [
-    Step("prepare_dataset", prepare_dataset, PrepareDataset), Step("submit_training", submit_training, SubmitTraining),
-    Step("wait_for_training", wait_for_training, WaitForTraining), Step("evaluate_model", evaluate_model, EvaluateModel)])
+train_and_evaluate_workflow = Workflow(
+    "train_and_evaluate",
+    [
+        Step("prepare_dataset", prepare_dataset, PrepareDataset),
+        Step("submit_training", submit_training, SubmitTraining),
+        Step("wait_for_training", wait_for_training, WaitForTraining),
+        Step("evaluate_model", evaluate_model, EvaluateModel),
+    ],
+)

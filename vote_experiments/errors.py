@@ -23,8 +23,22 @@ from .traces.traces import TraceNotFoundError
 
 # %% ../nbs/07_errors.ipynb #04200ffc
 _all_ = [
-    "DatasetChangedError", "DatasetNotFoundError", "ItemFailedError", "RunInterrupted", "RunStoppedError",
-    "TaskNotPicklableError", "RunBusyError", "SettingsChangedError", "ExtractionError", "BudgetExceeded", "ModelNotServedError",
-    "PlatformDown", "RemoteNotFoundError", "RegressionError", "VoteExperimentsError", "StoreError",
-    "RunNotFoundError", "TraceNotFoundError",
+    "DatasetChangedError",
+    "DatasetNotFoundError",
+    "ItemFailedError",
+    "RunInterrupted",
+    "RunStoppedError",
+    "TaskNotPicklableError",
+    "RunBusyError",
+    "SettingsChangedError",
+    "ExtractionError",
+    "BudgetExceeded",
+    "ModelNotServedError",
+    "PlatformDown",
+    "RemoteNotFoundError",
+    "RegressionError",
+    "VoteExperimentsError",
+    "StoreError",
+    "RunNotFoundError",
+    "TraceNotFoundError",
 ]

@@ -8,11 +8,26 @@ __all__ = ['JUDGES', 'LLMJudge', 'accuracy', 'coherence', 'depth', 'evaluators_n
 
 # %% ../nbs/04_judges.ipynb #8936dac1
 from vote_experiments.scoring.judges import (
-    JUDGES, LLMJudge, accuracy, coherence, depth, evaluators_named, extraction_judge, llm_judge_evaluator, overall,
+    JUDGES,
+    LLMJudge,
+    accuracy,
+    coherence,
+    depth,
+    evaluators_named,
+    extraction_judge,
+    llm_judge_evaluator,
+    overall,
 )
 
 # %% ../nbs/04_judges.ipynb #9fada674
 _all_ = [
-    "JUDGES", "LLMJudge", "accuracy", "coherence", "depth", "evaluators_named", "extraction_judge",
-    "llm_judge_evaluator", "overall",
+    "JUDGES",
+    "LLMJudge",
+    "accuracy",
+    "coherence",
+    "depth",
+    "evaluators_named",
+    "extraction_judge",
+    "llm_judge_evaluator",
+    "overall",
 ]

@@ -17,17 +17,17 @@ from .settings import did_you_mean
 MOVED = {  # module: names that the top of the package offered
     "analysis": "Comparison collate_sweep_evals compute_ci_df mean_interval seat_flips",
     "compat": "RunnerContext ab_test aevaluate_experiment compare_experiments create_dataset create_dataset_item create_experiment create_run "
-              "dataset_from_traces evaluate_experiment export_experiment_results get_experiment_runs prompt_variants",
+    "dataset_from_traces evaluate_experiment export_experiment_results get_experiment_runs prompt_variants",
     "datasets.dataset": "archive_item delete_dataset diff_versions list_versions save_dataset upsert_item validate_items",
     "datasets.files": "Columns group_folder read_dataset_file write_dataset_file",
     "engine.processes": "process_pool",
     "engine.progress": "Progress",
     "errors": "BudgetExceeded DatasetNotFoundError ExtractionError ItemFailedError RunBusyError RunInterrupted RunNotFoundError "
-              "RunStoppedError SettingsChangedError StoreError",
+    "RunStoppedError SettingsChangedError StoreError",
     "evaluators": "FURTHER_EVALUATORS OPTIONAL_EVALUATORS STANDARD_EVALUATORS STANDARD_SUMMARIES absolute_vote_error anls_star "
-                  "arithmetic_consistency avg_ballot_accuracy avg_llm_judge_score ballot_accuracy_score exact_form_match field_f1 "
-                  "has_no_errors invented_rows name_cer omitted_rows overall_accuracy row_shift success_rate suspect_labels "
-                  "vote_results_by_name vote_results_quality voter_statistics_accuracy words_match_digits",
+    "arithmetic_consistency avg_ballot_accuracy avg_llm_judge_score ballot_accuracy_score exact_form_match field_f1 "
+    "has_no_errors invented_rows name_cer omitted_rows overall_accuracy row_shift success_rate suspect_labels "
+    "vote_results_by_name vote_results_quality voter_statistics_accuracy words_match_digits",
     "experiments.batch": "BatchEvaluationResult BatchEvaluationResumeToken arun_batched_evaluation batch_evaluation_result",
     "experiments.comparison": "arun_model_experiments",
     "experiments.ensemble": "aensemble",

@@ -10,19 +10,42 @@ __all__ = ['plot_digit_confusions', 'plot_joins', 'plot_row_shifts', 'plot_seat_
 
 # %% ../nbs/06_plots.ipynb #a5dae2bb
 from vote_experiments.analysis.mistake_plots import (
-    plot_digit_confusions, plot_joins, plot_row_shifts, plot_seat_flips, plot_vote_error_by_size,
+    plot_digit_confusions,
+    plot_joins,
+    plot_row_shifts,
+    plot_seat_flips,
+    plot_vote_error_by_size,
 )
 from vote_experiments.analysis.plots import (
-    plot_comparison, plot_cost_accuracy, plot_latency, plot_paired_differences, plot_scores_by,
-    plot_vote_error_histogram, save_figure,
+    plot_comparison,
+    plot_cost_accuracy,
+    plot_latency,
+    plot_paired_differences,
+    plot_scores_by,
+    plot_vote_error_histogram,
+    save_figure,
 )
 from .analysis.run_plots import plot_race, plot_repeats, plot_trend
 from .analysis.sweep_plots import plot_sweep_heatmap, plot_sweep_metric, plot_sweep_metrics
 
 # %% ../nbs/06_plots.ipynb #1791e3b7
 _all_ = [
-    "plot_digit_confusions", "plot_joins", "plot_row_shifts", "plot_seat_flips", "plot_vote_error_by_size",
-    "plot_comparison", "plot_cost_accuracy", "plot_latency", "plot_paired_differences", "plot_scores_by",
-    "plot_vote_error_histogram", "save_figure", "plot_race", "plot_repeats", "plot_trend", "plot_sweep_heatmap",
-    "plot_sweep_metric", "plot_sweep_metrics",
+    "plot_digit_confusions",
+    "plot_joins",
+    "plot_row_shifts",
+    "plot_seat_flips",
+    "plot_vote_error_by_size",
+    "plot_comparison",
+    "plot_cost_accuracy",
+    "plot_latency",
+    "plot_paired_differences",
+    "plot_scores_by",
+    "plot_vote_error_histogram",
+    "save_figure",
+    "plot_race",
+    "plot_repeats",
+    "plot_trend",
+    "plot_sweep_heatmap",
+    "plot_sweep_metric",
+    "plot_sweep_metrics",
 ]

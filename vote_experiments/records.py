@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 # %% ../nbs/01_records.ipynb #56f6a9ae
 class Record:
     "Gives a dataclass read access by key: `r['name']`, `'name' in r`, `dict(r)`, `r.get('name')`"
+
     __slots__ = ()
 
     def keys(self) -> list[str]:
@@ -54,6 +55,7 @@ def _plain(value: Any) -> Any:
 @dataclass(slots=True)
 class DatasetItem(Record):
     "One thing to read, and what a perfect reader would answer"
+
     id: str  # unique in its dataset
     input: Any = None  # what the task receives
     expected_output: Any = None  # ground truth; None when there is none
@@ -64,11 +66,11 @@ class DatasetItem(Record):
     _source: tuple[str, int, int] | None = field(default=None, repr=False, compare=False)  # dataset id, version, row
     _roots: tuple[str, ...] = field(default=(), repr=False, compare=False)  # the dataset's folders of page images
 
-
 # %% ../nbs/01_records.ipynb #04438018
 @dataclass(slots=True)
 class Evaluation(Record):
     "One score: a named value with an optional comment"
+
     name: str
     value: bool | int | float | str | None = None  # scores are fractions in [0, 1]; None is "not scored"
     comment: str | None = None
@@ -94,6 +96,7 @@ def as_number(value: Any) -> float | None:  # None for text, None and NaN
 @dataclass(slots=True)
 class Usage(Record):
     "Tokens of one call, or of several added up"
+
     prompt_tokens: int = 0  # including `cached_tokens`
     output_tokens: int = 0  # without thoughts
     thoughts_tokens: int = 0
@@ -112,6 +115,7 @@ class Usage(Record):
 @dataclass(slots=True)
 class Observation(Record):
     "Something that happened while an item was worked on"
+
     name: str
     type: str = "SPAN"  # SPAN | GENERATION | EVENT
     start_time: float | None = None  # seconds since the epoch
@@ -158,6 +162,7 @@ class listening:
 @dataclass(slots=True)
 class Extraction(Record):
     "What a model read in one form set"
+
     output: Any = None  # {"reports": [...]} as forms.schema defines; None when there is a problem
     problem: str | None = None  # why there is no output
     usage: Usage | None = None  # all attempts added up: all of them are billed
@@ -168,12 +173,15 @@ class Extraction(Record):
     waited_s: float = 0.0  # seconds in queues and back-off
     cached: bool = False
     raw_text: str | None = None  # kept when the answer could not be parsed
-    metadata: dict[str, Any] | None = None  # of the offline readers: `confidence` and `regions` of each number, per report
+    metadata: dict[str, Any] | None = (
+        None  # of the offline readers: `confidence` and `regions` of each number, per report
+    )
 
 # %% ../nbs/01_records.ipynb #fddb073d
 @dataclass(slots=True)
 class ItemError(Record):
     "Why an item failed"
+
     type: str  # the exception's class name
     message: str
     stack: str | None = None
@@ -185,6 +193,7 @@ class ItemError(Record):
 @dataclass(slots=True)
 class ItemResult(Record):
     "One item in one experiment and repeat"
+
     item: DatasetItem
     output: Any = None
     evaluations: list[Evaluation] = field(default_factory=list)
@@ -225,6 +234,7 @@ class ItemResult(Record):
 @dataclass
 class ExperimentRecord(Record):
     "One experiment: one config over one dataset version, as plain data"
+
     name: str
     run_name: str  # a label; the experiment is identified by `experiment_id`
     experiment_id: str
@@ -254,9 +264,10 @@ class ExperimentRecord(Record):
 
     def __repr__(self) -> str:
         status = "" if self.status == "finished" else f", {self.status}: not finished"
-        return (f"{type(self).__name__}({self.run_name!r}, {len(self.item_results)} ok, {len(self.failed_items)} failed, "
-                f"{len(self.skipped_items)} skipped{status}, id={self.experiment_id!r})")
-
+        return (
+            f"{type(self).__name__}({self.run_name!r}, {len(self.item_results)} ok, {len(self.failed_items)} failed, "
+            f"{len(self.skipped_items)} skipped{status}, id={self.experiment_id!r})"
+        )
 
 # %% ../nbs/01_records.ipynb #9c2d7f02
 class Listing(list):
@@ -302,6 +313,7 @@ def _regression(metric: str | None, value: float | None, threshold: float | None
 @runtime_checkable
 class Model(Protocol):
     "Reads the page images of one form set"
+
     name: str
     cpu_bound: bool
 

@@ -31,6 +31,7 @@ log = logging.getLogger("vote_experiments")
 @dataclass(frozen=True)
 class Variable:
     "One environment variable that the product reads"
+
     name: str  # as written in the shell
     purpose: str  # what it enables, in one line
     default: str | None = None  # used when it is not set
@@ -45,18 +46,30 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("GEMINI_API_KEY", "Gemini models through the Developer API", secret=True),
     Variable("GOOGLE_API_KEY", "Gemini models through the Developer API (wins over GEMINI_API_KEY)", secret=True),
     Variable("GOOGLE_CLOUD_PROJECT", "Gemini models through Vertex AI"),
-    Variable("VERTEX_AI_LOCATION", "the Vertex AI location; wins over GOOGLE_CLOUD_LOCATION. Without either: us-central1 for "
-             "Gemini 2.x, global for later models"),
+    Variable(
+        "VERTEX_AI_LOCATION",
+        "the Vertex AI location; wins over GOOGLE_CLOUD_LOCATION. Without either: us-central1 for "
+        "Gemini 2.x, global for later models",
+    ),
     Variable("GOOGLE_CLOUD_LOCATION", "the Vertex AI location, as Google's own tools name it"),
     Variable("GOOGLE_GENAI_USE_VERTEXAI", "true: Gemini through Vertex AI although a key is set"),
     Variable("GOOGLE_GENAI_USE_ENTERPRISE", "the same under its newer name"),
     Variable("GOOGLE_GEMINI_BASE_URL", "another address for the Gemini Developer API"),
     Variable("GOOGLE_VERTEX_BASE_URL", "another address for Vertex AI"),
     Variable("VOTE_EXPERIMENTS_PRICES", "a TOML file of model prices and retirements that wins over the ones shipped"),
-    Variable("OLLAMA_HOST", "the Ollama server of openai-compatible/… models without an api_base, as Ollama's own tools read it"),
+    Variable(
+        "OLLAMA_HOST",
+        "the Ollama server of openai-compatible/… models without an api_base, as Ollama's own tools read it",
+    ),
     Variable("OPENAI_COMPATIBLE_API_BASE", "the server of openai-compatible/… models without an api_base"),
-    Variable("VOTE_EXPERIMENTS_API_BASES", "addresses that clients of `vote-experiments serve` may name as api_base, separated by commas"),
-    Variable("VOTE_EXPERIMENTS_API_MODELS", "models that clients of `vote-experiments serve` may run, with * and separated by commas; empty: all"),
+    Variable(
+        "VOTE_EXPERIMENTS_API_BASES",
+        "addresses that clients of `vote-experiments serve` may name as api_base, separated by commas",
+    ),
+    Variable(
+        "VOTE_EXPERIMENTS_API_MODELS",
+        "models that clients of `vote-experiments serve` may run, with * and separated by commas; empty: all",
+    ),
     Variable("OPENAI_COMPATIBLE_API_KEY", "a key for such a server, if it wants one", secret=True),
     Variable("DD_API_KEY", "publishing runs to Datadog LLM Observability", secret=True),
     Variable("DD_APP_KEY", "Datadog datasets and experiments", secret=True),
@@ -203,6 +216,7 @@ OFFLINE_MODEL_CONFIGS: tuple[dict[str, Any], ...] = tuple(
 @dataclass(frozen=True)
 class Preset:
     "A named starting point for a run"
+
     label: str  # what a button or `--help` says
     model_configs: tuple[dict[str, Any], ...]  # as for `run_model_experiments`
     sample_size: int | None = None  # items; None runs all
@@ -214,21 +228,43 @@ def _gemini(model: str, suffix: str, **settings: Any) -> dict[str, Any]:
 # %% ../nbs/00_settings.ipynb #2a7ff430
 PRESETS: dict[str, Preset] = {
     "offline": Preset("Offline readers, no key needed", OFFLINE_MODEL_CONFIGS, None),
-    "baseline": Preset("Baseline comparison", (
-        _gemini("gemini-2.5-flash", "baseline"), _gemini("gemini-2.5-flash-lite", "lite")), 10),
-    "temperature": Preset("Temperature test", tuple(
-        {"model": "gemini-2.5-flash", "temperature": t, "name_suffix": f"t{t}"} for t in (0.0, 0.1, 0.2)), None),
-    "ci": Preset("Quick CI test", (
-        _gemini("gemini-2.5-flash-lite", "ci-lite"), _gemini("gemini-2.5-flash", "ci-flash")), 4),
-    "thinking": Preset("Thinking, low against high", tuple(
-        {"model": "gemini-3-pro-preview", "name_suffix": f"thinking-{level}", "thinking_level": level}
-        for level in ("low", "high")), 10),
-    "current": Preset("Current Gemini models", (  # no temperature: Gemini 3 and later advise against one
-        {"model": "gemini-3.5-flash-lite", "name_suffix": "lite"}, {"model": "gemini-3.8-flash", "name_suffix": "flash"},
-        {"model": "gemini-4-hydrogen", "name_suffix": "hydrogen"}), 10),
-    "cost": Preset("Cost against quality", (
-        _gemini("gemini-2.5-flash-lite", "lite"), _gemini("gemini-2.5-flash", "flash"),
-        _gemini("gemini-3-pro-preview", "pro")), 10),
+    "baseline": Preset(
+        "Baseline comparison", (_gemini("gemini-2.5-flash", "baseline"), _gemini("gemini-2.5-flash-lite", "lite")), 10
+    ),
+    "temperature": Preset(
+        "Temperature test",
+        tuple({"model": "gemini-2.5-flash", "temperature": t, "name_suffix": f"t{t}"} for t in (0.0, 0.1, 0.2)),
+        None,
+    ),
+    "ci": Preset(
+        "Quick CI test", (_gemini("gemini-2.5-flash-lite", "ci-lite"), _gemini("gemini-2.5-flash", "ci-flash")), 4
+    ),
+    "thinking": Preset(
+        "Thinking, low against high",
+        tuple(
+            {"model": "gemini-3-pro-preview", "name_suffix": f"thinking-{level}", "thinking_level": level}
+            for level in ("low", "high")
+        ),
+        10,
+    ),
+    "current": Preset(
+        "Current Gemini models",
+        (  # no temperature: Gemini 3 and later advise against one
+            {"model": "gemini-3.5-flash-lite", "name_suffix": "lite"},
+            {"model": "gemini-3.8-flash", "name_suffix": "flash"},
+            {"model": "gemini-4-hydrogen", "name_suffix": "hydrogen"},
+        ),
+        10,
+    ),
+    "cost": Preset(
+        "Cost against quality",
+        (
+            _gemini("gemini-2.5-flash-lite", "lite"),
+            _gemini("gemini-2.5-flash", "flash"),
+            _gemini("gemini-3-pro-preview", "pro"),
+        ),
+        10,
+    ),
 }
 
 # %% ../nbs/00_settings.ipynb #08e41485
@@ -263,8 +299,16 @@ def _names_a_secret(variable: str) -> bool:
 @lru_cache(maxsize=256)
 def _spellings(secret: str) -> frozenset[str]:
     "A secret as it is, and as it stands in JSON, HTML and addresses"
-    return frozenset((secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], html.escape(secret),
-                      quote(secret, safe=""), quote_plus(secret)))
+    return frozenset(
+        (
+            secret,
+            json.dumps(secret)[1:-1],
+            json.dumps(secret, ensure_ascii=False)[1:-1],
+            html.escape(secret),
+            quote(secret, safe=""),
+            quote_plus(secret),
+        )
+    )
 
 # %% ../nbs/00_settings.ipynb #11fd13eb
 def secret_values() -> list[str]:  # longest first, so that a secret inside another goes with it
@@ -273,8 +317,10 @@ def secret_values() -> list[str]:  # longest first, so that a secret inside anot
     return sorted((s for v in named | _handed_over for s in _spellings(v)), key=len, reverse=True)
 
 # %% ../nbs/00_settings.ipynb #bf0b642f
-_SECRET_FIELD = re.compile(r"(?i)(^|[_\-.])((api|app|access|secret|private|auth|x)[_\-]?(api[_\-]?)?key|password|passwd|secret"
-                           r"|credentials?|authorization|((access|auth|bearer|refresh|id)[_\-]?)token)$")
+_SECRET_FIELD = re.compile(
+    r"(?i)(^|[_\-.])((api|app|access|secret|private|auth|x)[_\-]?(api[_\-]?)?key|password|passwd|secret"
+    r"|credentials?|authorization|((access|auth|bearer|refresh|id)[_\-]?)token)$"
+)
 
 
 @lru_cache(maxsize=4096)
@@ -290,8 +336,12 @@ def _redact(value: Any, secrets: list[str]) -> Any:
                 value = value.replace(s, HIDDEN)
         return _SECRET_SHAPES.sub(HIDDEN, value) if any(sign in value for sign in _SIGNS_OF_SHAPES) else value
     if isinstance(value, dict):
-        return {_redact(k, secrets): HIDDEN if v and isinstance(v, str) and isinstance(k, str) and _holds_secret(k)
-                else _redact(v, secrets) for k, v in value.items()}
+        return {
+            _redact(k, secrets): HIDDEN
+            if v and isinstance(v, str) and isinstance(k, str) and _holds_secret(k)
+            else _redact(v, secrets)
+            for k, v in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return type(value)(_redact(v, secrets) for v in value) if type(value) in (list, tuple) else value
     return value
@@ -300,6 +350,7 @@ def _redact(value: Any, secrets: list[str]) -> Any:
 @dataclass
 class _KeptSecrets:
     "The secret values, and what they were read from"
+
     values: list[str] = field(default_factory=list)
     source: Any = None  # the environment, the number of secrets handed over, the process, the .env file here
     until: float = 0.0  # by the monotonic clock: when .env files further up are looked at again
@@ -308,7 +359,9 @@ class _KeptSecrets:
 _kept_secrets = _KeptSecrets()
 
 # %% ../nbs/00_settings.ipynb #932e1144
-def _changed_at(name: str) -> tuple[str, int] | None:  # the folder, and nanoseconds; None: there is no such file or folder
+def _changed_at(
+    name: str,
+) -> tuple[str, int] | None:  # the folder, and nanoseconds; None: there is no such file or folder
     try:
         return os.getcwd(), os.stat(name).st_mtime_ns
     except OSError:

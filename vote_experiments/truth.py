@@ -7,10 +7,20 @@ __all__ = ['adjudicate', 'annotate', 'correct_truth', 'flag_item', 'review_queue
 
 # %% ../nbs/05_truth.ipynb #8f30a36f
 from vote_experiments.datasets.ground_truth import (
-    adjudicate, annotate, correct_truth, flag_item, review_queue, value_origins,
+    adjudicate,
+    annotate,
+    correct_truth,
+    flag_item,
+    review_queue,
+    value_origins,
 )
 
 # %% ../nbs/05_truth.ipynb #063d5554
 _all_ = [
-    "adjudicate", "annotate", "correct_truth", "flag_item", "review_queue", "value_origins",
+    "adjudicate",
+    "annotate",
+    "correct_truth",
+    "flag_item",
+    "review_queue",
+    "value_origins",
 ]

@@ -157,7 +157,9 @@ class WorkerPool(Executor):
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._open += 1
             if self._open > len(self._threads) and len(self._threads) < self.workers:
-                thread = threading.Thread(target=self._work, name=f"vote-experiments-worker-{len(self._threads)}", daemon=True)
+                thread = threading.Thread(
+                    target=self._work, name=f"vote-experiments-worker-{len(self._threads)}", daemon=True
+                )
                 self._threads.append(thread)
                 thread.start()
         self._calls.put((future, limit_s, first, (fn, args, kwargs)))

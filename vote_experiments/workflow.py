@@ -6,7 +6,15 @@
 __all__ = ['Step', 'StepState', 'SweepStates', 'Workflow', 'WorkflowState', 'run_sweep', 'run_workflow']
 
 # %% ../nbs/02_workflow.ipynb #9d09ad6d
-from .experiments.sweeps import Step, StepState, SweepStates, Workflow, WorkflowState, run_sweep, run_workflow
+from vote_experiments.experiments.sweeps import (
+    Step,
+    StepState,
+    SweepStates,
+    Workflow,
+    WorkflowState,
+    run_sweep,
+    run_workflow,
+)
 
 # %% ../nbs/02_workflow.ipynb #faaf7e45
 _all_ = ["Step", "StepState", "SweepStates", "Workflow", "WorkflowState", "run_sweep", "run_workflow"]

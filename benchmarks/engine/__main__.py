@@ -25,8 +25,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--n", nargs="+", type=int, help="items (default: 10,000; resume: 100,000)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", help=f"of {', '.join(ENGINES)}")
-    parser.add_argument("--python", action="append", default=[], metavar="NAME=PATH",
-                        help="the interpreter that has this engine installed; peers=PATH for all other libraries")
+    parser.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="the interpreter that has this engine installed; peers=PATH for all other libraries",
+    )
     parser.add_argument("--limit", type=float, default=900, help="seconds a run may take")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the report")
     parser.add_argument("--label", default="engine", help="name of the report's files")
@@ -42,8 +47,13 @@ def call(action: str, name: str, scenario: str, n: int, folder: Path, given: dic
     "The figures of one child process"
     kept, answer = folder / "kept", folder / "answer.json"
     kept.mkdir(exist_ok=True)
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(folder), "XDG_DATA_HOME": str(folder / "home"),
-                                "DO_NOT_TRACK": "1", "BENCHMARK_PROMPTFOO": given.get("promptfoo", "")}
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(folder),
+        "XDG_DATA_HOME": str(folder / "home"),
+        "DO_NOT_TRACK": "1",
+        "BENCHMARK_PROMPTFOO": given.get("promptfoo", ""),
+    }
     words = [interpreter(name, given), "-m", "benchmarks.engine.measure", action, name, scenario, str(n)]
     try:
         child = subprocess.run([*words, str(kept), str(answer)], env=environment, timeout=limit, capture_output=True)
@@ -79,7 +89,7 @@ def runs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for scenario in options.scenario:
         for n in options.n or [100_000 if scenario == "resume" else SCENARIOS[scenario].n]:
             for i in range(options.rounds):
-                for name in ["us"] if scenario == "resume" else wanted[i % len(wanted):] + wanted[:i % len(wanted)]:
+                for name in ["us"] if scenario == "resume" else wanted[i % len(wanted) :] + wanted[: i % len(wanted)]:
                     if name not in skipped:
                         run = one_run(name, scenario, min(n, ENGINES[name].at_most), given, options.limit)
                         if "skipped" in run:
@@ -95,8 +105,10 @@ def line(run: dict[str, Any]) -> str:
     if "first_s" in run:
         return f"{head} new work after {run['first_s']:.2f} s, done after {run['seconds']:.1f} s (n {run['n']:,}, load {run['load']:.1f})"
     lost = "" if run["done"] == run["n"] else f"; ONLY {run['done']} OF {run['n']} ARE THERE"
-    return (f"{head} {run['n'] / run['seconds']:,.0f} items/s, CPU {run['cpu_s'] / run['n'] * 1e6:,.0f} µs an item, "
-            f"peak {run['peak_mb']:.0f} MB (n {run['n']:,}, load {run['load']:.1f}){lost}")
+    return (
+        f"{head} {run['n'] / run['seconds']:,.0f} items/s, CPU {run['cpu_s'] / run['n'] * 1e6:,.0f} µs an item, "
+        f"peak {run['peak_mb']:.0f} MB (n {run['n']:,}, load {run['load']:.1f}){lost}"
+    )
 
 
 def main() -> None:

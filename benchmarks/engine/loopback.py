@@ -29,17 +29,39 @@ def _always(answer: Any) -> Callable[[Any], Any]:
 
 
 # the first pattern found in the path answers; everything else gets {}
-_ANSWERS: list[tuple[re.Pattern, Callable[[Any], Any]]] = [(re.compile(p), a) for p, a in (
-    (r"llm-obs/v1/projects$", _always({"data": {"id": "project"}})),
-    (r"datasets/[^/]+/batch_update$", _datadog_records),
-    (r"llm-obs/v1/[^/]+/datasets$", _always({"data": {"id": "dataset", "attributes": {"current_version": 0}}})),
-    (r"llm-obs/v1/experiments$", _always({"data": {"id": "experiment", "attributes": {"name": "run", "run_count": 1}}})),
-    (r"platform/v1/projects$", _always({"data": [{"id": "project", "orgId": "org", "name": "benchmark"}]})),
-    (r"public/projects$", _always({"data": [{"id": "project", "name": "benchmark", "metadata": {},
-                                             "organization": {"id": "org", "name": "benchmark"}}]})),
-    (r"/scores$", _always({"id": "score", "data": {"id": "score"}, "message": "Accepted"})),
-    (r"/ingestion$", lambda body: {"successes": [{"id": e["id"], "status": 201} for e in body["batch"]], "errors": []}),
-)]
+_ANSWERS: list[tuple[re.Pattern, Callable[[Any], Any]]] = [
+    (re.compile(p), a)
+    for p, a in (
+        (r"llm-obs/v1/projects$", _always({"data": {"id": "project"}})),
+        (r"datasets/[^/]+/batch_update$", _datadog_records),
+        (r"llm-obs/v1/[^/]+/datasets$", _always({"data": {"id": "dataset", "attributes": {"current_version": 0}}})),
+        (
+            r"llm-obs/v1/experiments$",
+            _always({"data": {"id": "experiment", "attributes": {"name": "run", "run_count": 1}}}),
+        ),
+        (r"platform/v1/projects$", _always({"data": [{"id": "project", "orgId": "org", "name": "benchmark"}]})),
+        (
+            r"public/projects$",
+            _always(
+                {
+                    "data": [
+                        {
+                            "id": "project",
+                            "name": "benchmark",
+                            "metadata": {},
+                            "organization": {"id": "org", "name": "benchmark"},
+                        }
+                    ]
+                }
+            ),
+        ),
+        (r"/scores$", _always({"id": "score", "data": {"id": "score"}, "message": "Accepted"})),
+        (
+            r"/ingestion$",
+            lambda body: {"successes": [{"id": e["id"], "status": 201} for e in body["batch"]], "errors": []},
+        ),
+    )
+]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -88,8 +110,9 @@ class Loopback:
 def serving() -> Iterator[Loopback]:
     "Start the server in a process of its own, so that its work is not counted as the client's"
     here = Path(__file__).resolve().parents[2]
-    with subprocess.Popen([sys.executable, "-m", "benchmarks.engine.loopback"], cwd=here, stdout=subprocess.PIPE,
-                          text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.engine.loopback"], cwd=here, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             yield Loopback(process)
         finally:

@@ -35,7 +35,9 @@ def memory_mb(peak: bool) -> float:
 
 def cpu_s() -> float:
     "CPU seconds of this process, its threads and those of its children that have ended"
-    return sum(u.ru_utime + u.ru_stime for u in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+    return sum(
+        u.ru_utime + u.ru_stime for u in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    )
 
 
 def measure(name: str, scenario: str, n: int, folder: Path) -> dict[str, Any]:
@@ -45,9 +47,15 @@ def measure(name: str, scenario: str, n: int, folder: Path) -> dict[str, Any]:
         before_mb, before_cpu, started = memory_mb(peak=False), cpu_s(), time.perf_counter()
         done = run(Work(SCENARIOS[scenario], n))
         seconds, cpu = time.perf_counter() - started, cpu_s() - before_cpu
-    return {"seconds": seconds, "cpu_s": cpu, "peak_mb": memory_mb(peak=True), "before_mb": before_mb,
-            "done": done.n, "sent_bytes": done.sent_bytes,
-            "version": metadata.version(engine.package) if engine.package else None}
+    return {
+        "seconds": seconds,
+        "cpu_s": cpu,
+        "peak_mb": memory_mb(peak=True),
+        "before_mb": before_mb,
+        "done": done.n,
+        "sent_bytes": done.sent_bytes,
+        "version": metadata.version(engine.package) if engine.package else None,
+    }
 
 
 def main() -> None:

@@ -36,8 +36,14 @@ def _judged_by(*evaluators: Callable) -> Prepare:
                 return await work.answer(input_data)
 
             store = Store(folder / "store.db")
-            result = run_experiment(name="benchmark", data=work.items(), task=task, evaluators=evaluators,
-                                    max_concurrency=work.jobs, store=store)
+            result = run_experiment(
+                name="benchmark",
+                data=work.items(),
+                task=task,
+                evaluators=evaluators,
+                max_concurrency=work.jobs,
+                store=store,
+            )
             store.close()
             scored = [s["n"] for s in result.summary["scores"].values()]
             return Done(min(scored) if len(scored) == 2 else 0)
@@ -94,5 +100,10 @@ def resume(folder: Path, n: int) -> tuple[float, float]:
 
 
 def _request(folder: Path, n: int) -> dict[str, Any]:
-    return {"name": "resumed", "data": Work(SCENARIOS["noop"], n).items(), "task": resumable,
-            "evaluators": [exact, near], "store": folder / "store.db"}
+    return {
+        "name": "resumed",
+        "data": Work(SCENARIOS["noop"], n).items(),
+        "task": resumable,
+        "evaluators": [exact, near],
+        "store": folder / "store.db",
+    }

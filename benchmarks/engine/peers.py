@@ -56,10 +56,17 @@ def inspect_ai(folder: Path) -> Iterator[Run]:
 
             return score
 
-        samples = [Sample(input=str(i), id=i, metadata={"input": item["input"], "expected": item["expected_output"]})
-                   for i, item in enumerate(work.items())]
-        (log,) = eval(Task(dataset=MemoryDataset(samples), solver=answer(), scorer=[exact(), near()]),
-                      model="mockllm/model", max_samples=work.jobs, log_dir=str(folder), display="none")
+        samples = [
+            Sample(input=str(i), id=i, metadata={"input": item["input"], "expected": item["expected_output"]})
+            for i, item in enumerate(work.items())
+        ]
+        (log,) = eval(
+            Task(dataset=MemoryDataset(samples), solver=answer(), scorer=[exact(), near()]),
+            model="mockllm/model",
+            max_samples=work.jobs,
+            log_dir=str(folder),
+            display="none",
+        )
         return Done(min(s.scored_samples or 0 for s in log.results.scores) if log.results else 0)
 
     yield run
@@ -86,9 +93,13 @@ def mlflow(folder: Path) -> Iterator[Run]:
         return nearness(outputs, expectations["expected"])
 
     def run(work: Work) -> Done:
-        data = [{"inputs": {"input": item["input"]}, "expectations": {"expected": item["expected_output"]}}
-                for item in work.items()]
-        found = mlflow.genai.evaluate(data=data, predict_fn=lambda input: work.answer_sync(input), scorers=[exact, near])
+        data = [
+            {"inputs": {"input": item["input"]}, "expectations": {"expected": item["expected_output"]}}
+            for item in work.items()
+        ]
+        found = mlflow.genai.evaluate(
+            data=data, predict_fn=lambda input: work.answer_sync(input), scorers=[exact, near]
+        )
         frame = found.result_df
         return Done(int(frame[["exact/value", "near/value"]].notna().all(axis=1).sum()))
 
@@ -107,10 +118,19 @@ def phoenix(folder: Path) -> Iterator[Run]:
     from phoenix.client import AsyncClient
 
     port = _free_port()
-    own = {"PHOENIX_WORKING_DIR": str(folder), "PHOENIX_PORT": str(port), "PHOENIX_GRPC_PORT": str(_free_port()),
-           "PHOENIX_HOST": "127.0.0.1", "PHOENIX_TELEMETRY_ENABLED": "false"}
-    with subprocess.Popen([sys.executable, "-m", "phoenix.server.main", "serve"], env=os.environ | own,
-                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+    own = {
+        "PHOENIX_WORKING_DIR": str(folder),
+        "PHOENIX_PORT": str(port),
+        "PHOENIX_GRPC_PORT": str(_free_port()),
+        "PHOENIX_HOST": "127.0.0.1",
+        "PHOENIX_TELEMETRY_ENABLED": "false",
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", "phoenix.server.main", "serve"],
+        env=os.environ | own,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as server:
         url = f"http://127.0.0.1:{port}"
         _wait_for(f"{url}/healthz", server)
 
@@ -127,11 +147,19 @@ def phoenix(folder: Path) -> Iterator[Run]:
                 return nearness(output, expected)
 
             dataset = await client.datasets.create_dataset(
-                name=f"stations-{time.time_ns()}", inputs=[i["input"] for i in items],
-                outputs=[i["expected_output"] for i in items], timeout=600)
+                name=f"stations-{time.time_ns()}",
+                inputs=[i["input"] for i in items],
+                outputs=[i["expected_output"] for i in items],
+                timeout=600,
+            )
             found = await client.experiments.run_experiment(
-                dataset=dataset, task=task, evaluators=[exact, near], concurrency=work.jobs, print_summary=False,
-                timeout=600)
+                dataset=dataset,
+                task=task,
+                evaluators=[exact, near],
+                concurrency=work.jobs,
+                print_summary=False,
+                timeout=600,
+            )
             return Done(min(len(found["task_runs"]), len(found["evaluation_runs"]) // 2))
 
         try:
@@ -151,9 +179,9 @@ def _wait_for(url: str, server: subprocess.Popen, seconds: float = 120) -> None:
     raise RuntimeError(f"the server of {url} did not come up within {seconds:.0f} s")
 
 
-
 def _run_experiment(client: Any, evaluation: type, work: Work) -> int:
     "The call that Langfuse and InteractiveAI share; how many items have both scores"
+
     async def task(*, item: Any, **_: Any) -> Any:
         return await work.answer(item["input"])
 
@@ -163,8 +191,9 @@ def _run_experiment(client: Any, evaluation: type, work: Work) -> int:
     async def near(*, output: Any, expected_output: Any, **_: Any) -> Any:
         return evaluation(name="near", value=nearness(output, expected_output))
 
-    found = client.run_experiment(name="benchmark", data=work.items(), task=task, evaluators=[exact, near],
-                                  max_concurrency=work.jobs)
+    found = client.run_experiment(
+        name="benchmark", data=work.items(), task=task, evaluators=[exact, near], max_concurrency=work.jobs
+    )
     client.flush()
     return sum(len(r.evaluations) == 2 for r in found.item_results)
 
@@ -213,8 +242,10 @@ def pydantic_evals(folder: Path) -> Iterator[Run]:
             return nearness(ctx.output, ctx.expected_output)
 
     def run(work: Work) -> Done:
-        cases = [Case(name=str(i), inputs=item["input"], expected_output=item["expected_output"])
-                 for i, item in enumerate(work.items())]
+        cases = [
+            Case(name=str(i), inputs=item["input"], expected_output=item["expected_output"])
+            for i, item in enumerate(work.items())
+        ]
         dataset = Dataset(name="stations", cases=cases, evaluators=[Exact(), Near()])
         report = asyncio.run(dataset.evaluate(work.answer, max_concurrency=work.jobs, progress=False))
         return Done(sum(len(c.assertions) + len(c.scores) == 2 for c in report.cases))
@@ -235,8 +266,16 @@ def braintrust(folder: Path) -> Iterator[Run]:
 
     def run(work: Work) -> Done:
         data = [{"input": item["input"], "expected": item["expected_output"]} for item in work.items()]
-        found = asyncio.run(EvalAsync("benchmark", data=data, task=work.answer, scores=[exact, near],
-                                      max_concurrency=work.jobs, no_send_logs=True))
+        found = asyncio.run(
+            EvalAsync(
+                "benchmark",
+                data=data,
+                task=work.answer,
+                scores=[exact, near],
+                max_concurrency=work.jobs,
+                no_send_logs=True,
+            )
+        )
         return Done(sum(len(r.scores) == 2 for r in found.results))
 
     yield run
@@ -264,10 +303,18 @@ def langsmith(folder: Path) -> Iterator[Run]:
             async def task(inputs: dict) -> dict:
                 return await work.answer(inputs)
 
-            examples = [Example(id=uuid.uuid4(), dataset_id=dataset, inputs=i["input"], outputs=i["expected_output"])
-                        for i in work.items()]
-            found = await aevaluate(task, data=examples, evaluators=[exact, near], max_concurrency=work.jobs,
-                                    upload_results=False, client=client)
+            examples = [
+                Example(id=uuid.uuid4(), dataset_id=dataset, inputs=i["input"], outputs=i["expected_output"])
+                for i in work.items()
+            ]
+            found = await aevaluate(
+                task,
+                data=examples,
+                evaluators=[exact, near],
+                max_concurrency=work.jobs,
+                upload_results=False,
+                client=client,
+            )
             n = sum([len(r["evaluation_results"]["results"]) == 2 async for r in found])
             return Done(n, server.bytes_sent())
 
@@ -279,9 +326,15 @@ def ddtrace(folder: Path) -> Iterator[Run]:
     "Sends to its platform, here to the loopback server"
     with serving() as server:
         os.environ |= {
-            "DD_LLMOBS_OVERRIDE_ORIGIN": server.url, "DD_API_KEY": "x", "DD_APP_KEY": "y", "DD_SITE": "datadoghq.com",
-            "DD_LLMOBS_AGENTLESS_ENABLED": "1", "DD_APM_TRACING_ENABLED": "false", "DD_TRACE_ENABLED": "false",
-            "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "0", "DD_REMOTE_CONFIGURATION_ENABLED": "0",
+            "DD_LLMOBS_OVERRIDE_ORIGIN": server.url,
+            "DD_API_KEY": "x",
+            "DD_APP_KEY": "y",
+            "DD_SITE": "datadoghq.com",
+            "DD_LLMOBS_AGENTLESS_ENABLED": "1",
+            "DD_APM_TRACING_ENABLED": "false",
+            "DD_TRACE_ENABLED": "false",
+            "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "0",
+            "DD_REMOTE_CONFIGURATION_ENABLED": "0",
         }
         from ddtrace.llmobs import LLMObs
 
@@ -326,22 +379,58 @@ def promptfoo(folder: Path) -> Iterator[Run]:
     program = os.environ.get("BENCHMARK_PROMPTFOO") or shutil.which("promptfoo")
     if program is None:
         raise ImportError("no promptfoo on the PATH; npm install promptfoo, and --python promptfoo=PATH_TO_IT")
-    os.environ |= {"PROMPTFOO_CONFIG_DIR": str(folder), "PROMPTFOO_DISABLE_TELEMETRY": "1",
-                   "PROMPTFOO_DISABLE_UPDATE": "1", "PROMPTFOO_DISABLE_REMOTE_GENERATION": "true"}
-    asserts = [{"type": "javascript", "value": "output === context.vars.expected", "metric": "exact"},
-               {"type": "javascript", "metric": "near",
-                "value": "1 - Math.abs(JSON.parse(output).valid - JSON.parse(context.vars.expected).valid) / 1000"}]
+    os.environ |= {
+        "PROMPTFOO_CONFIG_DIR": str(folder),
+        "PROMPTFOO_DISABLE_TELEMETRY": "1",
+        "PROMPTFOO_DISABLE_UPDATE": "1",
+        "PROMPTFOO_DISABLE_REMOTE_GENERATION": "true",
+    }
+    asserts = [
+        {"type": "javascript", "value": "output === context.vars.expected", "metric": "exact"},
+        {
+            "type": "javascript",
+            "metric": "near",
+            "value": "1 - Math.abs(JSON.parse(output).valid - JSON.parse(context.vars.expected).valid) / 1000",
+        },
+    ]
 
     def run(work: Work) -> Done:
         (folder / "adder.cjs").write_text(_PROMPTFOO_PROVIDER % round(work.scenario.nap_s * 1000))
-        tests = [{"vars": {"votes": " ".join(map(str, i["input"]["votes"])),
-                           "expected": json.dumps(i["expected_output"], separators=(",", ":"))}} for i in work.items()]
-        config = {"prompts": ["add {{votes}}"], "providers": [f"file://{folder}/adder.cjs"],
-                  "defaultTest": {"assert": asserts}, "tests": tests}
+        tests = [
+            {
+                "vars": {
+                    "votes": " ".join(map(str, i["input"]["votes"])),
+                    "expected": json.dumps(i["expected_output"], separators=(",", ":")),
+                }
+            }
+            for i in work.items()
+        ]
+        config = {
+            "prompts": ["add {{votes}}"],
+            "providers": [f"file://{folder}/adder.cjs"],
+            "defaultTest": {"assert": asserts},
+            "tests": tests,
+        }
         (folder / "config.json").write_text(json.dumps(config))
-        subprocess.run([program, "eval", "-c", str(folder / "config.json"), "-o", str(folder / "out.json"), "-j",
-                        str(work.jobs), "--no-cache", "--no-progress-bar", "--no-table"],
-                       check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=folder)
+        subprocess.run(
+            [
+                program,
+                "eval",
+                "-c",
+                str(folder / "config.json"),
+                "-o",
+                str(folder / "out.json"),
+                "-j",
+                str(work.jobs),
+                "--no-cache",
+                "--no-progress-bar",
+                "--no-table",
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            cwd=folder,
+        )
         results = json.loads((folder / "out.json").read_text())["results"]["results"]
         (folder / "out.json").unlink()  # only the database counts as kept
         return Done(sum(len(r["namedScores"]) == 2 for r in results))

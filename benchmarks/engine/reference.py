@@ -20,8 +20,9 @@ class Table:
         self.connection = sqlite3.connect(path, isolation_level=None)
         self.connection.execute("PRAGMA journal_mode=WAL")
         self.connection.execute("DROP TABLE IF EXISTS results")
-        self.connection.execute("CREATE TABLE results (station INTEGER PRIMARY KEY, input TEXT, output TEXT, "
-                                "exact REAL, nearness REAL)")
+        self.connection.execute(
+            "CREATE TABLE results (station INTEGER PRIMARY KEY, input TEXT, output TEXT, exact REAL, nearness REAL)"
+        )
         self.rows: list[tuple] = []
 
     def add(self, *row: Any) -> None:

@@ -51,12 +51,18 @@ def _row(name: str, its: Runs, reference: Runs, ideal_s: Callable[[int], float])
     lost = [r for r in its if r["done"] != r["n"]]
     efficiency = [spread([100 * ideal_s(r["n"]) / r["seconds"] for r in its], ".1f")] if ideal_s(1) else []
     return [
-        f"**{name}**" if name.startswith("us") else name, f"{first['n']:,}", spread(map(rate, its)),
-        spread(ratios(its, reference, rate), ".3f"), *efficiency, spread(map(overhead_us, its)),
+        f"**{name}**" if name.startswith("us") else name,
+        f"{first['n']:,}",
+        spread(map(rate, its)),
+        spread(ratios(its, reference, rate), ".3f"),
+        *efficiency,
+        spread(map(overhead_us, its)),
         spread(r["cpu_s"] / r["n"] * 1e6 for r in its),
         spread(ratios(its, reference, lambda r: r["cpu_s"] / r["n"]), ".1f"),
         f"{median(r['peak_mb'] for r in its):,.0f} (+{median(r['peak_mb'] - r['before_mb'] for r in its):,.0f})",
-        f"{kept:,.0f}{sent}", ENGINES[name].keeps, f"{lost[0]['done']:,} of {lost[0]['n']:,}" if lost else "all",
+        f"{kept:,.0f}{sent}",
+        ENGINES[name].keeps,
+        f"{lost[0]['done']:,} of {lost[0]['n']:,}" if lost else "all",
     ]
 
 
@@ -64,8 +70,20 @@ def scenario_section(runs: Runs, scenario: str, n: int) -> str:
     its = [r for r in runs if r["scenario"] == scenario and r["asked_n"] == n and "skipped" not in r]
     reference = [r for r in its if r["engine"] == "reference"]
     ideal_s = SCENARIOS[scenario].ideal_s
-    head = ["engine", "n", "items/s", "of the reference", *(["% of ideal"] if ideal_s(1) else []), "overhead µs/item",
-            "CPU µs/item", "CPU of the reference", "peak MB (of the run)", "bytes/item kept", "keeps", "items there"]
+    head = [
+        "engine",
+        "n",
+        "items/s",
+        "of the reference",
+        *(["% of ideal"] if ideal_s(1) else []),
+        "overhead µs/item",
+        "CPU µs/item",
+        "CPU of the reference",
+        "peak MB (of the run)",
+        "bytes/item kept",
+        "keeps",
+        "items there",
+    ]
     names = sorted({r["engine"] for r in its}, key=lambda e: -median(rate(r) for r in its if r["engine"] == e))
     rows = [_row(name, [r for r in its if r["engine"] == name], reference, ideal_s) for name in names]
     return f"## {SCENARIOS[scenario].says}, {n:,} items\n\n{table([head, *rows])}"
@@ -77,7 +95,7 @@ def memory_section(runs: Runs) -> str:
     sizes = sorted({r["n"] for r in its})
     if len(sizes) < 2:
         return ""
-    peak = (lambda e, n: [r["peak_mb"] for r in its if r["engine"] == e and r["n"] == n])
+    peak = lambda e, n: [r["peak_mb"] for r in its if r["engine"] == e and r["n"] == n]
     rows = [["engine", *(f"{n:,} items: peak MB" for n in sizes), "largest above smallest, MB"]]
     for name in ENGINES:
         known = {n: median(peak(name, n)) for n in sizes if peak(name, n)}
@@ -91,9 +109,16 @@ def resume_section(runs: Runs) -> str:
     its = [r for r in runs if r["scenario"] == "resume" and "skipped" not in r]
     if not its:
         return ""
-    return ("## Resuming a half-done run\n\n" + table([
-        ["items", "seconds until new work starts", "seconds until all is done"],
-        [f"{its[0]['n']:,}", spread((r["first_s"] for r in its), ".2f"), spread((r["seconds"] for r in its), ".1f")]]))
+    return "## Resuming a half-done run\n\n" + table(
+        [
+            ["items", "seconds until new work starts", "seconds until all is done"],
+            [
+                f"{its[0]['n']:,}",
+                spread((r["first_s"] for r in its), ".2f"),
+                spread((r["seconds"] for r in its), ".1f"),
+            ],
+        ]
+    )
 
 
 def skipped_section(runs: Runs) -> str:
@@ -117,10 +142,15 @@ def write_report(
     parts = [
         f"# Engine benchmark\n\n{moment:%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, Python {platform.python_version()}, "
         f"load {min(loads):.1f}–{max(loads):.1f} while measuring, {max(r['round'] for r in runs) + 1} rounds. Figures are "
-        "median (smallest–largest); ratios are to the reference loop in the same round.\n\n" + ", ".join(versions) + "\n",
+        "median (smallest–largest); ratios are to the reference loop in the same round.\n\n"
+        + ", ".join(versions)
+        + "\n",
         f"![items a second and memory]({picture.name})\n" if picture else "",
-        *(scenario_section(runs, *key) for key in scenarios), memory_section(runs), resume_section(runs),
-        skipped_section(runs)]
+        *(scenario_section(runs, *key) for key in scenarios),
+        memory_section(runs),
+        resume_section(runs),
+        skipped_section(runs),
+    ]
     path = folder / f"{label}.md"
     path.write_text("\n".join(p for p in parts if p))
     return path
@@ -136,13 +166,18 @@ def draw(runs: Runs, path: Path) -> Path | None:  # None: nothing to draw
 
     n = max(r["asked_n"] for r in its if r["engine"] in ("us", its[0]["engine"]))
     its = [r for r in its if r["asked_n"] == n]
-    of = (lambda name, figure: [figure(r) for r in its if r["engine"] == name])
+    of = lambda name, figure: [figure(r) for r in its if r["engine"] == name]
     names = sorted({r["engine"] for r in its}, key=lambda e: median(of(e, rate)))
-    colours = ["#c44e52" if e.startswith("us") else "#8c8c8c" if e in ("reference", "pool") else "#4c72b0" for e in names]
+    colours = [
+        "#c44e52" if e.startswith("us") else "#8c8c8c" if e in ("reference", "pool") else "#4c72b0" for e in names
+    ]
     figure = Figure(figsize=(10, 0.4 * len(names) + 1.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     middle = [median(of(e, rate)) for e in names]
-    around = [[m - min(of(e, rate)) for e, m in zip(names, middle)], [max(of(e, rate)) - m for e, m in zip(names, middle)]]
+    around = [
+        [m - min(of(e, rate)) for e, m in zip(names, middle)],
+        [max(of(e, rate)) - m for e, m in zip(names, middle)],
+    ]
     left.barh(names, middle, color=colours, xerr=around, error_kw={"lw": 1})
     left.set(xscale="log", xlabel="items a second (median, smallest to largest)")
     memory = [median(of(e, lambda r: max(0.1, r["peak_mb"] - r["before_mb"]))) for e in names]

@@ -12,6 +12,7 @@ from typing import Any
 @dataclass(frozen=True)
 class Scenario:
     "How long the task takes, and how many may be at it"
+
     name: str
     says: str  # in a heading
     nap_s: float
@@ -23,16 +24,20 @@ class Scenario:
         return -(-n // self.jobs) * self.nap_s
 
 
-SCENARIOS = {s.name: s for s in (
-    Scenario("noop", "a task that answers at once", 0.0, 50, 10_000),
-    Scenario("nap50", "a task of 50 ms, 50 in flight", 0.05, 50, 10_000),
-    Scenario("nap1000", "a task of 1 s, 1,000 in flight", 1.0, 1_000, 10_000),
-)}
+SCENARIOS = {
+    s.name: s
+    for s in (
+        Scenario("noop", "a task that answers at once", 0.0, 50, 10_000),
+        Scenario("nap50", "a task of 50 ms, 50 in flight", 0.05, 50, 10_000),
+        Scenario("nap1000", "a task of 1 s, 1,000 in flight", 1.0, 1_000, 10_000),
+    )
+}
 
 
 @dataclass(frozen=True)
 class Work:
     "One run: a scenario with a number of items"
+
     scenario: Scenario
     n: int
 
@@ -42,8 +47,10 @@ class Work:
 
     def items(self) -> list[dict[str, Any]]:
         "A polling station each: how many voted for whom; the answer is the sum"
-        return [{"input": {"station": i, "votes": [i % 701, i % 89, 3]}, "expected_output": {"valid": i % 701 + i % 89 + 3}}
-                for i in range(self.n)]
+        return [
+            {"input": {"station": i, "votes": [i % 701, i % 89, 3]}, "expected_output": {"valid": i % 701 + i % 89 + 3}}
+            for i in range(self.n)
+        ]
 
     async def answer(self, input: dict[str, Any]) -> dict[str, Any]:
         "The task"
@@ -75,6 +82,7 @@ def nearness(output: dict[str, Any], expected: dict[str, Any]) -> float:
 @dataclass(frozen=True)
 class Done:
     "What came of one run"
+
     n: int  # items that have their output and both scores afterwards
     sent_bytes: int | None = None  # to a server; None: everything stays in this process or on disk
 

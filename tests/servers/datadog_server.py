@@ -22,7 +22,11 @@ from typing import Any
 from servers.loopback import LoopbackServer, Reply, Request
 
 AUTHOR = {"id": "00000000-0000-0000-0000-000000000001"}
-ENVIRONMENT = {"DD_API_KEY": "planted-datadog-api-key", "DD_APP_KEY": "planted-datadog-app-key", "DD_TRACE_STARTUP_LOGS": "0"}
+ENVIRONMENT = {
+    "DD_API_KEY": "planted-datadog-api-key",
+    "DD_APP_KEY": "planted-datadog-app-key",
+    "DD_TRACE_STARTUP_LOGS": "0",
+}
 
 
 def _now() -> str:
@@ -40,6 +44,7 @@ def _text(value: Any) -> str:
 @dataclasses.dataclass
 class Dataset:
     "A dataset with all its versions"
+
     id: str
     name: str
     project_id: str
@@ -49,9 +54,20 @@ class Dataset:
     created_at: str = dataclasses.field(default_factory=_now)
 
     def as_json(self) -> dict:
-        return {"id": self.id, "type": "datasets", "attributes": {
-            "author": AUTHOR, "created_at": self.created_at, "current_version": self.version, "description": self.description,
-            "name": self.name, "project_id": self.project_id, "updated_at": self.created_at, "dataset_type": "user"}}
+        return {
+            "id": self.id,
+            "type": "datasets",
+            "attributes": {
+                "author": AUTHOR,
+                "created_at": self.created_at,
+                "current_version": self.version,
+                "description": self.description,
+                "name": self.name,
+                "project_id": self.project_id,
+                "updated_at": self.created_at,
+                "dataset_type": "user",
+            },
+        }
 
     def next_version(self, wanted: bool) -> dict[str, dict]:
         "The records to change: of a new version, or of the newest one"
@@ -62,13 +78,22 @@ class Dataset:
 
     def record(self, record_id: str, values: dict, version: int | None = None) -> dict:
         kept = {k: v for k, v in values.items() if v is not None}
-        return {"id": record_id, "type": "datasets", "attributes": {
-            "author": AUTHOR, "dataset_id": self.id, **kept, **({"version": version} if version is not None else {})}}
+        return {
+            "id": record_id,
+            "type": "datasets",
+            "attributes": {
+                "author": AUTHOR,
+                "dataset_id": self.id,
+                **kept,
+                **({"version": version} if version is not None else {}),
+            },
+        }
 
 
 @dataclasses.dataclass
 class Fault:
     "What to answer instead, and how often"
+
     method: str
     path: re.Pattern
     reply: Reply
@@ -78,8 +103,13 @@ class Fault:
 class DatadogServer(LoopbackServer):
     "Keeps what the SDK sends: `projects`, `datasets`, `experiments`, `metrics` by experiment, `spans`"
 
-    def __init__(self, port: int = 0, api_key: str = ENVIRONMENT["DD_API_KEY"], app_key: str = ENVIRONMENT["DD_APP_KEY"],
-                 page_size: int = 100):
+    def __init__(
+        self,
+        port: int = 0,
+        api_key: str = ENVIRONMENT["DD_API_KEY"],
+        app_key: str = ENVIRONMENT["DD_APP_KEY"],
+        page_size: int = 100,
+    ):
         super().__init__(port)
         self.api_key, self.app_key, self.page_size = api_key, app_key, page_size
         self.wipe()
@@ -115,8 +145,12 @@ class DatadogServer(LoopbackServer):
 
     def rows(self, experiment_id: str | None = None) -> list[dict]:
         "Spans of experiments' rows"
-        return [s for s in self.spans if s["parent_id"] == "undefined" and (
-            experiment_id is None or f"experiment_id:{experiment_id}" in s["tags"])]
+        return [
+            s
+            for s in self.spans
+            if s["parent_id"] == "undefined"
+            and (experiment_id is None or f"experiment_id:{experiment_id}" in s["tags"])
+        ]
 
     def calls(self) -> list[dict]:
         "Spans below the rows"
@@ -156,7 +190,9 @@ class DatadogServer(LoopbackServer):
     # ---------------------------------------------------------------- projects and datasets
     def create_project(self, request: Request) -> Reply:
         name = request.json["data"]["attributes"]["name"]
-        project = self.projects.setdefault(name, {"id": str(uuid.uuid4()), "type": "projects", "attributes": {"author": AUTHOR, "name": name}})
+        project = self.projects.setdefault(
+            name, {"id": str(uuid.uuid4()), "type": "projects", "attributes": {"author": AUTHOR, "name": name}}
+        )
         return Reply(200, {"data": project})
 
     def create_dataset(self, request: Request, project: str) -> Reply:
@@ -175,8 +211,11 @@ class DatadogServer(LoopbackServer):
 
     def list_records(self, request: Request, project: str, dataset: str) -> Reply:
         d, cursor = self.datasets[dataset], request.query.get("page[cursor]", [""])[0]
-        version, tags, start = json.loads(bytes.fromhex(cursor)) if cursor else (
-            int(request.query.get("filter[version]", [d.version])[0]), request.query.get("filter[tags]", []), 0)
+        version, tags, start = (
+            json.loads(bytes.fromhex(cursor))
+            if cursor
+            else (int(request.query.get("filter[version]", [d.version])[0]), request.query.get("filter[tags]", []), 0)
+        )
         if version not in d.versions:
             return _problem(400, "invalid version: version is greater than the current version or negative")
         its = [(i, r) for i, r in d.versions[version].items() if set(tags) <= set(r.get("tags") or ())]
@@ -189,17 +228,28 @@ class DatadogServer(LoopbackServer):
         inserts = a["insert_records"]
         if a.get("deduplicate"):
             seen = {_text([r["input"], r.get("expected_output")]) for r in d.versions[d.version].values()}
-            inserts = [r for r in inserts if not ((key := _text([r["input"], r.get("expected_output")])) in seen or seen.add(key))]
+            inserts = [
+                r
+                for r in inserts
+                if not ((key := _text([r["input"], r.get("expected_output")])) in seen or seen.add(key))
+            ]
         if not (inserts or a["update_records"] or a["delete_records"]):
             return Reply(200, {"data": []})
         records, changed = d.next_version(a.get("create_new_version", True)), []
         for r in inserts:
-            records[r["id"]] = {"canonical_id": str(uuid.uuid4()), "input": r["input"], "metadata": r.get("metadata"),
-                                "expected_output": r.get("expected_output"), "tags": sorted(r.get("tags") or []) or None}
+            records[r["id"]] = {
+                "canonical_id": str(uuid.uuid4()),
+                "input": r["input"],
+                "metadata": r.get("metadata"),
+                "expected_output": r.get("expected_output"),
+                "tags": sorted(r.get("tags") or []) or None,
+            }
             changed.append(r["id"])
         for r in a["update_records"]:
             operations = r.get("tag_operations") or {}
-            tags = set(operations.get("set", records[r["id"]].get("tags") or ())) | set(operations.get("add", ())) - set(operations.get("remove", ()))
+            tags = set(operations.get("set", records[r["id"]].get("tags") or ())) | set(
+                operations.get("add", ())
+            ) - set(operations.get("remove", ()))
             new = {k: r[k] for k in ("input", "expected_output", "metadata") if r.get(k) is not None}
             records[r["id"]] = {**records[r["id"]], **new, "tags": sorted(tags) or None}
             changed.append(r["id"])
@@ -215,7 +265,10 @@ class DatadogServer(LoopbackServer):
         for row in csv.DictReader(io.StringIO(text, newline="")):
             values = {k: json.loads(row[k]) or None for k in ("input", "expected_output", "metadata")}
             records[row["id"]] = {"canonical_id": str(uuid.uuid4()), **values}
-        return Reply(200, {"data": {"id": str(uuid.uuid4()), "type": "dataset_version", "attributes": {"version_number": d.version}}})
+        return Reply(
+            200,
+            {"data": {"id": str(uuid.uuid4()), "type": "dataset_version", "attributes": {"version_number": d.version}}},
+        )
 
     # ---------------------------------------------------------------- experiments
     def create_experiment(self, request: Request) -> Reply:
@@ -223,8 +276,18 @@ class DatadogServer(LoopbackServer):
         if a["dataset_id"] not in self.datasets:
             return _problem(404, "dataset not found")
         unique = f"-{time.time_ns() // 1_000_000}" if a.get("ensure_unique", True) else ""
-        self.experiments[made] = {"id": made, "type": "experiments", "attributes": {
-            "author": AUTHOR, "created_at": _now(), "status": None, **a, "experiment": a["name"], "name": a["name"] + unique}}
+        self.experiments[made] = {
+            "id": made,
+            "type": "experiments",
+            "attributes": {
+                "author": AUTHOR,
+                "created_at": _now(),
+                "status": None,
+                **a,
+                "experiment": a["name"],
+                "name": a["name"] + unique,
+            },
+        }
         return Reply(200, {"data": self.experiments[made]})
 
     def list_experiments(self, request: Request) -> Reply:
@@ -256,12 +319,25 @@ class DatadogServer(LoopbackServer):
         by_span: dict[str, list[dict]] = collections.defaultdict(list)
         for m in self.metrics[experiment]:
             by_span[m["span_id"]].append(m)
-        spans = [{**{k: s.get(k) for k in ("span_id", "trace_id", "name", "start_ns", "duration", "tags")},
-                  "meta": {k: s["meta"].get(k) for k in ("input", "output", "expected_output", "metadata", "error")},
-                  "eval_metrics": by_span[s["span_id"]]} for s in self.rows(experiment)]
+        spans = [
+            {
+                **{k: s.get(k) for k in ("span_id", "trace_id", "name", "start_ns", "duration", "tags")},
+                "meta": {k: s["meta"].get(k) for k in ("input", "output", "expected_output", "metadata", "error")},
+                "eval_metrics": by_span[s["span_id"]],
+            }
+            for s in self.rows(experiment)
+        ]
         summary = [m for m in self.metrics[experiment] if m["metric_source"] == "summary"]
-        return Reply(200, {"data": {"id": experiment, "type": "experiment_events",
-                                    "attributes": {"spans": spans, "summary_metrics": summary}}})
+        return Reply(
+            200,
+            {
+                "data": {
+                    "id": experiment,
+                    "type": "experiment_events",
+                    "attributes": {"spans": spans, "summary_metrics": summary},
+                }
+            },
+        )
 
     def take_spans(self, request: Request) -> Reply:
         for event in request.json if isinstance(request.json, list) else [request.json]:
@@ -271,17 +347,20 @@ class DatadogServer(LoopbackServer):
 
 _OLD, _NEW = "/api/unstable/llm-obs/v1", "/api/v2/llm-obs/v1"
 _PROJECT, _DATASET, _EXPERIMENT = "(?P<project>[^/]+)", "(?P<dataset>[^/]+)", "(?P<experiment>[^/]+)"
-ROUTES = [(method, re.compile(f"^{path}$"), name, needs_app_key) for method, path, name, needs_app_key in (
-    ("POST", f"{_OLD}/projects", "create_project", True),
-    ("POST", f"{_OLD}/datasets/{_DATASET}/records/upload", "upload_records", True),
-    ("POST", f"{_OLD}/{_PROJECT}/datasets", "create_dataset", True),
-    ("GET", f"{_NEW}/{_PROJECT}/datasets", "list_datasets", True),
-    ("GET", f"{_NEW}/{_PROJECT}/datasets/{_DATASET}/records", "list_records", True),
-    ("POST", f"{_NEW}/{_PROJECT}/datasets/{_DATASET}/batch_update", "update_records", True),
-    ("POST", f"{_OLD}/experiments", "create_experiment", True),
-    ("GET", f"{_NEW}/experiments", "list_experiments", True),
-    ("PATCH", f"{_OLD}/experiments/{_EXPERIMENT}", "update_experiment", True),
-    ("POST", f"{_OLD}/experiments/{_EXPERIMENT}/events", "take_events", True),
-    ("GET", f"{_OLD}/experiments/{_EXPERIMENT}/events", "give_events", True),
-    ("POST", "/api/v2/llmobs", "take_spans", False),
-)]
+ROUTES = [
+    (method, re.compile(f"^{path}$"), name, needs_app_key)
+    for method, path, name, needs_app_key in (
+        ("POST", f"{_OLD}/projects", "create_project", True),
+        ("POST", f"{_OLD}/datasets/{_DATASET}/records/upload", "upload_records", True),
+        ("POST", f"{_OLD}/{_PROJECT}/datasets", "create_dataset", True),
+        ("GET", f"{_NEW}/{_PROJECT}/datasets", "list_datasets", True),
+        ("GET", f"{_NEW}/{_PROJECT}/datasets/{_DATASET}/records", "list_records", True),
+        ("POST", f"{_NEW}/{_PROJECT}/datasets/{_DATASET}/batch_update", "update_records", True),
+        ("POST", f"{_OLD}/experiments", "create_experiment", True),
+        ("GET", f"{_NEW}/experiments", "list_experiments", True),
+        ("PATCH", f"{_OLD}/experiments/{_EXPERIMENT}", "update_experiment", True),
+        ("POST", f"{_OLD}/experiments/{_EXPERIMENT}/events", "take_events", True),
+        ("GET", f"{_OLD}/experiments/{_EXPERIMENT}/events", "give_events", True),
+        ("POST", "/api/v2/llmobs", "take_spans", False),
+    )
+]

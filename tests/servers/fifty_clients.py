@@ -15,16 +15,39 @@ ROOT = "/api/v1/experiments"
 
 async def ask(reader, writer, key: str, method: str, path: str, body=None) -> tuple[int, bytes]:
     data = b"" if body is None else json.dumps(body).encode()
-    writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
+    writer.write(
+        f"{method} {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+        + data
+    )
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     size = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"content-length:"))
     return int(head[9:12]), await reader.readexactly(size)
 
 
-async def client(i: int, repeats: int, address: tuple[str, int], key: str, until: float, times: list[float], codes: collections.Counter, tasks: list[str]) -> None:
+async def client(
+    i: int,
+    repeats: int,
+    address: tuple[str, int],
+    key: str,
+    until: float,
+    times: list[float],
+    codes: collections.Counter,
+    tasks: list[str],
+) -> None:
     reader, writer = await asyncio.open_connection(*address)
-    code, said = await ask(reader, writer, key, "POST", f"{ROOT}/run-async", {
-        "dataset_name": "long", "cache": False, "model_configs": [{"model": "slow", "seed": i, "name_suffix": f"c{i}"}], "repeats": repeats})
+    code, said = await ask(
+        reader,
+        writer,
+        key,
+        "POST",
+        f"{ROOT}/run-async",
+        {
+            "dataset_name": "long",
+            "cache": False,
+            "model_configs": [{"model": "slow", "seed": i, "name_suffix": f"c{i}"}],
+            "repeats": repeats,
+        },
+    )
     assert code == 202, said
     tasks.append(json.loads(said)["task_id"])
     while time.monotonic() < until:
@@ -40,10 +63,22 @@ async def main(url: str, key: str, seconds: float, repeats: int, n: int = 50) ->
     times: list[float] = []
     codes, tasks, parts = collections.Counter(), [], urlsplit(url)
     address = (parts.hostname or "127.0.0.1", parts.port or 80)
-    await asyncio.gather(*(client(i, repeats, address, key, time.monotonic() + seconds, times, codes, tasks) for i in range(n)))
+    await asyncio.gather(
+        *(client(i, repeats, address, key, time.monotonic() + seconds, times, codes, tasks) for i in range(n))
+    )
     times.sort()
-    print(json.dumps({"n": len(times), "p50_s": round(times[len(times) // 2], 4), "p99_s": round(times[int(0.99 * len(times))], 4),
-                      "max_s": round(times[-1], 4), "statuses": dict(codes), "tasks": tasks}))
+    print(
+        json.dumps(
+            {
+                "n": len(times),
+                "p50_s": round(times[len(times) // 2], 4),
+                "p99_s": round(times[int(0.99 * len(times))], 4),
+                "max_s": round(times[-1], 4),
+                "statuses": dict(codes),
+                "tasks": tasks,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -22,12 +22,14 @@ from servers.loopback import LoopbackServer, Reply, Request  # noqa: E402
 
 _MODEL_PATH = re.compile(
     r"^/(?P<version>v\d\w*)/(?:projects/(?P<project>[^/]+)/locations/(?P<location>[^/]+)/publishers/google/)?"
-    r"models/(?P<model>[^/:]+):(?P<method>\w+)$")
+    r"models/(?P<model>[^/:]+):(?P<method>\w+)$"
+)
 
 
 @dataclasses.dataclass
 class ModelRequest:
     "A request to a model, read"
+
     request: Request
     version: str
     project: str | None  # None: the Developer API
@@ -69,16 +71,24 @@ def usage(prompt: int = 1290, output: int = 120, thoughts: int = 0, cached: int 
     return counts
 
 
-def answered(text: str | None, finish: str | None = "STOP", tokens: dict[str, Any] | None = None,
-             model: str = "gemini-2.5-flash", thought: str | None = None, **how: Any) -> Reply:
+def answered(
+    text: str | None,
+    finish: str | None = "STOP",
+    tokens: dict[str, Any] | None = None,
+    model: str = "gemini-2.5-flash",
+    thought: str | None = None,
+    **how: Any,
+) -> Reply:
     "A candidate with this text"
     parts = [{"text": thought, "thought": True}] if thought else []
     parts += [{"text": text}] if text is not None else []
     candidate: dict[str, Any] = {"content": {"role": "model", **({"parts": parts} if parts else {})}, "index": 0}
     if finish:
         candidate["finishReason"] = finish
-    return Reply(body={"candidates": [candidate], "usageMetadata": tokens or usage(), "modelVersion": model,
-                       "responseId": "r1"}, **how)
+    return Reply(
+        body={"candidates": [candidate], "usageMetadata": tokens or usage(), "modelVersion": model, "responseId": "r1"},
+        **how,
+    )
 
 
 def cut_off(text: str) -> Reply:
@@ -93,14 +103,24 @@ def only_thoughts() -> Reply:
 
 def blocked(reason: str = "PROHIBITED_CONTENT") -> Reply:
     "The prompt was refused: no candidate"
-    return Reply(body={"promptFeedback": {"blockReason": reason}, "usageMetadata": {"promptTokenCount": 1290},
-                       "modelVersion": "gemini-2.5-flash"})
+    return Reply(
+        body={
+            "promptFeedback": {"blockReason": reason},
+            "usageMetadata": {"promptTokenCount": 1290},
+            "modelVersion": "gemini-2.5-flash",
+        }
+    )
 
 
 def stopped(reason: str = "RECITATION") -> Reply:
     "The answer was stopped: a candidate without content"
-    return Reply(body={"candidates": [{"finishReason": reason, "index": 0}],
-                       "usageMetadata": {"promptTokenCount": 1290}, "modelVersion": "gemini-2.5-flash"})
+    return Reply(
+        body={
+            "candidates": [{"finishReason": reason, "index": 0}],
+            "usageMetadata": {"promptTokenCount": 1290},
+            "modelVersion": "gemini-2.5-flash",
+        }
+    )
 
 
 def failed(status: int, name: str, message: str, details: list[dict[str, Any]] | None = None, **how: Any) -> Reply:
@@ -111,10 +131,15 @@ def failed(status: int, name: str, message: str, details: list[dict[str, Any]] |
 
 def refused(retry_delay_s: float | None = None, retry_after_s: int | None = None, **how: Any) -> Reply:
     "429, saying or not when to come back"
-    quota = {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [
-        {"quotaId": "GenerateRequestsPerMinutePerProjectPerModel", "quotaValue": "10"}]}
-    info = [] if retry_delay_s is None else [
-        {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{retry_delay_s:g}s"}]
+    quota = {
+        "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+        "violations": [{"quotaId": "GenerateRequestsPerMinutePerProjectPerModel", "quotaValue": "10"}],
+    }
+    info = (
+        []
+        if retry_delay_s is None
+        else [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{retry_delay_s:g}s"}]
+    )
     headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
     return failed(429, "RESOURCE_EXHAUSTED", "You exceeded your current quota.", [quota, *info], headers=headers, **how)
 
@@ -125,8 +150,12 @@ def overloaded(**how: Any) -> Reply:
 
 def wrong_key(key: str = "") -> Reply:
     "Google repeats the key in some of its messages"
-    return failed(400, "INVALID_ARGUMENT", f"API key not valid: {key}. Please pass a valid API key.", [
-        {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}])
+    return failed(
+        400,
+        "INVALID_ARGUMENT",
+        f"API key not valid: {key}. Please pass a valid API key.",
+        [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}],
+    )
 
 
 def html_502() -> Reply:
@@ -201,8 +230,13 @@ class GeminiServer(LoopbackServer):
 
     # ---------------------------------------------------------------- files
     def _file(self, name: str) -> dict[str, Any]:
-        return {"name": name, "uri": f"{self.url}/v1beta/{name}", "mimeType": "application/jsonl",
-                "sizeBytes": str(len(self.files[name])), "state": "ACTIVE"}
+        return {
+            "name": name,
+            "uri": f"{self.url}/v1beta/{name}",
+            "mimeType": "application/jsonl",
+            "sizeBytes": str(len(self.files[name])),
+            "state": "ACTIVE",
+        }
 
     def _upload(self, request: Request) -> Reply:
         command = request.headers["x-goog-upload-command"]
@@ -225,18 +259,28 @@ class GeminiServer(LoopbackServer):
             lines = [json.loads(line) for line in self.files[source["fileName"]].splitlines()]
         else:
             lines = [{"key": r["metadata"]["key"], "request": r["request"]} for r in source["requests"]["requests"]]
-        self.batches[name] = {"model": found.model, "display_name": batch.get("displayName"), "lines": lines,
-                              "from_file": "fileName" in source, "state": None}
+        self.batches[name] = {
+            "model": found.model,
+            "display_name": batch.get("displayName"),
+            "lines": lines,
+            "from_file": "fileName" in source,
+            "state": None,
+        }
         return Reply(body=self._batch(name))
 
     def _batch(self, name: str) -> dict[str, Any]:
         "The batch as the API shows it; a new one is pending when it is first shown"
         batch = self.batches[name]
         state, batch["state"] = (batch["state"] or "PENDING"), self.batch_state
-        metadata = {"@type": "type.googleapis.com/google.ai.generativelanguage.v1main.GenerateContentBatch",
-                    "name": name, "model": f"models/{batch['model']}", "displayName": batch["display_name"],
-                    "state": f"BATCH_STATE_{state}", "createTime": "2026-01-01T00:00:00Z",
-                    "updateTime": "2026-01-01T00:00:00Z"}
+        metadata = {
+            "@type": "type.googleapis.com/google.ai.generativelanguage.v1main.GenerateContentBatch",
+            "name": name,
+            "model": f"models/{batch['model']}",
+            "displayName": batch["display_name"],
+            "state": f"BATCH_STATE_{state}",
+            "createTime": "2026-01-01T00:00:00Z",
+            "updateTime": "2026-01-01T00:00:00Z",
+        }
         if state == "SUCCEEDED":
             metadata["output"] = self._output(batch)
         return {"name": name, "metadata": metadata, "done": state not in ("PENDING", "RUNNING")}

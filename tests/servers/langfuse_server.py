@@ -38,6 +38,7 @@ def _missing(what: str) -> Reply:
 @dataclasses.dataclass
 class Span:
     "An observation as it arrived"
+
     name: str
     trace_id: str
     span_id: str
@@ -73,8 +74,13 @@ class LangfuseServer(LoopbackServer):
     @contextlib.contextmanager
     def environment(self, **changes: str | None) -> Iterator[None]:
         "The environment that leads the SDK here; `None` takes a variable out"
-        wanted = {**{f"{self.prefix}_{k}": v for k, v in KEYS.items()}, f"{self.prefix}_BASE_URL": self.url,
-                  "DD_API_KEY": None, "DD_APP_KEY": None, **changes}
+        wanted = {
+            **{f"{self.prefix}_{k}": v for k, v in KEYS.items()},
+            f"{self.prefix}_BASE_URL": self.url,
+            "DD_API_KEY": None,
+            "DD_APP_KEY": None,
+            **changes,
+        }
         before = {k: os.environ.get(k) for k in wanted}
         try:
             for k, v in wanted.items():
@@ -134,11 +140,13 @@ class LangfuseServer(LoopbackServer):
         if limit > 100:
             return Reply(400, {"message": "limit must be at most 100"})
         meta = {"page": page, "limit": limit, "totalItems": len(found), "totalPages": -(-len(found) // limit)}
-        return Reply(200, {"data": found[(page - 1) * limit:page * limit], "meta": meta})
+        return Reply(200, {"data": found[(page - 1) * limit : page * limit], "meta": meta})
 
     # ---------------------------------------------------------------- projects, datasets, items
     def get_projects(self, query: dict, body: Any, rest: str) -> Reply:
-        return Reply(200, {"data": [{"id": "proj1", "name": "p", "organization": {"id": "org1", "name": "o"}, "metadata": {}}]})
+        return Reply(
+            200, {"data": [{"id": "proj1", "name": "p", "organization": {"id": "org1", "name": "o"}, "metadata": {}}]}
+        )
 
     def get_datasets(self, query: dict, body: Any, rest: str) -> Reply:
         if rest:
@@ -147,8 +155,17 @@ class LangfuseServer(LoopbackServer):
 
     def post_datasets(self, query: dict, body: Any, rest: str) -> Reply:
         name = body["name"]
-        self.datasets[name] = {"id": f"ds_{len(self.datasets)}", "name": name, "description": body.get("description"), "metadata": None,
-                               "projectId": "proj1", "createdAt": _now(), "updatedAt": _now(), "inputSchema": None, "expectedOutputSchema": None}
+        self.datasets[name] = {
+            "id": f"ds_{len(self.datasets)}",
+            "name": name,
+            "description": body.get("description"),
+            "metadata": None,
+            "projectId": "proj1",
+            "createdAt": _now(),
+            "updatedAt": _now(),
+            "inputSchema": None,
+            "expectedOutputSchema": None,
+        }
         self.items.setdefault(name, {})
         return Reply(200, self.datasets[name])
 
@@ -161,9 +178,20 @@ class LangfuseServer(LoopbackServer):
             if other != name and body["id"] in its:
                 return Reply(409, {"message": "id is used in another dataset"})
         old = self.items[name].get(body["id"], {})
-        item = {"id": body["id"], "status": "ACTIVE", "input": body.get("input"), "expectedOutput": body.get("expectedOutput"),
-                "metadata": body.get("metadata"), "sourceTraceId": None, "sourceObservationId": None, "datasetId": self.datasets[name]["id"],
-                "datasetName": name, "createdAt": old.get("createdAt", _now()), "updatedAt": _now(), "mediaReferences": []}
+        item = {
+            "id": body["id"],
+            "status": "ACTIVE",
+            "input": body.get("input"),
+            "expectedOutput": body.get("expectedOutput"),
+            "metadata": body.get("metadata"),
+            "sourceTraceId": None,
+            "sourceObservationId": None,
+            "datasetId": self.datasets[name]["id"],
+            "datasetName": name,
+            "createdAt": old.get("createdAt", _now()),
+            "updatedAt": _now(),
+            "mediaReferences": [],
+        }
         self.items[name][body["id"]] = item
         return Reply(200, item)
 
@@ -174,9 +202,16 @@ class LangfuseServer(LoopbackServer):
 
     # ---------------------------------------------------------------- runs
     def post_dataset_run_items(self, query: dict, body: Any, rest: str) -> Reply:
-        made = {"id": f"ri{len(self.run_items)}", "datasetRunId": f"run-{body['runName']}", "datasetRunName": body["runName"],
-                "datasetItemId": body["datasetItemId"], "traceId": body["traceId"], "observationId": body.get("observationId"),
-                "createdAt": _now(), "updatedAt": _now()}
+        made = {
+            "id": f"ri{len(self.run_items)}",
+            "datasetRunId": f"run-{body['runName']}",
+            "datasetRunName": body["runName"],
+            "datasetItemId": body["datasetItemId"],
+            "traceId": body["traceId"],
+            "observationId": body.get("observationId"),
+            "createdAt": _now(),
+            "updatedAt": _now(),
+        }
         self.run_items.append(made)
         return Reply(200, made)
 
@@ -186,20 +221,45 @@ class LangfuseServer(LoopbackServer):
     def get_experiment_items(self, query: dict, body: Any, rest: str) -> Reply:
         its = [s for s in self.rows() if s.attributes.get("langfuse.experiment.id") == query["experimentId"]]
         start, limit = int(query.get("cursor", 0)), int(query["limit"])
-        data = [self._experiment_item(s) for s in its[start:start + limit]]
-        return Reply(200, {"data": data, "meta": {"limit": limit, **({"cursor": str(start + limit)} if start + limit < len(its) else {})}})
+        data = [self._experiment_item(s) for s in its[start : start + limit]]
+        return Reply(
+            200,
+            {
+                "data": data,
+                "meta": {"limit": limit, **({"cursor": str(start + limit)} if start + limit < len(its) else {})},
+            },
+        )
 
     def _experiment_item(self, s: Span) -> dict:
         a = s.attributes
-        its = [{**{k: v for k, v in score.items() if k in ("id", "name", "value", "dataType", "comment")}, "projectId": "proj1", "source": "API",
-                "timestamp": _now(), "environment": "default", "createdAt": _now(), "updatedAt": _now()}
-               for score in self.scores.values() if score.get("traceId") == s.trace_id]
+        its = [
+            {
+                **{k: v for k, v in score.items() if k in ("id", "name", "value", "dataType", "comment")},
+                "projectId": "proj1",
+                "source": "API",
+                "timestamp": _now(),
+                "environment": "default",
+                "createdAt": _now(),
+                "updatedAt": _now(),
+            }
+            for score in self.scores.values()
+            if score.get("traceId") == s.trace_id
+        ]
         for score in its:
             score["value"] = bool(score["value"]) if score["dataType"] == "BOOLEAN" else score["value"]
-        when = (lambda ns: datetime.fromtimestamp(ns / 1e9, UTC).isoformat())
-        return {"id": s.span_id, "traceId": s.trace_id, "startTime": when(s.start_ns), "endTime": when(s.end_ns), "environment": "sdk-experiment",
-                "level": a.get("langfuse.observation.level", "DEFAULT"), "experimentId": a["langfuse.experiment.id"],
-                "experimentName": a["langfuse.experiment.name"], "experimentItemId": a["langfuse.experiment.item.id"], "scores": its}
+        when = lambda ns: datetime.fromtimestamp(ns / 1e9, UTC).isoformat()
+        return {
+            "id": s.span_id,
+            "traceId": s.trace_id,
+            "startTime": when(s.start_ns),
+            "endTime": when(s.end_ns),
+            "environment": "sdk-experiment",
+            "level": a.get("langfuse.observation.level", "DEFAULT"),
+            "experimentId": a["langfuse.experiment.id"],
+            "experimentName": a["langfuse.experiment.name"],
+            "experimentItemId": a["langfuse.experiment.item.id"],
+            "scores": its,
+        }
 
     # ---------------------------------------------------------------- scores and traces
     def post_scores(self, query: dict, body: Any, rest: str) -> Reply:
@@ -212,9 +272,16 @@ class LangfuseServer(LoopbackServer):
         message = ExportTraceServiceRequest()
         message.ParseFromString(raw)
         for s in (s for r in message.resource_spans for scope in r.scope_spans for s in scope.spans):
-            value = (lambda v: getattr(v, v.WhichOneof("value")))
-            span = Span(s.name, s.trace_id.hex(), s.span_id.hex(), s.parent_span_id.hex() or None, s.start_time_unix_nano, s.end_time_unix_nano,
-                        {a.key: value(a.value) for a in s.attributes})
+            value = lambda v: getattr(v, v.WhichOneof("value"))
+            span = Span(
+                s.name,
+                s.trace_id.hex(),
+                s.span_id.hex(),
+                s.parent_span_id.hex() or None,
+                s.start_time_unix_nano,
+                s.end_time_unix_nano,
+                {a.key: value(a.value) for a in s.attributes},
+            )
             self.spans[span.span_id] = span
             self.n_spans += 1
         return Reply(200, b"", {"Content-Type": "application/x-protobuf"})

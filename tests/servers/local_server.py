@@ -17,18 +17,30 @@ Report = dict[str, Any]
 
 def typhoon_page(report: Report) -> str:
     "A station report as Typhoon OCR writes a page: headings and lines of text, the votes as an HTML table"
-    info, voters, ballots = report["form_info"], report.get("voter_statistics") or {}, report.get("ballot_statistics") or {}
-    rows = "".join(f"<tr><td>{r['number']}</td><td>{r.get('candidate_name') or ''}</td><td>{r.get('party_name') or ''}</td>"
-                   f"<td>{r['vote_count']}</td></tr>" for r in report["vote_results"])
+    info, voters, ballots = (
+        report["form_info"],
+        report.get("voter_statistics") or {},
+        report.get("ballot_statistics") or {},
+    )
+    rows = "".join(
+        f"<tr><td>{r['number']}</td><td>{r.get('candidate_name') or ''}</td><td>{r.get('party_name') or ''}</td>"
+        f"<td>{r['vote_count']}</td></tr>"
+        for r in report["vote_results"]
+    )
     lines = [f"จังหวัด {info['province']}"] if info.get("province") else []
     lines += [f"ผู้มีสิทธิเลือกตั้ง {voters['eligible_voters']} คน"] if voters.get("eligible_voters") is not None else []
     lines += [f"บัตรดี {ballots['good_ballots']} บัตร"] if ballots.get("good_ballots") is not None else []
-    table = ("<table><tr><td>หมายเลข</td><td>ชื่อตัว - ชื่อสกุล</td><td>สังกัดพรรคการเมือง</td><td>ได้คะแนน</td></tr>" + rows + "</table>")
+    table = (
+        "<table><tr><td>หมายเลข</td><td>ชื่อตัว - ชื่อสกุล</td><td>สังกัดพรรคการเมือง</td><td>ได้คะแนน</td></tr>"
+        + rows
+        + "</table>"
+    )
     return "\n\n".join(["# รายงานผลการนับคะแนน", *lines, table])
 
 
 class LocalServer(LoopbackServer):
     "A chat completions server without a key; `read` turns the first page of a request into a report"
+
     formats: Sequence[str] = ("json_schema", "json_object", "text")  # that it accepts
     takes_keys = False  # it ignores them
 
@@ -56,7 +68,9 @@ class LocalServer(LoopbackServer):
         "JSON that fits when it was requested; a chatty model otherwise"
         text = json.dumps({"reports": [self.read(images(request)[0][1])]}, ensure_ascii=False)
         if wanted == "text":
-            text = f"Here is the report you asked for:\n\n```json\n{text}\n```\n\nLet me know if you need anything else!"
+            text = (
+                f"Here is the report you asked for:\n\n```json\n{text}\n```\n\nLet me know if you need anything else!"
+            )
         return completed(text, model=self.served(), prompt=1400, completion=300)
 
     def served(self) -> str:
@@ -64,7 +78,9 @@ class LocalServer(LoopbackServer):
         return self.model
 
     def no_model(self, name: str) -> Reply:
-        return Reply(404, {"error": {"message": f"The model `{name}` does not exist.", "type": "NotFoundError", "code": 404}})
+        return Reply(
+            404, {"error": {"message": f"The model `{name}` does not exist.", "type": "NotFoundError", "code": 404}}
+        )
 
     def no_format(self, wanted: str) -> Reply:
         return Reply(400, {"error": f"'response_format.type' must be {' or '.join(map(repr, self.formats))}"})
@@ -77,7 +93,16 @@ class OllamaServer(LocalServer):
         return self.model if ":" in self.model else f"{self.model}:latest"
 
     def no_model(self, name: str) -> Reply:
-        return Reply(404, {"error": {"message": f'model "{name}" not found, try pulling it first', "type": "api_error", "code": None}})
+        return Reply(
+            404,
+            {
+                "error": {
+                    "message": f'model "{name}" not found, try pulling it first',
+                    "type": "api_error",
+                    "code": None,
+                }
+            },
+        )
 
 
 class VllmServer(LocalServer):
@@ -86,15 +111,24 @@ class VllmServer(LocalServer):
 
 class LmStudioServer(LocalServer):
     "LM Studio: json_schema or text, never json_object"
+
     formats = ("json_schema", "text")
 
 
 class OldVllmServer(LocalServer):
     "A vLLM that was started without a grammar backend"
+
     formats = ("text",)
 
     def no_format(self, wanted: str) -> Reply:
-        return Reply(400, {"object": "error", "message": f"guided decoding with {wanted} is not supported by this engine", "code": 400})
+        return Reply(
+            400,
+            {
+                "object": "error",
+                "message": f"guided decoding with {wanted} is not supported by this engine",
+                "code": 400,
+            },
+        )
 
 
 class TyphoonServer(LocalServer):

@@ -29,6 +29,7 @@ def kept_port() -> Iterator[int]:
 @dataclasses.dataclass
 class Request:
     "One request as it arrived"
+
     method: str
     path: str  # unquoted, without the query
     query: dict[str, list[str]]
@@ -44,6 +45,7 @@ class Request:
 @dataclasses.dataclass
 class Reply:
     "What to answer, and how badly"
+
     status: int = 200
     body: Any = None  # bytes and str are sent as they are, anything else as JSON
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -182,7 +184,9 @@ class LoopbackServer:
         headers = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
         path, _, query = target.partition("?")
         body = await self._read_body(reader, headers)
-        return Request(method, urllib.parse.unquote(path), urllib.parse.parse_qs(query), headers, body, time.monotonic())
+        return Request(
+            method, urllib.parse.unquote(path), urllib.parse.parse_qs(query), headers, body, time.monotonic()
+        )
 
     async def _read_body(self, reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
         if headers.get("transfer-encoding", "").lower() != "chunked":
@@ -203,7 +207,7 @@ class LoopbackServer:
         headers = {"Content-Type": "application/json; charset=UTF-8", **reply.headers, "Content-Length": len(body)}
         lines = "".join(f"{k}: {v}\r\n" for k, v in headers.items())
         writer.write(f"HTTP/1.1 {reply.status} Loopback\r\n{lines}\r\n".encode())
-        for part in [bytes([b]) for b in body] if reply.drip_s else [body[:reply.cut_after]]:
+        for part in [bytes([b]) for b in body] if reply.drip_s else [body[: reply.cut_after]]:
             writer.write(part)
             await writer.drain()
             await asyncio.sleep(reply.drip_s)

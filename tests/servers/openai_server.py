@@ -7,15 +7,34 @@ from typing import Any
 from servers.loopback import LoopbackServer, Reply, Request
 
 
-def completed(text: str | None, finish: str = "stop", prompt: int = 1290, completion: int = 120, reasoning: int = 0,
-              cached: int = 0, model: str = "gpt-4o-2024-08-06", **how: Any) -> Reply:
+def completed(
+    text: str | None,
+    finish: str = "stop",
+    prompt: int = 1290,
+    completion: int = 120,
+    reasoning: int = 0,
+    cached: int = 0,
+    model: str = "gpt-4o-2024-08-06",
+    **how: Any,
+) -> Reply:
     "A chat completion with this text"
-    return Reply(body={
-        "id": "c1", "object": "chat.completion", "created": 1, "model": model,
-        "choices": [{"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text}}],
-        "usage": {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
-                  "prompt_tokens_details": {"cached_tokens": cached},
-                  "completion_tokens_details": {"reasoning_tokens": reasoning}}}, **how)
+    return Reply(
+        body={
+            "id": "c1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": model,
+            "choices": [{"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text}}],
+            "usage": {
+                "prompt_tokens": prompt,
+                "completion_tokens": completion,
+                "total_tokens": prompt + completion,
+                "prompt_tokens_details": {"cached_tokens": cached},
+                "completion_tokens_details": {"reasoning_tokens": reasoning},
+            },
+        },
+        **how,
+    )
 
 
 def failed(status: int, message: str, kind: str = "server_error", **how: Any) -> Reply:

@@ -37,12 +37,12 @@ SENTENCES: dict[str, str] = {
     "nothing_scored": "No experiment has a score, so there is nothing to compare.",
     "only_one": "Only {best} has scores ({items}), so there is nothing to compare it with.",
     "uneven": "{best} is ahead of {second} by {amount} on the {items}, but has no score for {n} of {all}: nobody knows how it does on "
-              "those, so none is called best.",
+    "those, so none is called best.",
     "best": "{best} is best: {amount} over {second} ({confidence} % interval {lower} to {upper}; {p} if both were equally good; {items}).",
     "limit": "With {items}, total failures of {best} on up to {unseen} % of forms cannot be excluded; above {outweigh} % they would outweigh "
-             "the difference.",
+    "the difference.",
     "limit_clusters": "With {n} {groups}, total failures of {best} in up to {unseen} % of them cannot be excluded; above {outweigh} % they "
-                      "would outweigh the difference.",
+    "would outweigh the difference.",
     "lacking": "Not scored: {missing}.",
     "none_shared": "{names} cannot be told apart with {items}, because they share none.",
     "equal_means": "{names} cannot be told apart with {items}: their means are equal.",
@@ -53,21 +53,25 @@ SENTENCES: dict[str, str] = {
     "advice_range": "If the true difference is that large, {needed} would show it.",
     "advice_none": "So small a difference cannot be shown with any practical number of items.",
     "advice_unknown": "With so few items nobody can say how many more it would take.",
-    "ahead": "{best} is ahead of {behind}.", "named_amount": "{name} ({amount})",
+    "ahead": "{best} is ahead of {behind}.",
+    "named_amount": "{name} ({amount})",
     "against": "{ahead} is ahead of {best} on the items that both scored.",
     "tested": "Tested against: all are equally good, so that a form favours each of two as often and by as much. By luck alone, one of them would "
-              "then be called best in at most {error} of 100 such comparisons.",
+    "then be called best in at most {error} of 100 such comparisons.",
     "wide": "The intervals of the means are wide because {items} say little about the forms not seen, which may fail completely.",
     "assumed": "The intervals of the means assume that every accuracy was equally likely beforehand (Beta–binomial, prior Beta({a}, {b})); "
-               "without that assumption they are wider.",
+    "without that assumption they are wider.",
     "too_few_items": "With {n} experiments no difference can be told from fewer than {fewest} items.",
     "too_few_clusters": "With {n} experiments no difference can be told from fewer than {fewest} {groups}.",
     "missing": "Pairs are compared over the items that both scored, and means are over the items of each.",
     "named_missing": "{name} ({n} of {items})",
     "clusters": "Items of one {group} count together: {n} {groups}.",
     "few_clusters": "The items come from only {n} {groups}; that is too few to allow for what they have in common, so the intervals may be too "
-                    "narrow.",
-    "cluster": "cluster", "cluster_many": "clusters", "cluster_constituency": "constituency", "cluster_constituency_many": "constituencies",
+    "narrow.",
+    "cluster": "cluster",
+    "cluster_many": "clusters",
+    "cluster_constituency": "constituency",
+    "cluster_constituency_many": "constituencies",
     "race_won": "{winner} wins: all others were shown to be behind (error at most {error} %).",
     "race_tied": "{names} cannot be told apart after {items}{behind} (error at most {error} %).",
     "race_behind": "; shown to be behind: {names}",
@@ -75,8 +79,14 @@ SENTENCES: dict[str, str] = {
     "race_fewer": "A comparison that looks only once cannot tell {names} from it with the items that they ran; the looks on the way did.",
     "race_conflict": "The looks on the way favour {winner}, a comparison of all scores favours {best}, so none is called the winner.",
     "race_calls": "{calls} of {full} calls were made, {saved} % saved.",
-    "and": "{first} and {last}", "one_item": "1 item", "many_items": "{n} items", "shared_items": "{n} items that both scored",
-    "between": "{low} to {high} items", "about": "about {n}", "points": "points", "others": "{n} others",
+    "and": "{first} and {last}",
+    "one_item": "1 item",
+    "many_items": "{n} items",
+    "shared_items": "{n} items that both scored",
+    "between": "{low} to {high} items",
+    "about": "about {n}",
+    "points": "points",
+    "others": "{n} others",
 }
 
 # %% ../../nbs/analysis/04_comparison.ipynb #c59e1e5d
@@ -126,7 +136,7 @@ def cell_texts(
     frame: pd.DataFrame,
 ) -> list[list[str]]:  # row by row
     "A frame's cells as texts; what is missing is a dash"
-    missing = (lambda v: v is None or v is pd.NA or isinstance(v, float) and math.isnan(v))
+    missing = lambda v: v is None or v is pd.NA or isinstance(v, float) and math.isnan(v)
     return [["–" if missing(v) else str(v) for v in row] for row in frame.astype(object).to_numpy().tolist()]
 
 # %% ../../nbs/analysis/04_comparison.ipynb #6715fe66
@@ -143,6 +153,7 @@ def plain_rows(
     frame: pd.DataFrame,
 ) -> list[dict[str, Any]]:  # NaN and infinities are None, numpy values are Python's
     "A frame's rows as dicts that `json` can write"
+
     def plain(v: Any) -> Any:
         v = v.item() if isinstance(v, np.generic) else v
         return None if v is pd.NA or isinstance(v, float) and not math.isfinite(v) else v
@@ -153,6 +164,7 @@ def plain_rows(
 @dataclass(slots=True)
 class Comparison:
     "What experiments over the same items say about each other, and what they do not"
+
     table: pd.DataFrame  # one row per experiment, best first: n, mean, interval, difference to the best, verdict
     pairs: pd.DataFrame  # one row per pair, as `paired_comparisons` returns them
     best: str | None = None  # the experiment that is ahead over the items that are shared; None without scores
@@ -187,12 +199,24 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         "Everything as plain values that `json` can write"
         limit = None if self.limit is None else {**self.limit._asdict(), "matters": self.limit.matters}
-        return {"score": self.score, "best": self.best, "distinguishable": self.distinguishable, "uneven": self.uneven,
-                "tied_with": self.tied_with, "sentence": self.sentence, "sentences": self.sentences, "items": self.items,
-                "confidence": self.confidence, "clusters": self.clusters,
-                "cluster_by": self.grouping.by if self.grouping else None, "limit": limit,
-                "plan": None if self.plan is None else self.plan._asdict(), "prior": None if self.prior is None else list(self.prior),
-                "experiments": plain_rows(self.table), "pairs": plain_rows(self.pairs)}
+        return {
+            "score": self.score,
+            "best": self.best,
+            "distinguishable": self.distinguishable,
+            "uneven": self.uneven,
+            "tied_with": self.tied_with,
+            "sentence": self.sentence,
+            "sentences": self.sentences,
+            "items": self.items,
+            "confidence": self.confidence,
+            "clusters": self.clusters,
+            "cluster_by": self.grouping.by if self.grouping else None,
+            "limit": limit,
+            "plan": None if self.plan is None else self.plan._asdict(),
+            "prior": None if self.prior is None else list(self.prior),
+            "experiments": plain_rows(self.table),
+            "pairs": plain_rows(self.pairs),
+        }
 
     def display_frame(self) -> pd.DataFrame:
         "The table as texts: percent, intervals in brackets, a verdict in words"
@@ -220,8 +244,14 @@ def _display_row(c: Comparison, row: Any) -> dict[str, Any]:
     gap = f"against the best{', ' + c.unit if c.unit else ''}"
     bounds = row.difference, row.difference_lower, row.difference_upper
     p = "" if math.isnan(row.p_adjusted) else _p_words(row.p_adjusted).removeprefix("p ").removeprefix("= ")
-    return {"experiment": row.experiment, "items": row.n, mean: _bracketed(row.mean, row.lower, row.upper, own),
-            gap: "" if row.experiment == c.best else _bracketed(*bounds, lambda v: _signed(v, c.unit)), "p": p, "verdict": row.verdict}
+    return {
+        "experiment": row.experiment,
+        "items": row.n,
+        mean: _bracketed(row.mean, row.lower, row.upper, own),
+        gap: "" if row.experiment == c.best else _bracketed(*bounds, lambda v: _signed(v, c.unit)),
+        "p": p,
+        "verdict": row.verdict,
+    }
 
 # %% ../../nbs/analysis/04_comparison.ipynb #d1b02790
 def _headline(c: Comparison, say: Speaker) -> str:
@@ -244,7 +274,9 @@ def _pair_items(c: Comparison, row: Any, say: Speaker) -> str:
 
 def _lacking(c: Comparison, say: Speaker) -> str:
     "Which experiments lack scores, and of how many items; empty when none does"
-    short = [say("named_missing", name=r.experiment, n=r.missing, items=c.items) for r in c.table.itertuples() if r.missing]
+    short = [
+        say("named_missing", name=r.experiment, n=r.missing, items=c.items) for r in c.table.itertuples() if r.missing
+    ]
     return " " + say("lacking", missing=say.names(short)) if short else ""
 
 # %% ../../nbs/analysis/04_comparison.ipynb #aed77f4a
@@ -258,9 +290,17 @@ def _best_sentence(c: Comparison, scored: pd.DataFrame, say: Speaker) -> str:
     "The best and its lead over the next, and what such a sample cannot exclude"
     second = _second(c, scored)
     low, high = sorted((-second["difference_lower"], -second["difference_upper"]), key=float)
-    text = say("best", best=c.best, amount=say.amount(-second["difference"], c.unit), second=second["experiment"],
-               confidence=f"{100 * c.confidence:g}", lower=_signed(low, c.unit), upper=_signed(high, c.unit),
-               p=_p_words(second["p_adjusted"]), items=_pair_items(c, second, say))
+    text = say(
+        "best",
+        best=c.best,
+        amount=say.amount(-second["difference"], c.unit),
+        second=second["experiment"],
+        confidence=f"{100 * c.confidence:g}",
+        lower=_signed(low, c.unit),
+        upper=_signed(high, c.unit),
+        p=_p_words(second["p_adjusted"]),
+        items=_pair_items(c, second, say),
+    )
     return text + _lacking(c, say) + _limit_words(c, say)
 
 # %% ../../nbs/analysis/04_comparison.ipynb #ed7ba157
@@ -268,7 +308,10 @@ def _limit_words(c: Comparison, say: Speaker) -> str:
     "Which rate of total failures is not excluded; empty when it could not turn the result"
     if c.limit is None or not c.limit.matters:
         return ""
-    shares = {"unseen": f"{100 * c.limit.unseen:.{1 if c.limit.unseen < 0.1 else 0}f}", "outweigh": f"{100 * c.limit.outweigh:.1f}"}
+    shares = {
+        "unseen": f"{100 * c.limit.unseen:.{1 if c.limit.unseen < 0.1 else 0}f}",
+        "outweigh": f"{100 * c.limit.outweigh:.1f}",
+    }
     if c.clusters is None:
         return " " + say("limit", best=c.best, items=say.items(c.limit.items), **shares)
     by = c.grouping.by if c.grouping else None
@@ -278,8 +321,15 @@ def _limit_words(c: Comparison, say: Speaker) -> str:
 def _uneven_sentence(c: Comparison, scored: pd.DataFrame, say: Speaker) -> str:
     "The one ahead lacks items on which others were scored"
     second, own = _second(c, scored), scored[scored["experiment"] == c.best].iloc[0]
-    return say("uneven", best=c.best, second=second["experiment"], amount=say.amount(abs(second["difference"]), c.unit),
-               items=_pair_items(c, second, say), n=int(own["missing"]), all=say.items(c.items))
+    return say(
+        "uneven",
+        best=c.best,
+        second=second["experiment"],
+        amount=say.amount(abs(second["difference"]), c.unit),
+        items=_pair_items(c, second, say),
+        n=int(own["missing"]),
+        all=say.items(c.items),
+    )
 
 # %% ../../nbs/analysis/04_comparison.ipynb #26805c9b
 def _tied_sentence(c: Comparison, scored: pd.DataFrame, say: Speaker) -> str:
@@ -297,8 +347,15 @@ def _tied_sentence(c: Comparison, scored: pd.DataFrame, say: Speaker) -> str:
     nearest = shared.loc[shared["difference"].abs().idxmin()]
     seen = "" if c.plan.visible is None else say("seen", visible=say.amount(c.plan.visible, c.unit).lstrip("+"))
     amount = say.amount(abs(nearest["difference"]), c.unit).lstrip("+")
-    return say("two_tied" if len(tied) == 1 else "several_tied", **words, best=c.best, nearest=nearest["experiment"], amount=amount,
-               seen=seen, advice=_advice(c.plan, say)) + _lacking(c, say)
+    return say(
+        "two_tied" if len(tied) == 1 else "several_tied",
+        **words,
+        best=c.best,
+        nearest=nearest["experiment"],
+        amount=amount,
+        seen=seen,
+        advice=_advice(c.plan, say),
+    ) + _lacking(c, say)
 
 # %% ../../nbs/analysis/04_comparison.ipynb #332eb793
 def _advice(p: Plan, say: Speaker) -> str:
@@ -333,9 +390,14 @@ def _order_notes(c: Comparison, scored: pd.DataFrame, say: Speaker) -> list[str]
     "Who is behind although none is best, and who is ahead of the best on the items that they share"
     notes, behind = [], scored[scored["verdict"] == "behind"]
     if not c.distinguishable and not c.uneven and len(behind):
-        named = (say("named_amount", name=r.experiment, amount=say.amount(abs(r.difference), c.unit)) for r in behind.itertuples())
+        named = (
+            say("named_amount", name=r.experiment, amount=say.amount(abs(r.difference), c.unit))
+            for r in behind.itertuples()
+        )
         notes.append(say("ahead", best=c.best, behind=say.names(named)))
-    return notes + [say("against", best=c.best, ahead=e) for e in scored.loc[scored["verdict"] == "ahead", "experiment"]]
+    return notes + [
+        say("against", best=c.best, ahead=e) for e in scored.loc[scored["verdict"] == "ahead", "experiment"]
+    ]
 
 # %% ../../nbs/analysis/04_comparison.ipynb #57812070
 def _sample_notes(c: Comparison, scored: pd.DataFrame, say: Speaker) -> list[str]:
@@ -380,7 +442,9 @@ def _levelled(plain: np.ndarray, effects: np.ndarray, there: np.ndarray) -> np.n
     return out
 
 # %% ../../nbs/analysis/04_comparison.ipynb #8379ba96
-def _own_interval(values: np.ndarray, codes: np.ndarray | None, confidence: float, bounds: Any, prior: Any) -> tuple[float, float, float]:
+def _own_interval(
+    values: np.ndarray, codes: np.ndarray | None, confidence: float, bounds: Any, prior: Any
+) -> tuple[float, float, float]:
     "Mean and interval of one experiment's item means"
     if not len(values):
         return math.nan, math.nan, math.nan
@@ -404,12 +468,19 @@ def _check_bounds(name: Any, values: np.ndarray, bounds: tuple[float, float] | N
     slack = 1e-12 * (bounds[1] - bounds[0])
     wrong = values[(values < bounds[0] - slack) | (values > bounds[1] + slack)]
     if len(wrong):
-        raise ValueError(f"experiment {name!r} has the value {wrong[0]:g}, outside bounds {tuple(bounds)}; give the true "
-                         "bounds, or bounds=None for a quantity without any")
+        raise ValueError(
+            f"experiment {name!r} has the value {wrong[0]:g}, outside bounds {tuple(bounds)}; give the true "
+            "bounds, or bounds=None for a quantity without any"
+        )
 
 # %% ../../nbs/analysis/04_comparison.ipynb #3888a3cb
-def _means_table(table: ScoreTable, confidence: float, bounds: tuple[float, float] | None, sign: float,
-                 prior: tuple[float, float] | None = None) -> pd.DataFrame:
+def _means_table(
+    table: ScoreTable,
+    confidence: float,
+    bounds: tuple[float, float] | None,
+    sign: float,
+    prior: tuple[float, float] | None = None,
+) -> pd.DataFrame:
     "One row per experiment, the best adjusted mean first; those without scores last"
     rows, scored = [], ~table.means.isna().to_numpy().all(1) if len(table.means.columns) else np.zeros(0, dtype=bool)
     adjusted = adjusted_means(table.means.to_numpy(float)) if len(table.means.columns) else []
@@ -446,11 +517,23 @@ def _verdict(row: Any, ahead: float) -> str:
     return "behind" if ahead > 0 else "ahead"
 
 # %% ../../nbs/analysis/04_comparison.ipynb #270ecf22
-_NO_PAIR = {"pairs": 0, "difference": math.nan, "difference_lower": math.nan, "difference_upper": math.nan, "p": math.nan,
-            "p_adjusted": math.nan, "items_needed": None, "needed_low": None, "needed_high": None, "verdict": "no scores"}
+_NO_PAIR = {
+    "pairs": 0,
+    "difference": math.nan,
+    "difference_lower": math.nan,
+    "difference_upper": math.nan,
+    "p": math.nan,
+    "p_adjusted": math.nan,
+    "items_needed": None,
+    "needed_low": None,
+    "needed_high": None,
+    "verdict": "no scores",
+}
 
 # %% ../../nbs/analysis/04_comparison.ipynb #046f05ef
-def _against_best(ranking: pd.DataFrame, pairs: pd.DataFrame, best: Any, sign: float, table: ScoreTable) -> pd.DataFrame:
+def _against_best(
+    ranking: pd.DataFrame, pairs: pd.DataFrame, best: Any, sign: float, table: ScoreTable
+) -> pd.DataFrame:
     "The pairs with the best, one row per experiment, as this minus best"
     rows: dict[Any, dict[str, Any]] = {}
     for r in pairs[(pairs["first"] == best) | (pairs["second"] == best)].itertuples():
@@ -458,11 +541,22 @@ def _against_best(ranking: pd.DataFrame, pairs: pd.DataFrame, best: Any, sign: f
         low, high = sorted((turn * r.lower, turn * r.upper))
         verdict = _verdict(r, -sign * turn * r.difference)
         needed = _plan_of(table, r) if verdict == "not distinguishable" else None
-        rows[other] = {"pairs": r.n, "difference": turn * r.difference, "difference_lower": low, "difference_upper": high,
-                       "p": r.p, "p_adjusted": r.p_adjusted, "items_needed": needed and needed.needed,
-                       "needed_low": needed and needed.low, "needed_high": needed and needed.high, "verdict": verdict}
-    listed = [_NO_PAIR if n == 0 else rows.get(e, {**_NO_PAIR, "pairs": n, "verdict": ""})
-              for e, n in zip(ranking["experiment"], ranking["n"])]
+        rows[other] = {
+            "pairs": r.n,
+            "difference": turn * r.difference,
+            "difference_lower": low,
+            "difference_upper": high,
+            "p": r.p,
+            "p_adjusted": r.p_adjusted,
+            "items_needed": needed and needed.needed,
+            "needed_low": needed and needed.low,
+            "needed_high": needed and needed.high,
+            "verdict": verdict,
+        }
+    listed = [
+        _NO_PAIR if n == 0 else rows.get(e, {**_NO_PAIR, "pairs": n, "verdict": ""})
+        for e, n in zip(ranking["experiment"], ranking["n"])
+    ]
     out = pd.concat([ranking, pd.DataFrame(listed, columns=list(_NO_PAIR))], axis=1)
     return out.astype({"items_needed": "Int64", "needed_low": "Int64", "needed_high": "Int64", "pairs": int})
 
@@ -481,7 +575,9 @@ def _plan_of(table: ScoreTable, row: Any) -> Plan:
     "What it would take to tell a pair apart"
     level = 1 - float(row.confidence)
     found = plan(_pair_values(table, row.first, row.second), float(row.difference), float(row.sd), int(row.n), level)
-    floor = max(int(row.n) + 1, fewest_items(0.05 / level, 0.05))  # what was not told with these items needs more of them
+    floor = max(
+        int(row.n) + 1, fewest_items(0.05 / level, 0.05)
+    )  # what was not told with these items needs more of them
     more = [None if n is None else max(n, floor) for n in (found.needed, found.low, found.high)]
     return Plan(*more, found.visible)  # type: ignore[call-arg]
 
@@ -496,7 +592,9 @@ def _closest_plan(full: pd.DataFrame, pairs: pd.DataFrame, best: Any, table: Sco
     return _plan_of(table, next(pairs[own].itertuples()))
 
 # %% ../../nbs/analysis/04_comparison.ipynb #714e0273
-def _limit_of(full: pd.DataFrame, table: ScoreTable, best: Any, sign: float, bounds: tuple[float, float] | None) -> FailureLimit | None:
+def _limit_of(
+    full: pd.DataFrame, table: ScoreTable, best: Any, sign: float, bounds: tuple[float, float] | None
+) -> FailureLimit | None:
     "Failures of the best that could turn its lead over the next"
     others = full[(full["verdict"] == "behind")]
     if bounds is None or others.empty:
@@ -514,7 +612,10 @@ def compare(
     scores: Any,  # tidy (experiment, item_id, value, …) or wide (items × experiments); NaN and None: not scored
     score: str | None = None,  # which score, when there are several; None: the only one, or overall_accuracy
     confidence: float = 0.95,
-    bounds: tuple[float, float] | None = (0, 1),  # smallest and largest possible value; None for seconds, dollars, tokens
+    bounds: tuple[float, float] | None = (
+        0,
+        1,
+    ),  # smallest and largest possible value; None for seconds, dollars, tokens
     higher_is_better: bool = True,
     clusters: Any = None,  # for a wide table: one label per item (form set, station)
     unit: str | None = None,  # None: points for fractions, nothing otherwise
@@ -535,8 +636,16 @@ def compare(
     best = ranking["experiment"].iloc[0] if len(ranking) and ranking["n"].iloc[0] else None
     width = math.nan if bounds is None else float(bounds[1] - bounds[0])
     pairs = paired_comparisons(table, share, width, method, seed, best)
-    out = Comparison(_against_best(ranking, pairs, best, sign, table), pairs, best, score=table.score, confidence=share, grouping=grouping,
-                     unit=unit if unit is not None else "points" if bounds == (0, 1) else "", prior=prior)
+    out = Comparison(
+        _against_best(ranking, pairs, best, sign, table),
+        pairs,
+        best,
+        score=table.score,
+        confidence=share,
+        grouping=grouping,
+        unit=unit if unit is not None else "points" if bounds == (0, 1) else "",
+        prior=prior,
+    )
     _judge(out, table, sign, bounds)
     out.sentences = out.in_words()
     return out
@@ -545,7 +654,9 @@ def compare(
 def _judge(out: Comparison, table: ScoreTable, sign: float, bounds: tuple[float, float] | None) -> None:
     "Is the one ahead the best? Fills in what follows from the table"
     full, best = out.table, out.best
-    out.tied_with = full.loc[full["verdict"].isin(["not distinguishable", "no shared items", "ahead"]), "experiment"].tolist()
+    out.tied_with = full.loc[
+        full["verdict"].isin(["not distinguishable", "no shared items", "ahead"]), "experiment"
+    ].tolist()
     apart = best is not None and not out.tied_with and int((full["n"] > 0).sum()) > 1
     out.uneven = bool(apart and _lacks_items(full, best))
     out.distinguishable = bool(apart and not out.uneven)

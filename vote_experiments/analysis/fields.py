@@ -21,7 +21,14 @@ import pandas as pd
 from .intervals import Interval, _beta_lower, _reflected, _Totals
 from ..forms.blanks import recorded_paths, zero_blanks
 from vote_experiments.forms.schema import (
-    BALLOT_FIELDS, HEADER_FIELDS, OPTIONAL_HEADER_FIELDS, VOTER_FIELDS, Report, numbered_rows, parse_reports, read_reports,
+    BALLOT_FIELDS,
+    HEADER_FIELDS,
+    OPTIONAL_HEADER_FIELDS,
+    VOTER_FIELDS,
+    Report,
+    numbered_rows,
+    parse_reports,
+    read_reports,
     report_fields,
 )
 from ..records import ItemResult, Record
@@ -30,13 +37,18 @@ from ..scoring.evaluators import match_reports
 # %% ../../nbs/analysis/07_fields.ipynb #9fa2507f
 ROW_FIELDS = ("candidate_name", "party_name", "vote_count")
 FIELDS: tuple[str, ...] = (  # in the order of the form
-    *(f"form_info.{f}" for f in (*HEADER_FIELDS, *OPTIONAL_HEADER_FIELDS)), *(f"voter_statistics.{f}" for f in VOTER_FIELDS),
-    *(f"ballot_statistics.{f}" for f in BALLOT_FIELDS), *(f"vote_results.{f}" for f in ROW_FIELDS), "total_votes_recorded")
+    *(f"form_info.{f}" for f in (*HEADER_FIELDS, *OPTIONAL_HEADER_FIELDS)),
+    *(f"voter_statistics.{f}" for f in VOTER_FIELDS),
+    *(f"ballot_statistics.{f}" for f in BALLOT_FIELDS),
+    *(f"vote_results.{f}" for f in ROW_FIELDS),
+    "total_votes_recorded",
+)
 _WHOLE_SECTIONS = {"form_info.": HEADER_FIELDS, "voter_statistics.": VOTER_FIELDS, "ballot_statistics.": BALLOT_FIELDS}
 
 # %% ../../nbs/analysis/07_fields.ipynb #5853314f
 class JudgedField(NamedTuple):
     "One field that the truth asks for"
+
     path: str  # as `report_fields` names it
     field: str  # one of `FIELDS`
     expected: Any
@@ -67,8 +79,13 @@ def judged_fields(
     truth, found = report_fields(expected), {} if answered is None else report_fields(answered)
     written = {s for s in _WHOLE_SECTIONS if any(v is not None for k, v in truth.items() if k.startswith(s))}
     recorded, zero = recorded_paths(expected), zero_blanks(expected)
-    return [JudgedField(path, _field_of(path), value, found.get(path), path in found and _is_equal(value, found[path], path in zero))
-            for path, value in truth.items() if _is_asked(path, truth, written, recorded)]
+    return [
+        JudgedField(
+            path, _field_of(path), value, found.get(path), path in found and _is_equal(value, found[path], path in zero)
+        )
+        for path, value in truth.items()
+        if _is_asked(path, truth, written, recorded)
+    ]
 
 # %% ../../nbs/analysis/07_fields.ipynb #8c143630
 def _is_equal(expected: Any, answered: Any, is_zero: bool) -> bool:
@@ -79,6 +96,7 @@ def _is_equal(expected: Any, answered: Any, is_zero: bool) -> bool:
 @dataclass(frozen=True)
 class FieldDifference(Record):
     "One place where an answer is not the truth"
+
     path: str  # as `report_fields` names it; "" for a report that was not answered at all
     expected: Any
     answered: Any
@@ -114,9 +132,14 @@ def _differences(expected: Report, answered: Report) -> Iterator[tuple[str, Any,
     "Path, expected, answered, kind. A row that only one of the two has is told once, by its votes."
     rows, its_rows = numbered_rows(expected), numbered_rows(answered)
     for j in judged_fields(expected, answered):
-        key = j.path[len("vote_results["):].partition("]")[0] if j.path.startswith("vote_results[") else None
+        key = j.path[len("vote_results[") :].partition("]")[0] if j.path.startswith("vote_results[") else None
         if not j.correct and (key is None or key in its_rows or j.field.endswith(".vote_count")):
-            yield j.path, j.expected, j.answered, "missing" if j.answered is None else "invented" if j.expected is None else "wrong"
+            yield (
+                j.path,
+                j.expected,
+                j.answered,
+                "missing" if j.answered is None else "invented" if j.expected is None else "wrong",
+            )
     for key, row in its_rows.items():
         if key not in rows:
             yield f"vote_results[{key}].vote_count", None, row.vote_count, "invented"
@@ -155,10 +178,17 @@ def share_interval(
     if not len(n):
         return Interval(math.nan, math.nan, math.nan, 0, confidence)
     share, tail = r / n, (1 - confidence) / 2
-    t = _Totals(np.float64(len(n)), n.sum(), r.sum(), (r * r).sum(), (r * n).sum(), (n * n).sum(), share.min(), share.max())
+    t = _Totals(
+        np.float64(len(n)), n.sum(), r.sum(), (r * r).sum(), (r * n).sum(), (n * n).sum(), share.min(), share.max()
+    )
     mean = float(r.sum() / n.sum())
-    return Interval(mean, min(float(_beta_lower(t, tail)), mean), max(1 - float(_beta_lower(_reflected(t), tail)), mean),
-                    int(n.sum()), confidence)
+    return Interval(
+        mean,
+        min(float(_beta_lower(t, tail)), mean),
+        max(1 - float(_beta_lower(_reflected(t), tail)), mean),
+        int(n.sum()),
+        confidence,
+    )
 
 # %% ../../nbs/analysis/07_fields.ipynb #09543ac9
 NO_DIFFICULTY = "none"
@@ -176,14 +206,20 @@ def _difficulties(metadata: Mapping[str, Any], form_type: str | None) -> tuple[l
 # %% ../../nbs/analysis/07_fields.ipynb #80bde2ba
 def _place(path: str) -> str:
     "The name a number has in `field_difficulties`"
-    return f"vote_results.{path[len('vote_results[number='):].partition(']')[0]}" if path.startswith("vote_results[") else path
+    return (
+        f"vote_results.{path[len('vote_results[number=') :].partition(']')[0]}"
+        if path.startswith("vote_results[")
+        else path
+    )
 
 
 def _is_number(field: str) -> bool:
     return field.startswith(("voter_", "ballot_", "total_")) or field.endswith(".vote_count")
 
 # %% ../../nbs/analysis/07_fields.ipynb #050b50d1
-def _slices(metadata: Any, form_type: str | None, judged: Sequence[JudgedField], by: str) -> Iterator[tuple[str, int, int]]:
+def _slices(
+    metadata: Any, form_type: str | None, judged: Sequence[JudgedField], by: str
+) -> Iterator[tuple[str, int, int]]:
     "(slice, right, asked) of the numbers of one report"
     numbers = [j for j in judged if _is_number(j.field)]
     known = metadata if isinstance(metadata, Mapping) else {}
@@ -280,7 +316,9 @@ def _frame(names: list[str], shares: _Shares, keys: Sequence[tuple], confidence:
     rows = []
     for key in keys:
         items, found = shares.share(key, confidence)
-        rows.append((*key, items, found.count, int(sum(shares.right[key])), found.mean, found.lower_bound, found.upper_bound))
+        rows.append(
+            (*key, items, found.count, int(sum(shares.right[key])), found.mean, found.lower_bound, found.upper_bound)
+        )
     return pd.DataFrame(rows, columns=[*names, "items", "n", "correct", "mean", "lower", "upper"])
 
 # %% ../../nbs/analysis/07_fields.ipynb #77f63ead
@@ -328,7 +366,9 @@ _EDGES = (0, 1, 2, 10, 100, 1000)  # votes off, from … on
 
 def _bins() -> list[tuple[str, float, float]]:
     "(label, smallest, largest) from far too few votes to far too many, in whole votes"
-    up = [(f"+{a}" if b - a == 1 else f"+{a} to +{b - 1}", float(a), float(b - 1)) for a, b in zip(_EDGES[1:], _EDGES[2:])]
+    up = [
+        (f"+{a}" if b - a == 1 else f"+{a} to +{b - 1}", float(a), float(b - 1)) for a, b in zip(_EDGES[1:], _EDGES[2:])
+    ]
     up.append((f"+{_EDGES[-1]:,} or more", float(_EDGES[-1]), math.inf))
     down = [(label.replace("+", "−").replace("or more", "or less"), -b, -a) for label, a, b in reversed(up)]
     return [*down, ("exact", 0, 0), *up]
@@ -343,5 +383,7 @@ def vote_error_bins(
     for experiment, some in named.groupby("experiment", sort=False):
         off, n, total = some["difference"].to_numpy(float), some["n"].to_numpy(), some["n"].sum()
         counts = [(label, n[(off >= a) & (off <= b)].sum()) for label, a, b in _bins()]
-        rows += [(experiment, label, int(k), k / total) for label, k in [*counts, ("not answered", n[np.isnan(off)].sum())]]
+        rows += [
+            (experiment, label, int(k), k / total) for label, k in [*counts, ("not answered", n[np.isnan(off)].sum())]
+        ]
     return pd.DataFrame(rows, columns=["experiment", "bin", "n", "share"])

@@ -39,22 +39,54 @@ def labelled(
     listed = list(results)
     names = Counter(r.name for r in listed)
     runs = Counter(r.run_name for r in listed if names[r.name] > 1)
-    return {r.name if names[r.name] == 1 else r.run_name if runs[r.run_name] == 1 else f"{r.run_name} ({r.experiment_id})": r
-            for r in listed}
+    return {
+        r.name
+        if names[r.name] == 1
+        else r.run_name
+        if runs[r.run_name] == 1
+        else f"{r.run_name} ({r.experiment_id})": r
+        for r in listed
+    }
 
 # %% ../../nbs/analysis/06_frames.ipynb #117e5aad
-ITEM_COLUMNS = ("experiment", "experiment_id", "item_id", "repeat", "position", "status", "latency_s", "cost_usd", "cached",
-                "model_version", "error_type", "error_message")
+ITEM_COLUMNS = (
+    "experiment",
+    "experiment_id",
+    "item_id",
+    "repeat",
+    "position",
+    "status",
+    "latency_s",
+    "cost_usd",
+    "cached",
+    "model_version",
+    "error_type",
+    "error_message",
+)
 
 
 def _all_items(result: ExperimentRecord) -> Iterator[ItemResult]:
     "Succeeded, failed and skipped items in the order of the data"
-    yield from sorted([*result.item_results, *result.failed_items, *result.skipped_items], key=lambda r: (r.repeat, r.position))
+    yield from sorted(
+        [*result.item_results, *result.failed_items, *result.skipped_items], key=lambda r: (r.repeat, r.position)
+    )
 
 # %% ../../nbs/analysis/06_frames.ipynb #deb984f9
 def _item_row(label: str, result: ExperimentRecord, r: ItemResult) -> tuple:
-    return (label, result.experiment_id, r.item.id, r.repeat, r.position, r.status, r.latency_s, r.cost_usd, r.cached,
-            r.model_version, r.error.type if r.error else None, r.error.message if r.error else None)
+    return (
+        label,
+        result.experiment_id,
+        r.item.id,
+        r.repeat,
+        r.position,
+        r.status,
+        r.latency_s,
+        r.cost_usd,
+        r.cached,
+        r.model_version,
+        r.error.type if r.error else None,
+        r.error.message if r.error else None,
+    )
 
 # %% ../../nbs/analysis/06_frames.ipynb #6a4f9b48
 def score_columns(
@@ -104,7 +136,11 @@ def _failed(r: ItemResult) -> bool:
 
 def _score_names(results: Iterable[ItemResult]) -> list[str]:
     "Names of the numeric scores of items that succeeded, in first-seen order"
-    return list(dict.fromkeys(e.name for r in results if not _failed(r) for e in r.evaluations if as_number(e.value) is not None))
+    return list(
+        dict.fromkeys(
+            e.name for r in results if not _failed(r) for e in r.evaluations if as_number(e.value) is not None
+        )
+    )
 
 # %% ../../nbs/analysis/06_frames.ipynb #7dac08d7
 def _values(r: ItemResult, names: Iterable[str], weights: Mapping[str, float]) -> Iterator[tuple[str, float]]:
@@ -119,8 +155,11 @@ def _values(r: ItemResult, names: Iterable[str], weights: Mapping[str, float]) -
 # %% ../../nbs/analysis/06_frames.ipynb #0d432298
 def _declared(results: Iterable[ExperimentRecord]) -> dict[str, dict[str, Any]]:
     "What the evaluators of stored results said about their scores"
-    return {name: {"higher_is_better": e.get("higher_is_better", True), "failed_is_zero": e.get("failed_as_zero")}
-            for r in results for name, e in (r.summary.get("scores") or {}).items()}
+    return {
+        name: {"higher_is_better": e.get("higher_is_better", True), "failed_is_zero": e.get("failed_as_zero")}
+        for r in results
+        for name, e in (r.summary.get("scores") or {}).items()
+    }
 
 # %% ../../nbs/analysis/06_frames.ipynb #ee091cc0
 def _count_failed(frame: pd.DataFrame, declared: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
@@ -147,8 +186,11 @@ def scores_frame(
         names = own[label] or every  # where everything failed, all that the others were asked
         if OVERALL not in names and (not names or not {*weights, *JUDGE_SCORES}.isdisjoint(names)):
             names = [*names, OVERALL]
-        rows += [(label, r.item.id, r.repeat, name, value, (r.item.metadata or {}).get(cluster or "", r.item.id), _failed(r))
-                 for r in ran for name, value in _values(r, names, weights)]
+        rows += [
+            (label, r.item.id, r.repeat, name, value, (r.item.metadata or {}).get(cluster or "", r.item.id), _failed(r))
+            for r in ran
+            for name, value in _values(r, names, weights)
+        ]
     frame = pd.DataFrame(rows, columns=["experiment", "item_id", "repeat", "score", "value", "cluster", "failed"])
     frame = _count_failed(frame, _declared(given.values()))
     if scores is not None:
@@ -164,8 +206,21 @@ def _stored_summary(summary: Mapping[str, Any]) -> pd.DataFrame | None:
     if not isinstance(summary.get("scores"), Mapping) or "denominator" not in summary:
         return None
     entries = {**summary["scores"], OVERALL: summary.get(OVERALL), "success_rate": summary.get("success_rate")}
-    rows = [(name, e["n"], e["mean"], e["lower"], e["upper"], summary["n_failed"], summary["denominator"] - e["n"],
-             summary["denominator"], e.get("failed_as_zero", True)) for name, e in entries.items() if e]
+    rows = [
+        (
+            name,
+            e["n"],
+            e["mean"],
+            e["lower"],
+            e["upper"],
+            summary["n_failed"],
+            summary["denominator"] - e["n"],
+            summary["denominator"],
+            e.get("failed_as_zero", True),
+        )
+        for name, e in entries.items()
+        if e
+    ]
     return pd.DataFrame(rows, columns=_SUMMARY).astype({"mean": float, "lower": float, "upper": float})
 
 # %% ../../nbs/analysis/06_frames.ipynb #30365e07
@@ -183,16 +238,35 @@ def summary_frame(
     if ran:
         success = scores.drop_duplicates(["item_id", "repeat"])[["item_id", "repeat"]]
         bad = {(r.item.id, r.repeat) for r in result.failed_items}
-        scores = pd.concat([scores, success.assign(score="success_rate", value=[
-            float(key not in bad) for key in success.itertuples(index=False, name=None)])], ignore_index=True)
+        scores = pd.concat(
+            [
+                scores,
+                success.assign(
+                    score="success_rate",
+                    value=[float(key not in bad) for key in success.itertuples(index=False, name=None)],
+                ),
+            ],
+            ignore_index=True,
+        )
     rows = []
     for name, some in scores.groupby("score", sort=False):
         inside = some["value"].dropna().between(0, 1).all()
         clusters = some["item_id"] if some["item_id"].duplicated().any() else None
         found = mean_interval(some["value"], confidence, clusters, (0, 1) if inside else None)
-        rows.append((name, found.count, found.mean, found.lower_bound, found.upper_bound, failed, ran - found.count, ran,
-                     name in (OVERALL, "success_rate") or
-                     rule_of(str(name), _declared([result])).counts_failed_as_zero(some["value"].tolist())))
+        rows.append(
+            (
+                name,
+                found.count,
+                found.mean,
+                found.lower_bound,
+                found.upper_bound,
+                failed,
+                ran - found.count,
+                ran,
+                name in (OVERALL, "success_rate")
+                or rule_of(str(name), _declared([result])).counts_failed_as_zero(some["value"].tolist()),
+            )
+        )
     return pd.DataFrame(rows, columns=_SUMMARY)
 
 # %% ../../nbs/analysis/06_frames.ipynb #95481a06
@@ -206,12 +280,20 @@ def summary_markdown(
     "The experiment's name, counts, scores with intervals, time and cost"
     frame, s = summary_frame(result), result.summary
     counts = [f"{len(result.item_results):,} items"] + [
-        f"{len(some):,} {what}" for some, what in ((result.failed_items, "failed"), (result.skipped_items, "skipped")) if len(some)]
+        f"{len(some):,} {what}"
+        for some, what in ((result.failed_items, "failed"), (result.skipped_items, "skipped"))
+        if len(some)
+    ]
     latency, cost = (s.get("latency") or {}).get("p50"), cost_text(s)
     counts += [f"p50 {seconds(latency)}"] if latency is not None else []
     counts += [cost] if cost != "–" else []
-    shown = pd.DataFrame([(_safe(r.score), r.n, _mean_text(r), "failed count as 0" if r.failed and r.failed_as_zero else "")
-                          for r in frame.itertuples()], columns=["score", "n", "mean [95 % interval]", "note"])
+    shown = pd.DataFrame(
+        [
+            (_safe(r.score), r.n, _mean_text(r), "failed count as 0" if r.failed and r.failed_as_zero else "")
+            for r in frame.itertuples()
+        ],
+        columns=["score", "n", "mean [95 % interval]", "note"],
+    )
     parts = [f"**{_safe(result.name)}** · {_safe(result.run_name)}", " · ".join(counts)]
     parts += [markdown_table(shown if shown["note"].any() else shown.drop(columns="note"))] if len(frame) else []
     return "\n\n".join([*parts, *([_safe(result.url)] if result.url else [])])
@@ -271,16 +353,31 @@ def _percent(value: Any, interval: Any = None) -> str:
     return Interval(number, *_interval_of(interval), count=0).percent()
 
 # %% ../../nbs/analysis/06_frames.ipynb #999ebf49
-DISPLAY_COLUMNS = ("experiment", "model", "temperature", "status", "records", "overall accuracy", "success", "ballot",
-                   "p50 latency", "cost")
+DISPLAY_COLUMNS = (
+    "experiment",
+    "model",
+    "temperature",
+    "status",
+    "records",
+    "overall accuracy",
+    "success",
+    "ballot",
+    "p50 latency",
+    "cost",
+)
 MOST_OWN_SCORES = 4  # columns of scores that are not standard
 
 
 def _own_cells(row: Mapping[str, Any]) -> dict[str, str]:
     "Scores that no standard column tells of: shares in percent, other quantities as they are"
-    return {f"{name} score" if name in DISPLAY_COLUMNS else name:
-            "–" if s["mean"] is None else _percent(s["mean"]) if s.get("failed_as_zero") and s["mean"] <= 1 and (s.get("upper") or 0) <= 1 else f"{s['mean']:.4g}"
-            for name, s in (row.get("own_scores") or {}).items()}
+    return {
+        f"{name} score" if name in DISPLAY_COLUMNS else name: "–"
+        if s["mean"] is None
+        else _percent(s["mean"])
+        if s.get("failed_as_zero") and s["mean"] <= 1 and (s.get("upper") or 0) <= 1
+        else f"{s['mean']:.4g}"
+        for name, s in (row.get("own_scores") or {}).items()
+    }
 
 # %% ../../nbs/analysis/06_frames.ipynb #0dabf89b
 HAND_COLUMNS = ("forms to read by hand", "total cost")  # where the ground truth holds votes
@@ -300,12 +397,18 @@ def _display_row(row: Mapping[str, Any]) -> dict[str, str]:
     latency = row.get("latency")
     records = "–" if total is None else f"{total:,}" if good is None or good == total else f"{good:,} of {total:,}"
     return {
-        "experiment": str(row.get("experiment_name", "–")), "model": str(row.get("model") or "–"),
-        "temperature": "default" if temperature is None else str(temperature), "status": str(row.get("status", "–")),
-        "records": records, "overall accuracy": _percent(metrics.get(OVERALL), intervals.get(OVERALL)),
-        "success": _percent(metrics.get("success_rate")), "ballot": _percent(metrics.get("avg_ballot_accuracy")),
+        "experiment": str(row.get("experiment_name", "–")),
+        "model": str(row.get("model") or "–"),
+        "temperature": "default" if temperature is None else str(temperature),
+        "status": str(row.get("status", "–")),
+        "records": records,
+        "overall accuracy": _percent(metrics.get(OVERALL), intervals.get(OVERALL)),
+        "success": _percent(metrics.get("success_rate")),
+        "ballot": _percent(metrics.get("avg_ballot_accuracy")),
         "p50 latency": seconds(latency.get("p50") if isinstance(latency, Mapping) else latency),
-        "cost": cost_text(row), **_hand_cells(row), **_own_cells(row),
+        "cost": cost_text(row),
+        **_hand_cells(row),
+        **_own_cells(row),
     }
 
 # %% ../../nbs/analysis/06_frames.ipynb #f4232e25
@@ -313,8 +416,10 @@ def text_width(
     text: str,
 ) -> int:  # columns in a terminal
     "How many columns a text takes: combining marks none, wide East Asian characters two"
-    return sum(0 if unicodedata.category(c) in ("Mn", "Me", "Cf") else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-               for c in text)
+    return sum(
+        0 if unicodedata.category(c) in ("Mn", "Me", "Cf") else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
 
 # %% ../../nbs/analysis/06_frames.ipynb #dc0add10
 def text_table(
@@ -335,6 +440,7 @@ def text_table(
 @dataclass(slots=True)
 class DisplayTable:
     "A table of texts in every form a door needs"
+
     frame: pd.DataFrame
 
     def __str__(self) -> str:
@@ -357,7 +463,11 @@ def display_table(
 ) -> DisplayTable:  # str() for a terminal, `.frame`, `.to_markdown()`, `.to_html()`
     "The comparison table: experiment, model, temperature, status, records, accuracies, own scores, p50 latency, cost"
     found = [_display_row(r) for r in rows]
-    own = list(dict.fromkeys(c for r in found for c in r if c not in (*DISPLAY_COLUMNS, *HAND_COLUMNS)))[:MOST_OWN_SCORES]
+    own = list(dict.fromkeys(c for r in found for c in r if c not in (*DISPLAY_COLUMNS, *HAND_COLUMNS)))[
+        :MOST_OWN_SCORES
+    ]
     by_hand = [c for c in HAND_COLUMNS if any(c in r for r in found)]
     at = DISPLAY_COLUMNS.index("p50 latency")
-    return DisplayTable(pd.DataFrame(found, columns=[*DISPLAY_COLUMNS[:at], *own, *DISPLAY_COLUMNS[at:], *by_hand]).fillna("–"))
+    return DisplayTable(
+        pd.DataFrame(found, columns=[*DISPLAY_COLUMNS[:at], *own, *DISPLAY_COLUMNS[at:], *by_hand]).fillna("–")
+    )

@@ -27,6 +27,7 @@ PROOFS = ("to fail", "to pass")
 @dataclass(slots=True)
 class GateOutcome(Record):
     "What a gate found"
+
     passed: bool
     metric: str
     value: float  # mean of the current run
@@ -40,7 +41,9 @@ class GateOutcome(Record):
     difference_upper: float | None = None
     p: float | None = None
     shared: int = 0  # items that both runs scored
-    verdict: str = ""  # reached | missed | worse | not shown to be worse | shown not to be worse | not shown to be as good
+    verdict: str = (
+        ""  # reached | missed | worse | not shown to be worse | shown not to be worse | not shown to be as good
+    )
     sentence: str = ""
 
     def require(
@@ -101,7 +104,9 @@ def gate(
     if minimum is not None:
         outcomes.append(_against_minimum(metric, own, minimum, sign, bounds == (0, 1)))
     if baseline is not None:
-        outcomes.append(_against_baseline(metric, own, table, max_drop, (1 - share) / max(models, 1), bounds, sign, proof))
+        outcomes.append(
+            _against_baseline(metric, own, table, max_drop, (1 - share) / max(models, 1), bounds, sign, proof)
+        )
     for outcome in outcomes:
         outcome.sentence += _cluster_words(grouping)
     return outcomes
@@ -113,7 +118,11 @@ def _cluster_words(grouping: Grouping | None) -> str:
         return ""
     say = Speaker()
     key = "clusters" if grouping.used else "few_clusters"
-    words = {"group": say.group(grouping.by), "groups": say.group(grouping.by, grouping.clusters != 1), "n": grouping.clusters}
+    words = {
+        "group": say.group(grouping.by),
+        "groups": say.group(grouping.by, grouping.clusters != 1),
+        "n": grouping.clusters,
+    }
     return " " + say(key, **words)
 
 # %% ../../nbs/analysis/14_gates.ipynb #31977208
@@ -126,11 +135,24 @@ def _against_minimum(metric: str, own: Any, minimum: float, sign: float, is_frac
     "Does the mean reach the minimum?"
     show, passed = _shown(is_fraction), sign * (own["mean"] - minimum) >= -1e-12
     sure = "surely" if (own["upper"] < minimum or own["lower"] > minimum) else "the interval holds both sides"
-    words = {(True, True): "reaching the minimum", (True, False): "below the minimum",
-             (False, True): "within the maximum", (False, False): "above the maximum"}[sign > 0, bool(passed)]
+    words = {
+        (True, True): "reaching the minimum",
+        (True, False): "below the minimum",
+        (False, True): "within the maximum",
+        (False, False): "above the maximum",
+    }[sign > 0, bool(passed)]
     text = f"{metric} is {show(own['mean'])} [{show(own['lower'])}, {show(own['upper'])}] over {int(own['n'])} items, {words} {show(minimum)} ({sure})."
-    return GateOutcome(bool(passed), metric, float(own["mean"]), float(minimum), float(own["lower"]), float(own["upper"]), int(own["n"]),
-                       verdict="reached" if passed else "missed", sentence=text)
+    return GateOutcome(
+        bool(passed),
+        metric,
+        float(own["mean"]),
+        float(minimum),
+        float(own["lower"]),
+        float(own["upper"]),
+        int(own["n"]),
+        verdict="reached" if passed else "missed",
+        sentence=text,
+    )
 
 # %% ../../nbs/analysis/14_gates.ipynb #61493518
 def _decision(low: float, high: float, max_drop: float, sign: float, proof: str) -> tuple[bool, str]:
@@ -144,26 +166,65 @@ def _decision(low: float, high: float, max_drop: float, sign: float, proof: str)
     return (False, "not shown to be as good") if proof == "to pass" else (True, "not shown to be worse")
 
 # %% ../../nbs/analysis/14_gates.ipynb #4dce3a85
-def _against_baseline(metric: str, own: Any, table: ScoreTable, max_drop: float, level: float, bounds: Any, sign: float,
-                      proof: str) -> GateOutcome:
+def _against_baseline(
+    metric: str, own: Any, table: ScoreTable, max_drop: float, level: float, bounds: Any, sign: float, proof: str
+) -> GateOutcome:
     "Is the run worse than one other run, item by item?"
     place = {name: i for i, name in enumerate(table.means.columns)}
     width = math.nan if bounds is None else bounds[1] - bounds[0]
-    pair = judged_pairs(table.means.to_numpy(float), np.array([place["current"]]), np.array([place["baseline"]]), table.clusters, level, width)
+    pair = judged_pairs(
+        table.means.to_numpy(float),
+        np.array([place["current"]]),
+        np.array([place["baseline"]]),
+        table.clusters,
+        level,
+        width,
+    )
     n, difference, low, high, p = (float(pair[k][0]) for k in ("n", "difference", "lower", "upper", "p"))
     if not n:
         raise ValueError("the run and its baseline share no items; run both over the same dataset")
     passed, verdict = _decision(low, high, max_drop, sign, proof)
     before = float(table.means.dropna(subset=["current", "baseline"])["baseline"].mean())
-    text = _difference_words(metric, verdict, "the baseline's", before, (difference, low, high), max_drop, bounds == (0, 1),
-                             f"over {int(n)} shared items")
+    text = _difference_words(
+        metric,
+        verdict,
+        "the baseline's",
+        before,
+        (difference, low, high),
+        max_drop,
+        bounds == (0, 1),
+        f"over {int(n)} shared items",
+    )
     more = "; more items would tell" if verdict == "not shown to be as good" else ""
-    return GateOutcome(passed, metric, float(own["mean"]), before - sign * max_drop, float(own["lower"]), float(own["upper"]), int(own["n"]),
-                       before, difference, low, high, p, int(n), verdict, text + more + ".")
+    return GateOutcome(
+        passed,
+        metric,
+        float(own["mean"]),
+        before - sign * max_drop,
+        float(own["lower"]),
+        float(own["upper"]),
+        int(own["n"]),
+        before,
+        difference,
+        low,
+        high,
+        p,
+        int(n),
+        verdict,
+        text + more + ".",
+    )
 
 # %% ../../nbs/analysis/14_gates.ipynb #38746c54
-def _difference_words(metric: str, verdict: str, whose: str, before: float, change: tuple[float, float, float], max_drop: float,
-                      is_fraction: bool, over: str) -> str:
+def _difference_words(
+    metric: str,
+    verdict: str,
+    whose: str,
+    before: float,
+    change: tuple[float, float, float],
+    max_drop: float,
+    is_fraction: bool,
+    over: str,
+) -> str:
     "`accuracy is worse than the baseline's 93.0 %: −8.0 [−14.1, −2.0] points over 60 shared items`"
     unit = "points" if is_fraction else ""
     space = f" {unit}" if unit else ""
@@ -190,12 +251,30 @@ def gate_history(
     low, high = float(now["change_lower"]), float(now["change_upper"])
     sign = 1.0 if higher_is_better else -1.0
     if math.isnan(low):
-        passed, verdict = proof == "to fail", "not shown to be worse" if proof == "to fail" else "not shown to be as good"
+        passed, verdict = (
+            proof == "to fail",
+            "not shown to be worse" if proof == "to fail" else "not shown to be as good",
+        )
     else:
         passed, verdict = _decision(low, high, max_drop, sign, proof)
     text = _history_words(trend, metric, verdict, before, max_drop)
-    return GateOutcome(passed, metric, float(now["mean"]), before - sign * max_drop, float(now["lower"]), float(now["upper"]), int(now["n"]),
-                       before, float(now["change"]), low, high, None, int(now["shared"]), verdict, text)
+    return GateOutcome(
+        passed,
+        metric,
+        float(now["mean"]),
+        before - sign * max_drop,
+        float(now["lower"]),
+        float(now["upper"]),
+        int(now["n"]),
+        before,
+        float(now["change"]),
+        low,
+        high,
+        None,
+        int(now["shared"]),
+        verdict,
+        text,
+    )
 
 # %% ../../nbs/analysis/14_gates.ipynb #062beca8
 def _history_words(trend: Trend, metric: str, verdict: str, before: float, max_drop: float) -> str:
@@ -204,9 +283,24 @@ def _history_words(trend: Trend, metric: str, verdict: str, before: float, max_d
     promise = f"If nothing changes, at most {100 * trend.false_alarms:g} % of years with {trend.runs_a_year} runs raise an alarm"
     watched = f" over the {trend.models} models" if trend.models > 1 else ""
     if math.isnan(float(now["change_lower"])):
-        return f"{metric} cannot be compared with {earlier} earlier run{'s' if earlier > 1 else ''} yet ({now['verdict']})." + _cluster_words(trend.grouping)
-    over = f"along the line through the last runs ({earlier} before this one)" if now["rule"] == "drift" else \
-        f"from the {earlier} earlier run{'s' if earlier > 1 else ''}"
+        return (
+            f"{metric} cannot be compared with {earlier} earlier run{'s' if earlier > 1 else ''} yet ({now['verdict']})."
+            + _cluster_words(trend.grouping)
+        )
+    over = (
+        f"along the line through the last runs ({earlier} before this one)"
+        if now["rule"] == "drift"
+        else f"from the {earlier} earlier run{'s' if earlier > 1 else ''}"
+    )
     change = tuple(float(now[c]) for c in ("change", "change_lower", "change_upper"))
-    text = _difference_words(metric, verdict, "the earlier runs'", before, change, max_drop, trend.unit == "points", over)  # type: ignore[arg-type]
+    text = _difference_words(
+        metric,
+        verdict,
+        "the earlier runs'",
+        before,
+        change,
+        max_drop,
+        trend.unit == "points",
+        over,  # type: ignore[arg-type]
+    )
     return f"{text}. {promise}{watched}." + _cluster_words(trend.grouping)

@@ -22,6 +22,7 @@ from ..records import Record
 @dataclass(slots=True)
 class Interval(Record):
     "A mean and how far it can be trusted"
+
     mean: float  # NaN when there are no values
     lower_bound: float  # NaN when nothing can be said
     upper_bound: float
@@ -63,6 +64,7 @@ def _share(confidence: float) -> float:
 # %% ../../nbs/analysis/00_intervals.ipynb #0cae68c8
 class _Totals(NamedTuple):
     "All that a mean over clusters needs to know; every field may be an array, one entry per sample"
+
     clusters: Any  # clusters that have values
     size: Any  # values, over all clusters
     total: Any  # sum of values
@@ -84,8 +86,16 @@ def _totals(values: np.ndarray, clusters: np.ndarray | None) -> _Totals:
     sums = np.bincount(place, rows.ravel(), len(rows) * k).reshape(*values.shape[:-1], k)
     sizes = np.bincount(place, minlength=len(rows) * k).reshape(sums.shape).astype(float)
     means, there = sums / np.maximum(sizes, 1), sizes > 0
-    return _Totals(there.sum(-1), n, sums.sum(-1), (sums**2).sum(-1), (sums * sizes).sum(-1), (sizes**2).sum(-1),
-                   np.where(there, means, np.inf).min(-1), np.where(there, means, -np.inf).max(-1))
+    return _Totals(
+        there.sum(-1),
+        n,
+        sums.sum(-1),
+        (sums**2).sum(-1),
+        (sums * sizes).sum(-1),
+        (sizes**2).sum(-1),
+        np.where(there, means, np.inf).min(-1),
+        np.where(there, means, -np.inf).max(-1),
+    )
 
 # %% ../../nbs/analysis/00_intervals.ipynb #74dc9241
 def _beta_lower(t: _Totals, tail: float) -> Any:
@@ -104,8 +114,13 @@ def _beta_lower(t: _Totals, tail: float) -> Any:
 # %% ../../nbs/analysis/00_intervals.ipynb #d24b3aff
 def _reflected(t: _Totals) -> _Totals:
     "The totals of 1 − values"
-    return t._replace(total=t.size - t.total, squares=np.maximum(t.squared_sizes - 2 * t.products + t.squares, 0),
-                      products=t.squared_sizes - t.products, smallest=1 - t.largest, largest=1 - t.smallest)
+    return t._replace(
+        total=t.size - t.total,
+        squares=np.maximum(t.squared_sizes - 2 * t.products + t.squares, 0),
+        products=t.squared_sizes - t.products,
+        smallest=1 - t.largest,
+        largest=1 - t.smallest,
+    )
 
 
 def _beta_bounds(values: np.ndarray, clusters: np.ndarray | None, confidence: float) -> tuple[Any, Any]:
@@ -157,8 +172,10 @@ def mean_interval(
     unit = (numbers - lowest) / (highest - lowest)
     if unit.min() < 0 or unit.max() > 1:
         wrong = numbers[(unit < 0) | (unit > 1)][0]
-        raise ValueError(f"value {wrong:g} is outside bounds ({lowest}, {highest}); "
-                         "give the true bounds, or bounds=None for a quantity without any")
+        raise ValueError(
+            f"value {wrong:g} is outside bounds ({lowest}, {highest}); "
+            "give the true bounds, or bounds=None for a quantity without any"
+        )
     low, high = (lowest + (highest - lowest) * float(b) for b in _beta_bounds(unit, codes, share))
     return Interval(mean, min(low, mean), max(high, mean), len(numbers), share)
 
@@ -367,7 +384,9 @@ def compute_ci_df(
     column = df[resolve_column(df, value_col)]
     chosen, rows = _method_for(column, method), []
     for key, values in column.groupby([df[c] for c in names], sort=sort, dropna=False, observed=True):
-        found = compute_ci(values, confidence) if chosen == "t or normal" else _named_interval(values, chosen, confidence)
+        found = (
+            compute_ci(values, confidence) if chosen == "t or normal" else _named_interval(values, chosen, confidence)
+        )
         rows.append((*key, found.mean, found.lower_bound, found.upper_bound, found.count, found.confidence))
     columns = [*names, "mean", "lower_bound", "upper_bound", "count", "confidence"]
     out = pd.DataFrame(rows, columns=columns)
@@ -376,8 +395,11 @@ def compute_ci_df(
 # %% ../../nbs/analysis/00_intervals.ipynb #54d79972
 class Distribution(NamedTuple):
     "A law to draw samples from"
+
     mean: float  # the truth an interval should hold
-    draw: Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndarray | None]]  # (rng, samples, n) → values, clusters
+    draw: Callable[
+        [np.random.Generator, int, int], tuple[np.ndarray, np.ndarray | None]
+    ]  # (rng, samples, n) → values, clusters
 
 
 def _independent(mean: float, draw: Callable[[np.random.Generator, tuple[int, int]], np.ndarray]) -> Distribution:
@@ -392,11 +414,13 @@ def _inflated(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 # %% ../../nbs/analysis/00_intervals.ipynb #454aa558
 def _clustered(size: float) -> Distribution:
     "Pass/fail whose chance is shared within a cluster; members fall into clusters at random, `size` on average"
+
     def draw(rng: np.random.Generator, samples: int, n: int) -> tuple[np.ndarray, np.ndarray]:
         k = max(2, round(n / size))
         clusters = rng.integers(0, k, (samples, n))
         chance = np.take_along_axis(rng.beta(1.8, 0.2, (samples, k)), clusters, 1)
         return (rng.random((samples, n)) < chance).astype(float), clusters
+
     return Distribution(0.9, draw)
 
 # %% ../../nbs/analysis/00_intervals.ipynb #e25d8b9a
@@ -414,6 +438,7 @@ DISTRIBUTIONS: dict[str, Distribution] = {
 @dataclass(slots=True)
 class Coverage(Record):
     "How often an interval held the truth"
+
     method: str
     distribution: str
     n: int  # values per sample
@@ -425,7 +450,10 @@ class Coverage(Record):
 
 # %% ../../nbs/analysis/00_intervals.ipynb #3890dd32
 def coverage(
-    method: str | Callable[[np.ndarray, np.ndarray | None, float], tuple[Any, Any]],  # a name in `METHODS`, or a function like those
+    method: str
+    | Callable[
+        [np.ndarray, np.ndarray | None, float], tuple[Any, Any]
+    ],  # a name in `METHODS`, or a function like those
     distribution: str | Distribution,  # a name in `DISTRIBUTIONS`, or a law of your own
     n: int,  # values per sample
     replications: int = 4000,  # samples drawn
@@ -441,6 +469,13 @@ def coverage(
         low, high = bounds(values, clusters, confidence)
         below, above = below + int((high < law.mean - 1e-12).sum()), above + int((low > law.mean + 1e-12).sum())
         width += float(np.sum(high - low))
-    return Coverage(getattr(method, "__name__", str(method)), distribution if isinstance(distribution, str) else "own", n,
-                    1 - (below + above) / replications, width / replications,
-                    below / replications, above / replications, replications)
+    return Coverage(
+        getattr(method, "__name__", str(method)),
+        distribution if isinstance(distribution, str) else "own",
+        n,
+        1 - (below + above) / replications,
+        width / replications,
+        below / replications,
+        above / replications,
+        replications,
+    )

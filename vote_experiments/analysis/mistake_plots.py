@@ -13,9 +13,27 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from .mistakes import JOINS
-from .plots import (
-    BEHIND, BEST, COLORS, FAINT, INK, SOFT, _beside, _dot_rows, _grid, _legend, _needed, _nothing, _percent_axis, _rows_height,
-    _text, _titled, _wrapped, new_figure, plot_scores_by)
+from vote_experiments.analysis.plots import (
+    BEHIND,
+    BEST,
+    COLORS,
+    FAINT,
+    INK,
+    SOFT,
+    _beside,
+    _dot_rows,
+    _grid,
+    _legend,
+    _needed,
+    _nothing,
+    _percent_axis,
+    _rows_height,
+    _text,
+    _titled,
+    _wrapped,
+    new_figure,
+    plot_scores_by,
+)
 
 # %% ../../nbs/analysis/18_mistake_plots.ipynb #9bd9b744
 def plot_digit_confusions(
@@ -25,9 +43,15 @@ def plot_digit_confusions(
     "Which digit was read as which. Raises `ValueError` when the frame holds several experiments."
     frame = _needed(df, "expected", "answered", "n", "share")
     if "experiment" in frame.columns and frame["experiment"].nunique() > 1:
-        raise ValueError(f"the frame holds {frame['experiment'].nunique()} experiments; choose one: {', '.join(map(str, frame['experiment'].unique()[:5]))}")
+        raise ValueError(
+            f"the frame holds {frame['experiment'].nunique()} experiments; choose one: {', '.join(map(str, frame['experiment'].unique()[:5]))}"
+        )
     digits = [*map(str, range(10)), ""]
-    table = frame.pivot_table(values="n", index="expected", columns="answered", aggfunc="sum").reindex(index=digits, columns=digits).fillna(0)
+    table = (
+        frame.pivot_table(values="n", index="expected", columns="answered", aggfunc="sum")
+        .reindex(index=digits, columns=digits)
+        .fillna(0)
+    )
     wrong = table.to_numpy(float).copy()
     right = wrong.diagonal().copy()
     wrong[range(11), range(11)] = math.nan
@@ -39,7 +63,14 @@ def plot_digit_confusions(
     for i in range(11):
         for j in range(11):
             if i != j and wrong[i, j]:
-                ax.text(j, i, f"{wrong[i, j]:,.0f}", ha="center", va="center", **_text(fontsize=9, color="white" if wrong[i, j] > top / 2 else INK))
+                ax.text(
+                    j,
+                    i,
+                    f"{wrong[i, j]:,.0f}",
+                    ha="center",
+                    va="center",
+                    **_text(fontsize=9, color="white" if wrong[i, j] > top / 2 else INK),
+                )
             elif i == j and i < 10:
                 ax.text(j, i, f"{right[i]:,.0f}", ha="center", va="center", **_text(fontsize=8, color=SOFT))
     ax.set_xticks(range(11), shown)
@@ -85,7 +116,12 @@ def plot_vote_error_by_size(
     title: str | None = None,
 ) -> Figure:
     "How often votes are right, by how many were expected"
-    return plot_scores_by(_needed(df, "votes", "mean", "lower", "upper"), "votes", title or "Right votes, by how many were expected", "rows with the right votes")
+    return plot_scores_by(
+        _needed(df, "votes", "mean", "lower", "upper"),
+        "votes",
+        title or "Right votes, by how many were expected",
+        "rows with the right votes",
+    )
 
 # %% ../../nbs/analysis/18_mistake_plots.ipynb #5936969b
 _JOIN_COLORS = dict(zip(JOINS, (BEST, COLORS[4], COLORS[2], BEHIND)))
@@ -99,7 +135,12 @@ def plot_joins(
     frame = _needed(df, "join", "n")
     keys = [c for c in ("experiment", "form_type") if c in frame.columns and frame[c].nunique(dropna=False) > 1]
     label = frame[keys].astype(str).agg(" · ".join, axis=1) if keys else pd.Series("all rows", index=frame.index)
-    table = frame.assign(label=label).pivot_table(values="n", index="label", columns="join", aggfunc="sum", sort=False).reindex(columns=list(JOINS)).fillna(0)
+    table = (
+        frame.assign(label=label)
+        .pivot_table(values="n", index="label", columns="join", aggfunc="sum", sort=False)
+        .reindex(columns=list(JOINS))
+        .fillna(0)
+    )
     figure, axes = new_figure(7.6, _rows_height(list(table.index)) + 0.3)
     ax = axes[0, 0]
     left = pd.Series(0.0, index=table.index)
@@ -108,7 +149,14 @@ def plot_joins(
         ax.barh(range(len(table)), share, 0.62, left=left, color=_JOIN_COLORS[join], label=join)
         for i, (a, b) in enumerate(zip(left, share)):
             if b >= 0.05:
-                ax.text(a + b / 2, i, f"{100 * b:.0f}", ha="center", va="center", **_text(fontsize=9, color="white" if join in ("both", "neither") else INK))
+                ax.text(
+                    a + b / 2,
+                    i,
+                    f"{100 * b:.0f}",
+                    ha="center",
+                    va="center",
+                    **_text(fontsize=9, color="white" if join in ("both", "neither") else INK),
+                )
         left = left + share
     _dot_rows(ax, list(table.index))
     ax.set_xlim(0, 1)
@@ -124,9 +172,13 @@ def plot_seat_flips(
     most: int = 20,  # constituencies drawn, smallest margins first
 ) -> Figure:
     "Margins as cast and as read, seats that flip in words. Raises `ValueError` when the frame holds several experiments."
-    frame = _needed(df, "province", "constituency", "form_type", "margin", "read_margin", "winner_changes", "winner", "read_winner")
+    frame = _needed(
+        df, "province", "constituency", "form_type", "margin", "read_margin", "winner_changes", "winner", "read_winner"
+    )
     if "experiment" in frame.columns and frame["experiment"].nunique() > 1:
-        raise ValueError(f"the frame holds {frame['experiment'].nunique()} experiments; choose one: {', '.join(map(str, frame['experiment'].unique()[:5]))}")
+        raise ValueError(
+            f"the frame holds {frame['experiment'].nunique()} experiments; choose one: {', '.join(map(str, frame['experiment'].unique()[:5]))}"
+        )
     frame = frame.sort_values("margin", kind="stable").head(most).reset_index(drop=True)
     several = frame["form_type"].nunique() > 1
     names = [f"{r.province} {r.constituency}" + (f" · {r.form_type}" if several else "") for r in frame.itertuples()]
@@ -139,7 +191,9 @@ def plot_seat_flips(
         ax.plot([r.margin, read], [i, i], color=color, linewidth=1.8)
         ax.plot([r.margin], [i], "o", color=color, markersize=8)
         ax.plot([read], [i], "o", color=color, markersize=8, markerfacecolor="white", markeredgewidth=1.8)
-        _beside(ax, i, f"{r.winner} → {r.read_winner}" if r.winner_changes else str(r.winner), color, bool(r.winner_changes))
+        _beside(
+            ax, i, f"{r.winner} → {r.read_winner}" if r.winner_changes else str(r.winner), color, bool(r.winner_changes)
+        )
     _dot_rows(ax, names)
     more = f" ({len(df) - most} larger margins not shown)" if len(df) > most else ""
     _titled(ax, title or "The winner's lead, as cast and as read", f"votes ahead of the second{more}")

@@ -48,7 +48,7 @@ def digit_pairs(
 
     a, b = str(abs(expected)), str(abs(answered))
     for op in Levenshtein.opcodes(a, b):
-        x, y = a[op.src_start:op.src_end], b[op.dest_start:op.dest_end]
+        x, y = a[op.src_start : op.src_end], b[op.dest_start : op.dest_end]
         yield from zip(x.ljust(len(y), "\0"), y.ljust(len(x), "\0"))
 
 # %% ../../nbs/analysis/17_mistakes.ipynb #9589900b
@@ -61,7 +61,9 @@ def digit_confusions(
         for j in judged_fields(expected, answered) if answered is not None else ():
             if _is_number(j.field) and j.expected is not None and j.answered is not None:
                 counts.update((name, x.strip("\0"), y.strip("\0")) for x, y in digit_pairs(j.expected, j.answered))
-    frame = pd.DataFrame([(*key, n) for key, n in sorted(counts.items())], columns=["experiment", "expected", "answered", "n"])
+    frame = pd.DataFrame(
+        [(*key, n) for key, n in sorted(counts.items())], columns=["experiment", "expected", "answered", "n"]
+    )
     total = frame.groupby(["experiment", "expected"])["n"].transform("sum") if len(frame) else []
     return _named(frame.assign(share=frame["n"] / total if len(frame) else pd.Series(dtype=float)), results)
 
@@ -71,17 +73,32 @@ _SHIFT_COLUMNS = ["experiment", "item_id", "form_type", "shift", "rows", "of", "
 # %% ../../nbs/analysis/17_mistakes.ipynb #b550c1ee
 def row_shifts(
     results: Results,  # item results of one experiment, or several experiments' by name
-) -> pd.DataFrame:  # item_id, form_type, shift (rows down), rows that slipped, of how many, first and last; `experiment` first
+) -> (
+    pd.DataFrame
+):  # item_id, form_type, shift (rows down), rows that slipped, of how many, first and last; `experiment` first
     "Reports in which rows carry the votes of another row, one row each"
     rows = []
     for name, r, expected, answered in answered_pairs(results):
         truth, found = (_by_number(e) if e is not None else {} for e in (expected, answered))
         keys, votes = list(truth), [row.vote_count for row in truth.values()]
         read = [found[k].vote_count if k in found else None for k in keys]
-        shifts = {k: _slipped_rows(votes, read, k) for d in range(1, FURTHEST_SLIP + 1) for k in (d, -d)} if found else {}
+        shifts = (
+            {k: _slipped_rows(votes, read, k) for d in range(1, FURTHEST_SLIP + 1) for k in (d, -d)} if found else {}
+        )
         shift, slipped = max(shifts.items(), key=lambda item: len(item[1]), default=(0, []))
         if slipped:
-            rows.append((name, r.item.id, expected.form_info.form_type, shift, len(slipped), len(votes), keys[slipped[0]], keys[slipped[-1]]))
+            rows.append(
+                (
+                    name,
+                    r.item.id,
+                    expected.form_info.form_type,
+                    shift,
+                    len(slipped),
+                    len(votes),
+                    keys[slipped[0]],
+                    keys[slipped[-1]],
+                )
+            )
     return _named(pd.DataFrame(rows, columns=_SHIFT_COLUMNS), results)
 
 # %% ../../nbs/analysis/17_mistakes.ipynb #6b790ee7
@@ -103,7 +120,9 @@ def vote_error_by_size(
         for j in judged_fields(expected, answered):
             if j.field != "vote_results.vote_count" or j.expected is None or j.expected < 0:
                 continue
-            t = tallies.setdefault((name, _size(j.expected)), {"items": {}, "missing": 0, "off": [], "votes": 0, "all_off": 0})
+            t = tallies.setdefault(
+                (name, _size(j.expected)), {"items": {}, "missing": 0, "off": [], "votes": 0, "all_off": 0}
+            )
             item = t["items"].setdefault((r.item.id, r.repeat), [0, 0])
             item[0], item[1] = item[0] + int(j.correct), item[1] + 1
             t["missing"] += j.answered is None
@@ -116,10 +135,38 @@ def vote_error_by_size(
     for (name, size), t in sorted(tallies.items(), key=lambda e: order[e[0][1]]):
         right, asked = np.array(list(t["items"].values())).T
         found = share_interval(right, asked, confidence)
-        rows.append((name, size, found.count, int(right.sum()), found.mean, found.lower_bound, found.upper_bound, t["missing"],
-                     float(np.mean(t["off"])) if t["off"] else 0.0, t["all_off"] / t["votes"] if t["votes"] else math.nan))
-    return _named(pd.DataFrame(rows, columns=["experiment", "votes", "n", "correct", "mean", "lower", "upper", "missing", "mean_error",
-                                              "relative_error"]), results)
+        rows.append(
+            (
+                name,
+                size,
+                found.count,
+                int(right.sum()),
+                found.mean,
+                found.lower_bound,
+                found.upper_bound,
+                t["missing"],
+                float(np.mean(t["off"])) if t["off"] else 0.0,
+                t["all_off"] / t["votes"] if t["votes"] else math.nan,
+            )
+        )
+    return _named(
+        pd.DataFrame(
+            rows,
+            columns=[
+                "experiment",
+                "votes",
+                "n",
+                "correct",
+                "mean",
+                "lower",
+                "upper",
+                "missing",
+                "mean_error",
+                "relative_error",
+            ],
+        ),
+        results,
+    )
 
 # %% ../../nbs/analysis/17_mistakes.ipynb #90d77c9a
 JOINS = ("both", "only by number", "only by name", "neither")
@@ -142,5 +189,7 @@ def join_agreement(
             join = JOINS[0 if number_right and name_right else 1 if number_right else 2 if name_right else 3]
             counts[name, expected.form_info.form_type, join] += 1
     keys = dict.fromkeys(k[:2] for k in counts)
-    rows = [(*k, j, counts[(*k, j)], counts[(*k, j)] / sum(counts[(*k, x)] for x in JOINS)) for k in keys for j in JOINS]
+    rows = [
+        (*k, j, counts[(*k, j)], counts[(*k, j)] / sum(counts[(*k, x)] for x in JOINS)) for k in keys for j in JOINS
+    ]
     return _named(pd.DataFrame(rows, columns=["experiment", "form_type", "join", "n", "share"]), results)

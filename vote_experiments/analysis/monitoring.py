@@ -19,6 +19,7 @@ from scipy.special import ndtri, stdtr, stdtrit
 # %% ../../nbs/analysis/12_monitoring.ipynb #08e03f51
 class RunLevels(NamedTuple):
     "A series of runs that may be compared"
+
     level: np.ndarray  # one per run; NaN where it shares no item with an earlier one
     item_error: np.ndarray  # standard error, over items, of its difference to the earlier runs; NaN for the first
     one_item: np.ndarray  # what the item that differs most contributes to that difference; 0 for the first
@@ -108,7 +109,7 @@ def _unchanged_years(runs: int) -> tuple[np.ndarray, np.ndarray]:  # smallest p 
         level = rng.standard_normal((4000, runs))
         slope, error = drift_statistics(level)
         p = stdtr(run_spread(level)[1], slope / error)
-        early = np.fmin.reduce(p[:, FIRST_DRIFT - 1:_EARLY], axis=1, initial=1.0)
+        early = np.fmin.reduce(p[:, FIRST_DRIFT - 1 : _EARLY], axis=1, initial=1.0)
         late = np.fmin.reduce(p[:, _EARLY:], axis=1, initial=1.0)
         smallest.append((early, late))
     return np.concatenate([s[0] for s in smallest]), np.concatenate([s[1] for s in smallest])
@@ -116,6 +117,7 @@ def _unchanged_years(runs: int) -> tuple[np.ndarray, np.ndarray]:  # smallest p 
 # %% ../../nbs/analysis/12_monitoring.ipynb #0bd90cb1
 class LookLevels(NamedTuple):
     "One-sided levels of a single look"
+
     early: float  # of the line, up to the 16th run
     late: float  # of the line, later
     first_jumps: float  # of the jump, while there is no line
@@ -145,6 +147,7 @@ ASSUMED_UNTIL = 12
 # %% ../../nbs/analysis/12_monitoring.ipynb #d94f2ff3
 class ChartPoint(NamedTuple):
     "What the chart shows after one run"
+
     rule: str  # drift | jump | "" when there is nothing to compare yet
     slope: float  # per run; NaN before the sixth
     change: float  # the line's change over its runs, or the newest run's difference to those before
@@ -153,7 +156,9 @@ class ChartPoint(NamedTuple):
     verdict: str  # first | no shared items | too few runs | no change shown | worse | better
 
 # %% ../../nbs/analysis/12_monitoring.ipynb #dd7f9ca5
-def _jump_width(sd: float, df: float, t: int, before: int, runs: RunLevels, run: int, level: float, assumed_sd: float | None) -> float:
+def _jump_width(
+    sd: float, df: float, t: int, before: int, runs: RunLevels, run: int, level: float, assumed_sd: float | None
+) -> float:
     "How far the newest run may be from those before, at a one-sided level"
     between = math.sqrt(1 + 1 / before)
     items = float(np.nan_to_num(runs.item_error[run]))
@@ -165,16 +170,19 @@ def _jump_width(sd: float, df: float, t: int, before: int, runs: RunLevels, run:
     return between * max(measured, -float(ndtri(level)) * max(floor, float(runs.one_item[run])))
 
 # %% ../../nbs/analysis/12_monitoring.ipynb #0bb038e3
-def _jump(level: np.ndarray, t: int, runs: RunLevels, run: int, down: LookLevels, up: LookLevels,
-          assumed_sd: float | None) -> tuple[float, float, float] | None:
+def _jump(
+    level: np.ndarray, t: int, runs: RunLevels, run: int, down: LookLevels, up: LookLevels, assumed_sd: float | None
+) -> tuple[float, float, float] | None:
     "The newest run minus the runs before it, with bounds; None while the spread of runs is neither known nor assumed"
     if assumed_sd is None and t + 1 < FIRST_DRIFT:
         return None
-    before = level[max(0, t - WINDOW):t]
+    before = level[max(0, t - WINDOW) : t]
     sd, df = (float(np.nan_to_num(a[-1], nan=d)) for a, d in zip(run_spread(level[:t]), (0.0, 1.0)))
     at = "first_jumps" if t + 1 < FIRST_DRIFT else "jump"
     change = float(level[t] - before.mean())
-    low, high = (_jump_width(sd, df, t, len(before), runs, run, getattr(levels, at), assumed_sd) for levels in (up, down))
+    low, high = (
+        _jump_width(sd, df, t, len(before), runs, run, getattr(levels, at), assumed_sd) for levels in (up, down)
+    )
     return change, change - low, change + high
 
 # %% ../../nbs/analysis/12_monitoring.ipynb #1c60346b
@@ -207,8 +215,19 @@ def control_chart(
     return points
 
 # %% ../../nbs/analysis/12_monitoring.ipynb #7a94436d
-def _point(t: int, level: np.ndarray, slope: np.ndarray, error: np.ndarray, df: np.ndarray, runs: RunLevels, kept: np.ndarray,
-           down: LookLevels, up: LookLevels, higher_is_better: bool, assumed_sd: float | None) -> ChartPoint:
+def _point(
+    t: int,
+    level: np.ndarray,
+    slope: np.ndarray,
+    error: np.ndarray,
+    df: np.ndarray,
+    runs: RunLevels,
+    kept: np.ndarray,
+    down: LookLevels,
+    up: LookLevels,
+    higher_is_better: bool,
+    assumed_sd: float | None,
+) -> ChartPoint:
     "The chart after run t: the rule that shows a change, else the line, else the jump"
     if t == 0:
         return ChartPoint("", math.nan, math.nan, math.nan, math.nan, "first")
@@ -229,6 +248,7 @@ def _point(t: int, level: np.ndarray, slope: np.ndarray, error: np.ndarray, df: 
 # %% ../../nbs/analysis/12_monitoring.ipynb #dceffc36
 class YearCheck(NamedTuple):
     "Alarms in simulated years"
+
     years: int
     alarms: float  # share of the years with at least one report of `worse` or `better`
     worse_within: float  # share that reported `worse` within the first weeks asked about
@@ -253,5 +273,5 @@ def simulated_years(
         means = base + rng.normal(0, run_sd, (1, runs)) + rng.normal(0, noise_sd, (items, runs))
         verdicts = [p.verdict for p in control_chart(run_levels(means))]
         alarms += bool({"worse", "better"} & set(verdicts))
-        early += "worse" in verdicts[:weeks + 1]
+        early += "worse" in verdicts[: weeks + 1]
     return YearCheck(years, alarms / years, early / years, weeks)

@@ -18,26 +18,35 @@ from .paired import judged_pairs
 # %% ../../nbs/analysis/05_pair_laws.ipynb #9ede3c82
 class PairLaw(NamedTuple):
     "A law of two experiments' scores"
+
     difference: float  # the true difference of the means
-    draw: Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndarray, np.ndarray | None]]  # (rng, n, samples) → a, b, clusters
+    draw: Callable[
+        [np.random.Generator, int, int], tuple[np.ndarray, np.ndarray, np.ndarray | None]
+    ]  # (rng, n, samples) → a, b, clusters
 
 # %% ../../nbs/analysis/05_pair_laws.ipynb #a0df2aff
 def _coins(p: float, q: float, shared: float = 0.0) -> PairLaw:
     "Pass/fail with chances p and q; `shared` of the items' difficulty is common to both"
+
     def draw(rng: np.random.Generator, n: int, samples: int) -> tuple[np.ndarray, np.ndarray, None]:
         common = rng.standard_normal((n, samples)) * math.sqrt(shared)
         a, b = (common + rng.standard_normal((n, samples)) * math.sqrt(1 - shared) < ndtri(x) for x in (p, q))
         return a.astype(float), b.astype(float), None
+
     return PairLaw(p - q, draw)
 
 # %% ../../nbs/analysis/05_pair_laws.ipynb #6cdf3e98
 def _mixed(failing_a: float, failing_b: float) -> PairLaw:
     "Fractions of a shared difficulty, a better than b; each fails totally now and then"
+
     def draw(rng: np.random.Generator, n: int, samples: int) -> tuple[np.ndarray, np.ndarray, None]:
         hard = rng.beta(2, 8, (n, samples))
-        a, b = (np.where(rng.random(hard.shape) < f, 0.0, rng.binomial(20, 1 - c * hard) / 20)
-                for f, c in ((failing_a, 0.5), (failing_b, 0.8)))
+        a, b = (
+            np.where(rng.random(hard.shape) < f, 0.0, rng.binomial(20, 1 - c * hard) / 20)
+            for f, c in ((failing_a, 0.5), (failing_b, 0.8))
+        )
         return a, b, None
+
     return PairLaw((1 - failing_a) * (1 - 0.5 * 0.2) - (1 - failing_b) * (1 - 0.8 * 0.2), draw)
 
 # %% ../../nbs/analysis/05_pair_laws.ipynb #ac9b07e1
@@ -49,25 +58,35 @@ def _alike(rng: np.random.Generator, n: int, samples: int) -> tuple[np.ndarray, 
 
 
 def _betas(a: float, b: float) -> PairLaw:
-    return PairLaw(a / (a + 1) - b / (b + 1),
-                   lambda rng, n, samples: (rng.beta(a, 1, (n, samples)), rng.beta(b, 1, (n, samples)), None))
+    return PairLaw(
+        a / (a + 1) - b / (b + 1),
+        lambda rng, n, samples: (rng.beta(a, 1, (n, samples)), rng.beta(b, 1, (n, samples)), None),
+    )
 
 # %% ../../nbs/analysis/05_pair_laws.ipynb #c81cf2b2
 def _sets(p: float, q: float, size: int) -> PairLaw:
     "Pass/fail in form sets of `size`, whose members tend to share their fate"
+
     def draw(rng: np.random.Generator, n: int, samples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         sets = np.arange(n) // size
         a, b = (rng.random((n, samples)) < rng.beta(2 * x, 2 * (1 - x), (sets[-1] + 1, samples))[sets] for x in (p, q))
         return a.astype(float), b.astype(float), sets
+
     return PairLaw(p - q, draw)
 
 # %% ../../nbs/analysis/05_pair_laws.ipynb #551fb7ea
 PAIR_LAWS: dict[str, PairLaw] = {
-    "Bernoulli .5 / .5": _coins(0.5, 0.5), "Bernoulli .9 / .9": _coins(0.9, 0.9), "Bernoulli .99 / .99": _coins(0.99, 0.99),
-    "Bernoulli .9 / .8, shared": _coins(0.9, 0.8, 0.7), "Bernoulli .99 / .95, shared": _coins(0.99, 0.95, 0.7),
-    "Beta 30 / 30": _betas(30, 30), "Beta 30 / 20": _betas(30, 20),
-    "0/1-inflated, same": PairLaw(0.0, _alike), "0/1-inflated, both fail": _mixed(0.02, 0.02),
-    "sets of 2, .9 / .9": _sets(0.9, 0.9, 2), "sets of 5, .9 / .8": _sets(0.9, 0.8, 5),
+    "Bernoulli .5 / .5": _coins(0.5, 0.5),
+    "Bernoulli .9 / .9": _coins(0.9, 0.9),
+    "Bernoulli .99 / .99": _coins(0.99, 0.99),
+    "Bernoulli .9 / .8, shared": _coins(0.9, 0.8, 0.7),
+    "Bernoulli .99 / .95, shared": _coins(0.99, 0.95, 0.7),
+    "Beta 30 / 30": _betas(30, 30),
+    "Beta 30 / 20": _betas(30, 20),
+    "0/1-inflated, same": PairLaw(0.0, _alike),
+    "0/1-inflated, both fail": _mixed(0.02, 0.02),
+    "sets of 2, .9 / .9": _sets(0.9, 0.9, 2),
+    "sets of 5, .9 / .8": _sets(0.9, 0.8, 5),
 }
 
 # %% ../../nbs/analysis/05_pair_laws.ipynb #c5d8daf9
@@ -89,5 +108,9 @@ def paired_coverage(
         rejected = found["p_exact"] <= 1 - confidence + 1e-12
         claimed = found["distinguishable"]
         totals += [holds.sum(), (found["upper"] - found["lower"]).sum(), rejected.sum(), claimed.sum()]
-    return {"law": law if isinstance(law, str) else "own", "n": n, "method": method,
-            **dict(zip(("coverage", "width", "rejected", "claimed"), (totals / samples).tolist()))}
+    return {
+        "law": law if isinstance(law, str) else "own",
+        "n": n,
+        "method": method,
+        **dict(zip(("coverage", "width", "rejected", "claimed"), (totals / samples).tolist())),
+    }

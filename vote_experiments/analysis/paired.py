@@ -21,6 +21,7 @@ from .intervals import _cluster_codes, _numbers
 # %% ../../nbs/analysis/02_paired.ipynb #d2b6b69e
 class ScoreTable(NamedTuple):
     "Item means, ready to be compared"
+
     means: pd.DataFrame  # items × experiments, NaN where an item was not scored
     clusters: np.ndarray | None  # one number per item; None when every item is its own cluster
     score: str | None  # the name of the score, when the frame says it
@@ -85,6 +86,7 @@ FEWEST_CLUSTERS = 5  # with fewer, no interval allows for clusters
 
 class Grouping(NamedTuple):
     "How items belong together"
+
     by: str | None  # what the clusters are: constituency, form set, …; None: not named
     clusters: int  # how many there are
     used: bool  # False: too few of them, so every item counts on its own
@@ -108,6 +110,7 @@ def grouped(
 # %% ../../nbs/analysis/02_paired.ipynb #875dd773
 class Paired(NamedTuple):
     "Differences of many pairs at once: arrays of clusters × pairs"
+
     sums: np.ndarray  # sum of the differences in the cluster
     sizes: np.ndarray  # items of the cluster that both experiments scored
 
@@ -139,6 +142,7 @@ def _spread(d: Paired, extra: Any) -> tuple[Any, Any, Any]:
 # %% ../../nbs/analysis/02_paired.ipynb #9cc9523c
 class Bounds(NamedTuple):
     "An interval for each pair, and the p value that says the same about 0"
+
     lower: np.ndarray
     upper: np.ndarray
     p: np.ndarray  # the interval leaves out 0 exactly when p is below its level; NaN when the method has none
@@ -184,7 +188,10 @@ def _bootstrap(d: Paired, confidence: float, width: float) -> Bounds:
 
 # %% ../../nbs/analysis/02_paired.ipynb #76e01ad7
 PAIRED_METHODS: dict[str, Callable[[Paired, float, float], Bounds]] = {
-    "widened": _widened, "t": _plain_t, "bootstrap": _bootstrap}
+    "widened": _widened,
+    "t": _plain_t,
+    "bootstrap": _bootstrap,
+}
 
 # %% ../../nbs/analysis/02_paired.ipynb #84934b82
 EXACT_UP_TO = 16  # clusters: 32,768 sign patterns
@@ -214,7 +221,7 @@ def sign_flip_p(
     enough, reached, total = observed - 1e-9 * np.abs(sums).sum(0), np.zeros(sums.shape[1]), 0
     for signs in _signs(len(sums), seed):
         for i in range(0, sums.shape[1], columns := max(1, 4_000_000 // len(signs))):
-            reached[i:i + columns] += (np.abs(signs @ sums[:, i:i + columns]) >= enough[i:i + columns]).sum(0)
+            reached[i : i + columns] += (np.abs(signs @ sums[:, i : i + columns]) >= enough[i : i + columns]).sum(0)
         total += len(signs)
     if len(sums) <= EXACT_UP_TO:
         return reached / total
@@ -289,7 +296,9 @@ def judged_pairs(
     width: float = 1.0,  # the largest possible difference; NaN when scores have no bounds
     method: str = "widened",  # widened | t | bootstrap
     seed: int = 0,
-) -> dict[str, np.ndarray]:  # n, clusters, differ, difference (first − second), lower, upper, sd, p, p_exact, test, distinguishable
+) -> dict[
+    str, np.ndarray
+]:  # n, clusters, differ, difference (first − second), lower, upper, sd, p, p_exact, test, distinguishable
     "Statistics of the pairs (i, j) over the items that both scored; the interval leaves out 0 exactly when `p` ≤ `level`"
     differences = means[:, i] - means[:, j]
     d = _paired(differences, clusters)
@@ -301,21 +310,46 @@ def judged_pairs(
     p = np.where(n > 0, np.fmax(exact, found.p), np.nan)
     apart = (p <= level + 1e-12) & ((found.lower > 0) | (found.upper < 0))
     with np.errstate(all="ignore"):
-        return {"n": n.astype(int), "clusters": (d.sizes > 0).sum(0), "differ": (np.abs(differences) > 0).sum(0),
-                "difference": mean, "lower": np.where(apart, found.lower, np.minimum(found.lower, 0.0)),
-                "upper": np.where(apart, found.upper, np.maximum(found.upper, 0.0)), "sd": np.sqrt(variance * n), "p": p,
-                "p_exact": np.where(n > 0, exact, np.nan), "test": _test_names(d, binary), "distinguishable": apart}
+        return {
+            "n": n.astype(int),
+            "clusters": (d.sizes > 0).sum(0),
+            "differ": (np.abs(differences) > 0).sum(0),
+            "difference": mean,
+            "lower": np.where(apart, found.lower, np.minimum(found.lower, 0.0)),
+            "upper": np.where(apart, found.upper, np.maximum(found.upper, 0.0)),
+            "sd": np.sqrt(variance * n),
+            "p": p,
+            "p_exact": np.where(n > 0, exact, np.nan),
+            "test": _test_names(d, binary),
+            "distinguishable": apart,
+        }
 
 # %% ../../nbs/analysis/02_paired.ipynb #8a0fa3fd
-_PAIR_COLUMNS = ["n", "clusters", "differ", "difference", "lower", "upper", "sd", "p", "p_exact", "test", "distinguishable"]
+_PAIR_COLUMNS = [
+    "n",
+    "clusters",
+    "differ",
+    "difference",
+    "lower",
+    "upper",
+    "sd",
+    "p",
+    "p_exact",
+    "test",
+    "distinguishable",
+]
 
 # %% ../../nbs/analysis/02_paired.ipynb #a97b27ba
-def _judged_at(table: ScoreTable, i: np.ndarray, j: np.ndarray, level: float, width: float, method: str, seed: int) -> pd.DataFrame:
+def _judged_at(
+    table: ScoreTable, i: np.ndarray, j: np.ndarray, level: float, width: float, method: str, seed: int
+) -> pd.DataFrame:
     "Pairs in portions that fit into memory"
     means = table.means.to_numpy(float)
     step = max(1, 2_000_000 // max(len(means), 1))
-    blocks = [pd.DataFrame(judged_pairs(means, i[s:s + step], j[s:s + step], table.clusters, level, width, method, seed))
-              for s in range(0, len(i), step)]
+    blocks = [
+        pd.DataFrame(judged_pairs(means, i[s : s + step], j[s : s + step], table.clusters, level, width, method, seed))
+        for s in range(0, len(i), step)
+    ]
     out = pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame(columns=_PAIR_COLUMNS)
     return out.assign(confidence=1 - level)
 
@@ -327,7 +361,9 @@ def paired_comparisons(
     method: str = "widened",  # widened | t | bootstrap
     seed: int = 0,
     best: Any = None,  # the experiment that the others are compared with; None: no pair is special
-) -> pd.DataFrame:  # one row per pair: first, second, n, differ, difference (first − second), interval, p, p_adjusted, …
+) -> (
+    pd.DataFrame
+):  # one row per pair: first, second, n, differ, difference (first − second), interval, p, p_adjusted, …
     "Every pair of experiments compared over the items both have scored"
     if method not in PAIRED_METHODS:
         raise ValueError(f"method must be {', '.join(PAIRED_METHODS)}; got {method!r}")

@@ -89,7 +89,7 @@ def sd_interval(
     variance = float(x.var(ddof=1)) if n > 1 else 0.0
     if n <= z * z or not variance > 0:
         return math.nan, math.nan
-    trimmed = np.sort(x)[(cut := int(n / (2 * math.sqrt(max(n - 4, 1))))): n - cut]
+    trimmed = np.sort(x)[(cut := int(n / (2 * math.sqrt(max(n - 4, 1))))) : n - cut]
     middle = float(trimmed.mean()) if len(trimmed) else float(np.median(x))
     tails = n * float(((x - middle) ** 4).sum()) / float(((x - x.mean()) ** 2).sum()) ** 2
     factor = n / (n - z)
@@ -100,6 +100,7 @@ def sd_interval(
 # %% ../../nbs/analysis/03_planning.ipynb #179be56e
 class Plan(NamedTuple):
     "What a pilot says about the items a decision would take"
+
     needed: int | None  # the single best guess; None when there is no difference to see
     low: int | None  # the range, as far as the pilot knows how much differences vary; None: it does not
     high: int | None
@@ -122,4 +123,9 @@ def plan(
     visible = visible_difference(sd, items, alpha)
     if needed is None or math.isnan(low) or not own > 0:
         return Plan(needed, None, None, visible)
-    return Plan(needed, items_needed(difference, sd * min(low / own, 1), alpha), items_needed(difference, sd * max(high / own, 1), alpha), visible)
+    return Plan(
+        needed,
+        items_needed(difference, sd * min(low / own, 1), alpha),
+        items_needed(difference, sd * max(high / own, 1), alpha),
+        visible,
+    )

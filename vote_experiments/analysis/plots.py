@@ -155,6 +155,7 @@ def _is_fraction(*values: Any) -> bool:
 # %% ../../nbs/analysis/08_plots.ipynb #db5067f6
 def _percent_axis(axis: Any, signed: bool = False) -> None:
     "Fractions as percent; an axis of shares ends at 0 and 100 %"
+
     def show(v: float, _: Any) -> str:
         text = f"{round(100 * v, 6):{'+' if signed and abs(v) > 1e-9 else ''}g}"
         return text.replace("-", "−")
@@ -166,8 +167,15 @@ def _percent_axis(axis: Any, signed: bool = False) -> None:
     axis.set_major_formatter(FuncFormatter(show))
 
 # %% ../../nbs/analysis/08_plots.ipynb #0928527e
-_WORDS = {"best": "best", "best mean": "best mean, no winner", "behind": "behind", "not distinguishable": "not distinguishable",
-          "no shared items": "no shared items", "no scores": "no scores", "ahead": "ahead on shared items"}
+_WORDS = {
+    "best": "best",
+    "best mean": "best mean, no winner",
+    "behind": "behind",
+    "not distinguishable": "not distinguishable",
+    "no shared items": "no shared items",
+    "no scores": "no scores",
+    "ahead": "ahead on shared items",
+}
 
 
 def _sayer(words: Mapping[str, str] | None) -> Callable[..., str]:
@@ -198,12 +206,21 @@ def _nothing(ax: Axes, why: str) -> None:
 # %% ../../nbs/analysis/08_plots.ipynb #f3886920
 def _beside(ax: Axes, y: float, text: str, color: str = INK, bold: bool = False) -> None:
     "A word at the right end of a row"
-    ax.annotate(text, (1, y), xycoords=("axes fraction", "data"), xytext=(8, 0), textcoords="offset points", va="center",
-                annotation_clip=False, **_text(color=color, fontweight="bold" if bold else "normal"))
+    ax.annotate(
+        text,
+        (1, y),
+        xycoords=("axes fraction", "data"),
+        xytext=(8, 0),
+        textcoords="offset points",
+        va="center",
+        annotation_clip=False,
+        **_text(color=color, fontweight="bold" if bold else "normal"),
+    )
 
 # %% ../../nbs/analysis/08_plots.ipynb #03356599
 def plot_comparison(
-    df: pd.DataFrame | Comparison,  # experiment, mean, lower, upper, and `verdict` when there is one: `compare(…).table`
+    df: pd.DataFrame
+    | Comparison,  # experiment, mean, lower, upper, and `verdict` when there is one: `compare(…).table`
     title: str | None = None,
     label: str | None = None,  # what the mean is of
     unit: str | None = None,  # of values that are not fractions
@@ -221,11 +238,30 @@ def plot_comparison(
         color = BEHIND if r.verdict in ("behind", "no scores", "no shared items") else BEST
         if not math.isnan(r.mean):
             ax.plot([r.lower, r.upper], [i, i], color=color, linewidth=2.2, solid_capstyle="butt")
-            ax.plot([r.mean], [i], MARKERS[0], color=color, markersize=8,
-                    markerfacecolor="white" if r.verdict == "not distinguishable" else color, markeredgewidth=1.8)
-        shown = say("no scores") if math.isnan(r.mean) else f"{100 * r.mean:.1f} %" if fraction else f"{r.mean:.4g} {unit or ''}".strip()
+            ax.plot(
+                [r.mean],
+                [i],
+                MARKERS[0],
+                color=color,
+                markersize=8,
+                markerfacecolor="white" if r.verdict == "not distinguishable" else color,
+                markeredgewidth=1.8,
+            )
+        shown = (
+            say("no scores")
+            if math.isnan(r.mean)
+            else f"{100 * r.mean:.1f} %"
+            if fraction
+            else f"{r.mean:.4g} {unit or ''}".strip()
+        )
         verdict = say(_WORDS.get(r.verdict, r.verdict))
-        _beside(ax, i, shown + (f"  {verdict}" if verdict and verdict != shown else ""), color if r.verdict else INK, r.verdict == "best")
+        _beside(
+            ax,
+            i,
+            shown + (f"  {verdict}" if verdict and verdict != shown else ""),
+            color if r.verdict else INK,
+            r.verdict == "best",
+        )
     _dot_rows(ax, frame["experiment"])
     if fraction:
         _percent_axis(ax.xaxis)
@@ -265,8 +301,15 @@ def _differences(ax: Axes, frame: pd.DataFrame, title: str, unit: str | None) ->
         said = getattr(r, "verdict", None) in ("behind", "ahead") or bool(getattr(r, "distinguishable", False))
         color = BEST if said else BEHIND
         ax.plot([r.lower, r.upper], [i, i], color=color, linewidth=2.2, solid_capstyle="butt")
-        ax.plot([r.difference], [i], MARKERS[0], color=color, markersize=8, markerfacecolor=color if said else "white",
-                markeredgewidth=1.8)
+        ax.plot(
+            [r.difference],
+            [i],
+            MARKERS[0],
+            color=color,
+            markersize=8,
+            markerfacecolor=color if said else "white",
+            markeredgewidth=1.8,
+        )
         amount = f"{100 * r.difference:+.1f}" if fraction else f"{r.difference:+.3g} {unit or ''}".strip()
         _beside(ax, i, amount.replace("-", "−") + ("" if said else "  not distinguishable"), color)
     _dot_rows(ax, frame["name"])
@@ -355,17 +398,29 @@ def plot_cost_accuracy(
     known = frame[frame["cost_usd"].notna() & frame["mean"].notna()].reset_index(drop=True)
     unknown = [str(e) for e in frame.loc[frame["cost_usd"].isna(), "experiment"]]
     longest = max((len(str(e)) for e in known["experiment"]), default=0)
-    figure, axes = new_figure(min(11.0, max(7.6, 5.6 + 0.085 * longest)), max(3.8, 0.27 * len(known) + 1.6) if len(known) else 1.8)
+    figure, axes = new_figure(
+        min(11.0, max(7.6, 5.6 + 0.085 * longest)), max(3.8, 0.27 * len(known) + 1.6) if len(known) else 1.8
+    )
     ax = axes[0, 0]
     cost = known["cost_usd"].astype(float)
     ax.vlines(cost, known["lower"], known["upper"], color=BEST, linewidth=1.6, alpha=0.55)
     ax.plot(cost, known["mean"], MARKERS[0], linestyle="none", color=BEST, markersize=8, clip_on=False, zorder=3)
     _money_axis(ax, cost)
     low, high = ax.get_ylim()
-    for r, y in zip(known.itertuples(), _declutter(known["mean"].tolist(), (high - low) * 0.27 / max(3.0, 0.27 * len(known)))):
-        ax.annotate(str(r.experiment), (r.cost_usd, r.mean), xytext=(1.03, y), textcoords=("axes fraction", "data"), va="center",
-                    annotation_clip=False, arrowprops={"arrowstyle": "-", "color": "#aab6bf", "linewidth": 0.7, "shrinkB": 5},
-                    zorder=1, **_text())
+    for r, y in zip(
+        known.itertuples(), _declutter(known["mean"].tolist(), (high - low) * 0.27 / max(3.0, 0.27 * len(known)))
+    ):
+        ax.annotate(
+            str(r.experiment),
+            (r.cost_usd, r.mean),
+            xytext=(1.03, y),
+            textcoords=("axes fraction", "data"),
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": "#aab6bf", "linewidth": 0.7, "shrinkB": 5},
+            zorder=1,
+            **_text(),
+        )
     _grid(ax, "both")
     if _is_fraction(known["mean"], known["lower"], known["upper"]):
         _percent_axis(ax.yaxis)
@@ -425,10 +480,14 @@ def plot_vote_error_histogram(
     for ax, name in zip(axes[:, 0], names):
         its = frame[frame["experiment"] == name].set_index("bin")["share"]
         heights = [float(its.get(b, 0.0)) for b in bins]
-        ax.bar(range(len(bins)), heights, color=[BEHIND if b == "not answered" else COLORS[1] for b in bins], width=0.78)
+        ax.bar(
+            range(len(bins)), heights, color=[BEHIND if b == "not answered" else COLORS[1] for b in bins], width=0.78
+        )
         for i, h in enumerate(heights):
             if h > 0:
-                ax.text(i, h, f"{100 * h:.1f}" if h >= 0.001 else "<0.1", ha="center", va="bottom", **_text(fontsize=8.5))
+                ax.text(
+                    i, h, f"{100 * h:.1f}" if h >= 0.001 else "<0.1", ha="center", va="bottom", **_text(fontsize=8.5)
+                )
         exact = say("{share} % exact", share=f"{100 * float(its.get('exact', 0.0)):.1f}")
         ax.set_title(f"{name}: {exact}" if name else exact, loc="left", **_text(fontsize=10))
         ax.set_ylim(0, 1.18 * top if top and top > 0 else 0.01)
@@ -436,6 +495,8 @@ def plot_vote_error_histogram(
         _grid(ax, "y")
     axes[-1, 0].set_xticks(range(len(bins)), list(map(say, bins)), rotation=35, ha="right", rotation_mode="anchor")
     _titled(axes[-1, 0], None, say("answered minus expected votes"))
-    figure.suptitle(_wrapped(title or say("Wrong vote counts"), 64), x=0.01, ha="left", **_text(fontsize=12.5, fontweight="bold"))
+    figure.suptitle(
+        _wrapped(title or say("Wrong vote counts"), 64), x=0.01, ha="left", **_text(fontsize=12.5, fontweight="bold")
+    )
     figure.supylabel(say("share of rows, %"), **_text(color=SOFT))
     return figure

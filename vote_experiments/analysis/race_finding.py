@@ -21,6 +21,7 @@ from .small_samples import FailureLimit, failure_limit
 @dataclass(slots=True)
 class RaceFinding:
     "Who won, or who is left"
+
     winner: str | None  # None: several are left, or looks and comparison disagree
     tied: list[str]  # those left when there is no winner, the leader first
     best: str | None  # the experiment that a comparison of all scores puts first
@@ -34,8 +35,17 @@ class RaceFinding:
     def to_dict(self) -> dict[str, Any]:
         "Everything as plain values that `json` can write"
         limit = None if self.limit is None else {**self.limit._asdict(), "matters": self.limit.matters}
-        return {"winner": self.winner, "tied": self.tied, "best": self.best, "differs": self.differs, "limit": limit, "clusters": self.clusters,
-                "few_clusters": self.few_clusters, "cluster_by": self.cluster_by, "open_names": self.open_names}
+        return {
+            "winner": self.winner,
+            "tied": self.tied,
+            "best": self.best,
+            "differs": self.differs,
+            "limit": limit,
+            "clusters": self.clusters,
+            "few_clusters": self.few_clusters,
+            "cluster_by": self.cluster_by,
+            "open_names": self.open_names,
+        }
 
 # %% ../../nbs/analysis/16_race_finding.ipynb #1c32e255
 def _difference(winner: str | None, full: Comparison) -> str:
@@ -67,8 +77,16 @@ def race_finding(
     left = [names[p.config] for p in places(race) if race.alive[p.config]]
     winner = left[0] if len(left) == 1 else None
     full = compare(frame, confidence=1 - race.error, clusters=codes, cluster_by=cluster_by)
-    out = RaceFinding(winner, left, full.best, _difference(winner, full), cluster_by=cluster_by, few_clusters=few_clusters,
-                      clusters=None if codes is None else len(np.unique(codes)), open_names=full.tied_with)
+    out = RaceFinding(
+        winner,
+        left,
+        full.best,
+        _difference(winner, full),
+        cluster_by=cluster_by,
+        few_clusters=few_clusters,
+        clusters=None if codes is None else len(np.unique(codes)),
+        open_names=full.tied_with,
+    )
     if out.differs == "conflict":
         out.winner, out.tied = None, [str(winner), str(full.best)]
     elif winner is not None:
@@ -77,7 +95,9 @@ def race_finding(
 
 # %% ../../nbs/analysis/16_race_finding.ipynb #fb799af1
 def race_words(
-    race: Mapping[str, Any],  # plain values: winner, tied, error, items, table, calls, calls_full, and those of `RaceFinding`
+    race: Mapping[
+        str, Any
+    ],  # plain values: winner, tied, error, items, table, calls, calls_full, and those of `RaceFinding`
     say: Speaker | None = None,  # in another language
     label: Callable[[str], str] = str,  # of an experiment's name
 ) -> list[str]:  # the finding, then what it cost
@@ -88,15 +108,30 @@ def race_words(
         first = say("race_won", winner=label(race["winner"]), error=error)
     else:
         most = max((int(r["items"]) for r in race["table"]), default=0)
-        first = say("race_tied", names=say.names(map(label, race["tied"])), items=say.items(most), behind=_behind(race, say, label), error=error)
+        first = say(
+            "race_tied",
+            names=say.names(map(label, race["tied"])),
+            items=say.items(most),
+            behind=_behind(race, say, label),
+            error=error,
+        )
     more = [_differs(race, say, label), _limit(race, say, label), _groups(race, say)]
-    cost = say("race_calls", calls=f"{race['calls']:,}", full=f"{race['calls_full']:,}", saved=f"{100 * (1 - race['calls'] / max(race['calls_full'], 1)):.0f}")
+    cost = say(
+        "race_calls",
+        calls=f"{race['calls']:,}",
+        full=f"{race['calls_full']:,}",
+        saved=f"{100 * (1 - race['calls'] / max(race['calls_full'], 1)):.0f}",
+    )
     return [" ".join([first, *(m for m in more if m)]), cost]
 
 # %% ../../nbs/analysis/16_race_finding.ipynb #b5f90085
 def _behind(race: Mapping[str, Any], say: Speaker, label: Callable[[str], str]) -> str:
     "Who was shown to be behind, when several are left"
-    gone = [label(r["experiment"]) for r in race["table"] if str(r.get("verdict")).startswith("dropped") and r["experiment"] not in race["tied"]]
+    gone = [
+        label(r["experiment"])
+        for r in race["table"]
+        if str(r.get("verdict")).startswith("dropped") and r["experiment"] not in race["tied"]
+    ]
     return say("race_behind", names=say.names(gone)) if gone else ""
 
 # %% ../../nbs/analysis/16_race_finding.ipynb #d95e8c3c
@@ -117,10 +152,19 @@ def _limit(race: Mapping[str, Any], say: Speaker, label: Callable[[str], str]) -
     limit = race.get("limit")
     if not limit or not limit.get("matters") or not race.get("winner"):
         return ""
-    shares = {"unseen": f"{100 * limit['unseen']:.{1 if limit['unseen'] < 0.1 else 0}f}", "outweigh": f"{100 * limit['outweigh']:.1f}"}
+    shares = {
+        "unseen": f"{100 * limit['unseen']:.{1 if limit['unseen'] < 0.1 else 0}f}",
+        "outweigh": f"{100 * limit['outweigh']:.1f}",
+    }
     if race.get("clusters") is None:
         return say("limit", best=label(race["winner"]), items=say.items(limit["items"]), **shares)
-    return say("limit_clusters", best=label(race["winner"]), n=limit["items"], groups=say.group(race.get("cluster_by"), True), **shares)
+    return say(
+        "limit_clusters",
+        best=label(race["winner"]),
+        n=limit["items"],
+        groups=say.group(race.get("cluster_by"), True),
+        **shares,
+    )
 
 # %% ../../nbs/analysis/16_race_finding.ipynb #830fb2ec
 def _groups(race: Mapping[str, Any], say: Speaker) -> str:

@@ -23,6 +23,7 @@ BETS = np.array([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2])  # boldness c; a clear gap
 
 class Wealth(NamedTuple):
     "What the bets hold; add to it item by item"
+
     log: np.ndarray  # bets × …: logarithm of what each bet holds
     squares: np.ndarray  # …: sum of squared differences
     count: np.ndarray  # …: differences other than 0
@@ -64,6 +65,7 @@ LOOKS = 0.2  # of the error: what looking early may cost
 @dataclass
 class Race:
     "The state of a race: what the bets hold and who is still in it"
+
     n: int  # configs
     error: float = 0.05  # probability of ever dropping the config that is truly best
     alive: np.ndarray = field(init=False)  # config → still in the race
@@ -185,6 +187,7 @@ def _check_scores(values: np.ndarray) -> None:
 # %% ../../nbs/analysis/15_racing.ipynb #0b9533af
 class Place(NamedTuple):
     "A config in the race, compared with the leader"
+
     config: int
     against: int  # the config it is compared with; itself for the leader
     shared: int  # items that both were scored on
@@ -214,8 +217,15 @@ def _place(race: Race, i: int, other: int, table: np.ndarray, codes: np.ndarray 
     on_the_way = not race.alive[i] and not race.at_end[i]
     level = race.look_level if on_the_way else race.end_level
     pair = judged_pairs(table[:n], np.array([i]), np.array([other]), None if codes is None else codes[:n], level)
-    return Place(i, other, shared, float(np.nanmean(d)), float(pair["lower"][0]), float(pair["upper"][0]),
-                 "on the way" if on_the_way else "at the end")
+    return Place(
+        i,
+        other,
+        shared,
+        float(np.nanmean(d)),
+        float(pair["lower"][0]),
+        float(pair["upper"][0]),
+        "on the way" if on_the_way else "at the end",
+    )
 
 # %% ../../nbs/analysis/15_racing.ipynb #49210a68
 def _shared_difficulty(rng: np.random.Generator, n: int, k: int, common: float) -> np.ndarray:
@@ -245,19 +255,28 @@ def fractional(means: Sequence[float]) -> Callable[[np.random.Generator, int], n
     return draw
 
 # %% ../../nbs/analysis/15_racing.ipynb #99b1f8d7
-_GAPS = {"wide gaps": [0.95, 0.88, 0.80, 0.72, 0.64, 0.56, 0.48, 0.40], "one-point gaps": [0.95, 0.94, 0.93, 0.92, 0.91, 0.90, 0.89, 0.88],
-         "two equal leaders": [0.95, 0.95, 0.85, 0.80, 0.75, 0.70, 0.65, 0.60], "all equal": [0.90] * 8}
+_GAPS = {
+    "wide gaps": [0.95, 0.88, 0.80, 0.72, 0.64, 0.56, 0.48, 0.40],
+    "one-point gaps": [0.95, 0.94, 0.93, 0.92, 0.91, 0.90, 0.89, 0.88],
+    "two equal leaders": [0.95, 0.95, 0.85, 0.80, 0.75, 0.70, 0.65, 0.60],
+    "all equal": [0.90] * 8,
+}
 SCENARIOS: dict[str, tuple[list[float], Callable[[np.random.Generator, int], np.ndarray]]] = {
-    f"{name}, {kind}": (means, make(means)) for kind, make in (("pass/fail", pass_fail), ("fractions", fractional))
-    for name, means in _GAPS.items()}
+    f"{name}, {kind}": (means, make(means))
+    for kind, make in (("pass/fail", pass_fail), ("fractions", fractional))
+    for name, means in _GAPS.items()
+}
 
 # %% ../../nbs/analysis/15_racing.ipynb #619c13c2
 class RaceCheck(NamedTuple):
     "How a race went in many simulated worlds"
+
     scenario: str
     seeds: int
     same: float  # share that ended with the full comparison's leader, alone or among those that cannot be told apart
-    best_dropped: float  # share that dropped the config that is truly best; with several best ones: that dropped all but one
+    best_dropped: (
+        float  # share that dropped the config that is truly best; with several best ones: that dropped all but one
+    )
     single: float  # share that named a single winner
     wrong_single: float  # share that named a single winner that is not alone at the top, or not best
     full_single: float  # share in which the full comparison names one
@@ -311,8 +330,14 @@ def simulate_race(
         race, (full, named) = run_race(scores, round_size, error), full_winner(scores, error)
         left = np.flatnonzero(race.alive)
         single = len(left) == 1
-        rows[seed] = (full in left or (not named and single), not race.alive[leaders].any() or (single and len(leaders) > 1), single,
-                      single and (len(leaders) > 1 or left[0] != leaders[0]), named, single and named and left[0] != full,
-                      race.items.sum() / (items * len(means)))
+        rows[seed] = (
+            full in left or (not named and single),
+            not race.alive[leaders].any() or (single and len(leaders) > 1),
+            single,
+            single and (len(leaders) > 1 or left[0] != leaders[0]),
+            named,
+            single and named and left[0] != full,
+            race.items.sum() / (items * len(means)),
+        )
     found = rows.mean(0).tolist()
     return RaceCheck(scenario, seeds, *found, float(np.percentile(rows[:, 6], 95)))  # type: ignore[call-arg]

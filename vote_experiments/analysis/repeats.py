@@ -18,6 +18,7 @@ from .intervals import _numbers, mean_interval
 # %% ../../nbs/analysis/11_repeats.ipynb #a78d8f7b
 class VarianceParts(NamedTuple):
     "Where the differences between scores come from"
+
     items: int
     values: int  # over all items
     mean: float  # of all values
@@ -71,10 +72,15 @@ def advice(
     if math.isnan(parts.between):
         return "With one item nobody knows how much items differ; more items come first."
     repeats = max(1, round(parts.values / parts.items))
-    now, more_repeats, more_items = (planned_error(parts, k, r) for k, r in (
-        (parts.items, repeats), (parts.items, 2 * repeats), (2 * parts.items, repeats)))
+    now, more_repeats, more_items = (
+        planned_error(parts, k, r)
+        for k, r in ((parts.items, repeats), (parts.items, 2 * repeats), (2 * parts.items, repeats))
+    )
     said = f"The error of the mean is {100 * now:.1f} points; with twice the calls it would be "
-    return said + f"{100 * more_repeats:.1f} by asking each item twice as often, {100 * more_items:.1f} by asking twice as many items."
+    return (
+        said
+        + f"{100 * more_repeats:.1f} by asking each item twice as often, {100 * more_items:.1f} by asking twice as many items."
+    )
 
 # %% ../../nbs/analysis/11_repeats.ipynb #676e4619
 def repeat_variance(
@@ -93,8 +99,37 @@ def repeat_variance(
     for name, some in frame.groupby("experiment", sort=False):
         parts = variance_parts(some["value"], some["item_id"])
         found = mean_interval(some["value"], confidence, some["item_id"], bounds)
-        naive = float(some["value"].astype(float).std(ddof=1)) / math.sqrt(parts.values) if parts.values > 1 else math.nan
-        rows.append((name, parts.items, parts.values, found.mean, found.lower_bound, found.upper_bound, math.sqrt(parts.within),
-                     math.sqrt(parts.between), parts.error, naive, parts.unstable))
-    return pd.DataFrame(rows, columns=["experiment", "items", "values", "mean", "lower", "upper", "within_sd", "between_sd", "error",
-                                       "naive_error", "unstable"])
+        naive = (
+            float(some["value"].astype(float).std(ddof=1)) / math.sqrt(parts.values) if parts.values > 1 else math.nan
+        )
+        rows.append(
+            (
+                name,
+                parts.items,
+                parts.values,
+                found.mean,
+                found.lower_bound,
+                found.upper_bound,
+                math.sqrt(parts.within),
+                math.sqrt(parts.between),
+                parts.error,
+                naive,
+                parts.unstable,
+            )
+        )
+    return pd.DataFrame(
+        rows,
+        columns=[
+            "experiment",
+            "items",
+            "values",
+            "mean",
+            "lower",
+            "upper",
+            "within_sd",
+            "between_sd",
+            "error",
+            "naive_error",
+            "unstable",
+        ],
+    )

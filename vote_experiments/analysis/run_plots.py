@@ -13,9 +13,27 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .plots import (
-    BEHIND, BEST, COLORS, FAINT, INK, SOFT, _declutter, _dot_rows, _grid, _is_fraction, _legend, _needed, _percent_axis,
-    _rows_height, _sayer, _text, _titled, _wrapped, new_figure)
+from vote_experiments.analysis.plots import (
+    BEHIND,
+    BEST,
+    COLORS,
+    FAINT,
+    INK,
+    SOFT,
+    _declutter,
+    _dot_rows,
+    _grid,
+    _is_fraction,
+    _legend,
+    _needed,
+    _percent_axis,
+    _rows_height,
+    _sayer,
+    _text,
+    _titled,
+    _wrapped,
+    new_figure,
+)
 from .racing import Race
 
 # %% ../../nbs/analysis/21_run_plots.ipynb #a0e457a8
@@ -45,14 +63,34 @@ def plot_race(
     low, high = ax.get_ylim()
     places = _declutter([e[1] for e in ends], (high - low) * 0.26 / (figure.get_size_inches()[1] - 1.1))
     for (x, y, name, color, survives), place in zip(ends, places):
-        ax.annotate(_wrapped(name) + ("" if survives else say(", dropped at {items}", items=f"{x:,.0f}")), (x, y), xytext=(1.02, place), textcoords=("axes fraction", "data"),
-                    va="center", annotation_clip=False, arrowprops={"arrowstyle": "-", "color": "#c4cdd4", "linewidth": 0.7, "shrinkB": 5},
-                    **_text(color=color, fontsize=9.5))
-    ax.text(0.995, limit, say("dropped above"), va="top", ha="right", transform=ax.get_yaxis_transform(), **_text(color=SOFT, fontsize=9))
+        ax.annotate(
+            _wrapped(name) + ("" if survives else say(", dropped at {items}", items=f"{x:,.0f}")),
+            (x, y),
+            xytext=(1.02, place),
+            textcoords=("axes fraction", "data"),
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": "#c4cdd4", "linewidth": 0.7, "shrinkB": 5},
+            **_text(color=color, fontsize=9.5),
+        )
+    ax.text(
+        0.995,
+        limit,
+        say("dropped above"),
+        va="top",
+        ha="right",
+        transform=ax.get_yaxis_transform(),
+        **_text(color=SOFT, fontsize=9),
+    )
     ticks = [t for t in range(-1, math.ceil(limit) + 2) if low <= t <= high]
-    ax.set_yticks(ticks, [f"{10.0 ** t:g}" if t < 4 else f"{10 ** t:,}" for t in ticks])
+    ax.set_yticks(ticks, [f"{10.0**t:g}" if t < 4 else f"{10**t:,}" for t in ticks])
     _grid(ax, "y")
-    _titled(ax, title or say("Evidence that a config is not the best"), say("items asked"), say("coins won from one, by betting against it"))
+    _titled(
+        ax,
+        title or say("Evidence that a config is not the best"),
+        say("items asked"),
+        say("coins won from one, by betting against it"),
+    )
     return figure
 
 # %% ../../nbs/analysis/21_run_plots.ipynb #4d0b4c43
@@ -70,10 +108,24 @@ def plot_trend(
     for i, r in enumerate(frame.itertuples()):
         color = {"worse": COLORS[1], "better": COLORS[2]}.get(r.verdict, BEST)
         ax.plot([i, i], [r.lower, r.upper], color=color, linewidth=2)
-        ax.plot([i], [r.mean], {"worse": "v", "better": "^"}.get(r.verdict, "o"), color=color, markersize=8, markeredgewidth=1.6,
-                markerfacecolor=color if r.verdict in ("worse", "better") else "white")
+        ax.plot(
+            [i],
+            [r.mean],
+            {"worse": "v", "better": "^"}.get(r.verdict, "o"),
+            color=color,
+            markersize=8,
+            markeredgewidth=1.6,
+            markerfacecolor=color if r.verdict in ("worse", "better") else "white",
+        )
         if r.verdict in ("worse", "better"):
-            ax.annotate(r.verdict, (i, r.mean), xytext=(8, 0), textcoords="offset points", va="center", **_text(color=color, fontweight="bold"))
+            ax.annotate(
+                r.verdict,
+                (i, r.mean),
+                xytext=(8, 0),
+                textcoords="offset points",
+                va="center",
+                **_text(color=color, fontweight="bold"),
+            )
     names = [_wrapped(n, 16) for n in frame["run"]]
     slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names), default=0) > 9 else {}
     ax.set_xticks(list(places), names, **_text(fontsize=9, **slanted))
@@ -95,12 +147,19 @@ def plot_repeats(
     frame = _needed(df, "experiment", "within_sd", "between_sd")
     figure, axes = new_figure(7.6, _rows_height(frame["experiment"]) + 0.2)
     ax = axes[0, 0]
-    for k, (column, name, shift) in enumerate((("between_sd", "between items", -0.17), ("within_sd", "asked again", 0.17))):
+    for k, (column, name, shift) in enumerate(
+        (("between_sd", "between items", -0.17), ("within_sd", "asked again", 0.17))
+    ):
         y = [i + shift for i in range(len(frame))]
         ax.barh(y, frame[column].fillna(0), 0.3, color=COLORS[k], label=name)
         for i, value in zip(y, frame[column]):
-            ax.text(0 if math.isnan(value) else value, i, " not known" if math.isnan(value) else f" {100 * value:.1f}", va="center",
-                    **_text(fontsize=9, color=SOFT if math.isnan(value) else INK))
+            ax.text(
+                0 if math.isnan(value) else value,
+                i,
+                " not known" if math.isnan(value) else f" {100 * value:.1f}",
+                va="center",
+                **_text(fontsize=9, color=SOFT if math.isnan(value) else INK),
+            )
     _dot_rows(ax, frame["experiment"])
     _percent_axis(ax.xaxis)
     _legend(ax, loc="center left", bbox_to_anchor=(1.01, 0.5))

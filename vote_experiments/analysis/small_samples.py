@@ -29,6 +29,7 @@ def failure_bound(
 # %% ../../nbs/analysis/01_small_samples.ipynb #226a8554
 class FailureLimit(NamedTuple):
     "What a finding cannot exclude"
+
     unseen: float  # rates of total failures up to this are not excluded
     outweigh: float  # above this rate, failures would outweigh the difference
     failed: int  # total failures that the better one did have
@@ -89,7 +90,9 @@ def beta_binomial_interval(
     if not len(x):
         return Interval(math.nan, math.nan, math.nan, 0, share)
     if x.min() < 0 or x.max() > 1:
-        raise ValueError(f"value {x[(x < 0) | (x > 1)][0]:g} is outside [0, 1]; a Beta–binomial interval is for fractions")
+        raise ValueError(
+            f"value {x[(x < 0) | (x > 1)][0]:g} is outside [0, 1]; a Beta–binomial interval is for fractions"
+        )
     effective = len(x) if codes is None else len(x) / _design_effect(x, np.unique(codes, return_inverse=True)[1])
     mean = float(x.mean())
     a, b = prior[0] + effective * mean, prior[1] + effective * (1 - mean)

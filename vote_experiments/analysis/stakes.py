@@ -24,6 +24,7 @@ BLANKS = ("read", "zero")
 @dataclass
 class _Count:
     "Votes of one constituency, as cast and as read, by number"
+
     cast: dict[str, int] = field(default_factory=dict)
     read: dict[str, int] = field(default_factory=dict)
     gross: dict[str, int] = field(default_factory=dict)  # votes misread, whether or not they cancel out
@@ -69,8 +70,27 @@ def _margin(votes: Mapping[str, int]) -> int:
     return ordered[0] - (ordered[1] if len(ordered) > 1 else 0) if ordered else 0
 
 # %% ../../nbs/analysis/19_stakes.ipynb #3f0c96f9
-_COLUMNS = ["experiment", "province", "constituency", "form_type", "reports", "votes", "winner", "read_winner", "margin", "read_margin",
-            "misread", "wrong_rows", "blank_rows", "invented_rows", "winner_changes", "undecided", "order_changes", "at_risk", "p_changes"]
+_COLUMNS = [
+    "experiment",
+    "province",
+    "constituency",
+    "form_type",
+    "reports",
+    "votes",
+    "winner",
+    "read_winner",
+    "margin",
+    "read_margin",
+    "misread",
+    "wrong_rows",
+    "blank_rows",
+    "invented_rows",
+    "winner_changes",
+    "undecided",
+    "order_changes",
+    "at_risk",
+    "p_changes",
+]
 
 # %% ../../nbs/analysis/19_stakes.ipynb #430f7a55
 def seat_flips(
@@ -89,7 +109,10 @@ def seat_flips(
         ballot, province, constituency = identity_of(expected).seat
         place = province or "not given", constituency or "not given", ballot or "not given"
         counts.setdefault((name, *place), _Count()).add(expected, answered, blank)
-    pools = {name: _ErrorPool([c for key, c in counts.items() if key[0] == name]) for name in dict.fromkeys(key[0] for key in counts)}
+    pools = {
+        name: _ErrorPool([c for key, c in counts.items() if key[0] == name])
+        for name in dict.fromkeys(key[0] for key in counts)
+    }
     rows = [(*key, *_judged(c, blank), _chance(c, pools[key[0]], draws, seed)) for key, c in counts.items() if c.cast]
     frame = pd.DataFrame(rows, columns=_COLUMNS).sort_values(["experiment", "margin"], ignore_index=True, kind="stable")
     return _named(frame, results)
@@ -104,8 +127,22 @@ def _judged(c: _Count, blank: str) -> tuple:
     blanks = sum(said is None for _, _, said in c.rows)
     answered = {k: sum(said for key, _, said in c.rows if key == k and said is not None) for k in c.cast}
     undecided = blanks > 0 and blank == "read" and _margin(answered) <= c.unread
-    return (c.reports, sum(c.cast.values()), _names(c, true), _names(c, read), _margin(c.cast), _margin(c.read), sum(c.gross.values()), wrong, blanks,
-            len(c.invented), set(read) != set(true), undecided, trades, _at_risk(c, true))
+    return (
+        c.reports,
+        sum(c.cast.values()),
+        _names(c, true),
+        _names(c, read),
+        _margin(c.cast),
+        _margin(c.read),
+        sum(c.gross.values()),
+        wrong,
+        blanks,
+        len(c.invented),
+        set(read) != set(true),
+        undecided,
+        trades,
+        _at_risk(c, true),
+    )
 
 # %% ../../nbs/analysis/19_stakes.ipynb #61be12c9
 def _names(c: _Count, keys: Sequence[str]) -> str:
@@ -172,9 +209,11 @@ def stakes_sentence(
         first = _none_changed(flips, open_ones, of)
     else:
         worst = changed.iloc[0]
-        first = (f"The winner changes in {len(changed)} of {of}, for instance in {worst['province']} {worst['constituency']} "
-                 f"({worst['form_type']}): {worst['winner']} was ahead by {worst['margin']:,}, {worst['read_winner']} is read to be ahead by "
-                 f"{worst['read_margin']:,}.")
+        first = (
+            f"The winner changes in {len(changed)} of {of}, for instance in {worst['province']} {worst['constituency']} "
+            f"({worst['form_type']}): {worst['winner']} was ahead by {worst['margin']:,}, {worst['read_winner']} is read to be ahead by "
+            f"{worst['read_margin']:,}."
+        )
     return " ".join(p for p in (first, _blank_words(open_ones, of), _chance_words(flips)) if p)
 
 # %% ../../nbs/analysis/19_stakes.ipynb #a4f81722
@@ -200,5 +239,8 @@ def _chance_words(flips: pd.DataFrame) -> str:
     expected = float(flips["p_changes"].sum())
     if expected < 0.005:
         return ""
-    return f"Errors as frequent as these, wherever they fall, change {expected:.1f} winners on average." if expected >= 0.05 else \
-        f"Errors as frequent as these, wherever they fall, change a winner with a probability of {100 * expected:.1f} %."
+    return (
+        f"Errors as frequent as these, wherever they fall, change {expected:.1f} winners on average."
+        if expected >= 0.05
+        else f"Errors as frequent as these, wherever they fall, change a winner with a probability of {100 * expected:.1f} %."
+    )

@@ -28,6 +28,7 @@ from ..records import Record
 @dataclass
 class CountedForm:
     "One report as it enters the sum"
+
     form_set: str  # its name: the path of the scans
     report: Report
     place: int = 0  # which report of its form set
@@ -43,7 +44,11 @@ class CountedForm:
         folder = identity_of(FormInfo(**header_in_path(f"{self.folder}/{self.form_set}")))
         names = [n for n in ("province", "constituency", "sub_district", "station", "committee") if getattr(folder, n)]
         relevant = [n for n in names if n in ("province", "constituency") or n in own.missing or getattr(own, n)]
-        self.folder_differs = {n: (getattr(folder, n), getattr(own, n)) for n in relevant if getattr(own, n) not in (None, getattr(folder, n))}
+        self.folder_differs = {
+            n: (getattr(folder, n), getattr(own, n))
+            for n in relevant
+            if getattr(own, n) not in (None, getattr(folder, n))
+        }
         self.from_folder = tuple(n for n in relevant if n in own.missing)
         self.identity = replace(own, **{n: getattr(folder, n) for n in self.from_folder})
 
@@ -59,7 +64,9 @@ class CountedForm:
         "Everything that was counted on the form; two copies of one report are equal in it"
         statistics = [getattr(self.report.voter_statistics, f) for f in VOTER_FIELDS]
         statistics += [getattr(self.report.ballot_statistics, f) for f in BALLOT_FIELDS]
-        rows = sorted((key, row.vote_count) for key, row in numbered_rows(self.report).items() if row.vote_count is not None)
+        rows = sorted(
+            (key, row.vote_count) for key, row in numbered_rows(self.report).items() if row.vote_count is not None
+        )
         return (*statistics, *rows)
 
 # %% ../../nbs/analysis/14_sums.ipynb #23bba0d0
@@ -70,6 +77,7 @@ _ENOUGH_NUMBERS = 3  # above zero
 @dataclass(frozen=True)
 class Duplicate(Record):
     "Forms that are, or may be, one form"
+
     kind: str  # same scan | same report | conflict | same numbers in two places
     place: str
     forms: tuple[str, ...]  # names, in the order they came
@@ -92,8 +100,16 @@ def _same_place(forms: Sequence[CountedForm]) -> Iterator[tuple[Duplicate, list[
             distinct = {form.numbers() for form in several}
             kind, counted = (SAME_REPORT, several[:1]) if len(distinct) == 1 else (CONFLICT, [])
             left = [form for form in several if form not in counted]
-            yield Duplicate(kind, str(several[0].identity), tuple(f.name for f in several), tuple(f.name for f in counted),
-                            sum(f.votes for f in left)), left
+            yield (
+                Duplicate(
+                    kind,
+                    str(several[0].identity),
+                    tuple(f.name for f in several),
+                    tuple(f.name for f in counted),
+                    sum(f.votes for f in left),
+                ),
+                left,
+            )
 
 # %% ../../nbs/analysis/14_sums.ipynb #b1fc656a
 def _same_numbers(forms: Sequence[CountedForm]) -> Iterator[Duplicate]:
@@ -106,13 +122,19 @@ def _same_numbers(forms: Sequence[CountedForm]) -> Iterator[Duplicate]:
     for several in by_numbers.values():
         if len(several) > 1:
             names = tuple(f.name for f in several)
-            yield Duplicate(SAME_NUMBERS, " = ".join(dict.fromkeys(str(f.identity) for f in several)), names, names,
-                            sum(f.votes for f in several[1:]))
+            yield Duplicate(
+                SAME_NUMBERS,
+                " = ".join(dict.fromkeys(str(f.identity) for f in several)),
+                names,
+                names,
+                sum(f.votes for f in several[1:]),
+            )
 
 # %% ../../nbs/analysis/14_sums.ipynb #b3873636
 @dataclass(frozen=True)
 class Rekeyed(Record):
     "A row that was read with another number or name than the official list has"
+
     form: str
     number: int | None  # as read
     name: str  # as read
@@ -124,6 +146,7 @@ class Rekeyed(Record):
 @dataclass(frozen=True)
 class OfficialName(Record):
     "One line of an official list"
+
     number: int
     candidate_name: str | None = None
     party_name: str | None = None
@@ -148,7 +171,9 @@ def read_official(
     if isinstance(source, (str, os.PathLike)):
         table = read_table(source)
         columns = propose_mapping(table).columns
-        rows: Iterable[Any] = ({f.rpartition(".")[2]: row[h] for h, f in columns.items() if h in row} for _, row in table.rows)
+        rows: Iterable[Any] = (
+            {f.rpartition(".")[2]: row[h] for h, f in columns.items() if h in row} for _, row in table.rows
+        )
     else:
         rows = source
     for row in rows:
@@ -158,12 +183,22 @@ def read_official(
         if row.get("number") is None:
             raise ValueError(f"official list: {dict(row)!r:.100} has no number")
         place = identity_of(FormInfo(**{k: row.get(k) for k in ("form_type", "province", "constituency_number")}))
-        lines.append(OfficialName(int(float(row["number"])), row.get("candidate_name"), row.get("party_name"), place.ballot, place.province,
-                                  place.constituency))
+        lines.append(
+            OfficialName(
+                int(float(row["number"])),
+                row.get("candidate_name"),
+                row.get("party_name"),
+                place.ballot,
+                place.province,
+                place.constituency,
+            )
+        )
     return lines
 
 # %% ../../nbs/analysis/14_sums.ipynb #8e031da8
-def _official_row(form: CountedForm, row: Any, official: Mapping[int, OfficialName]) -> tuple[int | None, Rekeyed | None]:
+def _official_row(
+    form: CountedForm, row: Any, official: Mapping[int, OfficialName]
+) -> tuple[int | None, Rekeyed | None]:
     "The number a row counts for, and what changed"
     has_candidates = any(o.candidate_name for o in official.values())
     written = row.candidate_name if has_candidates else row.party_name
@@ -178,7 +213,9 @@ def _official_row(form: CountedForm, row: Any, official: Mapping[int, OfficialNa
     if number == row.number and key == nearest:
         return number, None
     line = official[number]
-    return number, Rekeyed(form.name, row.number, written or "", number, line.candidate_name or line.party_name, row.vote_count)
+    return number, Rekeyed(
+        form.name, row.number, written or "", number, line.candidate_name or line.party_name, row.vote_count
+    )
 
 # %% ../../nbs/analysis/14_sums.ipynb #795199a1
 def read_expected(
@@ -188,13 +225,17 @@ def read_expected(
     if not isinstance(source, (str, os.PathLike)):
         return [s if isinstance(s, FormIdentity) else identity_of(s) for s in source]
     table = read_table(source)
-    columns = {h: f.removeprefix("form_info.") for h, f in propose_mapping(table).columns.items() if f.startswith("form_info.")}
+    columns = {
+        h: f.removeprefix("form_info.") for h, f in propose_mapping(table).columns.items() if f.startswith("form_info.")
+    }
     if not columns:
         raise ValueError(f"{source}: no column names a place; there are {', '.join(table.headers)}")
     return [identity_of(FormInfo(**{f: row[h] for h, f in columns.items() if h in row})) for _, row in table.rows]
 
 # %% ../../nbs/analysis/14_sums.ipynb #734f786b
-def _missing(expected: Sequence[FormIdentity], forms: Sequence[CountedForm]) -> tuple[list[FormIdentity], list[CountedForm]]:
+def _missing(
+    expected: Sequence[FormIdentity], forms: Sequence[CountedForm]
+) -> tuple[list[FormIdentity], list[CountedForm]]:
     "Expected forms that did not come, and forms that nobody expected; a list without ballots is one of every ballot"
     ballots = list(dict.fromkeys(f.identity.ballot for f in forms)) or [None]
     absent: list[FormIdentity] = []
@@ -215,6 +256,7 @@ def _missing(expected: Sequence[FormIdentity], forms: Sequence[CountedForm]) -> 
 @dataclass
 class Sums(Record):
     "Votes by constituency, and everything that was found on the way"
+
     totals: pd.DataFrame  # a row per ballot, province, constituency and number
     duplicates: list[Duplicate]
     held_back: list[str]  # names of forms that are in no sum until somebody decides
@@ -228,16 +270,30 @@ class Sums(Record):
         "One sentence per thing that a person should know"
         lines = []
         for d in self.duplicates:
-            fate = {SAME_SCAN: "counted once", SAME_REPORT: "counted once", CONFLICT: "both held back until you decide",
-                    SAME_NUMBERS: "both counted"}[d.kind]
+            fate = {
+                SAME_SCAN: "counted once",
+                SAME_REPORT: "counted once",
+                CONFLICT: "both held back until you decide",
+                SAME_NUMBERS: "both counted",
+            }[d.kind]
             lines.append(f"{d.kind}: {', '.join(d.forms)} ({d.place}): {fate}")
-        differing = self.cross_checks[self.cross_checks["difference"] != 0] if len(self.cross_checks) else self.cross_checks
+        differing = (
+            self.cross_checks[self.cross_checks["difference"] != 0] if len(self.cross_checks) else self.cross_checks
+        )
         for sheet, rows in differing.groupby("summary", sort=False) if len(differing) else ():
-            lines.append(f"summary sheet {sheet}: {len(rows)} of its numbers differ from the sum of the stations, by "
-                         f"{int(rows['difference'].abs().sum()):,} votes")
-        lines += [f"missing: {place}" for place in self.missing] + [f"not on the list of stations: {name}" for name in self.unexpected]
+            lines.append(
+                f"summary sheet {sheet}: {len(rows)} of its numbers differ from the sum of the stations, by "
+                f"{int(rows['difference'].abs().sum()):,} votes"
+            )
+        lines += [f"missing: {place}" for place in self.missing] + [
+            f"not on the list of stations: {name}" for name in self.unexpected
+        ]
         for r in self.rekeyed:
-            target = f"counted for {r.official_number} {r.official_name}" if r.official_number is not None else "no official name is near"
+            target = (
+                f"counted for {r.official_number} {r.official_name}"
+                if r.official_number is not None
+                else "no official name is near"
+            )
             lines.append(f"name: {r.form}, number {r.number} {r.name!r}: {target}")
         return lines
 
@@ -251,6 +307,7 @@ class Sums(Record):
 @dataclass
 class _Total:
     "Votes of one number in one seat"
+
     votes: int = 0
     forms: int = 0
     doubtful: int = 0
@@ -272,8 +329,9 @@ class _Total:
 _Seat = tuple[str | None, ...]
 
 # %% ../../nbs/analysis/14_sums.ipynb #58351fff
-def _votes_by_number(forms: Iterable[CountedForm], official: Sequence[OfficialName],
-                     rekeyed: list[Rekeyed]) -> dict[tuple[_Seat, int | None], _Total]:
+def _votes_by_number(
+    forms: Iterable[CountedForm], official: Sequence[OfficialName], rekeyed: list[Rekeyed]
+) -> dict[tuple[_Seat, int | None], _Total]:
     lists: dict[_Seat, dict[int, OfficialName]] = {}
     totals: dict[tuple[_Seat, int | None], _Total] = {}
     for form in forms:
@@ -292,7 +350,18 @@ def _votes_by_number(forms: Iterable[CountedForm], official: Sequence[OfficialNa
     return totals
 
 # %% ../../nbs/analysis/14_sums.ipynb #6b0b45e5
-_TOTALS = ["form_type", "province", "constituency_number", "number", "candidate_name", "party_name", "votes", "forms", "doubtful_forms", "unread"]
+_TOTALS = [
+    "form_type",
+    "province",
+    "constituency_number",
+    "number",
+    "candidate_name",
+    "party_name",
+    "votes",
+    "forms",
+    "doubtful_forms",
+    "unread",
+]
 
 
 def _most_frequent(names: Counter) -> str | None:
@@ -305,8 +374,10 @@ def _sort_key(seat: _Seat, number: int | None) -> tuple:
 
 # %% ../../nbs/analysis/14_sums.ipynb #4f68640e
 def _frame(totals: Mapping[tuple[_Seat, int | None], _Total]) -> pd.DataFrame:
-    rows = [(*seat, number, _most_frequent(t.candidates), _most_frequent(t.parties), t.votes, t.forms, t.doubtful, t.unread)
-            for (seat, number), t in sorted(totals.items(), key=lambda item: _sort_key(*item[0]))]
+    rows = [
+        (*seat, number, _most_frequent(t.candidates), _most_frequent(t.parties), t.votes, t.forms, t.doubtful, t.unread)
+        for (seat, number), t in sorted(totals.items(), key=lambda item: _sort_key(*item[0]))
+    ]
     return pd.DataFrame(rows, columns=_TOTALS).astype({"number": "Int64", "votes": "int64"})
 
 # %% ../../nbs/analysis/14_sums.ipynb #b51a2c6a
@@ -320,7 +391,10 @@ def _cross_checks(sheets: Iterable[CountedForm], totals: Mapping[tuple[_Seat, in
         for number in sorted({*written, *summed} - {None}):
             on_sheet, total = written.get(number), summed.get(number, 0)
             rows.append((sheet.name, *seat, number, on_sheet, total, None if on_sheet is None else total - on_sheet))
-    frame = pd.DataFrame(rows, columns=["summary", "form_type", "province", "constituency_number", "number", "on_sheet", "sum", "difference"])
+    frame = pd.DataFrame(
+        rows,
+        columns=["summary", "form_type", "province", "constituency_number", "number", "on_sheet", "sum", "difference"],
+    )
     return frame.astype({"number": "Int64", "on_sheet": "Int64", "sum": "Int64", "difference": "Int64"})
 
 # %% ../../nbs/analysis/14_sums.ipynb #c2300b79
@@ -348,9 +422,15 @@ def _fates(forms: Sequence[CountedForm], decided: Mapping[str, str]) -> tuple[di
     for form in forms:
         if form.same_scan_as in of_set and fates[form.name] != "left out":
             first = next((f for f in of_set[form.same_scan_as] if f.place == form.place), of_set[form.same_scan_as][0])
-            same = first.numbers() == form.numbers() and (first.identity.place == form.identity.place or form.identity.missing)
+            same = first.numbers() == form.numbers() and (
+                first.identity.place == form.identity.place or form.identity.missing
+            )
             kept = (first.name,) if same else ()
-            duplicates.append(Duplicate(SAME_SCAN if same else CONFLICT, str(form.identity), (first.name, form.name), kept, form.votes))
+            duplicates.append(
+                Duplicate(
+                    SAME_SCAN if same else CONFLICT, str(form.identity), (first.name, form.name), kept, form.votes
+                )
+            )
             fates |= {form.name: "duplicate"} if same else {form.name: "held back", first.name: "held back"}
     open_ones = [f for f in forms if fates[f.name] in ("yes", "summary")]
     for duplicate, left in _same_place(open_ones):
@@ -363,7 +443,10 @@ def _fates(forms: Sequence[CountedForm], decided: Mapping[str, str]) -> tuple[di
 def add_up(
     forms: Iterable[CountedForm],
     *,
-    official: str | os.PathLike | Iterable[Any] | None = None,  # candidates or parties by number, as for `read_official`
+    official: str
+    | os.PathLike
+    | Iterable[Any]
+    | None = None,  # candidates or parties by number, as for `read_official`
     expected: str | os.PathLike | Iterable[Any] | None = None,  # stations that have to report, as for `read_expected`
     decisions: Mapping[str, str] | None = None,  # by form set: "count" or "leave out"
 ) -> Sums:
@@ -378,4 +461,13 @@ def add_up(
     stations = [f for f in several if not f.identity.kind.is_summary and fates[f.name] != "left out"]
     missing, unexpected = _missing(read_expected(expected), stations) if expected is not None else ([], [])
     held_back = [name for name, fate in fates.items() if fate == "held back"]
-    return Sums(_frame(totals), duplicates, held_back, _cross_checks(sheets, totals), rekeyed, missing, [f.name for f in unexpected], fates)
+    return Sums(
+        _frame(totals),
+        duplicates,
+        held_back,
+        _cross_checks(sheets, totals),
+        rekeyed,
+        missing,
+        [f.name for f in unexpected],
+        fates,
+    )

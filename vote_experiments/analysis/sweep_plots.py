@@ -17,8 +17,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from .intervals import resolve_column
-from .plots import (
-    COLORS, FAINT, FONTS, INK, MARKERS, SOFT, _grid, _legend, _needed, _text, _titled, _wrapped, new_figure)
+from vote_experiments.analysis.plots import (
+    COLORS,
+    FAINT,
+    FONTS,
+    INK,
+    MARKERS,
+    SOFT,
+    _grid,
+    _legend,
+    _needed,
+    _text,
+    _titled,
+    _wrapped,
+    new_figure,
+)
 
 # %% ../../nbs/analysis/10_sweep_plots.ipynb #74262049
 def _argument(name: str, given: Any, alias: str, other: Any) -> Any:
@@ -30,8 +43,9 @@ def _argument(name: str, given: Any, alias: str, other: Any) -> Any:
     return other if given is None else given
 
 # %% ../../nbs/analysis/10_sweep_plots.ipynb #f0fd592b
-def _panels(df: pd.DataFrame, facet_row: str | None, facet_col: str | None, ax: Axes | None,
-            size: tuple[float, float]) -> tuple[Figure, list[tuple[Axes, pd.DataFrame, str]]]:
+def _panels(
+    df: pd.DataFrame, facet_row: str | None, facet_col: str | None, ax: Axes | None, size: tuple[float, float]
+) -> tuple[Figure, list[tuple[Axes, pd.DataFrame, str]]]:
     "A figure and, for every panel, its axes, its part of the frame and its title"
     if ax is not None:
         if facet_row or facet_col:
@@ -39,8 +53,17 @@ def _panels(df: pd.DataFrame, facet_row: str | None, facet_col: str | None, ax: 
         return ax.figure, [(ax, df, "")]  # type: ignore[return-value]
     by = [None if f is None else resolve_column(df, f) for f in (facet_row, facet_col)]
     rows, columns = ([None] if b is None else list(dict.fromkeys(df[b])) for b in by)
-    figure, axes = new_figure(*((size[0], size[1]) if len(rows) == len(columns) == 1 else (
-        max(size[0], 3.4 * len(columns) + 0.6), 0.4 + 2.8 * len(rows))), rows=len(rows), columns=len(columns), sharex=True, sharey=True)
+    figure, axes = new_figure(
+        *(
+            (size[0], size[1])
+            if len(rows) == len(columns) == 1
+            else (max(size[0], 3.4 * len(columns) + 0.6), 0.4 + 2.8 * len(rows))
+        ),
+        rows=len(rows),
+        columns=len(columns),
+        sharex=True,
+        sharey=True,
+    )
     panels = []
     for (i, r), (j, c) in ((a, b) for a in enumerate(rows) for b in enumerate(columns)):
         part, said = df, []
@@ -73,8 +96,17 @@ def _x_axis(ax: Axes, places: dict[Any, float], log: bool, room: int = 60) -> No
         ax.set_xticks(list(places.values()), shown, **_text(**more))
 
 # %% ../../nbs/analysis/10_sweep_plots.ipynb #53b2bfd3
-def _line(ax: Axes, part: pd.DataFrame, x: Any, y: Any, places: dict[Any, float], error_bars: bool, k: int, name: str,
-          dashes: Any = "-") -> bool:  # bars were drawn
+def _line(
+    ax: Axes,
+    part: pd.DataFrame,
+    x: Any,
+    y: Any,
+    places: dict[Any, float],
+    error_bars: bool,
+    k: int,
+    name: str,
+    dashes: Any = "-",
+) -> bool:  # bars were drawn
     "One series: means with standard deviations, or every point"
     part = part[[x, y]].dropna()
     color, marker = COLORS[k % len(COLORS)], MARKERS[k % len(MARKERS)]
@@ -83,10 +115,29 @@ def _line(ax: Axes, part: pd.DataFrame, x: Any, y: Any, places: dict[Any, float]
         found = part.astype({y: float}).groupby(x, sort=False)[y].agg(["mean", "std", "count"])
         found = found.assign(place=[places[v] for v in found.index]).sort_values("place")
         bars = found["std"].to_numpy() if (found["count"] > 1).any() else None
-        ax.errorbar(found["place"].to_numpy(), found["mean"].to_numpy(), yerr=bars, color=color, marker=marker, markersize=6.5, linewidth=1.8,
-                    elinewidth=1.4, capsize=3.5, linestyle=dashes, label=name)
+        ax.errorbar(
+            found["place"].to_numpy(),
+            found["mean"].to_numpy(),
+            yerr=bars,
+            color=color,
+            marker=marker,
+            markersize=6.5,
+            linewidth=1.8,
+            elinewidth=1.4,
+            capsize=3.5,
+            linestyle=dashes,
+            label=name,
+        )
     else:
-        ax.plot([places[v] for v in part[x]], part[y].astype(float), marker, color=color, markersize=6, alpha=0.75, label=name)
+        ax.plot(
+            [places[v] for v in part[x]],
+            part[y].astype(float),
+            marker,
+            color=color,
+            markersize=6,
+            alpha=0.75,
+            label=name,
+        )
     return bars is not None
 
 # %% ../../nbs/analysis/10_sweep_plots.ipynb #66978654
@@ -95,18 +146,40 @@ BARS = "bars: ±1 standard deviation of the runs, no interval"
 
 def _bars_note(ax: Axes) -> None:
     "What the bars are, in the picture itself"
-    ax.text(0.99, 0.02, BARS, transform=ax.transAxes, ha="right", va="bottom", zorder=5,
-            bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1.5}, **_text(color=SOFT, fontsize=8.5))
+    ax.text(
+        0.99,
+        0.02,
+        BARS,
+        transform=ax.transAxes,
+        ha="right",
+        va="bottom",
+        zorder=5,
+        bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1.5},
+        **_text(color=SOFT, fontsize=8.5),
+    )
 
 # %% ../../nbs/analysis/10_sweep_plots.ipynb #645173a3
 def _series(df: pd.DataFrame, ys: Sequence[Any], color: Any | None) -> list[tuple[str, Any, Any]]:
     "(name, column, value of `color`) of every line"
     groups = [None] if color is None else list(dict.fromkeys(df[color].dropna()))
-    return [(" · ".join([*([str(y)] if len(ys) > 1 else []), *([] if g is None else [f"{g}"])]), y, g) for g in groups for y in ys]
+    return [
+        (" · ".join([*([str(y)] if len(ys) > 1 else []), *([] if g is None else [f"{g}"])]), y, g)
+        for g in groups
+        for y in ys
+    ]
 
 # %% ../../nbs/analysis/10_sweep_plots.ipynb #f154e37f
-def _plot_lines(df: Any, x: Any, ys: Sequence[Any], color: Any, title: str, y_label: str, facets: tuple[Any, Any],
-                error_bars: bool, ax: Axes | None) -> Figure:
+def _plot_lines(
+    df: Any,
+    x: Any,
+    ys: Sequence[Any],
+    color: Any,
+    title: str,
+    y_label: str,
+    facets: tuple[Any, Any],
+    error_bars: bool,
+    ax: Axes | None,
+) -> Figure:
     frame = _needed(df, x, *ys, *([] if color is None else [color]))
     for y in ys:
         if not pd.api.types.is_numeric_dtype(frame[y]):
@@ -114,8 +187,10 @@ def _plot_lines(df: Any, x: Any, ys: Sequence[Any], color: Any, title: str, y_la
     figure, panels = _panels(frame, *facets, ax, (7.2, 4.0))
     (places, log), series = _x_places(frame[x]), _series(frame, ys, color)
     for panel, part, said in panels:
-        has_bars = [_line(panel, part if group is None else part[part[color] == group], x, y, places, error_bars, k, name)
-                    for k, (name, y, group) in enumerate(series)]
+        has_bars = [
+            _line(panel, part if group is None else part[part[color] == group], x, y, places, error_bars, k, name)
+            for k, (name, y, group) in enumerate(series)
+        ]
         if any(has_bars):
             _bars_note(panel)
         _x_axis(panel, places, log, 60 if len(panels) == 1 else 28)
@@ -123,7 +198,9 @@ def _plot_lines(df: Any, x: Any, ys: Sequence[Any], color: Any, title: str, y_la
         _titled(panel, None, str(x), y_label)
         _facet(panel, said)
     if len(series) > 1:
-        _legend(panels[-1][0], loc="center left", bbox_to_anchor=(1.01, 0.5), title=None if color is None else str(color))
+        _legend(
+            panels[-1][0], loc="center left", bbox_to_anchor=(1.01, 0.5), title=None if color is None else str(color)
+        )
     _sweep_title(figure, panels[0][0], title, len(panels) > 1)
     return figure
 
@@ -160,8 +237,17 @@ def plot_sweep_metric(
     frame = df if isinstance(df, pd.DataFrame) else pd.DataFrame(df)
     x_col, y_col = (resolve_column(frame, _argument(*a)) for a in (("x_col", x_col, "x", x), ("y_col", y_col, "y", y)))
     color = None if color is None else resolve_column(frame, color)
-    return _plot_lines(frame, x_col, [y_col], color, title or f"{y_col} vs {x_col}" + (f" by {color}" if color else ""),
-                       str(y_col), (facet_row, facet_col), error_bars, ax)
+    return _plot_lines(
+        frame,
+        x_col,
+        [y_col],
+        color,
+        title or f"{y_col} vs {x_col}" + (f" by {color}" if color else ""),
+        str(y_col),
+        (facet_row, facet_col),
+        error_bars,
+        ax,
+    )
 
 # %% ../../nbs/analysis/10_sweep_plots.ipynb #3fed78ce
 def plot_sweep_metrics(
@@ -185,8 +271,17 @@ def plot_sweep_metrics(
     if not ys:
         raise ValueError("y_cols is empty; name at least one metric")
     color = None if color is None else resolve_column(frame, color)
-    return _plot_lines(frame, x_col, ys, color, title or f"Metrics vs {x_col}", "value" if len(ys) > 1 else str(ys[0]),
-                       (facet_row, facet_col), error_bars, ax)
+    return _plot_lines(
+        frame,
+        x_col,
+        ys,
+        color,
+        title or f"Metrics vs {x_col}",
+        "value" if len(ys) > 1 else str(ys[0]),
+        (facet_row, facet_col),
+        error_bars,
+        ax,
+    )
 
 # %% ../../nbs/analysis/10_sweep_plots.ipynb #a6102efd
 def _heat(ax: Axes, table: pd.DataFrame, limits: tuple[float, float]) -> Any:
@@ -198,8 +293,15 @@ def _heat(ax: Axes, table: pd.DataFrame, limits: tuple[float, float]) -> Any:
     digits = f".{max(0, math.ceil(-math.log10(range_)) + 1)}f" if range_ > 0 else ".3g"
     for (i, j), v in np.ndenumerate(values):
         if not math.isnan(v):
-            ax.text(j, i, f"{v:{digits}}", ha="center", va="center", **_text(color="white" if v < middle else "black", fontsize=9.5))
-    show = (lambda v: f"{v:g}" if isinstance(v, (int, float)) and not isinstance(v, bool) else str(v))
+            ax.text(
+                j,
+                i,
+                f"{v:{digits}}",
+                ha="center",
+                va="center",
+                **_text(color="white" if v < middle else "black", fontsize=9.5),
+            )
+    show = lambda v: f"{v:g}" if isinstance(v, (int, float)) and not isinstance(v, bool) else str(v)
     ax.set_xticks(range(table.shape[1]), [show(v) for v in table.columns])
     ax.set_yticks(range(table.shape[0]), [show(v) for v in table.index])
     ax.tick_params(length=0)
@@ -227,15 +329,21 @@ def plot_sweep_heatmap(
     if aggregation not in ("mean", "std", "min", "max"):
         raise ValueError(f"aggregation must be mean, std, min or max; got {aggregation!r}")
     frame = df if isinstance(df, pd.DataFrame) else pd.DataFrame(df)
-    x_col, y_col, value_col = (resolve_column(frame, _argument(*a)) for a in (
-        ("x_col", x_col, "x", x), ("y_col", y_col, "y", y), ("value_col", value_col, "values", values)))
+    x_col, y_col, value_col = (
+        resolve_column(frame, _argument(*a))
+        for a in (("x_col", x_col, "x", x), ("y_col", y_col, "y", y), ("value_col", value_col, "values", values))
+    )
     frame = _needed(frame, x_col, y_col, value_col)
     if not pd.api.types.is_numeric_dtype(frame[value_col]):
         raise ValueError(f"column {value_col!r} is not numeric, so it cannot be drawn; make it a number first")
     figure, panels = _panels(frame, facet_row, facet_col, ax, (6.4, 4.4))
     xs, ys = (sorted(frame[c].dropna().unique(), key=lambda v: (isinstance(v, str), v)) for c in (x_col, y_col))
-    tables = [part.astype({value_col: float}).pivot_table(values=value_col, index=y_col, columns=x_col, aggfunc=aggregation)
-              .reindex(index=ys, columns=xs) for _, part, _ in panels]
+    tables = [
+        part.astype({value_col: float})
+        .pivot_table(values=value_col, index=y_col, columns=x_col, aggfunc=aggregation)
+        .reindex(index=ys, columns=xs)
+        for _, part, _ in panels
+    ]
     every = np.concatenate([t.to_numpy(float).ravel() for t in tables])
     limits = (np.nanmin(every), np.nanmax(every)) if not np.isnan(every).all() else (0.0, 1.0)
     image = None

@@ -61,8 +61,10 @@ def short_names(
     listed, used = list(dict.fromkeys(paths)), set(taken)
     endings = {p: [p.split(".", i)[-1] for i in range(p.count("."), -1, -1)] for p in listed}
     count = Counter(e for its in endings.values() for e in its)
-    return {p: next((e for e in endings[p] if e not in used and count[e] == 1), p if p not in used else f"config.{p}")
-            for p in listed}
+    return {
+        p: next((e for e in endings[p] if e not in used and count[e] == 1), p if p not in used else f"config.{p}")
+        for p in listed
+    }
 
 # %% ../../nbs/analysis/09_sweeps.ipynb #48aa97f3
 def _step_output(state: Any, step_name: str, key: str) -> Any:
@@ -73,7 +75,9 @@ def _step_output(state: Any, step_name: str, key: str) -> Any:
     if step.status != "FINISHED":
         raise ValueError(f"Step '{step_name}' did not complete successfully. Status: {step.status}")
     if key not in step.output_atoms:
-        raise ValueError(f"Step '{step_name}' did not produce an '{key}' output atom. Available outputs: {list(step.output_atoms)}")
+        raise ValueError(
+            f"Step '{step_name}' did not produce an '{key}' output atom. Available outputs: {list(step.output_atoms)}"
+        )
     return step.output_atoms[key]
 
 # %% ../../nbs/analysis/09_sweeps.ipynb #80624422
@@ -84,7 +88,9 @@ async def _task_metrics(found: Any) -> Mapping[str, Mapping[str, Any]]:
     found = await found if inspect.isawaitable(found) else found
     by_task = found if isinstance(found, Mapping) else getattr(found, "metrics", None)
     if not isinstance(by_task, Mapping) or not all(isinstance(m, Mapping) for m in by_task.values()):
-        raise ValueError(f"an evaluation must hold metrics by task, as in {{'task': {{'accuracy': 0.9}}}}; got {str(found)[:120]}")
+        raise ValueError(
+            f"an evaluation must hold metrics by task, as in {{'task': {{'accuracy': 0.9}}}}; got {str(found)[:120]}"
+        )
     return by_task
 
 # %% ../../nbs/analysis/09_sweeps.ipynb #50b401a3
@@ -94,7 +100,9 @@ def _chosen_metrics(task: str, its: Mapping[str, Any], metrics: Sequence[str] | 
         return {k: _cell(v) for k, v in its.items() if k != "stats"}
     for name in metrics:
         if name not in its:
-            raise ValueError(f"Metric '{name}' not found in task '{task}'. Available metrics: {[k for k in its if k != 'stats']}")
+            raise ValueError(
+                f"Metric '{name}' not found in task '{task}'. Available metrics: {[k for k in its if k != 'stats']}"
+            )
     return {name: _cell(its[name]) for name in metrics}
 
 # %% ../../nbs/analysis/09_sweeps.ipynb #71f16d81

@@ -16,8 +16,7 @@ import pandas as pd
 
 from .comparison import Speaker, _means_table, _signed, markdown_table, plain_rows
 from .intervals import _share
-from .monitoring import (
-    ASSUMED_SD, FALSE_ALARMS, RUNS_A_YEAR, control_chart, run_levels)
+from .monitoring import ASSUMED_SD, FALSE_ALARMS, RUNS_A_YEAR, control_chart, run_levels
 from .paired import Grouping, grouped, score_table
 from ..records import Record
 
@@ -25,6 +24,7 @@ from ..records import Record
 @dataclass(slots=True)
 class Trend(Record):
     "One experiment over time"
+
     table: pd.DataFrame  # one row per run, oldest first: n, mean, interval, level, slope, change with bounds, verdict
     sentence: str
     score: str | None = None
@@ -48,12 +48,20 @@ class Trend(Record):
 
     def to_dict(self) -> dict[str, Any]:
         "Everything as plain values that `json` can write"
-        return {"score": self.score, "sentence": self.sentence, "false_alarms": self.false_alarms, "runs_a_year": self.runs_a_year,
-                "models": self.models, "cluster_by": self.grouping.by if self.grouping else None, "runs": plain_rows(self.table)}
+        return {
+            "score": self.score,
+            "sentence": self.sentence,
+            "false_alarms": self.false_alarms,
+            "runs_a_year": self.runs_a_year,
+            "models": self.models,
+            "cluster_by": self.grouping.by if self.grouping else None,
+            "runs": plain_rows(self.table),
+        }
 
 # %% ../../nbs/analysis/13_trend.ipynb #fe000e06
 def _with(value: float, low: float, high: float, unit: str, signed: bool = False) -> str:
     "A value with its bounds: a share in percent, a change in points"
+
     def show(v: float) -> str:
         if signed:
             return _signed(v, unit)
@@ -66,8 +74,15 @@ def _with(value: float, low: float, high: float, unit: str, signed: bool = False
 # %% ../../nbs/analysis/13_trend.ipynb #8237a2e7
 def _display_row(r: Any, unit: str) -> dict[str, Any]:
     "A row of the table as texts"
-    return {"run": r.run, "when": r.when, "items": r.n, "mean": _with(r.mean, r.lower, r.upper, unit),
-            "change": _with(r.change, r.change_lower, r.change_upper, unit, True), "seen by": r.rule, "verdict": r.verdict}
+    return {
+        "run": r.run,
+        "when": r.when,
+        "items": r.n,
+        "mean": _with(r.mean, r.lower, r.upper, unit),
+        "change": _with(r.change, r.change_lower, r.change_upper, unit, True),
+        "seen by": r.rule,
+        "verdict": r.verdict,
+    }
 
 # %% ../../nbs/analysis/13_trend.ipynb #f891a5af
 def trend_of(
@@ -93,12 +108,22 @@ def trend_of(
     rows = ranking.loc[names, ["n", "mean", "lower", "upper"]].reset_index(names="run")
     rows.insert(1, "when", [(when or {}).get(n, "") for n in names])
     levels = run_levels(table.means.to_numpy(float), table.clusters)
-    points = control_chart(levels, higher_is_better, false_alarms, runs_a_year, models, assumed_sd if bounds == (0, 1) else None)
+    points = control_chart(
+        levels, higher_is_better, false_alarms, runs_a_year, models, assumed_sd if bounds == (0, 1) else None
+    )
     rows["level"], rows["shared"] = levels.level, levels.shared
-    for column, name in (("slope", "slope"), ("change", "change"), ("change_lower", "lower"), ("change_upper", "upper"),
-                         ("rule", "rule"), ("verdict", "verdict")):
+    for column, name in (
+        ("slope", "slope"),
+        ("change", "change"),
+        ("change_lower", "lower"),
+        ("change_upper", "upper"),
+        ("rule", "rule"),
+        ("verdict", "verdict"),
+    ):
         rows[column] = [getattr(p, name) for p in points]
-    out = Trend(rows, "", table.score, "points" if bounds == (0, 1) else "", false_alarms, runs_a_year, models, grouping)
+    out = Trend(
+        rows, "", table.score, "points" if bounds == (0, 1) else "", false_alarms, runs_a_year, models, grouping
+    )
     out.sentence = _trend_sentence(out)
     return out
 
@@ -117,14 +142,24 @@ def _trend_sentence(t: Trend) -> str:
 def _change_words(t: Trend) -> str:
     "Since when it is worse or better, and how fast it changes now"
     runs, now = t.table, t.table.iloc[-1]
-    slope = "" if math.isnan(now["slope"]) else f"; the line through them changes by {_amount(now['slope'], t.unit)} a run"
+    slope = (
+        "" if math.isnan(now["slope"]) else f"; the line through them changes by {_amount(now['slope'], t.unit)} a run"
+    )
     changed = runs[runs["verdict"].isin(["worse", "better"])]
     if changed.empty:
         return f"no change is shown{slope}"
     first = changed[changed["verdict"] == changed["verdict"].iloc[-1]].iloc[0]
-    text = f"{first['verdict']}, first reported at {first['run']} ({_with(first['change'], first['change_lower'], first['change_upper'], t.unit, True)}" \
-           f"{' ' + t.unit if t.unit else ''})"
-    still = "" if now["verdict"] == first["verdict"] else f"; {now['run']}, the newest, shows no change" if "no" in now["verdict"] else ""
+    text = (
+        f"{first['verdict']}, first reported at {first['run']} ({_with(first['change'], first['change_lower'], first['change_upper'], t.unit, True)}"
+        f"{' ' + t.unit if t.unit else ''})"
+    )
+    still = (
+        ""
+        if now["verdict"] == first["verdict"]
+        else f"; {now['run']}, the newest, shows no change"
+        if "no" in now["verdict"]
+        else ""
+    )
     return text + still + slope
 
 # %% ../../nbs/analysis/13_trend.ipynb #e3c5e81a
@@ -144,5 +179,7 @@ def _cluster_words(t: Trend) -> str:
         return ""
     say = Speaker()
     if t.grouping.used:
-        return " " + say("clusters", n=t.grouping.clusters, group=say.group(t.grouping.by), groups=say.group(t.grouping.by, True))
+        return " " + say(
+            "clusters", n=t.grouping.clusters, group=say.group(t.grouping.by), groups=say.group(t.grouping.by, True)
+        )
     return " " + say("few_clusters", n=t.grouping.clusters, groups=say.group(t.grouping.by, t.grouping.clusters != 1))

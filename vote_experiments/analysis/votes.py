@@ -26,7 +26,10 @@ def heaviest(
     if not total:
         return []
     most = max(total.values())
-    return sorted((v for v, w in total.items() if math.isclose(w, most, rel_tol=1e-9, abs_tol=1e-9)), key=lambda v: (str(type(v)), str(v)))
+    return sorted(
+        (v for v, w in total.items() if math.isclose(w, most, rel_tol=1e-9, abs_tol=1e-9)),
+        key=lambda v: (str(type(v)), str(v)),
+    )
 
 # %% ../../nbs/analysis/20_votes.ipynb #15e2b0de
 OTHERS = 9  # values that an error may take: the other digits

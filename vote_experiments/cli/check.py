@@ -14,16 +14,24 @@ import typer
 from .shell import JsonOption, StoreOption, Table, app, show
 
 # %% ../../nbs/cli/09_check.ipynb #df9ea03b
-check_app = typer.Typer(help="Check by hand whether the outcome that a machine read is right.", no_args_is_help=True, rich_markup_mode=None)
+check_app = typer.Typer(
+    help="Check by hand whether the outcome that a machine read is right.", no_args_is_help=True, rich_markup_mode=None
+)
 
 # %% ../../nbs/cli/09_check.ipynb #be7339c2
 app.add_typer(check_app, name="check")
 
 # %% ../../nbs/cli/09_check.ipynb #a6880988
-CheckOption = Annotated[str | None, typer.Option("--check", show_default=False, metavar="CHECK",
-    help="Id of a check (chk_…). Default: the newest one.")]
-ReaderOption = Annotated[str | None, typer.Option("--reader", "-r", show_default=False,
-    help="Who reads the form. Default: the user of this computer.")]
+CheckOption = Annotated[
+    str | None,
+    typer.Option(
+        "--check", show_default=False, metavar="CHECK", help="Id of a check (chk_…). Default: the newest one."
+    ),
+]
+ReaderOption = Annotated[
+    str | None,
+    typer.Option("--reader", "-r", show_default=False, help="Who reads the form. Default: the user of this computer."),
+]
 
 # %% ../../nbs/cli/09_check.ipynb #e0e2a846
 def read_table(
@@ -58,18 +66,39 @@ def _expected(source: str | None) -> Any:
 # %% ../../nbs/cli/09_check.ipynb #b29d16b5
 @check_app.command("start")
 def start(
-    source: Annotated[str, typer.Argument(metavar="TABLE|EXPERIMENT", help="A .csv, .json or .parquet file, or an experiment.")],
+    source: Annotated[
+        str, typer.Argument(metavar="TABLE|EXPERIMENT", help="A .csv, .json or .parquet file, or an experiment.")
+    ],
     contest: Annotated[str, typer.Option(help="constituency, party list or referendum.")] = "constituency",
     risk_limit: Annotated[float, typer.Option(help="Largest chance of confirming a wrong outcome.")] = 0.05,
-    method: Annotated[str | None, typer.Option(show_default=False, help="betting or kaplan-markov. Default: betting.")] = None,
-    seed: Annotated[str | None, typer.Option(show_default=False, help="20 digits from public dice. Default: entered later with `check seed`.")] = None,
-    expected: Annotated[str | None, typer.Option(show_default=False, metavar="FILE",
-        help="Stations that must exist: a CSV file with station and ballots, or one name a line.")] = None,
-    first: Annotated[str | None, typer.Option(show_default=False, metavar="FILE", help="Stations to read before any draw, one a line.")] = None,
-    which: Annotated[str | None, typer.Option(show_default=False, help="The contest, where the table holds several.")] = None,
+    method: Annotated[
+        str | None, typer.Option(show_default=False, help="betting or kaplan-markov. Default: betting.")
+    ] = None,
+    seed: Annotated[
+        str | None,
+        typer.Option(show_default=False, help="20 digits from public dice. Default: entered later with `check seed`."),
+    ] = None,
+    expected: Annotated[
+        str | None,
+        typer.Option(
+            show_default=False,
+            metavar="FILE",
+            help="Stations that must exist: a CSV file with station and ballots, or one name a line.",
+        ),
+    ] = None,
+    first: Annotated[
+        str | None,
+        typer.Option(show_default=False, metavar="FILE", help="Stations to read before any draw, one a line."),
+    ] = None,
+    which: Annotated[
+        str | None, typer.Option(show_default=False, help="The contest, where the table holds several.")
+    ] = None,
     rule: Annotated[str, typer.Option(help="Of a referendum, with the names of the choices.")] = "yes > no",
     seats: Annotated[int, typer.Option(help="Of a party list.")] = 100,
-    ballots: Annotated[int | None, typer.Option(show_default=False, help="The most ballots a station can hold, where the table has none.")] = None,
+    ballots: Annotated[
+        int | None,
+        typer.Option(show_default=False, help="The most ballots a station can hold, where the table has none."),
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -85,10 +114,27 @@ def start(
     from vote_experiments.store.database import open_store
 
     opened = open_store(store)
-    check = start_outcome_check(read_table(source, opened), contest, risk_limit, method, seed, _expected(expected), _lines(first), which,
-                                opened, rule=rule, seats=seats, ballots=ballots)
-    _show_status(check, as_json, f"Check:   {check.id}" + ("" if check.attempt == 1 else f", attempt {check.attempt} for this contest"),
-                 f"SHA-256: {check.commitment}", str(check.plan()))
+    check = start_outcome_check(
+        read_table(source, opened),
+        contest,
+        risk_limit,
+        method,
+        seed,
+        _expected(expected),
+        _lines(first),
+        which,
+        opened,
+        rule=rule,
+        seats=seats,
+        ballots=ballots,
+    )
+    _show_status(
+        check,
+        as_json,
+        f"Check:   {check.id}" + ("" if check.attempt == 1 else f", attempt {check.attempt} for this contest"),
+        f"SHA-256: {check.commitment}",
+        str(check.plan()),
+    )
 
 # %% ../../nbs/cli/09_check.ipynb #7d3df7c8
 def _check(check_id: str | None, store: str | None) -> Any:
@@ -127,8 +173,12 @@ def seed_command(
 def next_command(
     n: Annotated[int, typer.Option("-n", min=1, help="How many forms.")] = 1,
     reader: ReaderOption = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Forms that one other person has read, for a second look.")] = False,
-    skip_first: Annotated[bool, typer.Option("--skip-first", help="Begin to draw although some of the first forms are unread.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Forms that one other person has read, for a second look.")
+    ] = False,
+    skip_first: Annotated[
+        bool, typer.Option("--skip-first", help="Begin to draw although some of the first forms are unread.")
+    ] = False,
     check: CheckOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -141,8 +191,12 @@ def next_command(
     stations = opened.to_verify(person, n) if verify else opened.next(n, reader=person, skip_first=skip_first)
     rows = [{"station": str(s), "pages": s.pages} for s in stations]
     table = Table([{"station": r["station"], "pages": ", ".join(r["pages"])} for r in rows])
-    show({"stations": rows, "choices": opened.frame.choices}, as_json, table if rows else str(opened.status()),
-         f"Choices: {', '.join(opened.frame.choices)}" if rows else "")
+    show(
+        {"stations": rows, "choices": opened.frame.choices},
+        as_json,
+        table if rows else str(opened.status()),
+        f"Choices: {', '.join(opened.frame.choices)}" if rows else "",
+    )
 
 # %% ../../nbs/cli/09_check.ipynb #9c22f533
 def typed_votes(
@@ -152,23 +206,37 @@ def typed_votes(
     "Votes as they were typed. Raises `ValueError` for a number without a choice."
     if words and all("=" not in w for w in words):
         if len(words) != len(choices):
-            raise ValueError(f"{len(words)} numbers for {len(choices)} choices; give them in this order: {', '.join(choices)}")
+            raise ValueError(
+                f"{len(words)} numbers for {len(choices)} choices; give them in this order: {', '.join(choices)}"
+            )
         return dict(zip(choices, words))
     pairs = [w.rpartition("=") for w in words]
     unnamed = [number for name, _, number in pairs if not name]
     if unnamed:
-        raise ValueError(f"{unnamed[0]!r} has no choice; write CHOICE=VOTES for each, or only the numbers in the order {', '.join(choices)}")
+        raise ValueError(
+            f"{unnamed[0]!r} has no choice; write CHOICE=VOTES for each, or only the numbers in the order {', '.join(choices)}"
+        )
     return {name: number for name, _, number in pairs}
 
 # %% ../../nbs/cli/09_check.ipynb #d4480c6d
 @check_app.command("record")
 def record(
     station: Annotated[str, typer.Argument(help="As `check next` printed it.")],
-    votes: Annotated[list[str] | None, typer.Argument(metavar="CHOICE=VOTES...", show_default=False,
-        help="What is on the form; or only the numbers, in the order of the choices.")] = None,
-    unreadable: Annotated[bool, typer.Option("--unreadable", help="The form cannot be read; it counts at its worst.")] = False,
+    votes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="CHOICE=VOTES...",
+            show_default=False,
+            help="What is on the form; or only the numbers, in the order of the choices.",
+        ),
+    ] = None,
+    unreadable: Annotated[
+        bool, typer.Option("--unreadable", help="The form cannot be read; it counts at its worst.")
+    ] = False,
     reader: ReaderOption = None,
-    note: Annotated[str | None, typer.Option(show_default=False, help="A remark that is kept with the reading.")] = None,
+    note: Annotated[
+        str | None, typer.Option(show_default=False, help="A remark that is kept with the reading.")
+    ] = None,
     check: CheckOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -182,7 +250,9 @@ def record(
     opened = _check(check, store)
     if unreadable == bool(votes):
         raise ValueError("give the votes of every choice, or --unreadable")
-    opened.record(station, None if unreadable else typed_votes(votes or [], opened.frame.choices), reader=reader, note=note)
+    opened.record(
+        station, None if unreadable else typed_votes(votes or [], opened.frame.choices), reader=reader, note=note
+    )
     _show_status(opened, as_json)
 
 # %% ../../nbs/cli/09_check.ipynb #4fd16928
@@ -196,8 +266,18 @@ def status(
     "State, risk and about how many forms are left."
     opened = _check(check, store)
     rows = opened.assertions().head(20).to_dict("records") if assertions else []
-    more = [Table([{**r, "margin": f"{r['margin']:,.1f}", "U": f"{r['U']:.2f}", "risk": f"{r['risk']:.4f}"} for r in rows])] if rows else []
-    show({**status_values(opened), **({"assertions": rows} if assertions else {})}, as_json, str(opened.status()), *more)
+    more = (
+        [
+            Table(
+                [{**r, "margin": f"{r['margin']:,.1f}", "U": f"{r['U']:.2f}", "risk": f"{r['risk']:.4f}"} for r in rows]
+            )
+        ]
+        if rows
+        else []
+    )
+    show(
+        {**status_values(opened), **({"assertions": rows} if assertions else {})}, as_json, str(opened.status()), *more
+    )
 
 # %% ../../nbs/cli/09_check.ipynb #b07eb368
 @check_app.command("list")
@@ -207,15 +287,28 @@ def list_command(store: StoreOption = None, as_json: JsonOption = False) -> None
     from vote_experiments.store.database import iso, open_store
 
     rows = [{**r, "created_at": iso(r["created_at"])} for r in list_checks(open_store(store))]
-    shown = [{"check": r["id"], "contest": r["name"] or r["kind"], "attempt": r["attempt"], "forms read": r["read"],
-              "seed": "yes" if r["seed"] else "not yet", "started": r["created_at"]} for r in rows]
+    shown = [
+        {
+            "check": r["id"],
+            "contest": r["name"] or r["kind"],
+            "attempt": r["attempt"],
+            "forms read": r["read"],
+            "seed": "yes" if r["seed"] else "not yet",
+            "started": r["created_at"],
+        }
+        for r in rows
+    ]
     show(rows, as_json, Table(shown))
 
 # %% ../../nbs/cli/09_check.ipynb #e63ee286
 @check_app.command("plan")
 def plan(
-    errors: Annotated[float | None, typer.Option(show_default=False, help="Share of the numbers that are read wrong. Default: none.")] = None,
-    run: Annotated[str | None, typer.Option(show_default=False, help="An experiment whose measured errors are used instead.")] = None,
+    errors: Annotated[
+        float | None, typer.Option(show_default=False, help="Share of the numbers that are read wrong. Default: none.")
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(show_default=False, help="An experiment whose measured errors are used instead.")
+    ] = None,
     minutes: Annotated[float, typer.Option(help="Minutes that a person needs for one form.")] = 2.0,
     check: CheckOption = None,
     store: StoreOption = None,

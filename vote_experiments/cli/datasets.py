@@ -13,14 +13,30 @@ from typing import Annotated, Any
 import typer
 
 from vote_experiments.cli.shell import (
-    FAILED, JsonOption, StoreOption, Table, YesOption, agreed, datasets_app, people_apart, show,
+    FAILED,
+    JsonOption,
+    StoreOption,
+    Table,
+    YesOption,
+    agreed,
+    datasets_app,
+    people_apart,
+    show,
 )
 
 # %% ../../nbs/cli/04_datasets.ipynb #2ed22c1b
 def _dataset_facts(d: Any) -> dict[str, Any]:
-    return {"name": d.name, "version": d.version, "items": len(d), "description": d.description,
-            "made": f"{d.version_created_at:%Y-%m-%d %H:%M} UTC", "content_hash": d.content_hash, "roots": list(map(str, d._roots)),
-            "metadata": d.metadata, "provenance": d.provenance}
+    return {
+        "name": d.name,
+        "version": d.version,
+        "items": len(d),
+        "description": d.description,
+        "made": f"{d.version_created_at:%Y-%m-%d %H:%M} UTC",
+        "content_hash": d.content_hash,
+        "roots": list(map(str, d._roots)),
+        "metadata": d.metadata,
+        "provenance": d.provenance,
+    }
 
 # %% ../../nbs/cli/04_datasets.ipynb #164214fb
 @datasets_app.command("list")
@@ -36,15 +52,21 @@ def list_datasets(store: StoreOption = None, as_json: JsonOption = False) -> Non
 def _item_facts(item: Any) -> dict[str, Any]:
     given = item.input if isinstance(item.input, dict) else {}
     about = item.metadata or {}
-    return {"id": item.id, "pages": given.get("num_pages"), "truth": "yes" if item.expected_output else "no",
-            "level": about.get("level"), "difficulties": ", ".join(map(str, about.get("difficulties") or []))}
+    return {
+        "id": item.id,
+        "pages": given.get("num_pages"),
+        "truth": "yes" if item.expected_output else "no",
+        "level": about.get("level"),
+        "difficulties": ", ".join(map(str, about.get("difficulties") or [])),
+    }
 
 # %% ../../nbs/cli/04_datasets.ipynb #b6c4cebc
 @datasets_app.command("show")
 def show_dataset(
     name: str,
-    version: Annotated[str | None, typer.Option(show_default=False,
-        help="A number or a moment. Default: the newest.")] = None,
+    version: Annotated[
+        str | None, typer.Option(show_default=False, help="A number or a moment. Default: the newest.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=0, help="Items shown.")] = 10,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -60,11 +82,20 @@ def show_dataset(
     found = data.get_dataset(name, version, store)
     items = list(found.iter_items(limit))
     versions = [v.to_dict() for v in data.list_versions(name, store)]
-    history = [{"version": v["version"], "made (UTC)": f"{v['created_at']:%Y-%m-%d %H:%M}", "items": v["n_items"]} for v in versions]
-    show({**_dataset_facts(found), "versions": versions, "first_items": [i.to_dict() for i in items]}, as_json,
-         f"{found.name}, version {found.version}: {len(found)} items. {found.description or ''}".rstrip(), "", Table(history), "",
-         Table([_item_facts(i) for i in items]),
-         *([f"… and {len(found) - len(items)} more"] if len(found) > len(items) else []))
+    history = [
+        {"version": v["version"], "made (UTC)": f"{v['created_at']:%Y-%m-%d %H:%M}", "items": v["n_items"]}
+        for v in versions
+    ]
+    show(
+        {**_dataset_facts(found), "versions": versions, "first_items": [i.to_dict() for i in items]},
+        as_json,
+        f"{found.name}, version {found.version}: {len(found)} items. {found.description or ''}".rstrip(),
+        "",
+        Table(history),
+        "",
+        Table([_item_facts(i) for i in items]),
+        *([f"… and {len(found) - len(items)} more"] if len(found) > len(items) else []),
+    )
 
 # %% ../../nbs/cli/04_datasets.ipynb #5357dad4
 def _mapping_lines(mapping: Any) -> list[Any]:
@@ -76,8 +107,17 @@ def _mapping_lines(mapping: Any) -> list[Any]:
     return [Table(rows), "", *left, *mapping.notes]
 
 # %% ../../nbs/cli/04_datasets.ipynb #c3c2263e
-def _import_table(file: Path, name: str | None, mapping: str, save_map: Path | None, roots: Any, remove_missing: bool, yes: bool, store: Any,
-                  as_json: bool) -> None:
+def _import_table(
+    file: Path,
+    name: str | None,
+    mapping: str,
+    save_map: Path | None,
+    roots: Any,
+    remove_missing: bool,
+    yes: bool,
+    store: Any,
+    as_json: bool,
+) -> None:
     from vote_experiments.datasets.files import import_dataset
     from vote_experiments.datasets.mapping import save_mapping
     from vote_experiments.datasets.truth_files import read_truth
@@ -89,10 +129,16 @@ def _import_table(file: Path, name: str | None, mapping: str, save_map: Path | N
         agreed(f"Store them as dataset {name or file.stem!r}?", yes)
     target = save_map or (file.with_name(f"{file.stem}.map.yaml") if mapping == "auto" else None)
     saved = save_mapping(chosen, target) if target else None
-    dataset = import_dataset(file, name, mapping=chosen, store=store, roots=roots or None, remove_missing=remove_missing)
+    dataset = import_dataset(
+        file, name, mapping=chosen, store=store, roots=roots or None, remove_missing=remove_missing
+    )
     facts = {**_dataset_facts(dataset), "mapping": chosen.to_dict(), "mapping_file": str(saved) if saved else None}
-    show(facts, as_json, f"Stored: {dataset.name} version {dataset.version}, {len(dataset)} items.",
-         *([f"Mapping: {saved}; use it again with --map {saved}"] if saved else []))
+    show(
+        facts,
+        as_json,
+        f"Stored: {dataset.name} version {dataset.version}, {len(dataset)} items.",
+        *([f"Mapping: {saved}; use it again with --map {saved}"] if saved else []),
+    )
 
 # %% ../../nbs/cli/04_datasets.ipynb #50313d5b
 def _columns(text: str | None) -> Any:
@@ -103,23 +149,43 @@ def _columns(text: str | None) -> Any:
 @datasets_app.command("import")
 def import_file(
     file: Path,
-    name: Annotated[str | None, typer.Option(show_default=False,
-        help="Default: as the file says, else the file's name.")] = None,
-    root: Annotated[list[Path] | None, typer.Option(show_default=False,
-        help="A further folder its page images may be in; several times.")] = None,
+    name: Annotated[
+        str | None, typer.Option(show_default=False, help="Default: as the file says, else the file's name.")
+    ] = None,
+    root: Annotated[
+        list[Path] | None,
+        typer.Option(show_default=False, help="A further folder its page images may be in; several times."),
+    ] = None,
     id_column: Annotated[str, typer.Option(help="CSV: the column with identifiers.")] = "id",
-    input_columns: Annotated[str | None, typer.Option(show_default=False,
-        help="CSV: column, or columns by commas, that are the input.")] = None,
-    expected_columns: Annotated[str | None, typer.Option(show_default=False,
-        help="CSV: those that are the right answer.")] = None,
-    metadata_columns: Annotated[str | None, typer.Option(show_default=False,
-        help="CSV: those that are metadata.")] = None,
-    mapping: Annotated[str | None, typer.Option("--map", metavar="auto|FILE", show_default=False,
-        help="A table of truth: propose which column is which, or use a saved mapping (YAML).")] = None,
-    save_map: Annotated[Path | None, typer.Option("--save-map", show_default=False,
-        help="Write the mapping here, to be edited and used again. Default: <file>.map.yaml with --map auto.")] = None,
-    remove_missing: Annotated[bool, typer.Option("--remove-missing",
-        help="Take out stored items that the file does not have.")] = False,
+    input_columns: Annotated[
+        str | None, typer.Option(show_default=False, help="CSV: column, or columns by commas, that are the input.")
+    ] = None,
+    expected_columns: Annotated[
+        str | None, typer.Option(show_default=False, help="CSV: those that are the right answer.")
+    ] = None,
+    metadata_columns: Annotated[
+        str | None, typer.Option(show_default=False, help="CSV: those that are metadata.")
+    ] = None,
+    mapping: Annotated[
+        str | None,
+        typer.Option(
+            "--map",
+            metavar="auto|FILE",
+            show_default=False,
+            help="A table of truth: propose which column is which, or use a saved mapping (YAML).",
+        ),
+    ] = None,
+    save_map: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-map",
+            show_default=False,
+            help="Write the mapping here, to be edited and used again. Default: <file>.map.yaml with --map auto.",
+        ),
+    ] = None,
+    remove_missing: Annotated[
+        bool, typer.Option("--remove-missing", help="Take out stored items that the file does not have.")
+    ] = False,
     yes: YesOption = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -147,8 +213,10 @@ def import_file(
 
 # %% ../../nbs/cli/04_datasets.ipynb #4a52db30
 def _grouping(sets: Any) -> list[Any]:
-    rows = [{"form set": s.name, "grouped by": s.grouped_by, "pages": ", ".join(p.name for p in s.pages), "note": s.note}
-            for s in sets]
+    rows = [
+        {"form set": s.name, "grouped by": s.grouped_by, "pages": ", ".join(p.name for p in s.pages), "note": s.note}
+        for s in sets
+    ]
     left = [f"Left out: {p.relative_to(sets.folder)}: {why}" for p, why in sets.left_out.items()]
     return [Table(rows), "", *left, f"{len(sets)} form sets, {len(sets.left_out)} files left out."]
 
@@ -157,11 +225,21 @@ def _grouping(sets: Any) -> list[Any]:
 def import_scans(
     folder: Path,
     name: str,
-    pattern: Annotated[str | None, typer.Option(show_default=False,
-        help="How files are named, e.g. '<station>_page<k>'. Default: the usual spellings.")] = None,
-    prepare: Annotated[bool, typer.Option("--prepare", help="First unpack archives and convert HEIC, next to the originals.")] = False,
-    pages_per_report: Annotated[int | None, typer.Option(min=1, show_default=False,
-        help="With --prepare: cut PDFs with more pages into reports of so many.")] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            show_default=False, help="How files are named, e.g. '<station>_page<k>'. Default: the usual spellings."
+        ),
+    ] = None,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="First unpack archives and convert HEIC, next to the originals.")
+    ] = False,
+    pages_per_report: Annotated[
+        int | None,
+        typer.Option(
+            min=1, show_default=False, help="With --prepare: cut PDFs with more pages into reports of so many."
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show how the files would be grouped.")] = False,
     yes: YesOption = False,
     store: StoreOption = None,
@@ -182,8 +260,11 @@ def import_scans(
         with people_apart(as_json):
             print("\n".join(prepare_scans(folder, pages_per_report)))
     sets = dataset_files.group_folder(folder, pattern)
-    facts = {"folder": str(sets.folder), "form_sets": [s.to_dict() for s in sets],
-             "left_out": {str(p): why for p, why in sets.left_out.items()}}
+    facts = {
+        "folder": str(sets.folder),
+        "form_sets": [s.to_dict() for s in sets],
+        "left_out": {str(p): why for p, why in sets.left_out.items()},
+    }
     with people_apart(as_json):
         print("\n".join(map(str, _grouping(sets))))
     if dry_run:
@@ -191,7 +272,11 @@ def import_scans(
     with people_apart(as_json):
         agreed(f"Store these as dataset {name!r}?", yes)
     found = dataset_files.import_folder(sets, name, store=store)
-    show({**facts, "stored": _dataset_facts(found)}, as_json, f"Stored: {found.name} version {found.version}, {len(found)} items.")
+    show(
+        {**facts, "stored": _dataset_facts(found)},
+        as_json,
+        f"Stored: {found.name} version {found.version}, {len(found)} items.",
+    )
 
 # %% ../../nbs/cli/04_datasets.ipynb #b16e42fd
 @datasets_app.command("join")
@@ -219,7 +304,12 @@ def join_table(
     rows += [{"": "truth without item", "name": t} for t in report.truth_without]
     rows += [{"": "fits several", "name": f"{k}: {', '.join(v)}"} for k, v in report.ambiguous.items()]
     rows += [{"": "keeps another truth", "name": i} for i in report.kept]
-    show({**report.to_dict(), "complete": report.is_complete}, as_json, *([Table(rows), ""] if rows else []), report.summary())
+    show(
+        {**report.to_dict(), "complete": report.is_complete},
+        as_json,
+        *([Table(rows), ""] if rows else []),
+        report.summary(),
+    )
     if not report.is_complete:
         raise typer.Exit(FAILED)
 
@@ -228,10 +318,13 @@ def join_table(
 def export_file(
     name: str,
     file: Path,
-    format: Annotated[str | None, typer.Option(show_default=False,
-        help="local, datadog, jsonl or csv. Default: from the file's ending.")] = None,  # noqa: A002
-    version: Annotated[str | None, typer.Option(show_default=False,
-        help="A number or a moment. Default: the newest.")] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(show_default=False, help="local, datadog, jsonl or csv. Default: from the file's ending."),
+    ] = None,  # noqa: A002
+    version: Annotated[
+        str | None, typer.Option(show_default=False, help="A number or a moment. Default: the newest.")
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -254,12 +347,16 @@ def synth(
     n: Annotated[int, typer.Option("--n", "-n", help="Form sets.")] = 10,
     seed: Annotated[int, typer.Option(help="Of the first form set; the same seed gives the same pixels.")] = 0,
     level: Annotated[str, typer.Option(help="clean, scan, poor or mixed.")] = "scan",
-    options: Annotated[str, typer.Option(help="plain, medium, hard, mixed, or difficulties by commas, e.g. stamps,fold.")] = "plain",
+    options: Annotated[
+        str, typer.Option(help="plain, medium, hard, mixed, or difficulties by commas, e.g. stamps,fold.")
+    ] = "plain",
     kind: Annotated[str, typer.Option(help="Constituency, PartyList, both or mixed.")] = "mixed",
-    out: Annotated[Path | None, typer.Option(show_default=False,
-        help="Folder for the pages. Default: datasets/<name>.")] = None,
-    name: Annotated[str | None, typer.Option(show_default=False,
-        help="Of the dataset. Default: made from the other options.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(show_default=False, help="Folder for the pages. Default: datasets/<name>.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(show_default=False, help="Of the dataset. Default: made from the other options.")
+    ] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Processes that draw.")] = 1,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -282,16 +379,23 @@ def synth(
             state.done, state.finished = done, done == total
             printer(state)
 
-        path = synthesize_dataset(n, seed, level, out or Path("datasets", name), options, kind, name, workers=jobs, progress=drawn)
+        path = synthesize_dataset(
+            n, seed, level, out or Path("datasets", name), options, kind, name, workers=jobs, progress=drawn
+        )
     found = import_dataset(path, store=store, roots=[path.parent])
-    show(_dataset_facts(found), as_json, f"Stored: {found.name} version {found.version}, {len(found)} items, pages in {path.parent}.")
+    show(
+        _dataset_facts(found),
+        as_json,
+        f"Stored: {found.name} version {found.version}, {len(found)} items, pages in {path.parent}.",
+    )
 
 # %% ../../nbs/cli/04_datasets.ipynb #c8e86cd8
 @datasets_app.command()
 def validate(
     target: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A dataset in the store, or a dataset file.")],
-    version: Annotated[str | None, typer.Option(show_default=False,
-        help="A number or a moment. Default: the newest.")] = None,
+    version: Annotated[
+        str | None, typer.Option(show_default=False, help="A number or a moment. Default: the newest.")
+    ] = None,
     pages: Annotated[bool, typer.Option("--pages/--no-pages", help="Open the page images too.")] = True,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -315,8 +419,12 @@ def validate(
     problems = [p.to_dict() for p in validate_items(items, roots, pages=pages)]
     errors = sum(p["severity"] == "error" for p in problems)
     rows = [{k: p[k] for k in ("severity", "item_id", "field", "message")} for p in problems]
-    show({"problems": problems, "errors": errors, "warnings": len(problems) - errors}, as_json,
-         *([Table(rows), ""] if rows else []), f"{errors} errors, {len(problems) - errors} warnings.")
+    show(
+        {"problems": problems, "errors": errors, "warnings": len(problems) - errors},
+        as_json,
+        *([Table(rows), ""] if rows else []),
+        f"{errors} errors, {len(problems) - errors} warnings.",
+    )
     if errors:
         raise typer.Exit(FAILED)
 
@@ -338,11 +446,23 @@ def diff(
     from vote_experiments.datasets.dataset import diff_versions
 
     found = diff_versions(name, a, b, store)
-    rows = [{"item": i, "what": what, "field": "", "old": "", "new": ""} for what in ("added", "removed") for i in found[what]]
-    rows += [{"item": c.item_id, "what": f.kind, "field": f.path, "old": f.old, "new": f.new}
-             for c in found.changed for f in c.fields]
-    show(found, as_json, f"{found.name}, version {found.a} to {found.b}: {len(found.added)} added, {len(found.removed)} removed, "
-         f"{len(found.changed)} changed.", *([Table(rows)] if rows else []))
+    rows = [
+        {"item": i, "what": what, "field": "", "old": "", "new": ""}
+        for what in ("added", "removed")
+        for i in found[what]
+    ]
+    rows += [
+        {"item": c.item_id, "what": f.kind, "field": f.path, "old": f.old, "new": f.new}
+        for c in found.changed
+        for f in c.fields
+    ]
+    show(
+        found,
+        as_json,
+        f"{found.name}, version {found.a} to {found.b}: {len(found.added)} added, {len(found.removed)} removed, "
+        f"{len(found.changed)} changed.",
+        *([Table(rows)] if rows else []),
+    )
 
 # %% ../../nbs/cli/04_datasets.ipynb #6cd7734b
 @datasets_app.command()
@@ -360,14 +480,19 @@ def relocate(
     from vote_experiments.datasets.relocation import relocate_dataset
 
     done = relocate_dataset(name, folder, store=store)
-    show({"dataset": name, "folder": str(done.dataset.root), "items": done.n_items, "missing": done.missing}, as_json, str(done))
+    show(
+        {"dataset": name, "folder": str(done.dataset.root), "items": done.n_items, "missing": done.missing},
+        as_json,
+        str(done),
+    )
 
 # %% ../../nbs/cli/04_datasets.ipynb #ba431bd5
 @datasets_app.command("delete")
 def delete_dataset(
     name: str,
-    force: Annotated[bool, typer.Option("--force",
-        help="Also when experiments used it; their results then lose its items.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also when experiments used it; their results then lose its items.")
+    ] = False,
     yes: YesOption = False,
     store: StoreOption = None,
     as_json: JsonOption = False,

@@ -30,8 +30,11 @@ def demo_data(
     try:
         known = get_dataset(QUICK_DATASET if quick else SYNTHETIC_DATASET, store=store)
         if not validate_items(known):
-            print(f"Reused: dataset {known.name} version {known.version}, {len(known)} form sets drawn earlier; "
-                  "no page is drawn again.", flush=True)
+            print(
+                f"Reused: dataset {known.name} version {known.version}, {len(known)} form sets drawn earlier; "
+                "no page is drawn again.",
+                flush=True,
+            )
             return known
         print("Some pages of the demo's dataset are gone or damaged; drawing them again.", flush=True)
     except DatasetNotFoundError:
@@ -53,8 +56,11 @@ def _draw_demo(store: Any, folder: Path, quick: bool) -> Any:
         printer(state)
 
     how: dict[str, Any] = {"workers": usable_cores(), "progress": drawn}
-    path = synthesize_dataset(4, 1, "mixed", folder, "mixed", name=QUICK_DATASET, **how) if quick else (
-        demo_dataset(folder, **how))
+    path = (
+        synthesize_dataset(4, 1, "mixed", folder, "mixed", name=QUICK_DATASET, **how)
+        if quick
+        else (demo_dataset(folder, **how))
+    )
     return import_dataset(path, store=store, roots=[folder])
 
 # %% ../../nbs/cli/02_demo.ipynb #8f3825e7
@@ -71,8 +77,9 @@ def runnable_offline() -> list[dict[str, Any]]:
 # %% ../../nbs/cli/02_demo.ipynb #33dd84d0
 @app.command()
 def demo(
-    quick: Annotated[bool, typer.Option("--quick",
-        help="Four form sets instead of ten, and the light page only.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Four form sets instead of ten, and the light page only.")
+    ] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -88,7 +95,10 @@ def demo(
     anything reads real scans. A second call reuses the drawn pages and makes a new run.
     """
     with people_apart(as_json):
-        print("Offline readers, one dataset of synthetic polling-station reports. Everything stays on this machine.", flush=True)
+        print(
+            "Offline readers, one dataset of synthetic polling-station reports. Everything stays on this machine.",
+            flush=True,
+        )
         from vote_experiments.store.database import open_store
         from vote_experiments.reports.doctor import usable_cores
 
@@ -96,5 +106,16 @@ def demo(
         dataset = demo_data(opened, drawn_pages_folder(store, QUICK_DATASET if quick else SYNTHETIC_DATASET), quick)
         configs = runnable_offline()
         print("This is a new run: nothing is taken from earlier ones.\n", flush=True)
-    run_and_show({"dataset_name": dataset.name, "model_configs": configs, "jobs": usable_cores(), "raise_errors": False,
-          "backend": "local", "cache": False, "store": opened, "report": not quick}, as_json)
+    run_and_show(
+        {
+            "dataset_name": dataset.name,
+            "model_configs": configs,
+            "jobs": usable_cores(),
+            "raise_errors": False,
+            "backend": "local",
+            "cache": False,
+            "store": opened,
+            "report": not quick,
+        },
+        as_json,
+    )

@@ -15,30 +15,62 @@ import typer
 from .shell import FAILED, JsonOption, StoreOption, Table, app, run_id, show
 
 # %% ../../nbs/cli/09_gate.ipynb #6badf030
-ClusterByOption = Annotated[str, typer.Option("--cluster-by", metavar="KEY",
-    help="What items have in common: constituency, another place, a key of their metadata, or none.")]
-FalseAlarmsOption = Annotated[float, typer.Option("--false-alarms", metavar="CHANCE",
-    help="Against the history: chance of an alarm in a year in which nothing changes.")]
-RunsAYearOption = Annotated[int, typer.Option("--runs-a-year", min=1, help="Against the history: how often it is checked.")]
+ClusterByOption = Annotated[
+    str,
+    typer.Option(
+        "--cluster-by",
+        metavar="KEY",
+        help="What items have in common: constituency, another place, a key of their metadata, or none.",
+    ),
+]
+FalseAlarmsOption = Annotated[
+    float,
+    typer.Option(
+        "--false-alarms",
+        metavar="CHANCE",
+        help="Against the history: chance of an alarm in a year in which nothing changes.",
+    ),
+]
+RunsAYearOption = Annotated[
+    int, typer.Option("--runs-a-year", min=1, help="Against the history: how often it is checked.")
+]
 
 # %% ../../nbs/cli/09_gate.ipynb #62c6a209
 @app.command()
 def gate(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A group or an experiment.")] = "latest",
-    fail_under: Annotated[float | None, typer.Option(show_default=False, metavar="FRACTION",
-        help="What the mean must reach, e.g. 0.9.")] = None,
-    baseline: Annotated[str | None, typer.Option(show_default=False, metavar="RUN",
-        help="The run to compare with, item by item; or history: all finished runs before it.")] = None,
-    max_regression: Annotated[float, typer.Option(metavar="FRACTION", help="How much worse than the baseline is allowed.")] = 0.0,
-    metric: Annotated[str | None, typer.Option(show_default=False,
-        help="A score, or success_rate. Default: overall_accuracy.")] = None,
+    fail_under: Annotated[
+        float | None, typer.Option(show_default=False, metavar="FRACTION", help="What the mean must reach, e.g. 0.9.")
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            show_default=False,
+            metavar="RUN",
+            help="The run to compare with, item by item; or history: all finished runs before it.",
+        ),
+    ] = None,
+    max_regression: Annotated[
+        float, typer.Option(metavar="FRACTION", help="How much worse than the baseline is allowed.")
+    ] = 0.0,
+    metric: Annotated[
+        str | None, typer.Option(show_default=False, help="A score, or success_rate. Default: overall_accuracy.")
+    ] = None,
     cluster_by: ClusterByOption = "constituency",
     false_alarms: FalseAlarmsOption = 0.05,
     runs_a_year: RunsAYearOption = 52,
-    must_prove: Annotated[bool, typer.Option("--must-prove",
-        help="Stop all that is not shown to be as good, not only what is shown to be worse.")] = False,
-    summary: Annotated[Path | None, typer.Option(show_default=False, metavar="FILE", help="Write Markdown here.")] = None,
-    junit: Annotated[Path | None, typer.Option(show_default=False, metavar="FILE", help="Write JUnit XML here.")] = None,
+    must_prove: Annotated[
+        bool,
+        typer.Option(
+            "--must-prove", help="Stop all that is not shown to be as good, not only what is shown to be worse."
+        ),
+    ] = False,
+    summary: Annotated[
+        Path | None, typer.Option(show_default=False, metavar="FILE", help="Write Markdown here.")
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option(show_default=False, metavar="FILE", help="Write JUnit XML here.")
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -57,9 +89,18 @@ def gate(
     from vote_experiments.experiments.gate import gate_junit, gate_markdown, judge_run
 
     opened = open_store(store)
-    found = judge_run(run_id(opened, run), baseline, fail_under=fail_under, max_regression=max_regression, metric=metric,
-                      proof="to pass" if must_prove else "to fail", store=opened, cluster_by=check_cluster_by(cluster_by),
-                      false_alarms=false_alarms, runs_a_year=runs_a_year)
+    found = judge_run(
+        run_id(opened, run),
+        baseline,
+        fail_under=fail_under,
+        max_regression=max_regression,
+        metric=metric,
+        proof="to pass" if must_prove else "to fail",
+        store=opened,
+        cluster_by=check_cluster_by(cluster_by),
+        false_alarms=false_alarms,
+        runs_a_year=runs_a_year,
+    )
     page = gate_markdown(found)
     for path, text in ((summary, page), (junit, gate_junit(found))):
         if path is not None:
@@ -75,14 +116,22 @@ def gate(
 # %% ../../nbs/cli/09_gate.ipynb #d90bd553
 @app.command()
 def trend(
-    experiment: Annotated[str, typer.Argument(metavar="EXPERIMENT", help="The name of an experiment, the same in each of its runs.")],
-    score: Annotated[str | None, typer.Option(show_default=False, help="A score, or success_rate. Default: overall_accuracy.")] = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", "-d", show_default=False, help="Only runs over this dataset.")] = None,
+    experiment: Annotated[
+        str, typer.Argument(metavar="EXPERIMENT", help="The name of an experiment, the same in each of its runs.")
+    ],
+    score: Annotated[
+        str | None, typer.Option(show_default=False, help="A score, or success_rate. Default: overall_accuracy.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", "-d", show_default=False, help="Only runs over this dataset.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="The newest so many are listed.")] = 20,
     cluster_by: ClusterByOption = "constituency",
     false_alarms: FalseAlarmsOption = 0.05,
     runs_a_year: RunsAYearOption = 52,
-    models: Annotated[int, typer.Option(min=1, help="Experiments that are watched at once; they share the chance of a false alarm.")] = 1,
+    models: Annotated[
+        int, typer.Option(min=1, help="Experiments that are watched at once; they share the chance of a false alarm.")
+    ] = 1,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -95,6 +144,15 @@ def trend(
     from vote_experiments.engine.clusters import check_cluster_by
     from vote_experiments.experiments.trend import trend as trend_of_runs
 
-    found = trend_of_runs(experiment, score, open_store(store), limit=limit, dataset_name=dataset, cluster_by=check_cluster_by(cluster_by),
-                          false_alarms=false_alarms, runs_a_year=runs_a_year, models=models)
+    found = trend_of_runs(
+        experiment,
+        score,
+        open_store(store),
+        limit=limit,
+        dataset_name=dataset,
+        cluster_by=check_cluster_by(cluster_by),
+        false_alarms=false_alarms,
+        runs_a_year=runs_a_year,
+        models=models,
+    )
     show(found.to_dict(), as_json, Table(found.display_frame().to_dict("records")), "", found.sentence)

@@ -13,9 +13,22 @@ from typing import Any
 
 import typer
 
-from . import demo, run, race, sweep, runs, models, publish, gate, check, serve, ui, store as store_commands, datasets  # noqa: F401, I001 in the order of the help
+from vote_experiments.cli import (  # noqa: F401, I001 in the order of the help
+    demo,
+    run,
+    race,
+    sweep,
+    runs,
+    models,
+    publish,
+    gate,
+    check,
+    serve,
+    ui,
+    store as store_commands,
+    datasets,
+)
 from .shell import FAILED, JsonOption, StoreOption, app, show, stop_like_ctrl_c, told
-
 
 # %% ../../nbs/cli/13_main.ipynb #a314b2b4
 def _package_lines(found: Mapping[str, Any]) -> list[str]:
@@ -25,8 +38,11 @@ def _package_lines(found: Mapping[str, Any]) -> list[str]:
     lines = []
     for extra, some in sorted(extras.items(), key=lambda e: e[0] or ""):
         missing = [p["name"] for p in some if not p["version"]]
-        lines.append(f"   {f'[{extra}]' if extra else 'needed':10} " + (f"missing: {', '.join(missing)}" if missing else "all there")
-                     + (f"; pip install 'vote-experiments[{extra}]'" if missing and extra else ""))
+        lines.append(
+            f"   {f'[{extra}]' if extra else 'needed':10} "
+            + (f"missing: {', '.join(missing)}" if missing else "all there")
+            + (f"; pip install 'vote-experiments[{extra}]'" if missing and extra else "")
+        )
         if extra is None:
             lines.append("              " + ", ".join(f"{p['name']} {p['version']}" for p in some if p["version"]))
     return lines
@@ -36,7 +52,8 @@ def _variable_line(v: Mapping[str, Any]) -> str:
     if v["is_set"]:
         return f"   {v['name']:24} set" + ("" if v["is_secret"] else f" to {v['value']}")
     return f"   {v['name']:24} not set" + (
-        f"; needed for: {v['purpose']}" if v["is_secret"] else f", {v['value'] or 'no default'} ({v['purpose']})")
+        f"; needed for: {v['purpose']}" if v["is_secret"] else f", {v['value'] or 'no default'} ({v['purpose']})"
+    )
 
 # %% ../../nbs/cli/13_main.ipynb #5ce81613
 def doctor_lines(
@@ -44,16 +61,37 @@ def doctor_lines(
 ) -> list[str]:
     "What was found, for a person"
     store = found["store"]
-    state = "not made yet; the first run makes it" if not store["exists"] else (
-        f"{len(store['faults'])} faults" if store["faults"] else f"sound, {store['datasets']} datasets, {store['runs']} runs")
+    state = (
+        "not made yet; the first run makes it"
+        if not store["exists"]
+        else (
+            f"{len(store['faults'])} faults"
+            if store["faults"]
+            else f"sound, {store['datasets']} datasets, {store['runs']} runs"
+        )
+    )
     return [
         f"vote-experiments {found['version']}, Python {found['python']} ({found['executable']})",
-        f"{found['platform']}, {found['cores']} cores, {found['memory_gb'] or 'unknown'} GB of memory", "",
-        "Packages", *_package_lines(found), "", "Settings and credentials", *map(_variable_line, found["variables"]), "",
-        "Store", f"   {store['place']}: {state}", "", "Offline readers",
-        *(f"   {name:24} {why or 'ready'}" for name, why in found["offline_readers"].items()), "", "Models over the network",
-        f"   {'gemini-…':24} " + (f"ready, {found['gemini']['way']}" if found["gemini"]["way"] else found["gemini"]["why_not"]),
-        "   others                   litellm/<provider>/<model>, with that provider's key in the environment", "", "For reports",
+        f"{found['platform']}, {found['cores']} cores, {found['memory_gb'] or 'unknown'} GB of memory",
+        "",
+        "Packages",
+        *_package_lines(found),
+        "",
+        "Settings and credentials",
+        *map(_variable_line, found["variables"]),
+        "",
+        "Store",
+        f"   {store['place']}: {state}",
+        "",
+        "Offline readers",
+        *(f"   {name:24} {why or 'ready'}" for name, why in found["offline_readers"].items()),
+        "",
+        "Models over the network",
+        f"   {'gemini-…':24} "
+        + (f"ready, {found['gemini']['way']}" if found["gemini"]["way"] else found["gemini"]["why_not"]),
+        "   others                   litellm/<provider>/<model>, with that provider's key in the environment",
+        "",
+        "For reports",
         f"   {'browser (PDF)':24} {found['browser'] or 'none: reports are HTML only; install chromium'}",
         f"   {'fonts with Thai':24} {len(found['fonts'])} in the package",
     ]
@@ -70,7 +108,13 @@ def doctor(store: StoreOption = None, as_json: JsonOption = False) -> None:
 
     found = examine(store)
     wrong = faults(found)
-    show({**found, "faults": wrong}, as_json, *doctor_lines(found), "", *(wrong or ["Nothing keeps the offline work from going on."]))
+    show(
+        {**found, "faults": wrong},
+        as_json,
+        *doctor_lines(found),
+        "",
+        *(wrong or ["Nothing keeps the offline work from going on."]),
+    )
     if wrong:
         raise typer.Exit(FAILED)
 

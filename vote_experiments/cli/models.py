@@ -15,7 +15,18 @@ import typer
 
 from .run import read_file
 from vote_experiments.cli.shell import (
-    JsonOption, LoadOption, StoreOption, Table, YesOption, agreed, app, load_modules, people_apart, run_id, shortened, show,
+    JsonOption,
+    LoadOption,
+    StoreOption,
+    Table,
+    YesOption,
+    agreed,
+    app,
+    load_modules,
+    people_apart,
+    run_id,
+    shortened,
+    show,
 )
 
 # %% ../../nbs/cli/03_models.ipynb #c7a39272
@@ -41,8 +52,10 @@ def _config_in_file(path: Path) -> dict[str, Any]:
     found = read_file(path)
     configs = found.get("model_configs", [found] if "model" in found else [])
     if not isinstance(configs, list) or len(configs) != 1:
-        raise ValueError(f"config file {str(path)!r} must hold one model config, such as model: ocr-fused; it has "
-                         f"{len(configs) if isinstance(configs, list) else 'something else'}")
+        raise ValueError(
+            f"config file {str(path)!r} must hold one model config, such as model: ocr-fused; it has "
+            f"{len(configs) if isinstance(configs, list) else 'something else'}"
+        )
     return configs[0]
 
 # %% ../../nbs/cli/03_models.ipynb #df1c9eda
@@ -60,12 +73,22 @@ def _config_of_run(run: str, store: Any) -> dict[str, Any]:
     its = list_experiments(opened, group_id=group["id"])
     best = [e for e in its if len(its) == 1 or e["name"] == (group["result"] or {}).get("best")]
     if not best:
-        raise ValueError(f"the comparison of run {group['id']} did not decide which config is best; name an experiment: "
-                         + "; ".join(f"{e['id']} ({e['name']})" for e in its))
+        raise ValueError(
+            f"the comparison of run {group['id']} did not decide which config is best; name an experiment: "
+            + "; ".join(f"{e['id']} ({e['name']})" for e in its)
+        )
     return dict(best[0]["config"] or {})
 
 # %% ../../nbs/cli/03_models.ipynb #882ade51
-_SHOWN = ("form_set", "form_type", "province", "constituency_number", "polling_station_number", "votes_at_stake", "doubts")
+_SHOWN = (
+    "form_set",
+    "form_type",
+    "province",
+    "constituency_number",
+    "polling_station_number",
+    "votes_at_stake",
+    "doubts",
+)
 
 
 def _doubtful_rows(found: Any, most: int | None = None) -> list[dict[str, Any]]:
@@ -85,37 +108,103 @@ def _share(text: str | None) -> tuple[int, int] | None:
 @app.command("extract")
 def extract_folder(
     folder: Annotated[Path, typer.Argument(help="Scans or PDFs, grouped into form sets by sub-folder or name.")],
-    config: Annotated[str, typer.Option("--config", "-c", metavar="RUN|FILE|JSON|MODEL",
-        help="The reader: latest (the best of the newest comparison), grp_… or exp_… of a run, a file, {\"model\": …}, or a model's name.")],
-    second: Annotated[str | None, typer.Option("--second", metavar="RUN|FILE|JSON|MODEL", show_default=False,
-        help="Another reader, whose disagreement is a reason for doubt.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", show_default=False,
-        help="Folder for the tables. Default: results/<folder's name>.")] = None,
+    config: Annotated[
+        str,
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="RUN|FILE|JSON|MODEL",
+            help='The reader: latest (the best of the newest comparison), grp_… or exp_… of a run, a file, {"model": …}, or a model\'s name.',
+        ),
+    ],
+    second: Annotated[
+        str | None,
+        typer.Option(
+            "--second",
+            metavar="RUN|FILE|JSON|MODEL",
+            show_default=False,
+            help="Another reader, whose disagreement is a reason for doubt.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", show_default=False, help="Folder for the tables. Default: results/<folder's name>."
+        ),
+    ] = None,
     format: Annotated[str, typer.Option(help="csv, json or parquet.")] = "csv",  # noqa: A002
-    pattern: Annotated[str | None, typer.Option(show_default=False,
-        help="How files are named, e.g. '<station>_page<k>'. Default: the usual spellings.")] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            show_default=False, help="How files are named, e.g. '<station>_page<k>'. Default: the usual spellings."
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Form sets in flight.")] = 2,
-    timeout: Annotated[float | None, typer.Option("--timeout", show_default=False, metavar="SECONDS",
-        help="How long one form set may take. Default: as long as it takes.")] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed/--keep-failed",
-        help="Read form sets again that could not be read before.")] = True,
-    share: Annotated[str | None, typer.Option("--share", show_default=False, metavar="K/N",
-        help="Read the k-th of n shares, as one of n processes over one store.")] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            show_default=False,
+            metavar="SECONDS",
+            help="How long one form set may take. Default: as long as it takes.",
+        ),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed/--keep-failed", help="Read form sets again that could not be read before.")
+    ] = True,
+    share: Annotated[
+        str | None,
+        typer.Option(
+            "--share",
+            show_default=False,
+            metavar="K/N",
+            help="Read the k-th of n shares, as one of n processes over one store.",
+        ),
+    ] = None,
     load: LoadOption = None,
-    max_cost_usd: Annotated[float | None, typer.Option(show_default=False,
-        help="Stop, resumably, when model calls have cost so much.")] = None,
-    name: Annotated[str | None, typer.Option(show_default=False, help="Of the dataset. Default: after the folder.")] = None,
-    official: Annotated[Path | None, typer.Option(show_default=False,
-        help="A table of candidates or parties by number; names are counted for their official number, every change is listed.")] = None,
-    expected: Annotated[Path | None, typer.Option(show_default=False,
-        help="A table of the stations that have to report; those that did not come are listed.")] = None,
-    keep: Annotated[list[str] | None, typer.Option("--count", metavar="FORM-SET", show_default=False,
-        help="Count this form set, whatever contradicts it; several times.")] = None,
-    drop: Annotated[list[str] | None, typer.Option("--leave-out", metavar="FORM-SET", show_default=False,
-        help="Leave this form set out of the sums; several times.")] = None,
-    prepare: Annotated[bool, typer.Option("--prepare", help="First unpack archives and convert HEIC, next to the originals.")] = False,
-    allow_left_out: Annotated[bool, typer.Option("--allow-left-out",
-        help="Exit with 0 although files or forms were left out.")] = False,
+    max_cost_usd: Annotated[
+        float | None, typer.Option(show_default=False, help="Stop, resumably, when model calls have cost so much.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(show_default=False, help="Of the dataset. Default: after the folder.")
+    ] = None,
+    official: Annotated[
+        Path | None,
+        typer.Option(
+            show_default=False,
+            help="A table of candidates or parties by number; names are counted for their official number, every change is listed.",
+        ),
+    ] = None,
+    expected: Annotated[
+        Path | None,
+        typer.Option(
+            show_default=False, help="A table of the stations that have to report; those that did not come are listed."
+        ),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--count",
+            metavar="FORM-SET",
+            show_default=False,
+            help="Count this form set, whatever contradicts it; several times.",
+        ),
+    ] = None,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--leave-out",
+            metavar="FORM-SET",
+            show_default=False,
+            help="Leave this form set out of the sums; several times.",
+        ),
+    ] = None,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="First unpack archives and convert HEIC, next to the originals.")
+    ] = False,
+    allow_left_out: Annotated[
+        bool, typer.Option("--allow-left-out", help="Exit with 0 although files or forms were left out.")
+    ] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -141,16 +230,52 @@ def extract_folder(
     with people_apart(as_json):
         if prepare:
             print("\n".join(prepare_scans(folder)))
-        found = extract(folder, chosen, second_config=other, out=out or Path("results", folder.resolve().name), format=format,
-                        pattern=pattern, jobs=jobs, timeout_s=timeout, retry_failed=retry_failed, share=_share(share), max_cost_usd=max_cost_usd,
-                        store=opened, name=name, official=official, expected=expected, decisions=decisions)
+        found = extract(
+            folder,
+            chosen,
+            second_config=other,
+            out=out or Path("results", folder.resolve().name),
+            format=format,
+            pattern=pattern,
+            jobs=jobs,
+            timeout_s=timeout,
+            retry_failed=retry_failed,
+            share=_share(share),
+            max_cost_usd=max_cost_usd,
+            store=opened,
+            name=name,
+            official=official,
+            expected=expected,
+            decisions=decisions,
+        )
     rows = _doubtful_rows(found, 20)
-    told = [*(["", "Doubtful, to be looked at:", Table(rows)] if rows else []),
-            *([f"… and {found.n_doubtful - len(rows)} more"] if found.n_doubtful > len(rows) else [])]
-    show({"summary": found.summary(), "dataset": found.dataset, "config": chosen, "reports": found.n_reports, "new": found.n_new, "read_twice": found.n_read_twice,
-          "unread": found.n_unread, "doubtful": _doubtful_rows(found), "cost_usd": found.cost_usd, "experiments": found.experiment_ids,
-          "files": list(map(str, found.files)), **_account(found)}, as_json,
-         *told, "", *found.account(), "", found.summary(), *(f"Written: {p}" for p in found.files))
+    told = [
+        *(["", "Doubtful, to be looked at:", Table(rows)] if rows else []),
+        *([f"… and {found.n_doubtful - len(rows)} more"] if found.n_doubtful > len(rows) else []),
+    ]
+    show(
+        {
+            "summary": found.summary(),
+            "dataset": found.dataset,
+            "config": chosen,
+            "reports": found.n_reports,
+            "new": found.n_new,
+            "read_twice": found.n_read_twice,
+            "unread": found.n_unread,
+            "doubtful": _doubtful_rows(found),
+            "cost_usd": found.cost_usd,
+            "experiments": found.experiment_ids,
+            "files": list(map(str, found.files)),
+            **_account(found),
+        },
+        as_json,
+        *told,
+        "",
+        *found.account(),
+        "",
+        found.summary(),
+        *(f"Written: {p}" for p in found.files),
+    )
     if not found.is_complete and not allow_left_out:
         raise typer.Exit(1)
 
@@ -158,9 +283,16 @@ def extract_folder(
 def _account(found: Any) -> dict[str, Any]:
     "What was found, left out, counted once and held back"
     sums = found.sums
-    return {"files_found": found.n_files, "left_out": found.left_out, "duplicates": [d.to_dict() for d in sums.duplicates],
-            "held_back": sums.held_back, "missing": list(map(str, sums.missing)), "not_expected": sums.unexpected,
-            "names_changed": [r.to_dict() for r in sums.rekeyed], "complete": found.is_complete}
+    return {
+        "files_found": found.n_files,
+        "left_out": found.left_out,
+        "duplicates": [d.to_dict() for d in sums.duplicates],
+        "held_back": sums.held_back,
+        "missing": list(map(str, sums.missing)),
+        "not_expected": sums.unexpected,
+        "names_changed": [r.to_dict() for r in sums.rekeyed],
+        "complete": found.is_complete,
+    }
 
 # %% ../../nbs/cli/03_models.ipynb #54f6427b
 cache_app = typer.Typer(help="Look after the answers that were paid for.", no_args_is_help=True, rich_markup_mode=None)
@@ -179,9 +311,17 @@ def list_cache(store: StoreOption = None, as_json: JsonOption = False) -> None:
     from vote_experiments.store.response_cache import list_responses
 
     found = list_responses(store)
-    day = (lambda moment: f"{moment:%Y-%m-%d %H:%M}" if moment else "")
-    rows = [{"model": m.model or "(unknown)", "answers": f"{m.n:,}", "size": _size(m.n_bytes), "oldest (UTC)": day(m.oldest),
-             "newest (UTC)": day(m.newest)} for m in found]
+    day = lambda moment: f"{moment:%Y-%m-%d %H:%M}" if moment else ""
+    rows = [
+        {
+            "model": m.model or "(unknown)",
+            "answers": f"{m.n:,}",
+            "size": _size(m.n_bytes),
+            "oldest (UTC)": day(m.oldest),
+            "newest (UTC)": day(m.newest),
+        }
+        for m in found
+    ]
     show([m.to_dict() for m in found], as_json, Table(rows) if rows else "No answer is kept yet.")
 
 # %% ../../nbs/cli/03_models.ipynb #2f69b4d0
@@ -197,7 +337,9 @@ def cache_size(store: StoreOption = None, as_json: JsonOption = False) -> None:
 # %% ../../nbs/cli/03_models.ipynb #59a604a4
 @cache_app.command("clear")
 def clear_cache(
-    model: Annotated[str | None, typer.Option("--model", "-m", show_default=False, help="Only this model's answers.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", show_default=False, help="Only this model's answers.")
+    ] = None,
     yes: YesOption = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -213,7 +355,9 @@ def clear_cache(
 
     kept: Mapping[str | None, int] = {m.model: m.n for m in list_responses(store)}
     if model is not None and model not in kept:
-        raise ValueError(f"no answer of model {model!r} is kept; there are answers of {', '.join(str(m) for m in kept) or 'none'}")
+        raise ValueError(
+            f"no answer of model {model!r} is kept; there are answers of {', '.join(str(m) for m in kept) or 'none'}"
+        )
     n = kept[model] if model is not None else sum(kept.values())
     agreed(f"Forget {n:,} answers{f' of {model}' if model else ''}?", yes)
     gone = clear_responses(store, model)
@@ -222,10 +366,12 @@ def clear_cache(
 # %% ../../nbs/cli/03_models.ipynb #c41794b3
 @cache_app.command("prune")
 def prune_cache(
-    max_mb: Annotated[float | None, typer.Option("--max-mb", min=0, show_default=False,
-        help="Keep at most so many MB, the newest.")] = None,
-    older_than_days: Annotated[float | None, typer.Option("--older-than-days", min=0, show_default=False,
-        help="Forget what is older.")] = None,
+    max_mb: Annotated[
+        float | None, typer.Option("--max-mb", min=0, show_default=False, help="Keep at most so many MB, the newest.")
+    ] = None,
+    older_than_days: Annotated[
+        float | None, typer.Option("--older-than-days", min=0, show_default=False, help="Forget what is older.")
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:

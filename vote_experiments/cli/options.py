@@ -53,7 +53,9 @@ def named_numbers(
         try:
             values[name.strip()] = float(number)
         except ValueError:
-            raise ValueError(f"{flag} {text!r}: write it as name=number, for instance ballot_accuracy_score=0.4") from None
+            raise ValueError(
+                f"{flag} {text!r}: write it as name=number, for instance ballot_accuracy_score=0.4"
+            ) from None
     return values
 
 # %% ../../nbs/cli/01_options.ipynb #212286ea
@@ -68,4 +70,8 @@ def request_values(
         values["weights"] = named_numbers("--weight", values["weights"])
     if given.get("refresh"):
         values["cache"] = "refresh"
-    return {name: value for name, value in values.items() if not (name in ("resume", "failed_only", "retry_failed", "allow_changes") and value is False)}
+    return {
+        name: value
+        for name, value in values.items()
+        if not (name in ("resume", "failed_only", "retry_failed", "allow_changes") and value is False)
+    }

@@ -13,17 +13,28 @@ from .shell import FAILED, JsonOption, StoreOption, Table, app, datasets_app, pe
 
 # %% ../../nbs/cli/06_publish.ipynb #8cfe9ce4
 BackendOption = Annotated[str, typer.Option(help="datadog, langfuse or interactiveai.")]
-ProjectOption = Annotated[str | None, typer.Option("--project", show_default=False,
-    help="On the platform. Default: the run's own, else vote-extraction-project.")]
+ProjectOption = Annotated[
+    str | None,
+    typer.Option(
+        "--project", show_default=False, help="On the platform. Default: the run's own, else vote-extraction-project."
+    ),
+]
 
 # %% ../../nbs/cli/06_publish.ipynb #15a4276e
 @app.command()
 def publish(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A group or an experiment.")] = "latest",
-    backend: Annotated[str | None, typer.Option(show_default=False,
-        help="datadog, langfuse or interactiveai. Default: where the run was to go, else the one with a key.")] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            show_default=False,
+            help="datadog, langfuse or interactiveai. Default: where the run was to go, else the one with a key.",
+        ),
+    ] = None,
     project: ProjectOption = None,
-    again: Annotated[bool, typer.Option("--again", help="Send again at once what was accepted but is not shown yet.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Send again at once what was accepted but is not shown yet.")
+    ] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -37,8 +48,12 @@ def publish(
 
     settings: dict[str, Any] = {"project_name": project} if project else {}
     with people_apart(as_json):
-        found = publishing.publish(run, backend, store=store, resend_after_s=0.0 if again else publishing.RESEND_AFTER_S, **settings)
-    show([{**p.to_dict(), "complete": p.complete} for p in found], as_json, *(f"{p}\n   {p.url}".rstrip() for p in found))
+        found = publishing.publish(
+            run, backend, store=store, resend_after_s=0.0 if again else publishing.RESEND_AFTER_S, **settings
+        )
+    show(
+        [{**p.to_dict(), "complete": p.complete} for p in found], as_json, *(f"{p}\n   {p.url}".rstrip() for p in found)
+    )
     if not all(p.complete for p in found):
         raise typer.Exit(FAILED)
 
@@ -48,10 +63,19 @@ def push(
     name: str,
     backend: BackendOption = "datadog",
     project: ProjectOption = None,
-    version: Annotated[str | None, typer.Option(show_default=False, help="Ours: a number or a moment. Default: the newest.")] = None,
+    version: Annotated[
+        str | None, typer.Option(show_default=False, help="Ours: a number or a moment. Default: the newest.")
+    ] = None,
     remove_missing: Annotated[bool, typer.Option("--remove-missing", help="Take out there what is not here.")] = False,
-    files: Annotated[Path | None, typer.Option("--files", show_default=False, metavar="FOLDER",
-        help="Send nothing: write the files that Datadog imports by hand.")] = None,
+    files: Annotated[
+        Path | None,
+        typer.Option(
+            "--files",
+            show_default=False,
+            metavar="FOLDER",
+            help="Send nothing: write the files that Datadog imports by hand.",
+        ),
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -68,8 +92,15 @@ def push(
     if files is not None:
         paths = dataset_files_for_import(name, files, version=version, store=store)
         return show({"files": [str(p) for p in paths]}, as_json, *(f"Written: {p}" for p in paths))
-    found = push_dataset(name, backend, version=version, store=store, remove_missing=remove_missing, project_name=project)
-    show(found, as_json, f"Pushed: {name}, version {found.version} of {backend} project {found.project}.", f"   {found.url}")
+    found = push_dataset(
+        name, backend, version=version, store=store, remove_missing=remove_missing, project_name=project
+    )
+    show(
+        found,
+        as_json,
+        f"Pushed: {name}, version {found.version} of {backend} project {found.project}.",
+        f"   {found.url}",
+    )
 
 # %% ../../nbs/cli/06_publish.ipynb #e315856d
 @datasets_app.command("pull")
@@ -77,8 +108,13 @@ def pull(
     name: str,
     backend: BackendOption = "datadog",
     project: ProjectOption = None,
-    version: Annotated[int | None, typer.Option(show_default=False, help="The platform's. Default: its newest.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(show_default=False, help="Only items with this tag, e.g. split:test; may be repeated.")] = None,
+    version: Annotated[
+        int | None, typer.Option(show_default=False, help="The platform's. Default: its newest.")
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(show_default=False, help="Only items with this tag, e.g. split:test; may be repeated."),
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -91,5 +127,8 @@ def pull(
     from vote_experiments.platforms.publishing import pull_dataset
 
     found = pull_dataset(backend, name, version, store=store, tags=tag, project_name=project)
-    show({"name": found.name, "version": found.version, "items": len(found)}, as_json,
-         Table([{"dataset": found.name, "version": found.version, "items": len(found)}]))
+    show(
+        {"name": found.name, "version": found.version, "items": len(found)},
+        as_json,
+        Table([{"dataset": found.name, "version": found.version, "items": len(found)}]),
+    )

@@ -17,55 +17,140 @@ from .shell import run_id, show
 # %% ../../nbs/cli/08_race.ipynb #9a79fccc
 @app.command("race")
 def race_models(
-    model: Annotated[list[str] | None, typer.Option("--model", "-m", show_default=False, help="A model; several times.")] = None,
-    preset: Annotated[str | None, typer.Option(show_default=False, help="Models of a preset instead, e.g. offline.")] = None,
-    temperature: Annotated[list[float] | None, typer.Option("--temperature", "-t", show_default=False,
-        help="Each model at each of these. Default: 0.")] = None,
-    setting: Annotated[list[str] | None, typer.Option("--set", show_default=False, metavar="NAME=VALUE",
-        help="A further setting of every model, e.g. thinking_level=low.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the newest unfinished race with this request.")] = False,
-    refresh: Annotated[bool, typer.Option("--refresh", help="Call the models again, and keep the new responses.")] = False,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", show_default=False, help="A model; several times.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(show_default=False, help="Models of a preset instead, e.g. offline.")
+    ] = None,
+    temperature: Annotated[
+        list[float] | None,
+        typer.Option("--temperature", "-t", show_default=False, help="Each model at each of these. Default: 0."),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            show_default=False,
+            metavar="NAME=VALUE",
+            help="A further setting of every model, e.g. thinking_level=low.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the newest unfinished race with this request.")
+    ] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Call the models again, and keep the new responses.")
+    ] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
     # from ComparisonRequest: race flags
-    project_name: Annotated[str | None, typer.Option("--project", show_default=False,
-        help="A name that keeps runs together. Default: vote-extraction-project.")] = None,
-    dataset_name: Annotated[str | None, typer.Option("--dataset", "-d", show_default=False,
-        help="Name of the dataset. Default: vote-extraction-bangbamru-1-10.")] = None,
-    dataset_version: Annotated[str | None, typer.Option("--dataset-version", show_default=False,
-        help="A number, or a moment in time. Default: the newest version.")] = None,
-    evaluators: Annotated[list[str] | None, typer.Option("--evaluator", show_default=False,
-        help="Evaluators that score one output, by name or as functions. Default: the standard four.")] = None,
-    sample_size: Annotated[int | None, typer.Option("--sample-size", "-n", show_default=False,
-        help="How many items. Default: all.")] = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", show_default=False,
-        help="Items in flight per experiment. Default: 2.")] = None,
-    score: Annotated[str | None, typer.Option("--score", show_default=False,
-        help="The score that decides, between 0 and 1. Default: overall accuracy, or the only score.")] = None,
-    round_size: Annotated[int | None, typer.Option("--round-size", show_default=False,
-        help="Items between two looks. Default: a twentieth of them.")] = None,
-    error: Annotated[float | None, typer.Option("--error", show_default=False,
-        help="Probability of ever dropping the config that is truly best. Default: 0.05.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", show_default=False,
-        help="Of the order of the items. Default: 0.")] = None,
-    repeats: Annotated[int | None, typer.Option("--repeats", show_default=False,
-        help="How often the task runs on every item. Default: 1.")] = None,
-    sample_seed: Annotated[int | None, typer.Option("--sample-seed", show_default=False,
-        help="Draw the sample with this seed. Default: the first items.")] = None,
-    stratify_by: Annotated[str | None, typer.Option("--stratify-by", show_default=False,
-        help="Metadata key whose shares the drawn sample keeps.")] = None,
-    holdout: Annotated[list[str] | None, typer.Option("--holdout", show_default=False,
-        help="Ids of items that are left out.")] = None,
-    cluster_by: Annotated[str | None, typer.Option("--cluster-by", show_default=False,
-        help="What items have in common: constituency, another place, or a key of their metadata. Default: nothing.")] = None,
-    weights: Annotated[list[str] | None, typer.Option("--weight", show_default=False, metavar="NAME=NUMBER",
-        help="Weight of each score in overall accuracy.")] = None,
-    timeout_s: Annotated[float | None, typer.Option("--timeout-s", show_default=False,
-        help="Seconds that the task may take on one item.")] = None,
-    max_cost_usd: Annotated[float | None, typer.Option("--max-cost-usd", show_default=False,
-        help="Stop, resumably, when model calls have cost this many US dollars.")] = None,
-    cache: Annotated[bool | None, typer.Option("--cache/--no-cache", show_default=False,
-        help="Reuse responses to the same request; refresh: call again and keep the new ones.")] = None,
+    project_name: Annotated[
+        str | None,
+        typer.Option(
+            "--project", show_default=False, help="A name that keeps runs together. Default: vote-extraction-project."
+        ),
+    ] = None,
+    dataset_name: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", "-d", show_default=False, help="Name of the dataset. Default: vote-extraction-bangbamru-1-10."
+        ),
+    ] = None,
+    dataset_version: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset-version", show_default=False, help="A number, or a moment in time. Default: the newest version."
+        ),
+    ] = None,
+    evaluators: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--evaluator",
+            show_default=False,
+            help="Evaluators that score one output, by name or as functions. Default: the standard four.",
+        ),
+    ] = None,
+    sample_size: Annotated[
+        int | None, typer.Option("--sample-size", "-n", show_default=False, help="How many items. Default: all.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", show_default=False, help="Items in flight per experiment. Default: 2.")
+    ] = None,
+    score: Annotated[
+        str | None,
+        typer.Option(
+            "--score",
+            show_default=False,
+            help="The score that decides, between 0 and 1. Default: overall accuracy, or the only score.",
+        ),
+    ] = None,
+    round_size: Annotated[
+        int | None,
+        typer.Option("--round-size", show_default=False, help="Items between two looks. Default: a twentieth of them."),
+    ] = None,
+    error: Annotated[
+        float | None,
+        typer.Option(
+            "--error",
+            show_default=False,
+            help="Probability of ever dropping the config that is truly best. Default: 0.05.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", show_default=False, help="Of the order of the items. Default: 0.")
+    ] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option("--repeats", show_default=False, help="How often the task runs on every item. Default: 1."),
+    ] = None,
+    sample_seed: Annotated[
+        int | None,
+        typer.Option(
+            "--sample-seed", show_default=False, help="Draw the sample with this seed. Default: the first items."
+        ),
+    ] = None,
+    stratify_by: Annotated[
+        str | None,
+        typer.Option("--stratify-by", show_default=False, help="Metadata key whose shares the drawn sample keeps."),
+    ] = None,
+    holdout: Annotated[
+        list[str] | None, typer.Option("--holdout", show_default=False, help="Ids of items that are left out.")
+    ] = None,
+    cluster_by: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster-by",
+            show_default=False,
+            help="What items have in common: constituency, another place, or a key of their metadata. Default: nothing.",
+        ),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weight", show_default=False, metavar="NAME=NUMBER", help="Weight of each score in overall accuracy."
+        ),
+    ] = None,
+    timeout_s: Annotated[
+        float | None,
+        typer.Option("--timeout-s", show_default=False, help="Seconds that the task may take on one item."),
+    ] = None,
+    max_cost_usd: Annotated[
+        float | None,
+        typer.Option(
+            "--max-cost-usd",
+            show_default=False,
+            help="Stop, resumably, when model calls have cost this many US dollars.",
+        ),
+    ] = None,
+    cache: Annotated[
+        bool | None,
+        typer.Option(
+            "--cache/--no-cache",
+            show_default=False,
+            help="Reuse responses to the same request; refresh: call again and keep the new ones.",
+        ),
+    ] = None,
 ) -> None:
     """Find the best of several models with fewer calls.
 
@@ -84,18 +169,42 @@ def race_models(
     with people_apart(as_json):
         outcome = race(configs, **request_values(given))
     values: dict[str, Any] = {
-        "group_id": outcome.group_id, "winner": outcome.winner, "tied": outcome.tied, "sentence": outcome.sentence, "score": outcome.score, "items": outcome.items,
-        "calls": outcome.calls, "calls_full": outcome.calls_full, "experiments": outcome.experiments, "table": outcome.table.to_dict("records")}
-    show(values, as_json, "", Table(outcome.display_frame().to_dict("records")), "", outcome.sentence,
-         f"{outcome.calls} of {outcome.calls_full} calls were made ({100 * outcome.saved:.0f} % saved)", f"Run:    {outcome.group_id}")
+        "group_id": outcome.group_id,
+        "winner": outcome.winner,
+        "tied": outcome.tied,
+        "sentence": outcome.sentence,
+        "score": outcome.score,
+        "items": outcome.items,
+        "calls": outcome.calls,
+        "calls_full": outcome.calls_full,
+        "experiments": outcome.experiments,
+        "table": outcome.table.to_dict("records"),
+    }
+    show(
+        values,
+        as_json,
+        "",
+        Table(outcome.display_frame().to_dict("records")),
+        "",
+        outcome.sentence,
+        f"{outcome.calls} of {outcome.calls_full} calls were made ({100 * outcome.saved:.0f} % saved)",
+        f"Run:    {outcome.group_id}",
+    )
 
 # %% ../../nbs/cli/08_race.ipynb #b92e5491
 @app.command("ensemble")
 def vote(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Experiments, or groups for all of theirs.")],
-    rule: Annotated[str, typer.Option(help="majority: the most frequent value of each field; arithmetic: votes that also add up.")] = "arithmetic",
-    name: Annotated[str | None, typer.Option(show_default=False, help="Of the new experiment. Default: ensemble-<rule>.")] = None,
-    evaluator: Annotated[list[str] | None, typer.Option(show_default=False, help="An evaluator instead of the standard four; several times.")] = None,
+    rule: Annotated[
+        str, typer.Option(help="majority: the most frequent value of each field; arithmetic: votes that also add up.")
+    ] = "arithmetic",
+    name: Annotated[
+        str | None, typer.Option(show_default=False, help="Of the new experiment. Default: ensemble-<rule>.")
+    ] = None,
+    evaluator: Annotated[
+        list[str] | None,
+        typer.Option(show_default=False, help="An evaluator instead of the standard four; several times."),
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -113,7 +222,25 @@ def vote(
 
     opened = open_store(store)
     with people_apart(as_json):
-        result = ensemble([run_id(opened, r) for r in runs], rule, name=name, evaluators=evaluators_named(evaluator) if evaluator else None, store=opened)
+        result = ensemble(
+            [run_id(opened, r) for r in runs],
+            rule,
+            name=name,
+            evaluators=evaluators_named(evaluator) if evaluator else None,
+            store=opened,
+        )
     found = compare_with_members(result, opened)
-    show({"experiment_id": result.experiment_id, "name": result.name, "members": (result.config or {}).get("members"), "comparison": found.to_dict()}, as_json,
-         "", Table(found.display_frame().to_dict("records")), "", *found.sentences, f"Experiment: {result.experiment_id}")
+    show(
+        {
+            "experiment_id": result.experiment_id,
+            "name": result.name,
+            "members": (result.config or {}).get("members"),
+            "comparison": found.to_dict(),
+        },
+        as_json,
+        "",
+        Table(found.display_frame().to_dict("records")),
+        "",
+        *found.sentences,
+        f"Experiment: {result.experiment_id}",
+    )

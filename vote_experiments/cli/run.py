@@ -16,7 +16,16 @@ import typer
 
 from .options import model_configs, preset_request, request_values
 from vote_experiments.cli.shell import (
-    FAILED, JsonOption, LoadOption, StoreOption, app, load_modules, people_apart, report_page, run_id, show,
+    FAILED,
+    JsonOption,
+    LoadOption,
+    StoreOption,
+    app,
+    load_modules,
+    people_apart,
+    report_page,
+    run_id,
+    show,
 )
 from ..settings import PRESETS, did_you_mean
 
@@ -40,9 +49,21 @@ def run_schema() -> dict[str, Any]:
 
     fields = {name: field_schema(name) for name in request_keys() if name != "preset"}
     fields["preset"] = {"enum": list(PRESETS), "description": "a ready choice of models and sample size"}
-    fields["model_configs"] = {"type": "array", "minItems": 1, "items": config_schema(), "description": "one experiment each"}
-    return {"$schema": _DIALECT, "title": "vote-experiments run", "description": "Arguments of run_model_experiments", "type": "object",
-            "properties": fields, "additionalProperties": False, "not": {"required": ["preset", "model_configs"]}}
+    fields["model_configs"] = {
+        "type": "array",
+        "minItems": 1,
+        "items": config_schema(),
+        "description": "one experiment each",
+    }
+    return {
+        "$schema": _DIALECT,
+        "title": "vote-experiments run",
+        "description": "Arguments of run_model_experiments",
+        "type": "object",
+        "properties": fields,
+        "additionalProperties": False,
+        "not": {"required": ["preset", "model_configs"]},
+    }
 
 # %% ../../nbs/cli/01_run.ipynb #1f8ad0f5
 def sweep_schema() -> dict[str, Any]:
@@ -55,15 +76,38 @@ def sweep_schema() -> dict[str, Any]:
     execution["max_parallel"] = {"type": "integer", "minimum": 1, "description": "runs at once"}
     keys: dict[str, Any] = {
         "name": {"type": "string", "minLength": 1, "description": "of the sweep; default: the file's name"},
-        "workflow": {"type": "string", "minLength": 1, "description": "what runs: package.module:name, or file.py:name"},
+        "workflow": {
+            "type": "string",
+            "minLength": 1,
+            "description": "what runs: package.module:name, or file.py:name",
+        },
         "dataset": {"type": "string", "minLength": 1, "description": "what models read, instead of a workflow"},
-        "base_config": {"type": ["object", "string", "null"], "description": "settings of every run, or a file that has them"},
-        "param_grid": {"type": "object", "additionalProperties": {"type": "array"}, "description": "the values of each setting; all combinations run"},
+        "base_config": {
+            "type": ["object", "string", "null"],
+            "description": "settings of every run, or a file that has them",
+        },
+        "param_grid": {
+            "type": "object",
+            "additionalProperties": {"type": "array"},
+            "description": "the values of each setting; all combinations run",
+        },
         "execution": {"type": ["object", "null"], "properties": execution, "additionalProperties": False},
-        "output": {"type": ["object", "null"], "properties": {k: {} for k in OUTPUT_KEYS}, "additionalProperties": False}}
-    return {"$schema": _DIALECT, "title": "vote-experiments sweep", "description": "Every combination of some settings", "type": "object",
-            "properties": {k: keys[k] for k in FILE_KEYS}, "required": ["param_grid"], "additionalProperties": False,
-            "oneOf": [{"required": ["workflow"]}, {"required": ["dataset"]}]}
+        "output": {
+            "type": ["object", "null"],
+            "properties": {k: {} for k in OUTPUT_KEYS},
+            "additionalProperties": False,
+        },
+    }
+    return {
+        "$schema": _DIALECT,
+        "title": "vote-experiments sweep",
+        "description": "Every combination of some settings",
+        "type": "object",
+        "properties": {k: keys[k] for k in FILE_KEYS},
+        "required": ["param_grid"],
+        "additionalProperties": False,
+        "oneOf": [{"required": ["workflow"]}, {"required": ["dataset"]}],
+    }
 
 # %% ../../nbs/cli/01_run.ipynb #88812c5d
 def check_types(
@@ -77,7 +121,9 @@ def check_types(
     if values.get("preset", next(iter(PRESETS))) not in PRESETS:
         raise ValueError(f"{where}preset={values['preset']!r} must be one of {', '.join(PRESETS)}")
     if not isinstance(values.get("model_configs", []), list):
-        raise ValueError(f"{where}model_configs={values['model_configs']!r} must be a list of mappings, one for each experiment")
+        raise ValueError(
+            f"{where}model_configs={values['model_configs']!r} must be a list of mappings, one for each experiment"
+        )
     check_values(values, where, "null")
 
 # %% ../../nbs/cli/01_run.ipynb #fce390b4
@@ -108,10 +154,14 @@ def _check_key(path: str, key: Any) -> None:
     if key in known:
         return
     if key in _SECRET_FIELDS:
-        raise ValueError(f"config file {path!r}: {key!r} is a secret and does not belong in a file; set {_SECRET_FIELDS[key]}")
+        raise ValueError(
+            f"config file {path!r}: {key!r} is a secret and does not belong in a file; set {_SECRET_FIELDS[key]}"
+        )
     if key in fields_of():
         raise ValueError(f"config file {path!r}: {key!r} can only be given in Python, to run_model_experiments")
-    raise ValueError(f"config file {path!r}: unknown key {key!r}{did_you_mean(key, known, '.')} Known keys: {', '.join(known)}")
+    raise ValueError(
+        f"config file {path!r}: unknown key {key!r}{did_you_mean(key, known, '.')} Known keys: {', '.join(known)}"
+    )
 
 # %% ../../nbs/cli/01_run.ipynb #820d8394
 def whole_request(
@@ -162,80 +212,198 @@ def _show_estimate(request: Mapping[str, Any], as_json: bool) -> None:
     judges = [e.name for e in evaluators if hasattr(e, "criteria")]
     told = [f"Not counted: the calls of {', '.join(judges)}."] if judges else []
     if cap is not None and found.cost_usd is not None:
-        told.append(f"max_cost_usd={cap:g} " + ("is enough." if found.cost_usd < cap else "would stop the run before its end."))
-    show({**found.to_dict(), "cost_usd": found.cost_usd, "seconds": found.seconds, "max_cost_usd": cap}, as_json, *found.lines(), *told)
+        told.append(
+            f"max_cost_usd={cap:g} " + ("is enough." if found.cost_usd < cap else "would stop the run before its end.")
+        )
+    show(
+        {**found.to_dict(), "cost_usd": found.cost_usd, "seconds": found.seconds, "max_cost_usd": cap},
+        as_json,
+        *found.lines(),
+        *told,
+    )
 
 # %% ../../nbs/cli/01_run.ipynb #c727a441
 @app.command()
 def run(
-    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", show_default=False,
-        help="A YAML, TOML or JSON file "
-                                                     "with arguments of run_model_experiments; flags win over it.")] = None,
-    preset: Annotated[str | None, typer.Option(help=f"Ready-made models: {', '.join(PRESETS)}.", show_default=False)] = None,
-    model: Annotated[list[str] | None, typer.Option("--model", "-m", show_default=False,
-        help="A model; may be given several times.")] = None,
-    temperature: Annotated[list[float] | None, typer.Option("--temperature", "-t", show_default=False,
-                           help="0 to 1, for every --model; several give every combination. Default: 0.")] = None,
-    setting: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", show_default=False,
-                       help="A further setting of every --model, e.g. thinking_level=low.")] = None,
-    resume: Annotated[bool, typer.Option("--resume",
-        help="Continue the newest unfinished run with this request.")] = False,
-    refresh: Annotated[bool, typer.Option("--refresh", help="Call the models again, and keep the new responses.")] = False,
+    config: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="CONFIG",
+            show_default=False,
+            help="A YAML, TOML or JSON file with arguments of run_model_experiments; flags win over it.",
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help=f"Ready-made models: {', '.join(PRESETS)}.", show_default=False)
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", show_default=False, help="A model; may be given several times.")
+    ] = None,
+    temperature: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--temperature",
+            "-t",
+            show_default=False,
+            help="0 to 1, for every --model; several give every combination. Default: 0.",
+        ),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            show_default=False,
+            help="A further setting of every --model, e.g. thinking_level=low.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the newest unfinished run with this request.")
+    ] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Call the models again, and keep the new responses.")
+    ] = False,
     load: LoadOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost and how long it would take.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it would cost and how long it would take.")
+    ] = False,
     store: StoreOption = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q",
-        help="No progress and no comparison, only where the result is.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress and no comparison, only where the result is.")
+    ] = False,
     as_json: JsonOption = False,
     # from ComparisonRequest: run flags
-    ml_app: Annotated[str | None, typer.Option("--ml-app", show_default=False,
-        help="Application name on Datadog. Default: vote-extractor.")] = None,
-    site: Annotated[str | None, typer.Option("--site", show_default=False,
-        help="Datadog site. Default: datadoghq.com.")] = None,
-    agentless_enabled: Annotated[bool | None, typer.Option("--agentless/--no-agentless", show_default=False,
-        help="Send to Datadog without a local agent.")] = None,
-    project_name: Annotated[str | None, typer.Option("--project", show_default=False,
-        help="A name that keeps runs together. Default: vote-extraction-project.")] = None,
-    dataset_name: Annotated[str | None, typer.Option("--dataset", "-d", show_default=False,
-        help="Name of the dataset. Default: vote-extraction-bangbamru-1-10.")] = None,
-    dataset_version: Annotated[str | None, typer.Option("--dataset-version", show_default=False,
-        help="A number, or a moment in time. Default: the newest version.")] = None,
-    evaluators: Annotated[list[str] | None, typer.Option("--evaluator", show_default=False,
-        help="Evaluators that score one output, by name or as functions. Default: the standard four.")] = None,
-    sample_size: Annotated[int | None, typer.Option("--sample-size", "-n", show_default=False,
-        help="How many items. Default: all.")] = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", show_default=False,
-        help="Items in flight per experiment. Default: 2.")] = None,
-    raise_errors: Annotated[bool | None, typer.Option("--raise-errors/--no-raise-errors", show_default=False,
-        help="Stop at the first failing item.")] = None,
-    backend: Annotated[str | None, typer.Option("--backend", show_default=False,
-        help="Where the run also goes: local, datadog, langfuse or interactiveai. Default: datadog when it has a key.")] = None,
-    repeats: Annotated[int | None, typer.Option("--repeats", show_default=False,
-        help="How often the task runs on every item. Default: 1.")] = None,
-    sample_seed: Annotated[int | None, typer.Option("--sample-seed", show_default=False,
-        help="Draw the sample with this seed. Default: the first items.")] = None,
-    stratify_by: Annotated[str | None, typer.Option("--stratify-by", show_default=False,
-        help="Metadata key whose shares the drawn sample keeps.")] = None,
-    holdout: Annotated[list[str] | None, typer.Option("--holdout", show_default=False,
-        help="Ids of items that are left out.")] = None,
-    cluster_by: Annotated[str | None, typer.Option("--cluster-by", show_default=False,
-        help="What items have in common: constituency, another place, or a key of their metadata. Default: nothing.")] = None,
-    weights: Annotated[list[str] | None, typer.Option("--weight", show_default=False, metavar="NAME=NUMBER",
-        help="Weight of each score in overall accuracy.")] = None,
-    timeout_s: Annotated[float | None, typer.Option("--timeout-s", show_default=False,
-        help="Seconds that the task may take on one item.")] = None,
-    max_cost_usd: Annotated[float | None, typer.Option("--max-cost-usd", show_default=False,
-        help="Stop, resumably, when model calls have cost this many US dollars.")] = None,
-    cache: Annotated[bool | None, typer.Option("--cache/--no-cache", show_default=False,
-        help="Reuse responses to the same request; refresh: call again and keep the new ones.")] = None,
-    report: Annotated[bool | None, typer.Option("--report/--no-report", show_default=False,
-        help="Archive the full report too.")] = None,
-    failed_only: Annotated[bool | None, typer.Option("--failed-only", show_default=False,
-        help="With resume: run the failed items again, and nothing else.")] = None,
-    retry_failed: Annotated[bool | None, typer.Option("--retry-failed", show_default=False,
-        help="With resume: run the failed items again, and those that are missing.")] = None,
-    allow_changes: Annotated[bool | None, typer.Option("--allow-changes", show_default=False,
-        help="With resume: continue although the request or an evaluator's code changed.")] = None,
+    ml_app: Annotated[
+        str | None,
+        typer.Option("--ml-app", show_default=False, help="Application name on Datadog. Default: vote-extractor."),
+    ] = None,
+    site: Annotated[
+        str | None, typer.Option("--site", show_default=False, help="Datadog site. Default: datadoghq.com.")
+    ] = None,
+    agentless_enabled: Annotated[
+        bool | None,
+        typer.Option("--agentless/--no-agentless", show_default=False, help="Send to Datadog without a local agent."),
+    ] = None,
+    project_name: Annotated[
+        str | None,
+        typer.Option(
+            "--project", show_default=False, help="A name that keeps runs together. Default: vote-extraction-project."
+        ),
+    ] = None,
+    dataset_name: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", "-d", show_default=False, help="Name of the dataset. Default: vote-extraction-bangbamru-1-10."
+        ),
+    ] = None,
+    dataset_version: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset-version", show_default=False, help="A number, or a moment in time. Default: the newest version."
+        ),
+    ] = None,
+    evaluators: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--evaluator",
+            show_default=False,
+            help="Evaluators that score one output, by name or as functions. Default: the standard four.",
+        ),
+    ] = None,
+    sample_size: Annotated[
+        int | None, typer.Option("--sample-size", "-n", show_default=False, help="How many items. Default: all.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", show_default=False, help="Items in flight per experiment. Default: 2.")
+    ] = None,
+    raise_errors: Annotated[
+        bool | None,
+        typer.Option("--raise-errors/--no-raise-errors", show_default=False, help="Stop at the first failing item."),
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            "--backend",
+            show_default=False,
+            help="Where the run also goes: local, datadog, langfuse or interactiveai. Default: datadog when it has a key.",
+        ),
+    ] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option("--repeats", show_default=False, help="How often the task runs on every item. Default: 1."),
+    ] = None,
+    sample_seed: Annotated[
+        int | None,
+        typer.Option(
+            "--sample-seed", show_default=False, help="Draw the sample with this seed. Default: the first items."
+        ),
+    ] = None,
+    stratify_by: Annotated[
+        str | None,
+        typer.Option("--stratify-by", show_default=False, help="Metadata key whose shares the drawn sample keeps."),
+    ] = None,
+    holdout: Annotated[
+        list[str] | None, typer.Option("--holdout", show_default=False, help="Ids of items that are left out.")
+    ] = None,
+    cluster_by: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster-by",
+            show_default=False,
+            help="What items have in common: constituency, another place, or a key of their metadata. Default: nothing.",
+        ),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weight", show_default=False, metavar="NAME=NUMBER", help="Weight of each score in overall accuracy."
+        ),
+    ] = None,
+    timeout_s: Annotated[
+        float | None,
+        typer.Option("--timeout-s", show_default=False, help="Seconds that the task may take on one item."),
+    ] = None,
+    max_cost_usd: Annotated[
+        float | None,
+        typer.Option(
+            "--max-cost-usd",
+            show_default=False,
+            help="Stop, resumably, when model calls have cost this many US dollars.",
+        ),
+    ] = None,
+    cache: Annotated[
+        bool | None,
+        typer.Option(
+            "--cache/--no-cache",
+            show_default=False,
+            help="Reuse responses to the same request; refresh: call again and keep the new ones.",
+        ),
+    ] = None,
+    report: Annotated[
+        bool | None, typer.Option("--report/--no-report", show_default=False, help="Archive the full report too.")
+    ] = None,
+    failed_only: Annotated[
+        bool | None,
+        typer.Option(
+            "--failed-only", show_default=False, help="With resume: run the failed items again, and nothing else."
+        ),
+    ] = None,
+    retry_failed: Annotated[
+        bool | None,
+        typer.Option(
+            "--retry-failed",
+            show_default=False,
+            help="With resume: run the failed items again, and those that are missing.",
+        ),
+    ] = None,
+    allow_changes: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-changes",
+            show_default=False,
+            help="With resume: continue although the request or an evaluator's code changed.",
+        ),
+    ] = None,
 ) -> None:
     """Run models over the same items and compare them.
 
@@ -259,7 +427,9 @@ def run(
     given = dict(locals())
     load_modules(given.pop("load"))
     if (temperature or setting) and not model:
-        raise ValueError("--temperature and --set belong to --model; name at least one, or write them into the config file")
+        raise ValueError(
+            "--temperature and --set belong to --model; name at least one, or write them into the config file"
+        )
     models = {"model_configs": model_configs(model, temperature, setting)} if model else {}
     request = whole_request(config, {"preset": preset, **models, **request_values(given)})
     if dry_run:
@@ -288,14 +458,27 @@ def schema(
 @app.command()
 def resume(
     run: Annotated[str, typer.Argument(metavar="RUN", help="As printed when it was interrupted, or latest.")],
-    failed_only: Annotated[bool, typer.Option("--failed-only", help="Ask the failed items again, and nothing else.")] = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask the failed items again, and what is left.")] = False,
-    allow_changes: Annotated[bool, typer.Option("--allow-changes",
-        help="Go on although the code of the evaluators changed.")] = False,
-    raise_errors: Annotated[bool | None, typer.Option("--raise-errors/--no-raise-errors", show_default=False,
-                            help="Stop at the first failing item, or go on. Default: as the run began.")] = None,
-    max_cost_usd: Annotated[float | None, typer.Option(show_default=False,
-        help="A new cap; what was spent before counts. Default: as the run began.")] = None,
+    failed_only: Annotated[
+        bool, typer.Option("--failed-only", help="Ask the failed items again, and nothing else.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Ask the failed items again, and what is left.")
+    ] = False,
+    allow_changes: Annotated[
+        bool, typer.Option("--allow-changes", help="Go on although the code of the evaluators changed.")
+    ] = False,
+    raise_errors: Annotated[
+        bool | None,
+        typer.Option(
+            "--raise-errors/--no-raise-errors",
+            show_default=False,
+            help="Stop at the first failing item, or go on. Default: as the run began.",
+        ),
+    ] = None,
+    max_cost_usd: Annotated[
+        float | None,
+        typer.Option(show_default=False, help="A new cap; what was spent before counts. Default: as the run began."),
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -314,4 +497,13 @@ def resume(
     opened = open_store(store)
     said = {"raise_errors": raise_errors, "max_cost_usd": max_cost_usd}
     request = stored_request(opened, run_id(opened, run)) | {k: v for k, v in said.items() if v is not None}
-    run_and_show({**request, "store": opened, "failed_only": failed_only, "retry_failed": retry_failed, "allow_changes": allow_changes}, as_json)
+    run_and_show(
+        {
+            **request,
+            "store": opened,
+            "failed_only": failed_only,
+            "retry_failed": retry_failed,
+            "allow_changes": allow_changes,
+        },
+        as_json,
+    )

@@ -13,7 +13,19 @@ from typing import Annotated, Any
 import typer
 
 from vote_experiments.cli.shell import (
-    JsonOption, StoreOption, Table, YesOption, agreed, app, people_apart, percent, report_page, run_id, runs_app, shortened, show,
+    JsonOption,
+    StoreOption,
+    Table,
+    YesOption,
+    agreed,
+    app,
+    people_apart,
+    percent,
+    report_page,
+    run_id,
+    runs_app,
+    shortened,
+    show,
 )
 from ..settings import did_you_mean
 
@@ -34,17 +46,26 @@ def _not_complete(store: Any, chosen: Mapping[str, Mapping[str, Any]]) -> list[s
     from vote_experiments.engine.run_status import experiment_states
 
     states = experiment_states(store, chosen.values())
-    return [f"{label} is {s.status}: {s.items_text} items are stored." for label, s in zip(chosen, states) if not s.is_complete]
+    return [
+        f"{label} is {s.status}: {s.items_text} items are stored."
+        for label, s in zip(chosen, states)
+        if not s.is_complete
+    ]
 
 # %% ../../nbs/cli/05_runs.ipynb #23c6dbc5
 def _other_data(chosen: Mapping[str, Mapping[str, Any]]) -> list[str]:
     "A sentence when the experiments did not run on the same data"
     data = {f"{e['dataset_name'] or 'local data'} version {e['dataset_version']}" for e in chosen.values()}
-    return [] if len(data) < 2 else [
-        f"These ran on different data ({', '.join(sorted(data))}); only items with the same id are compared."]
+    return (
+        []
+        if len(data) < 2
+        else [f"These ran on different data ({', '.join(sorted(data))}); only items with the same id are compared."]
+    )
 
 # %% ../../nbs/cli/05_runs.ipynb #018099ff
-def _comparison(store: Any, chosen: Mapping[str, Mapping[str, Any]], score: str | None, cluster_by: str | None, assume: str | None) -> Any:
+def _comparison(
+    store: Any, chosen: Mapping[str, Mapping[str, Any]], score: str | None, cluster_by: str | None, assume: str | None
+) -> Any:
     from vote_experiments.store.results import score_names
     from vote_experiments.engine.clusters import check_cluster_by
     from vote_experiments.engine.stored_comparison import compare_experiments_by_item, run_cluster_by
@@ -54,21 +75,44 @@ def _comparison(store: Any, chosen: Mapping[str, Mapping[str, Any]], score: str 
     found = compare_experiments_by_item(store, ids, score=score, cluster_by=by, assume=assume)
     if found is None:
         known = dict.fromkeys(n for e in chosen.values() for n in score_names(store, e["id"]))
-        raise ValueError(f"nothing to compare: no experiment has a number for {score or 'overall accuracy'!r}"
-                         f"{did_you_mean(score or '', known, '.')} Scores are {', '.join(known) or 'none'}")
+        raise ValueError(
+            f"nothing to compare: no experiment has a number for {score or 'overall accuracy'!r}"
+            f"{did_you_mean(score or '', known, '.')} Scores are {', '.join(known) or 'none'}"
+        )
     return found
 
 # %% ../../nbs/cli/05_runs.ipynb #761b6672
 @app.command()
 def compare(
-    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN...", show_default=False,
-        help="Groups or experiments; all of theirs are compared. Default: latest.")] = None,
-    score: Annotated[str | None, typer.Option(show_default=False,
-        help="One score instead of overall accuracy, e.g. vote_results_quality.")] = None,
-    cluster_by: Annotated[str | None, typer.Option("--cluster-by", show_default=False, metavar="KEY",
-        help="What items have in common: constituency, another place, a metadata key, or none. Default: as the run was made.")] = None,
-    assume: Annotated[str | None, typer.Option(show_default=False, metavar="PRIOR",
-        help="beta-binomial: narrower intervals of the means, if every accuracy is equally likely beforehand.")] = None,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN...",
+            show_default=False,
+            help="Groups or experiments; all of theirs are compared. Default: latest.",
+        ),
+    ] = None,
+    score: Annotated[
+        str | None,
+        typer.Option(show_default=False, help="One score instead of overall accuracy, e.g. vote_results_quality."),
+    ] = None,
+    cluster_by: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster-by",
+            show_default=False,
+            metavar="KEY",
+            help="What items have in common: constituency, another place, a metadata key, or none. Default: as the run was made.",
+        ),
+    ] = None,
+    assume: Annotated[
+        str | None,
+        typer.Option(
+            show_default=False,
+            metavar="PRIOR",
+            help="beta-binomial: narrower intervals of the means, if every accuracy is equally likely beforehand.",
+        ),
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -87,18 +131,31 @@ def compare(
     found = _comparison(opened, chosen, score, cluster_by, assume)
     rows = found.display_frame().to_dict("records")
     notes = [*_other_data(chosen), *_not_complete(opened, chosen)]
-    show({**found.to_dict(), "sentences": [*found.sentences, *notes]}, as_json, Table(rows), "", *found.sentences, *notes)
+    show(
+        {**found.to_dict(), "sentences": [*found.sentences, *notes]}, as_json, Table(rows), "", *found.sentences, *notes
+    )
 
 # %% ../../nbs/cli/05_runs.ipynb #44aafa73
 @app.command()
 def report(
-    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN...", show_default=False,
-        help="Groups or experiments; several are told side by side. Default: latest.")] = None,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN...",
+            show_default=False,
+            help="Groups or experiments; several are told side by side. Default: latest.",
+        ),
+    ] = None,
     pdf: Annotated[bool, typer.Option("--pdf", help="Print it as PDF too; needs Chromium.")] = False,
-    rerender: Annotated[bool, typer.Option("--rerender",
-        help="Make it again from the store although it is there.")] = False,
-    language: Annotated[str | None, typer.Option("--language", show_default=False,
-        help="en or th. Default: the one it is in already, else English.")] = None,
+    rerender: Annotated[
+        bool, typer.Option("--rerender", help="Make it again from the store although it is there.")
+    ] = False,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            "--language", show_default=False, help="en or th. Default: the one it is in already, else English."
+        ),
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -119,8 +176,12 @@ def report(
     with people_apart(as_json):
         folder = archive(wanted, store=opened, pdf=pdf, rerender=rerender, language=language)
     files = sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file())
-    show({"run": wanted if len(wanted) > 1 else wanted[0], "folder": str(folder), "files": files}, as_json, f"Report: {report_page(folder)}",
-         *([f"PDF:    {Path(folder, 'report.pdf')}"] if pdf else []))
+    show(
+        {"run": wanted if len(wanted) > 1 else wanted[0], "folder": str(folder), "files": files},
+        as_json,
+        f"Report: {report_page(folder)}",
+        *([f"PDF:    {Path(folder, 'report.pdf')}"] if pdf else []),
+    )
 
 # %% ../../nbs/cli/05_runs.ipynb #e0676224
 def _moment(us: int | None) -> str:
@@ -146,9 +207,16 @@ def list_runs(
     states = run_states(opened, groups)
     alone = [e for e in results.list_experiments(opened, newest_first=True, limit=limit) if e["group_id"] is None]
     every = sorted([*groups, *alone], key=lambda r: -r["created_at"])[:limit]
-    rows = [{"run": r["id"], "when (UTC)": _moment(r["created_at"]), "what": r["name"] or r["kind"],
-             "status": states[r["id"]].status if r["id"] in states else experiment_status(r),
-             "found": (r.get("result") or {}).get("headline")} for r in every]
+    rows = [
+        {
+            "run": r["id"],
+            "when (UTC)": _moment(r["created_at"]),
+            "what": r["name"] or r["kind"],
+            "status": states[r["id"]].status if r["id"] in states else experiment_status(r),
+            "found": (r.get("result") or {}).get("headline"),
+        }
+        for r in every
+    ]
     short = [{**r, "found": shortened(r["found"])} for r in rows]
     show(rows, as_json, Table(short) if rows else "No run yet. Try: vote-experiments demo")
 
@@ -161,9 +229,16 @@ def _experiment_facts(
 
     s = e["summary"] or {}
     overall = s.get("overall_accuracy") or {}
-    return {"experiment": e["id"], "name": e["name"], "status": state.status, "items": state.items_text,
-            "failed": state.n_failed, "accuracy": percent(overall.get("mean"), overall.get("lower"), overall.get("upper")),
-            "p50 s": _rounded((s.get("latency") or {}).get("p50")), "cost": cost_text(s)}
+    return {
+        "experiment": e["id"],
+        "name": e["name"],
+        "status": state.status,
+        "items": state.items_text,
+        "failed": state.n_failed,
+        "accuracy": percent(overall.get("mean"), overall.get("lower"), overall.get("upper")),
+        "p50 s": _rounded((s.get("latency") or {}).get("p50")),
+        "cost": cost_text(s),
+    }
 
 # %% ../../nbs/cli/05_runs.ipynb #ae32b589
 def _rounded(value: float | None) -> str:
@@ -172,7 +247,10 @@ def _rounded(value: float | None) -> str:
 
 def _score_rows(e: Mapping[str, Any]) -> list[dict[str, Any]]:
     scores = (e["summary"] or {}).get("scores") or {}
-    return [{"score": name, "mean": _scored(v), "scored": v["n"], "not scored": v.get("n_unscored")} for name, v in scores.items()]
+    return [
+        {"score": name, "mean": _scored(v), "scored": v["n"], "not scored": v.get("n_unscored")}
+        for name, v in scores.items()
+    ]
 
 # %% ../../nbs/cli/05_runs.ipynb #a6f76ad0
 def _scored(v: Mapping[str, Any]) -> str:  # a share in percent, anything else as it is
@@ -210,15 +288,24 @@ def show_run(
     for row in rows:
         row["summary"] = row["summary"] or summarise(opened, row["id"])
     facts = [_experiment_facts(e, s) for e, s in zip(rows, state.experiments)]
-    lines = [f"Run {state.run} is {state.status}: {state.n_finished} of {state.n_experiments} experiments are finished."]
+    lines = [
+        f"Run {state.run} is {state.status}: {state.n_finished} of {state.n_experiments} experiments are finished."
+    ]
     lines += [f"Continue it with: vote-experiments resume {state.run}"] if state.can_continue else []
     lines += [f"{name} did not begin: {why}" for name, why in state.never_began.items()]
     lines += ["", Table(facts) if rows else "No experiment of this run has started."]
     for e in rows:
         failed = _failures(opened, e)
         lines += ["", e["name"], Table(_score_rows(e)), *(["Failed items:", *failed] if failed else [])]
-    told = [{**{k: v for k, v in e.items() if k != "settings"}, "status": s.status, "n_done": s.n_done, "n_failed": s.n_failed}
-            for e, s in zip(rows, state.experiments)]
+    told = [
+        {
+            **{k: v for k, v in e.items() if k != "settings"},
+            "status": s.status,
+            "n_done": s.n_done,
+            "n_failed": s.n_failed,
+        }
+        for e, s in zip(rows, state.experiments)
+    ]
     show(told, as_json, *lines)
 
 # %% ../../nbs/cli/05_runs.ipynb #08650766

@@ -19,12 +19,21 @@ from .shell import LoadOption, StoreOption, app, load_modules
 def serve(
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", "-p", min=1, max=65_535)] = 8000,
-    workers: Annotated[int, typer.Option(min=0, max=64, help="Runs at once; others wait in the queue. 0: leave all to work.")] = 2,
+    workers: Annotated[
+        int, typer.Option(min=0, max=64, help="Runs at once; others wait in the queue. 0: leave all to work.")
+    ] = 2,
     open_tasks: Annotated[int, typer.Option(min=1, help="Queued or running tasks that one key may have.")] = 20,
     most_items: Annotated[int, typer.Option(min=1, help="Items that one run may have.")] = 10_000,
     rate: Annotated[float, typer.Option(min=1, help="Requests a minute that one key may make.")] = 600.0,
-    usd_per_day: Annotated[float | None, typer.Option("--usd-per-day", show_default=False, min=0,
-        help="US dollars that the tasks of one key may cost in a day. Default: no cap.")] = None,
+    usd_per_day: Annotated[
+        float | None,
+        typer.Option(
+            "--usd-per-day",
+            show_default=False,
+            min=0,
+            help="US dollars that the tasks of one key may cost in a day. Default: no cap.",
+        ),
+    ] = None,
     load: LoadOption = None,
     store: StoreOption = None,
 ) -> None:
@@ -50,8 +59,12 @@ def serve(
 def work(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Runs at once.")] = 2,
     grace: Annotated[float, typer.Option(min=0, help="Seconds that items in flight get when it stops.")] = 20.0,
-    attached: Annotated[bool, typer.Option("--attached",
-        help="Stop when standard input ends; a line on it says that there is something to do.")] = False,
+    attached: Annotated[
+        bool,
+        typer.Option(
+            "--attached", help="Stop when standard input ends; a line on it says that there is something to do."
+        ),
+    ] = False,
     load: LoadOption = None,
     store: StoreOption = None,
 ) -> None:
@@ -69,4 +82,6 @@ def work(
     log_json("vote_experiments")
     read_keys()  # so that no key is ever stored or logged
     load_modules(load or ())
-    work_until_told(JobRunner(store, workers=workers, poll_s=0.2, grace_s=grace), sys.stdin.buffer if attached else None)
+    work_until_told(
+        JobRunner(store, workers=workers, poll_s=0.2, grace_s=grace), sys.stdin.buffer if attached else None
+    )

@@ -27,10 +27,27 @@ from ..settings import redact
 
 # %% ../../nbs/cli/00_shell.ipynb #f05da7c5
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-_USAGE = {"ValueError", "FileNotFoundError", "IsADirectoryError", "NotADirectoryError", "PermissionError",
-          "DatasetNotFoundError", "RunNotFoundError", "RemoteNotFoundError"}
-_FAILED = {"ItemFailedError", "RunStoppedError", "RunBusyError", "StoreError", "ReportError", "ExtractionError", "PlatformDown", "RegressionError",
-           "OSError"}
+_USAGE = {
+    "ValueError",
+    "FileNotFoundError",
+    "IsADirectoryError",
+    "NotADirectoryError",
+    "PermissionError",
+    "DatasetNotFoundError",
+    "RunNotFoundError",
+    "RemoteNotFoundError",
+}
+_FAILED = {
+    "ItemFailedError",
+    "RunStoppedError",
+    "RunBusyError",
+    "StoreError",
+    "ReportError",
+    "ExtractionError",
+    "PlatformDown",
+    "RegressionError",
+    "OSError",
+}
 _INTERRUPTED = {"RunInterrupted", "KeyboardInterrupt", "CancelledError"}
 
 # %% ../../nbs/cli/00_shell.ipynb #686dff44
@@ -45,8 +62,13 @@ def error_line(error: BaseException) -> str:
     "What a person is told about an error: one line, without secrets"
     said, code = " ".join(str(redact(str(error))).split()), exit_code(error)
     if code == INTERRUPTED:
-        return f"interrupted: {said}" if said else (
-            "interrupted. What was stored is safe; an unfinished run is continued with: vote-experiments resume latest")
+        return (
+            f"interrupted: {said}"
+            if said
+            else (
+                "interrupted. What was stored is safe; an unfinished run is continued with: vote-experiments resume latest"
+            )
+        )
     if code is None:
         return f"error: {type(error).__name__}: {said} (this should not happen; --debug shows where)"
     return f"error: {said or type(error).__name__}"
@@ -76,12 +98,15 @@ class Doors(typer.core.TyperGroup):
 # %% ../../nbs/cli/00_shell.ipynb #a8abbd1e
 def stop_like_ctrl_c() -> None:
     "Let SIGTERM (a service manager, `kill`) and SIGHUP (a terminal that closes) do what Ctrl-C does: store, say how to continue, end"
+
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # `nohup` ignores one of them, and that stays
+        if (
+            number is not None and signal.getsignal(number) is signal.SIG_DFL
+        ):  # `nohup` ignores one of them, and that stays
             signal.signal(number, interrupt)
 
 # %% ../../nbs/cli/00_shell.ipynb #17dcd1a2
@@ -120,7 +145,13 @@ def _wrapped(line: Any) -> str:
     width = terminal_width()
     if width is None or not isinstance(line, str) or len(line) <= width:
         return str(line)
-    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False, subsequent_indent=" " * (len(line) - len(line.lstrip())))
+    return textwrap.fill(
+        line,
+        width,
+        break_long_words=False,
+        break_on_hyphens=False,
+        subsequent_indent=" " * (len(line) - len(line.lstrip())),
+    )
 
 # %% ../../nbs/cli/00_shell.ipynb #e1065ea3
 @contextlib.contextmanager
@@ -133,6 +164,7 @@ def people_apart(as_json: bool) -> Iterator[None]:
 @dataclass(slots=True)
 class Table:
     "Rows that become aligned text when somebody looks"
+
     rows: Sequence[Mapping[str, Any]]
 
     def __str__(self) -> str:
@@ -146,7 +178,9 @@ class Table:
         width = terminal_width()
         if width is not None:
             return fitted_table(self.rows, width)
-        return text_table(pd.DataFrame([{k: "" if v is None else v for k, v in r.items()} for r in self.rows], dtype=object))
+        return text_table(
+            pd.DataFrame([{k: "" if v is None else v for k, v in r.items()} for r in self.rows], dtype=object)
+        )
 
 # %% ../../nbs/cli/00_shell.ipynb #94a9c1e7
 def agreed(
@@ -174,10 +208,15 @@ def percent(value: Any, low: Any = None, high: Any = None) -> str:
 
 # %% ../../nbs/cli/00_shell.ipynb #2e3be49f
 app = typer.Typer(
-    name="vote-experiments", cls=Doors, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
-    add_completion=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-datasets_app = typer.Typer(help="Import, draw, check, export datasets.",
-                           no_args_is_help=True, rich_markup_mode=None)
+    name="vote-experiments",
+    cls=Doors,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+datasets_app = typer.Typer(help="Import, draw, check, export datasets.", no_args_is_help=True, rich_markup_mode=None)
 runs_app = typer.Typer(help="Look through what was run.", no_args_is_help=True, rich_markup_mode=None)
 
 # %% ../../nbs/cli/00_shell.ipynb #41d36a47
@@ -185,14 +224,30 @@ app.add_typer(datasets_app, name="datasets")
 app.add_typer(runs_app, name="runs")
 
 # %% ../../nbs/cli/00_shell.ipynb #7a196d70
-StoreOption = Annotated[str | None, typer.Option("--store", show_default=False, metavar="PATH|URL",
-    help="Where runs are kept. Default: VOTE_EXPERIMENTS_STORE, else the nearest .vote_experiments/ upward.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON value on standard output; talk to people on standard error.")]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        show_default=False,
+        metavar="PATH|URL",
+        help="Where runs are kept. Default: VOTE_EXPERIMENTS_STORE, else the nearest .vote_experiments/ upward.",
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="One JSON value on standard output; talk to people on standard error.")
+]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 # %% ../../nbs/cli/00_shell.ipynb #81779399
-LoadOption = Annotated[list[str] | None, typer.Option("--load", metavar="MODULE|FILE.py", show_default=False,
-    help="A Python module or file that registers models of yours; may be repeated.")]
+LoadOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--load",
+        metavar="MODULE|FILE.py",
+        show_default=False,
+        help="A Python module or file that registers models of yours; may be repeated.",
+    ),
+]
 
 # %% ../../nbs/cli/00_shell.ipynb #007186eb
 def load_modules(names: Sequence[str] | None) -> None:
@@ -206,7 +261,9 @@ def load_modules(names: Sequence[str] | None) -> None:
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
-            raise ValueError(f"--load {name!r}: there is no module {error.name!r} here or among the installed packages") from None
+            raise ValueError(
+                f"--load {name!r}: there is no module {error.name!r} here or among the installed packages"
+            ) from None
 
 # %% ../../nbs/cli/00_shell.ipynb #92f7e422
 def _load_file(path: Path) -> None:
@@ -230,8 +287,9 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _everything(
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True,
-        help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Which model reads Thai polling-station reports best, and how sure are we?
 

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any
 import typer
 from vote_experiments.cli.shell import (
-    FAILED, JsonOption, StoreOption, YesOption, agreed, app, people_apart, run_id, runs_app, show,
+    FAILED,
+    JsonOption,
+    StoreOption,
+    YesOption,
+    agreed,
+    app,
+    people_apart,
+    run_id,
+    runs_app,
+    show,
 )
 
 # %% ../../nbs/cli/11_store.ipynb #0d5fe7bd
@@ -34,8 +43,12 @@ def backup(
     from vote_experiments.store.database import backup_store, open_store
 
     path = backup_store(open_store(store), file)
-    show({"backup": str(path), "bytes": path.stat().st_size}, as_json, f"Copied and checked: {path} ({path.stat().st_size / 1e6:.1f} MB)",
-         f"Use it with: --store {path}")
+    show(
+        {"backup": str(path), "bytes": path.stat().st_size},
+        as_json,
+        f"Copied and checked: {path} ({path.stat().st_size / 1e6:.1f} MB)",
+        f"Use it with: --store {path}",
+    )
 
 # %% ../../nbs/cli/11_store.ipynb #6919a35c
 @store_app.command("check")
@@ -52,10 +65,19 @@ def check(store: StoreOption = None, as_json: JsonOption = False) -> None:
 # %% ../../nbs/cli/11_store.ipynb #17d229a1
 @store_app.command("vacuum")
 def vacuum(
-    older_than_days: Annotated[float | None, typer.Option("--older-than-days", show_default=False, min=0,
-        help="Delete runs older than this first.")] = None,
-    keep: Annotated[int | None, typer.Option("--keep", show_default=False, min=0,
-        help="Delete all runs but the newest so many first; with --older-than-days, keep at least so many.")] = None,
+    older_than_days: Annotated[
+        float | None,
+        typer.Option("--older-than-days", show_default=False, min=0, help="Delete runs older than this first."),
+    ] = None,
+    keep: Annotated[
+        int | None,
+        typer.Option(
+            "--keep",
+            show_default=False,
+            min=0,
+            help="Delete all runs but the newest so many first; with --older-than-days, keep at least so many.",
+        ),
+    ] = None,
     yes: YesOption = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -79,8 +101,12 @@ def vacuum(
         agreed(f"Delete {len(old)} runs?", yes)
     n = sum(delete_run(opened, r["id"]) for r in old)
     before, after = vacuum_store(opened)
-    show({"deleted": [r["id"] for r in old], "experiments": n, "bytes_before": before, "bytes_after": after}, as_json,
-         *([f"Deleted: {len(old)} runs, {n} experiments"] if old else []), f"{before / 1e6:.1f} MB before, {after / 1e6:.1f} MB now")
+    show(
+        {"deleted": [r["id"] for r in old], "experiments": n, "bytes_before": before, "bytes_after": after},
+        as_json,
+        *([f"Deleted: {len(old)} runs, {n} experiments"] if old else []),
+        f"{before / 1e6:.1f} MB before, {after / 1e6:.1f} MB now",
+    )
 
 # %% ../../nbs/cli/11_store.ipynb #292641be
 def item_rows(
@@ -93,25 +119,49 @@ def item_rows(
     for experiment_id in resolve_run(store, run):
         name = get_experiment(store, experiment_id)["name"]
         for r in ResultSequence(store, experiment_id, None):
-            yield {"experiment": name, "experiment_id": experiment_id, "item_id": r.item.id, "repeat": r.repeat, "status": r.status,
-                   "error": str(r.error) if r.error else None, "output": r.output, "expected_output": r.item.expected_output,
-                   "metadata": r.item.metadata, "latency_s": r.latency_s, "cost_usd": r.cost_usd, "attempts": r.attempts, "cached": r.cached,
-                   "model_version": r.model_version, "trace_id": r.trace_id, "scores": {e.name: e.value for e in r.evaluations}}
+            yield {
+                "experiment": name,
+                "experiment_id": experiment_id,
+                "item_id": r.item.id,
+                "repeat": r.repeat,
+                "status": r.status,
+                "error": str(r.error) if r.error else None,
+                "output": r.output,
+                "expected_output": r.item.expected_output,
+                "metadata": r.item.metadata,
+                "latency_s": r.latency_s,
+                "cost_usd": r.cost_usd,
+                "attempts": r.attempts,
+                "cached": r.cached,
+                "model_version": r.model_version,
+                "trace_id": r.trace_id,
+                "scores": {e.name: e.value for e in r.evaluations},
+            }
 
 # %% ../../nbs/cli/11_store.ipynb #52469fc5
 def _csv_row(row: dict[str, Any], scores: list[str]) -> list[Any]:
     from vote_experiments.files import safe_cell
     from vote_experiments.store.database import encode_json
 
-    plain = {k: encode_json(v) if isinstance(v, (dict, list)) else safe_cell(v) for k, v in row.items() if k != "scores"}
+    plain = {
+        k: encode_json(v) if isinstance(v, (dict, list)) else safe_cell(v) for k, v in row.items() if k != "scores"
+    }
     return [*plain.values(), *(safe_cell(row["scores"].get(s)) for s in scores)]
 
 # %% ../../nbs/cli/11_store.ipynb #d4384f6d
 @app.command()
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A group or an experiment.")] = "latest",
-    out: Annotated[Path | None, typer.Option("--out", "-o", show_default=False, metavar="FILE",
-        help="CSV or JSONL, told by its ending. Default: RUN.csv.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            show_default=False,
+            metavar="FILE",
+            help="CSV or JSONL, told by its ending. Default: RUN.csv.",
+        ),
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -151,7 +201,9 @@ def export(
 @runs_app.command("share")
 def share(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A group or an experiment.")] = "latest",
-    out: Annotated[Path | None, typer.Option("--out", "-o", show_default=False, metavar="FILE", help="Default: RUN.run.zip.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", show_default=False, metavar="FILE", help="Default: RUN.run.zip.")
+    ] = None,
     pages: Annotated[bool, typer.Option("--pages", help="With the page images.")] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -173,16 +225,26 @@ def share(
     if path.exists():
         raise ValueError(f"{str(path)!r} exists already; name another file with --out")
     found = share_run(wanted, path, opened, pages=pages)
-    show(found, as_json, f"Written: {found.path} ({found.n_bytes / 1e6:.1f} MB): {found.experiments} experiments, {found.items} items"
-         + (f", {found.pages} pages" if pages else ", without pages"), f"Take it in with: vote-experiments runs import {path.name}")
+    show(
+        found,
+        as_json,
+        f"Written: {found.path} ({found.n_bytes / 1e6:.1f} MB): {found.experiments} experiments, {found.items} items"
+        + (f", {found.pages} pages" if pages else ", without pages"),
+        f"Take it in with: vote-experiments runs import {path.name}",
+    )
 
 # %% ../../nbs/cli/11_store.ipynb #46bcf981
 @runs_app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="A file that runs share wrote.")],
-    dataset: Annotated[str | None, typer.Option(show_default=False, help="A name for its dataset, when the file's is taken by another one.")] = None,
-    pages_into: Annotated[Path | None, typer.Option(show_default=False, metavar="FOLDER",
-        help="Where its pages go. Default: datasets/<name>.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(show_default=False, help="A name for its dataset, when the file's is taken by another one."),
+    ] = None,
+    pages_into: Annotated[
+        Path | None,
+        typer.Option(show_default=False, metavar="FOLDER", help="Where its pages go. Default: datasets/<name>."),
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -197,6 +259,13 @@ def import_(
     from vote_experiments.reports.run_files import import_run
 
     found = import_run(file, store, dataset_name=dataset, pages_into=pages_into)
-    said = f"Imported: {found.experiments} experiments, {found.items} items" + (f", {found.pages} pages" if found.pages else "")
-    show(found, as_json, said if found.experiments else "Nothing to do: all of it is here already.",
-         *(f"Dataset: {d}" for d in found.datasets), f"Look at it with: vote-experiments runs show {found.run}")
+    said = f"Imported: {found.experiments} experiments, {found.items} items" + (
+        f", {found.pages} pages" if found.pages else ""
+    )
+    show(
+        found,
+        as_json,
+        said if found.experiments else "Nothing to do: all of it is here already.",
+        *(f"Dataset: {d}" for d in found.datasets),
+        f"Look at it with: vote-experiments runs show {found.run}",
+    )

@@ -17,8 +17,13 @@ from .shell import FAILED, JsonOption, StoreOption, Table, app, people_apart, sh
 # %% ../../nbs/cli/07_sweep.ipynb #c65201dc
 def _plan_lines(file: Any, runs: list[dict[str, Any]]) -> list[Any]:
     what = f"workflow {file.workflow}" if file.workflow else f"models over dataset {file.dataset}"
-    return [f"{file.name}: {len(runs)} run{'' if len(runs) == 1 else 's'} of {what}", "",
-            Table([{"run": i, **r} for i, r in enumerate(runs)]), "", "Nothing was run. Without --dry-run it is."]
+    return [
+        f"{file.name}: {len(runs)} run{'' if len(runs) == 1 else 's'} of {what}",
+        "",
+        Table([{"run": i, **r} for i, r in enumerate(runs)]),
+        "",
+        "Nothing was run. Without --dry-run it is.",
+    ]
 
 
 def _shown(value: Any) -> str:
@@ -31,16 +36,26 @@ def _outcome_lines(outcome: Any) -> list[Any]:
     lines = [f"{len(outcome.states)} of {len(outcome.states) + len(outcome.states.failed)} runs succeeded"]
     lines += [f"   failed: {p}: {type(e).__name__}: {e}" for p, e in outcome.states.failed]
     for table in (outcome.frame, outcome.intervals):
-        lines += [] if table is None else ["", Table([{k: _shown(v) for k, v in row.items()} for row in table.to_dict("records")])]
+        lines += (
+            []
+            if table is None
+            else ["", Table([{k: _shown(v) for k, v in row.items()} for row in table.to_dict("records")])]
+        )
     return [*lines, "", *(f"Written: {p}" for p in outcome.files)]
 
 # %% ../../nbs/cli/07_sweep.ipynb #56be735c
 @app.command()
 def sweep(
-    config: Annotated[str, typer.Argument(metavar="FILE", help="A YAML, TOML or JSON sweep file, or the word template.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and show the combinations; run nothing.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", show_default=False,
-        help="Folder for tables and plots. Default: as the file says.")] = None,
+    config: Annotated[
+        str, typer.Argument(metavar="FILE", help="A YAML, TOML or JSON sweep file, or the word template.")
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and show the combinations; run nothing.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", show_default=False, help="Folder for tables and plots. Default: as the file says."),
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -71,6 +86,10 @@ def sweep(
 
 # %% ../../nbs/cli/07_sweep.ipynb #528123ee
 def _as_plain(outcome: Any) -> Mapping[str, Any]:
-    rows = (lambda table: None if table is None else table.to_dict("records"))
-    return {"results": rows(outcome.frame), "intervals": rows(outcome.intervals), "files": [str(p) for p in outcome.files],
-            "failed": [{"params": p, "error": f"{type(e).__name__}: {e}"} for p, e in outcome.states.failed]}
+    rows = lambda table: None if table is None else table.to_dict("records")
+    return {
+        "results": rows(outcome.frame),
+        "intervals": rows(outcome.intervals),
+        "files": [str(p) for p in outcome.files],
+        "failed": [{"params": p, "error": f"{type(e).__name__}: {e}"} for p, e in outcome.states.failed],
+    }

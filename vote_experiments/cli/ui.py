@@ -36,7 +36,9 @@ def free_port(
             with contextlib.suppress(OSError):
                 probe.bind((HOST, port))
                 return port
-    raise OSError(f"the ports {wanted} to {min(wanted + tries, 65_536) - 1} of {HOST} are all taken; name another with --port")
+    raise OSError(
+        f"the ports {wanted} to {min(wanted + tries, 65_536) - 1} of {HOST} are all taken; name another with --port"
+    )
 
 # %% ../../nbs/cli/12_ui.ipynb #0d17471d
 def page_notebook() -> Path:
@@ -62,18 +64,37 @@ def jupyter_folder() -> Iterator[Path]:
 # %% ../../nbs/cli/12_ui.ipynb #b15a0fb7
 def voila_arguments(port: int, token: str) -> list[str]:
     "What Voilà is told"
-    return [str(page_notebook()), f"--Voila.ip={HOST}", f"--port={port}", "--Voila.port_retries=0", f"--token={token}", "--no-browser",
-            f"--template={TEMPLATE}", "--theme=light", "--MappingKernelManager.cull_idle_timeout=600", "--MappingKernelManager.cull_interval=60",
-            "--Voila.log_level=WARN"]
+    return [
+        str(page_notebook()),
+        f"--Voila.ip={HOST}",
+        f"--port={port}",
+        "--Voila.port_retries=0",
+        f"--token={token}",
+        "--no-browser",
+        f"--template={TEMPLATE}",
+        "--theme=light",
+        "--MappingKernelManager.cull_idle_timeout=600",
+        "--MappingKernelManager.cull_interval=60",
+        "--Voila.log_level=WARN",
+    ]
 
 # %% ../../nbs/cli/12_ui.ipynb #fd07ef7b
 @app.command()
 def ui(
-    port: Annotated[int, typer.Option("--port", "-p", min=1, max=65_535, help="The next free one is taken when it is in use.")] = 8501,
+    port: Annotated[
+        int, typer.Option("--port", "-p", min=1, max=65_535, help="The next free one is taken when it is in use.")
+    ] = 8501,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
     language: Annotated[str, typer.Option(help="Of the page: en or th.")] = "en",
-    server: Annotated[str | None, typer.Option("--server", metavar="URL", show_default=False,
-        help="Run on this server (vote-experiments serve) instead of this machine.")] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server",
+            metavar="URL",
+            show_default=False,
+            help="Run on this server (vote-experiments serve) instead of this machine.",
+        ),
+    ] = None,
     store: StoreOption = None,
 ) -> None:
     """Open the page: run, explore, datasets.

@@ -16,7 +16,12 @@ from . import variants
 from .datasets import RunnableDataset, get_dataset
 from .variants import DEPTH, OVERALL
 from vote_experiments.compat.runs import (
-    Experiment, create_dataset, create_dataset_item, create_experiment, create_run, get_experiment_runs,
+    Experiment,
+    create_dataset,
+    create_dataset_item,
+    create_experiment,
+    create_run,
+    get_experiment_runs,
 )
 from ..datasets.dataset import Dataset, list_datasets
 from ..engine.engine import Run, Slot
@@ -253,20 +258,26 @@ class Client:
         failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
         retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
         allow_changes: bool = False,  # with resume: go on although the request changed
-        executor: Executor | Callable[[int], Executor] | None = None,  # where a sync task runs; or what makes such a pool
+        executor: Executor
+        | Callable[[int], Executor]
+        | None = None,  # where a sync task runs; or what makes such a pool
         timeout_s: float | None = None,  # seconds a task may take
         raise_errors: bool = False,  # stop at the first failing item and raise
-        progress: bool | Callable[[Progress], None] | None = None,  # True: print it; a callable is told whenever items were stored
+        progress: bool
+        | Callable[[Progress], None]
+        | None = None,  # True: print it; a callable is told whenever items were stored
         group_id: str | None = None,
         project: str | None = None,
         position: int = 0,  # place in the group
         parent_id: str | None = None,  # the experiment whose outputs are judged again
         weights: Mapping[str, Any] | None = None,  # of overall_accuracy
-        cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
+        cluster_by: str
+        | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
         before_task: Callable[[Slot], None] | None = None,  # called in each item's context
         stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
         on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
-        backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
+        backend: str
+        | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
     ) -> ExperimentResult:
         "See `experiments.experiment.run_experiment`"
         return run_experiment(**_given(locals()), store=self.store)
@@ -275,7 +286,8 @@ class Client:
         self,
         # from run_batched_evaluation, without store
         *,
-        scope: str | None = None,  # traces: whole traces, with their observations; observations: spans, generations, events singly
+        scope: str
+        | None = None,  # traces: whole traces, with their observations; observations: spans, generations, events singly
         mapper: Callable,  # stored item → `EvaluatorInputs`; sync or async
         filter: Filter = None,  # which items; JSON text or Python, see `traces.filters`; None: all  # noqa: A002
         fetch_batch_size: int = 50,  # items a page, held in memory at once
@@ -348,18 +360,24 @@ class Client:
         failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
         retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
         allow_changes: bool = False,  # with resume: go on although the request changed
-        executor: Executor | Callable[[int], Executor] | None = None,  # where a sync task runs; or what makes such a pool
+        executor: Executor
+        | Callable[[int], Executor]
+        | None = None,  # where a sync task runs; or what makes such a pool
         timeout_s: float | None = None,  # seconds a task may take
         raise_errors: bool = False,  # stop at the first failing item and raise
-        progress: bool | Callable[[Progress], None] | None = None,  # True: print it; a callable is told whenever items were stored
+        progress: bool
+        | Callable[[Progress], None]
+        | None = None,  # True: print it; a callable is told whenever items were stored
         project: str | None = None,
         parent_id: str | None = None,  # the experiment whose outputs are judged again
         weights: Mapping[str, Any] | None = None,  # of overall_accuracy
-        cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
+        cluster_by: str
+        | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
         before_task: Callable[[Slot], None] | None = None,  # called in each item's context
         stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
         on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
-        backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
+        backend: str
+        | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
     ) -> dict[str, Any]:
         "See `compat.variants.ab_test`"
         return variants.ab_test(**_given(locals()), store=self.store)
@@ -389,18 +407,24 @@ class Client:
         failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
         retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
         allow_changes: bool = False,  # with resume: go on although the request changed
-        executor: Executor | Callable[[int], Executor] | None = None,  # where a sync task runs; or what makes such a pool
+        executor: Executor
+        | Callable[[int], Executor]
+        | None = None,  # where a sync task runs; or what makes such a pool
         timeout_s: float | None = None,  # seconds a task may take
         raise_errors: bool = False,  # stop at the first failing item and raise
-        progress: bool | Callable[[Progress], None] | None = None,  # True: print it; a callable is told whenever items were stored
+        progress: bool
+        | Callable[[Progress], None]
+        | None = None,  # True: print it; a callable is told whenever items were stored
         project: str | None = None,
         parent_id: str | None = None,  # the experiment whose outputs are judged again
         weights: Mapping[str, Any] | None = None,  # of overall_accuracy
-        cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
+        cluster_by: str
+        | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
         before_task: Callable[[Slot], None] | None = None,  # called in each item's context
         stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
         on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
-        backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
+        backend: str
+        | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
     ) -> dict[str, Any]:
         "See `compat.variants.prompt_variants`"
         return variants.prompt_variants(**_given(locals()), store=self.store)

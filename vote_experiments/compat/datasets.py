@@ -43,20 +43,26 @@ class RunnableDataset(Dataset):
         failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
         retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
         allow_changes: bool = False,  # with resume: go on although the request changed
-        executor: Executor | Callable[[int], Executor] | None = None,  # where a sync task runs; or what makes such a pool
+        executor: Executor
+        | Callable[[int], Executor]
+        | None = None,  # where a sync task runs; or what makes such a pool
         timeout_s: float | None = None,  # seconds a task may take
         raise_errors: bool = False,  # stop at the first failing item and raise
-        progress: bool | Callable[[Progress], None] | None = None,  # True: print it; a callable is told whenever items were stored
+        progress: bool
+        | Callable[[Progress], None]
+        | None = None,  # True: print it; a callable is told whenever items were stored
         group_id: str | None = None,
         project: str | None = None,
         position: int = 0,  # place in the group
         parent_id: str | None = None,  # the experiment whose outputs are judged again
         weights: Mapping[str, Any] | None = None,  # of overall_accuracy
-        cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
+        cluster_by: str
+        | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
         before_task: Callable[[Slot], None] | None = None,  # called in each item's context
         stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
         on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
-        backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
+        backend: str
+        | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
     ) -> ExperimentResult:
         "Run a task over every item of this version. Raises what `run_experiment` raises."
         return run_experiment(**{"data" if name == "self" else name: value for name, value in locals().items()})

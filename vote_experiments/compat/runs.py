@@ -16,8 +16,17 @@ import sqlalchemy as sa
 from ..datasets.dataset import Dataset, DatasetNotFoundError, derive_id, get_dataset, save_dataset
 from ..store.results import ResultSequence, create_experiment_row, get_experiment
 from vote_experiments.store.database import (
-    dataset_items, dataset_versions, datasets, encode_json, experiments, item_results, new_trace_id, now_us,
-    open_store, scores, traces,
+    dataset_items,
+    dataset_versions,
+    datasets,
+    encode_json,
+    experiments,
+    item_results,
+    new_trace_id,
+    now_us,
+    open_store,
+    scores,
+    traces,
 )
 from ..records import DatasetItem, ItemResult, Record
 from ..settings import redact
@@ -44,7 +53,7 @@ def _item_id(dataset: Dataset, item: DatasetItem) -> str:
     "The id of an item that has none, free or already the same item's"
     wanted = derive_id(item.input)
     known = dataset.find([wanted]).get(wanted)
-    same = (lambda other: [other.input, other.expected_output, other.metadata])
+    same = lambda other: [other.input, other.expected_output, other.metadata]
     if known is None or encode_json(same(known), sort_keys=True) == encode_json(same(item), sort_keys=True):
         return wanted
     return hashlib.sha256((encode_json(same(item), sort_keys=True) or "").encode()).hexdigest()[:16]
@@ -74,6 +83,7 @@ def create_dataset_item(
 # %% ../../nbs/compat/00_runs.ipynb #1a05450f
 class Experiment(Record):
     "An experiment of the store, as the platforms' clients show one"
+
     __slots__ = ("_row",)
 
     def __init__(self, row: Mapping[str, Any]):
@@ -111,21 +121,35 @@ def create_experiment(
     opened, config = open_store(store), (metadata or {}).get("model_config")
     dataset = get_dataset(dataset_name, store=opened) if dataset_name else None
     experiment_id = create_experiment_row(
-        opened, name, run_name or f"{name} - {datetime.now(UTC).isoformat().replace('+00:00', 'Z')}", description=description,
-        metadata=dict(metadata or {}), config=dict(config) if isinstance(config, Mapping) else {}, settings={"made_by": "hand"},
-        **(_of_dataset(dataset) if dataset else {}))
+        opened,
+        name,
+        run_name or f"{name} - {datetime.now(UTC).isoformat().replace('+00:00', 'Z')}",
+        description=description,
+        metadata=dict(metadata or {}),
+        config=dict(config) if isinstance(config, Mapping) else {},
+        settings={"made_by": "hand"},
+        **(_of_dataset(dataset) if dataset else {}),
+    )
     return Experiment(get_experiment(opened, experiment_id))
 
 # %% ../../nbs/compat/00_runs.ipynb #fbc92090
 def _of_dataset(dataset: Dataset) -> dict[str, Any]:
-    return {"dataset_id": dataset.id, "dataset_name": dataset.name, "dataset_version": dataset.version, "dataset_hash": dataset.content_hash}
+    return {
+        "dataset_id": dataset.id,
+        "dataset_name": dataset.name,
+        "dataset_version": dataset.version,
+        "dataset_hash": dataset.content_hash,
+    }
 
 # %% ../../nbs/compat/00_runs.ipynb #b5919421
 def _find_item(c: sa.Connection, item_id: str, dataset_ids: Sequence[str]) -> Any:
     "The current row of a dataset item: of the first of these datasets that has it, else the one added last"
     d = dataset_items.c
-    rows = c.execute(sa.select(d.row_id, d.dataset_id, d.item_id).where(d.item_id == item_id, d.version_to.is_(None))
-                     .order_by(d.row_id.desc())).all()
+    rows = c.execute(
+        sa.select(d.row_id, d.dataset_id, d.item_id)
+        .where(d.item_id == item_id, d.version_to.is_(None))
+        .order_by(d.row_id.desc())
+    ).all()
     order = {dataset_id: i for i, dataset_id in enumerate(dataset_ids)}
     return min(rows, key=lambda r: order.get(r.dataset_id, len(order)), default=None)
 
@@ -147,25 +171,52 @@ def create_run(
     row = get_experiment(opened, experiment_id)
     with opened.write() as c:
         c.execute(sa.select(experiments.c.id).where(experiments.c.id == row["id"]).with_for_update())
-        item = None if dataset_item_id is None else _find_item(c, dataset_item_id, [*([row["dataset_id"]] if row["dataset_id"] else []), *prefer])
+        item = (
+            None
+            if dataset_item_id is None
+            else _find_item(c, dataset_item_id, [*([row["dataset_id"]] if row["dataset_id"] else []), *prefer])
+        )
         if dataset_item_id is not None and item is None:
             raise ValueError(f"dataset_item_id={dataset_item_id!r}: no dataset has this item")
         r = item_results.c
         last = c.scalar(sa.select(sa.func.max(r.position)).where(r.experiment_id == row["id"]))
         position = 0 if last is None else last + 1
         trace_id = _trace_of_run(c, row, trace_id, dataset_item_id, item, input, output, metadata)
-        c.execute(sa.insert(item_results).values(
-            experiment_id=row["id"], repeat=0, position=position, item_id=dataset_item_id or f"item-{position}",
-            item_row=item.row_id if item else None, trace_id=trace_id, status="ok", attempts=1, cached=0,
-            expected_output=encode_json(redact(expected_output)), item_metadata=encode_json(redact(dict(metadata))) if metadata else None))
-        c.execute(sa.update(scores).where(scores.c.trace_id == trace_id, scores.c.experiment_id.is_(None)).values(experiment_id=row["id"]))
+        c.execute(
+            sa.insert(item_results).values(
+                experiment_id=row["id"],
+                repeat=0,
+                position=position,
+                item_id=dataset_item_id or f"item-{position}",
+                item_row=item.row_id if item else None,
+                trace_id=trace_id,
+                status="ok",
+                attempts=1,
+                cached=0,
+                expected_output=encode_json(redact(expected_output)),
+                item_metadata=encode_json(redact(dict(metadata))) if metadata else None,
+            )
+        )
+        c.execute(
+            sa.update(scores)
+            .where(scores.c.trace_id == trace_id, scores.c.experiment_id.is_(None))
+            .values(experiment_id=row["id"])
+        )
         if item is not None and row["dataset_id"] is None:
             _link_dataset(c, row["id"], item.dataset_id)
     return ResultSequence(opened, row["id"], None)[position]
 
 # %% ../../nbs/compat/00_runs.ipynb #379ce398
-def _trace_of_run(c: sa.Connection, row: Mapping[str, Any], trace_id: str | None, dataset_item_id: str | None, item: Any,
-                  given: Any, output: Any, metadata: Mapping[str, Any] | None) -> str:
+def _trace_of_run(
+    c: sa.Connection,
+    row: Mapping[str, Any],
+    trace_id: str | None,
+    dataset_item_id: str | None,
+    item: Any,
+    given: Any,
+    output: Any,
+    metadata: Mapping[str, Any] | None,
+) -> str:
     "The run's trace, linked to its experiment and item, with its input and output"
     trace_id, t = trace_id or new_trace_id(), traces.c
     known = c.execute(sa.select(t.input, t.experiment_id).where(t.id == trace_id)).first()
@@ -180,8 +231,17 @@ def _trace_of_run(c: sa.Connection, row: Mapping[str, Any], trace_id: str | None
         values["experiment_id"] = row["id"]
     if known is None:
         now = now_us()
-        c.execute(sa.insert(traces).values(id=trace_id, timestamp=now, end_time=now, name=row["name"], level="DEFAULT",
-                                           metadata=encode_json(redact(dict(metadata))) if metadata else None, **values))
+        c.execute(
+            sa.insert(traces).values(
+                id=trace_id,
+                timestamp=now,
+                end_time=now,
+                name=row["name"],
+                level="DEFAULT",
+                metadata=encode_json(redact(dict(metadata))) if metadata else None,
+                **values,
+            )
+        )
     elif values:
         c.execute(sa.update(traces).where(t.id == trace_id).values(values))
     return trace_id
@@ -189,10 +249,17 @@ def _trace_of_run(c: sa.Connection, row: Mapping[str, Any], trace_id: str | None
 # %% ../../nbs/compat/00_runs.ipynb #c12f50ad
 def _link_dataset(c: sa.Connection, experiment_id: str, dataset_id: str) -> None:
     v = dataset_versions.c
-    newest = c.execute(sa.select(v.version, v.content_hash).where(v.dataset_id == dataset_id).order_by(v.version.desc()).limit(1)).one()
+    newest = c.execute(
+        sa.select(v.version, v.content_hash).where(v.dataset_id == dataset_id).order_by(v.version.desc()).limit(1)
+    ).one()
     name = c.scalar(sa.select(datasets.c.name).where(datasets.c.id == dataset_id))
-    c.execute(sa.update(experiments).where(experiments.c.id == experiment_id).values(
-        dataset_id=dataset_id, dataset_name=name, dataset_version=newest.version, dataset_hash=newest.content_hash))
+    c.execute(
+        sa.update(experiments)
+        .where(experiments.c.id == experiment_id)
+        .values(
+            dataset_id=dataset_id, dataset_name=name, dataset_version=newest.version, dataset_hash=newest.content_hash
+        )
+    )
 
 # %% ../../nbs/compat/00_runs.ipynb #2001c9f1
 def get_experiment_runs(

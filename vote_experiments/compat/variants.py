@@ -22,7 +22,12 @@ from ..analysis.frames import score_columns
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset, save_dataset
 from ..traces.filters import Filter
 from vote_experiments.store.results import (
-    ResultSequence, create_group, get_experiment, score_table, update_experiment, update_group,
+    ResultSequence,
+    create_group,
+    get_experiment,
+    score_table,
+    update_experiment,
+    update_group,
 )
 from ..store.database import Store, item_results, now_us, open_store
 from ..traces.traces import Trace
@@ -39,7 +44,11 @@ from ..experiments.result import ExperimentResult
 # %% ../../nbs/compat/02_variants.ipynb #4ff9b999
 def _golden(t: Trace) -> dict[str, Any]:
     its_scores = {s.name: s.value for s in t.scores}
-    metadata = {"trace_id": t.id, **({"scores": its_scores} if its_scores else {}), **({"tags": t.tags} if t.tags else {})}
+    metadata = {
+        "trace_id": t.id,
+        **({"scores": its_scores} if its_scores else {}),
+        **({"tags": t.tags} if t.tags else {}),
+    }
     return {"id": t.id, "input": t.input, "expected_output": t.output, "metadata": metadata, "source_trace_id": t.id}
 
 # %% ../../nbs/compat/02_variants.ipynb #27e710bf
@@ -54,7 +63,13 @@ def dataset_from_traces(
     "A dataset of the traces a filter means that have an input. Raises `ValueError` for a filter that is none."
     opened = open_store(store)
     items = (_golden(t) for t in get_traces(filter, limit, store=opened) if t.input is not None)
-    return save_dataset(name, items, description=description, store=opened, provenance={"from": "traces", "filter": filter, "limit": limit})
+    return save_dataset(
+        name,
+        items,
+        description=description,
+        store=opened,
+        provenance={"from": "traces", "filter": filter, "limit": limit},
+    )
 
 # %% ../../nbs/compat/02_variants.ipynb #31e46326
 OVERALL, DEPTH = ("g_eval_overall", "overall"), ("g_eval_depth", "depth")  # names a score may have, the first wins
@@ -63,8 +78,11 @@ PASS_MARK = 0.7
 
 def _runs(store: Store, experiment_id: str) -> Iterator[tuple[int, int, str, dict[str, Any]]]:
     "repeat, position, item id and scores of every run that succeeded"
-    return ((repeat, position, item_id, values) for repeat, position, item_id, failed, values in score_table(store, experiment_id)
-            if not failed)
+    return (
+        (repeat, position, item_id, values)
+        for repeat, position, item_id, failed, values in score_table(store, experiment_id)
+        if not failed
+    )
 
 # %% ../../nbs/compat/02_variants.ipynb #d096a41a
 def _pick(values: Mapping[str, Any], names: Sequence[str]) -> float | None:
@@ -83,8 +101,10 @@ def experiment_stats(
     overall, depth = [_pick(r, OVERALL) for r in rows], [_pick(r, DEPTH) for r in rows]
     names = dict.fromkeys(k for r in rows for k, v in r.items() if as_number(v) is not None)
     return {
-        "count": len(rows), **{f"avg_{n}": _mean([as_number(r.get(n)) for r in rows]) for n in names},
-        "avg_overall": _mean(overall), "avg_depth": _mean(depth),
+        "count": len(rows),
+        **{f"avg_{n}": _mean([as_number(r.get(n)) for r in rows]) for n in names},
+        "avg_overall": _mean(overall),
+        "avg_depth": _mean(depth),
         "pass_rate": _mean([None if v is None else float(v >= PASS_MARK) for v in overall]),
         "n_overall": sum(v is not None for v in overall),
     }
@@ -120,16 +140,34 @@ async def aevaluate_experiment(
     opened = open_store(store)
     row = get_experiment(opened, experiment_id)
     if evaluators:
-        its = [{"type": "string", "column": "experiment_id", "operator": "=", "value": row["id"]},
-               {"type": "stringOptions", "column": "level", "operator": "none of", "value": ["ERROR"]}]
+        its = [
+            {"type": "string", "column": "experiment_id", "operator": "=", "value": row["id"]},
+            {"type": "stringOptions", "column": "level", "operator": "none of", "value": ["ERROR"]},
+        ]
         await arun_batched_evaluation(
-            scope="traces", mapper=_run_mapper(opened, row["id"]), filter=its, evaluators=evaluators, metadata=metadata,
-            composite_evaluator=composite_evaluator, max_concurrency=max_concurrency, store=opened)
-    update_experiment(opened, row["id"], status="finished", finished_at=row["finished_at"] or now_us(), summary=summarise(opened, row["id"]))
+            scope="traces",
+            mapper=_run_mapper(opened, row["id"]),
+            filter=its,
+            evaluators=evaluators,
+            metadata=metadata,
+            composite_evaluator=composite_evaluator,
+            max_concurrency=max_concurrency,
+            store=opened,
+        )
+    update_experiment(
+        opened,
+        row["id"],
+        status="finished",
+        finished_at=row["finished_at"] or now_us(),
+        summary=summarise(opened, row["id"]),
+    )
     rows = [(r, r.scores) for r in get_experiment_runs(row["id"], opened) if r.status == "ok"]
     return {
-        "experiment_id": row["id"], "url": experiment_address(row["id"], opened), "stats": experiment_stats([s for _, s in rows]),
-        "runs": [{"run_id": r.id, "item_id": r.item.id, "trace_id": r.trace_id, **s} for r, s in rows]}
+        "experiment_id": row["id"],
+        "url": experiment_address(row["id"], opened),
+        "stats": experiment_stats([s for _, s in rows]),
+        "runs": [{"run_id": r.id, "item_id": r.item.id, "trace_id": r.trace_id, **s} for r, s in rows],
+    }
 
 # %% ../../nbs/compat/02_variants.ipynb #753b22f9
 def evaluate_experiment(
@@ -180,11 +218,25 @@ def compare_experiments(
             found = {k: [0.0 if v is None else v for v in values] for k, values in found.items()}
         known = [v for v in found["overall"] if v is not None]
         results[name] = {
-            "count": len(runs), "avg_overall": _mean(found["overall"]), "avg_depth": _mean(found["depth"]),
-            "std_overall": float(np.std(known)) if known else None, "n_overall": len(known),
-            "n_missing": len(runs) - len(known), "experiment_id": experiment_id}
-        frames.append(pd.DataFrame({"experiment": name, "item_id": [r[2] for r in runs], "repeat": [r[0] for r in runs], "score": "overall",
-                                    "value": [math.nan if v is None else v for v in found["overall"]]}))
+            "count": len(runs),
+            "avg_overall": _mean(found["overall"]),
+            "avg_depth": _mean(found["depth"]),
+            "std_overall": float(np.std(known)) if known else None,
+            "n_overall": len(known),
+            "n_missing": len(runs) - len(known),
+            "experiment_id": experiment_id,
+        }
+        frames.append(
+            pd.DataFrame(
+                {
+                    "experiment": name,
+                    "item_id": [r[2] for r in runs],
+                    "repeat": [r[0] for r in runs],
+                    "score": "overall",
+                    "value": [math.nan if v is None else v for v in found["overall"]],
+                }
+            )
+        )
     scored = {name: r["avg_overall"] for name, r in results.items() if r["avg_overall"] is not None}
     winner = max(scored, key=scored.__getitem__) if scored else None
     return {"winner": winner, "results": results, **_paired(pd.concat(frames, ignore_index=True), len(scored))}
@@ -196,7 +248,11 @@ def _spellings(names: str | Sequence[str]) -> Sequence[str]:
 # %% ../../nbs/compat/02_variants.ipynb #3aa4596b
 def _paired(frame: pd.DataFrame, n_scored: int) -> dict[str, Any]:
     "What the paired comparison over shared items says"
-    frame = frame.astype({"value": float}).groupby(["experiment", "item_id", "score"], sort=False, as_index=False)["value"].mean()
+    frame = (
+        frame.astype({"value": float})
+        .groupby(["experiment", "item_id", "score"], sort=False, as_index=False)["value"]
+        .mean()
+    )
     if n_scored < 2:
         return {"tied_with_winner": [], "is_significant": False, "comparison": None}
     inside = frame["value"].dropna().between(0, 1).all()
@@ -235,15 +291,19 @@ def ab_test(
     executor: Executor | Callable[[int], Executor] | None = None,  # where a sync task runs; or what makes such a pool
     timeout_s: float | None = None,  # seconds a task may take
     raise_errors: bool = False,  # stop at the first failing item and raise
-    progress: bool | Callable[[Progress], None] | None = None,  # True: print it; a callable is told whenever items were stored
+    progress: bool
+    | Callable[[Progress], None]
+    | None = None,  # True: print it; a callable is told whenever items were stored
     project: str | None = None,
     parent_id: str | None = None,  # the experiment whose outputs are judged again
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
-    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
+    cluster_by: str
+    | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
     before_task: Callable[[Slot], None] | None = None,  # called in each item's context
     stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
     on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
-    backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
+    backend: str
+    | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
 ) -> dict[str, Any]:  # as `compare_experiments`, and experiments: results by name, experiment_ids, group_id
     "Run every config over the same items and compare them. Raises `ValueError` for fewer than one config."
     own = ("dataset", "configs", "task", "evaluators", "name", "kind", "score", "missing", "store", "metadata")
@@ -256,14 +316,30 @@ def ab_test(
     found: dict[str, ExperimentResult] = {}
     try:
         for position, (label, config) in enumerate(configs.items()):
-            found[label] = run_experiment(name=f"{name}-{label}", data=data, task=task, evaluators=evaluators, config=dict(config), store=opened,
-                                          group_id=group_id, position=position, metadata={"model_config": dict(config), **(metadata or {})}, **options)
+            found[label] = run_experiment(
+                name=f"{name}-{label}",
+                data=data,
+                task=task,
+                evaluators=evaluators,
+                config=dict(config),
+                store=opened,
+                group_id=group_id,
+                position=position,
+                metadata={"model_config": dict(config), **(metadata or {})},
+                **options,
+            )
     except BaseException:
         update_group(opened, group_id, status="failed", finished_at=now_us())
         raise
     ids = {label: r.experiment_id for label, r in found.items()}
     out = compare_experiments(ids, missing=missing, overall=score or _deciding(found), store=opened)
-    update_group(opened, group_id, status="finished", finished_at=now_us(), result={"winner": out["winner"], "results": out["results"]})
+    update_group(
+        opened,
+        group_id,
+        status="finished",
+        finished_at=now_us(),
+        result={"winner": out["winner"], "results": out["results"]},
+    )
     return {**out, "experiments": found, "experiment_ids": ids, "group_id": group_id}
 
 # %% ../../nbs/compat/02_variants.ipynb #6ec3aca8
@@ -301,15 +377,19 @@ def prompt_variants(
     executor: Executor | Callable[[int], Executor] | None = None,  # where a sync task runs; or what makes such a pool
     timeout_s: float | None = None,  # seconds a task may take
     raise_errors: bool = False,  # stop at the first failing item and raise
-    progress: bool | Callable[[Progress], None] | None = None,  # True: print it; a callable is told whenever items were stored
+    progress: bool
+    | Callable[[Progress], None]
+    | None = None,  # True: print it; a callable is told whenever items were stored
     project: str | None = None,
     parent_id: str | None = None,  # the experiment whose outputs are judged again
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
-    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
+    cluster_by: str
+    | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
     before_task: Callable[[Slot], None] | None = None,  # called in each item's context
     stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
     on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
-    backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
+    backend: str
+    | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
 ) -> dict[str, Any]:
     "One experiment a prompt, called prompt-variant-<name>, judged and compared"
     options = {k: v for k, v in locals().items() if k not in ("templates", "config")}
@@ -371,20 +451,26 @@ class RunnerContext:
         failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
         retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
         allow_changes: bool = False,  # with resume: go on although the request changed
-        executor: Executor | Callable[[int], Executor] | None = None,  # where a sync task runs; or what makes such a pool
+        executor: Executor
+        | Callable[[int], Executor]
+        | None = None,  # where a sync task runs; or what makes such a pool
         timeout_s: float | None = None,  # seconds a task may take
         raise_errors: bool = False,  # stop at the first failing item and raise
-        progress: bool | Callable[[Progress], None] | None = None,  # True: print it; a callable is told whenever items were stored
+        progress: bool
+        | Callable[[Progress], None]
+        | None = None,  # True: print it; a callable is told whenever items were stored
         group_id: str | None = None,
         project: str | None = None,
         position: int = 0,  # place in the group
         parent_id: str | None = None,  # the experiment whose outputs are judged again
         weights: Mapping[str, Any] | None = None,  # of overall_accuracy
-        cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
+        cluster_by: str
+        | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
         before_task: Callable[[Slot], None] | None = None,  # called in each item's context
         stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
         on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
-        backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
+        backend: str
+        | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
     ) -> ExperimentResult:
         "See `experiments.experiment.run_experiment`. Raises `ValueError` without data."
         options = {k: v for k, v in locals().items() if k not in ("self", "name", "task", "data", "metadata")}
@@ -392,7 +478,11 @@ class RunnerContext:
         if chosen is None:
             raise ValueError("no data: give data= here or to the RunnerContext")
         if data is None and self.dataset_version is not None and isinstance(chosen, (str, Dataset, DatasetItems)):
-            whole = chosen if isinstance(chosen, str) else (chosen.dataset if isinstance(chosen, DatasetItems) else chosen).name
+            whole = (
+                chosen
+                if isinstance(chosen, str)
+                else (chosen.dataset if isinstance(chosen, DatasetItems) else chosen).name
+            )
             chosen = self.client.get_dataset(whole, self.dataset_version)
         elif isinstance(chosen, str):
             chosen = self.client.get_dataset(chosen)

@@ -26,15 +26,30 @@ from typing import Any
 import sqlalchemy as sa
 
 from vote_experiments.store.database import (
-    RowInsert, Store, clean_text, dataset_items, dataset_versions, datasets, decode_json, encode_json, experiments,
-    from_us, new_id, now_us, open_store, to_us,
+    RowInsert,
+    Store,
+    clean_text,
+    dataset_items,
+    dataset_versions,
+    datasets,
+    decode_json,
+    encode_json,
+    experiments,
+    from_us,
+    new_id,
+    now_us,
+    open_store,
+    to_us,
 )
 from ..records import DatasetItem, Listing, Record, VoteExperimentsError
 from ..settings import image_roots
 
 # %% ../../nbs/datasets/00_dataset.ipynb #8fa8d32d
-SPELLINGS = {"id": ("id", "record_id"), "input": ("input", "input_data"),
-             "expected_output": ("expected_output", "ground_truth")}
+SPELLINGS = {
+    "id": ("id", "record_id"),
+    "input": ("input", "input_data"),
+    "expected_output": ("expected_output", "ground_truth"),
+}
 _ITEM_FIELDS = ("metadata", "tags", "status", "source_trace_id", "source_observation_id")
 _KNOWN = {spelling for all_of_it in SPELLINGS.values() for spelling in all_of_it} | set(_ITEM_FIELDS)
 STATUSES = ("ACTIVE", "ARCHIVED")
@@ -52,7 +67,9 @@ def _one_of(record: Mapping, name: str, where: str) -> Any:
 def _metadata_of(record: Mapping, where: str) -> dict[str, Any] | None:
     metadata, tags = record.get("metadata"), record.get("tags")
     if metadata is not None and not isinstance(metadata, Mapping):
-        raise ValueError(f"{where}, field 'metadata': {_short(metadata)} is not an object; write it as {{\"key\": value}}")
+        raise ValueError(
+            f"{where}, field 'metadata': {_short(metadata)} is not an object; write it as {{\"key\": value}}"
+        )
     unknown = {k: v for k, v in record.items() if k not in _KNOWN}
     if not (tags or unknown):
         return None if metadata is None else dict(metadata)
@@ -110,16 +127,25 @@ def _from_mapping(record: Any, where: str) -> DatasetItem:
         raise ValueError(f"{where}: {_short(record)} is not a record; an item is an object with an 'input'")
     record = record if isinstance(record, Mapping) else record.to_dict()
     if not any(k in record for k in SPELLINGS["input"]):
-        raise ValueError(f"{where}: no field 'input' (or 'input_data'); it has {sorted(map(str, record)) or 'no fields'}")
+        raise ValueError(
+            f"{where}: no field 'input' (or 'input_data'); it has {sorted(map(str, record)) or 'no fields'}"
+        )
     value = _one_of(record, "input", where)
     return DatasetItem(
-        _id_of(record, where) or "", value, _one_of(record, "expected_output", where), _metadata_of(record, where),
-        record.get("source_trace_id"), record.get("source_observation_id"), record.get("status") or "ACTIVE")
+        _id_of(record, where) or "",
+        value,
+        _one_of(record, "expected_output", where),
+        _metadata_of(record, where),
+        record.get("source_trace_id"),
+        record.get("source_observation_id"),
+        record.get("status") or "ACTIVE",
+    )
 
 # %% ../../nbs/datasets/00_dataset.ipynb #26bd1be9
 def as_items(
     records: Iterable[tuple[str, Any]],  # pairs: how errors call the record, the record
-    finish: Callable[[DatasetItem, str], DatasetItem] | None = None,  # a last change, given the item and what errors call it
+    finish: Callable[[DatasetItem, str], DatasetItem]
+    | None = None,  # a last change, given the item and what errors call it
 ) -> Iterator[DatasetItem]:
     "The items, each with an identifier of its own. Raises `ValueError` naming an identifier that comes twice."
     seen: dict[str, str] = {}
@@ -143,8 +169,15 @@ def _free(wanted: str, taken: Mapping[str, Any]) -> str:
 
 
 def _copy(item: DatasetItem, item_id: str) -> DatasetItem:
-    return DatasetItem(item_id, item.input, item.expected_output, item.metadata, item.source_trace_id,
-                       item.source_observation_id, item.status)
+    return DatasetItem(
+        item_id,
+        item.input,
+        item.expected_output,
+        item.metadata,
+        item.source_trace_id,
+        item.source_observation_id,
+        item.status,
+    )
 
 # %% ../../nbs/datasets/00_dataset.ipynb #e479e0ce
 PAGE_FIELDS = ("image_paths", "image_path")  # the parts of an input that name page images
@@ -172,8 +205,15 @@ def content_hash(
     roots: Sequence[str] = (),  # folders that do not count
 ) -> str:  # 64 hex digits
     "SHA-256 of everything in an item, keys sorted, with the paths below `roots` taken relative to them"
-    parts = [item.id, item.input, item.expected_output, item.metadata, item.status, item.source_trace_id,
-             item.source_observation_id]
+    parts = [
+        item.id,
+        item.input,
+        item.expected_output,
+        item.metadata,
+        item.status,
+        item.source_trace_id,
+        item.source_observation_id,
+    ]
     return _hash_text(encode_json(parts, sort_keys=True) or "", _prefixes(roots))
 
 # %% ../../nbs/datasets/00_dataset.ipynb #14d0f1c3
@@ -189,22 +229,43 @@ def _hash_text(text: str, prefixes: Sequence[str]) -> str:
 
 # %% ../../nbs/datasets/00_dataset.ipynb #929362d9
 PAGE = 500  # items read at once
-_ITEM_COLUMNS = tuple(dataset_items.c[k] for k in (
-    "row_id", "position", "item_id", "input", "expected_output", "metadata", "source_trace_id",
-    "source_observation_id", "status"))
+_ITEM_COLUMNS = tuple(
+    dataset_items.c[k]
+    for k in (
+        "row_id",
+        "position",
+        "item_id",
+        "input",
+        "expected_output",
+        "metadata",
+        "source_trace_id",
+        "source_observation_id",
+        "status",
+    )
+)
 
 # %% ../../nbs/datasets/00_dataset.ipynb #e846bb8e
 def _item(row: Any) -> DatasetItem:  # a row of _ITEM_COLUMNS
     _, _, item_id, given, expected, metadata, trace, observation, status = row
     loads = decode_json
-    return DatasetItem(item_id, None if given is None else loads(given), None if expected is None else loads(expected),
-                       None if metadata is None else loads(metadata), trace, observation, status)
+    return DatasetItem(
+        item_id,
+        None if given is None else loads(given),
+        None if expected is None else loads(expected),
+        None if metadata is None else loads(metadata),
+        trace,
+        observation,
+        status,
+    )
 
 # %% ../../nbs/datasets/00_dataset.ipynb #663c7597
 def _in_version(dataset_id: str, version: int) -> tuple:  # SQL conditions
     c = dataset_items.c
-    return (c.dataset_id == dataset_id, c.version_from <= version,
-            sa.or_(c.version_to.is_(None), c.version_to > version))
+    return (
+        c.dataset_id == dataset_id,
+        c.version_from <= version,
+        sa.or_(c.version_to.is_(None), c.version_to > version),
+    )
 
 # %% ../../nbs/datasets/00_dataset.ipynb #d7a5c7a8
 class DatasetItems(Sequence):
@@ -234,7 +295,9 @@ class DatasetItems(Sequence):
         if isinstance(p, range) and p.step == 1:
             yield from self.dataset.iter_rows(p.start, len(p))
         else:
-            yield from ((row[0], place, self.dataset._item(row)) for place in p for row in [self.dataset._row_at(place)])
+            yield from (
+                (row[0], place, self.dataset._item(row)) for place in p for row in [self.dataset._row_at(place)]
+            )
 
     def __iter__(self) -> Iterator[DatasetItem]:
         return (item for _, _, item in self.iter_rows())
@@ -252,6 +315,7 @@ class DatasetItems(Sequence):
 @dataclass
 class Dataset(Record):
     "One version of a dataset. `len(d)` and `for item in d` see its items, `d['name']` its fields."
+
     id: str
     name: str
     version: int  # 1, 2, 3 …
@@ -289,8 +353,17 @@ class Dataset(Record):
 
     def _rows(self, after: int, limit: int, offset: int = 0) -> list:
         "Rows behind a position, in order"
-        query = (sa.select(*_ITEM_COLUMNS).where(*_in_version(self.id, self.version), dataset_items.c.position > after,
-                 dataset_items.c.status == "ACTIVE").order_by(dataset_items.c.position).limit(limit).offset(offset or None))
+        query = (
+            sa.select(*_ITEM_COLUMNS)
+            .where(
+                *_in_version(self.id, self.version),
+                dataset_items.c.position > after,
+                dataset_items.c.status == "ACTIVE",
+            )
+            .order_by(dataset_items.c.position)
+            .limit(limit)
+            .offset(offset or None)
+        )
         with self._store.read() as c:
             return list(c.execute(query))
 
@@ -322,7 +395,7 @@ class Dataset(Record):
             return
         wanted = list(ids)[:limit]
         for start in range(0, len(wanted), PAGE):
-            found = self.find(some := wanted[start:start + PAGE])
+            found = self.find(some := wanted[start : start + PAGE])
             for item_id in some:
                 if item_id not in found:
                     raise LookupError(f"dataset {self.name!r} version {self.version} has no item {item_id!r}")
@@ -395,13 +468,23 @@ def dataset_markdown(
 ) -> str:
     "A dataset as Markdown: counts, version and its first items"
     made = dataset.version_created_at
-    head = (f"**{plain_markdown(dataset.name)}** · version {dataset.version} · {dataset.n_items:,} items"
-            + (f" · {made:%Y-%m-%d %H:%M} UTC" if made else "") + f" · {(dataset.content_hash or '')[:12]}")
-    rows = [(i.id, _input_in_words(i.input), "" if i.expected_output is None else i.expected_output, i.metadata or "")
-            for i in dataset.iter_items(limit=n)]
+    head = (
+        f"**{plain_markdown(dataset.name)}** · version {dataset.version} · {dataset.n_items:,} items"
+        + (f" · {made:%Y-%m-%d %H:%M} UTC" if made else "")
+        + f" · {(dataset.content_hash or '')[:12]}"
+    )
+    rows = [
+        (i.id, _input_in_words(i.input), "" if i.expected_output is None else i.expected_output, i.metadata or "")
+        for i in dataset.iter_items(limit=n)
+    ]
     more = f"\n\n… and {dataset.n_items - n:,} more" if dataset.n_items > n else ""
     about = f"\n\n{plain_markdown(dataset.description, 500)}" if dataset.description else ""
-    return head + about + ("\n\n" + markdown_table(("id", "input", "expected output", "metadata"), rows) if rows else "") + more
+    return (
+        head
+        + about
+        + ("\n\n" + markdown_table(("id", "input", "expected output", "metadata"), rows) if rows else "")
+        + more
+    )
 
 # %% ../../nbs/datasets/00_dataset.ipynb #19653269
 class DatasetNotFoundError(VoteExperimentsError, LookupError):
@@ -412,16 +495,21 @@ def _not_found(connection: sa.Connection, name: Any, store: Store) -> DatasetNot
     names = list(connection.scalars(sa.select(datasets.c.name).order_by(datasets.c.name)))
     lower = {n.lower(): n for n in names}
     near = [lower[n] for n in difflib.get_close_matches(str(name).lower(), lower, 5, 0.4)]
-    known = f"the nearest names are {', '.join(map(repr, near))}" if near else (
-        f"it has {', '.join(map(repr, names[:5]))}" if names else "it has none yet")
+    known = (
+        f"the nearest names are {', '.join(map(repr, near))}"
+        if near
+        else (f"it has {', '.join(map(repr, names[:5]))}" if names else "it has none yet")
+    )
     return DatasetNotFoundError(
         f"no dataset {name!r} in {store!r}: {known}. Import one with import_dataset(path, name={name!r}) or "
-        f"`vote-experiments datasets import`, or draw one with `vote-experiments datasets synth`")
+        f"`vote-experiments datasets import`, or draw one with `vote-experiments datasets synth`"
+    )
 
 # %% ../../nbs/datasets/00_dataset.ipynb #fa1995d6
 @dataclass(slots=True)
 class DatasetVersion(Record):
     "One line of a dataset's history"
+
     version: int
     created_at: datetime
     n_items: int
@@ -429,11 +517,17 @@ class DatasetVersion(Record):
     provenance: dict[str, Any] | None = None
 
 # %% ../../nbs/datasets/00_dataset.ipynb #3612e461
-def _versions(connection: sa.Connection, dataset_id: str, *where: Any, newest: int | None = None) -> list[DatasetVersion]:
+def _versions(
+    connection: sa.Connection, dataset_id: str, *where: Any, newest: int | None = None
+) -> list[DatasetVersion]:
     "Versions, oldest first; at most the `newest` n"
     v = dataset_versions.c
-    query = sa.select(v.version, v.created_at, v.n_items, v.content_hash, v.provenance).where(
-        v.dataset_id == dataset_id, *where).order_by(v.version.desc()).limit(newest)
+    query = (
+        sa.select(v.version, v.created_at, v.n_items, v.content_hash, v.provenance)
+        .where(v.dataset_id == dataset_id, *where)
+        .order_by(v.version.desc())
+        .limit(newest)
+    )
     rows = connection.execute(query).all()
     return [DatasetVersion(r[0], from_us(r[1]), r[2], r[3], decode_json(r[4])) for r in reversed(rows)]  # type: ignore[arg-type]
 
@@ -451,7 +545,9 @@ def _version(connection: sa.Connection, dataset_id: str, wanted: Any, name: str)
         raise TypeError(f"version={wanted!r}: give a number, a datetime or ISO text")
     if found := _versions(connection, dataset_id, *where, newest=1):
         return found[0]
-    listed = ", ".join(f"{v.version} ({v.created_at:%Y-%m-%dT%H:%M:%SZ})" for v in _versions(connection, dataset_id, newest=10))
+    listed = ", ".join(
+        f"{v.version} ({v.created_at:%Y-%m-%dT%H:%M:%SZ})" for v in _versions(connection, dataset_id, newest=10)
+    )
     raise DatasetNotFoundError(f"dataset {name!r} has no version {wanted!s}; it has {listed}")
 
 # %% ../../nbs/datasets/00_dataset.ipynb #5e988865
@@ -461,9 +557,21 @@ def _roots_of(text: str | None) -> tuple[str, ...]:  # the column `root`: one fo
 
 def _dataset(row: Any, version: DatasetVersion, store: Store) -> Dataset:  # a row of `datasets`
     roots = _roots_of(row.root)
-    return Dataset(row.id, row.name, version.version, version.n_items, version.content_hash, row.description,
-                   decode_json(row.metadata), roots[0] if roots else None, from_us(row.created_at), version.created_at,
-                   version.provenance, _roots=roots, _store=store)
+    return Dataset(
+        row.id,
+        row.name,
+        version.version,
+        version.n_items,
+        version.content_hash,
+        row.description,
+        decode_json(row.metadata),
+        roots[0] if roots else None,
+        from_us(row.created_at),
+        version.created_at,
+        version.provenance,
+        _roots=roots,
+        _store=store,
+    )
 
 # %% ../../nbs/datasets/00_dataset.ipynb #dcb26744
 def get_dataset(
@@ -486,13 +594,27 @@ def list_datasets(
     "All datasets of a store, by name"
     store, v = open_store(store), dataset_versions.c
     newest = sa.select(v.dataset_id, sa.func.max(v.version).label("n")).group_by(v.dataset_id).subquery()
-    query = (sa.select(datasets, v.version, v.created_at.label("made"), v.n_items, v.content_hash, v.provenance)
-             .join(newest, newest.c.dataset_id == datasets.c.id)
-             .join(dataset_versions, sa.and_(v.dataset_id == newest.c.dataset_id, v.version == newest.c.n))
-             .order_by(datasets.c.name))
+    query = (
+        sa.select(datasets, v.version, v.created_at.label("made"), v.n_items, v.content_hash, v.provenance)
+        .join(newest, newest.c.dataset_id == datasets.c.id)
+        .join(dataset_versions, sa.and_(v.dataset_id == newest.c.dataset_id, v.version == newest.c.n))
+        .order_by(datasets.c.name)
+    )
     with store.read() as c:
-        found = [_dataset(r, DatasetVersion(r.version, from_us(r.made), r.n_items, r.content_hash,  # type: ignore[arg-type]
-                                            decode_json(r.provenance)), store) for r in c.execute(query)]
+        found = [
+            _dataset(
+                r,
+                DatasetVersion(
+                    r.version,
+                    from_us(r.made),  # type: ignore[arg-type]
+                    r.n_items,
+                    r.content_hash,
+                    decode_json(r.provenance),
+                ),
+                store,
+            )
+            for r in c.execute(query)
+        ]
     return Listing(found, "datasets")
 
 # %% ../../nbs/datasets/00_dataset.ipynb #d7d74c18
@@ -517,7 +639,7 @@ def items_of_rows(
     found: dict[int, DatasetItem] = {}
     with open_store(store).read() as c:
         for start in range(0, len(row_ids), PAGE):
-            query = sa.select(*_ITEM_COLUMNS).where(dataset_items.c.row_id.in_(row_ids[start:start + PAGE]))
+            query = sa.select(*_ITEM_COLUMNS).where(dataset_items.c.row_id.in_(row_ids[start : start + PAGE]))
             found.update((row[0], _item(row)) for row in c.execute(query))
     return found
 
@@ -530,8 +652,10 @@ class DatasetChangedError(VoteExperimentsError, ValueError):
 
     def __init__(self, item_id: str, base_version: int, changed_in: int):
         self.item_id, self.base_version, self.changed_in = item_id, base_version, changed_in
-        super().__init__(f"item {item_id!r} was changed in version {changed_in}, after version {base_version} that this change was "
-                         "made beside: open the newest version, look at what it says now, and make the change again")
+        super().__init__(
+            f"item {item_id!r} was changed in version {changed_in}, after version {base_version} that this change was "
+            "made beside: open the newest version, look at what it says now, and make the change again"
+        )
 
     def __reduce__(self) -> tuple:
         return type(self), (self.item_id, self.base_version, self.changed_in)
@@ -541,10 +665,19 @@ def _encoded(item: DatasetItem, prefixes: Sequence[str]) -> tuple:
     "(item_id, input, expected_output, metadata, status, source ids, content_hash) as they are stored"
     trace, observation = clean_text(item.source_trace_id), clean_text(item.source_observation_id)
     item_id = clean_text(item.id)
-    canonical = encode_json([item_id, item.input, item.expected_output, item.metadata, item.status, trace, observation],
-                            sort_keys=True)
-    return (item_id, encode_json(item.input), encode_json(item.expected_output), encode_json(item.metadata),
-            item.status, trace, observation, _hash_text(canonical or "", prefixes))
+    canonical = encode_json(
+        [item_id, item.input, item.expected_output, item.metadata, item.status, trace, observation], sort_keys=True
+    )
+    return (
+        item_id,
+        encode_json(item.input),
+        encode_json(item.expected_output),
+        encode_json(item.metadata),
+        item.status,
+        trace,
+        observation,
+        _hash_text(canonical or "", prefixes),
+    )
 
 # %% ../../nbs/datasets/00_dataset.ipynb #49a9ba89
 @contextmanager
@@ -562,15 +695,35 @@ def _laid_aside(items: Iterator[DatasetItem], roots: Callable[[], list[str]]) ->
         yield iter(lambda: pickle.load(file), None), ids  # noqa: S301 (our own bytes)
 
 # %% ../../nbs/datasets/00_dataset.ipynb #78b70576
-_NEW_COLUMNS = ("dataset_id", "position", "version_from", "valid_from", "provenance", "item_id", "input", "expected_output",
-                "metadata", "status", "source_trace_id", "source_observation_id", "content_hash")
+_NEW_COLUMNS = (
+    "dataset_id",
+    "position",
+    "version_from",
+    "valid_from",
+    "provenance",
+    "item_id",
+    "input",
+    "expected_output",
+    "metadata",
+    "status",
+    "source_trace_id",
+    "source_observation_id",
+    "content_hash",
+)
 
 # %% ../../nbs/datasets/00_dataset.ipynb #d518e078
 class _Upsert:
     "Writes batches of encoded items as one new version of a dataset, inside one transaction"
 
-    def __init__(self, connection: sa.Connection, dataset_id: str, version: int, now: int,
-                 said: Mapping[str, Any] | None = None, base_version: int | None = None):
+    def __init__(
+        self,
+        connection: sa.Connection,
+        dataset_id: str,
+        version: int,
+        now: int,
+        said: Mapping[str, Any] | None = None,
+        base_version: int | None = None,
+    ):
         self.c, self.dataset_id, self.version, self.now = connection, dataset_id, version, now
         self.said, self.base_version = said or {}, base_version
         self.insert = RowInsert(dataset_items, _NEW_COLUMNS, connection.dialect.name)
@@ -600,21 +753,24 @@ class _Upsert:
         self.close(closed)
         if moved:
             d = dataset_items
-            self.c.execute(sa.update(d).where(d.c.row_id == sa.bindparam("row")).values(input=sa.bindparam("given")), moved)
+            self.c.execute(
+                sa.update(d).where(d.c.row_id == sa.bindparam("row")).values(input=sa.bindparam("given")), moved
+            )
         self.insert(self.c, rows)
         self.n_changes += len(rows)
 
     def _known(self, ids: list[str]) -> dict[str, Any]:
         d = dataset_items.c
         query = sa.select(d.item_id, d.row_id, d.position, d.content_hash, d.input, d.version_from).where(
-            *self.current, d.item_id.in_(ids))
+            *self.current, d.item_id.in_(ids)
+        )
         return {row.item_id: row for row in self.c.execute(query)}
 
     def close(self, row_ids: Sequence[int]) -> None:
         "End the validity of rows with this version"
         ended = {"version_to": self.version, "valid_to": self.now}
         for start in range(0, len(row_ids), _BATCH):
-            some = row_ids[start:start + _BATCH]
+            some = row_ids[start : start + _BATCH]
             self.c.execute(sa.update(dataset_items).where(dataset_items.c.row_id.in_(some)).values(ended))
 
     def remove_all_but(self, ids: set[str]) -> None:
@@ -632,9 +788,16 @@ class _Upsert:
         for one in self.c.scalars(query.execution_options(yield_per=5000)):
             digest.update(one.encode())
             n += 1
-        self.c.execute(sa.insert(dataset_versions).values(
-            dataset_id=self.dataset_id, version=self.version, created_at=self.now, n_items=n,
-            content_hash=digest.hexdigest(), provenance=encode_json(provenance)))
+        self.c.execute(
+            sa.insert(dataset_versions).values(
+                dataset_id=self.dataset_id,
+                version=self.version,
+                created_at=self.now,
+                n_items=n,
+                content_hash=digest.hexdigest(),
+                provenance=encode_json(provenance),
+            )
+        )
 
 # %% ../../nbs/datasets/00_dataset.ipynb #5959cb11
 def _as_roots(root: Any) -> list[str]:
@@ -658,7 +821,8 @@ def save_dataset(
     store: Any = None,  # a `Store`, a path or a URL; None: the default one
     provenance: dict[str, Any] | None = None,  # who or what made this version
     remove_missing: bool = False,  # take out the items that are not among `items`
-    item_provenance: Mapping[str, Any] | None = None,  # by item id: who or what changed it, where the version's is not the whole truth
+    item_provenance: Mapping[str, Any]
+    | None = None,  # by item id: who or what changed it, where the version's is not the whole truth
     base_version: int | None = None,  # refuse items that were changed after this version
 ) -> Dataset:  # the newest version
     """Add or update items by their id; a new version is made only when something changed. All or nothing is written.
@@ -691,12 +855,27 @@ def save_dataset(
 def _below(item: DatasetItem, root: str) -> DatasetItem:
     "The item with absolute page paths"
     pages = map_pages(item.input, lambda p: os.path.join(root, p))
-    return item if pages is item.input or pages == item.input else DatasetItem(
-        item.id, pages, item.expected_output, item.metadata, item.source_trace_id, item.source_observation_id, item.status)
+    return (
+        item
+        if pages is item.input or pages == item.input
+        else DatasetItem(
+            item.id,
+            pages,
+            item.expected_output,
+            item.metadata,
+            item.source_trace_id,
+            item.source_observation_id,
+            item.status,
+        )
+    )
 
 # %% ../../nbs/datasets/00_dataset.ipynb #ec487fec
 def _open_dataset(
-    c: sa.Connection, name: str, description: str | None, metadata: Any, roots: list[str],
+    c: sa.Connection,
+    name: str,
+    description: str | None,
+    metadata: Any,
+    roots: list[str],
 ) -> tuple[str, Any]:  # the dataset's id; its last version as (number, time), None when it is new
     "Find or create a dataset's row, holding it until the transaction ends"
     text = None if not roots else roots[0] if len(roots) == 1 else encode_json(roots)
@@ -710,7 +889,9 @@ def _open_dataset(
     if changed:
         c.execute(sa.update(datasets).where(datasets.c.id == row.id).values(changed))
     v = dataset_versions.c
-    last = c.execute(sa.select(v.version, v.created_at).where(v.dataset_id == row.id).order_by(v.version.desc()).limit(1))
+    last = c.execute(
+        sa.select(v.version, v.created_at).where(v.dataset_id == row.id).order_by(v.version.desc()).limit(1)
+    )
     return row.id, last.first()
 
 # %% ../../nbs/datasets/00_dataset.ipynb #d4b92aa9
@@ -754,14 +935,17 @@ def delete_dataset(
         used = sa.select(experiments.c.run_name).where(experiments.c.dataset_id == dataset_id)
         runs = list(c.scalars(used.order_by(experiments.c.created_at.desc())))
         if runs and not force:
-            raise ValueError(f"dataset {name!r} was used by {len(runs)} experiment(s), the newest is {runs[0]!r}: delete "
-                             "those first, or pass force=True, after which their results no longer show their items")
+            raise ValueError(
+                f"dataset {name!r} was used by {len(runs)} experiment(s), the newest is {runs[0]!r}: delete "
+                "those first, or pass force=True, after which their results no longer show their items"
+            )
         c.execute(sa.delete(datasets).where(datasets.c.id == dataset_id))
 
 # %% ../../nbs/datasets/00_dataset.ipynb #9f488459
 @dataclass(slots=True)
 class FieldChange(Record):
     "One value that differs"
+
     path: str  # e.g. expected_output.vote_results[0].vote_count
     kind: str  # added | removed | changed
     old: Any = None
@@ -792,6 +976,7 @@ def _one_change(old: Any, new: Any, key: Any, path: str, was: bool, still: bool)
 @dataclass(slots=True)
 class ItemChange(Record):
     "An item that both versions have, with what differs"
+
     item_id: str
     fields: list[FieldChange]
 
@@ -799,6 +984,7 @@ class ItemChange(Record):
 @dataclass
 class DatasetDiff(Record):
     "What became of version `a` in version `b`"
+
     name: str
     a: int
     b: int
@@ -810,13 +996,20 @@ class DatasetDiff(Record):
         return bool(self.added or self.removed or self.changed)
 
     def _repr_markdown_(self) -> str:
-        head = (f"**{plain_markdown(self.name)}**, version {self.a} → {self.b}: {len(self.added)} added, "
-                f"{len(self.removed)} removed, {len(self.changed)} changed")
+        head = (
+            f"**{plain_markdown(self.name)}**, version {self.a} → {self.b}: {len(self.added)} added, "
+            f"{len(self.removed)} removed, {len(self.changed)} changed"
+        )
         rows = [(i, "added", "", "", "") for i in self.added] + [(i, "removed", "", "", "") for i in self.removed]
-        rows += [(i.item_id, f.kind, f.path, "" if f.kind == "added" else f.old, "" if f.kind == "removed" else f.new)
-                 for i in self.changed for f in i.fields]
+        rows += [
+            (i.item_id, f.kind, f.path, "" if f.kind == "added" else f.old, "" if f.kind == "removed" else f.new)
+            for i in self.changed
+            for f in i.fields
+        ]
         more = f"\n\n… and {len(rows) - 30:,} more" if len(rows) > 30 else ""
-        return head + ("\n\n" + markdown_table(("item", "what", "field", "old", "new"), rows[:30]) if rows else "") + more
+        return (
+            head + ("\n\n" + markdown_table(("item", "what", "field", "old", "new"), rows[:30]) if rows else "") + more
+        )
 
 # %% ../../nbs/datasets/00_dataset.ipynb #466c6e5e
 def diff_versions(
@@ -831,18 +1024,29 @@ def diff_versions(
     both = [i for i in before if i in after]
     changed = []
     for start in range(0, len(both), PAGE):
-        some = both[start:start + PAGE]
+        some = both[start : start + PAGE]
         rows = items_of_rows([r[i] for i in some for r in (before, after)], old._store)
-        changed += [ItemChange(i, list(field_changes(rows[before[i]].to_dict(), rows[after[i]].to_dict()))) for i in some]
-    return DatasetDiff(old.name, old.version, new.version, [i for i in after if i not in before],
-                       [i for i in before if i not in after], [c for c in changed if c.fields])
+        changed += [
+            ItemChange(i, list(field_changes(rows[before[i]].to_dict(), rows[after[i]].to_dict()))) for i in some
+        ]
+    return DatasetDiff(
+        old.name,
+        old.version,
+        new.version,
+        [i for i in after if i not in before],
+        [i for i in before if i not in after],
+        [c for c in changed if c.fields],
+    )
 
 # %% ../../nbs/datasets/00_dataset.ipynb #8c72d36e
 def _rows_not_in(one: Dataset, other: Dataset) -> dict[str, int]:
     "Row by item id of the rows valid in one version and not in the other, in order"
     d = dataset_items.c
-    query = sa.select(d.item_id, d.row_id).where(
-        *_in_version(one.id, one.version), sa.not_(sa.and_(*_in_version(other.id, other.version)))).order_by(d.position)
+    query = (
+        sa.select(d.item_id, d.row_id)
+        .where(*_in_version(one.id, one.version), sa.not_(sa.and_(*_in_version(other.id, other.version))))
+        .order_by(d.position)
+    )
     with one._store.read() as c:
         return {item_id: row for item_id, row in c.execute(query)}
 
@@ -850,6 +1054,7 @@ def _rows_not_in(one: Dataset, other: Dataset) -> dict[str, int]:
 @dataclass(slots=True)
 class ItemProblem(Record):
     "Something about one item that would spoil a run"
+
     item_id: str
     kind: str  # malformed | duplicate_id | no_input | missing_image | outside_roots | unreadable_image | page_count | no_ground_truth | ground_truth | unknown_key
     message: str
@@ -859,7 +1064,8 @@ class ItemProblem(Record):
 # %% ../../nbs/datasets/00_dataset.ipynb #ba449d0a
 def validate_items(
     items: Iterable[Any],  # a `Dataset`, or records as `as_item` takes them
-    roots: Sequence[str | os.PathLike] | None = None,  # folders images may be in; None: the dataset's, else `image_roots()`
+    roots: Sequence[str | os.PathLike]
+    | None = None,  # folders images may be in; None: the dataset's, else `image_roots()`
     *,
     pages: bool = True,  # open the page files too
 ) -> list[ItemProblem]:
@@ -879,7 +1085,9 @@ def validate_items(
         if item.id and first != i:
             found.append(ItemProblem(name, "duplicate_id", f"items {first} and {i} have the same id {name!r}", "id"))
         found += _input_problems(name, item.input, roots if pages else None)
-        found += _truth_problems(name, item.expected_output, isinstance(item.input, dict) and any(k in item.input for k in PAGE_FIELDS))
+        found += _truth_problems(
+            name, item.expected_output, isinstance(item.input, dict) and any(k in item.input for k in PAGE_FIELDS)
+        )
     return found
 
 # %% ../../nbs/datasets/00_dataset.ipynb #9a4da41d
@@ -897,8 +1105,12 @@ def _input_problems(name: str, given: Any, roots: Sequence[str | os.PathLike] | 
             yield ItemProblem(name, problem[0], problem[1], f"input.{field_name}")
     n = given.get("num_pages")
     if n is not None and counts and None not in counts and n != sum(map(int, counts)):  # type: ignore[arg-type]
-        yield ItemProblem(name, "page_count", f"num_pages says {n!r}, the files hold {sum(map(int, counts))}",  # type: ignore[arg-type]
-                          "input.num_pages")
+        yield ItemProblem(
+            name,
+            "page_count",
+            f"num_pages says {n!r}, the files hold {sum(map(int, counts))}",  # type: ignore[arg-type]
+            "input.num_pages",
+        )
 
 # %% ../../nbs/datasets/00_dataset.ipynb #41fb4c21
 def _pages_of(given: dict) -> Iterator[tuple[str, Any]]:  # (field, path)
@@ -930,19 +1142,32 @@ def _truth_problems(name: str, truth: Any, of_pages: bool) -> Iterator[ItemProbl
     from vote_experiments.forms.schema import read_reports, unknown_keys
 
     if truth is None or truth in ({}, [], "", "null"):
-        yield ItemProblem(name, "no_ground_truth", "there is no ground truth: the item is run but not scored",
-                          "expected_output", "warning")
+        yield ItemProblem(
+            name,
+            "no_ground_truth",
+            "there is no ground truth: the item is run but not scored",
+            "expected_output",
+            "warning",
+        )
     elif _looks_like_report(truth):
         try:
             reports, problems = read_reports(truth)
         except ValueError as e:
             reports, problems = [], [str(e)]
-        yield from (ItemProblem(name, "ground_truth", p, "expected_output") for p in [*problems, *_double_tables(reports)])
+        yield from (
+            ItemProblem(name, "ground_truth", p, "expected_output") for p in [*problems, *_double_tables(reports)]
+        )
         yield from (ItemProblem(name, "unknown_key", message, "expected_output") for message in unknown_keys(truth))
     elif of_pages:
         fields = f" (it has {', '.join(map(str, truth))[:80]})" if isinstance(truth, dict) else ""
-        yield ItemProblem(name, "ground_truth", f"the ground truth is no report with form_info, vote_results …{fields}: only evaluators "
-                          "of your own can score it", "expected_output", "warning")
+        yield ItemProblem(
+            name,
+            "ground_truth",
+            f"the ground truth is no report with form_info, vote_results …{fields}: only evaluators "
+            "of your own can score it",
+            "expected_output",
+            "warning",
+        )
 
 # %% ../../nbs/datasets/00_dataset.ipynb #a8fc8b87
 def _double_tables(reports: Sequence[Any]) -> Iterator[str]:
@@ -952,8 +1177,10 @@ def _double_tables(reports: Sequence[Any]) -> Iterator[str]:
         twice = sorted({n for n in numbers if numbers.count(n) > 1})
         if twice:
             where = f"reports[{i}].vote_results" if len(reports) > 1 else "vote_results"
-            yield (f"{where}: number {', '.join(map(str, twice[:5]))} comes more than once; are two tables in one report? "
-                   "Make a report for each, as a list")
+            yield (
+                f"{where}: number {', '.join(map(str, twice[:5]))} comes more than once; are two tables in one report? "
+                "Make a report for each, as a list"
+            )
 
 # %% ../../nbs/datasets/00_dataset.ipynb #4b8aab2c
 def _looks_like_report(value: Any) -> bool:
@@ -963,4 +1190,6 @@ def _looks_like_report(value: Any) -> bool:
         return any(f'"{section}"' in value for section in ("form_info", "vote_results"))
     if isinstance(value, (list, tuple)):
         return any(map(_looks_like_report, value))
-    return isinstance(value, dict) and (is_report_like(value) or any(_looks_like_report(value[k]) for k in ("reports", "data") if k in value))
+    return isinstance(value, dict) and (
+        is_report_like(value) or any(_looks_like_report(value[k]) for k in ("reports", "data") if k in value)
+    )

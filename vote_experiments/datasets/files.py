@@ -23,7 +23,15 @@ import orjson
 
 from ..files import open_aside
 from vote_experiments.datasets.dataset import (
-    PAGE_FIELDS, SPELLINGS, Dataset, DatasetNotFoundError, as_items, get_dataset, map_pages, markdown_table, plain_markdown,
+    PAGE_FIELDS,
+    SPELLINGS,
+    Dataset,
+    DatasetNotFoundError,
+    as_items,
+    get_dataset,
+    map_pages,
+    markdown_table,
+    plain_markdown,
     save_dataset,
 )
 from .truth_files import read_truth
@@ -60,15 +68,22 @@ def _told(where: str, line: int | None = None) -> Iterator[None]:  # `line` is a
         place = f"column {e.colno}" if line else f"line {e.lineno}, column {e.colno}"
         raise ValueError(f"{where}, {place}: this is not JSON ({e.msg})") from None
     except UnicodeDecodeError as e:
-        raise ValueError(f"{where}: byte {e.start} (0x{e.object[e.start]:02x}) is not UTF-8; save the file as UTF-8") from None
+        raise ValueError(
+            f"{where}: byte {e.start} (0x{e.object[e.start]:02x}) is not UTF-8; save the file as UTF-8"
+        ) from None
     except RecursionError:
         raise ValueError(f"{where}: the JSON is nested too deeply") from None
 
 # %% ../../nbs/datasets/01_files.ipynb #e9a189ab
 FORMATS = ("local", "datadog", "jsonl", "csv")  # what can be written
-_MAGIC = ((b"PK", "a spreadsheet or zip archive; save the sheet as CSV"), (b"%PDF", "a PDF; use import_folder for scans"),
-          (b"\x89PNG", "an image; use import_folder for scans"), (b"\xff\xd8\xff", "an image; use import_folder for scans"),
-          (b"\xff\xfe", "UTF-16 text; save it as UTF-8"), (b"\xfe\xff", "UTF-16 text; save it as UTF-8"))
+_MAGIC = (
+    (b"PK", "a spreadsheet or zip archive; save the sheet as CSV"),
+    (b"%PDF", "a PDF; use import_folder for scans"),
+    (b"\x89PNG", "an image; use import_folder for scans"),
+    (b"\xff\xd8\xff", "an image; use import_folder for scans"),
+    (b"\xff\xfe", "UTF-16 text; save it as UTF-8"),
+    (b"\xfe\xff", "UTF-16 text; save it as UTF-8"),
+)
 _BOM = b"\xef\xbb\xbf"
 
 # %% ../../nbs/datasets/01_files.ipynb #122bf9fa
@@ -123,8 +138,10 @@ Records = Iterable[tuple[str, Any]]
 # %% ../../nbs/datasets/01_files.ipynb #8b71d27c
 def _json_records(path: Path) -> tuple[dict[str, Any], list]:  # what the file says about the dataset, its records
     if path.stat().st_size > MAX_JSON_BYTES:
-        raise ValueError(f"{path} has {path.stat().st_size:,} bytes, more than the limit of {MAX_JSON_BYTES:,} for a file "
-                         "that is read whole: use JSONL, which is read line by line")
+        raise ValueError(
+            f"{path} has {path.stat().st_size:,} bytes, more than the limit of {MAX_JSON_BYTES:,} for a file "
+            "that is read whole: use JSONL, which is read line by line"
+        )
     with _told(str(path)):
         value = _parse_json(path.read_bytes().removeprefix(_BOM))
     about, records = (value, value.pop("records", None)) if isinstance(value, dict) else ({}, value)
@@ -196,6 +213,7 @@ def _json_text(value: Any, indent: bool = False) -> bytes:
 class Columns:
     """Which columns of a CSV file make up an item. A list becomes an object with these keys, a text the value itself,
     unless it is the column of the page images: an input names them."""
+
     id: str = "id"
     input: str | Sequence[str] | None = None
     expected: str | Sequence[str] | None = None
@@ -257,7 +275,9 @@ def _csv_records(path: Path, columns: Columns) -> Iterator[tuple[str, Any]]:
     for n, (line, cells) in enumerate(rows, 1):
         where = f"{path}, line {line} (record {n})"
         if len(cells) != len(header):
-            raise ValueError(f"{where}: {len(cells)} cells, but the header has {len(header)} columns ({', '.join(header)})")
+            raise ValueError(
+                f"{where}: {len(cells)} cells, but the header has {len(header)} columns ({', '.join(header)})"
+            )
         if "" in header and any(c for h, c in zip(header, cells) if not h):
             raise ValueError(f"{where}: there is a value in a column without a name")
         yield where, _record(dict(zip(header, cells)), columns.id, chosen, where)
@@ -271,8 +291,10 @@ def _check_header(path: Path, header: list[str], columns: Columns) -> None:
     if missing:
         raise ValueError(f"{path}, line 1: no columns {missing}; there are {header}")
     if columns.input is None and not any(k in header for k in SPELLINGS["input"]):
-        raise ValueError(f"{path}, line 1: no column 'input'; a table of results is imported with mapping='auto', "
-                         f"else choose with Columns(input=[…]) among {header}")
+        raise ValueError(
+            f"{path}, line 1: no column 'input'; a table of results is imported with mapping='auto', "
+            f"else choose with Columns(input=[…]) among {header}"
+        )
 
 # %% ../../nbs/datasets/01_files.ipynb #7318c1e1
 _TEXT_FIELDS = frozenset({*SPELLINGS["id"], "status", "source_trace_id", "source_observation_id"})
@@ -290,7 +312,12 @@ def _record(cells: dict[str, str], id_column: str, chosen: dict, where: str) -> 
     record: dict[str, Any] = {}
     if chosen:
         record["id"] = _read(cells, id_column, where, text=True)
-        whole = [k for field in ("input", "expected_output", "metadata") if field not in chosen for k in SPELLINGS.get(field, (field,))]
+        whole = [
+            k
+            for field in ("input", "expected_output", "metadata")
+            if field not in chosen
+            for k in SPELLINGS.get(field, (field,))
+        ]
     else:
         whole = list(cells)
     for name in whole:
@@ -334,7 +361,8 @@ class PageFolders:
         if root is None:
             raise PermissionError(
                 f"{path!r} lies outside the allowed folders {self.allowed}: move it there, or allow its folder with roots= "
-                "or the environment variable VOTE_EXPERIMENTS_ROOTS")
+                "or the environment variable VOTE_EXPERIMENTS_ROOTS"
+            )
         self.used[root] = True
         return real + name
 
@@ -352,13 +380,25 @@ class PageFolders:
             raise PermissionError(f"{where}, item {item.id!r}, image path {e}") from None
         except (ValueError, OSError) as e:  # a NUL character, a loop of links
             raise ValueError(f"{where}, item {item.id!r}: an image path cannot be used ({e})") from None
-        return item if pages is item.input else DatasetItem(
-            item.id, pages, item.expected_output, item.metadata, item.source_trace_id, item.source_observation_id, item.status)
+        return (
+            item
+            if pages is item.input
+            else DatasetItem(
+                item.id,
+                pages,
+                item.expected_output,
+                item.metadata,
+                item.source_trace_id,
+                item.source_observation_id,
+                item.status,
+            )
+        )
 
 # %% ../../nbs/datasets/01_files.ipynb #54e95927
 @dataclass
 class DatasetFile(Record):
     "A dataset file: what it says about the dataset, and its items, read from the file whenever they are iterated"
+
     path: Path
     format: str  # local | datadog | jsonl | csv
     name: str  # as the file says, else the file's name
@@ -391,8 +431,13 @@ def _about(path: Path, about: dict[str, Any]) -> dict[str, Any]:
         rest.update(nested)
     rest.update({k: v for k, v in about.items() if k not in _ABOUT and k != "metadata"})
     name, description = (says or {}).get("name"), (says or {}).get("description")
-    return {"name": str(name) if name else path.stem, "description": None if description is None else str(description),
-            "metadata": rest or None, "version": (says or {}).get("version"), "format": "local" if local else "datadog"}
+    return {
+        "name": str(name) if name else path.stem,
+        "description": None if description is None else str(description),
+        "metadata": rest or None,
+        "version": (says or {}).get("version"),
+        "format": "local" if local else "datadog",
+    }
 
 # %% ../../nbs/datasets/01_files.ipynb #98247a17
 def read_dataset_file(
@@ -406,8 +451,9 @@ def read_dataset_file(
     the allowed folders. JSONL and CSV are read while iterating, so that is where their errors come."""
     path = _existing(path)
     kind = format or file_format(path)
-    return _open_file(path, "json" if kind in ("local", "datadog") else kind, columns or Columns(),
-                      PageFolders(path.parent, roots))
+    return _open_file(
+        path, "json" if kind in ("local", "datadog") else kind, columns or Columns(), PageFolders(path.parent, roots)
+    )
 
 # %% ../../nbs/datasets/01_files.ipynb #1983e160
 def _open_file(path: Path, kind: str, columns: Columns, folders: PageFolders) -> DatasetFile:
@@ -425,7 +471,7 @@ def _open_file(path: Path, kind: str, columns: Columns, folders: PageFolders) ->
 # %% ../../nbs/datasets/01_files.ipynb #f6ed8443
 def _relative(folder: str) -> Callable[[str], str]:
     start = os.path.realpath(folder).rstrip(os.sep) + os.sep
-    return lambda p: p[len(start):].replace(os.sep, "/") if p.startswith(start) else p
+    return lambda p: p[len(start) :].replace(os.sep, "/") if p.startswith(start) else p
 
 # %% ../../nbs/datasets/01_files.ipynb #16c50ed9
 def _fields(item: DatasetItem, relative: Callable[[str], str], names: dict[str, str]) -> dict[str, Any]:
@@ -440,9 +486,11 @@ def _fields(item: DatasetItem, relative: Callable[[str], str], names: dict[str, 
     return record | {k: item[k] for k in ("source_trace_id", "source_observation_id") if item[k] is not None}
 
 # %% ../../nbs/datasets/01_files.ipynb #a0eb2fa9
-_NAMES = {"local": {"input": "input", "expected_output": "ground_truth"},
-          "datadog": {"input": "input_data", "expected_output": "expected_output"},
-          "jsonl": {"input": "input", "expected_output": "expected_output"}}
+_NAMES = {
+    "local": {"input": "input", "expected_output": "ground_truth"},
+    "datadog": {"input": "input_data", "expected_output": "expected_output"},
+    "jsonl": {"input": "input", "expected_output": "expected_output"},
+}
 
 # %% ../../nbs/datasets/01_files.ipynb #d761fbd4
 def _datadog_record(record: dict[str, Any]) -> dict[str, Any]:
@@ -450,7 +498,10 @@ def _datadog_record(record: dict[str, Any]) -> dict[str, Any]:
     metadata = record.get("metadata")
     tags = (metadata or {}).get("tags")
     if metadata and isinstance(tags, list) and tags and all(isinstance(t, str) for t in tags):
-        record["metadata"], record["tags"] = {k: v for k, v in metadata.items() if k != "tags"}, list(dict.fromkeys(tags))
+        record["metadata"], record["tags"] = (
+            {k: v for k, v in metadata.items() if k != "tags"},
+            list(dict.fromkeys(tags)),
+        )
         if record["tags"] != tags:
             record["metadata"] = metadata
     return record
@@ -465,7 +516,9 @@ def _json_file(about: dict[str, Any], records: Iterable[dict[str, Any]]) -> Iter
     yield b"\n  ]\n}\n"
 
 # %% ../../nbs/datasets/01_files.ipynb #e3e24d0c
-def _local_about(name: str, description: str | None, metadata: dict[str, Any] | None, items: Any, dataset: Any) -> dict[str, Any]:
+def _local_about(
+    name: str, description: str | None, metadata: dict[str, Any] | None, items: Any, dataset: Any
+) -> dict[str, Any]:
     n = pages = 0
     for item in items:
         n += 1
@@ -473,8 +526,14 @@ def _local_about(name: str, description: str | None, metadata: dict[str, Any] | 
         count, paths = given.get("num_pages"), given.get("image_paths")
         pages += count if type(count) is int else len(paths) if isinstance(paths, list) else 0
     made = getattr(dataset, "version_created_at", None)
-    about = {"name": name, "version": getattr(dataset, "version", None), "description": description,
-             "created_at": iso(to_us(made)) if isinstance(made, datetime) else None, "num_records": n, "total_pages": pages}
+    about = {
+        "name": name,
+        "version": getattr(dataset, "version", None),
+        "description": description,
+        "created_at": iso(to_us(made)) if isinstance(made, datetime) else None,
+        "num_records": n,
+        "total_pages": pages,
+    }
     clash = {k: v for k, v in (metadata or {}).items() if k in _ABOUT or k == "metadata"}
     about.update({k: v for k, v in (metadata or {}).items() if k not in clash})
     return {"metadata": about | ({"metadata": clash} if clash else {})}
@@ -497,8 +556,12 @@ def _csv_file(items: Any, columns: Columns, relative: Callable[[str], str]) -> I
     line = csv.writer(_Echo(), lineterminator="\r\n").writerow
     yield _BOM + line(header).encode()  # type: ignore[union-attr]
     for r in records:
-        cells = [_id_cell(r["id"]), *(c for field, names_ in chosen.items() for c in _cells(r, field, names_)),
-                 *(_cell(r.get(k)) for k in whole), *(_id_cell(r.get(k) or "") for k in rare)]
+        cells = [
+            _id_cell(r["id"]),
+            *(c for field, names_ in chosen.items() for c in _cells(r, field, names_)),
+            *(_cell(r.get(k)) for k in whole),
+            *(_id_cell(r.get(k) or "") for k in rare),
+        ]
         yield line(cells).encode("utf-8", "replace")  # type: ignore[union-attr]
 
 # %% ../../nbs/datasets/01_files.ipynb #33a1cbed
@@ -511,8 +574,10 @@ def _cells(record: Any, field: str, names: str | list[str]) -> list[str]:
     if isinstance(names, str):
         return [_cell(value)]
     if value is not None and not isinstance(value, dict):
-        raise ValueError(f"item {record['id']!r}, field {field!r}: {type(value).__name__} has no columns {names}; "
-                         "name one column for the whole value")
+        raise ValueError(
+            f"item {record['id']!r}, field {field!r}: {type(value).__name__} has no columns {names}; "
+            "name one column for the whole value"
+        )
     return ["" if value is None or n not in value else "null" if value[n] is None else _cell(value[n]) for n in names]
 
 # %% ../../nbs/datasets/01_files.ipynb #abc6ca4d
@@ -531,20 +596,27 @@ def write_dataset_file(
     path = Path(path)
     kind = format or _SUFFIXES.get(path.suffix.lower())
     if kind not in FORMATS:
-        raise ValueError(f"format={kind!r}: choose one of {', '.join(FORMATS)}, or end the path in {', '.join(_SUFFIXES)}")
+        raise ValueError(
+            f"format={kind!r}: choose one of {', '.join(FORMATS)}, or end the path in {', '.join(_SUFFIXES)}"
+        )
     items = getattr(dataset, "items", dataset)
     if not isinstance(items, (Sequence, _Again)):
         items = list(items)
     numbered = _Again(lambda: as_items((f"item {i}", r) for i, r in enumerate(items)))
-    about = {"name": name or getattr(dataset, "name", path.stem), "description": getattr(dataset, "description", None),
-             "metadata": getattr(dataset, "metadata", None)}
+    about = {
+        "name": name or getattr(dataset, "name", path.stem),
+        "description": getattr(dataset, "description", None),
+        "metadata": getattr(dataset, "metadata", None),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     parts = _parts(kind, about, numbered, dataset, columns or Columns(), _relative(str(path.parent)))
     _write_whole(path, parts)
     return path
 
 # %% ../../nbs/datasets/01_files.ipynb #187bb772
-def _parts(kind: str, about: dict, items: Any, dataset: Any, columns: Columns, relative: Callable[[str], str]) -> Iterator[bytes]:
+def _parts(
+    kind: str, about: dict, items: Any, dataset: Any, columns: Columns, relative: Callable[[str], str]
+) -> Iterator[bytes]:
     if kind == "csv":
         return _csv_file(items, columns, relative)
     records = (_fields(i, relative, _NAMES[kind]) for i in items)
@@ -588,9 +660,15 @@ def import_dataset(
     folders = PageFolders(path.parent, roots)
     file = _open_file(path, file_format(path), columns or Columns(), folders)
     return save_dataset(
-        name or file.name, file.items, description=description or file.description, metadata=file.metadata,
-        root=folders, store=store, remove_missing=remove_missing,
-        provenance={"imported_from": str(path.resolve()), "format": file.format, "version_in_file": file.version})
+        name or file.name,
+        file.items,
+        description=description or file.description,
+        metadata=file.metadata,
+        root=folders,
+        store=store,
+        remove_missing=remove_missing,
+        provenance={"imported_from": str(path.resolve()), "format": file.format, "version_in_file": file.version},
+    )
 
 # %% ../../nbs/datasets/01_files.ipynb #3bde5117
 def _is_dataset_file(path: Path) -> bool:
@@ -605,16 +683,30 @@ def _is_dataset_file(path: Path) -> bool:
     return any(k in header for k in SPELLINGS["input"])
 
 # %% ../../nbs/datasets/01_files.ipynb #28f76a56
-def _import_truth(path: Path, name: str | None, mapping: Any, store: Any, roots: Any, description: str | None, remove_missing: bool) -> Dataset:
+def _import_truth(
+    path: Path, name: str | None, mapping: Any, store: Any, roots: Any, description: str | None, remove_missing: bool
+) -> Dataset:
     "Store the truth of a table"
     truth = read_truth(path, mapping)
     folders = PageFolders(path if path.is_dir() else path.parent, roots)
     items = (folders.item(item, f"{path.name}, item {i}") for i, item in enumerate(truth.items))
     chosen = truth.mapping
     return save_dataset(
-        name or path.stem, items, description=description, root=folders, store=store, remove_missing=remove_missing,
-        provenance={"imported_from": str(path.resolve()), "format": f"{chosen.layout} table", "rows": truth.n_rows, "fixed": chosen.fixed,
-                    "mapping": {**chosen.columns, **chosen.votes}, "unmapped": chosen.unmapped})
+        name or path.stem,
+        items,
+        description=description,
+        root=folders,
+        store=store,
+        remove_missing=remove_missing,
+        provenance={
+            "imported_from": str(path.resolve()),
+            "format": f"{chosen.layout} table",
+            "rows": truth.n_rows,
+            "fixed": chosen.fixed,
+            "mapping": {**chosen.columns, **chosen.votes},
+            "unmapped": chosen.unmapped,
+        },
+    )
 
 # %% ../../nbs/datasets/01_files.ipynb #db16ea4d
 def export_dataset(
@@ -634,12 +726,15 @@ def export_dataset(
 PAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".pdf")
 _DOCUMENTS = (".pdf", ".tif", ".tiff")  # can hold a whole form set
 _PAGE_NAME = re.compile(
-    r"(?P<station>.*?)(?:[\s_\-.(]*(?:page|หน้าที่|หน้า)|(?:^|[\s_\-.(]+)p)[\s_\-.]*(?P<page>\d+)\)?", re.IGNORECASE | re.DOTALL)
+    r"(?P<station>.*?)(?:[\s_\-.(]*(?:page|หน้าที่|หน้า)|(?:^|[\s_\-.(]+)p)[\s_\-.]*(?P<page>\d+)\)?",
+    re.IGNORECASE | re.DOTALL,
+)
 
 # %% ../../nbs/datasets/01_files.ipynb #6f626003
 @dataclass(slots=True)
 class FormSet(Record):
     "The page files of one polling station's report, in order"
+
     name: str
     pages: list[Path]
     grouped_by: str  # name | folder | document
@@ -655,7 +750,9 @@ class FormSets(list):
 
     def _repr_markdown_(self) -> str:
         n = sum(len(s.pages) for s in self)
-        head = f"**{plain_markdown(self.folder)}**: {len(self):,} form sets, {n:,} files, {len(self.left_out):,} left out"
+        head = (
+            f"**{plain_markdown(self.folder)}**: {len(self):,} form sets, {n:,} files, {len(self.left_out):,} left out"
+        )
         rows = [(s.name, s.grouped_by, len(s.pages), ", ".join(p.name for p in s.pages), s.note) for s in self[:20]]
         out = head + "\n\n" + markdown_table(("form set", "grouped by", "files", "pages", "note"), rows)
         rows = [(p.relative_to(self.folder), why) for p, why in list(self.left_out.items())[:20]]
@@ -682,8 +779,10 @@ def name_pattern(
     except re.error as e:
         raise ValueError(f"pattern={pattern!r} is not a regular expression: {e}") from None
     if not {"station", "page"} <= set(found.groupindex):
-        raise ValueError(f"pattern={pattern!r}: write it like '<station>_page<k>', or as a regular expression with the "
-                         "groups (?P<station>…) and (?P<page>…)")
+        raise ValueError(
+            f"pattern={pattern!r}: write it like '<station>_page<k>', or as a regular expression with the "
+            "groups (?P<station>…) and (?P<page>…)"
+        )
     return found
 
 # %% ../../nbs/datasets/01_files.ipynb #640df137
@@ -711,10 +810,18 @@ def _why_not(path: Path, folders: PageFolders) -> str | None:
         return f"split into the reports in {path.stem}.reports"
     if ending == ".zip":
         unpacked = path.with_name(f"{path.stem}.unpacked").is_dir()
-        return f"unpacked into {path.stem}.unpacked" if unpacked else "an archive: unpack it with prepare_scans(folder), or --prepare"
+        return (
+            f"unpacked into {path.stem}.unpacked"
+            if unpacked
+            else "an archive: unpack it with prepare_scans(folder), or --prepare"
+        )
     if ending in (".heic", ".heif"):
         converted = path.with_suffix(".jpg").is_file()
-        return f"converted to {path.stem}.jpg" if converted else "HEIC: convert it with prepare_scans(folder), or --prepare"
+        return (
+            f"converted to {path.stem}.jpg"
+            if converted
+            else "HEIC: convert it with prepare_scans(folder), or --prepare"
+        )
     if ending not in PAGE_SUFFIXES:
         return f"not a page image ({', '.join(PAGE_SUFFIXES)})"
     try:
@@ -727,7 +834,9 @@ def _why_not(path: Path, folders: PageFolders) -> str | None:
     return None if path.is_file() else "not a regular file"
 
 # %% ../../nbs/datasets/01_files.ipynb #9a709695
-def _stations(paths: list[Path], pattern: re.Pattern) -> dict[str, list[tuple[int, Path]]]:  # (page number, file) by station
+def _stations(
+    paths: list[Path], pattern: re.Pattern
+) -> dict[str, list[tuple[int, Path]]]:  # (page number, file) by station
     stations: dict[str, list[tuple[int, Path]]] = {}
     for path in paths:
         m = pattern.fullmatch(path.stem)
@@ -756,7 +865,9 @@ def _by_name(station: str, pages: list[tuple[int, Path]], left_out: dict[Path, s
     return FormSet(station, [by_number[k] for k in numbers], "name", note)
 
 # %% ../../nbs/datasets/01_files.ipynb #eaa4514b
-def _one_folder(here: Path, paths: list[Path], top: bool, pattern: re.Pattern, only_names: bool, left_out: dict) -> list[FormSet]:
+def _one_folder(
+    here: Path, paths: list[Path], top: bool, pattern: re.Pattern, only_names: bool, left_out: dict
+) -> list[FormSet]:
     stations = _stations(paths, pattern)
     if not (top or only_names) and len(stations) < 2:  # the folder is the station
         stations = {}
@@ -769,7 +880,7 @@ def _one_folder(here: Path, paths: list[Path], top: bool, pattern: re.Pattern, o
         if len(only_pages) > 1:  # p1.jpg, p2.jpg …: the folder is the station
             sets.append(FormSet(here.name, only_pages, "name"))
             rest = [p for p in rest if p not in only_pages]
-        is_page = (lambda p: _PAGE_NAME.fullmatch(p.stem) and not top)
+        is_page = lambda p: _PAGE_NAME.fullmatch(p.stem) and not top
         alone = {p for p in rest if p.suffix.lower() in whole and not is_page(p)}
         sets += [FormSet(p.stem, [p], "document") for p in rest if p in alone]
         rest = [p for p in rest if p not in alone]
@@ -820,23 +931,37 @@ def import_folder(
     "Store a folder of scans, one item for each form set. Raises `ValueError` when there is no page image in it."
     sets = folder if isinstance(folder, FormSets) else group_folder(folder, pattern)
     if not sets:
-        raise ValueError(f"no form set in {str(sets.folder)!r}: {len(sets.left_out)} file(s) were left out; name pages like "
-                         "<station>_page<k>, make a sub-folder for each station, or give pattern=")
+        raise ValueError(
+            f"no form set in {str(sets.folder)!r}: {len(sets.left_out)} file(s) were left out; name pages like "
+            "<station>_page<k>, make a sub-folder for each station, or give pattern="
+        )
     folders = PageFolders(sets.folder)
     store = open_store(store)
     items = list(_folder_items(sets, folders))
-    return save_dataset(name, _with_truth(items, name, store), description=description, root=folders, store=store,
-                        provenance={"imported_from": str(sets.folder), "form_sets": len(sets), "left_out": len(sets.left_out)})
+    return save_dataset(
+        name,
+        _with_truth(items, name, store),
+        description=description,
+        root=folders,
+        store=store,
+        provenance={"imported_from": str(sets.folder), "form_sets": len(sets), "left_out": len(sets.left_out)},
+    )
 
 # %% ../../nbs/datasets/01_files.ipynb #78d8d2a5
 def _folder_items(sets: FormSets, folders: PageFolders) -> Iterator[DatasetItem]:
     for s in sets:
         counts = [_count(p, folders.allowed) for p in s.pages]
         problems = [c for c in counts if isinstance(c, str)]
-        yield DatasetItem(s.name, {
-            "form_set_name": s.name, "image_paths": [folders(str(p)) for p in s.pages],
-            "num_pages": sum(c if isinstance(c, int) else 1 for c in counts)}, None,
-            {"unreadable": problems} if problems else None)
+        yield DatasetItem(
+            s.name,
+            {
+                "form_set_name": s.name,
+                "image_paths": [folders(str(p)) for p in s.pages],
+                "num_pages": sum(c if isinstance(c, int) else 1 for c in counts),
+            },
+            None,
+            {"unreadable": problems} if problems else None,
+        )
 
 # %% ../../nbs/datasets/01_files.ipynb #462694a6
 def _count(path: Path, roots: list[str]) -> int | str:  # how many pages, or what is wrong with the file
@@ -855,11 +980,18 @@ def _with_truth(items: list[DatasetItem], name: str, store: Any) -> Iterator[Dat
         yield from items
         return
     for start in range(0, len(items), 500):
-        some = items[start:start + 500]
+        some = items[start : start + 500]
         old = known.find([i.id for i in some])
         for item in some:
             if was := old.get(item.id):
                 merged = {**(was.metadata or {}), **(item.metadata or {})} or None
-                item = DatasetItem(item.id, item.input, was.expected_output, merged, was.source_trace_id,
-                                   was.source_observation_id, was.status)
+                item = DatasetItem(
+                    item.id,
+                    item.input,
+                    was.expected_output,
+                    merged,
+                    was.source_trace_id,
+                    was.source_observation_id,
+                    was.status,
+                )
             yield item

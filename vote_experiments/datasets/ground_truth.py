@@ -20,13 +20,29 @@ import sqlalchemy as sa
 
 from .dataset import Dataset, get_dataset, save_dataset
 from vote_experiments.store.database import (
-    RowInsert, adjudications, annotations, clean_text, dataset_items, dataset_versions, decode_json, encode_json,
-    from_us, now_us, observations, open_store, review_flags,
+    RowInsert,
+    adjudications,
+    annotations,
+    clean_text,
+    dataset_items,
+    dataset_versions,
+    decode_json,
+    encode_json,
+    from_us,
+    now_us,
+    observations,
+    open_store,
+    review_flags,
 )
 from ..forms.checks import check_report
 from ..forms.field_names import has_only_known_keys, respell_report
 from vote_experiments.forms.schema import (
-    Report, _unwrapped, numbered_rows, plain_reports, read_reports, report_fields,
+    Report,
+    _unwrapped,
+    numbered_rows,
+    plain_reports,
+    read_reports,
+    report_fields,
 )
 from ..records import DatasetItem, Record
 
@@ -87,12 +103,12 @@ def truth_values(
 def _split(path: str, n_reports: int) -> tuple[int, str, str]:  # report, section or row key, field
     report, rest = 0, path
     if path.startswith("reports["):
-        number, _, rest = path[len("reports["):].partition("].")
+        number, _, rest = path[len("reports[") :].partition("].")
         report = int(number) if number.isdecimal() else n_reports
     if report >= n_reports:
         raise ValueError(f"path {path!r}: there are {n_reports} reports; the first is reports[0]")
     if rest.startswith("vote_results["):
-        key, _, name = rest[len("vote_results["):].partition("].")
+        key, _, name = rest[len("vote_results[") :].partition("].")
         return report, f"[{key}]", name
     section, _, name = rest.rpartition(".")
     return report, section, name
@@ -117,13 +133,17 @@ def _section(raw: dict, report: Report, where: str, path: str) -> dict:
     "The part of a raw report that a field stands in"
     if not where.startswith("["):
         if where not in ("", *_PARTS):
-            raise ValueError(f"path {path!r}: a report has no part {where!r}; it has {', '.join(_PARTS)} and vote_results[number=…]")
+            raise ValueError(
+                f"path {path!r}: a report has no part {where!r}; it has {', '.join(_PARTS)} and vote_results[number=…]"
+            )
         if where and not isinstance(raw.get(where), dict):
             raw[where] = {}
         return raw[where] if where else raw
     rows = list(numbered_rows(report))
     if where[1:-1] not in rows:
-        raise ValueError(f"path {path!r}: there is no row {where[1:-1]}; there are {', '.join(rows[:5])}{' …' if len(rows) > 5 else ''}")
+        raise ValueError(
+            f"path {path!r}: there is no row {where[1:-1]}; there are {', '.join(rows[:5])}{' …' if len(rows) > 5 else ''}"
+        )
     return raw["vote_results"][rows.index(where[1:-1])]
 
 # %% ../../nbs/datasets/02_ground_truth.ipynb #fa7482d9
@@ -147,8 +167,12 @@ def _with_report_values(truth: Any, changes: Mapping[str, Any]) -> Any:
     for path, value in changes.items():
         report, where, name = _split(path, len(raw))
         part = _section(raw[report], reports[report], where, path)
-        if path not in known and name not in (*Report.model_fields, *Report.model_fields["ballot_statistics"].annotation.model_fields,
-                                              *Report.model_fields["voter_statistics"].annotation.model_fields, "number"):
+        if path not in known and name not in (
+            *Report.model_fields,
+            *Report.model_fields["ballot_statistics"].annotation.model_fields,
+            *Report.model_fields["voter_statistics"].annotation.model_fields,
+            "number",
+        ):
             raise ValueError(f"path {path!r}: a report has no value of this name")
         _put(part, name, None if value == "" else value)
     return changed
@@ -167,7 +191,9 @@ def with_values(
             if path in left:
                 container[key] = left.pop(path)
         if left:
-            raise ValueError(f"path {next(iter(left))!r}: the ground truth has no such value; it has {', '.join(truth_values(truth)) or 'none'}")
+            raise ValueError(
+                f"path {next(iter(left))!r}: the ground truth has no such value; it has {', '.join(truth_values(truth)) or 'none'}"
+            )
         return changed
     changed = _with_report_values(truth, changes)
     before = set(read_reports(truth)[1])
@@ -184,6 +210,7 @@ KINDS = ("person", "model", "import")
 @dataclass(frozen=True)
 class Author(Record):
     "Who or what set a value"
+
     kind: str  # person | model | import
     name: str
 
@@ -200,7 +227,9 @@ def as_author(
     kind, colon, name = by.partition(":") if isinstance(by, str) else ("", "", "")
     kind, name = (kind, name) if colon and kind in KINDS else ("person", by)
     if not isinstance(name, str) or not name.strip() or len(name) > 200:
-        raise ValueError(f"by={by!r}: say who sets the value, e.g. 'Noi', 'model:gemini-2.5-flash' or Author('person', 'Noi')")
+        raise ValueError(
+            f"by={by!r}: say who sets the value, e.g. 'Noi', 'model:gemini-2.5-flash' or Author('person', 'Noi')"
+        )
     return Author(kind, clean_text(" ".join(name.split())) or "")
 
 # %% ../../nbs/datasets/02_ground_truth.ipynb #dc18088e
@@ -226,8 +255,14 @@ def correct_truth(
         item.expected_output = with_values(item.expected_output, values)
         items.append(item)
     said = {"kind": author.kind, "name": author.name, "reason": reason, **({"note": note} if note else {})}
-    saved = save_dataset(name, items, store=store, provenance={"set_by": said, "items": len(items)}, base_version=dataset.version,
-                         item_provenance=dict.fromkeys(changes, said))
+    saved = save_dataset(
+        name,
+        items,
+        store=store,
+        provenance={"set_by": said, "items": len(items)},
+        base_version=dataset.version,
+        item_provenance=dict.fromkeys(changes, said),
+    )
     _refresh_flags(saved, list(changes), author)
     return saved
 
@@ -235,6 +270,7 @@ def correct_truth(
 @dataclass(frozen=True)
 class ValueOrigin(Record):
     "Who or what made a value what it is"
+
     path: str
     value: Any
     kind: str  # person | model | import
@@ -267,11 +303,22 @@ def version_author(
 def _item_rows(c: sa.Connection, dataset: Dataset, item_id: str) -> list[Any]:
     "Every row an item has had up to the version, oldest first, with what made it"
     d, v = dataset_items.c, dataset_versions.c
-    return list(c.execute(sa.select(
-        d.version_from, d.valid_from, d.expected_output, d.provenance, d.source_trace_id, d.source_observation_id,
-        v.provenance.label("version_provenance")).join(dataset_versions, sa.and_(
-            v.dataset_id == d.dataset_id, v.version == d.version_from), isouter=True).where(
-        d.dataset_id == dataset.id, d.item_id == item_id, d.version_from <= dataset.version).order_by(d.version_from)))
+    return list(
+        c.execute(
+            sa.select(
+                d.version_from,
+                d.valid_from,
+                d.expected_output,
+                d.provenance,
+                d.source_trace_id,
+                d.source_observation_id,
+                v.provenance.label("version_provenance"),
+            )
+            .join(dataset_versions, sa.and_(v.dataset_id == d.dataset_id, v.version == d.version_from), isouter=True)
+            .where(d.dataset_id == dataset.id, d.item_id == item_id, d.version_from <= dataset.version)
+            .order_by(d.version_from)
+        )
+    )
 
 # %% ../../nbs/datasets/02_ground_truth.ipynb #126e7fee
 def _traced_model(c: sa.Connection, row: Any) -> str | None:
@@ -310,8 +357,20 @@ def value_history(
             (author, reason, note), at = _author_of(c, row), from_us(row.valid_from)
             for k, v in {**dict.fromkeys(before), **now}.items():
                 if (k not in before and v is not None) or (k in before and before[k] != v):
-                    found.append(ValueOrigin(k, v, author.kind, author.name, at, row.version_from, before.get(k),  # type: ignore[arg-type]
-                                             before.get(k) is None, reason, note))
+                    found.append(
+                        ValueOrigin(
+                            k,
+                            v,
+                            author.kind,
+                            author.name,
+                            at,  # type: ignore[arg-type]
+                            row.version_from,
+                            before.get(k),
+                            before.get(k) is None,
+                            reason,
+                            note,
+                        )
+                    )
             before = now
     if not rows:
         raise LookupError(f"dataset {name!r} version {dataset.version} has no item {item_id!r}")
@@ -332,6 +391,7 @@ def value_origins(
 @dataclass(frozen=True)
 class Annotation(Record):
     "An item's ground truth as somebody else has it"
+
     item_id: str
     kind: str
     name: str
@@ -356,13 +416,16 @@ def list_annotations(
     query = sa.select(annotations).where(a.dataset_id == dataset.id, a.item_id == item_id).order_by(a.id)
     with dataset._store.read() as c:
         newest = {(r.kind, r.name): r for r in c.execute(query)}
-    return [Annotation(r.item_id, r.kind, r.name, decode_json(r.answer), from_us(r.created_at), r.version, r.note)  # type: ignore[arg-type]
-            for r in sorted(newest.values(), key=lambda r: r.id)]
+    return [
+        Annotation(r.item_id, r.kind, r.name, decode_json(r.answer), from_us(r.created_at), r.version, r.note)  # type: ignore[arg-type]
+        for r in sorted(newest.values(), key=lambda r: r.id)
+    ]
 
 # %% ../../nbs/datasets/02_ground_truth.ipynb #9d7975de
 @dataclass(frozen=True)
 class Disagreement(Record):
     "A value that annotators have differently"
+
     item_id: str
     path: str
     truth: Any  # what the ground truth says
@@ -393,8 +456,15 @@ def _disagreements(dataset: Dataset, item: DatasetItem) -> list[Disagreement]:
     truth, shown = _compared(item.expected_output), truth_values(item.expected_output)
     answers = [(str(a.author), _compared(a.answer), truth_values(a.answer)) for a in others]
     paths = dict.fromkeys([*truth, *(k for _, compared, _ in answers for k in compared)])
-    found = [Disagreement(item.id, path, shown.get(path), {who: said.get(path) for who, compared, said in answers
-                                                          if compared.get(path) != truth.get(path)}) for path in paths]
+    found = [
+        Disagreement(
+            item.id,
+            path,
+            shown.get(path),
+            {who: said.get(path) for who, compared, said in answers if compared.get(path) != truth.get(path)},
+        )
+        for path in paths
+    ]
     newest = max((a.at for a in others), default=None)
     settled = {} if newest is None else _decided(dataset, item.id, newest)
     return [d for d in found if d.answers and not (d.path in settled and settled[d.path] == d.truth)]
@@ -403,7 +473,11 @@ def _disagreements(dataset: Dataset, item: DatasetItem) -> list[Disagreement]:
 def _decided(dataset: Dataset, item_id: str, since: datetime) -> dict[str, Any]:
     "What adjudicators decided after all annotators had answered, by path"
     a = adjudications.c
-    query = sa.select(a.path, a.decided, a.created_at).where(a.dataset_id == dataset.id, a.item_id == item_id).order_by(a.id)
+    query = (
+        sa.select(a.path, a.decided, a.created_at)
+        .where(a.dataset_id == dataset.id, a.item_id == item_id)
+        .order_by(a.id)
+    )
     with dataset._store.read() as c:
         return {r.path: decode_json(r.decided) for r in c.execute(query) if from_us(r.created_at) >= since}  # type: ignore[operator]
 
@@ -421,9 +495,18 @@ def annotate(
     author, dataset = as_author(by), get_dataset(name, store=store)
     item = dataset.item(item_id)
     with dataset._store.write() as c:
-        c.execute(sa.insert(annotations).values(
-            dataset_id=dataset.id, item_id=item_id, kind=author.kind, name=author.name, answer=encode_json(answer),
-            version=dataset.version, note=clean_text(note), created_at=now_us()))
+        c.execute(
+            sa.insert(annotations).values(
+                dataset_id=dataset.id,
+                item_id=item_id,
+                kind=author.kind,
+                name=author.name,
+                answer=encode_json(answer),
+                version=dataset.version,
+                note=clean_text(note),
+                created_at=now_us(),
+            )
+        )
     _flag_disagreement(dataset, item, author)
     return _disagreements(dataset, item)
 
@@ -431,6 +514,7 @@ def annotate(
 @dataclass(frozen=True)
 class Adjudication(Record):
     "A disagreement and how it was decided"
+
     item_id: str
     path: str
     decided: Any
@@ -459,13 +543,28 @@ def adjudicate(
     read = truth_values(with_values(item.expected_output, decisions))
     decided, now = {p: read.get(p) for p in decisions}, now_us()
     with dataset._store.write() as c:
-        c.execute(sa.insert(adjudications), [{
-            "dataset_id": dataset.id, "item_id": item_id, "path": p, "decided": encode_json(v),
-            "answers": encode_json({"ground truth": wanted[p].truth, **wanted[p].answers}), "kind": author.kind, "name": author.name,
-            "note": clean_text(note), "created_at": now} for p, v in decided.items()])
+        c.execute(
+            sa.insert(adjudications),
+            [
+                {
+                    "dataset_id": dataset.id,
+                    "item_id": item_id,
+                    "path": p,
+                    "decided": encode_json(v),
+                    "answers": encode_json({"ground truth": wanted[p].truth, **wanted[p].answers}),
+                    "kind": author.kind,
+                    "name": author.name,
+                    "note": clean_text(note),
+                    "created_at": now,
+                }
+                for p, v in decided.items()
+            ],
+        )
     changed = {p: v for p, v in decided.items() if v != wanted[p].truth}
     if changed:
-        return correct_truth(name, {item_id: changed}, author, note=note, reason="adjudicated", base_version=dataset.version, store=store)
+        return correct_truth(
+            name, {item_id: changed}, author, note=note, reason="adjudicated", base_version=dataset.version, store=store
+        )
     _flag_disagreement(dataset, item, author)
     return dataset
 
@@ -477,23 +576,54 @@ def list_adjudications(
 ) -> list[Adjudication]:  # oldest first
     "What was decided, and by whom"
     dataset, a = get_dataset(name, store=store), adjudications.c
-    query = sa.select(adjudications).where(a.dataset_id == dataset.id, *([a.item_id == item_id] if item_id else [])).order_by(a.id)
+    query = (
+        sa.select(adjudications)
+        .where(a.dataset_id == dataset.id, *([a.item_id == item_id] if item_id else []))
+        .order_by(a.id)
+    )
     with dataset._store.read() as c:
-        return [Adjudication(r.item_id, r.path, decode_json(r.decided), decode_json(r.answers), r.kind, r.name, from_us(r.created_at),  # type: ignore[arg-type]
-                             r.note) for r in c.execute(query)]
+        return [
+            Adjudication(
+                r.item_id,
+                r.path,
+                decode_json(r.decided),
+                decode_json(r.answers),
+                r.kind,
+                r.name,
+                from_us(r.created_at),  # type: ignore[arg-type]
+                r.note,
+            )
+            for r in c.execute(query)
+        ]
 
 # %% ../../nbs/datasets/02_ground_truth.ipynb #54846e82
 REASONS = {"suspect_label": 3.0, "disagreement": 2.0, "by_hand": 2.0, "failed_check": 1.0}  # how bad each is at least
 STATES = ("open", "resolved", "dismissed")
-_FLAG_COLUMNS = ("dataset_id", "item_id", "reason", "path", "message", "detail", "severity", "state", "kind", "name", "created_at")
-_AGAIN = ("ON CONFLICT (dataset_id, item_id, reason, path) DO UPDATE SET " + ", ".join(
-    f"{c} = excluded.{c}" for c in _FLAG_COLUMNS[4:]) + ", closed_by = NULL, closed_at = NULL, note = NULL "
-    "WHERE review_flags.message <> excluded.message")
+_FLAG_COLUMNS = (
+    "dataset_id",
+    "item_id",
+    "reason",
+    "path",
+    "message",
+    "detail",
+    "severity",
+    "state",
+    "kind",
+    "name",
+    "created_at",
+)
+_AGAIN = (
+    "ON CONFLICT (dataset_id, item_id, reason, path) DO UPDATE SET "
+    + ", ".join(f"{c} = excluded.{c}" for c in _FLAG_COLUMNS[4:])
+    + ", closed_by = NULL, closed_at = NULL, note = NULL "
+    "WHERE review_flags.message <> excluded.message"
+)
 
 # %% ../../nbs/datasets/02_ground_truth.ipynb #5990934b
 @dataclass(frozen=True)
 class ReviewFlag(Record):
     "A reason to look at an item again"
+
     id: int
     item_id: str
     reason: str  # suspect_label | disagreement | by_hand | failed_check
@@ -514,8 +644,22 @@ _Raised = tuple[str, str, str, str, float, Any]  # item id, reason, path, messag
 
 def _raise_flags(dataset: Dataset, raised: Sequence[_Raised], by: Author) -> None:
     now = now_us()
-    rows = [(dataset.id, item_id, reason, path, clean_text(message) or "", encode_json(detail), REASONS[reason] + more, "open",
-             by.kind, by.name, now) for item_id, reason, path, message, more, detail in raised]
+    rows = [
+        (
+            dataset.id,
+            item_id,
+            reason,
+            path,
+            clean_text(message) or "",
+            encode_json(detail),
+            REASONS[reason] + more,
+            "open",
+            by.kind,
+            by.name,
+            now,
+        )
+        for item_id, reason, path, message, more, detail in raised
+    ]
     with dataset._store.write() as c:
         RowInsert(review_flags, _FLAG_COLUMNS, dataset._store.dialect, _AGAIN)(c, rows)
 
@@ -524,9 +668,17 @@ def _close_flags(dataset: Dataset, item_id: str, reason: str, by: Author, still:
     "Resolve the open flags of an item for one reason, but those of paths that still have it"
     f = review_flags.c
     with dataset._store.write() as c:
-        c.execute(sa.update(review_flags).where(
-            f.dataset_id == dataset.id, f.item_id == item_id, f.reason == reason, f.state == "open", f.path.not_in(list(still))).values(
-                state="resolved", closed_by=str(by), closed_at=now_us()))
+        c.execute(
+            sa.update(review_flags)
+            .where(
+                f.dataset_id == dataset.id,
+                f.item_id == item_id,
+                f.reason == reason,
+                f.state == "open",
+                f.path.not_in(list(still)),
+            )
+            .values(state="resolved", closed_by=str(by), closed_at=now_us())
+        )
 
 # %% ../../nbs/datasets/02_ground_truth.ipynb #776d4f83
 def flag_item(
@@ -554,8 +706,17 @@ def _failed_checks(item: DatasetItem) -> list[_Raised]:
     found: list[_Raised] = [(item.id, "failed_check", f"unreadable {i}", p, 1.0, None) for i, p in enumerate(problems)]
     for i, report in enumerate(reports):
         checks = check_report(report)
-        found += [(item.id, "failed_check", report_prefix(i, len(reports)) + c.name, c.message, 0.1 * len(checks.failed), None)
-                  for c in checks.failed]
+        found += [
+            (
+                item.id,
+                "failed_check",
+                report_prefix(i, len(reports)) + c.name,
+                c.message,
+                0.1 * len(checks.failed),
+                None,
+            )
+            for c in checks.failed
+        ]
     return found
 
 # %% ../../nbs/datasets/02_ground_truth.ipynb #c3d73741
@@ -584,8 +745,16 @@ def flag_failed_checks(
 # %% ../../nbs/datasets/02_ground_truth.ipynb #9f62e7e5
 def _resolve_passed(dataset: Dataset, ids: Sequence[str] | None, by: Author) -> None:
     f = review_flags.c
-    query = sa.select(f.item_id).where(f.dataset_id == dataset.id, f.reason == "failed_check", f.state == "open",
-                                       *([f.item_id.in_(ids)] if ids is not None else [])).distinct()
+    query = (
+        sa.select(f.item_id)
+        .where(
+            f.dataset_id == dataset.id,
+            f.reason == "failed_check",
+            f.state == "open",
+            *([f.item_id.in_(ids)] if ids is not None else []),
+        )
+        .distinct()
+    )
     with dataset._store.read() as c:
         open_ones = list(c.scalars(query))
     found = dataset.find(open_ones)
@@ -596,7 +765,9 @@ def _resolve_passed(dataset: Dataset, ids: Sequence[str] | None, by: Author) -> 
 # %% ../../nbs/datasets/02_ground_truth.ipynb #e23bf4c7
 def flag_suspects(
     name: str,  # of the dataset
-    suspects: Iterable[Any],  # `SuspectLabel`s: item_id, form_type, path, expected, answered, models, checks, expected_fails
+    suspects: Iterable[
+        Any
+    ],  # `SuspectLabel`s: item_id, form_type, path, expected, answered, models, checks, expected_fails
     by: Any = "model:suspect labels",  # as for `as_author`; e.g. the run they were found in
     *,
     store: Any = None,  # a `Store`, a path or a URL; None: the default one
@@ -609,8 +780,22 @@ def flag_suspects(
             forms = [r.form_info.form_type for r in _reports_of(found[s.item_id].expected_output)]
             path = report_prefix(forms.index(s.form_type) if s.form_type in forms else 0, len(forms)) + s.path
             message = f"the truth says {s.expected}, {len(s.models)} of {s.n_models} models read {s.answered}"
-            raised.append((s.item_id, "suspect_label", path, message, len(s.expected_fails) + 0.1 * len(s.models),
-                           {"expected": s.expected, "answered": s.answered, "models": list(s.models), "n_models": s.n_models, "checks": list(s.checks)}))
+            raised.append(
+                (
+                    s.item_id,
+                    "suspect_label",
+                    path,
+                    message,
+                    len(s.expected_fails) + 0.1 * len(s.models),
+                    {
+                        "expected": s.expected,
+                        "answered": s.answered,
+                        "models": list(s.models),
+                        "n_models": s.n_models,
+                        "checks": list(s.checks),
+                    },
+                )
+            )
     _raise_flags(dataset, raised, as_author(by))
     return len(raised)
 
@@ -622,17 +807,32 @@ def _flag_disagreement(dataset: Dataset, item: DatasetItem, by: Author) -> None:
         _close_flags(dataset, item.id, "disagreement", by)
         return
     who = sorted({w for d in found for w in d.answers})
-    message = f"{len(found)} value{'' if len(found) == 1 else 's'} differ{'s' if len(found) == 1 else ''} from {', '.join(who)}: " \
-              f"{', '.join(d.path for d in found[:3])}{' …' if len(found) > 3 else ''}"
-    _raise_flags(dataset, [(item.id, "disagreement", "", message, min(0.9, 0.05 * len(found)),
-                            {"paths": [d.path for d in found], "who": who})], by)
+    message = (
+        f"{len(found)} value{'' if len(found) == 1 else 's'} differ{'s' if len(found) == 1 else ''} from {', '.join(who)}: "
+        f"{', '.join(d.path for d in found[:3])}{' …' if len(found) > 3 else ''}"
+    )
+    _raise_flags(
+        dataset,
+        [
+            (
+                item.id,
+                "disagreement",
+                "",
+                message,
+                min(0.9, 0.05 * len(found)),
+                {"paths": [d.path for d in found], "who": who},
+            )
+        ],
+        by,
+    )
 
 # %% ../../nbs/datasets/02_ground_truth.ipynb #a13ec704
 def _refresh_flags(dataset: Dataset, ids: Sequence[str], by: Author) -> None:
     "After a correction: flags whose reason is gone are resolved, new reasons are flagged"
     f, found = review_flags.c, dataset.find(ids)
     query = sa.select(f.item_id, f.path, f.detail).where(
-        f.dataset_id == dataset.id, f.item_id.in_(ids), f.reason == "suspect_label", f.state == "open")
+        f.dataset_id == dataset.id, f.item_id.in_(ids), f.reason == "suspect_label", f.state == "open"
+    )
     with dataset._store.read() as c:
         suspected = list(c.execute(query))
     for item_id, item in found.items():
@@ -650,8 +850,21 @@ def _was_corrected(flag: Any, values: Mapping[str, Any], dataset: Dataset, item_
 
 # %% ../../nbs/datasets/02_ground_truth.ipynb #97a486a3
 def _flag(r: Any) -> ReviewFlag:
-    return ReviewFlag(r.id, r.item_id, r.reason, r.path, r.message or "", r.severity, r.state, r.name, from_us(r.created_at),  # type: ignore[arg-type]
-                      decode_json(r.detail), r.closed_by, from_us(r.closed_at), r.note)
+    return ReviewFlag(
+        r.id,
+        r.item_id,
+        r.reason,
+        r.path,
+        r.message or "",
+        r.severity,
+        r.state,
+        r.name,
+        from_us(r.created_at),  # type: ignore[arg-type]
+        decode_json(r.detail),
+        r.closed_by,
+        from_us(r.closed_at),
+        r.note,
+    )
 
 # %% ../../nbs/datasets/02_ground_truth.ipynb #1447065d
 def review_queue(
@@ -670,9 +883,14 @@ def review_queue(
         if value is not None and value not in known:
             raise ValueError(f"{argument}={value!r}: it is one of {', '.join(known)}")
     wanted = {"state": state, "item_id": item_id, "reason": reason}
-    query = sa.select(review_flags).where(f.dataset_id == dataset.id, *(f[k] == v for k, v in wanted.items() if v is not None))
+    query = sa.select(review_flags).where(
+        f.dataset_id == dataset.id, *(f[k] == v for k, v in wanted.items() if v is not None)
+    )
     with dataset._store.read() as c:
-        return [_flag(r) for r in c.execute(query.order_by(f.severity.desc(), f.created_at, f.id).limit(limit).offset(offset))]
+        return [
+            _flag(r)
+            for r in c.execute(query.order_by(f.severity.desc(), f.created_at, f.id).limit(limit).offset(offset))
+        ]
 
 # %% ../../nbs/datasets/02_ground_truth.ipynb #ec95fb52
 def items_to_review(
@@ -682,8 +900,13 @@ def items_to_review(
 ) -> dict[str, int]:  # number of open flags by item id, the items with the worst flag first
     "Which items have open flags"
     dataset, f = get_dataset(name, store=store), review_flags.c
-    query = sa.select(f.item_id, sa.func.count()).where(f.dataset_id == dataset.id, f.state == "open").group_by(f.item_id).order_by(
-        sa.func.max(f.severity).desc(), sa.func.min(f.created_at), sa.func.min(f.id)).limit(limit)
+    query = (
+        sa.select(f.item_id, sa.func.count())
+        .where(f.dataset_id == dataset.id, f.state == "open")
+        .group_by(f.item_id)
+        .order_by(sa.func.max(f.severity).desc(), sa.func.min(f.created_at), sa.func.min(f.id))
+        .limit(limit)
+    )
     with dataset._store.read() as c:
         return {item_id: n for item_id, n in c.execute(query)}
 
@@ -710,9 +933,16 @@ def close_flag(
     "Say that a flag is done with. Raises `LookupError` when there is no such flag, `ValueError` for an unknown state."
     if state not in STATES:
         raise ValueError(f"state={state!r}: it is one of {', '.join(STATES)}")
-    closed = {"closed_by": str(as_author(by)), "closed_at": now_us()} if state != "open" else {"closed_by": None, "closed_at": None}
+    closed = (
+        {"closed_by": str(as_author(by)), "closed_at": now_us()}
+        if state != "open"
+        else {"closed_by": None, "closed_at": None}
+    )
     with open_store(store).write() as c:
-        changed = c.execute(sa.update(review_flags).where(review_flags.c.id == flag_id).values(
-            state=state, note=clean_text(note), **closed))
+        changed = c.execute(
+            sa.update(review_flags)
+            .where(review_flags.c.id == flag_id)
+            .values(state=state, note=clean_text(note), **closed)
+        )
     if not changed.rowcount:
         raise LookupError(f"there is no flag {flag_id!r}; review_queue lists them")

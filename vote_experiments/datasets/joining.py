@@ -30,7 +30,12 @@ def _reports_in(value: Any) -> list[FormIdentity]:
 def _from_metadata(item: DatasetItem) -> FormIdentity | None:
     "From metadata and input, under any known name; else from the folders of its name"
     given = item.input if isinstance(item.input, Mapping) else {}
-    fields = {find_field(str(k)): v for part in (given, item.metadata or {}) for k, v in part.items() if isinstance(v, (str, int))}
+    fields = {
+        find_field(str(k)): v
+        for part in (given, item.metadata or {})
+        for k, v in part.items()
+        if isinstance(v, (str, int))
+    }
     header = {f.removeprefix("form_info."): v for f, v in fields.items() if f and f.startswith("form_info.")}
     pages = given.get("image_paths")
     first = pages[0] if isinstance(pages, list) and pages and isinstance(pages[0], str) else ""
@@ -50,7 +55,9 @@ def item_identities(
 ) -> list[FormIdentity]:  # one per report; [] when nothing says what the item is about
     "Which forms an item holds"
     sources: Iterator[list[FormIdentity]] = iter((_reports_in(item.expected_output), _reports_in(output)))
-    known = next((found for found in sources if found and any(i.province or i.station or i.committee for i in found)), [])
+    known = next(
+        (found for found in sources if found and any(i.province or i.station or i.committee for i in found)), []
+    )
     of_item = _from_metadata(item)
     return known or ([of_item] if of_item else [])
 
@@ -58,12 +65,15 @@ def item_identities(
 @dataclass
 class JoinReport(Record):
     "What was joined, and what was not"
+
     dataset: str
     version: int | None  # the new version; None when nothing changed
     matched: dict[str, str] = field(default_factory=dict)  # item id -> name of its truth
     items_without: list[str] = field(default_factory=list)  # items for which the file has no truth
     truth_without: list[str] = field(default_factory=list)  # truths for which the dataset has no item
-    ambiguous: dict[str, list[str]] = field(default_factory=dict)  # truth that fits several items, or an item that several truths fit
+    ambiguous: dict[str, list[str]] = field(
+        default_factory=dict
+    )  # truth that fits several items, or an item that several truths fit
     kept: list[str] = field(default_factory=list)  # items that have another truth already and keep it
     unmapped: list[str] = field(default_factory=list)  # columns of the file that were not used
 
@@ -74,14 +84,22 @@ class JoinReport(Record):
     def summary(self) -> str:
         "One sentence"
         parts = [f"{len(self.matched)} items of {self.dataset} matched"]
-        for n, words in ((len(self.items_without), "items without truth"), (len(self.truth_without), "truths without an item"),
-                         (len(self.ambiguous), "that fit several"), (len(self.kept), "keep another truth")):
+        for n, words in (
+            (len(self.items_without), "items without truth"),
+            (len(self.truth_without), "truths without an item"),
+            (len(self.ambiguous), "that fit several"),
+            (len(self.kept), "keep another truth"),
+        ):
             parts += [f"{n} {words}"] if n else []
         return ", ".join(parts) + (f"; columns not used: {', '.join(self.unmapped)}" if self.unmapped else "")
 
     def _repr_markdown_(self) -> str:
-        rows = [("item without truth", i) for i in self.items_without] + [("truth without item", t) for t in self.truth_without]
-        rows += [("fits several", f"{k}: {', '.join(v)}") for k, v in self.ambiguous.items()] + [("keeps another truth", i) for i in self.kept]
+        rows = [("item without truth", i) for i in self.items_without] + [
+            ("truth without item", t) for t in self.truth_without
+        ]
+        rows += [("fits several", f"{k}: {', '.join(v)}") for k, v in self.ambiguous.items()] + [
+            ("keeps another truth", i) for i in self.kept
+        ]
         table = markdown_table(("", "name"), rows[:40]) if rows else ""
         more = f"\n\n… and {len(rows) - 40} more" if len(rows) > 40 else ""
         return f"**{self.summary()}**\n\n{table}{more}"
@@ -94,7 +112,9 @@ def _without_ballot(identity: FormIdentity) -> FormIdentity:
     return replace(identity, ballot=None)
 
 # %% ../../nbs/datasets/06_joining.ipynb #1011e9f1
-def _by_place(truth: TruthItems, left: Sequence[int], items_know_ballot: bool) -> list[tuple[FormIdentity, list[Any], str]]:
+def _by_place(
+    truth: TruthItems, left: Sequence[int], items_know_ballot: bool
+) -> list[tuple[FormIdentity, list[Any], str]]:
     "Truths that belong together: identity, reports, name"
     together: dict[tuple, tuple[FormIdentity, list[Any], str]] = {}
     for i in left:
@@ -106,11 +126,15 @@ def _by_place(truth: TruthItems, left: Sequence[int], items_know_ballot: bool) -
     return list(together.values())
 
 # %% ../../nbs/datasets/06_joining.ipynb #99c33677
-def _matched_by_identity(items: Sequence[DatasetItem], truth: TruthItems, left: Sequence[int], outputs: Mapping[str, Any],
-                         report: JoinReport) -> Iterator[tuple[DatasetItem, list[Any], str]]:
+def _matched_by_identity(
+    items: Sequence[DatasetItem], truth: TruthItems, left: Sequence[int], outputs: Mapping[str, Any], report: JoinReport
+) -> Iterator[tuple[DatasetItem, list[Any], str]]:
     known = [(item, identities) for item in items if (identities := item_identities(item, outputs.get(item.id)))]
     know_ballot = any(len(i) == 1 and i[0].ballot for _, i in known)
-    of_items = [identities[0] if know_ballot and len(identities) == 1 else _without_ballot(identities[0]) for _, identities in known]
+    of_items = [
+        identities[0] if know_ballot and len(identities) == 1 else _without_ballot(identities[0])
+        for _, identities in known
+    ]
     entries = _by_place(truth, left, know_ballot)
     matches = match_identities([identity for identity, _, _ in entries], of_items, least=_NEEDED)
     for i, j in matches.pairs:
@@ -142,13 +166,24 @@ def join_truth(
     changed = list(_set_truth(pairs, replace_truth, report))
     report.items_without = [i.id for i in items if i.id not in report.matched and i.id not in report.kept]
     if changed:
-        saved = save_dataset(chosen.name, changed, store=chosen._store if store is None else store, base_version=chosen.version, provenance={
-            "joined_from": str(truth.path), "mapping": {**truth.mapping.columns, **truth.mapping.votes}, "matched": len(report.matched)})
+        saved = save_dataset(
+            chosen.name,
+            changed,
+            store=chosen._store if store is None else store,
+            base_version=chosen.version,
+            provenance={
+                "joined_from": str(truth.path),
+                "mapping": {**truth.mapping.columns, **truth.mapping.votes},
+                "matched": len(report.matched),
+            },
+        )
         report.version = saved.version
     return report
 
 # %% ../../nbs/datasets/06_joining.ipynb #0790283a
-def _set_truth(pairs: Iterable[tuple[DatasetItem, Any, str]], replace_truth: bool, report: JoinReport) -> Iterator[DatasetItem]:
+def _set_truth(
+    pairs: Iterable[tuple[DatasetItem, Any, str]], replace_truth: bool, report: JoinReport
+) -> Iterator[DatasetItem]:
     for item, value, name in pairs:
         reports = value if isinstance(value, list) else [value]
         new = reports[0] if len(reports) == 1 else reports

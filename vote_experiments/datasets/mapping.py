@@ -30,6 +30,7 @@ _SHORT = {name.rpartition(".")[2]: name for name in reversed(FIELDS)} | {"total_
 @dataclass
 class ColumnMapping(Record):
     "How the columns of a table make up reports"
+
     columns: dict[str, str] = field(default_factory=dict)  # header -> field
     votes: dict[str, int | str] = field(default_factory=dict)  # header -> number of a candidate, or name of a party
     fixed: dict[str, str] = field(default_factory=dict)  # field -> value, where the file does not say it
@@ -52,8 +53,14 @@ class ColumnMapping(Record):
 
     def _repr_markdown_(self) -> str:
         rows = [(h, f) for h, f in self.columns.items()] + [(h, f"votes of {n}") for h, n in self.votes.items()]
-        rows += [("(whole file)", f"{f} = {v}") for f, v in self.fixed.items()] + [(h, "not used") for h in self.unmapped]
-        return f"**{self.summary()}**\n\n" + markdown_table(("column", "field"), rows) + "".join(f"\n\n{n}" for n in self.notes)
+        rows += [("(whole file)", f"{f} = {v}") for f, v in self.fixed.items()] + [
+            (h, "not used") for h in self.unmapped
+        ]
+        return (
+            f"**{self.summary()}**\n\n"
+            + markdown_table(("column", "field"), rows)
+            + "".join(f"\n\n{n}" for n in self.notes)
+        )
 
 # %% ../../nbs/datasets/04_mapping.ipynb #70c33b67
 def save_mapping(
@@ -79,7 +86,10 @@ def _full_name(name: Any, header: str) -> str | None:  # None: the column is to 
 
 # %% ../../nbs/datasets/04_mapping.ipynb #b81bf9a3
 def as_mapping(
-    value: ColumnMapping | Mapping[str, Any] | str | os.PathLike,  # a mapping, a dict of header to field, or a saved YAML file
+    value: ColumnMapping
+    | Mapping[str, Any]
+    | str
+    | os.PathLike,  # a mapping, a dict of header to field, or a saved YAML file
 ) -> ColumnMapping:
     "A mapping from what users give. Raises `ValueError` naming the column and the field that is none."
     if isinstance(value, ColumnMapping):
@@ -91,7 +101,11 @@ def as_mapping(
         value = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     if not isinstance(value, Mapping):
         raise ValueError(f"mapping: {value!r:.80} is no object of header to field")
-    parts = value if isinstance(value.get("columns"), Mapping) or isinstance(value.get("votes"), Mapping) else {"columns": value}
+    parts = (
+        value
+        if isinstance(value.get("columns"), Mapping) or isinstance(value.get("votes"), Mapping)
+        else {"columns": value}
+    )
     unknown = sorted(set(parts) - set(ColumnMapping().keys()))
     if unknown:
         raise ValueError(f"mapping: {unknown[0]!r} is no part of a mapping; it has {', '.join(ColumnMapping().keys())}")
@@ -102,7 +116,9 @@ def as_mapping(
     return ColumnMapping(columns, fixed=fixed, unmapped=[h for h, f in named.items() if not f], **rest)  # type: ignore[arg-type]
 
 # %% ../../nbs/datasets/04_mapping.ipynb #976d6fd4
-_NUMBERED = re.compile(r"(?:หมายเลข|เบอร์|คะแนน|ผู้สมัคร|คะแนนเบอร์|คะแนนหมายเลข|candidate|cand|votes?|party|score|พรรค|number|no|c|p)(\d{1,3})")
+_NUMBERED = re.compile(
+    r"(?:หมายเลข|เบอร์|คะแนน|ผู้สมัคร|คะแนนเบอร์|คะแนนหมายเลข|candidate|cand|votes?|party|score|พรรค|number|no|c|p)(\d{1,3})"
+)
 _LOOKED_AT = 200  # rows
 
 
@@ -112,7 +128,9 @@ def _values(table: TableFile, header: str) -> list[Any]:
 # %% ../../nbs/datasets/04_mapping.ipynb #4d796372
 def _are_numbers(values: Sequence[Any]) -> bool:
     try:
-        return bool(values) and all(parse_number(v if not isinstance(v, bool) else str(v)) is not None or v == "-" for v in values)
+        return bool(values) and all(
+            parse_number(v if not isinstance(v, bool) else str(v)) is not None or v == "-" for v in values
+        )
     except ValueError:
         return False
 
@@ -126,7 +144,9 @@ def _vote_columns(table: TableFile, headers: Sequence[str]) -> dict[str, int | s
             numbered[header] = int(match[1])
     if len(numbered) > 1 and len(set(numbered.values())) == len(numbered):
         return numbered
-    parties: dict[str, int | str] = {h: h for h in headers if h.strip().startswith("พรรค") and len(h.strip()) > 5 and _are_numbers(_values(table, h))}
+    parties: dict[str, int | str] = {
+        h: h for h in headers if h.strip().startswith("พรรค") and len(h.strip()) > 5 and _are_numbers(_values(table, h))
+    }
     return parties if len(parties) > 1 else {}
 
 # %% ../../nbs/datasets/04_mapping.ipynb #e66766fe
@@ -136,7 +156,11 @@ def _name_and_value(table: TableFile, headers: Sequence[str]) -> tuple[str | Non
         values = {str(v) for v in _values(table, header)}
         named = [v for v in values if (f := find_field(v)) and not f.startswith(("item.", "row."))]
         if len(named) > 2 and len(named) * 2 > len(values):
-            others = [h for h in headers if h != header and (find_field(h) in (None, "row.vote_count")) and _are_numbers(_values(table, h))]
+            others = [
+                h
+                for h in headers
+                if h != header and (find_field(h) in (None, "row.vote_count")) and _are_numbers(_values(table, h))
+            ]
             return (header, others[0]) if others else (None, None)
     return None, None
 
@@ -157,19 +181,35 @@ def propose_mapping(
     notes = list(table.notes)
     for header in table.headers:
         name = find_field(header)
-        if plain_key(header) == "เขต" or name in ("form_info.district", "form_info.constituency_number") and plain_key(header) == "district":
+        if (
+            plain_key(header) == "เขต"
+            or name in ("form_info.district", "form_info.constituency_number")
+            and plain_key(header) == "district"
+        ):
             is_number = all((plain_ordinal(v) or "").isdecimal() for v in _values(table, header))
             name = "form_info.constituency_number" if is_number else "form_info.district"
-            notes.append(f"{header!r} is taken for {name}, because its values are {'numbers' if is_number else 'names'}")
+            notes.append(
+                f"{header!r} is taken for {name}, because its values are {'numbers' if is_number else 'names'}"
+            )
         if name and name not in columns.values():
             columns[header] = name
-    name_column, value_column = _name_and_value(table, [h for h in table.headers if not columns.get(h, "").startswith("form_info.")])
+    name_column, value_column = _name_and_value(
+        table, [h for h in table.headers if not columns.get(h, "").startswith("form_info.")]
+    )
     if name_column:
-        columns = {h: f for h, f in columns.items() if h not in (name_column, value_column) and not f.startswith("row.")}
-    votes = _vote_columns(table, [h for h in table.headers if h not in columns]) if "row.vote_count" not in columns.values() else {}
+        columns = {
+            h: f for h, f in columns.items() if h not in (name_column, value_column) and not f.startswith("row.")
+        }
+    votes = (
+        _vote_columns(table, [h for h in table.headers if h not in columns])
+        if "row.vote_count" not in columns.values()
+        else {}
+    )
     fixed: dict[str, str] = {}
     if not {"form_info.form_type", "form_info.form_code"} & set(columns.values()):
         fixed["form_info.form_type"] = _ballot_of(columns, votes, table)
         notes.append(f"no column says which ballot it is; {fixed['form_info.form_type']} is assumed from the names")
     used = {*columns, *votes, name_column, value_column}
-    return ColumnMapping(columns, votes, fixed, [h for h in table.headers if h not in used], name_column, value_column, notes)
+    return ColumnMapping(
+        columns, votes, fixed, [h for h in table.headers if h not in used], name_column, value_column, notes
+    )

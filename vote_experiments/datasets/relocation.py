@@ -23,6 +23,7 @@ from ..store.database import dataset_items, datasets, decode_json, encode_json, 
 @dataclass
 class Relocation(Record):
     "What relocating a dataset changed"
+
     dataset: Dataset  # as it is now
     n_items: int = 0  # rows of all versions whose pages have a new place
     missing: list[str] = field(default_factory=list)  # pages that are neither at their old place nor in the new folder
@@ -34,6 +35,7 @@ class Relocation(Record):
 # %% ../../nbs/datasets/08_relocation.ipynb #365354bb
 def _new_place(folders: list[Path], missing: list[str]) -> Callable[[str], str]:
     "A function from a page's old path to its new one; pages that are nowhere go into `missing`"
+
     def change(path: str) -> str:
         if os.path.exists(path):
             return path

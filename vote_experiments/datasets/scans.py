@@ -25,7 +25,9 @@ def _members(archive: zipfile.ZipFile, path: Path) -> Iterator[zipfile.ZipInfo]:
     for member in members:
         parts = PurePosixPath(member.filename.replace("\\", "/")).parts
         if ".." in parts or PurePosixPath(member.filename).is_absolute() or ":" in parts[0]:
-            raise ValueError(f"{path} holds {member.filename!r}, which leads out of the folder: the archive is not safe")
+            raise ValueError(
+                f"{path} holds {member.filename!r}, which leads out of the folder: the archive is not safe"
+            )
         yield member
 
 # %% ../../nbs/datasets/07_scans.ipynb #3e4aba07
@@ -58,7 +60,9 @@ def split_document(
         if n <= pages_per_report:
             return []
         if n % pages_per_report:
-            raise ValueError(f"{path} has {n} pages, which are not reports of {pages_per_report} pages each: split it by hand")
+            raise ValueError(
+                f"{path} has {n} pages, which are not reports of {pages_per_report} pages each: split it by hand"
+            )
         target = path.with_name(f"{path.stem}.reports")
         target.mkdir(exist_ok=True)
         made = []
@@ -80,7 +84,9 @@ def convert_heic(
     try:
         from pi_heif import register_heif_opener
     except ImportError:
-        raise ImportError(f"{path}: HEIC pictures need the package pi-heif: pip install pi-heif; or export them as JPEG") from None
+        raise ImportError(
+            f"{path}: HEIC pictures need the package pi-heif: pip install pi-heif; or export them as JPEG"
+        ) from None
     from PIL import Image, ImageOps
 
     register_heif_opener()
@@ -104,7 +110,11 @@ def prepare_scans(
             done.append(f"{path.relative_to(folder)} was converted to {convert_heic(path).name}")
     for path in sorted(folder.rglob("*.pdf")) if pages_per_report else []:
         is_part = path.parent.name.endswith(".reports")
-        if not is_part and not path.with_name(f"{path.stem}.reports").is_dir() and (parts := split_document(path, pages_per_report)):  # type: ignore[arg-type]
+        if (
+            not is_part
+            and not path.with_name(f"{path.stem}.reports").is_dir()
+            and (parts := split_document(path, pages_per_report))  # type: ignore[arg-type]
+        ):
             done.append(f"{path.relative_to(folder)} was split into {len(parts)} reports")
     return done
 

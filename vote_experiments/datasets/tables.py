@@ -22,6 +22,7 @@ from ..records import Record
 @dataclass
 class TableFile(Record):
     "The rows of a file"
+
     path: Path
     headers: list[str]
     rows: list[tuple[str, dict[str, Any]]]  # where, values by header; an empty cell is not in it
@@ -40,7 +41,9 @@ def _text_of(path: Path, notes: list[str]) -> str:
     try:
         text = raw.decode("cp874")
     except UnicodeDecodeError as e:
-        raise ValueError(f"{path}: byte 0x{raw[e.start]:02x} is neither UTF-8 nor Thai Windows text; save the file as UTF-8") from None
+        raise ValueError(
+            f"{path}: byte 0x{raw[e.start]:02x} is neither UTF-8 nor Thai Windows text; save the file as UTF-8"
+        ) from None
     notes.append("the file is not UTF-8 and was read as Thai Windows text (code page 874)")
     return text
 
@@ -63,7 +66,9 @@ def _xlsx_cells(path: Path, notes: list[str]) -> Iterator[tuple[str, list[Any]]]
     try:
         filled = [sheet for sheet in book.worksheets if sheet.max_row]
         if len(filled) > 1:
-            notes.append(f"only the first sheet, {filled[0].title!r}, was read; there is also {', '.join(s.title for s in filled[1:])}")
+            notes.append(
+                f"only the first sheet, {filled[0].title!r}, was read; there is also {', '.join(s.title for s in filled[1:])}"
+            )
         for n, cells in enumerate(filled[0].iter_rows(values_only=True) if filled else (), 1):
             if any(cell not in (None, "") for cell in cells):
                 yield f"{path.name}, row {n}", list(cells)
@@ -77,7 +82,9 @@ def _parquet_cells(path: Path, notes: list[str]) -> Iterator[tuple[str, list[Any
     try:
         frame = pd.read_parquet(path)
     except ImportError:
-        raise ImportError(f"{path}: Parquet files need the package pyarrow: pip install pyarrow; or save the table as CSV") from None
+        raise ImportError(
+            f"{path}: Parquet files need the package pyarrow: pip install pyarrow; or save the table as CSV"
+        ) from None
     yield f"{path.name}, header", list(map(str, frame.columns))
     for n, cells in enumerate(frame.astype(object).where(frame.notna(), None).values.tolist(), 1):
         yield f"{path.name}, row {n}", cells
@@ -97,7 +104,7 @@ def _from_cells(path: Path, cells: list[tuple[str, list[Any]]], notes: list[str]
     if twice:
         raise ValueError(f"{path}: the columns {twice} come twice; every column needs its own name")
     rows = []
-    for where, row in cells[start + 1:]:
+    for where, row in cells[start + 1 :]:
         values = {h: c.strip() if isinstance(c, str) else c for h, c in zip(headers, row) if h and c is not None}
         rows.append((where, {h: c for h, c in values.items() if c != ""}))
     return TableFile(path, [h for h in headers if h], rows, notes)
@@ -105,7 +112,8 @@ def _from_cells(path: Path, cells: list[tuple[str, list[Any]]], notes: list[str]
 # %% ../../nbs/datasets/03_tables.ipynb #18620be8
 def _is_rows(value: Any) -> bool:
     return isinstance(value, list) and any(
-        isinstance(v, Mapping) and any(find_field(str(k)) in PER_ROW for k in v) for v in value[:3])
+        isinstance(v, Mapping) and any(find_field(str(k)) in PER_ROW for k in v) for v in value[:3]
+    )
 
 # %% ../../nbs/datasets/03_tables.ipynb #38a856ba
 def _nested_rows(value: Any, around: dict[str, Any], where: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -118,7 +126,13 @@ def _nested_rows(value: Any, around: dict[str, Any], where: str) -> Iterator[tup
     own = {str(k): v for k, v in value.items() if v is not None and not isinstance(v, (dict, list))}
     inner = {**around, **own}
     below = [(str(k), v) for k, v in value.items() if isinstance(v, (dict, list))]
-    flat = {k: v for _, part in below if isinstance(part, Mapping) for k, v in part.items() if not isinstance(v, (dict, list)) and v is not None}
+    flat = {
+        k: v
+        for _, part in below
+        if isinstance(part, Mapping)
+        for k, v in part.items()
+        if not isinstance(v, (dict, list)) and v is not None
+    }
     tables = [(k, v) for k, v in below if _is_rows(v)]
     for key, rows in tables:
         for i, row in enumerate(rows):
@@ -162,7 +176,9 @@ def read_table(
     if not path.exists():
         raise FileNotFoundError(f"table {str(path)!r} does not exist (looked from {str(Path.cwd())!r})")
     if path.stat().st_size > MAX_TABLE_BYTES:
-        raise ValueError(f"{path} has {path.stat().st_size:,} bytes; {MAX_TABLE_BYTES:,} are allowed: split it, by province for instance")
+        raise ValueError(
+            f"{path} has {path.stat().st_size:,} bytes; {MAX_TABLE_BYTES:,} are allowed: split it, by province for instance"
+        )
     with open(path, "rb") as f:
         start = f.read(64).lstrip(b"\xef\xbb\xbf").lstrip()
     if start[:1] in (b"{", b"["):

@@ -21,7 +21,15 @@ from ..records import DatasetItem, Record
 
 # %% ../../nbs/datasets/05_truth_files.ipynb #cbfa9451
 _OWN = ("stations", "votes")
-_OWN_COLUMNS = ("doubtful", "doubts", "report", "doubt_codes", "votes_at_stake", "counted", "place")  # of `extract`, no truth
+_OWN_COLUMNS = (
+    "doubtful",
+    "doubts",
+    "report",
+    "doubt_codes",
+    "votes_at_stake",
+    "counted",
+    "place",
+)  # of `extract`, no truth
 
 # %% ../../nbs/datasets/05_truth_files.ipynb #28d94d13
 def _own_pair(path: Path) -> tuple[Path, Path] | None:  # stations, votes
@@ -50,10 +58,14 @@ def _own_table(stations: Path, votes: Path) -> TableFile:
     for where, station in reports.rows:
         of_station = of_report.pop(tuple(str(station.get(h)) for h in by), [])
         header = [h for h in rows.headers if h in reports.headers]
-        joined += [(w, {**{k: v for k, v in row.items() if k not in header}, **station}) for w, row in of_station] or [(where, station)]
+        joined += [(w, {**{k: v for k, v in row.items() if k not in header}, **station}) for w, row in of_station] or [
+            (where, station)
+        ]
     if of_report:
         where = next(iter(of_report.values()))[0][0]
-        raise ValueError(f"{where}: this row has no station in {stations.name}; {len(of_report)} report(s) are missing there")
+        raise ValueError(
+            f"{where}: this row has no station in {stations.name}; {len(of_report)} report(s) are missing there"
+        )
     headers = list(dict.fromkeys([*reports.headers, *rows.headers]))
     return TableFile(stations.parent, [h for h in headers if h not in _OWN_COLUMNS], joined, reports.notes + rows.notes)
 
@@ -61,6 +73,7 @@ def _own_table(stations: Path, votes: Path) -> TableFile:
 @dataclass
 class _Form:
     "The rows of one form, as they come in"
+
     values: dict[str, tuple[Any, str]] = field(default_factory=dict)  # by field: value, where
     rows: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # where, row of votes
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -89,8 +102,11 @@ def _split_row(row: Mapping[str, Any], mapping: ColumnMapping) -> tuple[dict[str
         if name:
             values[name] = row[mapping.value_column]  # type: ignore[arg-type]
     of_row = {f.removeprefix("row."): values.pop(f) for f in list(values) if f.startswith("row.")}
-    wide = [{"number": n, "vote_count": row[h]} if isinstance(n, int) else {"party_name": n, "vote_count": row[h]}
-            for h, n in mapping.votes.items() if h in row]
+    wide = [
+        {"number": n, "vote_count": row[h]} if isinstance(n, int) else {"party_name": n, "vote_count": row[h]}
+        for h, n in mapping.votes.items()
+        if h in row
+    ]
     return values, [*([of_row] if of_row else []), *wide]
 
 # %% ../../nbs/datasets/05_truth_files.ipynb #22dbe128
@@ -122,8 +138,13 @@ def place_name(
     identity: FormIdentity,
 ) -> str:  # e.g. แพร่/เขต 1/ในเวียง/หน่วย 4 (บช)
     "A name for the item of a form, made of its place"
-    parts = [identity.province, identity.constituency and f"เขต {identity.constituency}", identity.sub_district,
-             identity.station and f"หน่วย {identity.station}", identity.committee and f"ชุดที่ {identity.committee}"]
+    parts = [
+        identity.province,
+        identity.constituency and f"เขต {identity.constituency}",
+        identity.sub_district,
+        identity.station and f"หน่วย {identity.station}",
+        identity.committee and f"ชุดที่ {identity.committee}",
+    ]
     name = "/".join(p for p in parts if p) or "form"
     return f"{name} (บช)" if identity.ballot == "PartyList" else name
 
@@ -136,7 +157,9 @@ def _checked(form: _Form) -> tuple[dict[str, Any] | None, list[str]]:
     for where, row in form.rows:
         number = str(row.get("number", ""))
         if number and by_number.setdefault(number, where) is not where:
-            problems.append(f"{where}: number {number} of this form is in {by_number[number].rpartition(', ')[2]} already")
+            problems.append(
+                f"{where}: number {number} of this form is in {by_number[number].rpartition(', ')[2]} already"
+            )
     try:
         [report], unread = read_reports(form.report())
     except ValueError as e:
@@ -147,6 +170,7 @@ def _checked(form: _Form) -> tuple[dict[str, Any] | None, list[str]]:
 @dataclass
 class TruthItems(Record):
     "Ground truth read from a table"
+
     items: list[DatasetItem]
     identities: list[list[FormIdentity]]  # of the reports of each item
     mapping: ColumnMapping
@@ -161,7 +185,9 @@ def _paths(value: Any) -> list[str]:
     return [p.strip() for p in str(value).strip("[]").replace('"', "").replace(",", ";").split(";") if p.strip()]
 
 # %% ../../nbs/datasets/05_truth_files.ipynb #ae725211
-def _items(forms: Mapping[tuple, tuple[FormIdentity, _Form]]) -> Iterator[tuple[DatasetItem, list[FormIdentity], list[str]]]:
+def _items(
+    forms: Mapping[tuple, tuple[FormIdentity, _Form]],
+) -> Iterator[tuple[DatasetItem, list[FormIdentity], list[str]]]:
     by_id: dict[str, list[tuple[FormIdentity, _Form]]] = {}
     for (item_id, *_), (identity, form) in forms.items():
         by_id.setdefault(item_id or place_name(identity), []).append((identity, form))
@@ -188,20 +214,29 @@ def read_truth(
     pair = _own_pair(path)
     table = _own_table(*pair) if pair else read_table(path)
     chosen = propose_mapping(table) if isinstance(mapping, str) and mapping == "auto" else as_mapping(mapping)
-    missing = [h for h in (*chosen.columns, *chosen.votes, chosen.name_column, chosen.value_column) if h and h not in table.headers]
+    missing = [
+        h
+        for h in (*chosen.columns, *chosen.votes, chosen.name_column, chosen.value_column)
+        if h and h not in table.headers
+    ]
     if missing:
         raise ValueError(f"mapping: {path} has no column {missing[0]!r}; it has {', '.join(table.headers)}")
-    if not any(f.startswith(("row.", "ballot_statistics.", "voter_statistics.")) for f in chosen.columns.values()) and not (
-            chosen.votes or chosen.name_column):
-        raise ValueError(f"{path}: no column was recognised as votes or ballots; there are {', '.join(table.headers)}. "
-                         "Give mapping={'<column>': 'vote_count', …}")
+    if not any(
+        f.startswith(("row.", "ballot_statistics.", "voter_statistics.")) for f in chosen.columns.values()
+    ) and not (chosen.votes or chosen.name_column):
+        raise ValueError(
+            f"{path}: no column was recognised as votes or ballots; there are {', '.join(table.headers)}. "
+            "Give mapping={'<column>': 'vote_count', …}"
+        )
     made = list(_items(_forms(table, chosen)))
     problems = [p for _, _, of_item in made for p in of_item]
     if problems:
         more = f" (and {len(problems) - _MOST_SHOWN} more)" if len(problems) > _MOST_SHOWN else ""
         raise ValueError("; ".join(problems[:_MOST_SHOWN]) + more)
     chosen.unmapped = list(dict.fromkeys([*chosen.unmapped, *_unused(table, chosen)]))
-    return TruthItems([item for item, _, _ in made], [identities for _, identities, _ in made], chosen, len(table.rows), path)
+    return TruthItems(
+        [item for item, _, _ in made], [identities for _, identities, _ in made], chosen, len(table.rows), path
+    )
 
 # %% ../../nbs/datasets/05_truth_files.ipynb #08e27b2d
 def _unused(table: TableFile, mapping: ColumnMapping) -> Sequence[str]:

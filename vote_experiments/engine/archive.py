@@ -15,7 +15,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..store.results import RunNotFoundError, get_experiment, get_group, list_groups, resolve_run, update_group
+from vote_experiments.store.results import (
+    RunNotFoundError,
+    get_experiment,
+    get_group,
+    list_groups,
+    resolve_run,
+    update_group,
+)
 from ..store.database import Store, clean_text, from_us
 from ..files import writing_aside
 from ..settings import redact, runs_folder
@@ -23,7 +30,12 @@ from ..settings import redact, runs_folder
 # %% ../../nbs/engine/06_archive.ipynb #d212687d
 def slug(text: str) -> str:
     "A text as part of a file name: lower case, only letters, digits, dots and hyphens, at most 60 characters"
-    return re.sub(r"-{2,}", "-", re.sub(r"[^\w\u0e31\u0e34-\u0e3a\u0e47-\u0e4e.-]+|_", "-", text.strip().lower())).strip("-.")[:60].rstrip("-.") or "run"
+    return (
+        re.sub(r"-{2,}", "-", re.sub(r"[^\w\u0e31\u0e34-\u0e3a\u0e47-\u0e4e.-]+|_", "-", text.strip().lower()))
+        .strip("-.")[:60]
+        .rstrip("-.")
+        or "run"
+    )
 
 # %% ../../nbs/engine/06_archive.ipynb #4468470f
 def archive_folder(
@@ -60,10 +72,14 @@ def write_text(path: Path, text: str) -> Path:
 
 def write_json(path: Path, value: Any) -> Path:
     "Write JSON with secrets redacted. Raises `ValueError` for NaN, which JSON does not have."
-    return write_text(path, json.dumps(redact(value), ensure_ascii=False, indent=2, allow_nan=False, default=str) + "\n")
+    return write_text(
+        path, json.dumps(redact(value), ensure_ascii=False, indent=2, allow_nan=False, default=str) + "\n"
+    )
 
 # %% ../../nbs/engine/06_archive.ipynb #480f4b32
-PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; base-uri 'none'; form-action 'none'"
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; base-uri 'none'; form-action 'none'"
+)
 
 # %% ../../nbs/engine/06_archive.ipynb #f55633df
 PAGE_STYLE = """
@@ -91,10 +107,10 @@ def html_table(
     "An HTML table; every cell is escaped"
     if not rows:
         return "<p>Nothing to show.</p>"
-    cells = (lambda value: "" if value is None else str(value))
+    cells = lambda value: "" if value is None else str(value)
     columns = list(rows[0])
     numeric = {c: all(_is_number(cells(r.get(c))) for r in rows) for c in columns}
-    css = (lambda c: ' class="number"' if numeric[c] else "")
+    css = lambda c: ' class="number"' if numeric[c] else ""
 
     def cell(c: str, value: Any) -> str:
         text = html.escape(cells(value))
@@ -113,11 +129,13 @@ def html_page(
     language: str = "en",
 ) -> str:
     "A self-contained page"
-    return (f'<!doctype html>\n<html lang="{html.escape(language, quote=True)}">\n<head>\n<meta charset="utf-8">\n'
-            f'<meta http-equiv="Content-Security-Policy" content="{PAGE_POLICY}">\n'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<title>{html.escape(title)}</title>\n<style>{PAGE_STYLE}</style>\n</head>\n<body>\n"
-            f'<h1>{html.escape(title)}</h1>\n<p class="lead">{html.escape(lead)}</p>\n{body}\n</body>\n</html>\n')
+    return (
+        f'<!doctype html>\n<html lang="{html.escape(language, quote=True)}">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{PAGE_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>\n<style>{PAGE_STYLE}</style>\n</head>\n<body>\n"
+        f'<h1>{html.escape(title)}</h1>\n<p class="lead">{html.escape(lead)}</p>\n{body}\n</body>\n</html>\n'
+    )
 
 # %% ../../nbs/engine/06_archive.ipynb #28bbb602
 def _best_mean(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -128,22 +146,39 @@ def _best_mean(rows: Sequence[Mapping[str, Any]]) -> str:
     low, high = best.get("lower"), best.get("upper")
     is_share = -1e-9 <= best["mean"] <= 1 and (high is None or high <= 1)
     show = (lambda v: f"{100 * v:.1f}") if is_share else (lambda v: f"{v:.4g}")
-    return f"{show(best['mean'])}{' %' if is_share else ''}" + (f" [{show(low)}, {show(high)}]" if low is not None and high is not None else "")
+    return f"{show(best['mean'])}{' %' if is_share else ''}" + (
+        f" [{show(low)}, {show(high)}]" if low is not None and high is not None else ""
+    )
 
 # %% ../../nbs/engine/06_archive.ipynb #205723f3
 def _short(text: str | None, most: int = 180) -> str:
     return "" if not text else text if len(text) <= most else f"{text[:most].rsplit(' ', 1)[0]} …"
 
 # %% ../../nbs/engine/06_archive.ipynb #36da7e54
-def _archived_groups(store: Store, runs: Path) -> list[tuple[int, Path, dict[str, Any]]]:  # time, folder, row of the page
+def _archived_groups(
+    store: Store, runs: Path
+) -> list[tuple[int, Path, dict[str, Any]]]:  # time, folder, row of the page
     found = []
     for g in list_groups(store):
         folder, result = Path(g["archive"] or "."), g["result"] or {}
         if folder.parent == runs and (folder / "index.html").exists():
-            scored = (result.get("race") or {}).get("table") or (result.get("comparison") or {}).get("experiments") or []
-            found.append((g["created_at"], folder, {
-                "run": g["id"], "what": f"{g['name'] or ''} ({g['kind']})".strip(), "dataset": result.get("dataset_name"),
-                "experiments": result.get("total_experiments"), "best mean": _best_mean(scored), "found": _short(result.get("headline"))}))
+            scored = (
+                (result.get("race") or {}).get("table") or (result.get("comparison") or {}).get("experiments") or []
+            )
+            found.append(
+                (
+                    g["created_at"],
+                    folder,
+                    {
+                        "run": g["id"],
+                        "what": f"{g['name'] or ''} ({g['kind']})".strip(),
+                        "dataset": result.get("dataset_name"),
+                        "experiments": result.get("total_experiments"),
+                        "best mean": _best_mean(scored),
+                        "found": _short(result.get("headline")),
+                    },
+                )
+            )
     return found
 
 # %% ../../nbs/engine/06_archive.ipynb #22b6a9df
@@ -162,8 +197,20 @@ def _archived_experiments(store: Store, runs: Path) -> list[tuple[int, Path, dic
         if experiment_folder(e, runs) == page.parent:
             summary = e["summary"] or {}
             scored = [summary.get("overall_accuracy") or next(iter((summary.get("scores") or {}).values()), None) or {}]
-            found.append((e["created_at"], page.parent, {"run": e["id"], "what": e["name"], "dataset": e["dataset_name"], "experiments": 1,
-                                                         "best mean": _best_mean(scored), "found": ""}))
+            found.append(
+                (
+                    e["created_at"],
+                    page.parent,
+                    {
+                        "run": e["id"],
+                        "what": e["name"],
+                        "dataset": e["dataset_name"],
+                        "experiments": 1,
+                        "best mean": _best_mean(scored),
+                        "found": "",
+                    },
+                )
+            )
     return found
 
 # %% ../../nbs/engine/06_archive.ipynb #f9536e2c
@@ -176,10 +223,24 @@ def _archived_comparison(store: Store, folder: Path, its_id: str) -> list[tuple[
     except (OSError, ValueError, KeyError, TypeError, LookupError):
         return []
     compared = (result.get("analysis") or {}).get("comparison") or {}
-    return [(max(e["created_at"] for e in rows), folder, {
-        "run": its_id, "what": f"{len(told)} runs side by side", "experiments": len(rows),
-        "dataset": ", ".join(dict.fromkeys(e["dataset_name"] for e in rows if e["dataset_name"])),
-        "best mean": _best_mean(compared.get("experiments") or []), "found": _short(compared.get("sentence"))})] if rows else []
+    return (
+        [
+            (
+                max(e["created_at"] for e in rows),
+                folder,
+                {
+                    "run": its_id,
+                    "what": f"{len(told)} runs side by side",
+                    "experiments": len(rows),
+                    "dataset": ", ".join(dict.fromkeys(e["dataset_name"] for e in rows if e["dataset_name"])),
+                    "best mean": _best_mean(compared.get("experiments") or []),
+                    "found": _short(compared.get("sentence")),
+                },
+            )
+        ]
+        if rows
+        else []
+    )
 
 # %% ../../nbs/engine/06_archive.ipynb #04283301
 def runs_index(
@@ -189,7 +250,9 @@ def runs_index(
     "Write the page that lists every archived run of a store, newest first"
     folder = runs_folder(runs)
     folder.mkdir(parents=True, exist_ok=True)
-    found = sorted([*_archived_groups(store, folder), *_archived_experiments(store, folder)], key=lambda f: f[0], reverse=True)
+    found = sorted(
+        [*_archived_groups(store, folder), *_archived_experiments(store, folder)], key=lambda f: f[0], reverse=True
+    )
     links = {row["run"]: f"{place.name}/index.html" for _, place, row in found}
     rows = [{"run": row["run"], "when (UTC)": from_us(at).strftime("%Y-%m-%d %H:%M"), **row} for at, _, row in found]  # type: ignore[union-attr]
     body = html_table(rows, {"run": links}) if rows else "<p>No runs yet.</p>"

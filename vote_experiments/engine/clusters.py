@@ -86,8 +86,10 @@ def check_cluster_by(
     if cluster_by == "none":  # as a command line or a file writes it
         return None
     if cluster_by is not None and (not isinstance(cluster_by, str) or not cluster_by.strip()):
-        raise ValueError(f"cluster_by={cluster_by!r} must be {CONSTITUENCY!r}, another place ({', '.join(PLACES)}), a key of the items' "
-                         "metadata, or None for items that are independent")
+        raise ValueError(
+            f"cluster_by={cluster_by!r} must be {CONSTITUENCY!r}, another place ({', '.join(PLACES)}), a key of the items' "
+            "metadata, or None for items that are independent"
+        )
     return cluster_by
 
 # %% ../../nbs/engine/05_clusters.ipynb #8ae5e629
@@ -98,7 +100,9 @@ def cluster_labels(
     "Labels of items. Raises `ValueError` when a key was named that no item has."
     if check_cluster_by(by) is None:
         return {}
-    labels = {i: label for i, metadata, expected in items if (label := cluster_label(str(by), metadata, expected)) is not None}
+    labels = {
+        i: label for i, metadata, expected in items if (label := cluster_label(str(by), metadata, expected)) is not None
+    }
     if not labels and by not in PLACES:
         raise ValueError(f"cluster_by={by!r}: no item has that key in its metadata; places are {', '.join(PLACES)}")
     return labels
@@ -110,16 +114,28 @@ def check_carried(
 ) -> None:
     "Before anything runs: raises `ValueError` when a key was named that no item has"
     if check_cluster_by(by) is not None and by not in PLACES:
-        found = ((i.id, i.metadata, i.expected_output) for i in items if cluster_label(str(by), i.metadata, i.expected_output) is not None)
+        found = (
+            (i.id, i.metadata, i.expected_output)
+            for i in items
+            if cluster_label(str(by), i.metadata, i.expected_output) is not None
+        )
         cluster_labels([first] if (first := next(found, None)) else [], by)
 
 # %% ../../nbs/engine/05_clusters.ipynb #a1bc721b
 def _stored_items(store: Store, experiment_id: str) -> Iterable[tuple[str, int, Any, Any]]:
     "Id, position, metadata and expected output of each item of an experiment"
     r, d = item_results.c, dataset_items.c
-    query = (sa.select(r.item_id, r.position, sa.func.coalesce(r.item_metadata, d.metadata), sa.func.coalesce(r.expected_output, d.expected_output))
-             .select_from(item_results.outerjoin(dataset_items, d.row_id == r.item_row))
-             .where(r.experiment_id == experiment_id, r.repeat == 0).order_by(r.position))
+    query = (
+        sa.select(
+            r.item_id,
+            r.position,
+            sa.func.coalesce(r.item_metadata, d.metadata),
+            sa.func.coalesce(r.expected_output, d.expected_output),
+        )
+        .select_from(item_results.outerjoin(dataset_items, d.row_id == r.item_row))
+        .where(r.experiment_id == experiment_id, r.repeat == 0)
+        .order_by(r.position)
+    )
     with store.read() as c:
         for item_id, position, metadata, expected in _streamed(c, query):
             yield item_id, position, decode_json(metadata), decode_json(expected)
@@ -131,6 +147,7 @@ def item_clusters(
     by: str | None = CONSTITUENCY,  # a place, a key of the metadata, or None for no clusters
 ) -> dict[str, str]:  # label by item id; empty: no item carries one
     "Which items of stored experiments belong together"
+
     def rows() -> Iterable[tuple[str, Any, Any]]:
         known: set[str] = set()
         for experiment_id in experiments:
@@ -150,5 +167,8 @@ def position_clusters(
     "Which items of one stored experiment belong together, by their places"
     if by is None:
         return {}
-    labels = ((position, cluster_label(by, metadata, expected)) for _, position, metadata, expected in _stored_items(store, experiment_id))
+    labels = (
+        (position, cluster_label(by, metadata, expected))
+        for _, position, metadata, expected in _stored_items(store, experiment_id)
+    )
     return {position: label for position, label in labels if label is not None}

@@ -28,7 +28,16 @@ from ..store.results import Finished, ResultWriter
 from ..store.database import encode_json, new_trace_id
 from ..traces.opentelemetry import TRACE_STATE_KEY
 from .processes import call_pickled, item_error, late, load_task, pickled_task, unpacked
-from ..records import DatasetItem, Evaluation, ItemError, ItemResult, Observation, Usage, VoteExperimentsError, _listening
+from vote_experiments.records import (
+    DatasetItem,
+    Evaluation,
+    ItemError,
+    ItemResult,
+    Observation,
+    Usage,
+    VoteExperimentsError,
+    _listening,
+)
 from ..settings import redact
 from ..scoring.binding import Bound, as_evaluations
 from ..workers import WorkerDied, WorkerPool, WorkerTimeout
@@ -40,27 +49,35 @@ log = logging.getLogger("vote_experiments")
 @dataclass(slots=True)
 class Slot:
     "One item to work on"
+
     item: DatasetItem
     position: int  # place in the data, from 0
     repeat: int = 0  # the k-th time this item is asked, from 0
     item_row: int | None = None  # dataset_items.row_id; None for local data
     item_hash: str | None = None  # for local data
     answered: ItemResult | None = None  # a stored answer to judge again: the task is not called
-    encoded: tuple[str | None, str | None] | None = None  # input and expected output as JSON: what is stored, whoever changes them
+    encoded: tuple[str | None, str | None] | None = (
+        None  # input and expected output as JSON: what is stored, whoever changes them
+    )
 
 # %% ../../nbs/engine/01_engine.ipynb #1b1ac48b
 @dataclass
 class Plan:
     "What to do with every item"
+
     experiment_id: str
     task: Bound
     evaluators: Sequence[Bound] = ()
     composite: Bound | None = None
     config: Mapping[str, Any] | None = None  # offered to task and evaluators as `config`
     jobs: int = 50  # items in flight at most
-    timeout_s: float | None = None  # seconds a task may take, waiting for a free worker not counted; None: as long as it likes
+    timeout_s: float | None = (
+        None  # seconds a task may take, waiting for a free worker not counted; None: as long as it likes
+    )
     executor: Executor | None = None  # sync tasks run in it instead of in threads
-    new_executor: Callable[[int], Executor] | None = None  # makes pools of n processes, ended by the engine; or `ProcessPools`
+    new_executor: Callable[[int], Executor] | None = (
+        None  # makes pools of n processes, ended by the engine; or `ProcessPools`
+    )
     raise_errors: bool = False  # stop at the first failing item
     dataset_run_id: str | None = None
     before_task: Callable[[Slot], None] | None = None  # called in the item's context, e.g. to set context variables
@@ -220,7 +237,9 @@ def _named_once(by_name: dict[str, list[Evaluation]], errors: dict[str, str]) ->
         for e in its:
             first, _ = found.setdefault(e.name, (evaluator, e))
             if first != evaluator:
-                errors[evaluator] = f"ValueError: its score {e.name!r} is already given by {first or 'another evaluator'}; rename one"
+                errors[evaluator] = (
+                    f"ValueError: its score {e.name!r} is already given by {first or 'another evaluator'}; rename one"
+                )
                 log.warning("evaluator %s: %s", evaluator, errors[evaluator])
     return [e for _, e in found.values()]
 
@@ -397,7 +416,9 @@ class Elsewhere:
     async def _in_own_pool(self, pool: WorkerPool, call: tuple) -> tuple:
         limit_s = self.plan.timeout_s
         try:
-            return unpacked(await asyncio.wrap_future(pool.submit_within(limit_s, call_pickled, *call, first=self._load_task)))
+            return unpacked(
+                await asyncio.wrap_future(pool.submit_within(limit_s, call_pickled, *call, first=self._load_task))
+            )
         except WorkerTimeout:
             return None, item_error(late(limit_s)), [], limit_s  # type: ignore[arg-type]
         except WorkerDied as error:
@@ -436,8 +457,10 @@ class _Stuck(Exception):
 
 
 def _lost(error: BaseException) -> ExecutorLostError:
-    return ExecutorLostError(f"the executor given as executor= is lost ({type(error).__name__}: {error}): start it again, "
-                             "and pass a new one with resume=")
+    return ExecutorLostError(
+        f"the executor given as executor= is lost ({type(error).__name__}: {error}): start it again, "
+        "and pass a new one with resume="
+    )
 
 # %% ../../nbs/engine/01_engine.ipynb #e2c08c8f
 def _total(observations: Sequence[Observation]) -> tuple[Usage | None, float | None, float, str | None, bool, int]:
@@ -448,8 +471,14 @@ def _total(observations: Sequence[Observation]) -> tuple[Usage | None, float | N
     cost = sum(priced) if calls and len(priced) == len(calls) else None
     asked = [o for o in calls if not str((o.metadata or {}).get("purpose", "")).startswith("judge")]  # judges only cost
     version = next((o.model_version for o in reversed(asked) if o.model_version), None)
-    return (usage, cost, sum(o.waited_s for o in observations if o not in calls or o in asked), version,
-            bool(asked) and all(o.cached for o in asked), max(1, sum(o.attempts for o in asked)))
+    return (
+        usage,
+        cost,
+        sum(o.waited_s for o in observations if o not in calls or o in asked),
+        version,
+        bool(asked) and all(o.cached for o in asked),
+        max(1, sum(o.attempts for o in asked)),
+    )
 
 # %% ../../nbs/engine/01_engine.ipynb #2b3cbc3f
 _LIVE_LIMIT = 1000  # outputs with no JSON form kept as they were; later ones are read back from the store
@@ -543,8 +572,11 @@ class Run:
             if plan.before_task is not None:
                 plan.before_task(slot)
             a = slot.answered
-            output, error, seconds, early = ((a.output, a.error, a.latency_s or 0.0, None) if a is not None
-                                             else await self._ask(values, heard, started))
+            output, error, seconds, early = (
+                (a.output, a.error, a.latency_s or 0.0, None)
+                if a is not None
+                else await self._ask(values, heard, started)
+            )
             if error is None:
                 values["output"] = values["output_data"] = output
                 if early is None:
@@ -562,26 +594,73 @@ class Run:
     def _values(self, slot: Slot) -> dict[str, Any]:
         item = slot.item
         return {
-            "item": item, "input": item.input, "input_data": item.input, "metadata": item.metadata,
-            "expected_output": item.expected_output, "expected": item.expected_output, "config": self.plan.config,
+            "item": item,
+            "input": item.input,
+            "input_data": item.input,
+            "metadata": item.metadata,
+            "expected_output": item.expected_output,
+            "expected": item.expected_output,
+            "config": self.plan.config,
             "trace_id": new_trace_id(),
         }
 
     def _skip(self, slot: Slot) -> None:
         now = time.time_ns() // 1000
-        result = ItemResult(slot.item, experiment_id=self.plan.experiment_id, repeat=slot.repeat,
-                            position=slot.position, status="skipped")
+        result = ItemResult(
+            slot.item,
+            experiment_id=self.plan.experiment_id,
+            repeat=slot.repeat,
+            position=slot.position,
+            status="skipped",
+        )
         self.writer.add(Finished(result, now, now, item_row=slot.item_row, item_hash=slot.item_hash))
 
-    def _finish(self, slot: Slot, values: dict[str, Any], output: Any, error: ItemError | None, seconds: float,
-                judged: tuple[list[Evaluation], dict[str, str]], heard: list[Observation], started_us: int) -> None:
+    def _finish(
+        self,
+        slot: Slot,
+        values: dict[str, Any],
+        output: Any,
+        error: ItemError | None,
+        seconds: float,
+        judged: tuple[list[Evaluation], dict[str, str]],
+        heard: list[Observation],
+        started_us: int,
+    ) -> None:
         usage, cost, waited, version, cached, attempts = _total(heard) if heard else (None, None, 0.0, None, False, 1)
         result = ItemResult(
-            slot.item, output, judged[0], error, values["trace_id"], self.plan.experiment_id, self.plan.dataset_run_id,
-            attempts, max(0.0, seconds - waited), usage, cost, cached, slot.repeat, slot.position,
-            "failed" if error else "ok", version, None, judged[1])
-        self.writer.add(Finished(result, started_us, time.time_ns() // 1000, heard, slot.item_row, slot.item_hash,
-                                 waited, self.plan.tags, slot.encoded, values.get("encoded_output")))
+            slot.item,
+            output,
+            judged[0],
+            error,
+            values["trace_id"],
+            self.plan.experiment_id,
+            self.plan.dataset_run_id,
+            attempts,
+            max(0.0, seconds - waited),
+            usage,
+            cost,
+            cached,
+            slot.repeat,
+            slot.position,
+            "failed" if error else "ok",
+            version,
+            None,
+            judged[1],
+        )
+        self.writer.add(
+            Finished(
+                result,
+                started_us,
+                time.time_ns() // 1000,
+                heard,
+                slot.item_row,
+                slot.item_hash,
+                waited,
+                self.plan.tags,
+                slot.encoded,
+                values.get("encoded_output"),
+            )
+        )
         if not isinstance(output, _PLAIN) and len(self.live) < _LIVE_LIMIT:
             self.live[slot.repeat, slot.position] = output
         if error is not None:

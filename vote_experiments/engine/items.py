@@ -29,14 +29,20 @@ def local_item(
     if isinstance(record, (dict, Mapping)):  # a dict is told at once
         pick = record.get
     elif hasattr(record, "input"):
-        pick = (lambda name, default=None: getattr(record, name, default))
+        pick = lambda name, default=None: getattr(record, name, default)
     else:
-        raise TypeError(f"data[{position}] is {type(record).__name__}; give dicts with 'input' (and 'expected_output', "
-                        "'metadata', 'id'), or dataset items")
+        raise TypeError(
+            f"data[{position}] is {type(record).__name__}; give dicts with 'input' (and 'expected_output', "
+            "'metadata', 'id'), or dataset items"
+        )
     expected, given = pick("expected_output"), pick("id")
     truth = pick("ground_truth") if expected is None else expected
-    return DatasetItem(f"item-{position}" if given in (None, "") else str(given), pick("input", pick("input_data", None)),
-                       None if _is_nan(truth) else truth, pick("metadata"))
+    return DatasetItem(
+        f"item-{position}" if given in (None, "") else str(given),
+        pick("input", pick("input_data", None)),
+        None if _is_nan(truth) else truth,
+        pick("metadata"),
+    )
 
 # %% ../../nbs/engine/02_items.ipynb #dcecd7ef
 def _is_nan(value: Any) -> bool:
@@ -49,7 +55,9 @@ def _check_local(data: Sequence[Any]) -> None:
     given = [r.id if isinstance(r, DatasetItem) else r.get("id") for r in data if isinstance(r, (DatasetItem, Mapping))]
     twice = next((i for i, n in Counter(str(i) for i in given if i not in (None, "")).items() if n > 1), None)
     if twice is not None:
-        raise ValueError(f"data has more than one item with the id {twice!r}; give each its own (repeats= asks items again)")
+        raise ValueError(
+            f"data has more than one item with the id {twice!r}; give each its own (repeats= asks items again)"
+        )
     plain = [r for r in data if isinstance(r, Mapping)]
     if plain and len(plain) == len(data) and not any("input" in r or "input_data" in r for r in plain):
         raise ValueError(f"no item of data has an 'input'; the first has {', '.join(map(repr, plain[0])) or 'nothing'}")
@@ -79,8 +87,13 @@ def frame_records(
     rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
     if not {"input", "input_data"}.isdisjoint(frame.columns):
         return rows
-    return [{"input": {str(k): v for k, v in row.items() if k not in _ITEM_FIELDS}, **{k: row[k] for k in _ITEM_FIELDS if k in row}}
-            for row in rows]
+    return [
+        {
+            "input": {str(k): v for k, v in row.items() if k not in _ITEM_FIELDS},
+            **{k: row[k] for k in _ITEM_FIELDS if k in row},
+        }
+        for row in rows
+    ]
 
 # %% ../../nbs/engine/02_items.ipynb #23f83167
 class Source:
@@ -103,8 +116,10 @@ class Source:
             self.dataset, self.n, self._rows, self._items = data.dataset, len(data), data.iter_rows, data
             return
         if isinstance(data, (str, bytes, Mapping)) or not isinstance(data, Iterable):
-            raise TypeError(f"data is {type(data).__name__}; give a list of dicts, dataset items, a DataFrame, or a dataset "
-                            "(vote_experiments.get_dataset(name))")
+            raise TypeError(
+                f"data is {type(data).__name__}; give a list of dicts, dataset items, a DataFrame, or a dataset "
+                "(vote_experiments.get_dataset(name))"
+            )
         if repeats > 1 and not isinstance(data, Sequence):
             data = list(data)
         if isinstance(data, Sequence):
@@ -161,20 +176,35 @@ class Source:
         if self.answers is not None:
             for r in self.answers:
                 encoded = _encoded(r.item)
-                yield Slot(r.item, r.position, r.repeat, r.item._source[2] if r.item._source and not local else None,
-                           _content_hash(encoded) if local else None, r, encoded)
+                yield Slot(
+                    r.item,
+                    r.position,
+                    r.repeat,
+                    r.item._source[2] if r.item._source and not local else None,
+                    _content_hash(encoded) if local else None,
+                    r,
+                    encoded,
+                )
             return
         for repeat in range(repeats):
             for position, (row, _, item) in enumerate(self._rows()):
                 encoded = _encoded(item)
-                yield Slot(item, position, repeat, None if local else row, _content_hash(encoded) if local else self._mark(item), None, encoded)
+                yield Slot(
+                    item,
+                    position,
+                    repeat,
+                    None if local else row,
+                    _content_hash(encoded) if local else self._mark(item),
+                    None,
+                    encoded,
+                )
 
     def _slots_at(self, items: DatasetItems, repeats: int, wanted: Callable[[int, int], bool]) -> Iterator[Slot]:
         "Slots of the wanted items of a stored dataset; the others are not read"
         mark = self._mark
         for repeat in range(repeats):
             for part in _runs(position for position in range(len(items)) if wanted(repeat, position)):
-                rows = DatasetItems(items.dataset, items.places[part.start:part.stop]).iter_rows()
+                rows = DatasetItems(items.dataset, items.places[part.start : part.stop]).iter_rows()
                 for position, (row, _, item) in zip(part, rows):
                     yield Slot(item, position, repeat, row, mark(item), None, _encoded(item))
 

@@ -48,7 +48,8 @@ def pickled_task(
     except Exception as error:
         raise TaskNotPicklableError(
             f"task {name!r} cannot be sent to another process ({type(error).__name__}: {error}). Leave open files, "
-            "clients and locks out of it: make them inside the function, or run it without executor=") from error
+            "clients and locks out of it: make them inside the function, or run it without executor="
+        ) from error
 
 # %% ../../nbs/engine/00_processes.ipynb #1f797004
 def _dumps(value: Any) -> bytes:
@@ -66,7 +67,8 @@ def _packed_model(name: str, own: Any, is_needed: bool) -> bytes | None:
             return None
         raise TaskNotPicklableError(
             f"model {name!r} cannot be sent to another process ({type(error).__name__}: {error}). Open clients and "
-            "files inside its extract method, or register it without cpu_bound=True and run it without executor=") from error
+            "files inside its extract method, or register it without cpu_bound=True and run it without executor="
+        ) from error
 
 # %% ../../nbs/engine/00_processes.ipynb #5a743754
 @functools.lru_cache(maxsize=32)

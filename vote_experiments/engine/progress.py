@@ -21,6 +21,7 @@ from ..settings import setting
 @dataclass
 class Progress(Record):
     "How far an experiment is; handed to the `progress` callable whenever items were stored"
+
     experiment_id: str
     name: str
     total: int | None  # items × repeats; None: not known

@@ -69,7 +69,11 @@ def _function_into(h: Any, fn: Any, seen: set[int]) -> None:
             _state_into(h, [name, value], seen)
     for name in fn.__code__.co_names:
         value = fn.__globals__.get(name)
-        if isinstance(value, _CONSTANT) or getattr(value, "__module__", None) == fn.__module__ and hasattr(value, "__code__"):
+        if (
+            isinstance(value, _CONSTANT)
+            or getattr(value, "__module__", None) == fn.__module__
+            and hasattr(value, "__code__")
+        ):
             _state_into(h, [name, value], seen)
 
 # %% ../../nbs/engine/04_resuming.ipynb #85f32e3a
@@ -158,6 +162,7 @@ async def working(
     owner: str,  # a name by `new_owner`
 ) -> AsyncIterator[None]:
     "Say every few seconds that this process still works on something"
+
     async def beats() -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
@@ -219,13 +224,18 @@ def find_resumable(
         differences = changed_settings(row["settings"] or {}, settings)
         if not differences:
             return row
-        log.warning("%s is unfinished, but asked something else (%s): not continued by resume=True", row["id"], "; ".join(differences))
+        log.warning(
+            "%s is unfinished, but asked something else (%s): not continued by resume=True",
+            row["id"],
+            "; ".join(differences),
+        )
     return None
 
 # %% ../../nbs/engine/04_resuming.ipynb #e888bfad
 @dataclass
 class Wanted:
     "Which items a resumed run asks"
+
     missing: bool = True  # those without a result
     failed: bool = False  # those that failed
     n_left_out: int = 0  # items without a result that were not asked, because only failed ones were wanted
@@ -276,8 +286,10 @@ def left_of_local_data(
     for slot in slots:
         position, status, item_hash = known.get((slot.repeat, slot.item.id), (None, None, None))
         if item_hash is not None and item_hash != slot.item_hash and not allow_changes:
-            raise SettingsChangedError(f"item {slot.item.id!r} at position {slot.position} is not what this run "
-                                       "began with; start a new run, or pass allow_changes=True to keep both")
+            raise SettingsChangedError(
+                f"item {slot.item.id!r} at position {slot.position} is not what this run "
+                "began with; start a new run, or pass allow_changes=True to keep both"
+            )
         if position is None and (slot.repeat, slot.position) in taken:  # the data has another order now
             position = next(p for p in itertools.count(free) if (slot.repeat, p) not in taken)
             free = position + 1

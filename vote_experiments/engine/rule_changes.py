@@ -60,7 +60,9 @@ def _changed(store: Store, experiment: Mapping[str, Any]) -> str:
     if not len(frame):
         return "; none of its scores would change"
     by_score = frame.groupby("score", sort=True)["item_id"].nunique()
-    return "; today other scores would be given for " + ", ".join(f"{score} of {n} items" for score, n in by_score.items())
+    return "; today other scores would be given for " + ", ".join(
+        f"{score} of {n} items" for score, n in by_score.items()
+    )
 
 # %% ../../nbs/engine/06_rule_changes.ipynb #e0512f24
 def scoring_remarks(
@@ -75,6 +77,8 @@ def scoring_remarks(
     for label, version in versions.items():
         if version < newest:
             changes = " ".join(text for v, text in SCORING_CHANGES.items() if version < v <= newest)
-            remarks.append(f"{label} was scored by rules {version}, others by rules {newest}: {changes} Part of the difference may come from "
-                           f"that{_changed(store, rows[label])}. Score it again with rescore({rows[label]['id']!r}).")
+            remarks.append(
+                f"{label} was scored by rules {version}, others by rules {newest}: {changes} Part of the difference may come from "
+                f"that{_changed(store, rows[label])}. Score it again with rescore({rows[label]['id']!r})."
+            )
     return tuple(remarks)

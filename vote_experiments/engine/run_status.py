@@ -24,6 +24,7 @@ RUN_STATUSES = ("waiting", "running", "finished", "partial", "interrupted", "fai
 @dataclass(frozen=True)
 class ExperimentState(Record):
     "How far one experiment is"
+
     experiment_id: str
     name: str
     status: str  # running | finished | interrupted | failed
@@ -62,7 +63,11 @@ def experiment_status(
 def _stored_counts(store: Store, ids: Sequence[str]) -> dict[str, dict[str, int]]:  # by experiment id: status: n
     "Stored results by experiment and status"
     r = item_results.c
-    query = sa.select(r.experiment_id, r.status, sa.func.count()).where(r.experiment_id.in_(list(ids))).group_by(r.experiment_id, r.status)
+    query = (
+        sa.select(r.experiment_id, r.status, sa.func.count())
+        .where(r.experiment_id.in_(list(ids)))
+        .group_by(r.experiment_id, r.status)
+    )
     counts: dict[str, dict[str, int]] = {}
     with store.read() as connection:
         for experiment_id, status, n in connection.execute(query):
@@ -82,14 +87,25 @@ def experiment_states(
         counts = counted.get(row["id"], {})
         if row["id"] not in counted and row["summary"]:
             counts = {status: row["summary"].get(f"n_{status}", 0) for status in ("ok", "failed", "skipped")}
-        states.append(ExperimentState(row["id"], row["name"], experiment_status(row), row["n_items"], counts.get("ok", 0),
-                                      counts.get("failed", 0), counts.get("skipped", 0), row["error"]))
+        states.append(
+            ExperimentState(
+                row["id"],
+                row["name"],
+                experiment_status(row),
+                row["n_items"],
+                counts.get("ok", 0),
+                counts.get("failed", 0),
+                counts.get("skipped", 0),
+                row["error"],
+            )
+        )
     return states
 
 # %% ../../nbs/engine/07_run_status.ipynb #212620c9
 @dataclass(frozen=True)
 class RunState(Record):
     "How far a run is"
+
     run: str  # id of the group, or of the experiment
     status: str  # one of `RUN_STATUSES`
     experiments: list[ExperimentState] = field(default_factory=list)  # those that began, in order
@@ -161,7 +177,9 @@ def _ended_status(group: Mapping[str, Any], states: Sequence[ExperimentState], n
     return "failed" if n_bad == len(states) + n_never else "partial"
 
 # %% ../../nbs/engine/07_run_status.ipynb #255f0452
-def _group_state(store: Store, group: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], job: str | None) -> RunState:
+def _group_state(
+    store: Store, group: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], job: str | None
+) -> RunState:
     states = experiment_states(store, rows)
     entries = (group["result"] or {}).get("experiments") or []
     never = {e["experiment_name"]: str(e.get("error") or "") for e in entries if not e.get("experiment_id")}
@@ -204,20 +222,39 @@ def run_states(
     ids = [g["id"] for g in groups]
     by_group: dict[str, list[dict[str, Any]]] = {i: [] for i in ids}
     with opened.read() as connection:
-        members = connection.execute(sa.select(experiments.c.id, experiments.c.group_id).where(experiments.c.group_id.in_(ids))).all()
+        members = connection.execute(
+            sa.select(experiments.c.id, experiments.c.group_id).where(experiments.c.group_id.in_(ids))
+        ).all()
     for row in _rows_of(opened, [m.id for m in members]):
         by_group[row["group_id"]].append(row)
     waiting = _job_status(opened, ids)
     return {g["id"]: _group_state(opened, g, by_group[g["id"]], waiting.get(g["id"])) for g in groups}
 
 # %% ../../nbs/engine/07_run_status.ipynb #afbe37d6
-_FEW_COLUMNS = ("id", "group_id", "name", "status", "owner", "heartbeat", "n_items", "summary", "error", "created_at", "finished_at", "position")
+_FEW_COLUMNS = (
+    "id",
+    "group_id",
+    "name",
+    "status",
+    "owner",
+    "heartbeat",
+    "n_items",
+    "summary",
+    "error",
+    "created_at",
+    "finished_at",
+    "position",
+)
 
 
 def _rows_of(store: Store, ids: Sequence[str]) -> list[dict[str, Any]]:
     "The columns of experiments that a status needs"
     columns = [experiments.c[name] for name in _FEW_COLUMNS]
-    query = sa.select(*columns).where(experiments.c.id.in_(list(ids))).order_by(experiments.c.created_at, experiments.c.position)
+    query = (
+        sa.select(*columns)
+        .where(experiments.c.id.in_(list(ids)))
+        .order_by(experiments.c.created_at, experiments.c.position)
+    )
     with store.read() as connection:
         rows = [dict(row._mapping) for row in connection.execute(query)]
     return [row | {"summary": decode_json(row["summary"])} for row in rows]

@@ -62,14 +62,24 @@ def mean_tokens(
     store: Store,
     experiment_id: str,
     model: str,
-) -> tuple[float, float, float | None] | None:  # prompt tokens, output tokens and thoughts, USD; None: no call was counted
+) -> (
+    tuple[float, float, float | None] | None
+):  # prompt tokens, output tokens and thoughts, USD; None: no call was counted
     "Means of an item in an earlier experiment; its cost is None when that of one call is unknown"
     o, r = observations.c, item_results.c
-    total = (lambda column: sa.func.coalesce(sa.func.sum(column), 0))
-    query = sa.select(sa.func.count(sa.distinct(o.trace_id)), total(o.prompt_tokens), total(o.output_tokens) + total(o.thoughts_tokens),
-                      sa.func.sum(o.cost_usd), sa.func.count(o.cost_usd), sa.func.count()).join_from(
-        item_results, observations, o.trace_id == r.trace_id).where(
-        r.experiment_id == experiment_id, o.name == model, o.cached == 0, o.prompt_tokens.is_not(None))
+    total = lambda column: sa.func.coalesce(sa.func.sum(column), 0)
+    query = (
+        sa.select(
+            sa.func.count(sa.distinct(o.trace_id)),
+            total(o.prompt_tokens),
+            total(o.output_tokens) + total(o.thoughts_tokens),
+            sa.func.sum(o.cost_usd),
+            sa.func.count(o.cost_usd),
+            sa.func.count(),
+        )
+        .join_from(item_results, observations, o.trace_id == r.trace_id)
+        .where(r.experiment_id == experiment_id, o.name == model, o.cached == 0, o.prompt_tokens.is_not(None))
+    )
     with store.read() as c:
         n, prompt, output, cost, n_priced, n_calls = c.execute(query).one()
     if not n:
@@ -103,8 +113,13 @@ def call_setting(
 ) -> Callable[[Slot], None]:  # for `before_task`
     "Sets the context of an item's model calls"
     pages = EncodedPages()  # every page is encoded once for all configs of the run
-    changes = {"cache": cache, "cache_mode": "use" if mode is True else mode, "budget": budget, "images": pages,
-               "output_tokens": dict(output_tokens or {})}
+    changes = {
+        "cache": cache,
+        "cache_mode": "use" if mode is True else mode,
+        "budget": budget,
+        "images": pages,
+        "output_tokens": dict(output_tokens or {}),
+    }
 
     def before_task(slot: Slot) -> None:
         calling(**changes, repeat=slot.repeat).__enter__()  # for the rest of the item's context, which is its own

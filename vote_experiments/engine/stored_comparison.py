@@ -42,7 +42,8 @@ def accuracy_frame(
     experiments: Mapping[str, str],  # label: experiment id
     weights: Mapping[str, Any] | None = None,  # of overall accuracy
     score: str | None = None,  # a score's name; None: `compared_score`
-    cluster_by: str | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
+    cluster_by: str
+    | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
 ) -> Any:  # DataFrame: experiment, item_id, repeat, position, failed, value, score, and `cluster` when items carry one
     "One score of several experiments, one row per item that ran, repeat and experiment; failed items count as the score's rule says"
     import pandas as pd
@@ -53,12 +54,21 @@ def accuracy_frame(
         if name is None:
             break
         for repeat, position, item_id, failed, values in score_table(store, experiment_id):
-            value = (item_accuracy(values, failed, weights or WEIGHTS) if name == OVERALL
-                     else None if failed else as_number(values.get(name)))
-            for key, cell in zip(rows, (label, item_id, repeat, position, failed, math.nan if value is None else value)):
+            value = (
+                item_accuracy(values, failed, weights or WEIGHTS)
+                if name == OVERALL
+                else None
+                if failed
+                else as_number(values.get(name))
+            )
+            for key, cell in zip(
+                rows, (label, item_id, repeat, position, failed, math.nan if value is None else value)
+            ):
                 rows[key].append(cell)
     frame = pd.DataFrame(rows).assign(score=name)
-    if name not in (None, OVERALL) and compared_rule(store, experiments.values(), name).counts_failed_as_zero(frame["value"]):
+    if name not in (None, OVERALL) and compared_rule(store, experiments.values(), name).counts_failed_as_zero(
+        frame["value"]
+    ):
         frame.loc[frame["failed"].astype(bool), "value"] = 0.0
     labels = item_clusters(store, experiments.values(), cluster_by) if len(frame) else {}
     return with_clusters(frame, labels)
@@ -85,8 +95,14 @@ def compare_frame(
     known = frame["value"].dropna()
     if not len(known):
         return None
-    comparison = compare(frame, score=frame["score"].iloc[0], bounds=(0, 1) if known.between(0, 1).all() else None,
-                         higher_is_better=higher_is_better, cluster_by=cluster_by, assume=assume)
+    comparison = compare(
+        frame,
+        score=frame["score"].iloc[0],
+        bounds=(0, 1) if known.between(0, 1).all() else None,
+        higher_is_better=higher_is_better,
+        cluster_by=cluster_by,
+        assume=assume,
+    )
     comparison.remarks = tuple(remarks)
     comparison.sentences = comparison.in_words()
     return comparison
@@ -98,7 +114,9 @@ def run_cluster_by(
 ) -> str | None:
     "What the items of stored experiments were clustered by when they ran; the constituency where they differ or do not say"
     groups = {get_experiment(store, e)["group_id"] for e in experiments}
-    values = {(get_group(store, g)["request"] or {}).get("cluster_by", CONSTITUENCY) if g else CONSTITUENCY for g in groups}
+    values = {
+        (get_group(store, g)["request"] or {}).get("cluster_by", CONSTITUENCY) if g else CONSTITUENCY for g in groups
+    }
     return values.pop() if len(values) == 1 else CONSTITUENCY
 
 # %% ../../nbs/engine/07_stored_comparison.ipynb #751821d6
@@ -107,7 +125,8 @@ def compare_experiments_by_item(
     experiments: Mapping[str, str],  # label: experiment id
     weights: Mapping[str, Any] | None = None,
     score: str | None = None,
-    cluster_by: str | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
+    cluster_by: str
+    | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
     assume: str | None = None,  # beta-binomial: narrower intervals of the means, with a prior that is named
 ) -> Comparison | None:  # None: no experiment has scores
     "Stored experiments compared by item, by one score. Raises `ValueError` for a key that no item has."

@@ -18,7 +18,15 @@ from ..analysis.intervals import mean_interval
 from ..analysis.paired import FEWEST_CLUSTERS, Grouping
 from .clusters import CONSTITUENCY, position_clusters
 from vote_experiments.store.results import (
-    ResultColumn, ResultSequence, evaluator_errors, get_experiment, score_names, score_numbers, score_row, spent, status_counts,
+    ResultColumn,
+    ResultSequence,
+    evaluator_errors,
+    get_experiment,
+    score_names,
+    score_numbers,
+    score_row,
+    spent,
+    status_counts,
 )
 from ..store.database import RowInsert, Store, now_us, scores
 from ..records import Evaluation
@@ -38,9 +46,13 @@ def score_interval(
     numbers = np.asarray(values, dtype=float)
     inside = not ((numbers < 0) | (numbers > 1)).any()
     found = mean_interval(numbers, clusters=clusters, bounds=(0, 1) if inside else None)
-    plain = (lambda v: None if math.isnan(v) else float(v))
-    return {"mean": plain(found.mean), "lower": plain(found.lower_bound), "upper": plain(found.upper_bound),
-            "n": found.count}
+    plain = lambda v: None if math.isnan(v) else float(v)
+    return {
+        "mean": plain(found.mean),
+        "lower": plain(found.lower_bound),
+        "upper": plain(found.upper_bound),
+        "n": found.count,
+    }
 
 # %% ../../nbs/engine/05_summaries.ipynb #28375393
 def score_rules_of(store: Store, experiment_id: str) -> dict[str, dict[str, Any]]:
@@ -51,6 +63,7 @@ def score_rules_of(store: Store, experiment_id: str) -> dict[str, dict[str, Any]
 @dataclass
 class _Columns:
     "Numeric scores of every item that ran, as flat arrays"
+
     values: dict[str, array]
     rules: dict[str, dict[str, Any]]  # by score: higher_is_better, failed_as_zero
     accuracy: array
@@ -66,7 +79,9 @@ class _Columns:
         got._count_failed(score_rules_of(store, experiment_id))
         return got
 
-    def _add(self, position: int, failed: bool, numbers: Mapping[str, float | None], weights: Mapping[str, Any]) -> None:
+    def _add(
+        self, position: int, failed: bool, numbers: Mapping[str, float | None], weights: Mapping[str, Any]
+    ) -> None:
         values, n_before = self.values, len(self.failed)
         for name, number in numbers.items():
             if name not in values:
@@ -97,7 +112,9 @@ class _Columns:
                 column[i] = 0.0
 
 # %% ../../nbs/engine/05_summaries.ipynb #66d8adff
-def _clusters_of(positions: Sequence[int], labels: Mapping[int, str], by: str | None) -> tuple[Sequence[int] | None, Grouping | None]:
+def _clusters_of(
+    positions: Sequence[int], labels: Mapping[int, str], by: str | None
+) -> tuple[Sequence[int] | None, Grouping | None]:
     "One number per value for its cluster, None when all are independent; and what to say about it"
     repeated = len(set(positions)) < len(positions)
     codes = {label: i for i, label in enumerate(dict.fromkeys(labels[p] for p in positions if p in labels))}
@@ -114,12 +131,15 @@ def summarise(
     store: Store,
     experiment_id: str,
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy; None: `scoring.summary.WEIGHTS`
-    cluster_by: str | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
+    cluster_by: str
+    | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
 ) -> dict[str, Any]:
     "Counts, scores with intervals, time, tokens and money of an experiment, from its stored rows"
     counts = status_counts(store, experiment_id)
     columns = _Columns.of(store, experiment_id, weights)
-    clusters, grouping = _clusters_of(columns.positions, position_clusters(store, experiment_id, cluster_by), cluster_by)
+    clusters, grouping = _clusters_of(
+        columns.positions, position_clusters(store, experiment_id, cluster_by), cluster_by
+    )
     its = {n: score_interval(v, clusters) for n, v in columns.values.items() if any(not math.isnan(x) for x in v)}
     n_ran = len(columns.failed)
     for name, entry in its.items():
@@ -129,8 +149,12 @@ def summarise(
     return {
         **({"evaluator_errors": broken} if broken else {}),
         **({"clusters": grouping._asdict()} if grouping else {}),
-        "n_items": sum(counts.values()), "n_ok": counts["ok"], "n_failed": counts["failed"],
-        "n_skipped": counts["skipped"], "denominator": n_ran, "scores": its,
+        "n_items": sum(counts.values()),
+        "n_ok": counts["ok"],
+        "n_failed": counts["failed"],
+        "n_skipped": counts["skipped"],
+        "denominator": n_ran,
+        "scores": its,
         "overall_accuracy": overall if overall and overall["n"] else None,
         "success_rate": score_interval([0.0 if f else 1.0 for f in columns.failed], clusters) if n_ran else None,
         **spent(store, experiment_id),
@@ -138,13 +162,16 @@ def summarise(
 
 # %% ../../nbs/engine/05_summaries.ipynb #66c57fee
 def _run_values(store: Store, experiment_id: str, config: Any, metadata: Any) -> dict[str, Any]:
-    column = (lambda name, score=False: ResultColumn(store, experiment_id, name, score))
+    column = lambda name, score=False: ResultColumn(store, experiment_id, name, score)
     return {
         "item_results": ResultSequence(store, experiment_id, "ok"),
         "failed_items": ResultSequence(store, experiment_id, "failed"),
-        "inputs": column("inputs"), "outputs": column("outputs"), "expected_outputs": column("expected_outputs"),
+        "inputs": column("inputs"),
+        "outputs": column("outputs"),
+        "expected_outputs": column("expected_outputs"),
         "evaluators_results": {n: column(n, True) for n in score_names(store, experiment_id)},
-        "metadata": metadata, "config": config,
+        "metadata": metadata,
+        "config": config,
     }
 
 # %% ../../nbs/engine/05_summaries.ipynb #a8b2e4bd
@@ -171,8 +198,23 @@ async def evaluate_run(
             log.warning("run evaluator %s failed: %s", e.name, told)
             if errors is not None:
                 errors[e.name] = told
-    insert = RowInsert(scores, ("trace_id", "experiment_id", "name", "value_number", "value_text", "data_type",
-                                "comment", "metadata", "config_id", "source", "created_at"), store.dialect)
+    insert = RowInsert(
+        scores,
+        (
+            "trace_id",
+            "experiment_id",
+            "name",
+            "value_number",
+            "value_text",
+            "data_type",
+            "comment",
+            "metadata",
+            "config_id",
+            "source",
+            "created_at",
+        ),
+        store.dialect,
+    )
     with store.write() as c:
         insert(c, [score_row(None, experiment_id, e, now_us()) for e in found])
     return found

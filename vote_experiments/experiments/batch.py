@@ -24,15 +24,33 @@ from ..documented import documented
 from ..traces.filters import Filter, compile_filter, parse_filter
 from ..store.results import Finished, ResultWriter, score_row
 from vote_experiments.store.database import (
-    RowInsert, Store, StoreError, batch_items, batches, clean_text, decode_json, encode_json, iso, new_id, now_us,
-    open_store, scores, to_us,
+    RowInsert,
+    Store,
+    StoreError,
+    batch_items,
+    batches,
+    clean_text,
+    decode_json,
+    encode_json,
+    iso,
+    new_id,
+    now_us,
+    open_store,
+    scores,
+    to_us,
 )
 from ..traces.traces import SCORE_COLUMNS, Trace, TraceObservation
 from ..traces.search import page_key, read_page
 from ..engine.engine import Plan, Run, Slot
 from .experiment import run_in_own_loop
 from vote_experiments.engine.resuming import (
-    RunBusyError, SettingsChangedError, changed_settings, fingerprint, is_busy, new_owner, working,
+    RunBusyError,
+    SettingsChangedError,
+    changed_settings,
+    fingerprint,
+    is_busy,
+    new_owner,
+    working,
 )
 from ..records import DatasetItem, Evaluation, Record
 from ..scoring.binding import COMPOSITE, EVALUATOR, MAPPER, Bound, as_evaluations, bind, bind_all
@@ -45,6 +63,7 @@ log = logging.getLogger("vote_experiments")
 @dataclass(slots=True)
 class EvaluatorInputs(Record):
     "What evaluators are given for one stored item"
+
     input: Any = None
     output: Any = None
     expected_output: Any = None
@@ -59,12 +78,15 @@ def _as_inputs(mapped: Any) -> EvaluatorInputs:
         return EvaluatorInputs(*(mapped.get(k) for k in EvaluatorInputs().keys()))
     if hasattr(mapped, "input") and hasattr(mapped, "output"):
         return EvaluatorInputs(*(getattr(mapped, k, None) for k in EvaluatorInputs().keys()))
-    raise TypeError(f"the mapper returned {type(mapped).__name__}; return EvaluatorInputs(input=, output=, expected_output=, metadata=)")
+    raise TypeError(
+        f"the mapper returned {type(mapped).__name__}; return EvaluatorInputs(input=, output=, expected_output=, metadata=)"
+    )
 
 # %% ../../nbs/experiments/07_batch.ipynb #cd053f81
 @dataclass(slots=True)
 class BatchEvaluationResumeToken(Record):
     "Where a batch evaluation goes on"
+
     scope: str
     filter: str | None = None  # JSON text of the conditions
     last_processed_timestamp: str | None = None  # ISO; everything up to here, in the order of (time, id), is done
@@ -104,6 +126,7 @@ class BatchEvaluationResumeToken(Record):
 @dataclass(slots=True)
 class EvaluatorStats(Record):
     "How one evaluator did"
+
     name: str
     total_runs: int = 0
     successful_runs: int = 0
@@ -127,7 +150,12 @@ class BatchEvaluations(Mapping):
         s, key = scores.c, sa.func.coalesce(scores.c.observation_id, scores.c.trace_id)
         query = sa.select(scores).where(s.batch_id == self.batch_id, key == item_id, s.source != "ERROR").order_by(s.id)
         with self.store.read() as c:
-            if c.execute(sa.select(batch_items.c.object_id).where(*self._its, batch_items.c.object_id == item_id)).first() is None:
+            if (
+                c.execute(
+                    sa.select(batch_items.c.object_id).where(*self._its, batch_items.c.object_id == item_id)
+                ).first()
+                is None
+            ):
                 raise KeyError(item_id)
             return [_evaluation(r) for r in c.execute(query)]
 
@@ -159,6 +187,7 @@ def _evaluation(row: Any) -> Evaluation:
 @dataclass
 class BatchEvaluationResult(Record):
     "What a batch evaluation did. `str(result)` is a summary."
+
     total_items_fetched: int
     total_items_processed: int  # evaluated
     total_items_failed: int  # their mapper failed
@@ -184,34 +213,51 @@ class BatchEvaluationResult(Record):
     @property
     def failed_item_ids(self) -> list[str]:
         "The items whose mapper failed"
-        query = sa.select(batch_items.c.object_id).where(batch_items.c.batch_id == self.batch_id, batch_items.c.error_type.is_not(None))
+        query = sa.select(batch_items.c.object_id).where(
+            batch_items.c.batch_id == self.batch_id, batch_items.c.error_type.is_not(None)
+        )
         with self._store.read() as c:
             return list(c.scalars(query.order_by(batch_items.c.object_id)))
 
     def __str__(self) -> str:
-        lines = [f"Batch evaluation {self.batch_id}: {'completed' if self.completed else 'not complete'}",
-                 f"  items: {self.total_items_processed} evaluated, {self.total_items_failed} failed, in {self.duration_seconds:.1f} s",
-                 f"  scores: {self.total_scores_created}, composite: {self.total_composite_scores_created}"]
-        lines += [f"  • {s.name}: {s.successful_runs}/{s.total_runs} runs, {s.total_scores_created} scores"
-                  + "".join(f"\n      {n} × {said}" for said, n in list(s.errors.items())[:3]) for s in self.evaluator_stats]
-        lines += [f"  errors: {', '.join(f'{n} × {kind}' for kind, n in self.error_summary.items())}"] if self.error_summary else []
+        lines = [
+            f"Batch evaluation {self.batch_id}: {'completed' if self.completed else 'not complete'}",
+            f"  items: {self.total_items_processed} evaluated, {self.total_items_failed} failed, in {self.duration_seconds:.1f} s",
+            f"  scores: {self.total_scores_created}, composite: {self.total_composite_scores_created}",
+        ]
+        lines += [
+            f"  • {s.name}: {s.successful_runs}/{s.total_runs} runs, {s.total_scores_created} scores"
+            + "".join(f"\n      {n} × {said}" for said, n in list(s.errors.items())[:3])
+            for s in self.evaluator_stats
+        ]
+        lines += (
+            [f"  errors: {', '.join(f'{n} × {kind}' for kind, n in self.error_summary.items())}"]
+            if self.error_summary
+            else []
+        )
         lines += [f"  stopped: {self.fetch_error}"] if self.fetch_error else []
         lines += ["  there are more items"] if self.has_more_items else []
-        lines += ['  continue with resume_from=result.resume_token, or resume_from="latest"'] if self.resume_token else []
+        lines += (
+            ['  continue with resume_from=result.resume_token, or resume_from="latest"'] if self.resume_token else []
+        )
         return "\n".join(lines)
 
 # %% ../../nbs/experiments/07_batch.ipynb #ab38820f
 @dataclass(slots=True)
 class _Made(Evaluation):
     "An evaluation that remembers who made it"
+
     evaluator: str = ""
     is_composite: bool = False
 
 # %% ../../nbs/experiments/07_batch.ipynb #fa79fbc9
 def _made(found: Any, name: str, is_composite: bool) -> list[_Made]:
     its = as_evaluations(found, name)
-    return [_Made(e.name, e.value, e.comment, e.metadata, e.data_type, e.config_id, name, is_composite)
-            for e in its if e.value is not None]
+    return [
+        _Made(e.name, e.value, e.comment, e.metadata, e.data_type, e.config_id, name, is_composite)
+        for e in its
+        if e.value is not None
+    ]
 
 # %% ../../nbs/experiments/07_batch.ipynb #613eac6a
 def _remembering(bound: Bound, is_composite: bool = False) -> Bound:
@@ -263,8 +309,17 @@ _ITEM_COLUMNS = ("batch_id", "object_id", "error_type")
 
 
 def _new_counts() -> dict[str, Any]:
-    return {"processed": 0, "failed": 0, "scores": 0, "composite_scores": 0, "composite_errors": 0, "evaluations_failed": 0,
-            "evaluators": {}, "errors": {}, "seconds": 0.0}
+    return {
+        "processed": 0,
+        "failed": 0,
+        "scores": 0,
+        "composite_scores": 0,
+        "composite_errors": 0,
+        "evaluations_failed": 0,
+        "evaluators": {},
+        "errors": {},
+        "seconds": 0.0,
+    }
 
 # %% ../../nbs/experiments/07_batch.ipynb #cbe213cc
 class _Counted:
@@ -308,8 +363,14 @@ class _Counted:
 class _BatchWriter(ResultWriter):
     "Stores evaluated items in batches, with the counts and the place reached, each time in one transaction"
 
-    def __init__(self, store: Store, batch_id: str, counted: _Counted, metadata: Mapping[str, Any] | None,
-                 place: Callable[[Sequence[int]], Any]):
+    def __init__(
+        self,
+        store: Store,
+        batch_id: str,
+        counted: _Counted,
+        metadata: Mapping[str, Any] | None,
+        place: Callable[[Sequence[int]], Any],
+    ):
         super().__init__(store)
         self.batch_id, self.counted, self.metadata, self._place = batch_id, counted, dict(metadata or {}), place
         self._began = time.monotonic()
@@ -346,10 +407,15 @@ class _BatchWriter(ResultWriter):
         place = self._place([f.result.position for f in done])
         self._note_time()
         with self.store.write() as c:
-            self._insert_items(c, [(self.batch_id, clean_text(f.result.item.id), f.result.error and f.result.error.type) for f in done])
+            self._insert_items(
+                c, [(self.batch_id, clean_text(f.result.item.id), f.result.error and f.result.error.type) for f in done]
+            )
             self._insert_scores(c, rows.scores)
-            c.execute(sa.update(batches).where(batches.c.id == self.batch_id).values(
-                counts=encode_json(self.counted.now), cursor=encode_json(place), heartbeat=now_us()))
+            c.execute(
+                sa.update(batches)
+                .where(batches.c.id == self.batch_id)
+                .values(counts=encode_json(self.counted.now), cursor=encode_json(place), heartbeat=now_us())
+            )
         self.n_stored += len(done)
 
     def _note_time(self) -> None:
@@ -369,8 +435,17 @@ def _may_pass(error: BaseException) -> bool:
 class _Pages:
     "The stored items as an iterator of slots that can be filled again: `more()` reads the next page"
 
-    def __init__(self, read: Callable[[Any, int], list[Any]], handled: Callable[[list[str]], set[str]] | None, page: int,
-                 max_items: int | None, after: Any, max_retries: int, sleep: Callable[[float], Any], told: Callable[[str], None]):
+    def __init__(
+        self,
+        read: Callable[[Any, int], list[Any]],
+        handled: Callable[[list[str]], set[str]] | None,
+        page: int,
+        max_items: int | None,
+        after: Any,
+        max_retries: int,
+        sleep: Callable[[float], Any],
+        told: Callable[[str], None],
+    ):
         self._read, self._handled, self.page, self._told = read, handled, page, told
         self.left, self.after, self._retries, self._sleep = max_items, after, max_retries, sleep
         self._slots: deque[Slot] = deque()
@@ -424,7 +499,7 @@ class _Pages:
                 if attempt == self._retries or not _may_pass(error):
                     self.error = error
                     return None
-                waited = self._sleep(2.0 ** attempt)
+                waited = self._sleep(2.0**attempt)
                 if inspect.isawaitable(waited):
                     await waited
         return None
@@ -456,6 +531,7 @@ class _Pages:
 @dataclass
 class _Request:
     "The arguments of one call, checked"
+
     scope: str
     conditions: list[Any]
     mapper: Bound
@@ -465,13 +541,26 @@ class _Request:
 
     def settings(self) -> dict[str, Any]:
         "What resume compares"
-        names = (lambda bound: {b.name: fingerprint(b.fn) for b in bound if b is not None})
-        return {"scope": self.scope, "filter": [c.to_dict() for c in self.conditions], "mapper": names([self.mapper]),
-                "evaluators": names(self.evaluators), "composite": names([self.composite])}
+        names = lambda bound: {b.name: fingerprint(b.fn) for b in bound if b is not None}
+        return {
+            "scope": self.scope,
+            "filter": [c.to_dict() for c in self.conditions],
+            "mapper": names([self.mapper]),
+            "evaluators": names(self.evaluators),
+            "composite": names([self.composite]),
+        }
 
 # %% ../../nbs/experiments/07_batch.ipynb #538bf85a
-def _checked(scope: str | None, mapper: Any, filter: Filter, evaluators: Any, composite: Any, metadata: Any,  # noqa: A002
-             fields: str | None, **numbers: Any) -> _Request:
+def _checked(
+    scope: str | None,
+    mapper: Any,
+    filter: Filter,
+    evaluators: Any,
+    composite: Any,
+    metadata: Any,  # noqa: A002
+    fields: str | None,
+    **numbers: Any,
+) -> _Request:
     if scope is None and fields is not None:
         scope = "observations"  # the later platform's call, which knows nothing else
     if scope is None:
@@ -486,8 +575,14 @@ def _checked(scope: str | None, mapper: Any, filter: Filter, evaluators: Any, co
             raise ValueError(f"{what}={value!r} must be a whole number of at least {least}")
     if metadata is not None and not isinstance(metadata, Mapping):
         raise ValueError(f"metadata={metadata!r} is not a dict")
-    return _Request(scope, parse_filter(filter, scope), bind(mapper, MAPPER), bind_all(evaluators, EVALUATOR),
-                    bind(composite, COMPOSITE) if composite else None, metadata)
+    return _Request(
+        scope,
+        parse_filter(filter, scope),
+        bind(mapper, MAPPER),
+        bind_all(evaluators, EVALUATOR),
+        bind(composite, COMPOSITE) if composite else None,
+        metadata,
+    )
 
 # %% ../../nbs/experiments/07_batch.ipynb #4debde1f
 def _row(store: Store, batch_id: str) -> dict[str, Any]:
@@ -500,9 +595,15 @@ def _row(store: Store, batch_id: str) -> dict[str, Any]:
 
 # %% ../../nbs/experiments/07_batch.ipynb #3a73fbc1
 def _newest_unfinished(store: Store, settings: Mapping[str, Any]) -> str | None:
-    query = sa.select(batches.c.id, batches.c.settings).where(batches.c.status != "finished").order_by(batches.c.created_at.desc())
+    query = (
+        sa.select(batches.c.id, batches.c.settings)
+        .where(batches.c.status != "finished")
+        .order_by(batches.c.created_at.desc())
+    )
     with store.read() as c:
-        return next((i for i, text in c.execute(query) if not changed_settings(decode_json(text) or {}, settings)), None)
+        return next(
+            (i for i, text in c.execute(query) if not changed_settings(decode_json(text) or {}, settings)), None
+        )
 
 # %% ../../nbs/experiments/07_batch.ipynb #1c10a2d1
 def _token_of(resume_from: Any) -> BatchEvaluationResumeToken | str | None:
@@ -512,10 +613,16 @@ def _token_of(resume_from: Any) -> BatchEvaluationResumeToken | str | None:
     if isinstance(resume_from, Mapping):
         return BatchEvaluationResumeToken.from_dict(resume_from)
     if isinstance(resume_from, str):
-        return BatchEvaluationResumeToken.from_json(resume_from) if resume_from.lstrip().startswith("{") else resume_from
+        return (
+            BatchEvaluationResumeToken.from_json(resume_from) if resume_from.lstrip().startswith("{") else resume_from
+        )
     if hasattr(resume_from, "scope"):  # a platform's own
-        return BatchEvaluationResumeToken.from_dict({k: getattr(resume_from, k, None) for k in (
-            "scope", "filter", "last_processed_timestamp", "last_processed_id")})
+        return BatchEvaluationResumeToken.from_dict(
+            {
+                k: getattr(resume_from, k, None)
+                for k in ("scope", "filter", "last_processed_timestamp", "last_processed_id")
+            }
+        )
     raise ValueError(f"resume_from={resume_from!r}: give a token, its dict or JSON, a batch id, or 'latest'")
 
 # %% ../../nbs/experiments/07_batch.ipynb #2604ce86
@@ -530,30 +637,52 @@ def _open(store: Store, request: _Request, resume_from: Any, allow_changes: bool
         raise SettingsChangedError(f"resume_from is for scope={token.scope!r}, the call says {request.scope!r}")
     if batch_id is not None:
         return _continued(store, _row(store, batch_id), settings, owner, allow_changes), owner
-    if isinstance(token, BatchEvaluationResumeToken) and token.filter and parse_filter(token.filter, token.scope) != request.conditions:
+    if (
+        isinstance(token, BatchEvaluationResumeToken)
+        and token.filter
+        and parse_filter(token.filter, token.scope) != request.conditions
+    ):
         raise SettingsChangedError(f"resume_from is for filter={token.filter}, the call has another")
-    row = {"id": new_id("batch"), "scope": request.scope, "filter": encode_json(settings["filter"]), "settings": encode_json(settings),
-           "cursor": encode_json(token.place) if isinstance(token, BatchEvaluationResumeToken) else None,
-           "counts": encode_json(_new_counts()), "status": "running", "owner": owner, "heartbeat": now_us(), "created_at": now_us()}
+    row = {
+        "id": new_id("batch"),
+        "scope": request.scope,
+        "filter": encode_json(settings["filter"]),
+        "settings": encode_json(settings),
+        "cursor": encode_json(token.place) if isinstance(token, BatchEvaluationResumeToken) else None,
+        "counts": encode_json(_new_counts()),
+        "status": "running",
+        "owner": owner,
+        "heartbeat": now_us(),
+        "created_at": now_us(),
+    }
     with store.write() as c:
         c.execute(sa.insert(batches).values(row))
     return _row(store, row["id"]) | {"is_new": True}, owner
 
 # %% ../../nbs/experiments/07_batch.ipynb #c51eab4c
-def _continued(store: Store, row: dict[str, Any], settings: Mapping[str, Any], owner: str, allow_changes: bool) -> dict[str, Any]:
-    busy = RunBusyError(f"batch evaluation {row['id']} is being run by process {row['owner']}; wait for it, or stop it "
-                        "first. After a crash it is free again within 20 s")
+def _continued(
+    store: Store, row: dict[str, Any], settings: Mapping[str, Any], owner: str, allow_changes: bool
+) -> dict[str, Any]:
+    busy = RunBusyError(
+        f"batch evaluation {row['id']} is being run by process {row['owner']}; wait for it, or stop it "
+        "first. After a crash it is free again within 20 s"
+    )
     if is_busy(row):
         raise busy
     differences = changed_settings(row["settings"] or {}, settings)
     if differences and not allow_changes:
-        raise SettingsChangedError(f"batch evaluation {row['id']} cannot be resumed, because the request changed: "
-                                   f"{'; '.join(differences)}. Start a new one, or pass allow_changes=True")
+        raise SettingsChangedError(
+            f"batch evaluation {row['id']} cannot be resumed, because the request changed: "
+            f"{'; '.join(differences)}. Start a new one, or pass allow_changes=True"
+        )
     b = batches.c
     same = [b[k].is_not_distinct_from(row[k]) for k in ("status", "owner", "heartbeat")]
     with store.write() as c:
-        taken = c.execute(sa.update(batches).where(b.id == row["id"], *same).values(
-            status="running", owner=owner, heartbeat=now_us(), settings=encode_json(settings))).rowcount
+        taken = c.execute(
+            sa.update(batches)
+            .where(b.id == row["id"], *same)
+            .values(status="running", owner=owner, heartbeat=now_us(), settings=encode_json(settings))
+        ).rowcount
     if not taken:
         raise busy
     return row | {"is_new": False}
@@ -563,22 +692,49 @@ def _beating(store: Store, batch_id: str) -> Callable[[], None]:
     def beat() -> None:
         with store.write() as c:
             c.execute(sa.update(batches).where(batches.c.id == batch_id).values(heartbeat=now_us()))
+
     return beat
 
 # %% ../../nbs/experiments/07_batch.ipynb #abf887de
 def _result(store: Store, row: Mapping[str, Any], has_more: bool, error: BaseException | None) -> BatchEvaluationResult:
     "The state of a batch evaluation as its result"
     n, place = row["counts"], row["cursor"]
-    stats = [EvaluatorStats(name, s["runs"], s["runs"] - s["failed"], s["failed"], s["scores"], s["errors"])
-             for name, s in n["evaluators"].items()]
+    stats = [
+        EvaluatorStats(name, s["runs"], s["runs"] - s["failed"], s["failed"], s["scores"], s["errors"])
+        for name, s in n["evaluators"].items()
+    ]
     completed = row["status"] == "finished"
-    token = None if completed else BatchEvaluationResumeToken(
-        row["scope"], encode_json(row["filter"]), iso(place[0]) if place else None, place[1] if place else None,
-        n["processed"] + n["failed"], row["id"], encode_json(place))
+    token = (
+        None
+        if completed
+        else BatchEvaluationResumeToken(
+            row["scope"],
+            encode_json(row["filter"]),
+            iso(place[0]) if place else None,
+            place[1] if place else None,
+            n["processed"] + n["failed"],
+            row["id"],
+            encode_json(place),
+        )
+    )
     return BatchEvaluationResult(
-        n["processed"] + n["failed"], n["processed"], n["failed"], n["scores"], n["composite_scores"], n["evaluations_failed"],
-        stats, token, completed, n["seconds"], dict(n["errors"]), has_more, row["id"],
-        None if error is None else f"{type(error).__name__}: {redact(str(error))}", n["composite_errors"], store)
+        n["processed"] + n["failed"],
+        n["processed"],
+        n["failed"],
+        n["scores"],
+        n["composite_scores"],
+        n["evaluations_failed"],
+        stats,
+        token,
+        completed,
+        n["seconds"],
+        dict(n["errors"]),
+        has_more,
+        row["id"],
+        None if error is None else f"{type(error).__name__}: {redact(str(error))}",
+        n["composite_errors"],
+        store,
+    )
 
 # %% ../../nbs/experiments/07_batch.ipynb #db844434
 def batch_evaluation_result(
@@ -592,7 +748,8 @@ def batch_evaluation_result(
 # %% ../../nbs/experiments/07_batch.ipynb #f271ba56
 async def arun_batched_evaluation(
     *,
-    scope: str | None = None,  # traces: whole traces, with their observations; observations: spans, generations, events singly
+    scope: str
+    | None = None,  # traces: whole traces, with their observations; observations: spans, generations, events singly
     mapper: Callable,  # stored item → `EvaluatorInputs`; sync or async
     filter: Filter = None,  # which items; JSON text or Python, see `traces.filters`; None: all  # noqa: A002
     fetch_batch_size: int = 50,  # items a page, held in memory at once
@@ -614,19 +771,44 @@ async def arun_batched_evaluation(
 
     Raises `TypeError`/`ValueError` for a request that cannot work, before anything is fetched; `StoreError` when scores
     cannot be written (what was stored is safe). Pages that cannot be read are no error: the result says so and has a token."""
-    request = _checked(scope, mapper, filter, evaluators, composite_evaluator, metadata, fields, fetch_batch_size=fetch_batch_size,
-                       max_items=max_items, max_retries=max_retries, max_concurrency=max_concurrency)
+    request = _checked(
+        scope,
+        mapper,
+        filter,
+        evaluators,
+        composite_evaluator,
+        metadata,
+        fields,
+        fetch_batch_size=fetch_batch_size,
+        max_items=max_items,
+        max_retries=max_retries,
+        max_concurrency=max_concurrency,
+    )
     opened = open_store(store)
     row, owner = _open(opened, request, resume_from, allow_changes)
     batch_id, say = row["id"], functools.partial(_say, verbose, row["id"])
     where = compile_filter(request.conditions, request.scope, opened.dialect)
     place = row["cursor"]
-    pages = _Pages(functools.partial(_read, opened, request.scope, where), None if row["is_new"] else functools.partial(_handled, opened, batch_id),
-                   fetch_batch_size, max_items, tuple(place) if place else None, max_retries, sleep, say)
+    pages = _Pages(
+        functools.partial(_read, opened, request.scope, where),
+        None if row["is_new"] else functools.partial(_handled, opened, batch_id),
+        fetch_batch_size,
+        max_items,
+        tuple(place) if place else None,
+        max_retries,
+        sleep,
+        say,
+    )
     counted = _Counted(row["counts"], [e.name for e in request.evaluators])
-    plan = Plan(batch_id, _mapping(request.mapper), [_remembering(e) for e in request.evaluators],
-                _remembering(request.composite, True) if request.composite else None, jobs=max_concurrency, more=pages.more,
-                keeps_traces=False)
+    plan = Plan(
+        batch_id,
+        _mapping(request.mapper),
+        [_remembering(e) for e in request.evaluators],
+        _remembering(request.composite, True) if request.composite else None,
+        jobs=max_concurrency,
+        more=pages.more,
+        keeps_traces=False,
+    )
     try:
         async with working(_beating(opened, batch_id), owner):
             with _BatchWriter(opened, batch_id, counted, request.metadata, pages.place) as writer:
@@ -641,8 +823,10 @@ async def arun_batched_evaluation(
     stopped = run.stopping or pages.error is not None
     _close(opened, batch_id, "interrupted" if stopped or has_more else "finished", counted)
     result = _result(opened, _row(opened, batch_id), has_more, pages.error)
-    say(f"{'completed' if result.completed else 'stopped'}: {result.total_items_processed} evaluated, {result.total_items_failed} failed, "
-        f"{result.total_scores_created} scores")
+    say(
+        f"{'completed' if result.completed else 'stopped'}: {result.total_items_processed} evaluated, {result.total_items_failed} failed, "
+        f"{result.total_scores_created} scores"
+    )
     return result
 
 # %% ../../nbs/experiments/07_batch.ipynb #19ff90c8
@@ -651,7 +835,9 @@ def _read(store: Store, scope: str, where: Sequence[Any], after: Any, limit: int
 
 
 def _handled(store: Store, batch_id: str, ids: list[str]) -> set[str]:
-    query = sa.select(batch_items.c.object_id).where(batch_items.c.batch_id == batch_id, batch_items.c.object_id.in_(ids))
+    query = sa.select(batch_items.c.object_id).where(
+        batch_items.c.batch_id == batch_id, batch_items.c.object_id.in_(ids)
+    )
     with store.read() as c:
         return set(c.scalars(query))
 
@@ -663,7 +849,9 @@ def _close(store: Store, batch_id: str, status: str, counted: _Counted) -> None:
     try:
         with store.write() as c:
             c.execute(sa.update(batches).where(batches.c.id == batch_id).values(status=status, **finished))
-            if not counted.now["processed"] + counted.now["failed"]:  # nothing was stored yet: the evaluators' names, the time
+            if (
+                not counted.now["processed"] + counted.now["failed"]
+            ):  # nothing was stored yet: the evaluators' names, the time
                 c.execute(sa.update(batches).where(batches.c.id == batch_id).values(counts=encode_json(counted.now)))
     except Exception as error:
         log.warning("the status of %s could not be stored: %s", batch_id, error)
@@ -678,7 +866,8 @@ def _say(aloud: bool, batch_id: str, text: str) -> None:
 def run_batched_evaluation(
     # from arun_batched_evaluation
     *,
-    scope: str | None = None,  # traces: whole traces, with their observations; observations: spans, generations, events singly
+    scope: str
+    | None = None,  # traces: whole traces, with their observations; observations: spans, generations, events singly
     mapper: Callable,  # stored item → `EvaluatorInputs`; sync or async
     filter: Filter = None,  # which items; JSON text or Python, see `traces.filters`; None: all  # noqa: A002
     fetch_batch_size: int = 50,  # items a page, held in memory at once

@@ -24,7 +24,11 @@ from ..documented import documented
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.response_cache import StoredResponses
 from vote_experiments.store.results import (
-    create_group, get_group, list_experiments, update_experiment, update_group,
+    create_group,
+    get_group,
+    list_experiments,
+    update_experiment,
+    update_group,
 )
 from ..store.database import Store, decode_json, encode_json, now_us, open_store
 from ..engine.archive import archive_folder, html_page, html_table, runs_index, write_json, write_text
@@ -39,23 +43,46 @@ from ..engine.processes import ProcessPools
 from ..engine.spending import already_spent, call_setting, check_cap, expected_output_tokens, run_notices
 from ..engine.progress import Progress, is_forced_plain, progress_reporter
 from vote_experiments.platforms.publishing import (
-    choose_backend, dataset_for_run, linked_dataset, open_backend, publish_all,
+    choose_backend,
+    dataset_for_run,
+    linked_dataset,
+    open_backend,
+    publish_all,
 )
 from ..models.extraction import extraction_task, vote_extraction_task
 from ..models.gemini_batch import MOST_REQUESTS
 from ..models.budget import Budget, ModelNotServedError
 from vote_experiments.models.registry import (
-    ModelConfig, check_configs, model_available, reroute_note,
+    ModelConfig,
+    check_configs,
+    model_available,
+    reroute_note,
 )
 from .result import ExperimentResult
-from ..scoring.binding import EVALUATOR, SUMMARY_EVALUATOR, TASK, bind, bind_all, callable_name, declared_rules
+from vote_experiments.scoring.binding import (
+    EVALUATOR,
+    SUMMARY_EVALUATOR,
+    TASK,
+    bind,
+    bind_all,
+    callable_name,
+    declared_rules,
+)
 from ..scoring.evaluators import FURTHER_EVALUATORS, OPTIONAL_EVALUATORS, STANDARD_EVALUATORS
 from ..scoring.judges import evaluators_named
 from vote_experiments.scoring.summary import (
-    JUDGE_SCORES, OVERALL, STANDARD_SUMMARIES,
+    JUDGE_SCORES,
+    OVERALL,
+    STANDARD_SUMMARIES,
 )
 from vote_experiments.settings import (
-    DEFAULT_DATASET, DEFAULT_ML_APP, DEFAULT_MODEL_CONFIGS, DEFAULT_PROJECT, did_you_mean, keep_secret, redact,
+    DEFAULT_DATASET,
+    DEFAULT_ML_APP,
+    DEFAULT_MODEL_CONFIGS,
+    DEFAULT_PROJECT,
+    did_you_mean,
+    keep_secret,
+    redact,
 )
 
 # %% ../../nbs/experiments/03_comparison.ipynb #5e01b9f1
@@ -74,10 +101,12 @@ def chosen_places(
     holdout: Sequence[str] | None = None,  # ids of items kept out
 ) -> Sequence[int]:  # places in the dataset, ascending
     "Which items of a dataset run. Raises `ValueError` for a size below 1."
-    if sample_size is not None and (isinstance(sample_size, bool) or not isinstance(sample_size, int) or sample_size < 1):
+    if sample_size is not None and (
+        isinstance(sample_size, bool) or not isinstance(sample_size, int) or sample_size < 1
+    ):
         raise ValueError(f"sample_size={sample_size!r} must be a whole number of at least 1, or None for all items")
     if holdout is None and sample_seed is None and stratify_by is None:
-        return range(len(dataset))[: sample_size]
+        return range(len(dataset))[:sample_size]
     kept_out, found = {str(i) for i in holdout or ()}, set()
     strata: dict[str, list[int]] = {}
     for _, place, item in dataset.iter_rows():
@@ -86,7 +115,9 @@ def chosen_places(
         else:
             strata.setdefault(_metadata_label(item.metadata, stratify_by) if stratify_by else "", []).append(place)
     if kept_out - found:
-        raise ValueError(f"holdout names items that the dataset does not have: {', '.join(map(repr, sorted(kept_out - found)[:5]))}")
+        raise ValueError(
+            f"holdout names items that the dataset does not have: {', '.join(map(repr, sorted(kept_out - found)[:5]))}"
+        )
     if stratify_by and set(strata) == {_metadata_label(None, stratify_by)}:
         raise ValueError(f"stratify_by={stratify_by!r}: no item has that key in its metadata")
     n_all = sum(map(len, strata.values()))
@@ -108,6 +139,7 @@ def _drawn(strata: Mapping[str, list[int]], n: int, rng: random.Random) -> list[
 @dataclass
 class ConfigOutcome:
     "One model config after its run"
+
     config: ModelConfig
     result: ExperimentResult | None = None
     error: str | None = None  # why it could not run or all its items failed
@@ -128,8 +160,11 @@ def _own_scores(result: ExperimentResult) -> dict[str, dict[str, Any]]:
     return {k: v for k, v in result.summary.get("scores", {}).items() if k not in standard}
 
 # %% ../../nbs/experiments/03_comparison.ipynb #80f87dda
-_INTERVALS = {"overall_accuracy": "overall_accuracy", "success_rate": "success_rate",
-              "avg_ballot_accuracy": "ballot_accuracy_score"}
+_INTERVALS = {
+    "overall_accuracy": "overall_accuracy",
+    "success_rate": "success_rate",
+    "avg_ballot_accuracy": "ballot_accuracy_score",
+}
 
 
 def _metrics_ci(result: ExperimentResult) -> dict[str, list[float | None]]:
@@ -161,16 +196,27 @@ def experiment_entry(
     s: dict[str, Any] = r.summary if r else {}
     served = list(s.get("model_versions") or {})
     entry = {
-        "experiment_name": c.experiment_name, "model": c.model, "temperature": c.temperature, "sample_size": n_sample,
-        "summary_metrics": _metrics(r) if r and not outcome.failed else {}, "url": url,
+        "experiment_name": c.experiment_name,
+        "model": c.model,
+        "temperature": c.temperature,
+        "sample_size": n_sample,
+        "summary_metrics": _metrics(r) if r and not outcome.failed else {},
+        "url": url,
         "own_scores": _own_scores(r) if r and not outcome.failed else {},
-        "status": "failed" if outcome.failed else "success", "experiment_id": r.experiment_id if r else None,
-        "total_records": s.get("n_items", 0), "successful_records": s.get("n_ok", 0),
-        "failed_records": s.get("n_failed", 0), "metrics_ci": _metrics_ci(r) if r and s else {},
-        "latency": s.get("latency"), "usage": s.get("usage"), "cost_usd": s.get("cost_usd"),
-        "known_cost_usd": s.get("known_cost_usd"), "n_unpriced": s.get("n_unpriced", 0),
+        "status": "failed" if outcome.failed else "success",
+        "experiment_id": r.experiment_id if r else None,
+        "total_records": s.get("n_items", 0),
+        "successful_records": s.get("n_ok", 0),
+        "failed_records": s.get("n_failed", 0),
+        "metrics_ci": _metrics_ci(r) if r and s else {},
+        "latency": s.get("latency"),
+        "usage": s.get("usage"),
+        "cost_usd": s.get("cost_usd"),
+        "known_cost_usd": s.get("known_cost_usd"),
+        "n_unpriced": s.get("n_unpriced", 0),
         "model_version": served[0] if len(served) == 1 else served or None,
-        "rerouted": reroute_note(c.model, s.get("model_versions") or {}), "n_cached": s.get("n_cached", 0),
+        "rerouted": reroute_note(c.model, s.get("model_versions") or {}),
+        "n_cached": s.get("n_cached", 0),
         **(_by_hand(r) if r and not outcome.failed else {}),
     }
     return entry | ({"error": outcome.error} if outcome.failed else {})
@@ -189,20 +235,50 @@ class _Reporter:
         if self.show:
             print("\n".join(lines), flush=True)
 
-    def opening(self, backend: str, why: str, platform: Backend | None, note: str | None, dataset: Dataset, n: int,
-                asked: int | None, n_configs: int, notices: Sequence[str]) -> None:
+    def opening(
+        self,
+        backend: str,
+        why: str,
+        platform: Backend | None,
+        note: str | None,
+        dataset: Dataset,
+        n: int,
+        asked: int | None,
+        n_configs: int,
+        notices: Sequence[str],
+    ) -> None:
         some = "" if n == len(dataset) else f", {n} of them chosen"
         some += f"; sample_size={asked} asks for more than there are" if asked is not None and asked > n else ""
-        enabled = [] if platform is None else [f"INITIALIZING {platform.title.upper()}", f"✅ {platform.title} enabled: {platform!r}"]
-        self.say(f"BACKEND: {backend} ({why})", *enabled, *([f"Note: {note}"] if note else []), *(f"⚠ {n}" for n in notices), f"Loading dataset: {dataset.name}",
-                 f"✅ Dataset loaded: {len(dataset)} records (version {dataset.version}){some}", "",
-                 f"RUNNING {n_configs} EXPERIMENT{'S' if n_configs != 1 else ''}")
+        enabled = (
+            []
+            if platform is None
+            else [f"INITIALIZING {platform.title.upper()}", f"✅ {platform.title} enabled: {platform!r}"]
+        )
+        self.say(
+            f"BACKEND: {backend} ({why})",
+            *enabled,
+            *([f"Note: {note}"] if note else []),
+            *(f"⚠ {n}" for n in notices),
+            f"Loading dataset: {dataset.name}",
+            f"✅ Dataset loaded: {len(dataset)} records (version {dataset.version}){some}",
+            "",
+            f"RUNNING {n_configs} EXPERIMENT{'S' if n_configs != 1 else ''}",
+        )
 
     def begin(self, i: int, n: int, config: ModelConfig) -> None:
         at = "default" if config.temperature is None else config.temperature
-        self.say(_RULE, f"Experiment {i}/{n}: {config.model} (T={at})", f"   {config.experiment_name}", *(
-            ["   batch mode: all items wait for one job, up to 24 hours; the run may be stopped and resumed meanwhile"]
-            if _is_batch(config) else []))
+        self.say(
+            _RULE,
+            f"Experiment {i}/{n}: {config.model} (T={at})",
+            f"   {config.experiment_name}",
+            *(
+                [
+                    "   batch mode: all items wait for one job, up to 24 hours; the run may be stopped and resumed meanwhile"
+                ]
+                if _is_batch(config)
+                else []
+            ),
+        )
 
     def done(self, outcome: ConfigOutcome) -> None:
         if outcome.failed:
@@ -210,23 +286,47 @@ class _Reporter:
         r = outcome.result
         assert r is not None
         n = r.summary.get("n_cached")
-        cached = "" if not n else ", all from the cache: no model was called" if n == r.summary["n_items"] else f", {n} from the cache"
-        self.say(f"✅ Completed! Processed {r.summary['n_items']} records ({r.summary['n_failed']} failed{cached})",
-                 "   Summary Metrics:", *(f"   - {k}: {_shown(v)}" for k, v in _metrics(r).items()),
-                 *(f"   - {k}: {_shown(v['mean'])} ({v['n']} scored)" for k, v in _own_scores(r).items()),
-                 *([f"   ⚠ the cost of {r.summary['n_unpriced']} items is not known"] if r.summary.get("n_unpriced") else []),
-                 *(f"   ⚠ evaluator {k} failed on {n} items" for k, n in r.summary.get("evaluator_errors", {}).items()),
-                 *(f"   ⚠ {k} failed: {why}" for k, why in r.summary.get("run_evaluator_errors", {}).items()))
+        cached = (
+            ""
+            if not n
+            else ", all from the cache: no model was called"
+            if n == r.summary["n_items"]
+            else f", {n} from the cache"
+        )
+        self.say(
+            f"✅ Completed! Processed {r.summary['n_items']} records ({r.summary['n_failed']} failed{cached})",
+            "   Summary Metrics:",
+            *(f"   - {k}: {_shown(v)}" for k, v in _metrics(r).items()),
+            *(f"   - {k}: {_shown(v['mean'])} ({v['n']} scored)" for k, v in _own_scores(r).items()),
+            *(
+                [f"   ⚠ the cost of {r.summary['n_unpriced']} items is not known"]
+                if r.summary.get("n_unpriced")
+                else []
+            ),
+            *(f"   ⚠ evaluator {k} failed on {n} items" for k, n in r.summary.get("evaluator_errors", {}).items()),
+            *(f"   ⚠ {k} failed: {why}" for k, why in r.summary.get("run_evaluator_errors", {}).items()),
+        )
 
     def closing(self, request: "_Comparable") -> None:
         if not self.show:
             return
         self.say("", "EXPERIMENT COMPARISON", "")
         _show_table(request)
-        self.say(*(f"Note: {e['experiment_name']}: {e['rerouted']}" for e in request.entries if e["rerouted"]), "", f"{request.viewed_in}:", *(f"   {'❌' if e['status'] == 'failed' else '✅'} {e['experiment_name']}: {e['url']}"
-                                   for e in request.entries), "",
-                 "Compare all experiments side-by-side:", f"   {request.comparison_url}", "", *request.best_lines(),
-                 *(["", "Published:", *(f"   {line}" for line in request.published)] if request.published else []))
+        self.say(
+            *(f"Note: {e['experiment_name']}: {e['rerouted']}" for e in request.entries if e["rerouted"]),
+            "",
+            f"{request.viewed_in}:",
+            *(
+                f"   {'❌' if e['status'] == 'failed' else '✅'} {e['experiment_name']}: {e['url']}"
+                for e in request.entries
+            ),
+            "",
+            "Compare all experiments side-by-side:",
+            f"   {request.comparison_url}",
+            "",
+            *request.best_lines(),
+            *(["", "Published:", *(f"   {line}" for line in request.published)] if request.published else []),
+        )
 
 # %% ../../nbs/experiments/03_comparison.ipynb #86082e79
 def _is_batch(config: ModelConfig) -> bool:
@@ -240,6 +340,7 @@ def _shown(value: Any) -> str:
 @dataclass
 class _Comparable:
     "Finished configs with what may be said about them"
+
     entries: list[dict[str, Any]]
     comparison: Comparison | None
     comparison_url: str = ""
@@ -248,7 +349,9 @@ class _Comparable:
     published: list[str] = field(default_factory=list)  # what arrived on a platform, a line an experiment
 
     def table(self) -> DisplayTable:
-        return display_table([{**e, "model": f"{e['model']} (answered by another)"} if e["rerouted"] else e for e in self.entries])
+        return display_table(
+            [{**e, "model": f"{e['model']} (answered by another)"} if e["rerouted"] else e for e in self.entries]
+        )
 
     def headline(self) -> str:
         c = self.comparison
@@ -275,8 +378,13 @@ class _Comparable:
         mean = f"Overall Accuracy: {'–' if value is None else f'{100 * value:.1f}%'}"
         if self.comparison and score not in (None, OVERALL):
             mean = f"{score}: {_shown(float(self.comparison.table['mean'].iloc[0]))}"
-        return ["BEST PERFORMER:" if self.best() else "BEST PERFORMER: not decided. The highest mean is:", f"   Model: {best['model']}", f"   Temperature: {best['temperature']}",
-                f"   {mean}", f"   {self.headline()}"]
+        return [
+            "BEST PERFORMER:" if self.best() else "BEST PERFORMER: not decided. The highest mean is:",
+            f"   Model: {best['model']}",
+            f"   Temperature: {best['temperature']}",
+            f"   {mean}",
+            f"   {self.headline()}",
+        ]
 
 # %% ../../nbs/experiments/03_comparison.ipynb #2b96ddec
 def _show_table(request: _Comparable) -> None:
@@ -292,6 +400,7 @@ def _show_table(request: _Comparable) -> None:
 @dataclass
 class _Plan:
     "A checked request"
+
     store: Store
     dataset: Dataset
     items: DatasetItems
@@ -311,7 +420,9 @@ class _Plan:
         if self.task is not None:
             return self.task
         keeps = self.request["kind"] == "extract" and self.request["cache"] is True and self.options["repeats"] == 1
-        return extraction_task(config.config, [str(r) for r in self.dataset.roots], StoredResponses(self.store) if keeps else None)
+        return extraction_task(
+            config.config, [str(r) for r in self.dataset.roots], StoredResponses(self.store) if keeps else None
+        )
 
     def in_flight(self, config: ModelConfig) -> int:
         "Items asked at once: `jobs`, or all of them when they go into one batch job"
@@ -333,7 +444,9 @@ def _check_weights(weights: Mapping[str, Any] | None, evaluators: Sequence[Any])
     "Raises `ValueError` for a weight of a score that nothing will give"
     bound = bind_all(evaluators, EVALUATOR)
     known = {b.name for b in bound} | set(declared_rules(bound)) | {"judge", *JUDGE_SCORES}
-    several = any(b.fn not in (*STANDARD_EVALUATORS, *FURTHER_EVALUATORS, *OPTIONAL_EVALUATORS) for b in bound)  # may name theirs freely
+    several = any(
+        b.fn not in (*STANDARD_EVALUATORS, *FURTHER_EVALUATORS, *OPTIONAL_EVALUATORS) for b in bound
+    )  # may name theirs freely
     wrong = next((w for w in weights or {} if w not in known), None)
     if wrong is not None and not several:
         there_are = f": the scores are {', '.join(sorted(b.name for b in bound))}"
@@ -348,8 +461,9 @@ def _check_judges(evaluators: Sequence[Any]) -> None:
             raise ValueError(f"evaluator {callable_name(e)!r} cannot judge here: {why}")
 
 # %% ../../nbs/experiments/03_comparison.ipynb #b050297a
-def _resumable_group(store: Store, resume: bool | str | None, kind: str, request: Mapping[str, Any],
-                     allow_changes: bool) -> str | None:
+def _resumable_group(
+    store: Store, resume: bool | str | None, kind: str, request: Mapping[str, Any], allow_changes: bool
+) -> str | None:
     "The group to continue, or None to start one. Raises `SettingsChangedError` when the named one asked something else."
     from vote_experiments.store.results import get_experiment, list_groups
 
@@ -357,19 +471,34 @@ def _resumable_group(store: Store, resume: bool | str | None, kind: str, request
         return None
     now = comparable_request(decode_json(encode_json(redact(dict(request)))))
     if not isinstance(resume, str):
-        return next((g["id"] for g in list_groups(store) if g["kind"] == kind and g["status"] != "finished"
-                     and comparable_request(g["request"]) == now), None)
+        return next(
+            (
+                g["id"]
+                for g in list_groups(store)
+                if g["kind"] == kind and g["status"] != "finished" and comparable_request(g["request"]) == now
+            ),
+            None,
+        )
     group_id = get_group(store, resume)["id"] if resume.startswith("grp") else get_experiment(store, resume)["group_id"]
     differences = changed_settings(comparable_request(get_group(store, group_id)["request"]), now) if group_id else []
     if differences and not allow_changes:
-        raise SettingsChangedError(f"run {group_id} cannot be resumed, because the request changed: {'; '.join(differences)}. "
-                                   "Start a new run, or pass allow_changes=True")
+        raise SettingsChangedError(
+            f"run {group_id} cannot be resumed, because the request changed: {'; '.join(differences)}. "
+            "Start a new run, or pass allow_changes=True"
+        )
     return group_id
 
 # %% ../../nbs/experiments/03_comparison.ipynb #85ca23ff
-async def _run_config(plan: _Plan, config: ModelConfig, position: int, group_id: str, pools: ProcessPools,
-                      progress: Callable[[Progress], None] | None, on_start: Callable[[Run], None] | None,
-                      known: Mapping[str, str]) -> ConfigOutcome:
+async def _run_config(
+    plan: _Plan,
+    config: ModelConfig,
+    position: int,
+    group_id: str,
+    pools: ProcessPools,
+    progress: Callable[[Progress], None] | None,
+    on_start: Callable[[Run], None] | None,
+    known: Mapping[str, str],
+) -> ConfigOutcome:
     "Run one config, or continue it. Raises only with `raise_errors`, or when the run is interrupted."
     if plan.options["failed_only"] and config.experiment_name not in known:
         return ConfigOutcome(config, None, "not begun yet: failed_only asks only what failed; resume without it")
@@ -379,12 +508,28 @@ async def _run_config(plan: _Plan, config: ModelConfig, position: int, group_id:
         executor = pools
     try:
         result = await arun_experiment(
-            name=config.experiment_name, run_name=config.suffix, data=plan.items, task=task,
-            evaluators=plan.evaluators, summary_evaluators=plan.summary_evaluators, config=config.config,
-            metadata=config.metadata, store=plan.store, max_concurrency=plan.in_flight(config), raise_errors=plan.raise_errors,
-            group_id=group_id, position=position, progress=progress, on_start=on_start,
-            resume=known.get(config.experiment_name), **{**plan.options, "executor": executor, **(
-                {} if config.experiment_name in known else {"failed_only": False, "retry_failed": False})})
+            name=config.experiment_name,
+            run_name=config.suffix,
+            data=plan.items,
+            task=task,
+            evaluators=plan.evaluators,
+            summary_evaluators=plan.summary_evaluators,
+            config=config.config,
+            metadata=config.metadata,
+            store=plan.store,
+            max_concurrency=plan.in_flight(config),
+            raise_errors=plan.raise_errors,
+            group_id=group_id,
+            position=position,
+            progress=progress,
+            on_start=on_start,
+            resume=known.get(config.experiment_name),
+            **{
+                **plan.options,
+                "executor": executor,
+                **({} if config.experiment_name in known else {"failed_only": False, "retry_failed": False}),
+            },
+        )
     except RunStoppedError as error:
         if plan.raise_errors or not isinstance(error.reason, ModelNotServedError):
             raise
@@ -396,56 +541,84 @@ async def _run_config(plan: _Plan, config: ModelConfig, position: int, group_id:
             raise
         return ConfigOutcome(config, None, redact(f"{type(error).__name__}: {error}"))
     if len(result.failed_items) and not len(result.item_results):
-        return ConfigOutcome(config, result, f"all {len(result.failed_items)} items failed, the first with "
-                             f"{result.failed_items[0].error}")
+        return ConfigOutcome(
+            config,
+            result,
+            f"all {len(result.failed_items)} items failed, the first with {result.failed_items[0].error}",
+        )
     return ConfigOutcome(config, result)
 
 # %% ../../nbs/experiments/03_comparison.ipynb #ba1ca0c3
-async def _run_all(plan: _Plan, group_id: str, reasons: Mapping[int, str], reporter: _Reporter,
-                   progress: Callable[[Progress], None] | None, on_start: Any) -> list[ConfigOutcome]:
+async def _run_all(
+    plan: _Plan,
+    group_id: str,
+    reasons: Mapping[int, str],
+    reporter: _Reporter,
+    progress: Callable[[Progress], None] | None,
+    on_start: Any,
+) -> list[ConfigOutcome]:
     "Every config, one after another, in order"
     known = {e["name"]: e["id"] for e in list_experiments(plan.store, group_id=group_id)}
     outcomes = []
     with ProcessPools() as pools:
         for i, config in enumerate(plan.configs):
             reporter.begin(i + 1, len(plan.configs), config)
-            outcome = (ConfigOutcome(config, None, reasons[i]) if i in reasons else
-                       await _run_config(plan, config, i, group_id, pools, progress, on_start, known))
+            outcome = (
+                ConfigOutcome(config, None, reasons[i])
+                if i in reasons
+                else await _run_config(plan, config, i, group_id, pools, progress, on_start, known)
+            )
             reporter.done(outcome)
             outcomes.append(outcome)
     return outcomes
 
 # %% ../../nbs/experiments/03_comparison.ipynb #aa92f797
-def _finish(plan: _Plan, group_id: str, outcomes: Sequence[ConfigOutcome], backend: str, project: str) -> tuple[dict, _Comparable]:
+def _finish(
+    plan: _Plan, group_id: str, outcomes: Sequence[ConfigOutcome], backend: str, project: str
+) -> tuple[dict, _Comparable]:
     "Compare, write the light page, keep the result with the group"
     folder = archive_folder(plan.store, group_id)
     page = (folder / "index.html").as_uri()
     entries = [experiment_entry(o, len(plan.items), f"{page}#{o.config.suffix}") for o in outcomes]
     ids = {o.config.experiment_name: o.result.experiment_id for o in outcomes if o.result and not o.failed}
-    comparison = compare_experiments_by_item(plan.store, ids, plan.options.get("weights"),
-                                             cluster_by=plan.request["cluster_by"])
+    comparison = compare_experiments_by_item(
+        plan.store, ids, plan.options.get("weights"), cluster_by=plan.request["cluster_by"]
+    )
     told = _Comparable(entries, comparison, page)
     for o in outcomes:
         if o.result:
             update_experiment(plan.store, o.result.experiment_id, url=f"{page}#{o.config.suffix}")
     result = {
-        "experiments": entries, "total_experiments": len(entries),
+        "experiments": entries,
+        "total_experiments": len(entries),
         "successful_experiments": sum(not o.failed for o in outcomes),
-        "failed_experiments": sum(o.failed for o in outcomes), "dataset_name": plan.dataset.name,
-        "dataset_size": len(plan.dataset), "project_name": project, "comparison_url": page,
-        "dataset_id": plan.dataset.id, "backend": backend, "group_id": group_id,
-        "comparison": comparison.to_dict() if comparison else None, "best": (told.best() or {}).get("experiment_name"),
-        "headline": told.headline(), "report_path": str(folder), "notices": list(plan.notices),
+        "failed_experiments": sum(o.failed for o in outcomes),
+        "dataset_name": plan.dataset.name,
+        "dataset_size": len(plan.dataset),
+        "project_name": project,
+        "comparison_url": page,
+        "dataset_id": plan.dataset.id,
+        "backend": backend,
+        "group_id": group_id,
+        "comparison": comparison.to_dict() if comparison else None,
+        "best": (told.best() or {}).get("experiment_name"),
+        "headline": told.headline(),
+        "report_path": str(folder),
+        "notices": list(plan.notices),
     }
     result = json.loads(json.dumps(result, default=str, allow_nan=False))
     told.whole = all(o.result.status == "finished" if o.result else not plan.options["failed_only"] for o in outcomes)
-    status = "interrupted" if not told.whole else "finished" if backend == "local" else None  # else it is still to be published
+    status = (
+        "interrupted" if not told.whole else "finished" if backend == "local" else None
+    )  # else it is still to be published
     update_group(plan.store, group_id, result=result, finished_at=now_us(), **({"status": status} if status else {}))
     _write_light_page(plan, folder, told, result)
     return result, told
 
 # %% ../../nbs/experiments/03_comparison.ipynb #c9b7a081
-async def _published(platform: Backend, plan: _Plan, group_id: str, result: dict[str, Any], told: _Comparable) -> dict[str, Any]:
+async def _published(
+    platform: Backend, plan: _Plan, group_id: str, result: dict[str, Any], told: _Comparable
+) -> dict[str, Any]:
     "The result with the platform's addresses and what arrived there"
     ids = [e["experiment_id"] for e in told.entries if e["experiment_id"]]
     reports = await asyncio.to_thread(publish_all, platform, ids, plan.store)
@@ -455,9 +628,12 @@ async def _published(platform: Backend, plan: _Plan, group_id: str, result: dict
     remote = linked_dataset(plan.store, plan.dataset, platform)
     told.comparison_url = (platform.comparison_url(remote) if remote else "") or told.comparison_url
     told.viewed_in, told.published = f"View in {platform.title.removesuffix(' LLMObs')}", [str(p) for p in reports]
-    result |= {"experiments": json.loads(json.dumps(told.entries, default=str)), "comparison_url": told.comparison_url,
-               "dataset_id": remote.id if remote else result["dataset_id"],
-               "publication": [{**p.to_dict(), "complete": p.complete} for p in reports]}
+    result |= {
+        "experiments": json.loads(json.dumps(told.entries, default=str)),
+        "comparison_url": told.comparison_url,
+        "dataset_id": remote.id if remote else result["dataset_id"],
+        "publication": [{**p.to_dict(), "complete": p.complete} for p in reports],
+    }
     update_group(plan.store, group_id, result=result, **({"status": "finished"} if told.whole else {}))
     write_json(Path(result["report_path"]) / "result.json", result)
     return result
@@ -467,27 +643,41 @@ def _write_light_page(plan: _Plan, folder: Path, told: _Comparable, result: Mapp
     import html
 
     asked = json.dumps(plan.request, ensure_ascii=False, indent=2, default=str)
-    links = {"experiment": {e["experiment_name"]: f"#{e['experiment_name'].removeprefix('vote-extraction-')}" for e in told.entries}}
-    parts = [f'<p class="finding">{html.escape(told.headline())}</p>', html_table(told.table().frame.to_dict("records"), links)]
+    links = {
+        "experiment": {
+            e["experiment_name"]: f"#{e['experiment_name'].removeprefix('vote-extraction-')}" for e in told.entries
+        }
+    }
+    parts = [
+        f'<p class="finding">{html.escape(told.headline())}</p>',
+        html_table(told.table().frame.to_dict("records"), links),
+    ]
     for e in told.entries:
         anchor = html.escape(e["experiment_name"].removeprefix("vote-extraction-"), quote=True)
         parts.append(f'<h2 id="{anchor}">{html.escape(e["experiment_name"])}</h2>')
         parts += [f'<p class="finding">{html.escape(e["rerouted"])}</p>'] if e["rerouted"] else []
         parts.append(f"<p>{html.escape(e['error'])}</p>" if e.get("error") else html_table(_score_rows(e)))
     parts += ["<h2>What was asked</h2>", f"<pre>{html.escape(asked)}</pre>"]
-    write_text(folder / "index.html", html_page(
-        f"Experiments on {plan.dataset.name}", "\n".join(parts),
-        f"{len(plan.items)} of {len(plan.dataset)} items, dataset version {plan.dataset.version}, group {result['group_id']}"))
+    write_text(
+        folder / "index.html",
+        html_page(
+            f"Experiments on {plan.dataset.name}",
+            "\n".join(parts),
+            f"{len(plan.items)} of {len(plan.dataset)} items, dataset version {plan.dataset.version}, group {result['group_id']}",
+        ),
+    )
     write_json(folder / "result.json", result)
     write_json(folder / "parameters.json", plan.request)
     runs_index(plan.store, folder.parent)
 
 # %% ../../nbs/experiments/03_comparison.ipynb #739175ee
 def _score_rows(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
-    shown = (lambda v: "–" if v is None else f"{100 * v:.1f} %" if isinstance(v, float) else str(v))
+    shown = lambda v: "–" if v is None else f"{100 * v:.1f} %" if isinstance(v, float) else str(v)
     ranges = entry["metrics_ci"]
-    return [{"metric": k, "value": shown(v), "95 % interval": " to ".join(map(shown, ranges[k])) if k in ranges else ""}
-            for k, v in entry["summary_metrics"].items()]
+    return [
+        {"metric": k, "value": shown(v), "95 % interval": " to ".join(map(shown, ranges[k])) if k in ranges else ""}
+        for k, v in entry["summary_metrics"].items()
+    ]
 
 # %% ../../nbs/experiments/03_comparison.ipynb #9e7e4970
 async def arun_model_experiments(
@@ -499,29 +689,36 @@ async def arun_model_experiments(
     project_name: str = DEFAULT_PROJECT,  # a name that keeps runs together
     dataset_name: str = DEFAULT_DATASET,  # name of the dataset
     dataset_version: Any = None,  # a number, or a moment in time; None: the newest version
-    model_configs: Sequence[Mapping[str, Any]] | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
+    model_configs: Sequence[Mapping[str, Any]]
+    | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
     task_function: Callable | None = None,  # called with each item; None: `vote_extraction_task`
-    evaluators: Sequence[Callable | str] | None = None,  # evaluators that score one output, by name or as functions; None: the standard four
-    summary_evaluators: Sequence[Callable] | None = None,  # evaluators that score a whole experiment; None: the standard three
+    evaluators: Sequence[Callable | str]
+    | None = None,  # evaluators that score one output, by name or as functions; None: the standard four
+    summary_evaluators: Sequence[Callable]
+    | None = None,  # evaluators that score a whole experiment; None: the standard three
     sample_size: int | None = None,  # how many items; None: all
     jobs: int = 2,  # items in flight per experiment
     raise_errors: bool = True,  # stop at the first failing item
     show_comparison: bool = True,  # print progress and the comparison
     return_results: bool = True,  # False: return None
     *,
-    backend: str | None = None,  # where the run also goes: local, datadog, langfuse or interactiveai; None: datadog when it has a key
+    backend: str
+    | None = None,  # where the run also goes: local, datadog, langfuse or interactiveai; None: datadog when it has a key
     store: Any = None,  # path or URL of the store, or a `Store`; None: the default store
     repeats: int = 1,  # how often the task runs on every item
     sample_seed: int | None = None,  # draw the sample with this seed; None: the first items
     stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
     holdout: Sequence[str] | None = None,  # ids of items that are left out
-    cluster_by: str | None = "constituency",  # what items have in common: constituency, another place, or a key of their metadata; None: nothing
+    cluster_by: str
+    | None = "constituency",  # what items have in common: constituency, another place, or a key of their metadata; None: nothing
     weights: Mapping[str, Any] | None = None,  # weight of each score in overall accuracy
     timeout_s: float | None = None,  # seconds that the task may take on one item
     max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost this many US dollars
     cache: bool | str = True,  # reuse responses to the same request; refresh: call again and keep the new ones
     report: bool = False,  # archive the full report too
-    resume: bool | str | None = None,  # continue a run: true for the newest unfinished run with this request, or a run's id
+    resume: bool
+    | str
+    | None = None,  # continue a run: true for the newest unfinished run with this request, or a run's id
     failed_only: bool = False,  # with resume: run the failed items again, and nothing else
     retry_failed: bool = False,  # with resume: run the failed items again, and those that are missing
     allow_changes: bool = False,  # with resume: continue although the request or an evaluator's code changed
@@ -547,11 +744,21 @@ async def arun_model_experiments(
     task = None if task_function in (None, vote_extraction_task) else task_function
     if task is not None:
         bind(task, TASK)
-    platform = open_backend(chosen, ml_app=ml_app, api_key=api_key, app_key=app_key, site=site,
-                            agentless_enabled=agentless_enabled, project_name=project_name)
+    platform = open_backend(
+        chosen,
+        ml_app=ml_app,
+        api_key=api_key,
+        app_key=app_key,
+        site=site,
+        agentless_enabled=agentless_enabled,
+        project_name=project_name,
+    )
     opened = open_store(store)
-    dataset, note = (get_dataset(dataset_name, dataset_version, opened), None) if platform is None else (
-        await asyncio.to_thread(dataset_for_run, platform, dataset_name, dataset_version, opened))
+    dataset, note = (
+        (get_dataset(dataset_name, dataset_version, opened), None)
+        if platform is None
+        else (await asyncio.to_thread(dataset_for_run, platform, dataset_name, dataset_version, opened))
+    )
     remote = linked_dataset(opened, dataset, platform) if platform is not None else None
     if not len(dataset):
         raise ValueError(f"dataset {dataset_name!r} version {dataset.version} has no items; import some first")
@@ -562,21 +769,45 @@ async def arun_model_experiments(
     cluster_by = check_cluster_by(cluster_by)
     check_carried(DatasetItems(dataset, places), cluster_by)
     request = {name: given[name] for name in fields_of() if option_of(name).is_stored and name in given} | {
-        "dataset_version": remote.version if remote else dataset.version, "model_configs": [c.to_dict() for c in configs],
+        "dataset_version": remote.version if remote else dataset.version,
+        "model_configs": [c.to_dict() for c in configs],
         "task": "vote_extraction_task" if task is None else bind(task, TASK).name,
         "evaluators": [bind(e, EVALUATOR).name for e in judges],
-        "summary_evaluators": [bind(e, SUMMARY_EVALUATOR).name for e in summaries], "backend": chosen,
-        "holdout": list(holdout or []), "cluster_by": cluster_by, "weights": dict(weights) if weights else None,
+        "summary_evaluators": [bind(e, SUMMARY_EVALUATOR).name for e in summaries],
+        "backend": chosen,
+        "holdout": list(holdout or []),
+        "cluster_by": cluster_by,
+        "weights": dict(weights) if weights else None,
     }
     budget = None if max_cost_usd is None else Budget(max_cost_usd)
     if budget is not None:
         check_cap(configs if task is None else [], judges)
     expected = {} if budget is None else expected_output_tokens(opened, configs)
-    options = {"before_task": call_setting(StoredResponses(opened), cache, budget, expected),
-               "repeats": repeats, "executor": executor, "timeout_s": timeout_s, "failed_only": failed_only, "retry_failed": retry_failed,
-               "allow_changes": allow_changes, "weights": weights, "cluster_by": cluster_by, "project": project_name}
-    plan = _Plan(opened, dataset, DatasetItems(dataset, places), configs, task, judges, summaries, options, jobs,
-                 raise_errors, request)
+    options = {
+        "before_task": call_setting(StoredResponses(opened), cache, budget, expected),
+        "repeats": repeats,
+        "executor": executor,
+        "timeout_s": timeout_s,
+        "failed_only": failed_only,
+        "retry_failed": retry_failed,
+        "allow_changes": allow_changes,
+        "weights": weights,
+        "cluster_by": cluster_by,
+        "project": project_name,
+    }
+    plan = _Plan(
+        opened,
+        dataset,
+        DatasetItems(dataset, places),
+        configs,
+        task,
+        judges,
+        summaries,
+        options,
+        jobs,
+        raise_errors,
+        request,
+    )
     reasons = _startable(configs, task, raise_errors)
     if (failed_only or retry_failed) and not resume:
         raise ValueError("failed_only and retry_failed go with resume=: which run has the failed items?")
@@ -586,17 +817,28 @@ async def arun_model_experiments(
         update_group(opened, group_id, request=request)
     if budget is not None:
         budget.charge(already_spent(opened, group_id))
-    reporter, tell = _Reporter(show_comparison), progress_reporter(progress if callable(progress) or show_comparison else None)
+    reporter, tell = (
+        _Reporter(show_comparison),
+        progress_reporter(progress if callable(progress) or show_comparison else None),
+    )
     plan.notices = notices = run_notices(configs if task is None else [], judges)
     reporter.opening(chosen, why, platform, note, dataset, len(places), sample_size, len(configs), notices)
     try:
-        outcomes = await _run_all(plan, group_id, reasons, reporter, tell,
-                                  on_start)
+        outcomes = await _run_all(plan, group_id, reasons, reporter, tell, on_start)
     except RunBusyError:  # it is somebody else's: nothing of it is ours to change
         raise
     except BaseException as error:
-        noted = {} if budget is None else {"result": {**(get_group(opened, group_id)["result"] or {}), "spent_usd": budget.spent_usd}}
-        update_group(opened, group_id, status="interrupted" if isinstance(error, (RunInterrupted, RunStoppedError)) else "failed", **noted)
+        noted = (
+            {}
+            if budget is None
+            else {"result": {**(get_group(opened, group_id)["result"] or {}), "spent_usd": budget.spent_usd}}
+        )
+        update_group(
+            opened,
+            group_id,
+            status="interrupted" if isinstance(error, (RunInterrupted, RunStoppedError)) else "failed",
+            **noted,
+        )
         raise
     result, told = _finish(plan, group_id, outcomes, chosen, project_name)
     if platform is not None:
@@ -619,29 +861,36 @@ def run_model_experiments(
     project_name: str = DEFAULT_PROJECT,  # a name that keeps runs together
     dataset_name: str = DEFAULT_DATASET,  # name of the dataset
     dataset_version: Any = None,  # a number, or a moment in time; None: the newest version
-    model_configs: Sequence[Mapping[str, Any]] | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
+    model_configs: Sequence[Mapping[str, Any]]
+    | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
     task_function: Callable | None = None,  # called with each item; None: `vote_extraction_task`
-    evaluators: Sequence[Callable | str] | None = None,  # evaluators that score one output, by name or as functions; None: the standard four
-    summary_evaluators: Sequence[Callable] | None = None,  # evaluators that score a whole experiment; None: the standard three
+    evaluators: Sequence[Callable | str]
+    | None = None,  # evaluators that score one output, by name or as functions; None: the standard four
+    summary_evaluators: Sequence[Callable]
+    | None = None,  # evaluators that score a whole experiment; None: the standard three
     sample_size: int | None = None,  # how many items; None: all
     jobs: int = 2,  # items in flight per experiment
     raise_errors: bool = True,  # stop at the first failing item
     show_comparison: bool = True,  # print progress and the comparison
     return_results: bool = True,  # False: return None
     *,
-    backend: str | None = None,  # where the run also goes: local, datadog, langfuse or interactiveai; None: datadog when it has a key
+    backend: str
+    | None = None,  # where the run also goes: local, datadog, langfuse or interactiveai; None: datadog when it has a key
     store: Any = None,  # path or URL of the store, or a `Store`; None: the default store
     repeats: int = 1,  # how often the task runs on every item
     sample_seed: int | None = None,  # draw the sample with this seed; None: the first items
     stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
     holdout: Sequence[str] | None = None,  # ids of items that are left out
-    cluster_by: str | None = "constituency",  # what items have in common: constituency, another place, or a key of their metadata; None: nothing
+    cluster_by: str
+    | None = "constituency",  # what items have in common: constituency, another place, or a key of their metadata; None: nothing
     weights: Mapping[str, Any] | None = None,  # weight of each score in overall accuracy
     timeout_s: float | None = None,  # seconds that the task may take on one item
     max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost this many US dollars
     cache: bool | str = True,  # reuse responses to the same request; refresh: call again and keep the new ones
     report: bool = False,  # archive the full report too
-    resume: bool | str | None = None,  # continue a run: true for the newest unfinished run with this request, or a run's id
+    resume: bool
+    | str
+    | None = None,  # continue a run: true for the newest unfinished run with this request, or a run's id
     failed_only: bool = False,  # with resume: run the failed items again, and nothing else
     retry_failed: bool = False,  # with resume: run the failed items again, and those that are missing
     allow_changes: bool = False,  # with resume: continue although the request or an evaluator's code changed
@@ -669,15 +918,22 @@ def stored_request(
 
     group_id = run if run.startswith("grp") else get_experiment(store, run)["group_id"]
     if group_id is None:
-        raise ValueError(f"experiment {run} was made by run_experiment with functions of its own: continue it from the "
-                         f"program that made it, with resume={run!r}")
+        raise ValueError(
+            f"experiment {run} was made by run_experiment with functions of its own: continue it from the "
+            f"program that made it, with resume={run!r}"
+        )
     group = get_group(store, group_id)
     request = dict(group["request"] or {})
-    known = {callable_name(e): e for e in (*JUDGES, *STANDARD_EVALUATORS, *FURTHER_EVALUATORS, *OPTIONAL_EVALUATORS, *STANDARD_SUMMARIES)}
+    known = {
+        callable_name(e): e
+        for e in (*JUDGES, *STANDARD_EVALUATORS, *FURTHER_EVALUATORS, *OPTIONAL_EVALUATORS, *STANDARD_SUMMARIES)
+    }
     own = [n for n in (*request.get("evaluators", ()), *request.get("summary_evaluators", ())) if n not in known]
     if request.pop("task", None) != "vote_extraction_task" or own:
-        raise ValueError(f"run {group['id']} used functions of its own ({', '.join(own) or 'its task'}): continue it from "
-                         f"the program that made it, with resume={group['id']!r}")
+        raise ValueError(
+            f"run {group['id']} used functions of its own ({', '.join(own) or 'its task'}): continue it from "
+            f"the program that made it, with resume={group['id']!r}"
+        )
     for key in ("evaluators", "summary_evaluators"):
         request[key] = [known[n] for n in request[key]]
     return {**request, "resume": group["id"], "holdout": request.get("holdout") or None}

@@ -23,6 +23,7 @@ CODES = ("unread", "sum", "words", "voters", "rows", "place", "folder", "reader"
 @dataclass(frozen=True)
 class Doubt(Record):
     "A reason to look at a form"
+
     code: str  # one of `CODES`
     message: str
     votes: int = 0  # how many votes could be wrong
@@ -46,7 +47,9 @@ def _unread(report: Report, most: int = 5) -> Iterator[Doubt]:
     if not report.vote_results:
         yield Doubt("unread", "no votes were read: is the page with the table missing or damaged?", _at_stake(report))
     kind, zero = report_kind(report), zero_blanks(report)
-    fields = [f"voter_statistics.{f}" for f in kind.voter_fields] + [f"ballot_statistics.{f}" for f in kind.ballot_fields]
+    fields = [f"voter_statistics.{f}" for f in kind.voter_fields] + [
+        f"ballot_statistics.{f}" for f in kind.ballot_fields
+    ]
     values = report_fields(report)
     blank = [path for path in fields if values.get(path) is None and path not in zero]
     rows = [f"vote_results[{key}].vote_count" for key, row in numbered_rows(report).items() if row.vote_count is None]
@@ -63,17 +66,32 @@ def _difference(report: Report, check: str) -> int:
     votes = sum(row.vote_count or 0 for row in report.vote_results)
     counted = getattr(ballots, report_kind(report).counted_ballots) or 0
     parts = {
-        "ballots_used": ((ballots.good_ballots or 0) + (ballots.bad_ballots or 0) + (ballots.no_vote_ballots or 0), counted),
-        "ballots_allocated": ((ballots.ballots_used or 0) + (ballots.ballots_remaining or 0), ballots.ballots_allocated or 0),
-        "votes_equal_good_ballots": (votes, ballots.good_ballots or 0), "votes_equal_total": (votes, report.total_votes_recorded or 0),
-        "voters_present": (voters.voters_present or 0, min(voters.eligible_voters or ballots.ballots_used or 0, ballots.ballots_used or 10**9))}
+        "ballots_used": (
+            (ballots.good_ballots or 0) + (ballots.bad_ballots or 0) + (ballots.no_vote_ballots or 0),
+            counted,
+        ),
+        "ballots_allocated": (
+            (ballots.ballots_used or 0) + (ballots.ballots_remaining or 0),
+            ballots.ballots_allocated or 0,
+        ),
+        "votes_equal_good_ballots": (votes, ballots.good_ballots or 0),
+        "votes_equal_total": (votes, report.total_votes_recorded or 0),
+        "voters_present": (
+            voters.voters_present or 0,
+            min(voters.eligible_voters or ballots.ballots_used or 0, ballots.ballots_used or 10**9),
+        ),
+    }
     a, b = parts.get(check, (0, 0))
     return abs(a - b)
 
 # %% ../../nbs/experiments/05_doubts.ipynb #9e7a3fc8
 def _words_difference(report: Report) -> int:
     "Votes between digits and words, over all rows"
-    worded = [(row.vote_count, parse_number_words(row.vote_count_text)) for row in report.vote_results if row.vote_count is not None]
+    worded = [
+        (row.vote_count, parse_number_words(row.vote_count_text))
+        for row in report.vote_results
+        if row.vote_count is not None
+    ]
     return sum(abs(digits - words) for digits, words in worded if words is not None)
 
 # %% ../../nbs/experiments/05_doubts.ipynb #b2ba6db8
@@ -95,13 +113,19 @@ def _contradictions(report: Report) -> Iterator[Doubt]:
 
 # %% ../../nbs/experiments/05_doubts.ipynb #5e692c98
 def _disagreements(first: Report, second: Report, most: int = 5) -> Iterator[Doubt]:
-    numbers = (lambda r: {k: v for k, v in report_fields(r).items() if isinstance(v, int) or v is None})
+    numbers = lambda r: {k: v for k, v in report_fields(r).items() if isinstance(v, int) or v is None}
     ours, theirs = numbers(first), numbers(second)
-    differing = [(k, ours.get(k), theirs.get(k)) for k in dict.fromkeys((*ours, *theirs)) if ours.get(k) != theirs.get(k)]
+    differing = [
+        (k, ours.get(k), theirs.get(k)) for k in dict.fromkeys((*ours, *theirs)) if ours.get(k) != theirs.get(k)
+    ]
     shown = [f"{path}: {a} here, {b} by the second reader" for path, a, b in differing[:most]]
     if shown:
         shown += [f"and {len(differing) - most} more numbers differ"] if len(differing) > most else []
-        yield Doubt("reader", "; ".join(shown), sum(abs((a or 0) - (b or 0)) for k, a, b in differing if k.endswith(".vote_count")))
+        yield Doubt(
+            "reader",
+            "; ".join(shown),
+            sum(abs((a or 0) - (b or 0)) for k, a, b in differing if k.endswith(".vote_count")),
+        )
 
 # %% ../../nbs/experiments/05_doubts.ipynb #d2e80f39
 def report_doubts(

@@ -24,13 +24,29 @@ from ..engine.progress import Progress
 from ..analysis.comparison import Comparison
 from ..analysis.votes import agreement, heaviest, member_weights
 from ..engine.clusters import CONSTITUENCY
-from ..store.results import ResultSequence, StoredOutputs, create_group, get_experiment, resolve_run, update_experiment, update_group
+from vote_experiments.store.results import (
+    ResultSequence,
+    StoredOutputs,
+    create_group,
+    get_experiment,
+    resolve_run,
+    update_experiment,
+    update_group,
+)
 from ..store.database import Store, now_us, open_store
 from .experiment import arun_experiment, run_in_own_loop
 from ..engine.stored_comparison import compare_experiments_by_item
 from vote_experiments.forms.schema import (
-    BALLOT_FIELDS, VOTER_FIELDS, Report, VoteResult, comparable_header, numbered_rows, plain_reports, read_reports,
-    report_kind)
+    BALLOT_FIELDS,
+    VOTER_FIELDS,
+    Report,
+    VoteResult,
+    comparable_header,
+    numbered_rows,
+    plain_reports,
+    read_reports,
+    report_kind,
+)
 from ..forms.thai import normalise_name
 from ..records import DatasetItem
 from .result import ExperimentResult
@@ -82,7 +98,9 @@ def _voted_section(parts: Sequence[Any], numbers: Sequence[str], weights: Weight
     out: dict[str, Any] = {}
     for name in numbers:
         out[name] = _voted([getattr(p, name) for p in parts], weights)
-        words = [getattr(p, f"{name}_text", None) for p in parts if getattr(p, name) == out[name] and out[name] is not None]
+        words = [
+            getattr(p, f"{name}_text", None) for p in parts if getattr(p, name) == out[name] and out[name] is not None
+        ]
         if any(words):
             out[f"{name}_text"] = _written([w for w in words if w])
     return out
@@ -90,9 +108,12 @@ def _voted_section(parts: Sequence[Any], numbers: Sequence[str], weights: Weight
 # %% ../../nbs/experiments/09_ensemble.ipynb #689f1a20
 def _voted_row(rows: Sequence[VoteResult], weights: Weights) -> dict[str, Any]:
     "A row by vote, field by field"
-    return {"number": _voted([r.number for r in rows], weights),
-            "candidate_name": _voted([r.candidate_name for r in rows], weights, normalise_name),
-            "party_name": _voted([r.party_name for r in rows], weights, normalise_name), **_voted_section(rows, ["vote_count"], weights)}
+    return {
+        "number": _voted([r.number for r in rows], weights),
+        "candidate_name": _voted([r.candidate_name for r in rows], weights, normalise_name),
+        "party_name": _voted([r.party_name for r in rows], weights, normalise_name),
+        **_voted_section(rows, ["vote_count"], weights),
+    }
 
 # %% ../../nbs/experiments/09_ensemble.ipynb #fc774ba4
 def majority(
@@ -103,12 +124,20 @@ def majority(
     given = [a for a in answers if a is not None]
     own = None if weights is None else [w for a, w in zip(answers, weights) if a is not None]
     headers = [comparable_header(a.form_info) for a in given]
-    form_info = {k: _voted([a.form_info.__dict__[k] for a in given], own, lambda v, k=k: _header_key(given, headers, k, v)) for k in
-                 (headers[0] if headers else {})}
-    return Report.model_validate({
-        "form_info": form_info, "voter_statistics": _voted_section([a.voter_statistics for a in given], VOTER_FIELDS, own),
-        "ballot_statistics": _voted_section([a.ballot_statistics for a in given], BALLOT_FIELDS, own), "vote_results": _voted_rows(given, own),
-        **_voted_section(given, ["total_votes_recorded"], own), "notes": _voted([a.notes for a in given], own)})
+    form_info = {
+        k: _voted([a.form_info.__dict__[k] for a in given], own, lambda v, k=k: _header_key(given, headers, k, v))
+        for k in (headers[0] if headers else {})
+    }
+    return Report.model_validate(
+        {
+            "form_info": form_info,
+            "voter_statistics": _voted_section([a.voter_statistics for a in given], VOTER_FIELDS, own),
+            "ballot_statistics": _voted_section([a.ballot_statistics for a in given], BALLOT_FIELDS, own),
+            "vote_results": _voted_rows(given, own),
+            **_voted_section(given, ["total_votes_recorded"], own),
+            "notes": _voted([a.notes for a in given], own),
+        }
+    )
 
 # %% ../../nbs/experiments/09_ensemble.ipynb #c06a3da4
 def _voted_rows(given: Sequence[Report], weights: Weights) -> list[dict[str, Any]]:
@@ -116,7 +145,12 @@ def _voted_rows(given: Sequence[Report], weights: Weights) -> list[dict[str, Any
     rows = [numbered_rows(a) for a in given]
     keys = [k for k in dict.fromkeys(k for r in rows for k in r) if 2 * sum(k in r for r in rows) >= len(given)]
     keys.sort(key=lambda k: (int(k.removeprefix("number=").partition("#")[0]) if k.startswith("number=") else 10**6, k))
-    return [_voted_row([r[k] for r in rows if k in r], None if weights is None else [w for r, w in zip(rows, weights) if k in r]) for k in keys]
+    return [
+        _voted_row(
+            [r[k] for r in rows if k in r], None if weights is None else [w for r, w in zip(rows, weights) if k in r]
+        )
+        for k in keys
+    ]
 
 # %% ../../nbs/experiments/09_ensemble.ipynb #700667a0
 def _header_key(given: Sequence[Report], headers: Sequence[Mapping[str, Any]], name: str, value: Any) -> Any:
@@ -126,6 +160,7 @@ def _header_key(given: Sequence[Report], headers: Sequence[Mapping[str, Any]], n
 # %% ../../nbs/experiments/09_ensemble.ipynb #a0750d59
 class _Option(NamedTuple):
     "A number that may be replaced by what another member read"
+
     path: tuple[Any, ...]
     value: int
     change: np.ndarray  # of each equation's left minus right
@@ -136,7 +171,9 @@ _EQUATIONS: dict[str, dict[str, int]] = {  # side each number is on
     "ballots_used": {"good_ballots": 1, "bad_ballots": 1, "no_vote_ballots": 1, "ballots_used": -1},
     "ballots_allocated": {"ballots_used": 1, "ballots_remaining": 1, "ballots_allocated": -1},
     "received": {"good_ballots": 1, "bad_ballots": 1, "no_vote_ballots": 1, "ballots_allocated": -1},
-    "votes_equal_good_ballots": {"votes": 1, "good_ballots": -1}, "votes_equal_total": {"votes": 1, "total_votes_recorded": -1}}
+    "votes_equal_good_ballots": {"votes": 1, "good_ballots": -1},
+    "votes_equal_total": {"votes": 1, "total_votes_recorded": -1},
+}
 
 
 def _sides(name: str) -> np.ndarray:
@@ -146,7 +183,9 @@ def _sides(name: str) -> np.ndarray:
 def _places(report: Report) -> dict[tuple[Any, ...], tuple[str, int | None]]:
     "Every number that is in a sum: its path, its name in the equations, its value"
     b = report.ballot_statistics
-    found: dict[tuple[Any, ...], tuple[str, int | None]] = {("ballot_statistics", n): (n, getattr(b, n)) for n in BALLOT_FIELDS}
+    found: dict[tuple[Any, ...], tuple[str, int | None]] = {
+        ("ballot_statistics", n): (n, getattr(b, n)) for n in BALLOT_FIELDS
+    }
     found |= {("vote_results", key): ("votes", row.vote_count) for key, row in numbered_rows(report).items()}
     return found | {("total_votes_recorded",): ("total_votes_recorded", report.total_votes_recorded)}
 
@@ -171,7 +210,14 @@ def _options(report: Report, answers: Sequence[Report]) -> list[_Option]:
     for path, (name, value) in _places(report).items():
         said: list[int] = [v for p in places if path in p for v in [p[path][1]] if v is not None]
         for other in dict.fromkeys(v for v in said if v != value):
-            options.append(_Option(path, other, _sides(name) * (other - (value or 0)), sum(v == value for v in said) - said.count(other)))
+            options.append(
+                _Option(
+                    path,
+                    other,
+                    _sides(name) * (other - (value or 0)),
+                    sum(v == value for v in said) - said.count(other),
+                )
+            )
     return options
 
 # %% ../../nbs/experiments/09_ensemble.ipynb #315dc252
@@ -187,7 +233,9 @@ def _best_replacements(sums: np.ndarray, whole: np.ndarray, options: Sequence[_O
         distinct = np.array([options[a].path != options[b].path for a, b in zip(first, second)], dtype=bool)
         first, second = first[distinct], second[distinct]
         if len(first):
-            left, i, is_only = _best_way(((sums + change[first] + change[second] != 0) & whole).sum(1), cost[first] + cost[second])
+            left, i, is_only = _best_way(
+                ((sums + change[first] + change[second] != 0) & whole).sum(1), cost[first] + cost[second]
+            )
             if left < single[0]:
                 return [options[first[i]], options[second[i]]] if is_only else []
     left, i, is_only = single
@@ -206,7 +254,9 @@ _MOST_CHOICES = 512  # ways to settle all ties of a report
 def _tied_numbers(report: Report, given: Sequence[Report]) -> dict[tuple[Any, ...], list[int]]:
     "Values that have as many votes, of each number that was left blank for it"
     places = [_places(a) for a in given]
-    votes = {path: [p[path][1] for p in places if path in p] for path, (_, value) in _places(report).items() if value is None}
+    votes = {
+        path: [p[path][1] for p in places if path in p] for path, (_, value) in _places(report).items() if value is None
+    }
     return {path: best for path, values in votes.items() if len(best := heaviest(values)) > 1}  # type: ignore[misc]
 
 # %% ../../nbs/experiments/09_ensemble.ipynb #27815a19
@@ -255,15 +305,30 @@ def _part(report: Report, path: tuple[Any, ...]) -> tuple[Any, str]:
 def _replaced(report: Report, o: _Option, given: Sequence[Report]) -> Report:
     "The report with one number as another member read it, in digits and in words"
     part, name = _part(report, o.path)
-    words = next((w for p, n in (_part(a, o.path) for a in given) if p is not None and getattr(p, n) == o.value
-                  if (w := getattr(p, f"{n}_text", None))), None)
-    changed = part.model_copy(update={name: o.value, **({f"{name}_text": words} if hasattr(part, f"{name}_text") else {})})
+    words = next(
+        (
+            w
+            for p, n in (_part(a, o.path) for a in given)
+            if p is not None and getattr(p, n) == o.value
+            if (w := getattr(p, f"{n}_text", None))
+        ),
+        None,
+    )
+    changed = part.model_copy(
+        update={name: o.value, **({f"{name}_text": words} if hasattr(part, f"{name}_text") else {})}
+    )
     if o.path[0] == "vote_results":
-        return report.model_copy(update={"vote_results": [changed if row is part else row for row in report.vote_results]})
+        return report.model_copy(
+            update={"vote_results": [changed if row is part else row for row in report.vote_results]}
+        )
     return report.model_copy(update={"ballot_statistics": changed}) if o.path[0] == "ballot_statistics" else changed
 
 # %% ../../nbs/experiments/09_ensemble.ipynb #07cf4471
-RULES: dict[str, Callable[[Sequence[Report | None]], Report]] = {"majority": majority, "arithmetic": arithmetic, "weighted": majority}
+RULES: dict[str, Callable[[Sequence[Report | None]], Report]] = {
+    "majority": majority,
+    "arithmetic": arithmetic,
+    "weighted": majority,
+}
 
 
 def _member_votes(answers: Sequence[Report | None]) -> Iterator[tuple[int, ...]]:
@@ -316,7 +381,8 @@ class _Items(Sequence):
 # %% ../../nbs/experiments/09_ensemble.ipynb #5282492f
 def combine(
     outputs: Sequence[Any],  # what each member answered for one item, None where it has no answer
-    rule: str | Callable[[Sequence[Report | None]], Report] = "arithmetic",  # a name in `RULES`, or a function like those
+    rule: str
+    | Callable[[Sequence[Report | None]], Report] = "arithmetic",  # a name in `RULES`, or a function like those
     weights: Sequence[float] | None = None,  # of the members' votes, for the rule `weighted`
 ) -> dict[str, Any]:  # {"reports": […]}
     "One answer out of several. Raises `ValueError` when no member has one, or for an unknown rule."
@@ -333,7 +399,10 @@ def combine(
 # %% ../../nbs/experiments/09_ensemble.ipynb #c7135d56
 async def aensemble(
     runs: Sequence[str],  # experiment ids, or beginnings of them; a group's id stands for all its experiments
-    rule: str | Callable[[Sequence[Report | None]], Report] = "arithmetic",  # majority | weighted | arithmetic, or a function of one report's answers
+    rule: str
+    | Callable[
+        [Sequence[Report | None]], Report
+    ] = "arithmetic",  # majority | weighted | arithmetic, or a function of one report's answers
     *,
     name: str | None = None,  # of the experiment; None: ensemble-<rule>
     evaluators: Sequence[Callable] | None = None,  # None: the standard four
@@ -354,20 +423,26 @@ async def aensemble(
     executor: Executor | Callable[[int], Executor] | None = None,  # where a sync task runs; or what makes such a pool
     timeout_s: float | None = None,  # seconds a task may take
     raise_errors: bool = False,  # stop at the first failing item and raise
-    progress: bool | Callable[[Progress], None] | None = None,  # True: print it; a callable is told whenever items were stored
+    progress: bool
+    | Callable[[Progress], None]
+    | None = None,  # True: print it; a callable is told whenever items were stored
     project: str | None = None,
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
-    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
+    cluster_by: str
+    | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
     before_task: Callable[[Slot], None] | None = None,  # called in each item's context
     stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
     on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
-    backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
+    backend: str
+    | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
 ) -> ExperimentResult:
     "Combine stored outputs of several experiments over the same items into one more. Raises `ValueError`, `RunNotFoundError`."
     own = ("runs", "rule", "name", "evaluators", "summary_evaluators", "store")
     options = {k: v for k, v in locals().items() if k not in (*own, "own")}
     opened = open_store(store)
-    ids = list(dict.fromkeys(e for run in ([runs] if isinstance(runs, str) else runs) for e in resolve_run(opened, run)))
+    ids = list(
+        dict.fromkeys(e for run in ([runs] if isinstance(runs, str) else runs) for e in resolve_run(opened, run))
+    )
     if len(ids) < 2:
         raise ValueError(f"an ensemble needs at least two experiments; got {len(ids)}")
     if isinstance(rule, str) and rule not in RULES:
@@ -375,7 +450,9 @@ async def aensemble(
     members, rows = [StoredOutputs(opened, e) for e in ids], [get_experiment(opened, e) for e in ids]
     shared = [len(members[0].place.keys() & m.place.keys()) for m in members[1:]]
     if not min(shared):
-        raise ValueError(f"experiments {ids[0]} and {ids[1 + shared.index(0)]} share no items; an ensemble needs the same dataset")
+        raise ValueError(
+            f"experiments {ids[0]} and {ids[1 + shared.index(0)]} share no items; an ensemble needs the same dataset"
+        )
 
     items = _Items(opened, members[0])
     member_weights = weights_of([m.output(i.id) for m in members] for i in items) if rule == "weighted" else None
@@ -391,16 +468,33 @@ async def aensemble(
     title = name or f"ensemble-{said}"
     group = create_group(opened, "ensemble", title, request={"members": ids, "rule": said})
     result = await arun_experiment(
-        name=title, data=items, task=combine_stored, store=opened, group_id=group,
+        name=title,
+        data=items,
+        task=combine_stored,
+        store=opened,
+        group_id=group,
         evaluators=STANDARD_EVALUATORS if evaluators is None else evaluators,
         summary_evaluators=STANDARD_SUMMARIES if summary_evaluators is None else summary_evaluators,
-        config={"model": title, "rule": said, "members": {r["name"]: e for r, e in zip(rows, ids)}}, **options)
+        config={"model": title, "rule": said, "members": {r["name"]: e for r, e in zip(rows, ids)}},
+        **options,
+    )
     if result.dataset_run_id:  # the items are a stored dataset's
         update_experiment(opened, result.experiment_id, **{k: rows[0][k] for k in ("dataset_name", "dataset_hash")})
     found = _compared(opened, result, cluster_by=options.get("cluster_by", CONSTITUENCY))
-    update_group(opened, group, status="finished", finished_at=now_us(), result={
-        "headline": found.sentence if found else "", "ties": _ties_kept(ties), "weights": member_weights, "total_experiments": 1, "dataset_name": rows[0]["dataset_name"],
-        "comparison": found.to_dict() if found else None})
+    update_group(
+        opened,
+        group,
+        status="finished",
+        finished_at=now_us(),
+        result={
+            "headline": found.sentence if found else "",
+            "ties": _ties_kept(ties),
+            "weights": member_weights,
+            "total_experiments": 1,
+            "dataset_name": rows[0]["dataset_name"],
+            "comparison": found.to_dict() if found else None,
+        },
+    )
     return result
 
 # %% ../../nbs/experiments/09_ensemble.ipynb #ea46b395
@@ -410,10 +504,16 @@ MOST_TIES = 1000  # items whose tied fields are kept by name
 def _ties_kept(ties: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     "How many votes were tied, and where"
     first = dict(sorted(ties.items())[:MOST_TIES])
-    return {"items": len(ties), "fields": sum(map(len, ties.values())), "by_item": {i: list(f) for i, f in first.items()}}
+    return {
+        "items": len(ties),
+        "fields": sum(map(len, ties.values())),
+        "by_item": {i: list(f) for i, f in first.items()},
+    }
 
 # %% ../../nbs/experiments/09_ensemble.ipynb #b7eb2bb1
-def _compared(store: Store, result: ExperimentResult, score: str | None = None, cluster_by: str | None = CONSTITUENCY) -> Comparison | None:
+def _compared(
+    store: Store, result: ExperimentResult, score: str | None = None, cluster_by: str | None = CONSTITUENCY
+) -> Comparison | None:
     ids = {result.name: result.experiment_id, **(result.config or {})["members"]}
     return compare_experiments_by_item(store, ids, score=score, cluster_by=cluster_by)
 
@@ -422,7 +522,10 @@ def _compared(store: Store, result: ExperimentResult, score: str | None = None, 
 def ensemble(
     # from aensemble
     runs: Sequence[str],  # experiment ids, or beginnings of them; a group's id stands for all its experiments
-    rule: str | Callable[[Sequence[Report | None]], Report] = "arithmetic",  # majority | weighted | arithmetic, or a function of one report's answers
+    rule: str
+    | Callable[
+        [Sequence[Report | None]], Report
+    ] = "arithmetic",  # majority | weighted | arithmetic, or a function of one report's answers
     *,
     name: str | None = None,  # of the experiment; None: ensemble-<rule>
     evaluators: Sequence[Callable] | None = None,  # None: the standard four
@@ -442,14 +545,18 @@ def ensemble(
     executor: Executor | Callable[[int], Executor] | None = None,  # where a sync task runs; or what makes such a pool
     timeout_s: float | None = None,  # seconds a task may take
     raise_errors: bool = False,  # stop at the first failing item and raise
-    progress: bool | Callable[[Progress], None] | None = None,  # True: print it; a callable is told whenever items were stored
+    progress: bool
+    | Callable[[Progress], None]
+    | None = None,  # True: print it; a callable is told whenever items were stored
     project: str | None = None,
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
-    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
+    cluster_by: str
+    | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
     before_task: Callable[[Slot], None] | None = None,  # called in each item's context
     stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
     on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
-    backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
+    backend: str
+    | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
 ) -> ExperimentResult:
     "Combine stored outputs of several experiments over the same items into one more. Raises `ValueError`, `RunNotFoundError`."
     return run_in_own_loop(aensemble, dict(locals()))
@@ -459,7 +566,8 @@ def compare_with_members(
     result: ExperimentResult,  # of `ensemble`
     store: Any = None,  # a path, URL or `Store`; None: the one the result came from
     score: str | None = None,  # None: overall_accuracy, or the only score
-    cluster_by: str | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
+    cluster_by: str
+    | None = CONSTITUENCY,  # what items have in common: a place or a key of their metadata; None: nothing
 ) -> Comparison:
     "The ensemble and its members, compared by item. Raises `ValueError` when it is no ensemble or nothing was scored."
     members = (result.config or {}).get("members")

@@ -39,6 +39,7 @@ from ..settings import DEFAULT_DATASET, redact
 @dataclass(frozen=True)
 class Known:
     "What one form set takes, as far as it is known"
+
     prompt_tokens: float | None = None  # means
     output_tokens: float | None = None  # thinking included
     cost_usd: float | None = None  # as its provider or function reported, for models without a price here
@@ -57,14 +58,31 @@ def _calls_of(store: Store, experiments: Sequence[str], model: str) -> dict[str,
     "Prompt tokens, output tokens, cost and latency of items of these experiments, one value per item"
     o, r = observations.c, item_results.c
     priced = sa.case((sa.func.count(o.cost_usd) == sa.func.count(), sa.func.sum(o.cost_usd)))
-    query = (sa.select(sa.func.sum(o.prompt_tokens), sa.func.sum(sa.func.coalesce(o.output_tokens, 0) + sa.func.coalesce(o.thoughts_tokens, 0)), priced)
-             .join_from(item_results, observations, o.trace_id == r.trace_id)
-             .where(r.experiment_id.in_(experiments), o.name == model, o.cached == 0, o.prompt_tokens.is_not(None)).group_by(o.trace_id).limit(MOST_SEEN))
-    timed = sa.select(r.latency_s).where(r.experiment_id.in_(experiments), r.status == "ok", r.cached == 0, r.latency_s.is_not(None)).limit(MOST_SEEN)
+    query = (
+        sa.select(
+            sa.func.sum(o.prompt_tokens),
+            sa.func.sum(sa.func.coalesce(o.output_tokens, 0) + sa.func.coalesce(o.thoughts_tokens, 0)),
+            priced,
+        )
+        .join_from(item_results, observations, o.trace_id == r.trace_id)
+        .where(r.experiment_id.in_(experiments), o.name == model, o.cached == 0, o.prompt_tokens.is_not(None))
+        .group_by(o.trace_id)
+        .limit(MOST_SEEN)
+    )
+    timed = (
+        sa.select(r.latency_s)
+        .where(r.experiment_id.in_(experiments), r.status == "ok", r.cached == 0, r.latency_s.is_not(None))
+        .limit(MOST_SEEN)
+    )
     with store.read() as c:
         rows = c.execute(query).all()
-        latency = [s for s, in c.execute(timed)]
-    return {"prompt": [p for p, _, _ in rows], "output": [float(v) for _, v, _ in rows], "cost": [v for _, _, v in rows], "latency": latency}
+        latency = [s for (s,) in c.execute(timed)]
+    return {
+        "prompt": [p for p, _, _ in rows],
+        "output": [float(v) for _, v, _ in rows],
+        "cost": [v for _, _, v in rows],
+        "latency": latency,
+    }
 
 # %% ../../nbs/experiments/11_estimate.ipynb #17744773
 def _mean_of(values: Sequence[float | None]) -> tuple[float | None, tuple[float, float] | None]:
@@ -81,20 +99,27 @@ def seen_before(
     most: int = 50,  # experiments looked at, the newest
 ) -> Known | None:
     "What earlier runs of this model took, item by item"
-    rows = [e for e in list_experiments(store, newest_first=True, limit=20 * most) if (e["config"] or {}).get("model") == config.model][:most]
+    rows = [
+        e
+        for e in list_experiments(store, newest_first=True, limit=20 * most)
+        if (e["config"] or {}).get("model") == config.model
+    ][:most]
     same = [e["id"] for e in rows if e["config"] == config.config]
     for ids, other in ((same, ""), ([e["id"] for e in rows if e["id"] not in same], " with other settings")):
         calls = _calls_of(store, ids, config.model) if ids else {"output": [], "latency": []}
         n = max(len(calls["output"]), len(calls["latency"]))
         if n:
             (prompt, _), (output, output_range), (cost, cost_range), (latency, latency_range) = (
-                _mean_of(calls[k]) for k in ("prompt", "output", "cost", "latency"))
+                _mean_of(calls[k]) for k in ("prompt", "output", "cost", "latency")
+            )
             source = f"from {n:,} item{'s' if n != 1 else ''} of {len(ids)} run{'s' if len(ids) != 1 else ''}{other}, the newest {ids[0]}"
             return Known(prompt, output, cost, latency, source, n, output_range, cost_range, latency_range)
     return None
 
 # %% ../../nbs/experiments/11_estimate.ipynb #c30ff555
-async def _counted(model: Any, config: ModelConfig, items: Sequence[Any], roots: Sequence[str], pages: EncodedPages) -> float:
+async def _counted(
+    model: Any, config: ModelConfig, items: Sequence[Any], roots: Sequence[str], pages: EncodedPages
+) -> float:
     "Mean prompt tokens of a few items"
     from vote_experiments.models.prompts import prompt_text
 
@@ -114,6 +139,7 @@ async def _truth_tokens(model: Any, items: Sequence[Any]) -> float | None:
 @dataclass(frozen=True)
 class ConfigEstimate(Record):
     "What one config would take"
+
     experiment_name: str
     model: str
     calls: int
@@ -123,12 +149,15 @@ class ConfigEstimate(Record):
     seconds: float | None  # of the whole run; None: not known
     notes: tuple[str, ...] = ()  # where the numbers come from, and what is missing
     n_seen: int = 0  # items of earlier runs that they come from
-    cost_range: tuple[float, float] | None = None  # 95 % interval of the cost of all calls, prices taken as exact; None: not known
+    cost_range: tuple[float, float] | None = (
+        None  # 95 % interval of the cost of all calls, prices taken as exact; None: not known
+    )
     seconds_range: tuple[float, float] | None = None
 
 # %% ../../nbs/experiments/11_estimate.ipynb #6da4b6f5
-async def _known(store: Store, config: ModelConfig, items: Sequence[Any], roots: Sequence[str],
-                 pages: EncodedPages) -> tuple[Known, list[str]]:
+async def _known(
+    store: Store, config: ModelConfig, items: Sequence[Any], roots: Sequence[str], pages: EncodedPages
+) -> tuple[Known, list[str]]:
     before, notes = seen_before(store, config) or Known(), []
     if before.source:
         notes.append(f"output and time {before.source}")
@@ -153,8 +182,16 @@ def _costs_nothing(config: ModelConfig) -> bool:
     return provider_of(config.model) == "offline"
 
 # %% ../../nbs/experiments/11_estimate.ipynb #042b9165
-async def _estimate(store: Store, config: ModelConfig, n: int, items: Sequence[Any], roots: Sequence[str], repeats: int,
-                    jobs: int, pages: EncodedPages) -> ConfigEstimate:
+async def _estimate(
+    store: Store,
+    config: ModelConfig,
+    n: int,
+    items: Sequence[Any],
+    roots: Sequence[str],
+    repeats: int,
+    jobs: int,
+    pages: EncodedPages,
+) -> ConfigEstimate:
     known, notes = await _known(store, config, items, roots, pages)
     if notice := retirement_notice(config.model):
         notes.insert(0, f"⚠ {notice}")
@@ -166,31 +203,63 @@ async def _estimate(store: Store, config: ModelConfig, n: int, items: Sequence[A
         notes.append("runs on a machine of yours and costs nothing")
     elif price_of(served) is None and known.cost_usd is None:
         notes.append(f"the price of {served} is not known; add it to a file named by VOTE_EXPERIMENTS_PRICES")
-    whole = estimate_run(served, n, known.prompt_tokens or 0, known.output_tokens or 0, repeats=repeats, jobs=jobs,
-                         latency_s=known.latency_s, rpm=settings.get("rpm"), tier="batch" if is_batch else settings.get("service_tier"))
+    whole = estimate_run(
+        served,
+        n,
+        known.prompt_tokens or 0,
+        known.output_tokens or 0,
+        repeats=repeats,
+        jobs=jobs,
+        latency_s=known.latency_s,
+        rpm=settings.get("rpm"),
+        tier="batch" if is_batch else settings.get("service_tier"),
+    )
     if is_batch:
         notes.append("one batch job, answered within 24 hours")
-    cost, cost_range = (0.0, None) if is_free else _cost_of(known, whole, served, "batch" if is_batch else settings.get("service_tier"))
-    seconds, seconds_range = (None, None) if is_batch else (whole.seconds, _scaled(known.latency_range, known.latency_s, whole.seconds))
-    return ConfigEstimate(config.experiment_name, config.model, whole.calls, known.prompt_tokens, known.output_tokens, cost, seconds,
-                          tuple(notes), known.n_items, cost_range, seconds_range)
+    cost, cost_range = (
+        (0.0, None)
+        if is_free
+        else _cost_of(known, whole, served, "batch" if is_batch else settings.get("service_tier"))
+    )
+    seconds, seconds_range = (
+        (None, None) if is_batch else (whole.seconds, _scaled(known.latency_range, known.latency_s, whole.seconds))
+    )
+    return ConfigEstimate(
+        config.experiment_name,
+        config.model,
+        whole.calls,
+        known.prompt_tokens,
+        known.output_tokens,
+        cost,
+        seconds,
+        tuple(notes),
+        known.n_items,
+        cost_range,
+        seconds_range,
+    )
 
 # %% ../../nbs/experiments/11_estimate.ipynb #b776819d
-def _scaled(interval: tuple[float, float] | None, mean: float | None, whole: float | None) -> tuple[float, float] | None:
+def _scaled(
+    interval: tuple[float, float] | None, mean: float | None, whole: float | None
+) -> tuple[float, float] | None:
     "An interval of a mean as one of what follows from it"
     if interval is None or not mean or whole is None:
         return None
     return interval[0] / mean * whole, interval[1] / mean * whole
 
 # %% ../../nbs/experiments/11_estimate.ipynb #a9cf3ed5
-def _cost_of(known: Known, whole: RunEstimate, model: str, tier: str | None) -> tuple[float | None, tuple[float, float] | None]:
+def _cost_of(
+    known: Known, whole: RunEstimate, model: str, tier: str | None
+) -> tuple[float | None, tuple[float, float] | None]:
     "Cost of all calls with its interval: from prices, else from what earlier calls reported"
     if known.prompt_tokens is None or known.output_tokens is None or whole.cost_usd is None:
         mean = None if known.cost_usd is None else known.cost_usd * whole.calls
         return mean, _scaled(known.cost_range, known.cost_usd, mean)
     if known.output_range is None:
         return whole.cost_usd, None
-    low, high = (estimate_run(model, whole.calls, known.prompt_tokens, v, tier=tier).cost_usd for v in known.output_range)
+    low, high = (
+        estimate_run(model, whole.calls, known.prompt_tokens, v, tier=tier).cost_usd for v in known.output_range
+    )
     return whole.cost_usd, None if low is None or high is None else (low, high)
 
 # %% ../../nbs/experiments/11_estimate.ipynb #3e5d28d1
@@ -206,6 +275,7 @@ def _ranged(value: float | None, interval: tuple[float, float] | None, show: Cal
 @dataclass(frozen=True)
 class Estimates(Record):
     "What a run would take, config by config"
+
     dataset_name: str
     n_items: int  # that would run
     repeats: int
@@ -226,22 +296,42 @@ class Estimates(Record):
     def summary(self) -> str:
         "One sentence"
         calls, cost, time = sum(c.calls for c in self.configs), self.cost_usd, self.seconds
-        return (f"{calls:,} calls on {self.n_items:,} items of {self.dataset_name}: "
-                f"{'cost not known' if cost is None else f'about {dollars(cost)}'}, "
-                f"{'time not known' if time is None else f'about {duration(time)}'}. Answers in the cache cost nothing.")
+        return (
+            f"{calls:,} calls on {self.n_items:,} items of {self.dataset_name}: "
+            f"{'cost not known' if cost is None else f'about {dollars(cost)}'}, "
+            f"{'time not known' if time is None else f'about {duration(time)}'}. Answers in the cache cost nothing."
+        )
 
     def table(self) -> DisplayTable:
         import pandas as pd
 
-        number = (lambda v: "–" if v is None else f"{v:,.0f}")
-        return DisplayTable(pd.DataFrame([{
-            "experiment": c.experiment_name, "calls": f"{c.calls:,}", "prompt tokens": number(c.prompt_tokens),
-            "output tokens": number(c.output_tokens), "cost": _ranged(c.cost_usd, c.cost_range, dollars),
-            "time": _ranged(c.seconds, c.seconds_range, duration), "from items": f"{c.n_seen:,}"} for c in self.configs]))
+        number = lambda v: "–" if v is None else f"{v:,.0f}"
+        return DisplayTable(
+            pd.DataFrame(
+                [
+                    {
+                        "experiment": c.experiment_name,
+                        "calls": f"{c.calls:,}",
+                        "prompt tokens": number(c.prompt_tokens),
+                        "output tokens": number(c.output_tokens),
+                        "cost": _ranged(c.cost_usd, c.cost_range, dollars),
+                        "time": _ranged(c.seconds, c.seconds_range, duration),
+                        "from items": f"{c.n_seen:,}",
+                    }
+                    for c in self.configs
+                ]
+            )
+        )
 
     def lines(self) -> list[str]:
         "The table, where its numbers come from, and the sentence"
-        return [str(self.table()), "", *(f"{c.experiment_name}: {'; '.join(c.notes)}" for c in self.configs if c.notes), "", self.summary()]
+        return [
+            str(self.table()),
+            "",
+            *(f"{c.experiment_name}: {'; '.join(c.notes)}" for c in self.configs if c.notes),
+            "",
+            self.summary(),
+        ]
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -261,7 +351,8 @@ def _spread(items: DatasetItems, n: int) -> list[Any]:
 def estimate(
     # from ComparisonRequest: estimate, first dataset_name model_configs
     dataset_name: str = DEFAULT_DATASET,  # name of the dataset
-    model_configs: Sequence[Mapping[str, Any]] | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
+    model_configs: Sequence[Mapping[str, Any]]
+    | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
     *,
     dataset_version: Any = None,  # a number, or a moment in time; None: the newest version
     sample_size: int | None = None,  # how many items; None: all

@@ -15,14 +15,27 @@ from dataclasses import dataclass, field
 from datetime import datetime, UTC
 from typing import Any
 from vote_experiments.store.results import (
-    ResultSequence, ResultWriter, claim_experiment, create_experiment_row, get_experiment, spent,
-    status_counts, stored_items, update_experiment,
+    ResultSequence,
+    ResultWriter,
+    claim_experiment,
+    create_experiment_row,
+    get_experiment,
+    spent,
+    status_counts,
+    stored_items,
+    update_experiment,
 )
 from .result import experiment_result
 from ..store.database import Store, decode_json, encode_json, now_us, open_store
 from ..documented import documented
 from vote_experiments.engine.engine import (
-    ItemFailedError, Plan, Run, RunInterrupted, RunStoppedError, Slot, run_blocking,
+    ItemFailedError,
+    Plan,
+    Run,
+    RunInterrupted,
+    RunStoppedError,
+    Slot,
+    run_blocking,
 )
 from ..engine.items import Source
 from ..models.budget import RunEndingError
@@ -30,8 +43,17 @@ from ..platforms.platform import Backend
 from ..engine.progress import Progress, progress_reporter
 from ..platforms.publishing import awaits_publication, plan_publication, publish_all, reachable_backend
 from vote_experiments.engine.resuming import (
-    RunBusyError, SettingsChangedError, Wanted, changed_settings, find_resumable, fingerprint, is_busy,
-    is_left, left_of_local_data, new_owner, working,
+    RunBusyError,
+    SettingsChangedError,
+    Wanted,
+    changed_settings,
+    find_resumable,
+    fingerprint,
+    is_busy,
+    is_left,
+    left_of_local_data,
+    new_owner,
+    working,
 )
 from ..engine.clusters import check_cluster_by
 from ..engine.summaries import evaluate_run, summarise
@@ -39,7 +61,15 @@ from .result import ExperimentResult
 from ..settings import did_you_mean, redact
 from ..scoring.pairs import SCORING_RULES
 from vote_experiments.scoring.binding import (
-    COMPOSITE, EVALUATOR, RUN_EVALUATOR, SUMMARY_EVALUATOR, TASK, Bound, bind, bind_all, declared_rules,
+    COMPOSITE,
+    EVALUATOR,
+    RUN_EVALUATOR,
+    SUMMARY_EVALUATOR,
+    TASK,
+    Bound,
+    bind,
+    bind_all,
+    declared_rules,
 )
 
 # %% ../../nbs/experiments/02_experiment.ipynb #adad2db5
@@ -49,6 +79,7 @@ log = logging.getLogger("vote_experiments")
 @dataclass
 class _Request:
     "The arguments of one run_experiment call, checked"
+
     name: str
     run_name: str | None
     description: str | None
@@ -64,69 +95,128 @@ class _Request:
     def settings(self) -> dict[str, Any]:
         "What resume compares"
         dataset_id, version = self.source.dataset_key
-        names = (lambda bound: {b.name: fingerprint(b.fn) for b in bound})
-        return decode_json(encode_json(redact({
-            "task": {self.task.name: fingerprint(self.task.fn)}, "evaluators": names(self.evaluators),
-            "composite": names([self.composite] if self.composite else []), "config": dict(self.config or {}),
-            "repeats": self.repeats, "n_items": self.source.n, "score_rules": declared_rules(self.evaluators),
-            "scoring_version": SCORING_RULES,
-            "dataset": {"id": dataset_id, "version": version},
-        })))  # as it will be read back
+        names = lambda bound: {b.name: fingerprint(b.fn) for b in bound}
+        return decode_json(
+            encode_json(
+                redact(
+                    {
+                        "task": {self.task.name: fingerprint(self.task.fn)},
+                        "evaluators": names(self.evaluators),
+                        "composite": names([self.composite] if self.composite else []),
+                        "config": dict(self.config or {}),
+                        "repeats": self.repeats,
+                        "n_items": self.source.n,
+                        "score_rules": declared_rules(self.evaluators),
+                        "scoring_version": SCORING_RULES,
+                        "dataset": {"id": dataset_id, "version": version},
+                    }
+                )
+            )
+        )  # as it will be read back
 
 # %% ../../nbs/experiments/02_experiment.ipynb #dfaaf09d
-def _checked(name: str, task: Any, data: Any, evaluators: Any, composite: Any, run_evaluators: Any,
-             summary_evaluators: Any, repeats: int, max_concurrency: int, timeout_s: Any, **rest: Any) -> _Request:
+def _checked(
+    name: str,
+    task: Any,
+    data: Any,
+    evaluators: Any,
+    composite: Any,
+    run_evaluators: Any,
+    summary_evaluators: Any,
+    repeats: int,
+    max_concurrency: int,
+    timeout_s: Any,
+    **rest: Any,
+) -> _Request:
     if not name or not isinstance(name, str):
         raise ValueError(f"name={name!r}; give the experiment a name")
     for what, value in (("repeats", repeats), ("max_concurrency", max_concurrency)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{what}={value!r} must be a whole number of at least 1")
-    if timeout_s is not None and (isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not timeout_s > 0):
-        raise ValueError(f"timeout_s={timeout_s!r} must be a number of seconds above 0, or None to wait as long as it takes")
+    if timeout_s is not None and (
+        isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not timeout_s > 0
+    ):
+        raise ValueError(
+            f"timeout_s={timeout_s!r} must be a number of seconds above 0, or None to wait as long as it takes"
+        )
     late = bind_all(run_evaluators, RUN_EVALUATOR) + bind_all(summary_evaluators, SUMMARY_EVALUATOR)
-    return _Request(name, source=Source(data, repeats), task=bind(task, TASK),
-                    evaluators=bind_all(evaluators, EVALUATOR), composite=bind(composite, COMPOSITE) if composite else None,
-                    run_evaluators=late, repeats=repeats, **rest)
+    return _Request(
+        name,
+        source=Source(data, repeats),
+        task=bind(task, TASK),
+        evaluators=bind_all(evaluators, EVALUATOR),
+        composite=bind(composite, COMPOSITE) if composite else None,
+        run_evaluators=late,
+        repeats=repeats,
+        **rest,
+    )
 
 # %% ../../nbs/experiments/02_experiment.ipynb #08eeff05
 @dataclass
 class _Opened:
     "The experiment to work on, new or continued"
+
     experiment_id: str
     owner: str = ""
     stored: dict[str, int] = field(default_factory=dict)  # items by status; empty: a new experiment
     finished: bool = False
 
 # %% ../../nbs/experiments/02_experiment.ipynb #bdaccf7e
-def _open(store: Store, request: _Request, resume: bool | str | None, allow_changes: bool, wanted: Wanted,
-          row_values: Mapping[str, Any], backend: str | None = None) -> _Opened:
+def _open(
+    store: Store,
+    request: _Request,
+    resume: bool | str | None,
+    allow_changes: bool,
+    wanted: Wanted,
+    row_values: Mapping[str, Any],
+    backend: str | None = None,
+) -> _Opened:
     settings, owner = request.settings(), new_owner()
-    is_done = (lambda row: row["status"] == "finished" and not awaits_publication(store, row["id"], backend))
+    is_done = lambda row: row["status"] == "finished" and not awaits_publication(store, row["id"], backend)
     row = find_resumable(store, resume, request.name, request.run_name, settings, is_done) if resume else None
     if row is None:
         run_name = request.run_name or f"{request.name} - {datetime.now(UTC).isoformat().replace('+00:00', 'Z')}"
         dataset_id, version = request.source.dataset_key
         dataset = request.source.dataset
         total = None if request.source.n is None else request.source.n * request.repeats
-        return _Opened(create_experiment_row(  # ours from the first moment
-            store, request.name, run_name, description=request.description, settings=settings, n_items=total,
-            config=dict(request.config or {}), metadata=dict(request.metadata or {}), owner=owner,
-            heartbeat=now_us(), dataset_id=dataset_id, dataset_version=version,
-            dataset_name=dataset.name if dataset else None, dataset_hash=dataset.content_hash if dataset else None,
-            **row_values), owner)
+        return _Opened(
+            create_experiment_row(  # ours from the first moment
+                store,
+                request.name,
+                run_name,
+                description=request.description,
+                settings=settings,
+                n_items=total,
+                config=dict(request.config or {}),
+                metadata=dict(request.metadata or {}),
+                owner=owner,
+                heartbeat=now_us(),
+                dataset_id=dataset_id,
+                dataset_version=version,
+                dataset_name=dataset.name if dataset else None,
+                dataset_hash=dataset.content_hash if dataset else None,
+                **row_values,
+            ),
+            owner,
+        )
     return _continue(store, row, settings, allow_changes, wanted, owner)
 
 # %% ../../nbs/experiments/02_experiment.ipynb #20f0163f
-def _continue(store: Store, row: Mapping[str, Any], settings: Mapping[str, Any], allow_changes: bool,
-              wanted: Wanted, owner: str) -> _Opened:
-    busy = RunBusyError(f"experiment {row['id']} is being run by process {row['owner']}; wait for it, or stop it "
-                        "first. After a crash it is free again within 20 s")
+def _continue(
+    store: Store, row: Mapping[str, Any], settings: Mapping[str, Any], allow_changes: bool, wanted: Wanted, owner: str
+) -> _Opened:
+    busy = RunBusyError(
+        f"experiment {row['id']} is being run by process {row['owner']}; wait for it, or stop it "
+        "first. After a crash it is free again within 20 s"
+    )
     if is_busy(row):
         raise busy
     differences = changed_settings(row["settings"] or {}, settings)
     if differences and not allow_changes:
-        raise SettingsChangedError(f"experiment {row['id']} cannot be resumed, because the request changed: "
-                                   f"{'; '.join(differences)}. Start a new run, or pass allow_changes=True")
+        raise SettingsChangedError(
+            f"experiment {row['id']} cannot be resumed, because the request changed: "
+            f"{'; '.join(differences)}. Start a new run, or pass allow_changes=True"
+        )
     if row["status"] == "finished" and not wanted.failed:
         return _Opened(row["id"], finished=True)
     claimed = {"status": "running", "error": None, "owner": owner, "heartbeat": now_us()}
@@ -169,17 +259,21 @@ async def arun_experiment(
     executor: Executor | Callable[[int], Executor] | None = None,  # where a sync task runs; or what makes such a pool
     timeout_s: float | None = None,  # seconds a task may take
     raise_errors: bool = False,  # stop at the first failing item and raise
-    progress: bool | Callable[[Progress], None] | None = None,  # True: print it; a callable is told whenever items were stored
+    progress: bool
+    | Callable[[Progress], None]
+    | None = None,  # True: print it; a callable is told whenever items were stored
     group_id: str | None = None,
     project: str | None = None,
     position: int = 0,  # place in the group
     parent_id: str | None = None,  # the experiment whose outputs are judged again
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
-    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
+    cluster_by: str
+    | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
     before_task: Callable[[Slot], None] | None = None,  # called in each item's context
     stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
     on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
-    backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
+    backend: str
+    | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
 ) -> ExperimentResult:
     """Run a task over data, judge every output, keep everything. Stays on the caller's event loop.
 
@@ -188,24 +282,62 @@ async def arun_experiment(
     if (failed_only or retry_failed) and not resume:
         raise ValueError("failed_only and retry_failed go with resume=: which run has the failed items?")
     wanted, tell = Wanted(missing=not failed_only, failed=failed_only or retry_failed), progress_reporter(progress)
-    request = _checked(name, task, data, evaluators, composite_evaluator, run_evaluators, summary_evaluators, repeats,
-                       max_concurrency, timeout_s, run_name=run_name, description=description, config=config, metadata=metadata)
+    request = _checked(
+        name,
+        task,
+        data,
+        evaluators,
+        composite_evaluator,
+        run_evaluators,
+        summary_evaluators,
+        repeats,
+        max_concurrency,
+        timeout_s,
+        run_name=run_name,
+        description=description,
+        config=config,
+        metadata=metadata,
+    )
     opened_store = open_store(store)
     platform = await asyncio.to_thread(reachable_backend, backend, project)
-    opened = _open(opened_store, request, resume, allow_changes, wanted,
-                   {"group_id": group_id, "project": project, "position": position, "parent_id": parent_id}, backend)
+    opened = _open(
+        opened_store,
+        request,
+        resume,
+        allow_changes,
+        wanted,
+        {"group_id": group_id, "project": project, "position": position, "parent_id": parent_id},
+        backend,
+    )
     if platform is not None:
         plan_publication(opened_store, opened.experiment_id, platform.name)
     if opened.finished:
         return await _with_publication(platform, experiment_result(opened.experiment_id, opened_store))
     dataset_run_id = opened.experiment_id if request.source.is_stored else None
-    makes_pool = executor if executor is not None and not isinstance(executor, Executor) and callable(executor) else None
-    plan = Plan(opened.experiment_id, request.task, request.evaluators, request.composite, config, max_concurrency,
-                timeout_s, None if makes_pool else executor, makes_pool, raise_errors, dataset_run_id, before_task,  # type: ignore[arg-type]
-                stop_on=(RunEndingError, *stop_on))
+    makes_pool = (
+        executor if executor is not None and not isinstance(executor, Executor) and callable(executor) else None
+    )
+    plan = Plan(
+        opened.experiment_id,
+        request.task,
+        request.evaluators,
+        request.composite,
+        config,
+        max_concurrency,
+        timeout_s,
+        None if makes_pool else executor,  # type: ignore[arg-type]
+        makes_pool,
+        raise_errors,
+        dataset_run_id,
+        before_task,
+        stop_on=(RunEndingError, *stop_on),
+    )
     stored = stored_items(opened_store, opened.experiment_id) if opened.stored else iter(())
-    slots = (request.source.slots(repeats, is_left(stored, wanted) if opened.stored else None) if request.source.is_stored
-             else left_of_local_data(request.source.slots(repeats), stored, wanted, allow_changes))
+    slots = (
+        request.source.slots(repeats, is_left(stored, wanted) if opened.stored else None)
+        if request.source.is_stored
+        else left_of_local_data(request.source.slots(repeats), stored, wanted, allow_changes)
+    )
     state = _progress(request, opened, wanted)
     if opened.stored:
         before = spent(opened_store, opened.experiment_id)
@@ -213,19 +345,26 @@ async def arun_experiment(
     async with working(_beating(opened_store, opened.experiment_id), opened.owner):
         live = await _drive(opened_store, request, state, plan, slots, tell, on_start, group_id)
         errors: dict[str, str] = {}
-        late = await evaluate_run(opened_store, opened.experiment_id, request.run_evaluators, config, metadata, weights, errors)
+        late = await evaluate_run(
+            opened_store, opened.experiment_id, request.run_evaluators, config, metadata, weights, errors
+        )
     summary = summarise(opened_store, opened.experiment_id, weights, check_cluster_by(cluster_by))
-    update_experiment(opened_store, opened.experiment_id, finished_at=now_us(), error=None,
-                      status="interrupted" if wanted.n_left_out else "finished",
-                      summary=summary | ({"run_evaluator_errors": errors} if errors else {}),
-                      run_evaluations=[e.to_dict() for e in late])
+    update_experiment(
+        opened_store,
+        opened.experiment_id,
+        finished_at=now_us(),
+        error=None,
+        status="interrupted" if wanted.n_left_out else "finished",
+        summary=summary | ({"run_evaluator_errors": errors} if errors else {}),
+        run_evaluations=[e.to_dict() for e in late],
+    )
     return await _with_publication(platform, experiment_result(opened.experiment_id, opened_store, live))
 
 # %% ../../nbs/experiments/02_experiment.ipynb #2fa14a74
 async def _with_publication(platform: Backend | None, result: ExperimentResult) -> ExperimentResult:
     "The result after it went to the platform, if it was to"
     if platform is not None:
-        report, = await asyncio.to_thread(publish_all, platform, [result.experiment_id], result._store)
+        (report,) = await asyncio.to_thread(publish_all, platform, [result.experiment_id], result._store)
         result.url, result.publication = report.url or result.url, report
         log.info("%s", report)
     return result
@@ -239,10 +378,18 @@ def _progress(request: _Request, opened: _Opened, wanted: Wanted) -> Progress:
     return Progress(opened.experiment_id, request.name, total, before, failed, done_before=before)
 
 # %% ../../nbs/experiments/02_experiment.ipynb #79b41de1
-async def _drive(store: Store, request: _Request, state: Progress, plan: Plan, slots: Iterator[Slot],
-                 progress: Callable[[Progress], None] | None, on_start: Callable[[Run], None] | None,
-                 group_id: str | None) -> dict:
+async def _drive(
+    store: Store,
+    request: _Request,
+    state: Progress,
+    plan: Plan,
+    slots: Iterator[Slot],
+    progress: Callable[[Progress], None] | None,
+    on_start: Callable[[Run], None] | None,
+    group_id: str | None,
+) -> dict:
     "Run the engine and leave the experiment's status true, whatever happens"
+
     def stored(n: int, n_failed: int) -> None:
         state.done, state.failed = state.done + n, state.failed + n_failed
         if writer.cost_usd is not None:
@@ -269,17 +416,23 @@ async def _drive(store: Store, request: _Request, state: Progress, plan: Plan, s
     hint = how_to_resume(state.experiment_id, group_id)
     if run.failure is not None:
         update_experiment(store, state.experiment_id, status="failed", error=str(run.failure.error))
-        raise ItemFailedError(redact(f"item {run.failure.item.id!r} failed: {run.failure.error}") + ". What was done is "
-                              f"stored in experiment {state.experiment_id}: {hint} (retry_failed=True asks the failed item "
-                              "again too)")
+        raise ItemFailedError(
+            redact(f"item {run.failure.item.id!r} failed: {run.failure.error}") + ". What was done is "
+            f"stored in experiment {state.experiment_id}: {hint} (retry_failed=True asks the failed item "
+            "again too)"
+        )
     if run.stop_reason is not None:
         update_experiment(store, state.experiment_id, status="interrupted", error=str(run.stop_reason))
-        raise RunStoppedError(redact(str(run.stop_reason)) + f"; {state.done} items are stored in experiment "
-                              f"{state.experiment_id}: {hint}", run.stop_reason)
+        raise RunStoppedError(
+            redact(str(run.stop_reason)) + f"; {state.done} items are stored in experiment "
+            f"{state.experiment_id}: {hint}",
+            run.stop_reason,
+        )
     if run.stopping:
         update_experiment(store, state.experiment_id, status="interrupted")
-        raise RunInterrupted(f"stopped after {state.done} items, all of them stored in experiment "
-                             f"{state.experiment_id}: {hint}")
+        raise RunInterrupted(
+            f"stopped after {state.done} items, all of them stored in experiment {state.experiment_id}: {hint}"
+        )
     return run.live
 
 # %% ../../nbs/experiments/02_experiment.ipynb #e423f088
@@ -287,8 +440,12 @@ def _leave(store: Store, experiment_id: str, error: BaseException) -> None:
     "Note why an experiment ended early; the store may be what failed"
     interrupted = isinstance(error, (asyncio.CancelledError, KeyboardInterrupt))
     try:
-        update_experiment(store, experiment_id, status="interrupted" if interrupted else "failed",
-                          error=f"{type(error).__name__}: {error}"[:2000])
+        update_experiment(
+            store,
+            experiment_id,
+            status="interrupted" if interrupted else "failed",
+            error=f"{type(error).__name__}: {error}"[:2000],
+        )
     except Exception as second:
         log.warning("the status of %s could not be stored: %s", experiment_id, second)
 
@@ -297,7 +454,9 @@ def run_in_own_loop(arun: Callable, arguments: dict[str, Any], positional: Seque
     "Run an async door in a loop of its own; Ctrl-C once finishes what is in flight, twice gives up at once"
     signature = inspect.signature(arun)
     known = signature.parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in known.values()) and (wrong := next((k for k in arguments if k not in known), None)):
+    if not any(p.kind is p.VAR_KEYWORD for p in known.values()) and (
+        wrong := next((k for k in arguments if k not in known), None)
+    ):
         raise TypeError(f"{arun.__name__.removeprefix('a')}() has no argument {wrong!r}{did_you_mean(wrong, known)}")
     if positional:
         arguments = dict(signature.bind(*positional, **arguments).arguments)
@@ -343,17 +502,21 @@ def run_experiment(
     executor: Executor | Callable[[int], Executor] | None = None,  # where a sync task runs; or what makes such a pool
     timeout_s: float | None = None,  # seconds a task may take
     raise_errors: bool = False,  # stop at the first failing item and raise
-    progress: bool | Callable[[Progress], None] | None = None,  # True: print it; a callable is told whenever items were stored
+    progress: bool
+    | Callable[[Progress], None]
+    | None = None,  # True: print it; a callable is told whenever items were stored
     group_id: str | None = None,
     project: str | None = None,
     position: int = 0,  # place in the group
     parent_id: str | None = None,  # the experiment whose outputs are judged again
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
-    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
+    cluster_by: str
+    | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
     before_task: Callable[[Slot], None] | None = None,  # called in each item's context
     stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
     on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
-    backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
+    backend: str
+    | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
 ) -> ExperimentResult:
     """Run a task over data, score every output, keep everything. Works in sync code and inside a notebook's running loop.
 
@@ -389,23 +552,35 @@ async def arescore(
     executor: Executor | Callable[[int], Executor] | None = None,  # where a sync task runs; or what makes such a pool
     timeout_s: float | None = None,  # seconds a task may take
     raise_errors: bool = False,  # stop at the first failing item and raise
-    progress: bool | Callable[[Progress], None] | None = None,  # True: print it; a callable is told whenever items were stored
+    progress: bool
+    | Callable[[Progress], None]
+    | None = None,  # True: print it; a callable is told whenever items were stored
     project: str | None = None,
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
-    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
+    cluster_by: str
+    | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
     before_task: Callable[[Slot], None] | None = None,  # called in each item's context
     stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
     on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
-    backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
+    backend: str
+    | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
 ) -> ExperimentResult:
     "Judge the stored outputs of an experiment with other evaluators, without a task call. Raises `RunNotFoundError`."
-    options = {k: v for k, v in locals().items() if v is not None and k not in ("experiment", "evaluators", "name", "store")}
+    options = {
+        k: v for k, v in locals().items() if v is not None and k not in ("experiment", "evaluators", "name", "store")
+    }
     opened = open_store(store)
     parent = get_experiment(opened, experiment)
     inherited = {key: parent[key] for key in ("config", "metadata", "description", "project")}
     return await arun_experiment(
-        name=name or parent["name"], data=ResultSequence(opened, parent["id"], None), task=_stored_output,
-        evaluators=evaluators, store=opened, parent_id=parent["id"], **{**inherited, **options})
+        name=name or parent["name"],
+        data=ResultSequence(opened, parent["id"], None),
+        task=_stored_output,
+        evaluators=evaluators,
+        store=opened,
+        parent_id=parent["id"],
+        **{**inherited, **options},
+    )
 
 # %% ../../nbs/experiments/02_experiment.ipynb #a4e0ac6c
 @documented
@@ -432,14 +607,18 @@ def rescore(
     executor: Executor | Callable[[int], Executor] | None = None,  # where a sync task runs; or what makes such a pool
     timeout_s: float | None = None,  # seconds a task may take
     raise_errors: bool = False,  # stop at the first failing item and raise
-    progress: bool | Callable[[Progress], None] | None = None,  # True: print it; a callable is told whenever items were stored
+    progress: bool
+    | Callable[[Progress], None]
+    | None = None,  # True: print it; a callable is told whenever items were stored
     project: str | None = None,
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
-    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
+    cluster_by: str
+    | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
     before_task: Callable[[Slot], None] | None = None,  # called in each item's context
     stop_on: tuple[type[BaseException], ...] = (),  # further errors that end the run instead of failing the item
     on_start: Callable[[Run], None] | None = None,  # gets the `Run`, whose stop() and abort() end it early
-    backend: str | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
+    backend: str
+    | None = None,  # datadog | langfuse | interactiveai: publish the finished run there; None: keep it here
 ) -> ExperimentResult:
     "Score the stored outputs of an experiment with other evaluators, without a task call. Raises `RunNotFoundError`."
     return run_in_own_loop(arescore, dict(locals()))

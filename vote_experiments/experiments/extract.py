@@ -39,6 +39,7 @@ def _page_problems(output: Any) -> list[Doubt]:
 @dataclass
 class ReadForm:
     "One report of one form set, with its doubts"
+
     form_set: str
     report: Report | None  # None: nothing could be read
     doubts: list[Doubt]
@@ -52,9 +53,14 @@ class ReadForm:
     def station(self) -> dict[str, Any]:
         "The report's header, statistics and doubts as one flat row"
         row: dict[str, Any] = {
-            "form_set": self.form_set, "report": self.place, "doubtful": bool(self.doubts), "doubts": "; ".join(map(str, self.doubts)),
-            "doubt_codes": " ".join(dict.fromkeys(d.code for d in self.doubts)), "votes_at_stake": self.votes_at_stake,
-            "counted": self.counted}
+            "form_set": self.form_set,
+            "report": self.place,
+            "doubtful": bool(self.doubts),
+            "doubts": "; ".join(map(str, self.doubts)),
+            "doubt_codes": " ".join(dict.fromkeys(d.code for d in self.doubts)),
+            "votes_at_stake": self.votes_at_stake,
+            "counted": self.counted,
+        }
         if self.report is None:
             return row
         sections = (self.report.form_info, self.report.voter_statistics, self.report.ballot_statistics)
@@ -67,12 +73,29 @@ class ReadForm:
             return
         header = {k: v for k, v in self.station().items() if k in _PLACE}
         for r in self.report.vote_results:
-            yield {**header, "number": r.number, "candidate_name": r.candidate_name, "party_name": r.party_name,
-                   "vote_count": r.vote_count, "vote_count_text": r.vote_count_text}
+            yield {
+                **header,
+                "number": r.number,
+                "candidate_name": r.candidate_name,
+                "party_name": r.party_name,
+                "vote_count": r.vote_count,
+                "vote_count_text": r.vote_count_text,
+            }
 
 # %% ../../nbs/experiments/06_extract.ipynb #21f1c3f8
-_PLACE = ("form_set", "report", "form_type", "province", "district", "sub_district", "constituency_number", "polling_station_number",
-          "committee_number", "doubtful", "counted")
+_PLACE = (
+    "form_set",
+    "report",
+    "form_type",
+    "province",
+    "district",
+    "sub_district",
+    "constituency_number",
+    "polling_station_number",
+    "committee_number",
+    "doubtful",
+    "counted",
+)
 
 # %% ../../nbs/experiments/06_extract.ipynb #30d92ccf
 def _second_reports(second: Callable[[str], Any] | None, item_id: str) -> list[Report]:
@@ -110,6 +133,7 @@ def read_forms(
 @dataclass
 class Extracted:
     "What was read in a folder. The tables as DataFrames are made when they are looked at: of a whole country they take gigabytes."
+
     forms: Sequence[ReadForm]  # every report
     experiment_ids: list[str]  # the reader's runs, one for each call that read something, then the second reader's
     dataset: str
@@ -163,9 +187,15 @@ class Extracted:
     def account(self) -> list[str]:
         "What was found, read, left out and why, duplicates, and what a person has to decide"
         n_left = len(self.left_out)
-        lines = [f"{self.n_files} files found, {self.n_files - n_left} in {len({f.form_set for f in self.forms})} form sets, {n_left} left out"]
+        lines = [
+            f"{self.n_files} files found, {self.n_files - n_left} in {len({f.form_set for f in self.forms})} form sets, {n_left} left out"
+        ]
         lines += [f"left out: {path}: {why}" for path, why in self.left_out.items()]
-        lines += [f"left out of the sums: {f.form_set}: {'; '.join(map(str, f.doubts))}" for f in in_order(self.forms) if not f.counted]
+        lines += [
+            f"left out of the sums: {f.form_set}: {'; '.join(map(str, f.doubts))}"
+            for f in in_order(self.forms)
+            if not f.counted
+        ]
         return lines + self.sums.findings()
 
     def summary(self) -> str:
@@ -173,8 +203,10 @@ class Extracted:
         cost = "" if self.cost_usd is None else f", ${self.cost_usd:.4f} spent"
         sets = "form set" if self.n_unread == 1 else "form sets"
         unread = f", {self.n_unread} {sets} could not be read" if self.n_unread else ""
-        return (f"{self.n_reports - self.n_unread} reports read in {self.dataset}, {self.n_doubtful - self.n_unread} of them "
-                f"doubtful{unread}{cost}")
+        return (
+            f"{self.n_reports - self.n_unread} reports read in {self.dataset}, {self.n_doubtful - self.n_unread} of them "
+            f"doubtful{unread}{cost}"
+        )
 
     def _repr_markdown_(self) -> str:
         from vote_experiments.analysis.comparison import markdown_table
@@ -194,17 +226,28 @@ def sum_up(
 ) -> Sums:
     "The sums of forms; each form then knows how it was counted, and whether the folder says another place"
     scans = same_scans or {}
-    rows = [(f, CountedForm(f.form_set, f.report, f.place, bool(f.doubts), scans.get(f.form_set), folder)) for f in forms if f.report is not None]
+    rows = [
+        (f, CountedForm(f.form_set, f.report, f.place, bool(f.doubts), scans.get(f.form_set), folder))
+        for f in forms
+        if f.report is not None
+    ]
     for form, counted in rows:
         if counted.folder_differs:
-            text = ", ".join(f"{name}: {there} by the folder, {here} on the form" for name, (there, here) in counted.folder_differs.items())
-            form.doubts = worst_first([*form.doubts, Doubt("folder", f"the folder says another place ({text})", counted.votes)])
+            text = ", ".join(
+                f"{name}: {there} by the folder, {here} on the form"
+                for name, (there, here) in counted.folder_differs.items()
+            )
+            form.doubts = worst_first(
+                [*form.doubts, Doubt("folder", f"the folder says another place ({text})", counted.votes)]
+            )
             counted.is_doubtful = True
     sums = add_up([counted for _, counted in rows], **options)
     for form, counted in rows:
         form.counted = sums.counted[counted.name]
         if form.counted == "held back":
-            form.doubts = worst_first([*form.doubts, Doubt("duplicate", "another form of the same place has other numbers", counted.votes)])
+            form.doubts = worst_first(
+                [*form.doubts, Doubt("duplicate", "another form of the same place has other numbers", counted.votes)]
+            )
     return sums
 
 # %% ../../nbs/experiments/06_extract.ipynb #bcdc9daf
@@ -236,8 +279,16 @@ def station_columns() -> dict[str, type]:  # name: str, int or bool
     return {name: int if name in counts else bool if name == "doubtful" else str for name in row}
 
 # %% ../../nbs/experiments/06_extract.ipynb #71ac6fdc
-VOTE_COLUMNS: dict[str, type] = {**dict.fromkeys(_PLACE, str), "report": int, "doubtful": bool, "number": int, "candidate_name": str,
-                                 "party_name": str, "vote_count": int, "vote_count_text": str}
+VOTE_COLUMNS: dict[str, type] = {
+    **dict.fromkeys(_PLACE, str),
+    "report": int,
+    "doubtful": bool,
+    "number": int,
+    "candidate_name": str,
+    "party_name": str,
+    "vote_count": int,
+    "vote_count_text": str,
+}
 
 # %% ../../nbs/experiments/06_extract.ipynb #f6af9377
 def write_tables(extracted: Extracted, out: str | os.PathLike, format: str = "csv") -> list[Path]:  # noqa: A002
@@ -246,8 +297,11 @@ def write_tables(extracted: Extracted, out: str | os.PathLike, format: str = "cs
     check_format(format)
     stations = (f.station() for f in in_order(extracted.forms))
     votes = (row for f in extracted.forms for row in f.votes())
-    made = [_written(Path(out, f"stations.{format}"), station_columns(), stations),
-            _written(Path(out, f"votes.{format}"), VOTE_COLUMNS, votes), _frame_written(Path(out, f"totals.{format}"), extracted.totals)]
+    made = [
+        _written(Path(out, f"stations.{format}"), station_columns(), stations),
+        _written(Path(out, f"votes.{format}"), VOTE_COLUMNS, votes),
+        _frame_written(Path(out, f"totals.{format}"), extracted.totals),
+    ]
     if len(extracted.sums.cross_checks):
         made.append(_frame_written(Path(out, f"summaries.{format}"), extracted.sums.cross_checks))
     return made
@@ -262,7 +316,10 @@ def _written(path: Path, columns: Mapping[str, type], rows: Iterable[Mapping[str
 # %% ../../nbs/experiments/06_extract.ipynb #f56dafcd
 def _frame_written(path: Path, frame: Any) -> Path:
     "A small DataFrame as a file of the same kind"
-    kinds = {c: int if str(frame[c].dtype).lower().startswith("int") else bool if frame[c].dtype == bool else str for c in frame}
+    kinds = {
+        c: int if str(frame[c].dtype).lower().startswith("int") else bool if frame[c].dtype == bool else str
+        for c in frame
+    }
     plain = frame.astype(object).where(frame.notna(), None)
     return _written(path, kinds, plain.to_dict("records"))
 
@@ -278,7 +335,8 @@ def extract(
     jobs: int = 2,  # form sets in flight
     timeout_s: float | None = None,  # seconds that one form set may take; None: as long as it takes
     retry_failed: bool = True,  # read form sets again that an earlier call could not read
-    share: tuple[int, int] | None = None,  # (k, n): read only the k-th of n shares, as one of n processes; None: all that is new
+    share: tuple[int, int]
+    | None = None,  # (k, n): read only the k-th of n shares, as one of n processes; None: all that is new
     max_cost_usd: float | None = None,  # stop, resumably, when so much is spent
     store: Any = None,  # a path, URL or `Store`; None: the default store
     name: str | None = None,  # of the dataset; None: after the folder
@@ -300,8 +358,17 @@ def extract(
     if not len(sets):
         raise ValueError(f"no page images or PDFs were found in {os.fspath(folder)!r}")
     readings = read_folder(
-        sets, configs, opened, title, jobs=jobs, timeout_s=timeout_s, max_cost_usd=max_cost_usd, retry_failed=retry_failed,
-        share=check_share(share), progress=progress_reporter(progress))
+        sets,
+        configs,
+        opened,
+        title,
+        jobs=jobs,
+        timeout_s=timeout_s,
+        max_cost_usd=max_cost_usd,
+        retry_failed=retry_failed,
+        share=check_share(share),
+        progress=progress_reporter(progress),
+    )
     made = _collected(opened, readings, sets, {"official": official, "expected": expected, "decisions": decisions})
     if out is not None:
         made.files = write_tables(made, out, format)
@@ -315,11 +382,24 @@ def _collected(store: Store, readings: FolderReadings, sets: FormSets, options: 
     second = readings.outputs(store, 1) if len(readings.readings) > 1 else None
     spool, forms = ReportSpool(), []
     for form in read_forms(readings.results(store), second):
-        form.report = None if form.report is None else spool.keep(form.report)  # tens of kilobytes that need not stay in memory
+        form.report = (
+            None if form.report is None else spool.keep(form.report)
+        )  # tens of kilobytes that need not stay in memory
         forms.append(form)
     sums = sum_up(forms, identical_form_sets(sets), str(sets.folder), **options)
-    left_out = {str(path.relative_to(sets.folder)): why for path, why in sets.left_out.items() if not why.startswith(DONE_BEFORE)}
+    left_out = {
+        str(path.relative_to(sets.folder)): why
+        for path, why in sets.left_out.items()
+        if not why.startswith(DONE_BEFORE)
+    }
     return Extracted(
-        forms, [part for r in readings.readings for part in r.parts], readings.dataset.name, sums, readings.cost_usd,
-        n_files=sum(len(s.pages) for s in sets) + len(left_out), left_out=left_out, n_new=sum(r.n_new for r in readings.readings),
-        n_read_twice=readings.n_read_twice(store))
+        forms,
+        [part for r in readings.readings for part in r.parts],
+        readings.dataset.name,
+        sums,
+        readings.cost_usd,
+        n_files=sum(len(s.pages) for s in sets) + len(left_out),
+        left_out=left_out,
+        n_new=sum(r.n_new for r in readings.readings),
+        n_read_twice=readings.n_read_twice(store),
+    )

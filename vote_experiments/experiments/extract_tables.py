@@ -64,7 +64,9 @@ class _ParquetFile:
             import pyarrow
             import pyarrow.parquet
         except ImportError as error:
-            raise ImportError("Parquet files need the package pyarrow: pip install pyarrow; or choose csv or json") from error
+            raise ImportError(
+                "Parquet files need the package pyarrow: pip install pyarrow; or choose csv or json"
+            ) from error
         kinds = {int: pyarrow.int64(), bool: pyarrow.bool_(), str: pyarrow.string()}
         self._schema = pyarrow.schema([(c, kinds[kind]) for c, kind in columns.items()])
         self._writer = pyarrow.parquet.ParquetWriter(path, self._schema)

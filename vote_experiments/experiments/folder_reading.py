@@ -27,17 +27,34 @@ from ..engine.spending import already_spent, call_setting, check_cap, expected_o
 from .experiment import arun_experiment, run_in_own_loop
 from ..models.extraction import extraction_task
 from vote_experiments.models.registry import (
-    ModelConfig, check_configs, get_model, model_available, provider_of,
+    ModelConfig,
+    check_configs,
+    get_model,
+    model_available,
+    provider_of,
 )
 from ..models.budget import Budget
 from ..records import DatasetItem, ItemError, ItemResult
 from ..scoring.evaluators import arithmetic_consistency, has_no_errors, words_match_digits
 from vote_experiments.store.database import (
-    Store, dataset_items, decode_json, encode_json, experiment_groups, item_results, now_us, traces,
+    Store,
+    dataset_items,
+    decode_json,
+    encode_json,
+    experiment_groups,
+    item_results,
+    now_us,
+    traces,
 )
 from ..store.response_cache import StoredResponses
 from vote_experiments.store.results import (
-    StoredOutputs, create_group, list_experiments, spent, status_counts, update_experiment, update_group,
+    StoredOutputs,
+    create_group,
+    list_experiments,
+    spent,
+    status_counts,
+    update_experiment,
+    update_group,
 )
 
 # %% ../../nbs/experiments/06_folder_reading.ipynb #c10018db
@@ -89,6 +106,7 @@ def is_versioned(config: ModelConfig) -> bool:
 @dataclass
 class Reading:
     "What one reader has read of a folder"
+
     config: ModelConfig
     parts: list[str] = field(default_factory=list)  # experiment ids, oldest first
     part_of: dict[str, int] = field(default_factory=dict)  # item id: the number of the part with its newest reading
@@ -99,10 +117,14 @@ class Reading:
 def earlier_groups(store: Store, name: str) -> list[dict[str, Any]]:
     "Groups of the kind `extract` over a dataset, oldest first"
     g = experiment_groups.c
-    query = sa.select(g.id, g.status, g.request, g.result).where(g.kind == "extract", g.name == name).order_by(g.created_at)
+    query = (
+        sa.select(g.id, g.status, g.request, g.result).where(g.kind == "extract", g.name == name).order_by(g.created_at)
+    )
     with store.read() as c:
-        return [{"id": i, "status": status, "request": decode_json(request) or {}, "result": decode_json(result) or {}}
-                for i, status, request, result in c.execute(query)]
+        return [
+            {"id": i, "status": status, "request": decode_json(request) or {}, "result": decode_json(result) or {}}
+            for i, status, request, result in c.execute(query)
+        ]
 
 # %% ../../nbs/experiments/06_folder_reading.ipynb #39133c4e
 def earlier_reading(
@@ -158,6 +180,7 @@ class MarkedItems(DatasetItems):
 @dataclass
 class FolderReadings:
     "The readings of a folder by one or two readers"
+
     dataset: Dataset
     order: dict[str, int]  # item id: its place in the dataset
     readings: list[Reading]
@@ -184,15 +207,22 @@ class FolderReadings:
         "What a reader read, by item, without holding it"
         reading = self.readings[reader]
         parts = [StoredOutputs(store, part) for part in reading.parts]
-        return lambda item_id: None if item_id not in reading.part_of else parts[reading.part_of[item_id]].output(item_id)
+        return lambda item_id: (
+            None if item_id not in reading.part_of else parts[reading.part_of[item_id]].output(item_id)
+        )
 
 # %% ../../nbs/experiments/06_folder_reading.ipynb #0e53415a
 def read_results(store: Store, experiment_id: str, page: int = 500) -> Iterator[ItemResult]:
     "Output or error of each item of an experiment, in the order of the data"
     r = item_results.c
     columns = r.position, r.item_id, r.status, r.error_type, r.error_message, traces.c.output
-    query = (sa.select(*columns).select_from(item_results.outerjoin(traces, traces.c.id == r.trace_id))
-             .where(r.experiment_id == experiment_id, r.repeat == 0, r.status != "skipped").order_by(r.position).limit(page))
+    query = (
+        sa.select(*columns)
+        .select_from(item_results.outerjoin(traces, traces.c.id == r.trace_id))
+        .where(r.experiment_id == experiment_id, r.repeat == 0, r.status != "skipped")
+        .order_by(r.position)
+        .limit(page)
+    )
     after = -1
     while True:
         with store.read() as c:
@@ -211,8 +241,14 @@ def known_readings(sets: FormSets, configs: Sequence[ModelConfig], store: Store,
     return _readings(dataset, configs, store, earlier_groups(store, name), marks, retry_failed=False)
 
 # %% ../../nbs/experiments/06_folder_reading.ipynb #ffd18469
-def _readings(dataset: Dataset, configs: Sequence[ModelConfig], store: Store, groups: Sequence[Mapping[str, Any]],
-              marks: Mapping[str, str], retry_failed: bool) -> FolderReadings:
+def _readings(
+    dataset: Dataset,
+    configs: Sequence[ModelConfig],
+    store: Store,
+    groups: Sequence[Mapping[str, Any]],
+    marks: Mapping[str, str],
+    retry_failed: bool,
+) -> FolderReadings:
     readings = [earlier_reading(store, c, groups, marks) for c in configs]
     for reading in readings if not retry_failed else ():
         _note_failed(store, reading, marks)
@@ -252,14 +288,22 @@ async def aread_folder(
     groups, marks = earlier_groups(store, name), {s.name: form_set_mark(s) for s in sets}
     found = _readings(dataset, configs, store, groups, marks, retry_failed)
     order, readings = found.order, found.readings
-    places = [sorted(order[name] for name in marks if name in order and name not in r.part_of and is_in_share(name, share)) for r in readings]
+    places = [
+        sorted(order[name] for name in marks if name in order and name not in r.part_of and is_in_share(name, share))
+        for r in readings
+    ]
     budget = None if max_cost_usd is None else Budget(max_cost_usd)
     if budget is not None:
         budget.charge(_spent_before(store, groups))
     if any(places):
         _close_interrupted(store, groups)
-        request = {"readers": [reader_key(c) for c in configs], "model_configs": [c.to_dict() for c in configs],
-                   "dataset_name": name, "dataset_version": dataset.version, "task": "extract"}
+        request = {
+            "readers": [reader_key(c) for c in configs],
+            "model_configs": [c.to_dict() for c in configs],
+            "dataset_name": name,
+            "dataset_version": dataset.version,
+            "task": "extract",
+        }
         found.group_id = create_group(store, "extract", name, request=request)
         options = {"jobs": jobs, "timeout_s": timeout_s, "progress": progress, "on_start": on_start, "budget": budget}
         await _read_new(store, found, places, marks, options)
@@ -269,7 +313,9 @@ async def aread_folder(
     return found
 
 # %% ../../nbs/experiments/06_folder_reading.ipynb #da196aee
-def read_folder(sets: FormSets, configs: Sequence[ModelConfig], store: Store, name: str, **options: Any) -> FolderReadings:
+def read_folder(
+    sets: FormSets, configs: Sequence[ModelConfig], store: Store, name: str, **options: Any
+) -> FolderReadings:
     "`aread_folder` from sync code and inside a notebook's running loop"
     return run_in_own_loop(aread_folder, {"sets": sets, "configs": configs, "store": store, "name": name, **options})
 
@@ -277,7 +323,9 @@ def read_folder(sets: FormSets, configs: Sequence[ModelConfig], store: Store, na
 def item_ids(dataset: Dataset, store: Store) -> list[str]:
     "Identifiers of a dataset's items, in order, without reading the items"
     c = dataset_items.c
-    is_there = sa.and_(c.version_from <= dataset.version, sa.or_(c.version_to.is_(None), c.version_to > dataset.version))
+    is_there = sa.and_(
+        c.version_from <= dataset.version, sa.or_(c.version_to.is_(None), c.version_to > dataset.version)
+    )
     query = sa.select(c.item_id).where(c.dataset_id == dataset.id, is_there, c.status == "ACTIVE").order_by(c.position)
     with store.read() as connection:
         return list(connection.scalars(query))
@@ -287,7 +335,9 @@ def _note_failed(store: Store, reading: Reading, marks: Mapping[str, str]) -> No
     r = item_results.c
     for number, part in reversed(list(enumerate(reading.parts))):
         with store.read() as c:
-            for item_id, mark in c.execute(sa.select(r.item_id, r.item_hash).where(r.experiment_id == part, r.status == "failed")):
+            for item_id, mark in c.execute(
+                sa.select(r.item_id, r.item_hash).where(r.experiment_id == part, r.status == "failed")
+            ):
                 if marks.get(item_id) == mark and item_id not in reading.part_of:
                     reading.part_of[item_id] = number
                     reading.failed.add(item_id)
@@ -304,14 +354,21 @@ def _close_interrupted(store: Store, groups: Sequence[Mapping[str, Any]]) -> Non
         for experiment in list_experiments(store, group_id=group["id"]):
             n = sum(status_counts(store, experiment["id"]).values())
             update_experiment(store, experiment["id"], status="finished", error=None, n_items=n, finished_at=now_us())
-        update_group(store, group["id"], status="finished", finished_at=now_us(), result={**group["result"], "continued": True})
+        update_group(
+            store, group["id"], status="finished", finished_at=now_us(), result={**group["result"], "continued": True}
+        )
 
 # %% ../../nbs/experiments/06_folder_reading.ipynb #943aaa22
 _JUDGES = (has_no_errors, arithmetic_consistency, words_match_digits)
 
 # %% ../../nbs/experiments/06_folder_reading.ipynb #d60119ac
-async def _read_new(store: Store, found: FolderReadings, places: Sequence[list[int]], marks: Mapping[str, str],
-                    options: Mapping[str, Any]) -> None:
+async def _read_new(
+    store: Store,
+    found: FolderReadings,
+    places: Sequence[list[int]],
+    marks: Mapping[str, str],
+    options: Mapping[str, Any],
+) -> None:
     "One experiment for each reader that has something to read"
     try:
         with ProcessPools() as pools:
@@ -325,16 +382,36 @@ async def _read_new(store: Store, found: FolderReadings, places: Sequence[list[i
         raise error
 
 # %% ../../nbs/experiments/06_folder_reading.ipynb #3ee74773
-async def _read_with(store: Store, found: FolderReadings, position: int, items: MarkedItems, pools: ProcessPools,
-                     options: Mapping[str, Any]) -> None:
+async def _read_with(
+    store: Store,
+    found: FolderReadings,
+    position: int,
+    items: MarkedItems,
+    pools: ProcessPools,
+    options: Mapping[str, Any],
+) -> None:
     reading, config = found.readings[position], found.readings[position].config
     task = extraction_task(config.config, [str(r) for r in found.dataset.roots], StoredResponses(store))
     result = await arun_experiment(
-        name=config.experiment_name, run_name=config.suffix, data=items, task=task, evaluators=_JUDGES, config=config.config,
-        metadata=config.metadata, store=store, group_id=found.group_id, position=position, timeout_s=options["timeout_s"],
+        name=config.experiment_name,
+        run_name=config.suffix,
+        data=items,
+        task=task,
+        evaluators=_JUDGES,
+        config=config.config,
+        metadata=config.metadata,
+        store=store,
+        group_id=found.group_id,
+        position=position,
+        timeout_s=options["timeout_s"],
         max_concurrency=len(items) if config.settings.get("mode") == "batch" else options["jobs"],
-        executor=pools if task.is_cpu_bound else None, progress=options["progress"], on_start=options["on_start"],
-        before_task=call_setting(StoredResponses(store), True, options["budget"], expected_output_tokens(store, [config])))
+        executor=pools if task.is_cpu_bound else None,
+        progress=options["progress"],
+        on_start=options["on_start"],
+        before_task=call_setting(
+            StoredResponses(store), True, options["budget"], expected_output_tokens(store, [config])
+        ),
+    )
     reading.parts.append(result.experiment_id)
     _note_read(store, reading, marks=items.marks)
     _note_failed(store, reading, items.marks)

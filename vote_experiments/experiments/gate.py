@@ -24,6 +24,7 @@ from ..settings import redact
 @dataclass(slots=True)
 class GateCase(Record):
     "One experiment before the gate"
+
     experiment: str
     experiment_id: str
     outcomes: list[GateOutcome] = field(default_factory=list)  # of the minimum, of the baseline
@@ -38,6 +39,7 @@ class GateCase(Record):
 @dataclass(slots=True)
 class GateReport(Record):
     "A run before the gate"
+
     run: str
     cases: list[GateCase]
 
@@ -46,7 +48,11 @@ class GateReport(Record):
         return bool(self.cases) and all(c.passed for c in self.cases)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"run": self.run, "passed": self.passed, "cases": [{**c.to_dict(), "passed": c.passed} for c in self.cases]}
+        return {
+            "run": self.run,
+            "passed": self.passed,
+            "cases": [{**c.to_dict(), "passed": c.passed} for c in self.cases],
+        }
 
     def _repr_markdown_(self) -> str:
         return gate_markdown(self)
@@ -59,14 +65,16 @@ def _fraction(name: str, value: float | None) -> None:
 # %% ../../nbs/experiments/12_gate.ipynb #426b7260
 def judge_run(
     run: str = "latest",  # a group or an experiment
-    baseline: str | None = None,  # likewise: experiments are matched by name; or "history": each with all its runs before
+    baseline: str
+    | None = None,  # likewise: experiments are matched by name; or "history": each with all its runs before
     *,
     fail_under: float | None = None,  # the mean that each experiment must reach, a fraction
     max_regression: float = 0.0,  # how much worse than the baseline is allowed, a fraction
     metric: str | None = None,  # overall_accuracy, success_rate or a score; None: what runs are compared by
     proof: str = "to fail",  # to fail: stop only what is shown to be worse | to pass: stop all that is not shown to be as good
     store: Any = None,  # a path, URL or `Store`; None: the default store
-    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
+    cluster_by: str
+    | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
     false_alarms: float = FALSE_ALARMS,  # against the history: chance of an alarm in a year in which nothing changes
     runs_a_year: int = RUNS_A_YEAR,
 ) -> GateReport:
@@ -79,8 +87,17 @@ def judge_run(
     if not its:
         raise RunNotFoundError(f"no experiment of run {run!r} has begun")
     before = _baselines(opened, baseline)
-    asked = {"metric": metric, "minimum": fail_under, "max_drop": max_regression, "proof": proof, "store": opened,
-             "cluster_by": cluster_by, "false_alarms": false_alarms, "runs_a_year": runs_a_year, "models": len(its)}
+    asked = {
+        "metric": metric,
+        "minimum": fail_under,
+        "max_drop": max_regression,
+        "proof": proof,
+        "store": opened,
+        "cluster_by": cluster_by,
+        "false_alarms": false_alarms,
+        "runs_a_year": runs_a_year,
+        "models": len(its),
+    }
     return GateReport(run, [_judged(opened, get_experiment(opened, e), baseline, before, asked) for e in its])
 
 # %% ../../nbs/experiments/12_gate.ipynb #b42f6b31
@@ -90,8 +107,13 @@ def _baselines(store: Store, baseline: str | None) -> dict[str, str] | None:  # 
     return {get_experiment(store, e)["name"]: e for e in resolve_run(store, baseline)}  # type: ignore[arg-type]
 
 # %% ../../nbs/experiments/12_gate.ipynb #b545a7fa
-def _judged(store: Store, row: Mapping[str, Any], baseline: str | None, before: Mapping[str, str] | None,
-            asked: Mapping[str, Any]) -> GateCase:
+def _judged(
+    store: Store,
+    row: Mapping[str, Any],
+    baseline: str | None,
+    before: Mapping[str, str] | None,
+    asked: Mapping[str, Any],
+) -> GateCase:
     case = GateCase(row["name"], row["id"])
     if row["status"] != "finished":
         case.error = redact(f"it is {row['status']}" + (f": {row['error']}" if row["error"] else ""))
@@ -123,8 +145,13 @@ def _percent(value: float | None) -> str:
 # %% ../../nbs/experiments/12_gate.ipynb #00958d8e
 def _outcome_row(case: GateCase, o: GateOutcome) -> list[str]:
     against = f"at least {_percent(o.threshold)}" if o.baseline is None else f"baseline {_percent(o.baseline)}"
-    return [case.experiment, o.metric, f"{_percent(o.value)} [{_percent(o.lower)}, {_percent(o.upper)}]", against,
-            ("passed: " if o.passed else "FAILED: ") + o.verdict]
+    return [
+        case.experiment,
+        o.metric,
+        f"{_percent(o.value)} [{_percent(o.lower)}, {_percent(o.upper)}]",
+        against,
+        ("passed: " if o.passed else "FAILED: ") + o.verdict,
+    ]
 
 # %% ../../nbs/experiments/12_gate.ipynb #39fea6dd
 def _chart(report: GateReport) -> list[str]:
@@ -133,8 +160,16 @@ def _chart(report: GateReport) -> list[str]:
         return []
     names = ", ".join('"' + re.sub(r'["\n\\\[\]]', "'", n.removeprefix("vote-extraction-"))[:40] + '"' for n in bars)
     metric = next(c.outcomes[0].metric for c in report.cases if c.outcomes).replace('"', "'")
-    return ["", "```mermaid", "xychart-beta", f'    title "{metric}, percent"',
-            f"    x-axis [{names}]", '    y-axis "percent" 0 --> 100', f"    bar [{', '.join(f'{100 * v:.1f}' for v in bars.values())}]", "```"]
+    return [
+        "",
+        "```mermaid",
+        "xychart-beta",
+        f'    title "{metric}, percent"',
+        f"    x-axis [{names}]",
+        '    y-axis "percent" 0 --> 100',
+        f"    bar [{', '.join(f'{100 * v:.1f}' for v in bars.values())}]",
+        "```",
+    ]
 
 # %% ../../nbs/experiments/12_gate.ipynb #f50f963a
 def gate_markdown(report: GateReport) -> str:
@@ -143,12 +178,35 @@ def gate_markdown(report: GateReport) -> str:
     rows: list[list[str]] = []
     for c in report.cases:
         rows += [_outcome_row(c, o) for o in c.outcomes] or [
-            [c.experiment, "–", "–", "–", f"FAILED: {c.error}" if c.error else f"not judged: {c.note}"]]
+            [c.experiment, "–", "–", "–", f"FAILED: {c.error}" if c.error else f"not judged: {c.note}"]
+        ]
     head = "experiment", "score", "mean [95 % interval]", "asked for", "verdict"
-    table = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(map(_cell, r)) + " |" for r in rows)]
-    said = [f"- {_cell(c.experiment)}: {_cell(s)}" for c in report.cases for s in (*(o.sentence for o in c.outcomes), c.note, c.error) if s]
-    return "\n".join([f"### Gate: {'passed' if report.passed else f'failed ({n} of {len(report.cases)} experiments)'}", "", *table, "", *said,
-                      *_chart(report), "", f"Run {_cell(report.run)}."]) + "\n"
+    table = [
+        "| " + " | ".join(head) + " |",
+        "|" + "---|" * len(head),
+        *("| " + " | ".join(map(_cell, r)) + " |" for r in rows),
+    ]
+    said = [
+        f"- {_cell(c.experiment)}: {_cell(s)}"
+        for c in report.cases
+        for s in (*(o.sentence for o in c.outcomes), c.note, c.error)
+        if s
+    ]
+    return (
+        "\n".join(
+            [
+                f"### Gate: {'passed' if report.passed else f'failed ({n} of {len(report.cases)} experiments)'}",
+                "",
+                *table,
+                "",
+                *said,
+                *_chart(report),
+                "",
+                f"Run {_cell(report.run)}.",
+            ]
+        )
+        + "\n"
+    )
 
 # %% ../../nbs/experiments/12_gate.ipynb #e30783b1
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -161,15 +219,28 @@ def gate_junit(report: GateReport) -> str:
     suite = ElementTree.SubElement(root, "testsuite", name=clean(f"vote-experiments gate {report.run}"))
     counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
     for case in report.cases:
-        found = [(f"{o.metric} reaches the minimum" if o.baseline is None else f"{o.metric} is no worse than the baseline", o) for o in case.outcomes]
+        found = [
+            (
+                f"{o.metric} reaches the minimum"
+                if o.baseline is None
+                else f"{o.metric} is no worse than the baseline",
+                o,
+            )
+            for o in case.outcomes
+        ]
         for name, o in found or [("can be judged", None)]:
             test = ElementTree.SubElement(suite, "testcase", classname=clean(case.experiment), name=clean(name))
-            kind, text = (("errors", case.error) if case.error else ("skipped", case.note)) if o is None else (
-                ("", "") if o.passed else ("failures", o.sentence))
+            kind, text = (
+                (("errors", case.error) if case.error else ("skipped", case.note))
+                if o is None
+                else (("", "") if o.passed else ("failures", o.sentence))
+            )
             counts["tests"] += 1
             if kind:
                 counts[kind] += 1
-                ElementTree.SubElement(test, {"errors": "error", "failures": "failure", "skipped": "skipped"}[kind], message=clean(text))
+                ElementTree.SubElement(
+                    test, {"errors": "error", "failures": "failure", "skipped": "skipped"}[kind], message=clean(text)
+                )
     suite.attrib.update({k: str(v) for k, v in counts.items()})
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"

@@ -27,7 +27,13 @@ from ..documented import documented
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.response_cache import StoredResponses
 from vote_experiments.store.results import (
-    create_group, get_group, list_experiments, list_groups, status_counts, update_experiment, update_group,
+    create_group,
+    get_group,
+    list_experiments,
+    list_groups,
+    status_counts,
+    update_experiment,
+    update_group,
 )
 from .result import experiment_result
 from ..store.database import Store, decode_json, encode_json, now_us, open_store
@@ -77,11 +83,16 @@ def round_ends(n: int, round_size: int | None) -> list[int]:
 @dataclass(slots=True)
 class RaceResult(Record):
     "Who won, who cannot be told apart, and what it cost"
+
     group_id: str
     winner: str | None  # None: several are left, and cannot be told apart
     tied: list[str]  # experiments still in the race when several are left, best mean first
-    table: pd.DataFrame  # one row per config, survivors first: items asked, mean, difference to the leader with bounds, verdict
-    history: pd.DataFrame  # one row per round and config: items, evidence (natural logarithm) and whether it was still in
+    table: (
+        pd.DataFrame
+    )  # one row per config, survivors first: items asked, mean, difference to the leader with bounds, verdict
+    history: (
+        pd.DataFrame
+    )  # one row per round and config: items, evidence (natural logarithm) and whether it was still in
     sentence: str
     score: str
     error: float  # probability of ever dropping the config that is truly best
@@ -105,10 +116,18 @@ class RaceResult(Record):
 
     def display_frame(self) -> pd.DataFrame:
         "The table as texts"
-        rows = [{"config": r.experiment, "items": r.items, "mean": "–" if math.isnan(r.mean) else f"{100 * r.mean:.1f} %",
-                 "against the leader, points": "" if math.isnan(r.difference) else
-                 f"{_signed(r.difference, 'points')} [{_signed(r.lower, 'points')}, {_signed(r.upper, 'points')}]",
-                 "verdict": r.verdict} for r in self.table.itertuples()]
+        rows = [
+            {
+                "config": r.experiment,
+                "items": r.items,
+                "mean": "–" if math.isnan(r.mean) else f"{100 * r.mean:.1f} %",
+                "against the leader, points": ""
+                if math.isnan(r.difference)
+                else f"{_signed(r.difference, 'points')} [{_signed(r.lower, 'points')}, {_signed(r.upper, 'points')}]",
+                "verdict": r.verdict,
+            }
+            for r in self.table.itertuples()
+        ]
         return pd.DataFrame(rows)
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,6 +140,7 @@ class RaceResult(Record):
 # %% ../../nbs/experiments/08_race.ipynb #9ef247f7
 class _Grouping(NamedTuple):
     "The clusters of a race's items"
+
     by: str | None = None  # what they are
     codes: np.ndarray | None = None  # one number per item in the drawn order; None: every item is its own
     few: int | None = None  # how many there are, when they are too few to count together
@@ -139,7 +159,9 @@ def _labels_of(dataset: Dataset, order: Sequence[int], cluster_by: str | None) -
     return [labels.get(ids[p], f"item {ids[p]}") for p in order] if labels else None
 
 # %% ../../nbs/experiments/08_race.ipynb #12409a7a
-def _drawn(dataset: Dataset, chosen: Sequence[int], sample_size: int | None, seed: int, cluster_by: str | None) -> tuple[list[int], _Grouping]:
+def _drawn(
+    dataset: Dataset, chosen: Sequence[int], sample_size: int | None, seed: int, cluster_by: str | None
+) -> tuple[list[int], _Grouping]:
     "Places of the items in random order, the drawn items of one cluster next to each other"
     order = drawn_order(chosen, seed)[:sample_size]
     labels = _labels_of(dataset, order, cluster_by)
@@ -155,6 +177,7 @@ def _drawn(dataset: Dataset, chosen: Sequence[int], sample_size: int | None, see
 @dataclass
 class _Course:
     "A checked request"
+
     store: Store
     dataset: Dataset
     order: list[int]  # places of the items, as drawn
@@ -173,14 +196,23 @@ class _Course:
     cluster_by: str | None
 
     def task_for(self, config: ModelConfig) -> Any:
-        return self.task if self.task is not None else extraction_task(config.config, [str(r) for r in self.dataset.roots])
+        return (
+            self.task if self.task is not None else extraction_task(config.config, [str(r) for r in self.dataset.roots])
+        )
 
     def known(self) -> dict[str, str]:  # experiment ids by name
         return {e["name"]: e["id"] for e in list_experiments(self.store, group_id=self.group_id)}
 
 # %% ../../nbs/experiments/08_race.ipynb #49fcbcdc
-async def _ask(course: _Course, config: ModelConfig, position: int, asked: int, known: str | None, pools: ProcessPools,
-               on_start: Callable[[Run], None] | None) -> None:
+async def _ask(
+    course: _Course,
+    config: ModelConfig,
+    position: int,
+    asked: int,
+    known: str | None,
+    pools: ProcessPools,
+    on_start: Callable[[Run], None] | None,
+) -> None:
     "Bring a config's experiment up to so many items"
     if known is not None:
         if sum(status_counts(course.store, known).values()) >= asked * course.repeats:
@@ -189,10 +221,23 @@ async def _ask(course: _Course, config: ModelConfig, position: int, asked: int, 
     task = course.task_for(config)
     executor = course.options.get("executor") or (pools if getattr(task, "is_cpu_bound", False) else None)
     await arun_experiment(
-        name=config.experiment_name, run_name=config.suffix, data=ItemsSoFar(course.dataset, course.order, asked), task=task,
-        config=config.config, metadata=config.metadata, store=course.store, max_concurrency=course.jobs, repeats=course.repeats,
-        group_id=course.group_id, position=position, on_start=on_start, resume=known, weights=course.weights, cluster_by=course.cluster_by,
-        **{**course.options, "executor": executor})
+        name=config.experiment_name,
+        run_name=config.suffix,
+        data=ItemsSoFar(course.dataset, course.order, asked),
+        task=task,
+        config=config.config,
+        metadata=config.metadata,
+        store=course.store,
+        max_concurrency=course.jobs,
+        repeats=course.repeats,
+        group_id=course.group_id,
+        position=position,
+        on_start=on_start,
+        resume=known,
+        weights=course.weights,
+        cluster_by=course.cluster_by,
+        **{**course.options, "executor": executor},
+    )
 
 # %% ../../nbs/experiments/08_race.ipynb #e7e1d08e
 def _scored(course: _Course, ids: Mapping[str, str]) -> tuple[np.ndarray, str]:
@@ -201,9 +246,13 @@ def _scored(course: _Course, ids: Mapping[str, str]) -> tuple[np.ndarray, str]:
     frame = accuracy_frame(course.store, ids, course.weights, name, None)
     known = frame["value"].dropna()
     if name is None or not len(known):
-        raise ValueError(f"no item has a value of {course.score or 'any score'!r}, so there is nothing to race by; name a score with score=")
+        raise ValueError(
+            f"no item has a value of {course.score or 'any score'!r}, so there is nothing to race by; name a score with score="
+        )
     if not known.between(0, 1).all():
-        raise ValueError(f"score {name!r} has the value {known[~known.between(0, 1)].iloc[0]:g}; a race needs a score between 0 and 1")
+        raise ValueError(
+            f"score {name!r} has the value {known[~known.between(0, 1)].iloc[0]:g}; a race needs a score between 0 and 1"
+        )
     place = {c.experiment_name: j for j, c in enumerate(course.configs)}
     means = frame.groupby(["position", "experiment"])["value"].mean()
     table = np.full((course.ends[-1], len(course.configs)), np.nan)
@@ -212,8 +261,15 @@ def _scored(course: _Course, ids: Mapping[str, str]) -> tuple[np.ndarray, str]:
     return (table if compared_rule(course.store, ids.values(), name).higher_is_better else 1 - table), name
 
 # %% ../../nbs/experiments/08_race.ipynb #9df7c490
-async def _run_rounds(course: _Course, on_start: Callable[[Run], None] | None) -> tuple[Race, pd.DataFrame, np.ndarray, str]:
-    race, history, begin, names = Race(len(course.configs), course.error), [], 0, [c.experiment_name for c in course.configs]
+async def _run_rounds(
+    course: _Course, on_start: Callable[[Run], None] | None
+) -> tuple[Race, pd.DataFrame, np.ndarray, str]:
+    race, history, begin, names = (
+        Race(len(course.configs), course.error),
+        [],
+        0,
+        [c.experiment_name for c in course.configs],
+    )
     table, score = np.empty((0, len(names))), course.score or ""
     with ProcessPools() as pools:
         for number, end in enumerate(course.ends, 1):
@@ -225,7 +281,10 @@ async def _run_rounds(course: _Course, on_start: Callable[[Run], None] | None) -
             if end == course.ends[-1]:
                 gone += race.last_look()
             evidence, begin = race.evidence(), end
-            history += [(number, int(race.items[i]), name, float(evidence[i]), bool(race.alive[i])) for i, name in enumerate(names)]
+            history += [
+                (number, int(race.items[i]), name, float(evidence[i]), bool(race.alive[i]))
+                for i, name in enumerate(names)
+            ]
             dropped = f", dropped {_and(names[i] for i in gone)}" if gone else ""
             course.say(f"round {number}: {end} items{dropped}; {int(race.alive.sum())} left")
             if race.alive.sum() == 1:
@@ -243,19 +302,64 @@ def _standing(names: Sequence[str], race: Race, winner: str | None) -> pd.DataFr
         if race.alive[p.config]:
             verdict = "winner" if names[p.config] == winner else "not distinguishable"
         against = None if p.against == p.config else names[p.against]
-        rows.append((names[p.config], int(race.items[p.config]), mean, p.shared, against, p.difference, p.lower, p.upper,
-                     float(evidence[p.config]), verdict))
-    columns = ["experiment", "items", "mean", "shared", "against", "difference", "lower", "upper", "evidence", "verdict"]
+        rows.append(
+            (
+                names[p.config],
+                int(race.items[p.config]),
+                mean,
+                p.shared,
+                against,
+                p.difference,
+                p.lower,
+                p.upper,
+                float(evidence[p.config]),
+                verdict,
+            )
+        )
+    columns = [
+        "experiment",
+        "items",
+        "mean",
+        "shared",
+        "against",
+        "difference",
+        "lower",
+        "upper",
+        "evidence",
+        "verdict",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 # %% ../../nbs/experiments/08_race.ipynb #527258d7
-def _result(course: _Course, race: Race, found: RaceFinding, names: Sequence[str], history: pd.DataFrame, score: str, ids: dict[str, str],
-            folder: str) -> RaceResult:
+def _result(
+    course: _Course,
+    race: Race,
+    found: RaceFinding,
+    names: Sequence[str],
+    history: pd.DataFrame,
+    score: str,
+    ids: dict[str, str],
+    folder: str,
+) -> RaceResult:
     "What the race found, with its table and its sentence"
     calls, full = int(race.items.sum()) * course.repeats, course.ends[-1] * len(names) * course.repeats
     facts = {k: v for k, v in found.to_dict().items() if k not in ("winner", "tied")}
-    out = RaceResult(course.group_id, found.winner, found.tied, _standing(names, race, found.winner), history, "", score, course.error,
-                     course.ends[-1], calls, full, ids, folder, **facts)
+    out = RaceResult(
+        course.group_id,
+        found.winner,
+        found.tied,
+        _standing(names, race, found.winner),
+        history,
+        "",
+        score,
+        course.error,
+        course.ends[-1],
+        calls,
+        full,
+        ids,
+        folder,
+        **facts,
+    )
     out.sentence = " ".join(race_words(out.to_dict()))
     return out
 
@@ -266,13 +370,29 @@ def _finish(course: _Course, race: Race, history: pd.DataFrame, table: np.ndarra
     found = race_finding(names, race, course.grouping.by, course.grouping.few)
     folder = archive_folder(course.store, course.group_id)
     for i, name in enumerate(names):
-        update_experiment(course.store, ids[name], status="finished", n_items=int(race.items[i]) * course.repeats,
-                          url=f"{(folder / 'index.html').as_uri()}")
+        update_experiment(
+            course.store,
+            ids[name],
+            status="finished",
+            n_items=int(race.items[i]) * course.repeats,
+            url=f"{(folder / 'index.html').as_uri()}",
+        )
     result = _result(course, race, found, names, history, score, ids, str(folder))
-    entries = [experiment_entry(ConfigOutcome(c, experiment_result(ids[c.experiment_name], course.store)), int(race.items[i]))
-               for i, c in enumerate(course.configs)]
-    kept = {"experiments": entries, "total_experiments": len(entries), "dataset_name": course.dataset.name, "best": result.winner,
-            "headline": result.sentence, "comparison": None, "group_id": course.group_id, "report_path": str(folder), "race": result.to_dict()}
+    entries = [
+        experiment_entry(ConfigOutcome(c, experiment_result(ids[c.experiment_name], course.store)), int(race.items[i]))
+        for i, c in enumerate(course.configs)
+    ]
+    kept = {
+        "experiments": entries,
+        "total_experiments": len(entries),
+        "dataset_name": course.dataset.name,
+        "best": result.winner,
+        "headline": result.sentence,
+        "comparison": None,
+        "group_id": course.group_id,
+        "report_path": str(folder),
+        "race": result.to_dict(),
+    }
     kept = decode_json(encode_json(kept))
     update_group(course.store, course.group_id, status="finished", finished_at=now_us(), result=kept)
     _write_page(course, folder, result, kept)
@@ -284,13 +404,33 @@ def _write_page(course: _Course, folder: Any, result: RaceResult, kept: Mapping[
     from vote_experiments.analysis.run_plots import plot_race
 
     picture = base64.b64encode(figure_bytes(plot_race(result.history, course.error), "svg")).decode()
-    body = [f'<p class="finding">{html.escape(result.sentence)}</p>', html_table(result.display_frame().to_dict("records")),
-            f'<p><img alt="evidence against each config over the items" style="max-width:100%" src="data:image/svg+xml;base64,{picture}"></p>',
-            "<p>Differences to the leader are over the items both ran, with bounds that hold although a race looks many times.</p>",
-            "<h2>Rounds</h2>", html_table([{"round": r.round, "config": r.experiment, "items": r.items, "evidence (log)": f"{r.evidence:.1f}",
-                                           "in the race": "yes" if r.still_in else "no"} for r in result.history.itertuples()])]
-    write_text(folder / "index.html", html_page(f"Race on {course.dataset.name}", "\n".join(body),
-                                                f"{course.ends[-1]} items, score {result.score}, group {course.group_id}"))
+    body = [
+        f'<p class="finding">{html.escape(result.sentence)}</p>',
+        html_table(result.display_frame().to_dict("records")),
+        f'<p><img alt="evidence against each config over the items" style="max-width:100%" src="data:image/svg+xml;base64,{picture}"></p>',
+        "<p>Differences to the leader are over the items both ran, with bounds that hold although a race looks many times.</p>",
+        "<h2>Rounds</h2>",
+        html_table(
+            [
+                {
+                    "round": r.round,
+                    "config": r.experiment,
+                    "items": r.items,
+                    "evidence (log)": f"{r.evidence:.1f}",
+                    "in the race": "yes" if r.still_in else "no",
+                }
+                for r in result.history.itertuples()
+            ]
+        ),
+    ]
+    write_text(
+        folder / "index.html",
+        html_page(
+            f"Race on {course.dataset.name}",
+            "\n".join(body),
+            f"{course.ends[-1]} items, score {result.score}, group {course.group_id}",
+        ),
+    )
     write_json(folder / "result.json", kept)
     runs_index(course.store, folder.parent)
 
@@ -303,24 +443,32 @@ def _find_race(store: Store, resume: bool | str | None, request: Mapping[str, An
         if group["kind"] != "race":
             raise ValueError(f"{resume!r} is no race but of kind {group['kind']!r}")
         if differences := changed_settings(group["request"] or {}, same):
-            raise SettingsChangedError(f"race {group['id']} cannot be resumed, because the request changed: {'; '.join(differences)}. "
-                                       "Start a new race, or ask as before")
+            raise SettingsChangedError(
+                f"race {group['id']} cannot be resumed, because the request changed: {'; '.join(differences)}. "
+                "Start a new race, or ask as before"
+            )
         return group
     if not resume:
         return None
-    return next((g for g in list_groups(store) if g["kind"] == "race" and g["status"] != "finished" and g["request"] == same), None)
+    return next(
+        (g for g in list_groups(store) if g["kind"] == "race" and g["status"] != "finished" and g["request"] == same),
+        None,
+    )
 
 # %% ../../nbs/experiments/08_race.ipynb #b7d3c312
 async def arace(
     # from ComparisonRequest: race, first model_configs dataset_name
-    model_configs: Sequence[Mapping[str, Any]] | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
+    model_configs: Sequence[Mapping[str, Any]]
+    | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
     dataset_name: str = DEFAULT_DATASET,  # name of the dataset
     *,
     project_name: str = DEFAULT_PROJECT,  # a name that keeps runs together
     dataset_version: Any = None,  # a number, or a moment in time; None: the newest version
     task_function: Callable | None = None,  # called with each item; None: `vote_extraction_task`
-    evaluators: Sequence[Callable | str] | None = None,  # evaluators that score one output, by name or as functions; None: the standard four
-    summary_evaluators: Sequence[Callable] | None = None,  # evaluators that score a whole experiment; None: the standard three
+    evaluators: Sequence[Callable | str]
+    | None = None,  # evaluators that score one output, by name or as functions; None: the standard four
+    summary_evaluators: Sequence[Callable]
+    | None = None,  # evaluators that score a whole experiment; None: the standard three
     sample_size: int | None = None,  # how many items; None: all
     jobs: int = 2,  # items in flight per experiment
     score: str | None = None,  # the score that decides, between 0 and 1; None: overall accuracy, or the only score
@@ -332,12 +480,15 @@ async def arace(
     sample_seed: int | None = None,  # draw the sample with this seed; None: the first items
     stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
     holdout: Sequence[str] | None = None,  # ids of items that are left out
-    cluster_by: str | None = "constituency",  # what items have in common: constituency, another place, or a key of their metadata; None: nothing
+    cluster_by: str
+    | None = "constituency",  # what items have in common: constituency, another place, or a key of their metadata; None: nothing
     weights: Mapping[str, Any] | None = None,  # weight of each score in overall accuracy
     timeout_s: float | None = None,  # seconds that the task may take on one item
     max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost this many US dollars
     cache: bool | str = True,  # reuse responses to the same request; refresh: call again and keep the new ones
-    resume: bool | str | None = None,  # continue a run: true for the newest unfinished run with this request, or a run's id
+    resume: bool
+    | str
+    | None = None,  # continue a run: true for the newest unfinished run with this request, or a run's id
     executor: Executor | None = None,  # where tasks that compute run; None: processes of our own
     progress: bool | Callable[[Progress], None] = True,  # False: none; a function is called with every `Progress`
     on_start: Callable[[Run], None] | None = None,  # called with each `Run`, whose stop() and abort() end it early
@@ -359,7 +510,9 @@ async def arace(
         raise ValueError(reason)
     opened = open_store(store)
     dataset = get_dataset(dataset_name, dataset_version, opened)
-    chosen = chosen_places(dataset, sample_size if sample_seed is not None or stratify_by else None, sample_seed, stratify_by, holdout)
+    chosen = chosen_places(
+        dataset, sample_size if sample_seed is not None or stratify_by else None, sample_seed, stratify_by, holdout
+    )
     cluster_by = check_cluster_by(cluster_by)
     order, grouping = _drawn(dataset, chosen, sample_size, seed, cluster_by)
     if not order:
@@ -367,32 +520,72 @@ async def arace(
     if max_cost_usd is not None:
         check_cap(configs if task is None else [], judges)
     notices = run_notices(configs if task is None else [], judges)
-    names = (lambda bound: {b.name: fingerprint(b.fn) for b in bound})
+    names = lambda bound: {b.name: fingerprint(b.fn) for b in bound}
     request = {
-        "dataset_name": dataset_name, "dataset_version": dataset.version, "model_configs": [c.to_dict() for c in configs],
-        "task": {"race of vote_extraction_task": ""} if task is None else names([bind(task, TASK)]), "evaluators": names(bind_all(judges, EVALUATOR)),
-        "summary_evaluators": names(bind_all(summaries, SUMMARY_EVALUATOR)), "score": score, "weights": dict(weights or {}), "n_items": len(order),
-        "round_size": round_size, "error": error, "seed": seed, "repeats": repeats, "cluster_by": cluster_by}
+        "dataset_name": dataset_name,
+        "dataset_version": dataset.version,
+        "model_configs": [c.to_dict() for c in configs],
+        "task": {"race of vote_extraction_task": ""} if task is None else names([bind(task, TASK)]),
+        "evaluators": names(bind_all(judges, EVALUATOR)),
+        "summary_evaluators": names(bind_all(summaries, SUMMARY_EVALUATOR)),
+        "score": score,
+        "weights": dict(weights or {}),
+        "n_items": len(order),
+        "round_size": round_size,
+        "error": error,
+        "seed": seed,
+        "repeats": repeats,
+        "cluster_by": cluster_by,
+    }
     drawn = {"sample_seed": sample_seed, "stratify_by": stratify_by, "holdout": list(holdout or [])}
     request |= {name: value for name, value in drawn.items() if value not in (None, [])}
     group = _find_race(opened, resume, request)
-    group_id = group["id"] if group else create_group(opened, "race", dataset_name, project=project_name, request=request)
+    group_id = (
+        group["id"] if group else create_group(opened, "race", dataset_name, project=project_name, request=request)
+    )
     budget = None if max_cost_usd is None else Budget(max_cost_usd, already_spent(opened, group_id))
     expected = {} if budget is None else expected_output_tokens(opened, configs)
-    options = {"evaluators": judges, "summary_evaluators": summaries, "before_task": call_setting(StoredResponses(opened) if cache else None, cache, budget, expected),
-               "executor": executor, "timeout_s": timeout_s, "project": project_name,
-               "progress": None if progress is True else progress_reporter(progress)}  # True: a line a round
+    options = {
+        "evaluators": judges,
+        "summary_evaluators": summaries,
+        "before_task": call_setting(StoredResponses(opened) if cache else None, cache, budget, expected),
+        "executor": executor,
+        "timeout_s": timeout_s,
+        "project": project_name,
+        "progress": None if progress is True else progress_reporter(progress),
+    }  # True: a line a round
     say = (lambda text: print(text, flush=True)) if progress is True else (lambda text: None)
     ends = round_ends(len(order), round_size)
     ends = ends if grouping.codes is None else whole_clusters(ends, grouping.codes.tolist())
-    course = _Course(opened, dataset, order, ends, configs, group_id, task, options, repeats, score, weights, error, jobs, say, grouping, cluster_by)
+    course = _Course(
+        opened,
+        dataset,
+        order,
+        ends,
+        configs,
+        group_id,
+        task,
+        options,
+        repeats,
+        score,
+        weights,
+        error,
+        jobs,
+        say,
+        grouping,
+        cluster_by,
+    )
     update_group(opened, group_id, status="running")
     for notice in notices:
         say(f"⚠ {notice}")
     try:
         result = _finish(course, *await _run_rounds(course, on_start))
     except BaseException as failure:
-        update_group(opened, group_id, status="interrupted" if isinstance(failure, (RunInterrupted, RunStoppedError)) else "failed")
+        update_group(
+            opened,
+            group_id,
+            status="interrupted" if isinstance(failure, (RunInterrupted, RunStoppedError)) else "failed",
+        )
         raise
     say(f"\n{result.sentence}\n{result.report_path}")
     return result
@@ -401,14 +594,17 @@ async def arace(
 @documented
 def race(
     # from arace
-    model_configs: Sequence[Mapping[str, Any]] | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
+    model_configs: Sequence[Mapping[str, Any]]
+    | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
     dataset_name: str = DEFAULT_DATASET,  # name of the dataset
     *,
     project_name: str = DEFAULT_PROJECT,  # a name that keeps runs together
     dataset_version: Any = None,  # a number, or a moment in time; None: the newest version
     task_function: Callable | None = None,  # called with each item; None: `vote_extraction_task`
-    evaluators: Sequence[Callable | str] | None = None,  # evaluators that score one output, by name or as functions; None: the standard four
-    summary_evaluators: Sequence[Callable] | None = None,  # evaluators that score a whole experiment; None: the standard three
+    evaluators: Sequence[Callable | str]
+    | None = None,  # evaluators that score one output, by name or as functions; None: the standard four
+    summary_evaluators: Sequence[Callable]
+    | None = None,  # evaluators that score a whole experiment; None: the standard three
     sample_size: int | None = None,  # how many items; None: all
     jobs: int = 2,  # items in flight per experiment
     score: str | None = None,  # the score that decides, between 0 and 1; None: overall accuracy, or the only score
@@ -420,12 +616,15 @@ def race(
     sample_seed: int | None = None,  # draw the sample with this seed; None: the first items
     stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
     holdout: Sequence[str] | None = None,  # ids of items that are left out
-    cluster_by: str | None = "constituency",  # what items have in common: constituency, another place, or a key of their metadata; None: nothing
+    cluster_by: str
+    | None = "constituency",  # what items have in common: constituency, another place, or a key of their metadata; None: nothing
     weights: Mapping[str, Any] | None = None,  # weight of each score in overall accuracy
     timeout_s: float | None = None,  # seconds that the task may take on one item
     max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost this many US dollars
     cache: bool | str = True,  # reuse responses to the same request; refresh: call again and keep the new ones
-    resume: bool | str | None = None,  # continue a run: true for the newest unfinished run with this request, or a run's id
+    resume: bool
+    | str
+    | None = None,  # continue a run: true for the newest unfinished run with this request, or a run's id
     executor: Executor | None = None,  # where tasks that compute run; None: processes of our own
     progress: bool | Callable[[Progress], None] = True,  # False: none; a function is called with every `Progress`
     on_start: Callable[[Run], None] | None = None,  # called with each `Run`, whose stop() and abort() end it early

@@ -17,7 +17,17 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, TypeAdapter, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -33,6 +43,7 @@ EVERYWHERE: tuple[Interface, ...] = ("file", "cli", "http", "job", "page")
 @dataclass(frozen=True)
 class Option:
     "What interfaces need to know about a field"
+
     written: str  # the type as it appears in a Python signature
     interfaces: tuple[Interface, ...] = EVERYWHERE  # that can carry it; Python always can
     calls: tuple[Call, ...] = ("run",)  # that take it
@@ -42,121 +53,196 @@ class Option:
 
 # %% ../../nbs/experiments/00_request.ipynb #8172e963
 MOST = 2**31  # of a count
-Name: TypeAlias = Annotated[StrictStr, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")]
+Name: TypeAlias = Annotated[
+    StrictStr, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")
+]
 Count: TypeAlias = Annotated[StrictInt, Field(ge=1, le=MOST)]
 Moment: TypeAlias = Annotated[StrictInt, Field(ge=1, le=MOST)] | Annotated[StrictStr, Field(max_length=40)]
 Above0: TypeAlias = Annotated[float, Field(gt=0, strict=True)]
 
 # %% ../../nbs/experiments/00_request.ipynb #6ced60c8
-_CONFIG = {"model": "gemini-2.5-flash", "temperature": 0.0, "name_suffix": "baseline", "metadata": {"purpose": "baseline test"}}
+_CONFIG = {
+    "model": "gemini-2.5-flash",
+    "temperature": 0.0,
+    "name_suffix": "baseline",
+    "metadata": {"purpose": "baseline test"},
+}
 
 
 class _ModelConfig(BaseModel):
     "One model with its settings; further keys are those that a registered model understands"
+
     model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [_CONFIG]})
-    model: Name = Field(description="Its name: ocr-fused, gemini-2.5-flash, litellm/openai/gpt-4o …", examples=["gemini-2.5-flash"])
-    temperature: Annotated[float, Field(ge=0, le=1, strict=True)] | None = Field(None, description="0 to 1; without it, none is sent")
-    name_suffix: Name | None = Field(None, description="The end of the experiment's name; default {model}-t{temperature}")
+    model: Name = Field(
+        description="Its name: ocr-fused, gemini-2.5-flash, litellm/openai/gpt-4o …", examples=["gemini-2.5-flash"]
+    )
+    temperature: Annotated[float, Field(ge=0, le=1, strict=True)] | None = Field(
+        None, description="0 to 1; without it, none is sent"
+    )
+    name_suffix: Name | None = Field(
+        None, description="The end of the experiment's name; default {model}-t{temperature}"
+    )
     metadata: dict[str, Any] | None = Field(None, description="Tags of the experiment")
 
 # %% ../../nbs/experiments/00_request.ipynb #ed060dc8
-ModelConfigIn = create_model("ModelConfigIn", __base__=_ModelConfig, __doc__=_ModelConfig.__doc__, **{
-    s.name: (Any, Field(None, json_schema_extra=s.schema)) for s in SETTINGS.values()})  # type: ignore[call-overload]
+ModelConfigIn = create_model(
+    "ModelConfigIn",
+    __base__=_ModelConfig,
+    __doc__=_ModelConfig.__doc__,
+    **{s.name: (Any, Field(None, json_schema_extra=s.schema)) for s in SETTINGS.values()},
+)  # type: ignore[call-overload]
 
 # %% ../../nbs/experiments/00_request.ipynb #94c5b468
 class ComparisonRequest(BaseModel):
     "Several model configs over the same items of a dataset"
+
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), arbitrary_types_allowed=True)
 
-    ml_app: Annotated[Name, Option("str", is_stored=False)] = Field(DEFAULT_ML_APP, description="application name on Datadog")
+    ml_app: Annotated[Name, Option("str", is_stored=False)] = Field(
+        DEFAULT_ML_APP, description="application name on Datadog"
+    )
     api_key: Annotated[StrictStr | None, Option("str | None", (), is_stored=False)] = Field(
-        None, description="Datadog API key; None: DD_API_KEY")
+        None, description="Datadog API key; None: DD_API_KEY"
+    )
     site: Annotated[Name, Option("str", is_stored=False)] = Field("datadoghq.com", description="Datadog site")
-    agentless_enabled: Annotated[StrictBool, Option("bool", flags=("--agentless/--no-agentless",), is_stored=False)] = Field(
-        True, description="send to Datadog without a local agent")
+    agentless_enabled: Annotated[StrictBool, Option("bool", flags=("--agentless/--no-agentless",), is_stored=False)] = (
+        Field(True, description="send to Datadog without a local agent")
+    )
     project_name: Annotated[Name, Option("str", calls=("run", "race", "sweep"), flags=("--project",))] = Field(
-        DEFAULT_PROJECT, description="a name that keeps runs together")
+        DEFAULT_PROJECT, description="a name that keeps runs together"
+    )
     dataset_name: Annotated[Name, Option("str", calls=("run", "race", "estimate"), flags=("--dataset", "-d"))] = Field(
-        DEFAULT_DATASET, description="name of the dataset")
+        DEFAULT_DATASET, description="name of the dataset"
+    )
     dataset_version: Annotated[Moment | None, Option("Any", calls=("run", "race", "estimate", "sweep"))] = Field(
-        None, description="a number, or a moment in time; None: the newest version")
+        None, description="a number, or a moment in time; None: the newest version"
+    )
     model_configs: Annotated[
         list[ModelConfigIn] | None,  # type: ignore[valid-type]
         Option("Sequence[Mapping[str, Any]] | None", calls=("run", "race", "estimate")),
-    ] = Field(None, min_length=1, max_length=1000, description="{model, temperature, name_suffix, metadata, …}, one experiment each")
+    ] = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description="{model, temperature, name_suffix, metadata, …}, one experiment each",
+    )
     task_function: Annotated[Callable | None, Option("Callable | None", (), ("run", "race"), is_stored=False)] = Field(
-        None, description="called with each item; None: `vote_extraction_task`")
+        None, description="called with each item; None: `vote_extraction_task`"
+    )
     evaluators: Annotated[
         list[Name] | None, Option("Sequence[Callable | str] | None", calls=("run", "race"), flags=("--evaluator",))
-    ] = Field(None, min_length=1, description="evaluators that score one output, by name or as functions; None: the standard four")
+    ] = Field(
+        None,
+        min_length=1,
+        description="evaluators that score one output, by name or as functions; None: the standard four",
+    )
     summary_evaluators: Annotated[Any, Option("Sequence[Callable] | None", (), ("run", "race"))] = Field(
-        None, description="evaluators that score a whole experiment; None: the standard three")
+        None, description="evaluators that score a whole experiment; None: the standard three"
+    )
     sample_size: Annotated[
         Annotated[StrictInt, Field(ge=1, le=MOST)] | None,
         Option("int | None", calls=("run", "race", "estimate", "sweep"), flags=("--sample-size", "-n")),
     ] = Field(None, description="how many items; None: all")
-    jobs: Annotated[Count, Option("int", calls=("run", "race", "estimate", "sweep"), flags=("--jobs", "-j"), keeps_outputs=True)] = Field(
-        2, description="items in flight per experiment")
-    raise_errors: Annotated[StrictBool, Option("bool", flags=("--raise-errors/--no-raise-errors",), keeps_outputs=True)] = Field(
-        True, description="stop at the first failing item")
+    jobs: Annotated[
+        Count, Option("int", calls=("run", "race", "estimate", "sweep"), flags=("--jobs", "-j"), keeps_outputs=True)
+    ] = Field(2, description="items in flight per experiment")
+    raise_errors: Annotated[
+        StrictBool, Option("bool", flags=("--raise-errors/--no-raise-errors",), keeps_outputs=True)
+    ] = Field(True, description="stop at the first failing item")
     show_comparison: Annotated[StrictBool, Option("bool", (), is_stored=False)] = Field(
-        True, description="print progress and the comparison")
-    return_results: Annotated[StrictBool, Option("bool", (), is_stored=False)] = Field(True, description="False: return None")
+        True, description="print progress and the comparison"
+    )
+    return_results: Annotated[StrictBool, Option("bool", (), is_stored=False)] = Field(
+        True, description="False: return None"
+    )
 
     score: Annotated[Name | None, Option("str | None", ("cli",), ("race",), is_stored=False)] = Field(
-        None, description="the score that decides, between 0 and 1; None: overall accuracy, or the only score")
-    round_size: Annotated[Annotated[StrictInt, Field(ge=1, le=MOST)] | None, Option("int | None", ("cli",), ("race",), is_stored=False)] = Field(
-        None, description="items between two looks; None: a twentieth of them")
+        None, description="the score that decides, between 0 and 1; None: overall accuracy, or the only score"
+    )
+    round_size: Annotated[
+        Annotated[StrictInt, Field(ge=1, le=MOST)] | None, Option("int | None", ("cli",), ("race",), is_stored=False)
+    ] = Field(None, description="items between two looks; None: a twentieth of them")
     error: Annotated[float, Option("float", ("cli",), ("race",), is_stored=False)] = Field(
-        0.05, gt=0, lt=1, description="probability of ever dropping the config that is truly best")
-    seed: Annotated[StrictInt, Option("int", ("cli",), ("race",), is_stored=False)] = Field(0, description="of the order of the items")
+        0.05, gt=0, lt=1, description="probability of ever dropping the config that is truly best"
+    )
+    seed: Annotated[StrictInt, Option("int", ("cli",), ("race",), is_stored=False)] = Field(
+        0, description="of the order of the items"
+    )
     counted: Annotated[StrictInt, Option("int", (), ("estimate",), is_stored=False)] = Field(
-        3, ge=0, description="items whose tokens are counted by the provider, where it can")
+        3, ge=0, description="items whose tokens are counted by the provider, where it can"
+    )
 
     backend: Annotated[
         Literal["local", "datadog", "langfuse", "interactiveai"] | None, Option("str | None", calls=("run", "sweep"))
-    ] = Field(None, description="where the run also goes: local, datadog, langfuse or interactiveai; None: datadog when it has a key")
+    ] = Field(
+        None,
+        description="where the run also goes: local, datadog, langfuse or interactiveai; None: datadog when it has a key",
+    )
     store: Annotated[Any, Option("Any", ("file",), ("run", "race", "estimate"), is_stored=False)] = Field(
-        None, description="path or URL of the store, or a `Store`; None: the default store")
+        None, description="path or URL of the store, or a `Store`; None: the default store"
+    )
     repeats: Annotated[Count, Option("int", calls=("run", "race", "estimate", "sweep"))] = Field(
-        1, description="how often the task runs on every item")
+        1, description="how often the task runs on every item"
+    )
     sample_seed: Annotated[
-        Annotated[StrictInt, Field(ge=0, le=MOST)] | None, Option("int | None", calls=("run", "race", "estimate", "sweep"))
+        Annotated[StrictInt, Field(ge=0, le=MOST)] | None,
+        Option("int | None", calls=("run", "race", "estimate", "sweep")),
     ] = Field(None, description="draw the sample with this seed; None: the first items")
     stratify_by: Annotated[Name | None, Option("str | None", calls=("run", "race", "estimate", "sweep"))] = Field(
-        None, description="metadata key whose shares the drawn sample keeps")
-    holdout: Annotated[list[Name] | None, Option("Sequence[str] | None", calls=("run", "race", "estimate", "sweep"))] = Field(
-        None, description="ids of items that are left out")
-    cluster_by: Annotated[Name | None, Option("str | None", calls=("run", "race", "sweep"), keeps_outputs=True)] = Field(
-        "constituency", description="what items have in common: constituency, another place, or a key of their metadata; None: nothing")
-    weights: Annotated[dict[str, Any] | None, Option("Mapping[str, Any] | None", calls=("run", "race"), flags=("--weight",))] = Field(
-        None, description="weight of each score in overall accuracy")
-    timeout_s: Annotated[Above0 | None, Option("float | None", calls=("run", "race", "sweep"), keeps_outputs=True)] = Field(
-        None, description="seconds that the task may take on one item")
-    max_cost_usd: Annotated[Above0 | None, Option("float | None", calls=("run", "race", "sweep"), keeps_outputs=True)] = Field(
-        None, description="stop, resumably, when model calls have cost this many US dollars")
+        None, description="metadata key whose shares the drawn sample keeps"
+    )
+    holdout: Annotated[
+        list[Name] | None, Option("Sequence[str] | None", calls=("run", "race", "estimate", "sweep"))
+    ] = Field(None, description="ids of items that are left out")
+    cluster_by: Annotated[Name | None, Option("str | None", calls=("run", "race", "sweep"), keeps_outputs=True)] = (
+        Field(
+            "constituency",
+            description="what items have in common: constituency, another place, or a key of their metadata; None: nothing",
+        )
+    )
+    weights: Annotated[
+        dict[str, Any] | None, Option("Mapping[str, Any] | None", calls=("run", "race"), flags=("--weight",))
+    ] = Field(None, description="weight of each score in overall accuracy")
+    timeout_s: Annotated[Above0 | None, Option("float | None", calls=("run", "race", "sweep"), keeps_outputs=True)] = (
+        Field(None, description="seconds that the task may take on one item")
+    )
+    max_cost_usd: Annotated[
+        Above0 | None, Option("float | None", calls=("run", "race", "sweep"), keeps_outputs=True)
+    ] = Field(None, description="stop, resumably, when model calls have cost this many US dollars")
     cache: Annotated[
-        StrictBool | Literal["refresh"], Option("bool | str", calls=("run", "race", "sweep"), flags=("--cache/--no-cache",), keeps_outputs=True)
+        StrictBool | Literal["refresh"],
+        Option("bool | str", calls=("run", "race", "sweep"), flags=("--cache/--no-cache",), keeps_outputs=True),
     ] = Field(True, description="reuse responses to the same request; refresh: call again and keep the new ones")
     report: Annotated[StrictBool, Option("bool", flags=("--report/--no-report",), keeps_outputs=True)] = Field(
-        False, description="archive the full report too")
-    resume: Annotated[StrictBool | Name | None, Option("bool | str | None", calls=("run", "race", "sweep"), is_stored=False)] = Field(
-        None, description="continue a run: true for the newest unfinished run with this request, or a run's id")
+        False, description="archive the full report too"
+    )
+    resume: Annotated[
+        StrictBool | Name | None, Option("bool | str | None", calls=("run", "race", "sweep"), is_stored=False)
+    ] = Field(None, description="continue a run: true for the newest unfinished run with this request, or a run's id")
     failed_only: Annotated[StrictBool, Option("bool", is_stored=False)] = Field(
-        False, description="with resume: run the failed items again, and nothing else")
+        False, description="with resume: run the failed items again, and nothing else"
+    )
     retry_failed: Annotated[StrictBool, Option("bool", is_stored=False)] = Field(
-        False, description="with resume: run the failed items again, and those that are missing")
+        False, description="with resume: run the failed items again, and those that are missing"
+    )
     allow_changes: Annotated[StrictBool, Option("bool", is_stored=False)] = Field(
-        False, description="with resume: continue although the request or an evaluator's code changed")
+        False, description="with resume: continue although the request or an evaluator's code changed"
+    )
     executor: Annotated[Executor | None, Option("Executor | None", (), ("run", "race"), is_stored=False)] = Field(
-        None, description="where tasks that compute run; None: processes of our own")
+        None, description="where tasks that compute run; None: processes of our own"
+    )
     progress: Annotated[Any, Option("bool | Callable[[Progress], None]", (), ("run", "race"), is_stored=False)] = Field(
-        True, description="False: none; a function is called with every `Progress`")
+        True, description="False: none; a function is called with every `Progress`"
+    )
     app_key: Annotated[StrictStr | None, Option("str | None", (), is_stored=False)] = Field(
-        None, description="Datadog application key; None: DD_APP_KEY")
-    kind: Annotated[StrictStr, Option("str", ())] = Field("models", description="of the group: models, sweep, ab_test, …")
+        None, description="Datadog application key; None: DD_APP_KEY"
+    )
+    kind: Annotated[StrictStr, Option("str", ())] = Field(
+        "models", description="of the group: models, sweep, ab_test, …"
+    )
     on_start: Annotated[Any, Option("Callable[[Run], None] | None", (), ("run", "race"), is_stored=False)] = Field(
-        None, description="called with each `Run`, whose stop() and abort() end it early")
+        None, description="called with each `Run`, whose stop() and abort() end it early"
+    )
 
 # %% ../../nbs/experiments/00_request.ipynb #4795a3e5
 FIELDS: dict[str, FieldInfo] = dict(ComparisonRequest.model_fields)
@@ -181,8 +267,14 @@ def default_of(name: str) -> Any:
     return FIELDS[name].default
 
 # %% ../../nbs/experiments/00_request.ipynb #a281c28a
-_KINDS = {"integer": "a whole number", "number": "a number", "string": "a text", "boolean": "true or false", "array": "a list",
-          "object": "a mapping"}
+_KINDS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "a text",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+}
 
 # %% ../../nbs/experiments/00_request.ipynb #442eff18
 def in_words(
@@ -224,11 +316,20 @@ _TEXT = {"type": "string", "minLength": 1}
 
 def config_schema() -> dict[str, Any]:
     "JSON schema of one model config; further keys are those of registered models"
-    known = {"model": {**_TEXT, "description": "its name: ocr-fused, gemini-2.5-flash, litellm/openai/gpt-4o …"},
-             "temperature": {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "null"}], "description": "without it, none is sent"},
-             "name_suffix": {**_TEXT, "description": "end of the experiment's name; default {model}-t{temperature}"},
-             "metadata": {"type": "object", "description": "tags of the experiment"}}
-    return {"type": "object", "required": ["model"], "properties": {**known, **{s.name: s.schema for s in SETTINGS.values()}}}
+    known = {
+        "model": {**_TEXT, "description": "its name: ocr-fused, gemini-2.5-flash, litellm/openai/gpt-4o …"},
+        "temperature": {
+            "anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "null"}],
+            "description": "without it, none is sent",
+        },
+        "name_suffix": {**_TEXT, "description": "end of the experiment's name; default {model}-t{temperature}"},
+        "metadata": {"type": "object", "description": "tags of the experiment"},
+    }
+    return {
+        "type": "object",
+        "required": ["model"],
+        "properties": {**known, **{s.name: s.schema for s in SETTINGS.values()}},
+    }
 
 # %% ../../nbs/experiments/00_request.ipynb #0b760e96
 _CHECKED_ELSEWHERE = ("model_configs", "evaluators", "summary_evaluators", "task_function")
@@ -246,7 +347,9 @@ def check_values(
         try:
             _adapter(name).validate_python(value)
         except ValidationError:
-            raise ValueError(f"{where}{name}={value!r} must be {in_words(field_schema(name), none)}: {_meaning(name)}") from None
+            raise ValueError(
+                f"{where}{name}={value!r} must be {in_words(field_schema(name), none)}: {_meaning(name)}"
+            ) from None
 
 # %% ../../nbs/experiments/00_request.ipynb #48bcf9ce
 def _meaning(name: str) -> str:
@@ -261,18 +364,25 @@ def check_names(
     "Raises `ValueError` for a name that is not allowed"
     for name in names:
         if name not in known:
-            raise ValueError(f"{where} has no argument {name!r}{did_you_mean(name, known, '; it takes ' + ', '.join(known))}")
+            raise ValueError(
+                f"{where} has no argument {name!r}{did_you_mean(name, known, '; it takes ' + ', '.join(known))}"
+            )
 
 # %% ../../nbs/experiments/00_request.ipynb #ce58549a
 class ComparisonBase(BaseModel):
     "What the requests of all interfaces have in common"
+
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     def arguments(self) -> dict[str, Any]:
         "Arguments of `run_model_experiments`: what was given, and the defaults of the rest"
         values = self.model_dump(exclude={"model_configs"})
         configs = getattr(self, "model_configs", None)
-        return values if configs is None else {**values, "model_configs": [c.model_dump(exclude_unset=True) for c in configs]}
+        return (
+            values
+            if configs is None
+            else {**values, "model_configs": [c.model_dump(exclude_unset=True) for c in configs]}
+        )
 
 # %% ../../nbs/experiments/00_request.ipynb #b3eafe58
 def request_model(
@@ -295,7 +405,11 @@ def request_model(
 # %% ../../nbs/experiments/00_request.ipynb #40bc3459
 def _without_none(annotation: Any) -> Any:
     "The type without `| None`"
-    kinds = [part for part in get_args(annotation) if part is not type(None)] if isinstance(annotation, UnionType) else [annotation]
+    kinds = (
+        [part for part in get_args(annotation) if part is not type(None)]
+        if isinstance(annotation, UnionType)
+        else [annotation]
+    )
     return kinds[0] if len(kinds) == 1 else Union[tuple(kinds)]  # noqa: UP007
 
 
@@ -328,7 +442,16 @@ def request_table() -> Any:  # DataFrame: field, type, default, meaning, and the
     "Every field of a request"
     import pandas as pd
 
-    return pd.DataFrame([
-        {"field": name, "type": option_of(name).written, "default": repr(info.default), "meaning": info.description,
-         "interfaces": ", ".join(["Python", *option_of(name).interfaces]), "calls": ", ".join(option_of(name).calls)}
-        for name, info in FIELDS.items()])
+    return pd.DataFrame(
+        [
+            {
+                "field": name,
+                "type": option_of(name).written,
+                "default": repr(info.default),
+                "meaning": info.description,
+                "interfaces": ", ".join(["Python", *option_of(name).interfaces]),
+                "calls": ", ".join(option_of(name).calls),
+            }
+            for name, info in FIELDS.items()
+        ]
+    )

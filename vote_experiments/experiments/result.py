@@ -33,7 +33,8 @@ def _item_lines(i: int, r: ItemResult) -> str:
     out += f"   Actual:   {_cut(r.output)}\n"
     if r.evaluations:
         out += "   Scores:\n" + "".join(
-            f"     • {e.name}: {_value(e.value)}\n{_comment(e, '       ')}" for e in r.evaluations)
+            f"     • {e.name}: {_value(e.value)}\n{_comment(e, '       ')}" for e in r.evaluations
+        )
     return out + (f"\n   Trace ID: {r.trace_id}\n" if r.trace_id else "")
 
 # %% ../../nbs/experiments/01_result.ipynb #dba9a226
@@ -66,12 +67,16 @@ def format_experiment(result: ExperimentRecord, include_item_results: bool = Fal
         out += "\nAverage Scores:\n" + "".join(f"  • {k}: {v:.3f}\n" for k, v in means.items())
     if result.run_evaluations:
         out += "\nRun Evaluations:\n" + "".join(
-            f"  • {e.name}: {_value(e.value)}\n{_comment(e, '    ')}" for e in result.run_evaluations)
+            f"  • {e.name}: {_value(e.value)}\n{_comment(e, '    ')}" for e in result.run_evaluations
+        )
     if n_failed:
         out += f"\nFailed items: {n_failed}\n" + "".join(
-            f"  • {r.item.id}: {_cut(str(r.error))}\n" for _, r in zip(range(10), result.failed_items))
-    broken = {**{k: f"{n} items" for k, n in (result.summary.get("evaluator_errors") or {}).items()},
-              **(result.summary.get("run_evaluator_errors") or {})}
+            f"  • {r.item.id}: {_cut(str(r.error))}\n" for _, r in zip(range(10), result.failed_items)
+        )
+    broken = {
+        **{k: f"{n} items" for k, n in (result.summary.get("evaluator_errors") or {}).items()},
+        **(result.summary.get("run_evaluator_errors") or {}),
+    }
     if broken:
         out += "\nFailed evaluators:\n" + "".join(f"  • {k}: {_cut(why)}\n" for k, why in broken.items())
     if result.status != "finished":
@@ -127,9 +132,22 @@ def experiment_result(
     opened = open_store(store)
     newest = list_experiments(opened, limit=1, newest_first=True) if experiment_id == "latest" else []
     row = newest[0] if newest else get_experiment(opened, experiment_id)
-    window = (lambda status: ResultSequence(opened, row["id"], status, live))
+    window = lambda status: ResultSequence(opened, row["id"], status, live)
     return ExperimentResult(
-        row["name"], row["run_name"], row["id"], row["description"], window("ok"), window("failed"), window("skipped"),
-        [Evaluation(**e) for e in row["run_evaluations"] or []], row["summary"] or {},
-        row["id"] if row["dataset_id"] else None, row["url"], row["group_id"], row["config"], row["status"],
-        row["metadata"], opened)
+        row["name"],
+        row["run_name"],
+        row["id"],
+        row["description"],
+        window("ok"),
+        window("failed"),
+        window("skipped"),
+        [Evaluation(**e) for e in row["run_evaluations"] or []],
+        row["summary"] or {},
+        row["id"] if row["dataset_id"] else None,
+        row["url"],
+        row["group_id"],
+        row["config"],
+        row["status"],
+        row["metadata"],
+        opened,
+    )

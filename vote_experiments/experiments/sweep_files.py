@@ -20,8 +20,7 @@ from typing import Any
 
 from ..files import write_csv
 from .request import fields_of
-from .sweeps import (
-    SweepStates, Workflow, check_sweep, combinations, run_sweep)
+from .sweeps import SweepStates, Workflow, check_sweep, combinations, run_sweep
 from ..records import Record
 from ..settings import did_you_mean
 
@@ -32,7 +31,9 @@ def _yaml(text: str) -> Any:
     class Loader(yaml.SafeLoader):
         "Numbers such as 1e-4 are numbers"
 
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789"))
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )
     try:
         return yaml.load(text, Loader)  # noqa: S506 a SafeLoader
     except yaml.YAMLError as error:
@@ -76,6 +77,7 @@ OUTPUT_KEYS = ("folder", "eval_step_name", "eval_atom_key", "metrics", "plot", "
 @dataclass
 class SweepFile(Record):
     "A sweep as it was written down"
+
     path: Path
     param_grid: dict[str, list[Any]]
     base_config: dict[str, Any] = field(default_factory=dict)
@@ -94,7 +96,9 @@ def _only(where: str, given: Any, known: Sequence[str]) -> dict[str, Any]:
         raise ValueError(f"{where} must be a mapping of names to values, not {given!r}")
     for key in given:
         if key not in known:
-            raise ValueError(f"{where} has an unknown key {key!r}{did_you_mean(key, known, '.')} Known keys: {', '.join(known)}")
+            raise ValueError(
+                f"{where} has an unknown key {key!r}{did_you_mean(key, known, '.')} Known keys: {', '.join(known)}"
+            )
     return dict(given)
 
 # %% ../../nbs/experiments/05_sweep_files.ipynb #50d78e5d
@@ -105,16 +109,24 @@ def read_sweep_file(
     path = Path(path)
     found = _only(f"sweep file {str(path)!r}:", read_mapping(path), FILE_KEYS)
     if ("workflow" in found) == ("dataset" in found):
-        raise ValueError(f"sweep file {str(path)!r}: say what runs, either workflow: package.module:name, or dataset: name")
+        raise ValueError(
+            f"sweep file {str(path)!r}: say what runs, either workflow: package.module:name, or dataset: name"
+        )
     if not isinstance(found.get("param_grid"), Mapping):
         raise ValueError(f"sweep file {str(path)!r}: param_grid is needed, a mapping of settings to lists of values")
     base = found.get("base_config")
     base = read_mapping(path.parent / base) if isinstance(base, str) else base
     known = EXECUTION_KEYS if "workflow" in found else MODEL_KEYS
     return SweepFile(
-        path, dict(found["param_grid"]), _only(f"sweep file {str(path)!r}: base_config", base, list(base or ())),
-        found.get("workflow"), found.get("dataset"), _only(f"sweep file {str(path)!r}: execution", found.get("execution"), known),
-        _only(f"sweep file {str(path)!r}: output", found.get("output"), OUTPUT_KEYS), str(found.get("name") or path.stem))
+        path,
+        dict(found["param_grid"]),
+        _only(f"sweep file {str(path)!r}: base_config", base, list(base or ())),
+        found.get("workflow"),
+        found.get("dataset"),
+        _only(f"sweep file {str(path)!r}: execution", found.get("execution"), known),
+        _only(f"sweep file {str(path)!r}: output", found.get("output"), OUTPUT_KEYS),
+        str(found.get("name") or path.stem),
+    )
 
 # %% ../../nbs/experiments/05_sweep_files.ipynb #74248673
 def load_workflow(
@@ -126,13 +138,19 @@ def load_workflow(
     if not name:
         raise ValueError(f"workflow {place!r}: write it as package.module:name, or file.py:name")
     try:
-        module = _file_module(folder / module_name) if module_name.endswith(".py") else importlib.import_module(module_name)
+        module = (
+            _file_module(folder / module_name) if module_name.endswith(".py") else importlib.import_module(module_name)
+        )
     except (ModuleNotFoundError, FileNotFoundError) as error:
-        raise ValueError(f"workflow {place!r}: {error}; a file is looked for in {str(folder)!r}, a module where Python finds it") from error
+        raise ValueError(
+            f"workflow {place!r}: {error}; a file is looked for in {str(folder)!r}, a module where Python finds it"
+        ) from error
     found = getattr(module, name, None)
     if not isinstance(found, Workflow):
         there = [k for k, v in vars(module).items() if isinstance(v, Workflow)]
-        raise ValueError(f"workflow {place!r}: {module_name} has no workflow {name!r}; it has {', '.join(there) or 'none'}")
+        raise ValueError(
+            f"workflow {place!r}: {module_name} has no workflow {name!r}; it has {', '.join(there) or 'none'}"
+        )
     return found
 
 # %% ../../nbs/experiments/05_sweep_files.ipynb #3cbf252f
@@ -165,7 +183,9 @@ def planned_runs(
 ) -> list[dict[str, Any]]:  # the settings of every run, in order
     "What a sweep would run. Raises `ValueError` for whatever would stop it, `DatasetNotFoundError`."
     arguments = _run_arguments(file)
-    check_sweep(**{k: v for k, v in arguments.items() if k in ("workflow", "base_config", "param_grid", "max_parallel")})
+    check_sweep(
+        **{k: v for k, v in arguments.items() if k in ("workflow", "base_config", "param_grid", "max_parallel")}
+    )
     if file.dataset:
         from vote_experiments.datasets.dataset import get_dataset
 
@@ -189,7 +209,9 @@ def _wanted_plots(file: SweepFile, runs: Sequence[Mapping[str, Any]]) -> list[di
         if p and not ("x" in p and ("y" in p or "value" in p)):
             raise ValueError(f"output.plot {p!r} needs x and y, or x, y and value for a heatmap")
     if wanted and not file.param_grid:
-        raise ValueError("output.plot: nothing was swept, so there is nothing to plot over; add a setting to param_grid")
+        raise ValueError(
+            "output.plot: nothing was swept, so there is nothing to plot over; add a setting to param_grid"
+        )
     for i in _several(file.output.get("confidence_intervals")):
         _only("output.confidence_intervals", {} if i is True else i, _INTERVALS)
     return wanted
@@ -197,13 +219,17 @@ def _wanted_plots(file: SweepFile, runs: Sequence[Mapping[str, Any]]) -> list[di
 # %% ../../nbs/experiments/05_sweep_files.ipynb #fd07dfcf
 def _metrics_of(frame: Any) -> list[str]:
     columns = list(frame.columns)
-    return [c for c in columns[columns.index("task") + 1:] if frame[c].dtype.kind in "biuf"]
+    return [c for c in columns[columns.index("task") + 1 :] if frame[c].dtype.kind in "biuf"]
 
 
 def _swept_columns(frame: Any) -> list[str]:
     "Swept settings that have several values, and no seeds"
     columns = list(frame.columns)
-    return [c for c in columns[:columns.index("task")] if frame[c].nunique(dropna=False) > 1 and c.rsplit(".", 1)[-1] != "seed"]
+    return [
+        c
+        for c in columns[: columns.index("task")]
+        if frame[c].nunique(dropna=False) > 1 and c.rsplit(".", 1)[-1] != "seed"
+    ]
 
 # %% ../../nbs/experiments/05_sweep_files.ipynb #48b5ca67
 def sweep_figures(
@@ -217,9 +243,17 @@ def sweep_figures(
     for wanted in _wanted_plots(file, ()):
         if not wanted:
             swept = _swept_columns(frame) or list(frame.columns[:1])
-            figures |= {m: plot_sweep_metric(frame, swept[0], m, color=swept[1] if len(swept) > 1 else None) for m in _metrics_of(frame)}
+            figures |= {
+                m: plot_sweep_metric(frame, swept[0], m, color=swept[1] if len(swept) > 1 else None)
+                for m in _metrics_of(frame)
+            }
             continue
-        x, y, value, more = (wanted.get("x"), wanted.get("y"), wanted.get("value"), {k: v for k, v in wanted.items() if k not in ("x", "y", "value")})
+        x, y, value, more = (
+            wanted.get("x"),
+            wanted.get("y"),
+            wanted.get("value"),
+            {k: v for k, v in wanted.items() if k not in ("x", "y", "value")},
+        )
         if value:
             figures[f"{value}-heatmap"] = plot_sweep_heatmap(frame, x, y, value, **more)
         elif isinstance(y, list):
@@ -251,6 +285,7 @@ def sweep_intervals(
 @dataclass
 class SweepOutcome(Record):
     "What a sweep file led to"
+
     states: SweepStates
     frame: Any  # one row per run and task; None when every run failed
     intervals: Any  # a DataFrame; None when none were asked for
@@ -273,8 +308,15 @@ async def run_sweep_file(
     written: list[Path] = []
     if states.failed:
         written.append(place / "failed.json")
-        written[-1].write_text(json.dumps([{"params": p, "error": f"{type(e).__name__}: {e}"} for p, e in states.failed],
-                                          ensure_ascii=False, indent=2, default=str), "utf-8")
+        written[-1].write_text(
+            json.dumps(
+                [{"params": p, "error": f"{type(e).__name__}: {e}"} for p, e in states.failed],
+                ensure_ascii=False,
+                indent=2,
+                default=str,
+            ),
+            "utf-8",
+        )
     if not states:
         return SweepOutcome(states, None, None, written)
     chosen = {k: file.output[k] for k in ("eval_step_name", "eval_atom_key", "metrics") if k in file.output}
@@ -284,7 +326,10 @@ async def run_sweep_file(
         if table is not None:
             write_csv(table, place / f"{name}.csv")
             written.append(place / f"{name}.csv")
-    written += [save_figure(f, place / f"{re.sub(r'[^0-9A-Za-z_.-]+', '-', name)}.png") for name, f in sweep_figures(file, frame).items()]
+    written += [
+        save_figure(f, place / f"{re.sub(r'[^0-9A-Za-z_.-]+', '-', name)}.png")
+        for name, f in sweep_figures(file, frame).items()
+    ]
     return SweepOutcome(states, frame, intervals, written)
 
 # %% ../../nbs/experiments/05_sweep_files.ipynb #053e104f

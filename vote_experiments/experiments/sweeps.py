@@ -36,6 +36,7 @@ log = logging.getLogger("vote_experiments")
 @dataclass(frozen=True)
 class Step:
     "One step of a workflow"
+
     name: str
     fn: Callable  # sync or async; parameters by name: config, inputs, user, or any output of an earlier step
     config_class: type | None = None  # what a dict config of this step is made into; None: a dict with attributes
@@ -45,6 +46,7 @@ class Step:
 @dataclass(frozen=True)
 class Workflow:
     "Steps that run one after another"
+
     name: str
     steps: Sequence[Step]
 
@@ -60,6 +62,7 @@ class Workflow:
 @dataclass
 class StepState(Record):
     "How a step went"
+
     step_name: str
     status: str = "PENDING"  # PENDING | RUNNING | FINISHED | FAILED
     output_atoms: dict[str, Any] = field(default_factory=dict)  # outputs by name
@@ -73,6 +76,7 @@ class StepState(Record):
 @dataclass
 class WorkflowState(Record):
     "How one run of a workflow went"
+
     workflow_name: str
     config: Any  # with the overrides of this run applied
     params: dict[str, Any] = field(default_factory=dict)  # the overrides: dotted path → value
@@ -147,7 +151,9 @@ def check_type(
     if isinstance(value, Mapping) and dataclasses.is_dataclass(hint):
         return
     try:
-        known = TypeAdapter(hint, config=None if dataclasses.is_dataclass(hint) else ConfigDict(arbitrary_types_allowed=True))
+        known = TypeAdapter(
+            hint, config=None if dataclasses.is_dataclass(hint) else ConfigDict(arbitrary_types_allowed=True)
+        )
     except Exception:  # pydantic knows no schema for this type
         return
     try:
@@ -182,7 +188,11 @@ def combinations(
     if not isinstance(param_grid, Mapping):
         raise ValueError(f"param_grid must map names to lists of values, not {type(param_grid).__name__}")
     for name, values in param_grid.items():
-        if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Sequence) and not hasattr(values, "__iter__"):
+        if (
+            isinstance(values, (str, bytes, Mapping))
+            or not isinstance(values, Sequence)
+            and not hasattr(values, "__iter__")
+        ):
             raise ValueError(f"param_grid[{name!r}] = {values!r} must be a list of values, as in [{values!r}]")
     columns = [list(v) for v in param_grid.values()]
     return [dict(zip(param_grid, row)) for row in itertools.product(*columns)]
@@ -253,8 +263,9 @@ def _step_key(workflow: Workflow, step: Step, config: Any, inputs: Mapping[str, 
     return hashlib.sha256((text or "").encode()).hexdigest()
 
 # %% ../../nbs/experiments/04_sweeps.ipynb #784b9115
-async def _run_step(workflow: Workflow, step: Step, state: WorkflowState, atoms: dict[str, Any],
-                    cache: StoredResponses | None) -> StepState:
+async def _run_step(
+    workflow: Workflow, step: Step, state: WorkflowState, atoms: dict[str, Any], cache: StoredResponses | None
+) -> StepState:
     its = next(s for s in state.step_states if s.step_name == step.name)
     its.status, its.started_at, started = "RUNNING", datetime.now(UTC), time.perf_counter()
     try:
@@ -265,8 +276,11 @@ async def _run_step(workflow: Workflow, step: Step, state: WorkflowState, atoms:
             its.output_atoms, its.cached = known["atoms"], True
         else:
             values = {**atoms, "config": config, "inputs": dict(atoms), "user": state.user, "state": state}
-            answer = (_call_step(step, values) if inspect.iscoroutinefunction(step.fn)
-                      else await asyncio.to_thread(_call_step, step, values))
+            answer = (
+                _call_step(step, values)
+                if inspect.iscoroutinefunction(step.fn)
+                else await asyncio.to_thread(_call_step, step, values)
+            )
             its.output_atoms = _atoms(step, await answer if inspect.isawaitable(answer) else answer)
             if cache is not None and key and _is_json(its.output_atoms):
                 await cache.put(key, {"model": f"workflow {workflow.name}", "atoms": its.output_atoms})
@@ -307,7 +321,9 @@ def check_sweep(
 ) -> list[Any]:  # the config of every run
     "Everything about a sweep that can be wrong before it runs. Raises `ValueError` naming it."
     params = combinations(param_grid or {})
-    if max_parallel is not None and (isinstance(max_parallel, bool) or not isinstance(max_parallel, int) or max_parallel < 1):
+    if max_parallel is not None and (
+        isinstance(max_parallel, bool) or not isinstance(max_parallel, int) or max_parallel < 1
+    ):
         raise ValueError(f"max_parallel={max_parallel!r} must be a whole number of at least 1, or None for no limit")
     configs = [configured({} if base_config is None and workflow is None else base_config, p) for p in params]
     if workflow is not None:
@@ -321,7 +337,9 @@ def check_sweep(
 class SweepStates(list):
     "States of the successful runs, in the order of the combinations"
 
-    def __init__(self, states: Sequence[WorkflowState] = (), failed: Sequence[tuple[dict[str, Any], BaseException]] = ()):
+    def __init__(
+        self, states: Sequence[WorkflowState] = (), failed: Sequence[tuple[dict[str, Any], BaseException]] = ()
+    ):
         super().__init__(states)
         self.failed = list(failed)  # (overrides, error) of each run that failed
 
@@ -350,27 +368,50 @@ async def run_sweep(
         return await _sweep_models(configs, params, dataset, user, config_name, store, raise_on_error, cache, options)
     if options:
         raise TypeError(f"run_sweep() over a workflow takes no argument {next(iter(options))!r}")
-    states = [WorkflowState(workflow.name, c, p, input_atoms=dict(input_atoms or {}), user=user, config_name=config_name, index=i)
-              for i, (c, p) in enumerate(zip(configs, params))]
+    states = [
+        WorkflowState(
+            workflow.name, c, p, input_atoms=dict(input_atoms or {}), user=user, config_name=config_name, index=i
+        )
+        for i, (c, p) in enumerate(zip(configs, params))
+    ]
     opened = open_store(store)
-    group = create_group(opened, "sweep", workflow.name, request={
-        "workflow": workflow.name, "param_grid": {k: list(v) for k, v in (param_grid or {}).items()}, "user": user,
-        "config_name": config_name, "max_parallel": max_parallel})
+    group = create_group(
+        opened,
+        "sweep",
+        workflow.name,
+        request={
+            "workflow": workflow.name,
+            "param_grid": {k: list(v) for k, v in (param_grid or {}).items()},
+            "user": user,
+            "config_name": config_name,
+            "max_parallel": max_parallel,
+        },
+    )
     try:
         outcomes = await _run_states(workflow, states, StoredResponses(opened) if cache else None, max_parallel)
     except BaseException:
         update_group(opened, group, status="interrupted")
         raise
     found = _sorted_out(states, outcomes)
-    update_group(opened, group, status="finished", finished_at=now_us(), result={
-        "succeeded": len(found), "runs": [{"params": s.params, "metrics": _measured(s)} for s in found], "failed": [{"params": p, "error": f"{type(e).__name__}: {e}"} for p, e in found.failed]})
+    update_group(
+        opened,
+        group,
+        status="finished",
+        finished_at=now_us(),
+        result={
+            "succeeded": len(found),
+            "runs": [{"params": s.params, "metrics": _measured(s)} for s in found],
+            "failed": [{"params": p, "error": f"{type(e).__name__}: {e}"} for p, e in found.failed],
+        },
+    )
     if raise_on_error and found.failed:
         raise found.failed[0][1]
     return found
 
 # %% ../../nbs/experiments/04_sweeps.ipynb #1ce4791b
-async def _run_states(workflow: Workflow, states: Sequence[WorkflowState], cache: StoredResponses | None,
-                      max_parallel: int | None) -> list[BaseException | None]:
+async def _run_states(
+    workflow: Workflow, states: Sequence[WorkflowState], cache: StoredResponses | None, max_parallel: int | None
+) -> list[BaseException | None]:
     "Every state's failure, or None; workers take the states in order"
     outcomes: list[BaseException | None] = [None] * len(states)
     waiting = iter(range(len(states)))
@@ -396,9 +437,15 @@ def _measured(state: WorkflowState) -> dict[str, float]:
     "Numbers that the steps handed out, by name; those of a task by `task metric`, by the metric alone when there is one task"
     found: dict[str, float] = {}
     for name, value in ((k, v) for step in state.step_states for k, v in step.output_atoms.items()):
-        tasks: Mapping[Any, Any] = value if isinstance(value, Mapping) and all(isinstance(v, Mapping) for v in value.values()) else {"": {name: value}}
+        tasks: Mapping[Any, Any] = (
+            value
+            if isinstance(value, Mapping) and all(isinstance(v, Mapping) for v in value.values())
+            else {"": {name: value}}
+        )
         for task, metrics in tasks.items():
-            found |= {f"{task} {k}" if len(tasks) > 1 else str(k): float(v) for k, v in metrics.items() if _is_measure(v)}
+            found |= {
+                f"{task} {k}" if len(tasks) > 1 else str(k): float(v) for k, v in metrics.items() if _is_measure(v)
+            }
     return found
 
 # %% ../../nbs/experiments/04_sweeps.ipynb #a62db1d7
@@ -416,8 +463,17 @@ def _sorted_out(states: Sequence[WorkflowState], outcomes: Sequence[BaseExceptio
     return SweepStates(good, failed)
 
 # %% ../../nbs/experiments/04_sweeps.ipynb #73a50758
-async def _sweep_models(configs: Sequence[dict], params: Sequence[Mapping[str, Any]], dataset: Any, user: str | None,
-                        config_name: str, store: Any, raise_on_error: bool, cache: bool, options: Mapping[str, Any]) -> SweepStates:
+async def _sweep_models(
+    configs: Sequence[dict],
+    params: Sequence[Mapping[str, Any]],
+    dataset: Any,
+    user: str | None,
+    config_name: str,
+    store: Any,
+    raise_on_error: bool,
+    cache: bool,
+    options: Mapping[str, Any],
+) -> SweepStates:
     from vote_experiments.experiments.comparison import arun_model_experiments
 
     if not configs:
@@ -425,14 +481,28 @@ async def _sweep_models(configs: Sequence[dict], params: Sequence[Mapping[str, A
     configs = [_model_config(c, p, config_name) for c, p in zip(configs, params)]
     if user:
         configs = [{**c, "metadata": {**(c.get("metadata") or {}), "user": user}} for c in configs]
-    results = await arun_model_experiments(
-        model_configs=configs, store=store, raise_errors=raise_on_error, kind="sweep",
-        **{"show_comparison": False, "cache": cache, **({"dataset_name": dataset} if dataset else {}), **options}) or {}
+    results = (
+        await arun_model_experiments(
+            model_configs=configs,
+            store=store,
+            raise_errors=raise_on_error,
+            kind="sweep",
+            **{"show_comparison": False, "cache": cache, **({"dataset_name": dataset} if dataset else {}), **options},
+        )
+        or {}
+    )
     states, outcomes = [], []
     for i, (config, p, e) in enumerate(zip(configs, params, results["experiments"])):
         failed = e["status"] == "failed"
-        step = StepState("evaluate", "FAILED" if failed else "FINISHED", error=e.get("error"), output_atoms={
-            "eval": {results["dataset_name"]: dict(e["summary_metrics"])}, "experiment_id": e["experiment_id"]})
+        step = StepState(
+            "evaluate",
+            "FAILED" if failed else "FINISHED",
+            error=e.get("error"),
+            output_atoms={
+                "eval": {results["dataset_name"]: dict(e["summary_metrics"])},
+                "experiment_id": e["experiment_id"],
+            },
+        )
         states.append(WorkflowState("models", config, dict(p), [step], user=user, config_name=config_name, index=i))
         outcomes.append(RuntimeError(e["error"]) if failed else None)
         if failed:
@@ -442,7 +512,9 @@ async def _sweep_models(configs: Sequence[dict], params: Sequence[Mapping[str, A
 # %% ../../nbs/experiments/04_sweeps.ipynb #c35a7a1d
 def _model_config(config: Mapping[str, Any], params: Mapping[str, Any], config_name: str) -> dict[str, Any]:
     "A model config whose suffix says what was swept"
-    swept = "-".join(f"{k.rsplit('.', 1)[-1]}={_brief(v)}" for k, v in params.items() if k != "name_suffix") or config_name
+    swept = (
+        "-".join(f"{k.rsplit('.', 1)[-1]}={_brief(v)}" for k, v in params.items() if k != "name_suffix") or config_name
+    )
     return {**config, "name_suffix": "-".join(str(s) for s in (config.get("name_suffix"), swept) if s)}
 
 

@@ -20,8 +20,9 @@ from ..store.database import Store, iso, open_store
 from ..engine.stored_comparison import accuracy_frame, compared_rule, compared_score
 
 # %% ../../nbs/experiments/10_trend.ipynb #8549f132
-def _scores(store: Store, runs: Mapping[str, str], score: str | None, weights: Mapping[str, Any] | None,
-            cluster_by: str | None) -> tuple[pd.DataFrame, str, bool]:
+def _scores(
+    store: Store, runs: Mapping[str, str], score: str | None, weights: Mapping[str, Any] | None, cluster_by: str | None
+) -> tuple[pd.DataFrame, str, bool]:
     "A tidy frame, the score's name, and whether higher is better. Raises `ValueError` when no run has it."
     name = score or compared_score(store, list(runs.values()), weights)
     if name == "success_rate":
@@ -30,8 +31,10 @@ def _scores(store: Store, runs: Mapping[str, str], score: str | None, weights: M
     frame = accuracy_frame(store, runs, weights, name, cluster_by)
     known = list(dict.fromkeys(n for e in runs.values() for n in score_names(store, e)))
     if name is None or name not in (*known, "overall_accuracy") or not frame["value"].notna().any():
-        raise ValueError(f"no item of these runs has a value of {name or 'any score'!r}; there are {', '.join(known) or 'no scores'}, "
-                         "and success_rate")
+        raise ValueError(
+            f"no item of these runs has a value of {name or 'any score'!r}; there are {', '.join(known) or 'no scores'}, "
+            "and success_rate"
+        )
     return frame, name, compared_rule(store, runs.values(), name).higher_is_better
 
 # %% ../../nbs/experiments/10_trend.ipynb #04b58dc2
@@ -54,8 +57,14 @@ def _run_labels(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any
     return {f"{r['run_name']} ({r['id']})" if r["run_name"] in twice else r["run_name"]: r for r in rows}
 
 # %% ../../nbs/experiments/10_trend.ipynb #721886f2
-def _trend(store: Store, rows: Sequence[Mapping[str, Any]], score: str | None, weights: Mapping[str, Any] | None, cluster_by: str | None,
-           **options: Any) -> tuple[Trend, str, bool]:
+def _trend(
+    store: Store,
+    rows: Sequence[Mapping[str, Any]],
+    score: str | None,
+    weights: Mapping[str, Any] | None,
+    cluster_by: str | None,
+    **options: Any,
+) -> tuple[Trend, str, bool]:
     "The trend of these runs, the score's name, and whether higher is better"
     runs = _run_labels(rows)
     frame, name, higher = _scores(store, {label: r["id"] for label, r in runs.items()}, score, weights, cluster_by)
@@ -74,7 +83,8 @@ def trend(
     dataset_name: str | None = None,  # only runs over this dataset
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
     confidence: float = 0.95,  # of the means' own intervals
-    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
+    cluster_by: str
+    | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
     false_alarms: float = FALSE_ALARMS,  # chance of an alarm in a year of an unchanged model, over all models watched
     runs_a_year: int = RUNS_A_YEAR,
     models: int = 1,  # watched at once
@@ -85,9 +95,20 @@ def trend(
     rows = [r for r in every if not is_all_cached(r)]
     if not rows:
         names = sorted({e["name"] for e in list_experiments(opened, newest_first=True, limit=200)})
-        raise RunNotFoundError(f"no finished run of {experiment_name!r}; there are {', '.join(names[:20]) or 'none yet'}")
-    found, _, _ = _trend(opened, rows, score, weights, cluster_by, confidence=confidence, false_alarms=false_alarms, runs_a_year=runs_a_year,
-                         models=models)
+        raise RunNotFoundError(
+            f"no finished run of {experiment_name!r}; there are {', '.join(names[:20]) or 'none yet'}"
+        )
+    found, _, _ = _trend(
+        opened,
+        rows,
+        score,
+        weights,
+        cluster_by,
+        confidence=confidence,
+        false_alarms=false_alarms,
+        runs_a_year=runs_a_year,
+        models=models,
+    )
     found.table = found.table if limit is None else found.table.tail(limit).reset_index(drop=True)
     return found
 
@@ -97,8 +118,11 @@ HISTORY = ("history", "previous")  # baselines that mean all earlier runs
 
 def _until(store: Store, row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     "The finished runs of an experiment up to this one. Raises `RunNotFoundError` when it is the first."
-    earlier = [e for e in list_experiments(store, name=row["name"], status="finished", dataset_name=row["dataset_name"])
-               if (e["created_at"], e["id"]) < (row["created_at"], row["id"]) and not is_all_cached(e)]
+    earlier = [
+        e
+        for e in list_experiments(store, name=row["name"], status="finished", dataset_name=row["dataset_name"])
+        if (e["created_at"], e["id"]) < (row["created_at"], row["id"]) and not is_all_cached(e)
+    ]
     if not earlier:
         raise RunNotFoundError(f"there is no finished run of {row['name']!r} before {row['id']}; name a baseline")
     return [*earlier, row]
@@ -116,14 +140,16 @@ def gate_run(
     run: str,  # id of an experiment, an unambiguous beginning, or latest
     baseline: str | None = None,  # likewise, or "history": all finished runs before it
     *,
-    metric: str | None = None,  # a score of the items, overall_accuracy or success_rate; None: what runs are compared by
+    metric: str
+    | None = None,  # a score of the items, overall_accuracy or success_rate; None: what runs are compared by
     minimum: float | None = None,
     max_drop: float = 0.0,
     proof: str = "to fail",  # to fail: stop only what is shown to be worse | to pass: stop all that is not shown to be as good
     store: Any = None,  # a path, URL or `Store`; None: the default store
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
     confidence: float = 0.95,
-    cluster_by: str | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
+    cluster_by: str
+    | None = "constituency",  # what items have in common: a place or a key of their metadata; None: nothing
     models: int = 1,  # judged together; they share the error
     false_alarms: float = FALSE_ALARMS,  # against the history: chance of an alarm in a year in which nothing changes
     runs_a_year: int = RUNS_A_YEAR,
@@ -132,17 +158,38 @@ def gate_run(
     opened = open_store(store)
     row = _one_experiment(opened, run)
     shared: dict[str, Any] = {"max_drop": max_drop, "proof": proof}
-    own: dict[str, Any] = {"minimum": minimum, "confidence": confidence, "cluster_by": cluster_by, "models": models, **shared}
+    own: dict[str, Any] = {
+        "minimum": minimum,
+        "confidence": confidence,
+        "cluster_by": cluster_by,
+        "models": models,
+        **shared,
+    }
     if baseline not in HISTORY:
         return _gate_runs(opened, row, baseline, metric, weights, own)
     outcomes = [] if minimum is None else _gate_runs(opened, row, None, metric, weights, own)
-    found, name, higher = _trend(opened, _until(opened, row), metric, weights, cluster_by, confidence=confidence,
-                                 false_alarms=false_alarms, runs_a_year=runs_a_year, models=models)
+    found, name, higher = _trend(
+        opened,
+        _until(opened, row),
+        metric,
+        weights,
+        cluster_by,
+        confidence=confidence,
+        false_alarms=false_alarms,
+        runs_a_year=runs_a_year,
+        models=models,
+    )
     return [*outcomes, gate_history(found, metric=name, higher_is_better=higher, **shared)]
 
 # %% ../../nbs/experiments/10_trend.ipynb #9e2cdc0c
-def _gate_runs(store: Store, row: Mapping[str, Any], baseline: str | None, metric: str | None, weights: Mapping[str, Any] | None,
-               options: Mapping[str, Any]) -> list[GateOutcome]:
+def _gate_runs(
+    store: Store,
+    row: Mapping[str, Any],
+    baseline: str | None,
+    metric: str | None,
+    weights: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+) -> list[GateOutcome]:
     "A run against a minimum and one other run, item by item"
     runs = {"current": row["id"]}
     if baseline is not None:
@@ -155,7 +202,9 @@ def _gate_runs(store: Store, row: Mapping[str, Any], baseline: str | None, metri
     parts = {label: some[columns] for label, some in frame.groupby("experiment")}
     nothing = pd.DataFrame({"item_id": [], "value": []})
     other = parts.get("baseline", nothing) if baseline is not None else None
-    return gate(parts.get("current", nothing), other, metric=name, bounds=_bounds(frame), higher_is_better=higher, **options)
+    return gate(
+        parts.get("current", nothing), other, metric=name, bounds=_bounds(frame), higher_is_better=higher, **options
+    )
 
 # %% ../../nbs/experiments/10_trend.ipynb #d1959902
 def require(

@@ -35,7 +35,11 @@ def blank_numbers(
     statistics += [(f"ballot_statistics.{f}", report.ballot_statistics, f) for f in kind.ballot_fields]
     paths = [path for path, part, name in statistics if getattr(part, name) is None and name in part.model_fields_set]
     rows = numbered_rows(report).items()
-    return paths + [f"vote_results[{key}].vote_count" for key, row in rows if row.vote_count is None and "vote_count" in row.model_fields_set]
+    return paths + [
+        f"vote_results[{key}].vote_count"
+        for key, row in rows
+        if row.vote_count is None and "vote_count" in row.model_fields_set
+    ]
 
 # %% ../../nbs/forms/16_blanks.ipynb #693519a5
 def _sums(report: Report) -> Iterator[tuple[list[str], int | None]]:
@@ -52,7 +56,7 @@ def _sums(report: Report) -> Iterator[tuple[list[str], int | None]]:
 # %% ../../nbs/forms/16_blanks.ipynb #e01b14db
 def _number_at(report: Report, path: str, rows: dict) -> int | None:
     if path.startswith("vote_results["):
-        return rows[path[len("vote_results["):].partition("].")[0]].vote_count
+        return rows[path[len("vote_results[") :].partition("].")[0]].vote_count
     section, _, name = path.rpartition(".")
     return getattr(getattr(report, section), name)
 

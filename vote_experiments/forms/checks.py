@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any, Literal
 
-from .schema import BALLOT_FIELDS, VOTER_FIELDS, Report, VoteResult, numbered_rows, parse_reports, report_kind
+from vote_experiments.forms.schema import (
+    BALLOT_FIELDS,
+    VOTER_FIELDS,
+    Report,
+    VoteResult,
+    numbered_rows,
+    parse_reports,
+    report_kind,
+)
 from .kinds import FormKind
 from .thai import parse_number_words
 from ..records import Record
@@ -25,6 +33,7 @@ Status = Literal["pass", "warn", "fail", "skipped"]
 @dataclass(frozen=True)
 class Check(Record):
     "One thing that must hold, and whether it does"
+
     name: str
     status: Status
     message: str  # with the numbers
@@ -35,6 +44,7 @@ class Check(Record):
 @dataclass(frozen=True)
 class Checks(Record):
     "All checks of one report"
+
     form_type: str | None
     checks: tuple[Check, ...] = field(default=())
 
@@ -98,7 +108,9 @@ def _votes_equal(name: str, r: Report, right: str, whole: int | None) -> Check:
     missing = [k for k, row in numbered_rows(r).items() if row.vote_count is None]
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        return Check(name, "skipped", f"Σ votes = {right} cannot be checked: no votes read at {', '.join(missing[:5])}{more}")
+        return Check(
+            name, "skipped", f"Σ votes = {right} cannot be checked: no votes read at {', '.join(missing[:5])}{more}"
+        )
     return _equation(name, "Σ votes", {"votes": sum(row.vote_count or 0 for row in r.vote_results)}, right, whole)
 
 # %% ../../nbs/forms/02_checks.ipynb #e1178041
@@ -114,22 +126,33 @@ PRESENT_TOLERANCE = 5  # voters who came and took no ballot, or were counted twi
 
 # %% ../../nbs/forms/02_checks.ipynb #e8c4bda6
 def _voters_present(r: Report) -> Check:
-    eligible, present, used = r.voter_statistics.eligible_voters, r.voter_statistics.voters_present, r.ballot_statistics.ballots_used
+    eligible, present, used = (
+        r.voter_statistics.eligible_voters,
+        r.voter_statistics.voters_present,
+        r.ballot_statistics.ballots_used,
+    )
     if present is not None and eligible is not None and present > eligible:
         return Check("voters_present", "warn", f"more voters present than eligible: {present} > {eligible}")
     if present is None or used is None:
-        return Check("voters_present", "skipped", f"voters present {present} and ballots used {used} cannot be compared")
+        return Check(
+            "voters_present", "skipped", f"voters present {present} and ballots used {used} cannot be compared"
+        )
     close = abs(present - used) <= PRESENT_TOLERANCE
-    return Check("voters_present", "pass" if close else "warn",
-                 f"|present − used| = |{present} − {used}| = {abs(present - used)} {'≤' if close else '>'} {PRESENT_TOLERANCE}")
+    return Check(
+        "voters_present",
+        "pass" if close else "warn",
+        f"|present − used| = |{present} − {used}| = {abs(present - used)} {'≤' if close else '>'} {PRESENT_TOLERANCE}",
+    )
 
 # %% ../../nbs/forms/02_checks.ipynb #afac6b77
 def _numbers_with_words(r: Report) -> Iterator[tuple[str, int, str]]:
     "Path, digits and words of every number that has both"
     parts: list[tuple[str, Any, tuple[str, ...]]] = [
-        ("voter_statistics.", r.voter_statistics, VOTER_FIELDS), ("ballot_statistics.", r.ballot_statistics, BALLOT_FIELDS),
+        ("voter_statistics.", r.voter_statistics, VOTER_FIELDS),
+        ("ballot_statistics.", r.ballot_statistics, BALLOT_FIELDS),
         ("", r, ("total_votes_recorded",)),
-        *((f"vote_results[{key}].", row, ("vote_count",)) for key, row in numbered_rows(r).items())]
+        *((f"vote_results[{key}].", row, ("vote_count",)) for key, row in numbered_rows(r).items()),
+    ]
     for path, part, names in parts:
         for name in names:
             digits, words = getattr(part, name), getattr(part, f"{name}_text")
@@ -140,7 +163,11 @@ def _numbers_with_words(r: Report) -> Iterator[tuple[str, int, str]]:
 def _words_of_one(path: str, digits: int, words: str) -> Check:
     said = parse_number_words(words)
     status: Status = "pass" if said == digits else "warn" if said is None else "fail"
-    says = {"pass": "as in words", "warn": f"but the words say no number: {words}", "fail": f"but the words say {said}: {words}"}
+    says = {
+        "pass": "as in words",
+        "warn": f"but the words say no number: {words}",
+        "fail": f"but the words say {said}: {words}",
+    }
     return Check("words_match_digits", status, f"{path}: {digits} {says[status]}", path)
 
 # %% ../../nbs/forms/02_checks.ipynb #0a4e669b
@@ -174,19 +201,26 @@ def _header(r: Report) -> Check:
     wanted = report_kind(r).header_fields
     missing = [f for f in wanted if getattr(r.form_info, f) is None]
     if missing:
-        return Check("header_complete", "fail", f"{len(missing)} of {len(wanted)} header fields missing: {', '.join(missing)}")
+        return Check(
+            "header_complete", "fail", f"{len(missing)} of {len(wanted)} header fields missing: {', '.join(missing)}"
+        )
     return Check("header_complete", "pass", f"all {len(wanted)} header fields are there")
 
 # %% ../../nbs/forms/02_checks.ipynb #f8561e43
 def _not_negative(r: Report) -> Check:
-    numbers = {f: getattr(r.voter_statistics, f) for f in VOTER_FIELDS} | {f: getattr(r.ballot_statistics, f) for f in BALLOT_FIELDS}
+    numbers = {f: getattr(r.voter_statistics, f) for f in VOTER_FIELDS} | {
+        f: getattr(r.ballot_statistics, f) for f in BALLOT_FIELDS
+    }
     numbers |= {f"votes of {key}": row.vote_count for key, row in numbered_rows(r).items()}
     read = {k: n for k, n in numbers.items() if n is not None}
     negative = [f"{k} = {n}" for k, n in read.items() if n < 0]
     if not read:
         return Check("not_negative", "skipped", "no number was read")
-    return Check("not_negative", "fail" if negative else "pass",
-                 f"below 0: {', '.join(negative)}" if negative else f"all {len(read)} numbers are 0 or more")
+    return Check(
+        "not_negative",
+        "fail" if negative else "pass",
+        f"below 0: {', '.join(negative)}" if negative else f"all {len(read)} numbers are 0 or more",
+    )
 
 # %% ../../nbs/forms/02_checks.ipynb #acb414a1
 def _unique(r: Report) -> Check:
@@ -194,14 +228,27 @@ def _unique(r: Report) -> Check:
     twice = [f"{number} ({n} times)" for number, n in times.items() if n > 1]
     if not times:
         return Check("numbers_unique", "skipped", "no row has a number")
-    return Check("numbers_unique", "fail" if twice else "pass",
-                 f"rows with the same number: {', '.join(twice)}" if twice else f"{len(times)} rows, each with a number of its own")
+    return Check(
+        "numbers_unique",
+        "fail" if twice else "pass",
+        f"rows with the same number: {', '.join(twice)}"
+        if twice
+        else f"{len(times)} rows, each with a number of its own",
+    )
 
 # %% ../../nbs/forms/02_checks.ipynb #3be43063
 _CHECKS: dict[str, Callable[[Report], Check]] = {
-    "ballots_used": _ballots_used, "ballots_allocated": _ballots_allocated,
-    "votes_equal_good_ballots": _votes_good, "votes_equal_total": _votes_total, "voters_present": _voters_present, "words_match_digits": _words_match,
-    "header_complete": _header, "not_negative": _not_negative, "numbers_unique": _unique, "text_coverage": _text_coverage}
+    "ballots_used": _ballots_used,
+    "ballots_allocated": _ballots_allocated,
+    "votes_equal_good_ballots": _votes_good,
+    "votes_equal_total": _votes_total,
+    "voters_present": _voters_present,
+    "words_match_digits": _words_match,
+    "header_complete": _header,
+    "not_negative": _not_negative,
+    "numbers_unique": _unique,
+    "text_coverage": _text_coverage,
+}
 CHECKS = tuple(_CHECKS)
 ARITHMETIC_CHECKS = ("ballots_used", "ballots_allocated", "votes_equal_good_ballots", "votes_equal_total")
 
@@ -242,7 +289,12 @@ _COLOUR = {"pass": "#1a7f37", "warn": "#9a6700", "fail": "#cf222e", "skipped": "
 # %% ../../nbs/forms/02_checks.ipynb #d9f1b6a9
 def _html(checks: Checks) -> str:
     quality = "nothing could be checked" if checks.quality is None else f"quality {checks.quality:.2f}"
-    rows = "".join(f"<tr><td>{escape(c.name)}</td><td style='color:{_COLOUR[c.status]}'><b>{c.status}</b></td>"
-                   f"<td style='text-align:left'>{escape(c.message)}</td></tr>" for c in checks.checks)
-    return (f"<p><b>{escape(checks.form_type or 'Report')}</b>: {quality}</p>"
-            f"<table><thead><tr><th>check</th><th>status</th><th></th></tr></thead><tbody>{rows}</tbody></table>")
+    rows = "".join(
+        f"<tr><td>{escape(c.name)}</td><td style='color:{_COLOUR[c.status]}'><b>{c.status}</b></td>"
+        f"<td style='text-align:left'>{escape(c.message)}</td></tr>"
+        for c in checks.checks
+    )
+    return (
+        f"<p><b>{escape(checks.form_type or 'Report')}</b>: {quality}</p>"
+        f"<table><thead><tr><th>check</th><th>status</th><th></th></tr></thead><tbody>{rows}</tbody></table>"
+    )

@@ -21,6 +21,7 @@ from .layout import asset_path
 # %% ../../nbs/forms/08_digits.ipynb #d6a3fd09
 class Ink(NamedTuple):
     "How dark the pen is, above the paper"
+
     dark: np.ndarray  # uint8[h, w], 0 is paper
     threshold: float  # darker is ink
     strongest: float  # darkness of the darkest strokes
@@ -50,6 +51,7 @@ FAINTEST = 14  # gray levels; a cell whose darkest places are lighter is empty
 # %% ../../nbs/forms/08_digits.ipynb #119cb27c
 class Blob(NamedTuple):
     "A connected piece of ink"
+
     x: int
     y: int
     ink: np.ndarray  # uint8[h, w], its darkness; 0 outside it
@@ -79,7 +81,7 @@ def blobs(
     for i in range(1, n):
         x, y, w, h, area = (int(v) for v in box[i])
         if area >= 9 and max(w, h) >= smallest:
-            own = np.where(label[y:y + h, x:x + w] == i, dark[y:y + h, x:x + w], 0)
+            own = np.where(label[y : y + h, x : x + w] == i, dark[y : y + h, x : x + w], 0)
             found.append(Blob(x, y, own, float(own[own > 0].mean())))
     return sorted(found, key=lambda b: b.x)
 
@@ -87,6 +89,7 @@ def blobs(
 @dataclass(frozen=True)
 class Hand:
     "The size and the slant of somebody's digits"
+
     height: float = 23.0  # pixels
     slant: float = 0.08  # pixels to the right for each pixel upwards
 
@@ -113,14 +116,19 @@ def estimate_hand(
     heights, fullness = [], np.zeros(len(_SLANTS))
     for cell in cells:
         ink = pen_ink(cell)
-        heights += [b.height for b in blobs(ink.dark, ink.threshold)
-                    if 13 <= b.height < 0.8 * cell.shape[0] and b.width < 1.6 * b.height]
+        heights += [
+            b.height
+            for b in blobs(ink.dark, ink.threshold)
+            if 13 <= b.height < 0.8 * cell.shape[0] and b.width < 1.6 * b.height
+        ]
         ys, xs = np.nonzero(ink.dark > ink.threshold)
         if 20 <= len(ys) <= 1500:  # more is not a number
             h, w = cell.shape
             columns = (xs + _SLANTS[:, None] * (ys - h / 2) + h).astype(int)
             width = w + 2 * h
-            amounts = np.bincount((columns + np.arange(len(_SLANTS))[:, None] * width).ravel(), minlength=len(_SLANTS) * width)
+            amounts = np.bincount(
+                (columns + np.arange(len(_SLANTS))[:, None] * width).ravel(), minlength=len(_SLANTS) * width
+            )
             fullness += (amounts.reshape(len(_SLANTS), width).astype(float) ** 2).sum(1)
     height = float(np.median(heights)) if len(heights) >= 3 else Hand.height
     slant = float(_SLANTS[int(fullness.argmax())]) if fullness.any() else Hand.slant
@@ -140,8 +148,11 @@ def cut_points(
     extent = np.where(there.any(0), h - there[::-1].argmax(0) - there.argmax(0), 0)
     cost = cv2.GaussianBlur((amount + 0.3 * extent)[None].astype(np.float32), (5, 1), 0)[0]
     margin, apart = max(4, int(0.18 * height)), 0.18 * height
-    thin = [i for i in range(margin, w - margin)
-            if cost[i] <= cost[max(0, i - 2):i + 3].min() + 1e-6 and amount[i] < 0.6 * height]
+    thin = [
+        i
+        for i in range(margin, w - margin)
+        if cost[i] <= cost[max(0, i - 2) : i + 3].min() + 1e-6 and amount[i] < 0.6 * height
+    ]
     kept: list[int] = []
     for i in sorted(thin, key=lambda i: cost[i]):
         if all(abs(i - j) >= apart for j in kept):
@@ -154,7 +165,7 @@ def cut_points(
 def _longest_run(ink: np.ndarray) -> int:
     "Pixels of the longest nearly horizontal stroke in the middle of a blob"
     h = ink.shape[0]
-    there = cv2.dilate((ink > 0).astype(np.uint8), np.ones((3, 1), np.uint8))[h // 5:h - h // 5]
+    there = cv2.dilate((ink > 0).astype(np.uint8), np.ones((3, 1), np.uint8))[h // 5 : h - h // 5]
     if not there.size:
         return 0
     x = np.arange(there.shape[1])
@@ -164,6 +175,7 @@ def _longest_run(ink: np.ndarray) -> int:
 # %% ../../nbs/forms/08_digits.ipynb #869d8e99
 class Atom(NamedTuple):
     "A piece of ink that is at most one digit"
+
     x0: int
     y0: int
     x1: int
@@ -185,7 +197,7 @@ def _atoms(found: Sequence[Blob], height: float, darkest: float) -> list[Atom]:
             part = b.ink[:, left:right]
             ys, xs = np.flatnonzero(part.any(1)), np.flatnonzero(part.any(0))
             if len(ys):
-                part = part[ys[0]:ys[-1] + 1, xs[0]:xs[-1] + 1]
+                part = part[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
                 x, y = b.x + left + int(xs[0]), b.y + int(ys[0])
                 atoms.append(Atom(x, y, x + part.shape[1], y + part.shape[0], part, about))
     if len(atoms) > MOST_ATOMS:
@@ -195,6 +207,7 @@ def _atoms(found: Sequence[Blob], height: float, darkest: float) -> list[Atom]:
 # %% ../../nbs/forms/08_digits.ipynb #20d69f4b
 class Guess(NamedTuple):
     "Neighbouring atoms that could be one digit"
+
     start: int  # index of the first atom
     stop: int  # index after the last atom
     box: tuple[int, int, int, int]  # x0, y0, x1, y1
@@ -202,6 +215,7 @@ class Guess(NamedTuple):
 # %% ../../nbs/forms/08_digits.ipynb #135ac484
 class Line(NamedTuple):
     "One line of writing"
+
     atoms: list[Atom]
     guesses: list[Guess]
     top: float
@@ -214,7 +228,12 @@ def _guesses(atoms: Sequence[Atom], height: float, most: int = 4) -> list[Guess]
     for i in range(len(atoms)):
         for j in range(i + 1, min(len(atoms), i + most) + 1):
             group = atoms[i:j]
-            box = (min(a.x0 for a in group), min(a.y0 for a in group), max(a.x1 for a in group), max(a.y1 for a in group))
+            box = (
+                min(a.x0 for a in group),
+                min(a.y0 for a in group),
+                max(a.x1 for a in group),
+                max(a.y1 for a in group),
+            )
             if j > i + 1 and box[2] - box[0] > 1.5 * height:
                 break
             found.append(Guess(i, j, box))
@@ -272,13 +291,13 @@ def glyph(
     "A guess in the network's size, its proportions kept"
     x0, y0, x1, y1 = guess.box
     ink = np.zeros((y1 - y0, x1 - x0), np.uint8)
-    for a in line.atoms[guess.start:guess.stop]:
-        view = ink[a.y0 - y0:a.y1 - y0, a.x0 - x0:a.x1 - x0]
+    for a in line.atoms[guess.start : guess.stop]:
+        view = ink[a.y0 - y0 : a.y1 - y0, a.x0 - x0 : a.x1 - x0]
         np.maximum(view, a.ink, out=view)
     k = (SIDE - 4) / max(ink.shape)
     h, w = (max(1, round(n * k)) for n in ink.shape)
     out, y, x = np.zeros((SIDE, SIDE), np.uint8), (SIDE - h) // 2, (SIDE - w) // 2
-    out[y:y + h, x:x + w] = cv2.resize(ink, (w, h), interpolation=cv2.INTER_AREA if k < 1 else cv2.INTER_LINEAR)
+    out[y : y + h, x : x + w] = cv2.resize(ink, (w, h), interpolation=cv2.INTER_AREA if k < 1 else cv2.INTER_LINEAR)
     return out
 
 # %% ../../nbs/forms/08_digits.ipynb #80449503
@@ -291,7 +310,15 @@ def place(
     first, last = line.atoms[guess.start].blob, line.atoms[guess.stop - 1].blob
     width, run, darkness = (max(a, b) for a, b in zip(first, last))
     h = line.height
-    return [(x1 - x0) / h, (y1 - y0) / h, (y0 - line.top) / h, (y1 - line.bottom) / h, min(width, 4) / 2, min(run, 3), darkness]
+    return [
+        (x1 - x0) / h,
+        (y1 - y0) / h,
+        (y0 - line.top) / h,
+        (y1 - line.bottom) / h,
+        min(width, 4) / 2,
+        min(run, 3),
+        darkness,
+    ]
 
 # %% ../../nbs/forms/08_digits.ipynb #79770314
 def features(
@@ -308,7 +335,9 @@ def features(
     strength, direction = np.hypot(dx, dy), (np.arctan2(dy, dx) % (2 * np.pi)) * (8 / (2 * np.pi))
     lower = np.floor(direction)
     rest, lower = direction - lower, lower.astype(int) % 8
-    bins = [((i * 8 + b) * 6 + y // 4) * 6 + x // 4 for b in (lower, (lower + 1) % 8)]  # each change counts for two directions
+    bins = [
+        ((i * 8 + b) * 6 + y // 4) * 6 + x // 4 for b in (lower, (lower + 1) % 8)
+    ]  # each change counts for two directions
     outline = np.bincount(np.concatenate(bins), np.concatenate([strength * (1 - rest), strength * rest]), n * 8 * 6 * 6)
     outline = outline.reshape(n, -1)
     outline = np.sqrt(outline / (outline.sum(1, keepdims=True) + 1e-6))
@@ -324,6 +353,7 @@ CLASSES = 21
 @dataclass(frozen=True)
 class DigitModel:
     "A network with one hidden layer"
+
     weights: tuple[np.ndarray, ...]  # float32: inputs x hidden, hidden, hidden x CLASSES, CLASSES
 
     def log_probabilities(
@@ -403,12 +433,15 @@ def _cell_candidates(parts: list[tuple[Line, np.ndarray]], thai: bool, most: int
 # %% ../../nbs/forms/08_digits.ipynb #9a0f630a
 class Numbers(NamedTuple):
     "The numbers of one writer"
+
     readings: list[Candidates]  # of each cell
     hand: Hand
     thai: bool  # written in Thai digits
 
 # %% ../../nbs/forms/08_digits.ipynb #b12dcb86
-def _judged(cells: Sequence[np.ndarray], hand: Hand, model: DigitModel, strict: bool) -> list[list[tuple[Line, np.ndarray]]]:
+def _judged(
+    cells: Sequence[np.ndarray], hand: Hand, model: DigitModel, strict: bool
+) -> list[list[tuple[Line, np.ndarray]]]:
     "The lines of every cell, each with the network's answers to its guesses"
     lines = [find_lines(c, hand, strict) for c in cells]
     guesses = [(line, g) for cell in lines for line in cell for g in line.guesses]
@@ -419,7 +452,7 @@ def _judged(cells: Sequence[np.ndarray], hand: Hand, model: DigitModel, strict: 
     for cell in lines:
         judged.append([])
         for line in cell:
-            judged[-1].append((line, answers[at:at + len(line.guesses)]))
+            judged[-1].append((line, answers[at : at + len(line.guesses)]))
             at += len(line.guesses)
     return judged
 
@@ -442,6 +475,8 @@ def read_numbers(
     unsure = [i for i, r in enumerate(readings) if judged[i] and (r[0][1] < np.log(0.8) or r[0][0] is None)]
     for i, parts in zip(unsure, _judged([cells[i] for i in unsure], hand, model, strict=True)):
         again, _ = _cell_candidates(parts, thai, most)
-        if again[0][0] is not None and again[0][1] > (readings[i][0][1] + 0.2 if readings[i][0][0] is not None else np.log(0.5)):
+        if again[0][0] is not None and again[0][1] > (
+            readings[i][0][1] + 0.2 if readings[i][0][0] is not None else np.log(0.5)
+        ):
             readings[i] = again
     return Numbers(readings, hand, thai)

@@ -146,7 +146,7 @@ def _columns(table: Table, before: Sequence[str | None]) -> tuple[list[str | Non
     for i, row in enumerate(table[:3]):
         fields = [column_field(cell) for cell in row]
         if "row.vote_count" in fields and len(set(fields) - {None}) > 1:
-            return fields, table[i + 1:]
+            return fields, table[i + 1 :]
     width = max(map(len, table))
     return (list(before), table) if len(before) == width else ([], table)
 
@@ -186,9 +186,17 @@ def _add_row(report: dict[str, Any], fields: Sequence[str | None], cells: Sequen
         report.setdefault("vote_results", []).append(row)
 
 # %% ../../nbs/forms/13_document_text.ipynb #ce07fe9f
-_LINE_FIELDS = ("form_info.province", "form_info.district", "form_info.sub_district", "form_info.constituency_number",
-                "form_info.polling_station_number", "form_info.set_number", "form_info.village_moo", "form_info.date",
-                "total_votes_recorded")
+_LINE_FIELDS = (
+    "form_info.province",
+    "form_info.district",
+    "form_info.sub_district",
+    "form_info.constituency_number",
+    "form_info.polling_station_number",
+    "form_info.set_number",
+    "form_info.village_moo",
+    "form_info.date",
+    "total_votes_recorded",
+)
 _NOT_LABELS = ("แบบ", "ใช้ไป", "เหลือ", "หมู่", "หน่วย", "ชุด", "เทศบาล", "เขตที่", "หมู่บ้าน", "บัตรที่ได้รับ", "รวม", "รวมทั้งสิ้น")
 
 # %% ../../nbs/forms/13_document_text.ipynb #9cd30b93
@@ -198,20 +206,24 @@ def _labels() -> tuple[re.Pattern[str], dict[str, str]]:
     by_label: dict[str, str] = {}
     for name in FIELD_NAMES:
         if name in _LINE_FIELDS or name.startswith(("voter_statistics.", "ballot_statistics.")):
-            by_label.update({label: name for label in FIELD_NAMES[name] if not label.isascii() and label not in _NOT_LABELS})
+            by_label.update(
+                {label: name for label in FIELD_NAMES[name] if not label.isascii() and label not in _NOT_LABELS}
+            )
     names = sorted(by_label, key=lambda label: -len(label))
     return re.compile("|".join(re.escape(n).replace("/", " ?/ ?") for n in names)), by_label
 
 # %% ../../nbs/forms/13_document_text.ipynb #37833640
-_FILLER = re.compile(r"^[\s.…_:：=]+|^(?:จำนวน|มี)[\s.…_]*|[\s.…_|]+$|\s[\d๐-๙](?:\.[\d๐-๙])+\.?$")  # the last one: the number of the next line
+_FILLER = re.compile(
+    r"^[\s.…_:：=]+|^(?:จำนวน|มี)[\s.…_]*|[\s.…_|]+$|\s[\d๐-๙](?:\.[\d๐-๙])+\.?$"
+)  # the last one: the number of the next line
 _NOT_A_LABEL_BEFORE = re.compile(r"(?:กรรมการประจำ|ประธาน|ระดับ|เจ้าหน้าที่ประจำ|ผู้อำนวยการประจำ|ออกเสียง|สมาชิกสภา)$")
 
 # %% ../../nbs/forms/13_document_text.ipynb #d16df122
 def _values(line: str) -> Iterator[tuple[str, str]]:  # field, what was written
     pattern, by_label = _labels()
-    matches = [m for m in pattern.finditer(line) if not _NOT_A_LABEL_BEFORE.search(line[:m.start()])]
+    matches = [m for m in pattern.finditer(line) if not _NOT_A_LABEL_BEFORE.search(line[: m.start()])]
     for match, following in zip(matches, [*matches[1:], None]):
-        written = line[match.end():following.start() if following else None]
+        written = line[match.end() : following.start() if following else None]
         for _ in range(3):
             written = _FILLER.sub("", written)
         if written:
@@ -256,7 +268,11 @@ def _ballot(text: str) -> str | None:
     "What says which form it is: the code, else the title"
     if code := _CODE.search(text):
         return code[0]
-    words = [(text.find(word), ballot) for word, ballot in (("แบบแบ่งเขต", "Constituency"), ("แบบบัญชีรายชื่อ", "PartyList")) if word in text]
+    words = [
+        (text.find(word), ballot)
+        for word, ballot in (("แบบแบ่งเขต", "Constituency"), ("แบบบัญชีรายชื่อ", "PartyList"))
+        if word in text
+    ]
     return min(words)[1] if words else None
 
 # %% ../../nbs/forms/13_document_text.ipynb #4777d07e
@@ -290,4 +306,8 @@ def document_reports(
     text: str,  # Markdown or HTML of all pages, one after the other
 ) -> list[dict[str, Any]]:  # in the spelling of the schema, values as text; [] when no report is in it
     "The reports in the text of a document model"
-    return [report for part in _parts(text) if (report := _one_report(part)).get("vote_results") or report.get("ballot_statistics")]
+    return [
+        report
+        for part in _parts(text)
+        if (report := _one_report(part)).get("vote_results") or report.get("ballot_statistics")
+    ]

@@ -16,72 +16,322 @@ from .thai import normalise_text, to_arabic_digits
 
 # %% ../../nbs/forms/12_field_names.ipynb #7078be84
 FIELD_NAMES: dict[str, tuple[str, ...]] = {
-    "form_info.form_type": ("form_type", "form", "ballot_type", "vote_type", "report_type", "แบบ", "ประเภท", "ประเภทบัตร", "ประเภทแบบ",
-                            "แบบฟอร์ม", "ประเภทการเลือกตั้ง"),
+    "form_info.form_type": (
+        "form_type",
+        "form",
+        "ballot_type",
+        "vote_type",
+        "report_type",
+        "แบบ",
+        "ประเภท",
+        "ประเภทบัตร",
+        "ประเภทแบบ",
+        "แบบฟอร์ม",
+        "ประเภทการเลือกตั้ง",
+    ),
     "form_info.form_code": ("form_code", "code", "รหัสแบบ", "แบบ ส.ส."),
     "form_info.date": ("date", "election_date", "วันที่", "วันที่เลือกตั้ง", "วันเลือกตั้ง"),
     "form_info.province": ("province", "province_name", "prov", "prov_name", "prov_id", "changwat", "จังหวัด", "ชื่อจังหวัด"),
-    "form_info.district": ("district", "district_name", "amphoe", "amphur", "ampur", "amphoe_name", "khet", "อำเภอ", "อำเภอ/เขต",
-                           "เขต/อำเภอ", "ชื่ออำเภอ"),
-    "form_info.sub_district": ("sub_district", "subdistrict_name", "tambon", "tambol", "tumbon", "tambon_name", "khwaeng", "municipality",
-                               "ตำบล", "แขวง", "ตำบล/แขวง", "แขวง/ตำบล", "ชื่อตำบล", "เทศบาล", "ตำบล/เทศบาล"),
+    "form_info.district": (
+        "district",
+        "district_name",
+        "amphoe",
+        "amphur",
+        "ampur",
+        "amphoe_name",
+        "khet",
+        "อำเภอ",
+        "อำเภอ/เขต",
+        "เขต/อำเภอ",
+        "ชื่ออำเภอ",
+    ),
+    "form_info.sub_district": (
+        "sub_district",
+        "subdistrict_name",
+        "tambon",
+        "tambol",
+        "tumbon",
+        "tambon_name",
+        "khwaeng",
+        "municipality",
+        "ตำบล",
+        "แขวง",
+        "ตำบล/แขวง",
+        "แขวง/ตำบล",
+        "ชื่อตำบล",
+        "เทศบาล",
+        "ตำบล/เทศบาล",
+    ),
     "form_info.constituency_number": (
-        "constituency_number", "constituency", "constituency_no", "cons", "cons_no", "cons_id", "const_no", "electoral_district", "area_no", "zone",
-        "zone_no", "เขตเลือกตั้ง", "เขตเลือกตั้งที่", "เขตที่", "เลขเขต"),
+        "constituency_number",
+        "constituency",
+        "constituency_no",
+        "cons",
+        "cons_no",
+        "cons_id",
+        "const_no",
+        "electoral_district",
+        "area_no",
+        "zone",
+        "zone_no",
+        "เขตเลือกตั้ง",
+        "เขตเลือกตั้งที่",
+        "เขตที่",
+        "เลขเขต",
+    ),
     "form_info.polling_station_number": (
-        "polling_station_number", "polling_station", "polling_station_no", "polling_unit", "unit", "unit_no", "unit_number", "station",
-        "station_no", "station_number", "หน่วย", "หน่วยที่", "หน่วยเลือกตั้ง", "หน่วยเลือกตั้งที่", "เลขหน่วย"),
+        "polling_station_number",
+        "polling_station",
+        "polling_station_no",
+        "polling_unit",
+        "unit",
+        "unit_no",
+        "unit_number",
+        "station",
+        "station_no",
+        "station_number",
+        "หน่วย",
+        "หน่วยที่",
+        "หน่วยเลือกตั้ง",
+        "หน่วยเลือกตั้งที่",
+        "เลขหน่วย",
+    ),
     "form_info.set_number": ("set_number", "set", "set_no", "ชุด", "ชุดที่"),
-    "form_info.committee_number": ("committee_number", "committee", "committee_no", "กรรมการชุดที่", "คณะกรรมการชุดที่", "ชุดกรรมการ"),
+    "form_info.committee_number": (
+        "committee_number",
+        "committee",
+        "committee_no",
+        "กรรมการชุดที่",
+        "คณะกรรมการชุดที่",
+        "ชุดกรรมการ",
+    ),
     "form_info.copy_number": ("copy_number", "copy", "copy_no", "สำเนา", "สำเนาที่"),
     "form_info.village_moo": ("village_moo", "moo", "village", "village_no", "หมู่", "หมู่ที่", "หมู่บ้าน"),
 }
 
 # %% ../../nbs/forms/12_field_names.ipynb #ca11a947
-FIELD_NAMES.update({
-    "voter_statistics.eligible_voters": (
-        "eligible_voters", "eligible", "voters_eligible", "total_eligible_voters", "registered_voters", "registered", "total_registered_voters",
-        "ผู้มีสิทธิ", "ผู้มีสิทธิ์", "ผู้มีสิทธิเลือกตั้ง", "ผู้มีสิทธิ์เลือกตั้ง", "ผู้มีสิทธิเลือกตั้งทั้งหมด"),
-    "voter_statistics.voters_present": (
-        "voters_present", "present_voters", "voters_appeared", "appeared", "voters_showed_up", "voters_turned_out", "turnout_count", "turn_out",
-        "total_voters", "ผู้มาแสดงตน", "ผู้มาใช้สิทธิ", "ผู้มาใช้สิทธิ์", "ผู้มาใช้สิทธิเลือกตั้ง", "ผู้มาใช้สิทธิ์เลือกตั้ง", "ผู้มาแสดงตนใช้สิทธิ",
-        "ผู้มาแสดงตนเพื่อรับบัตร"),
-    "ballot_statistics.ballots_allocated": (
-        "ballots_allocated", "allocated_ballots", "allocated", "ballots_received", "received_ballots", "received", "บัตรที่ได้รับจัดสรร",
-        "บัตรที่ได้รับ", "บัตรที่ได้รับมา", "บัตรเลือกตั้งที่ได้รับจัดสรร", "บัตรที่ได้รับทั้งหมด"),
-    "ballot_statistics.ballots_used": ("ballots_used", "used_ballots", "used", "บัตรที่ใช้", "บัตรที่ใช้ไป", "บัตรเลือกตั้งที่ใช้", "ใช้ไป"),
-    "ballot_statistics.good_ballots": ("good_ballots", "good", "good_votes", "valid_ballots", "valid", "valid_votes", "บัตรดี"),
-    "ballot_statistics.bad_ballots": (
-        "bad_ballots", "bad", "bad_votes", "invalid_ballots", "invalid", "invalid_votes", "spoiled_ballots", "spoilt_ballots", "spoiled",
-        "void_ballots", "บัตรเสีย"),
-    "ballot_statistics.no_vote_ballots": (
-        "no_vote_ballots", "no_vote", "no_votes", "vote_no", "none_of_the_above", "abstain", "abstained", "abstentions", "blank_ballots", "blank_votes",
-        "บัตรไม่เลือก", "บัตรที่ไม่เลือก", "บัตรที่ไม่เลือกผู้สมัคร", "บัตรไม่เลือกผู้สมัคร", "บัตรที่ไม่เลือกผู้สมัครผู้ใด", "ไม่เลือกผู้สมัครผู้ใด",
-        "บัตรไม่ประสงค์ลงคะแนน", "ไม่ประสงค์ลงคะแนน", "บัตรที่ไม่เลือกบัญชีรายชื่อ", "บัตรที่ไม่เลือกบัญชีรายชื่อของพรรคการเมืองใด",
-        "บัตรที่ทำเครื่องหมายในช่องไม่เลือกผู้สมัครผู้ใด"),
-    "ballot_statistics.ballots_remaining": (
-        "ballots_remaining", "remaining_ballots", "remaining", "ballots_left", "unused_ballots", "บัตรคงเหลือ", "บัตรที่เหลือ", "บัตรเหลือ",
-        "บัตรเลือกตั้งที่เหลือ", "เหลือ"),
-    "total_votes_recorded": ("total_votes_recorded", "total_votes", "total", "sum_votes", "votes_total", "รวม", "รวมคะแนน", "คะแนนรวม",
-                             "รวมคะแนนทั้งสิ้น", "รวมทั้งสิ้น", "รวมคะแนนทั้งหมด"),
-    "notes": ("notes", "note", "remark", "remarks", "comment", "หมายเหตุ"),
-})
+FIELD_NAMES.update(
+    {
+        "voter_statistics.eligible_voters": (
+            "eligible_voters",
+            "eligible",
+            "voters_eligible",
+            "total_eligible_voters",
+            "registered_voters",
+            "registered",
+            "total_registered_voters",
+            "ผู้มีสิทธิ",
+            "ผู้มีสิทธิ์",
+            "ผู้มีสิทธิเลือกตั้ง",
+            "ผู้มีสิทธิ์เลือกตั้ง",
+            "ผู้มีสิทธิเลือกตั้งทั้งหมด",
+        ),
+        "voter_statistics.voters_present": (
+            "voters_present",
+            "present_voters",
+            "voters_appeared",
+            "appeared",
+            "voters_showed_up",
+            "voters_turned_out",
+            "turnout_count",
+            "turn_out",
+            "total_voters",
+            "ผู้มาแสดงตน",
+            "ผู้มาใช้สิทธิ",
+            "ผู้มาใช้สิทธิ์",
+            "ผู้มาใช้สิทธิเลือกตั้ง",
+            "ผู้มาใช้สิทธิ์เลือกตั้ง",
+            "ผู้มาแสดงตนใช้สิทธิ",
+            "ผู้มาแสดงตนเพื่อรับบัตร",
+        ),
+        "ballot_statistics.ballots_allocated": (
+            "ballots_allocated",
+            "allocated_ballots",
+            "allocated",
+            "ballots_received",
+            "received_ballots",
+            "received",
+            "บัตรที่ได้รับจัดสรร",
+            "บัตรที่ได้รับ",
+            "บัตรที่ได้รับมา",
+            "บัตรเลือกตั้งที่ได้รับจัดสรร",
+            "บัตรที่ได้รับทั้งหมด",
+        ),
+        "ballot_statistics.ballots_used": (
+            "ballots_used",
+            "used_ballots",
+            "used",
+            "บัตรที่ใช้",
+            "บัตรที่ใช้ไป",
+            "บัตรเลือกตั้งที่ใช้",
+            "ใช้ไป",
+        ),
+        "ballot_statistics.good_ballots": (
+            "good_ballots",
+            "good",
+            "good_votes",
+            "valid_ballots",
+            "valid",
+            "valid_votes",
+            "บัตรดี",
+        ),
+        "ballot_statistics.bad_ballots": (
+            "bad_ballots",
+            "bad",
+            "bad_votes",
+            "invalid_ballots",
+            "invalid",
+            "invalid_votes",
+            "spoiled_ballots",
+            "spoilt_ballots",
+            "spoiled",
+            "void_ballots",
+            "บัตรเสีย",
+        ),
+        "ballot_statistics.no_vote_ballots": (
+            "no_vote_ballots",
+            "no_vote",
+            "no_votes",
+            "vote_no",
+            "none_of_the_above",
+            "abstain",
+            "abstained",
+            "abstentions",
+            "blank_ballots",
+            "blank_votes",
+            "บัตรไม่เลือก",
+            "บัตรที่ไม่เลือก",
+            "บัตรที่ไม่เลือกผู้สมัคร",
+            "บัตรไม่เลือกผู้สมัคร",
+            "บัตรที่ไม่เลือกผู้สมัครผู้ใด",
+            "ไม่เลือกผู้สมัครผู้ใด",
+            "บัตรไม่ประสงค์ลงคะแนน",
+            "ไม่ประสงค์ลงคะแนน",
+            "บัตรที่ไม่เลือกบัญชีรายชื่อ",
+            "บัตรที่ไม่เลือกบัญชีรายชื่อของพรรคการเมืองใด",
+            "บัตรที่ทำเครื่องหมายในช่องไม่เลือกผู้สมัครผู้ใด",
+        ),
+        "ballot_statistics.ballots_remaining": (
+            "ballots_remaining",
+            "remaining_ballots",
+            "remaining",
+            "ballots_left",
+            "unused_ballots",
+            "บัตรคงเหลือ",
+            "บัตรที่เหลือ",
+            "บัตรเหลือ",
+            "บัตรเลือกตั้งที่เหลือ",
+            "เหลือ",
+        ),
+        "total_votes_recorded": (
+            "total_votes_recorded",
+            "total_votes",
+            "total",
+            "sum_votes",
+            "votes_total",
+            "รวม",
+            "รวมคะแนน",
+            "คะแนนรวม",
+            "รวมคะแนนทั้งสิ้น",
+            "รวมทั้งสิ้น",
+            "รวมคะแนนทั้งหมด",
+        ),
+        "notes": ("notes", "note", "remark", "remarks", "comment", "หมายเหตุ"),
+    }
+)
 
 # %% ../../nbs/forms/12_field_names.ipynb #28821606
-FIELD_NAMES.update({
-    "row.number": ("number", "no", "candidate_number", "candidate_no", "party_number", "party_no", "ballot_number", "cand_no", "mp_app_no", "หมายเลข", "เบอร์",
-                   "หมายเลขผู้สมัคร", "หมายเลขประจำตัวผู้สมัคร", "หมายเลขพรรค", "หมายเลขบัญชีรายชื่อ", "หมายเลขของบัญชีรายชื่อ"),
-    "row.candidate_name": ("candidate_name", "candidate", "name", "full_name", "cand_name", "mp_app_name", "ชื่อสกุล", "ชื่อ-สกุล", "ชื่อ-นามสกุล", "ชื่อผู้สมัคร",
-                           "ผู้สมัคร", "ชื่อตัว-ชื่อสกุล", "ชื่อตัวชื่อสกุลผู้สมัครรับเลือกตั้ง", "ชื่อตัวและชื่อสกุล"),
-    "row.party_name": ("party_name", "party", "political_party", "พรรค", "ชื่อพรรค", "พรรคการเมือง", "สังกัดพรรค", "สังกัดพรรคการเมือง",
-                       "ชื่อพรรคการเมือง", "บัญชีรายชื่อของพรรคการเมือง"),
-    "row.vote_count": ("vote_count", "votes", "vote", "score", "points", "count", "mp_app_vote", "party_list_vote", "คะแนน", "ได้คะแนน", "คะแนนที่ได้", "คะแนนเสียง", "จำนวนคะแนน",
-                       "ได้คะแนนจำนวน", "คะแนนที่ได้รับ"),
-    "row.vote_count_text": ("vote_count_text", "votes_text", "vote_text", "votes_in_words", "vote_count_words", "คะแนนตัวอักษร", "ตัวอักษร",
-                            "คะแนนเป็นตัวอักษร"),
-    "item.id": ("id", "record_id", "item_id", "form_set", "form_set_name", "item", "rel_path", "file", "file_name", "ชื่อไฟล์", "รหัส"),
-    "item.image_paths": ("image_paths", "image_path", "images", "image", "pages", "รูปภาพ", "ไฟล์ภาพ"),
-})
+FIELD_NAMES.update(
+    {
+        "row.number": (
+            "number",
+            "no",
+            "candidate_number",
+            "candidate_no",
+            "party_number",
+            "party_no",
+            "ballot_number",
+            "cand_no",
+            "mp_app_no",
+            "หมายเลข",
+            "เบอร์",
+            "หมายเลขผู้สมัคร",
+            "หมายเลขประจำตัวผู้สมัคร",
+            "หมายเลขพรรค",
+            "หมายเลขบัญชีรายชื่อ",
+            "หมายเลขของบัญชีรายชื่อ",
+        ),
+        "row.candidate_name": (
+            "candidate_name",
+            "candidate",
+            "name",
+            "full_name",
+            "cand_name",
+            "mp_app_name",
+            "ชื่อสกุล",
+            "ชื่อ-สกุล",
+            "ชื่อ-นามสกุล",
+            "ชื่อผู้สมัคร",
+            "ผู้สมัคร",
+            "ชื่อตัว-ชื่อสกุล",
+            "ชื่อตัวชื่อสกุลผู้สมัครรับเลือกตั้ง",
+            "ชื่อตัวและชื่อสกุล",
+        ),
+        "row.party_name": (
+            "party_name",
+            "party",
+            "political_party",
+            "พรรค",
+            "ชื่อพรรค",
+            "พรรคการเมือง",
+            "สังกัดพรรค",
+            "สังกัดพรรคการเมือง",
+            "ชื่อพรรคการเมือง",
+            "บัญชีรายชื่อของพรรคการเมือง",
+        ),
+        "row.vote_count": (
+            "vote_count",
+            "votes",
+            "vote",
+            "score",
+            "points",
+            "count",
+            "mp_app_vote",
+            "party_list_vote",
+            "คะแนน",
+            "ได้คะแนน",
+            "คะแนนที่ได้",
+            "คะแนนเสียง",
+            "จำนวนคะแนน",
+            "ได้คะแนนจำนวน",
+            "คะแนนที่ได้รับ",
+        ),
+        "row.vote_count_text": (
+            "vote_count_text",
+            "votes_text",
+            "vote_text",
+            "votes_in_words",
+            "vote_count_words",
+            "คะแนนตัวอักษร",
+            "ตัวอักษร",
+            "คะแนนเป็นตัวอักษร",
+        ),
+        "item.id": (
+            "id",
+            "record_id",
+            "item_id",
+            "form_set",
+            "form_set_name",
+            "item",
+            "rel_path",
+            "file",
+            "file_name",
+            "ชื่อไฟล์",
+            "รหัส",
+        ),
+        "item.image_paths": ("image_paths", "image_path", "images", "image", "pages", "รูปภาพ", "ไฟล์ภาพ"),
+    }
+)
 
 # %% ../../nbs/forms/12_field_names.ipynb #8a5ad21e
 PER_ROW = tuple(field for field in FIELD_NAMES if field.startswith("row."))
@@ -133,11 +383,23 @@ def suggest_field(
 
 # %% ../../nbs/forms/12_field_names.ipynb #2db6a405
 SECTION_NAMES = ("form_info", "voter_statistics", "ballot_statistics")
-_OTHER_SECTIONS = {"metadata": "form_info", "header": "form_info", "form": "form_info", "location": "form_info", "info": "form_info",
-                   "voter_stats": "voter_statistics", "voters": "voter_statistics", "statistics": "voter_statistics", "stats": "voter_statistics",
-                   "ballots": "ballot_statistics", "ballot_stats": "ballot_statistics"}
+_OTHER_SECTIONS = {
+    "metadata": "form_info",
+    "header": "form_info",
+    "form": "form_info",
+    "location": "form_info",
+    "info": "form_info",
+    "voter_stats": "voter_statistics",
+    "voters": "voter_statistics",
+    "statistics": "voter_statistics",
+    "stats": "voter_statistics",
+    "ballots": "ballot_statistics",
+    "ballot_stats": "ballot_statistics",
+}
 _ROWS = ("vote_results", "candidates", "parties", "results", "votes", "party_results", "candidate_results")
-_IGNORED_BESIDE_ROWS = frozenset(("rel_path", "page_num", "source", "annotated_at", "flags", "id", "success", "error", "reports", "data"))
+_IGNORED_BESIDE_ROWS = frozenset(
+    ("rel_path", "page_num", "source", "annotated_at", "flags", "id", "success", "error", "reports", "data")
+)
 
 # %% ../../nbs/forms/12_field_names.ipynb #77b37697
 def _known_keys() -> dict[str, frozenset[str]]:  # by section; "" for the report itself, "row" for a row
@@ -162,8 +424,10 @@ def has_only_known_keys(
         return False
     sections = all(not isinstance(raw.get(s), Mapping) or KNOWN_KEYS[s].issuperset(raw[s]) for s in SECTION_NAMES)
     rows = raw.get("vote_results")
-    return sections and (not isinstance(rows, (list, tuple)) or all(
-        not isinstance(row, Mapping) or KNOWN_KEYS["row"].issuperset(row) for row in rows))
+    return sections and (
+        not isinstance(rows, (list, tuple))
+        or all(not isinstance(row, Mapping) or KNOWN_KEYS["row"].issuperset(row) for row in rows)
+    )
 
 # %% ../../nbs/forms/12_field_names.ipynb #a3abeff9
 def is_report_like(
@@ -174,7 +438,9 @@ def is_report_like(
         return True
     has_statistics = any(isinstance(value.get(k), Mapping) for k, s in _OTHER_SECTIONS.items() if s != "form_info")
     rows = next((value[k] for k in _ROWS if isinstance(value.get(k), (list, tuple))), ())
-    return has_statistics or any(isinstance(row, Mapping) and any(find_field(str(k)) in PER_ROW for k in row) for row in rows)
+    return has_statistics or any(
+        isinstance(row, Mapping) and any(find_field(str(k)) in PER_ROW for k in row) for row in rows
+    )
 
 # %% ../../nbs/forms/12_field_names.ipynb #14ef1a15
 def _target(key: str, in_row: bool) -> str | None:
@@ -223,7 +489,9 @@ def _entries(raw: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:  # path,
 # %% ../../nbs/forms/12_field_names.ipynb #97a0e316
 def respell_report(
     raw: Mapping[str, Any],  # one report, with any keys
-) -> tuple[dict[str, Any], list[tuple[str, str | None]]]:  # the report with our keys; unknown keys with the nearest known name
+) -> tuple[
+    dict[str, Any], list[tuple[str, str | None]]
+]:  # the report with our keys; unknown keys with the nearest known name
     "A report with our keys"
     if has_only_known_keys(raw):
         return dict(raw), []

@@ -26,9 +26,12 @@ Templates = Mapping[str, tuple[tuple[Stroke, ...], ...]]  # digit -> variants ->
 
 # %% ../../nbs/forms/04_handwriting.ipynb #49a1de5d
 def arc(
-    cx: float, cy: float,  # centre
-    rx: float, ry: float,  # radii
-    start: float, end: float,  # degrees; 0 is right, 90 is down
+    cx: float,
+    cy: float,  # centre
+    rx: float,
+    ry: float,  # radii
+    start: float,
+    end: float,  # degrees; 0 is right, 90 is down
     n: int = 9,  # points
 ) -> Stroke:
     "Points along an ellipse"
@@ -37,40 +40,71 @@ def arc(
 
 # %% ../../nbs/forms/04_handwriting.ipynb #c1d15453
 DIGIT_STROKES: Templates = {
-    "0": ((arc(.5, .5, .36, .5, -80, 290, 14),), (arc(.5, .5, .42, .46, -120, 245, 14),),
-          (arc(.48, .5, .33, .48, -60, 318, 14),)),
-    "1": ((((.5, 0), (.48, .5), (.46, 1)),), (((.28, .22), (.52, .02), (.5, .5), (.5, 1)),),
-          (((.25, .25), (.55, 0), (.53, 1)), ((.25, 1), (.8, .98)))),
-    "2": ((arc(.48, .27, .34, .27, -170, 40, 8) + ((.5, .68), (.15, .97), (.3, .95), (.88, .97)),),
-          (arc(.48, .27, .34, .27, -160, 45, 8) + ((.45, .72), (.22, .95), (.12, .86), (.3, .84), (.9, 1.0)),),
-          (arc(.45, .24, .32, .24, -150, 50, 8) + ((.12, .98), (.12, .99), (.5, .96), (.86, 1.0)),)),
-    "3": ((arc(.45, .25, .33, .25, -150, 80, 8) + arc(.45, .73, .37, .27, -80, 155, 9),),
-          (((.15, .03), (.8, .03), (.42, .4)) + arc(.45, .7, .37, .3, -80, 150, 9),),
-          (arc(.42, .23, .3, .22, -165, 70, 8) + ((.4, .47),) + arc(.42, .73, .4, .27, -70, 165, 9),)),
-    "4": ((((.62, 0), (.1, .66), (.92, .64)), ((.68, .35), (.66, 1))),
-          (((.2, .05), (.15, .55), (.85, .52)), ((.72, .0), (.68, 1))),
-          (((.7, 1), (.72, .02), (.7, .02), (.08, .7), (.08, .71), (.92, .68)),)),
-    "5": ((((.82, .02), (.28, .03), (.22, .42)) + arc(.45, .68, .38, .3, -110, 140, 9),),
-          (((.25, .05), (.2, .42)) + arc(.45, .68, .38, .3, -105, 140, 9), ((.25, .05), (.85, .02)))),
-    "6": ((((.72, .02), (.35, .28), (.15, .65)) + arc(.48, .72, .33, .27, 180, -190, 12),),
-          (((.6, 0), (.25, .4)) + arc(.45, .7, .32, .29, 170, -200, 12),),
-          (((.8, .06), (.5, .1), (.2, .5)) + arc(.47, .73, .32, .26, 185, -150, 12),)),
-    "7": ((((.1, .05), (.88, .04), (.5, .5), (.36, 1)),),
-          (((.1, .05), (.88, .04), (.5, .5), (.4, 1)), ((.25, .5), (.75, .47))),
-          (((.12, .2), (.12, .04), (.88, .04), (.45, 1)),)),
-    "8": ((((.78, .16),) + arc(.5, .24, .28, .23, -20, -190, 7) + ((.45, .46),) + arc(.5, .74, .36, .26, -60, 190, 9)
-           + ((.3, .55), (.66, .38), (.8, .2)),),
-          (arc(.5, .24, .28, .24, 90, 450, 11), arc(.5, .74, .35, .26, -90, 270, 11))),
-    "9": ((arc(.48, .29, .33, .28, -20, -370, 11) + ((.8, .3), (.74, .65), (.55, 1)),),
-          (arc(.45, .28, .33, .28, 0, -350, 11) + ((.79, .2), (.78, 1)),),
-          (arc(.48, .27, .32, .26, -30, -380, 11) + ((.8, .35), (.74, .8), (.5, 1.0), (.25, .95)),)),
-    ",": ((((.5, .9), (.5, 1.05), (.3, 1.25)),),),
+    "0": (
+        (arc(0.5, 0.5, 0.36, 0.5, -80, 290, 14),),
+        (arc(0.5, 0.5, 0.42, 0.46, -120, 245, 14),),
+        (arc(0.48, 0.5, 0.33, 0.48, -60, 318, 14),),
+    ),
+    "1": (
+        (((0.5, 0), (0.48, 0.5), (0.46, 1)),),
+        (((0.28, 0.22), (0.52, 0.02), (0.5, 0.5), (0.5, 1)),),
+        (((0.25, 0.25), (0.55, 0), (0.53, 1)), ((0.25, 1), (0.8, 0.98))),
+    ),
+    "2": (
+        (arc(0.48, 0.27, 0.34, 0.27, -170, 40, 8) + ((0.5, 0.68), (0.15, 0.97), (0.3, 0.95), (0.88, 0.97)),),
+        (
+            arc(0.48, 0.27, 0.34, 0.27, -160, 45, 8)
+            + ((0.45, 0.72), (0.22, 0.95), (0.12, 0.86), (0.3, 0.84), (0.9, 1.0)),
+        ),
+        (arc(0.45, 0.24, 0.32, 0.24, -150, 50, 8) + ((0.12, 0.98), (0.12, 0.99), (0.5, 0.96), (0.86, 1.0)),),
+    ),
+    "3": (
+        (arc(0.45, 0.25, 0.33, 0.25, -150, 80, 8) + arc(0.45, 0.73, 0.37, 0.27, -80, 155, 9),),
+        (((0.15, 0.03), (0.8, 0.03), (0.42, 0.4)) + arc(0.45, 0.7, 0.37, 0.3, -80, 150, 9),),
+        (arc(0.42, 0.23, 0.3, 0.22, -165, 70, 8) + ((0.4, 0.47),) + arc(0.42, 0.73, 0.4, 0.27, -70, 165, 9),),
+    ),
+    "4": (
+        (((0.62, 0), (0.1, 0.66), (0.92, 0.64)), ((0.68, 0.35), (0.66, 1))),
+        (((0.2, 0.05), (0.15, 0.55), (0.85, 0.52)), ((0.72, 0.0), (0.68, 1))),
+        (((0.7, 1), (0.72, 0.02), (0.7, 0.02), (0.08, 0.7), (0.08, 0.71), (0.92, 0.68)),),
+    ),
+    "5": (
+        (((0.82, 0.02), (0.28, 0.03), (0.22, 0.42)) + arc(0.45, 0.68, 0.38, 0.3, -110, 140, 9),),
+        (((0.25, 0.05), (0.2, 0.42)) + arc(0.45, 0.68, 0.38, 0.3, -105, 140, 9), ((0.25, 0.05), (0.85, 0.02))),
+    ),
+    "6": (
+        (((0.72, 0.02), (0.35, 0.28), (0.15, 0.65)) + arc(0.48, 0.72, 0.33, 0.27, 180, -190, 12),),
+        (((0.6, 0), (0.25, 0.4)) + arc(0.45, 0.7, 0.32, 0.29, 170, -200, 12),),
+        (((0.8, 0.06), (0.5, 0.1), (0.2, 0.5)) + arc(0.47, 0.73, 0.32, 0.26, 185, -150, 12),),
+    ),
+    "7": (
+        (((0.1, 0.05), (0.88, 0.04), (0.5, 0.5), (0.36, 1)),),
+        (((0.1, 0.05), (0.88, 0.04), (0.5, 0.5), (0.4, 1)), ((0.25, 0.5), (0.75, 0.47))),
+        (((0.12, 0.2), (0.12, 0.04), (0.88, 0.04), (0.45, 1)),),
+    ),
+    "8": (
+        (
+            ((0.78, 0.16),)
+            + arc(0.5, 0.24, 0.28, 0.23, -20, -190, 7)
+            + ((0.45, 0.46),)
+            + arc(0.5, 0.74, 0.36, 0.26, -60, 190, 9)
+            + ((0.3, 0.55), (0.66, 0.38), (0.8, 0.2)),
+        ),
+        (arc(0.5, 0.24, 0.28, 0.24, 90, 450, 11), arc(0.5, 0.74, 0.35, 0.26, -90, 270, 11)),
+    ),
+    "9": (
+        (arc(0.48, 0.29, 0.33, 0.28, -20, -370, 11) + ((0.8, 0.3), (0.74, 0.65), (0.55, 1)),),
+        (arc(0.45, 0.28, 0.33, 0.28, 0, -350, 11) + ((0.79, 0.2), (0.78, 1)),),
+        (arc(0.48, 0.27, 0.32, 0.26, -30, -380, 11) + ((0.8, 0.35), (0.74, 0.8), (0.5, 1.0), (0.25, 0.95)),),
+    ),
+    ",": ((((0.5, 0.9), (0.5, 1.05), (0.3, 1.25)),),),
 }
 
 # %% ../../nbs/forms/04_handwriting.ipynb #38741e92
 @dataclass(frozen=True)
 class Writer:
     "How one person writes"
+
     slant: float  # leaning to the right, in heights
     aspect: float  # width of a digit over its height
     height: float  # of a digit, pixels
@@ -100,11 +134,21 @@ def draw_writer(
 ) -> Writer:
     "A person whose handwriting is drawn by lot"
     return Writer(
-        slant=r.gauss(0.08, 0.13), aspect=r.uniform(0.52, 0.72), height=r.uniform(21, 28),
-        gap=r.uniform(-0.12, 0.0) if touching else r.uniform(0.14, 0.34), pen=r.uniform(*pen_width),
-        jitter=r.uniform(0.02, 0.045), unevenness=1.8 if touching else 1.0, align=r.uniform(0.08, 0.6),
-        comma=r.random() < 0.5, thai_digits=thai_digits, font=r.choice(HANDWRITING_FONTS), colour=r.choice(INKS),
-        variants={d: r.randrange(len(v)) for d, v in templates.items()}, templates=templates)
+        slant=r.gauss(0.08, 0.13),
+        aspect=r.uniform(0.52, 0.72),
+        height=r.uniform(21, 28),
+        gap=r.uniform(-0.12, 0.0) if touching else r.uniform(0.14, 0.34),
+        pen=r.uniform(*pen_width),
+        jitter=r.uniform(0.02, 0.045),
+        unevenness=1.8 if touching else 1.0,
+        align=r.uniform(0.08, 0.6),
+        comma=r.random() < 0.5,
+        thai_digits=thai_digits,
+        font=r.choice(HANDWRITING_FONTS),
+        colour=r.choice(INKS),
+        variants={d: r.randrange(len(v)) for d, v in templates.items()},
+        templates=templates,
+    )
 
 # %% ../../nbs/forms/04_handwriting.ipynb #2f21255e
 _FINE = 4  # how much larger strokes are drawn
@@ -120,7 +164,7 @@ def smooth(
         return p
     q = np.concatenate([[2 * p[0] - p[1]], p, [2 * p[-1] - p[-2]]])
     t = np.linspace(0, 1, steps, endpoint=False)[None, :, None]
-    a, b, c, d = (q[i:len(q) - 3 + i][:, None] for i in range(4))
+    a, b, c, d = (q[i : len(q) - 3 + i][:, None] for i in range(4))
     curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
     return np.concatenate([curve.reshape(-1, 2), p[-1:]])
 
@@ -139,7 +183,7 @@ def pen_strokes(
         fixed = (((curve - (x0, y0)) * _FINE + 0.5 * _FINE) * 16).astype(np.int32)
         third = max(2, len(fixed) // 3)
         for start, pressure in ((0, 1.0), (third, 1.08), (2 * third, 0.86)):
-            part = fixed[start:start + third + 1] if start < 2 * third else fixed[start:]
+            part = fixed[start : start + third + 1] if start < 2 * third else fixed[start:]
             if len(part) > 1:
                 cv2.polylines(fine, [part], False, 255, max(1, round(width * pressure * _FINE)), cv2.LINE_8, 4)
     stamp(layer, cv2.resize(fine, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA), x0, y0)
@@ -156,8 +200,9 @@ def _digit_curves(char: str, width: float, height: float, writer: Writer, r: ran
         p = smooth([(x + r.gauss(0, writer.jitter), y + r.gauss(0, writer.jitter)) for x, y in stroke])
         x, y = (p[:, 0] - 0.5) * width, (p[:, 1] - 1) * height
         x = x - writer.slant * y
-        curves.append(np.stack([x * math.cos(turn) - y * math.sin(turn) + width / 2,
-                                x * math.sin(turn) + y * math.cos(turn)], 1))
+        curves.append(
+            np.stack([x * math.cos(turn) - y * math.sin(turn) + width / 2, x * math.sin(turn) + y * math.cos(turn)], 1)
+        )
     return curves
 
 # %% ../../nbs/forms/04_handwriting.ipynb #29338ae6
@@ -178,7 +223,8 @@ def _spread(text: str, writer: Writer, r: random.Random) -> tuple[list[tuple[flo
 # %% ../../nbs/forms/04_handwriting.ipynb #97f39d3b
 def write_number(
     layer: np.ndarray,  # uint8[height, width], changed in place
-    x0: float, x1: float,  # the room, pixels
+    x0: float,
+    x1: float,  # the room, pixels
     y: float,  # baseline
     number: int | str,
     writer: Writer,
@@ -191,8 +237,15 @@ def write_number(
         size = min(34 * scale, 34 * (x1 - x0) / text_width(to_thai_digits(text), 34, writer.font))
         free = x1 - x0 - text_width(to_thai_digits(text), size, writer.font)
         squeeze = 2 - 16 * writer.gap if writer.gap <= 0 else 0
-        return draw_text(layer, x0 + free * _placed(writer, r), y, to_thai_digits(text), writer.font, round(size, 1),
-                         _unsteady(r, writer, squeeze))
+        return draw_text(
+            layer,
+            x0 + free * _placed(writer, r),
+            y,
+            to_thai_digits(text),
+            writer.font,
+            round(size, 1),
+            _unsteady(r, writer, squeeze),
+        )
     places, width = _spread(text, writer, r)
     lean = writer.slant * writer.height * scale  # what stands on the line reaches over it on one side
     x0, x1 = x0 - min(0.0, lean), x1 - max(0.0, lean)
@@ -219,8 +272,13 @@ def _unsteady(r: random.Random, writer: Writer, squeeze: float = 0.0) -> Iterato
     dy, first = 0.0, True
     while True:
         dy = 0.8 * (dy + r.gauss(0, 0.7))
-        yield Pose(abs(r.gauss(0, 0.5)) - (0 if first else squeeze), dy, round(r.gauss(0, 2.2)),
-                   2 * round(50 + r.gauss(0, 2)), round(writer.slant * 60))
+        yield Pose(
+            abs(r.gauss(0, 0.5)) - (0 if first else squeeze),
+            dy,
+            round(r.gauss(0, 2.2)),
+            2 * round(50 + r.gauss(0, 2)),
+            round(writer.slant * 60),
+        )
         first = False
 
 # %% ../../nbs/forms/04_handwriting.ipynb #c99872f0
@@ -238,16 +296,19 @@ def _rippled(ink: np.ndarray, r: random.Random, strength: float = 0.8) -> np.nda
     fields, grid = _ripples()
     h, w = ink.shape
     y, x = r.randrange(160 - h + 1), r.randrange(1280 - w + 1)
-    bent = grid[:, :h, :w] + strength * fields[:, y:y + h, x:x + w]
+    bent = grid[:, :h, :w] + strength * fields[:, y : y + h, x : x + w]
     return cv2.remap(ink, bent[0], bent[1], cv2.INTER_LINEAR)
 
 # %% ../../nbs/forms/04_handwriting.ipynb #c73522b8
-_FACE_SCALE: dict[str, float] = dict(zip(HANDWRITING_FONTS, (0.95, 1.02, 1.0, 1.15, 1.25)))  # faces differ in size at the same nominal size
+_FACE_SCALE: dict[str, float] = dict(
+    zip(HANDWRITING_FONTS, (0.95, 1.02, 1.0, 1.15, 1.25))
+)  # faces differ in size at the same nominal size
 
 # %% ../../nbs/forms/04_handwriting.ipynb #40845fba
 def write_words(
     layer: np.ndarray,  # uint8[height, width], changed in place
-    x0: float, x1: float,  # the room, pixels
+    x0: float,
+    x1: float,  # the room, pixels
     y: float,  # baseline
     text: str,
     writer: Writer,
@@ -273,13 +334,22 @@ def _strike(layer: np.ndarray, box: Box, writer: Writer, r: random.Random) -> No
     mid, style = (y0 + y1) / 2, r.choice(("line", "lines", "zigzag"))
 
     def line(dy: float) -> np.ndarray:
-        return smooth([(x0 - 5, mid + dy + r.gauss(0, 2)), ((x0 + x1) / 2, mid + dy + r.gauss(0, 1.5)),
-                       (x1 + 5, mid + dy + r.gauss(0, 2))])
+        return smooth(
+            [
+                (x0 - 5, mid + dy + r.gauss(0, 2)),
+                ((x0 + x1) / 2, mid + dy + r.gauss(0, 1.5)),
+                (x1 + 5, mid + dy + r.gauss(0, 2)),
+            ]
+        )
 
     if style == "zigzag":
         n = max(3, int((x1 - x0) / 9))
-        curves = [smooth([(x0 - 4 + (x1 - x0 + 8) * i / n, mid + (7 if i % 2 else -7) + r.gauss(0, 1.5))
-                          for i in range(n + 1)], 3)]
+        curves = [
+            smooth(
+                [(x0 - 4 + (x1 - x0 + 8) * i / n, mid + (7 if i % 2 else -7) + r.gauss(0, 1.5)) for i in range(n + 1)],
+                3,
+            )
+        ]
     else:
         curves = [line(0)] if style == "line" else [line(-4), line(4)]
     pen_strokes(layer, curves, writer.pen * 0.9)
@@ -287,7 +357,8 @@ def _strike(layer: np.ndarray, box: Box, writer: Writer, r: random.Random) -> No
 # %% ../../nbs/forms/04_handwriting.ipynb #9a550849
 def write_corrected(
     layer: np.ndarray,  # uint8[height, width], changed in place
-    x0: float, x1: float,  # the room, pixels
+    x0: float,
+    x1: float,  # the room, pixels
     y: float,  # baseline
     wrong: int,
     right: int,
@@ -313,8 +384,13 @@ def _ring_text(text: str, radius: int) -> np.ndarray:
     draw_text(straight, 0, 20, text, PRINT_BOLD, around / text_width(text, 1, PRINT_BOLD))
     # a polar picture has one row for each angle and one column for each radius; the text's top points outwards
     polar = np.ascontiguousarray(cv2.rotate(straight, cv2.ROTATE_90_CLOCKWISE))
-    return cv2.warpPolar(polar, (2 * radius, 2 * radius), (radius, radius), radius,
-                         cv2.WARP_INVERSE_MAP | cv2.WARP_FILL_OUTLIERS | cv2.INTER_LINEAR)
+    return cv2.warpPolar(
+        polar,
+        (2 * radius, 2 * radius),
+        (radius, radius),
+        radius,
+        cv2.WARP_INVERSE_MAP | cv2.WARP_FILL_OUTLIERS | cv2.INTER_LINEAR,
+    )
 
 # %% ../../nbs/forms/04_handwriting.ipynb #5146ff26
 @lru_cache(maxsize=4)
@@ -323,7 +399,7 @@ def _stamp_face(kind: str) -> np.ndarray:
     side = 236
     face, c = np.zeros((side, side), np.uint8), side // 2
     if kind == "seal":
-        face[c - 84:c + 84, c - 84:c + 84] = _ring_text("คณะกรรมการประจำหน่วยเลือกตั้ง * สมาชิกสภาผู้แทนราษฎร * ", 84)
+        face[c - 84 : c + 84, c - 84 : c + 84] = _ring_text("คณะกรรมการประจำหน่วยเลือกตั้ง * สมาชิกสภาผู้แทนราษฎร * ", 84)
         for radius, width in ((86, 3), (54, 2)):
             cv2.circle(face, (c, c), radius, 255, width, cv2.LINE_AA)
         draw_text(face, c - text_width("กปน.", 34, PRINT_BOLD) / 2, c + 12, "กปน.", PRINT_BOLD, 34)
@@ -343,8 +419,11 @@ def draw_stamp(
     kind = r.choice(("seal", "box"))
     face = _stamp_face(kind)
     c = face.shape[0] / 2
-    turned = cv2.warpAffine(face, cv2.getRotationMatrix2D((c, c), r.gauss(0, 25 if kind == "seal" else 9), 1.0),
-                            face.shape[::-1])
+    turned = cv2.warpAffine(
+        face, cv2.getRotationMatrix2D((c, c), r.gauss(0, 25 if kind == "seal" else 9), 1.0), face.shape[::-1]
+    )
     g = np.random.default_rng(r.getrandbits(32))
-    patchy = cv2.resize(g.uniform(0.35, 1.1, (9, 9)).astype(np.float32), face.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    patchy = cv2.resize(
+        g.uniform(0.35, 1.1, (9, 9)).astype(np.float32), face.shape[::-1], interpolation=cv2.INTER_CUBIC
+    )
     return cv2.multiply(turned, patchy, dtype=cv2.CV_8U)

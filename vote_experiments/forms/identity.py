@@ -35,6 +35,7 @@ def plain_ordinal(
 @dataclass(frozen=True, slots=True)
 class FormIdentity(Record):
     "Which form this is: kind, election and place, normalised"
+
     code: str | None = None  # 5/16 | 5/17 | 5/18 | 6/1 | referendum
     ballot: str | None = None  # Constituency | PartyList | Referendum
     date: str | None = None  # ISO 8601
@@ -46,7 +47,9 @@ class FormIdentity(Record):
     station: str | None = None
     committee: str | None = None  # who counted, on 5/16 and 5/17
     copy: str | None = None
-    written: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)  # the header as it was written, where it differs
+    written: Mapping[str, str] = field(
+        default_factory=dict, compare=False, repr=False
+    )  # the header as it was written, where it differs
 
     @property
     def kind(self) -> FormKind:
@@ -61,13 +64,19 @@ class FormIdentity(Record):
     @property
     def place(self) -> tuple[str | None, ...]:
         "Who counted, within the seat: equal for two copies of one report. Village, copy and date play no part."
-        counted_by = {"station": (self.district, self.sub_district, self.station), "committee": (self.committee,), "constituency": ()}
+        counted_by = {
+            "station": (self.district, self.sub_district, self.station),
+            "committee": (self.committee,),
+            "constituency": (),
+        }
         return self.kind.code, *self.seat, *counted_by[self.kind.place]
 
     @property
     def missing(self) -> tuple[str, ...]:
         "Fields without which the place is not known"
-        needed = {"station": ("sub_district", "station"), "committee": ("committee",), "constituency": ()}[self.kind.place]
+        needed = {"station": ("sub_district", "station"), "committee": ("committee",), "constituency": ()}[
+            self.kind.place
+        ]
         return tuple(name for name in ("ballot", "province", "constituency", *needed) if getattr(self, name) is None)
 
     def __str__(self) -> str:
@@ -82,8 +91,13 @@ def _code(code: str | None, ballot: str | None) -> str | None:
     return with_ballot if with_ballot in FORM_KINDS else None
 
 # %% ../../nbs/forms/15_identity.ipynb #b476fe02
-_ORDINALS = {"constituency": "constituency_number", "village": "village_moo", "station": "polling_station_number",
-             "committee": "committee_number", "copy": "copy_number"}
+_ORDINALS = {
+    "constituency": "constituency_number",
+    "village": "village_moo",
+    "station": "polling_station_number",
+    "committee": "committee_number",
+    "copy": "copy_number",
+}
 
 # %% ../../nbs/forms/15_identity.ipynb #cc720cbb
 def _places(info: FormInfo) -> dict[str, str | None]:
@@ -92,8 +106,10 @@ def _places(info: FormInfo) -> dict[str, str | None]:
     inside = province.name if province else None
     district = find_place("district", info.district, inside)
     sub_district = find_place("sub_district", info.sub_district, inside, district.name if district else None)
-    return {level: place.name if place else None
-            for level, place in (("province", province), ("district", district), ("sub_district", sub_district))}
+    return {
+        level: place.name if place else None
+        for level, place in (("province", province), ("district", district), ("sub_district", sub_district))
+    }
 
 # %% ../../nbs/forms/15_identity.ipynb #e33326c3
 def identity_of(
@@ -104,7 +120,9 @@ def identity_of(
     if not isinstance(info, FormInfo):
         info = FormInfo.model_validate(dict(info))
     kind = kind_of(info.form_code, info.form_type, info.polling_station_number, info.committee_number)
-    values = {"date": info.date, **_places(info)} | {name: plain_ordinal(getattr(info, f)) for name, f in _ORDINALS.items()}
+    values = {"date": info.date, **_places(info)} | {
+        name: plain_ordinal(getattr(info, f)) for name, f in _ORDINALS.items()
+    }
     if kind.place != "station":
         values |= dict.fromkeys(("district", "sub_district", "village", "station"))
     if kind.place != "committee":
@@ -138,6 +156,7 @@ def agreement(
 @dataclass(frozen=True)
 class IdentityMatches(Record):
     "Which identities of two lists belong together"
+
     pairs: tuple[tuple[int, int], ...]  # (place in the first list, place in the second)
     only_left: tuple[int, ...]
     only_right: tuple[int, ...]  # the candidates of ambiguous ones among them
@@ -217,13 +236,21 @@ def match_identities(
         levels.setdefault(score, []).append((i, j))
     for level in levels.values():
         matching.take(level)
-    return IdentityMatches(tuple(sorted(matching.pairs)), tuple(sorted(matching.free_left)), tuple(sorted(matching.free_right)),
-                           tuple(sorted(matching.unclear.items())))
+    return IdentityMatches(
+        tuple(sorted(matching.pairs)),
+        tuple(sorted(matching.free_left)),
+        tuple(sorted(matching.free_right)),
+        tuple(sorted(matching.unclear.items())),
+    )
 
 # %% ../../nbs/forms/15_identity.ipynb #5c662413
 _IN_PATH = {
-    "constituency_number": re.compile(r"(?:เขตเลือกตั้งที่|เขตเลือกตั้ง|เขตที่|เขต|(?<![a-z])(?:constituency|cons))[ _.-]*(\d{1,2})(?!\d)", re.IGNORECASE),
-    "polling_station_number": re.compile(r"(?:หน่วยเลือกตั้งที่|หน่วยเลือกตั้ง|หน่วยที่|หน่วย|(?<![a-z])(?:unit|station))[ _.-]*(\d{1,3})(?!\d)", re.IGNORECASE),
+    "constituency_number": re.compile(
+        r"(?:เขตเลือกตั้งที่|เขตเลือกตั้ง|เขตที่|เขต|(?<![a-z])(?:constituency|cons))[ _.-]*(\d{1,2})(?!\d)", re.IGNORECASE
+    ),
+    "polling_station_number": re.compile(
+        r"(?:หน่วยเลือกตั้งที่|หน่วยเลือกตั้ง|หน่วยที่|หน่วย|(?<![a-z])(?:unit|station))[ _.-]*(\d{1,3})(?!\d)", re.IGNORECASE
+    ),
     "committee_number": re.compile(r"(?:ชุดที่|ชุด|(?<![a-z])set)[ _.-]*(\d{1,3})(?!\d)", re.IGNORECASE),
     "province": re.compile(r"(?:จังหวัด|จ\.) ?([ก-๎]+)"),
     "district": re.compile(r"(?:อำเภอ|อ\.) ?([ก-๎]+)"),

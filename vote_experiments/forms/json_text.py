@@ -31,7 +31,7 @@ _OPENING = re.compile(r"[{\[]")
 
 def _is_prose(text: str, start: int, error: json.JSONDecodeError) -> bool:
     "Whether the bracket at `start` does not begin a JSON value"
-    return not text[start + 1:error.pos].strip() and error.pos < len(text.rstrip())
+    return not text[start + 1 : error.pos].strip() and error.pos < len(text.rstrip())
 
 # %% ../../nbs/forms/12_json_text.ipynb #b452034d
 def _values(text: str) -> Iterator[Any]:
@@ -65,7 +65,7 @@ def _wrapped_value(text: str) -> Any:
 def _without_trailing_commas(text: str) -> str:
     "The text from its first bracket on, without commas before a closing bracket"
     opening = _OPENING.search(text)
-    return _TRAILING_COMMA.sub(lambda m: m[1] or "", text[opening.start():]) if opening else text
+    return _TRAILING_COMMA.sub(lambda m: m[1] or "", text[opening.start() :]) if opening else text
 
 # %% ../../nbs/forms/12_json_text.ipynb #ca292145
 def json_in_text(

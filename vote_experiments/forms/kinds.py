@@ -17,6 +17,7 @@ from .thai import normalise_text, to_arabic_digits, to_thai_digits
 @dataclass(frozen=True)
 class Edition:
     "A form as it was printed for one election"
+
     year: int  # Buddhist year of the election
     rows: tuple[int, ...]  # printed rows of votes on each page that has a table; the total row is not counted
     pages: int  # pages of one report, the page of signatures included
@@ -26,6 +27,7 @@ class Edition:
 @dataclass(frozen=True)
 class FormKind:
     "One form of the family: its code, its title, its fields and who signs"
+
     code: str  # canonical, in Arabic digits: "5/18", "5/18 (บช)"
     ballot: str  # "Constituency", "PartyList" or "Referendum": the `form_type` of a report
     title: str  # printed in bold below the emblem
@@ -71,15 +73,26 @@ class FormKind:
     ) -> bool:
         "Whether the form has this field"
         section, _, name = path.removesuffix("_text").partition(".")
-        fields = {"form_info": (*self.header_fields, *self.optional_header_fields), "voter_statistics": self.voter_fields,
-                  "ballot_statistics": self.ballot_fields}
+        fields = {
+            "form_info": (*self.header_fields, *self.optional_header_fields),
+            "voter_statistics": self.voter_fields,
+            "ballot_statistics": self.ballot_fields,
+        }
         return name in fields[section] if section in fields else True
 
     def _repr_markdown_(self) -> str:
         return _table([self])
 
 # %% ../../nbs/forms/01_kinds.ipynb #359c0d9d
-_STATION_HEADER = ("form_type", "date", "province", "district", "sub_district", "constituency_number", "polling_station_number")
+_STATION_HEADER = (
+    "form_type",
+    "date",
+    "province",
+    "district",
+    "sub_district",
+    "constituency_number",
+    "polling_station_number",
+)
 _COMMITTEE_HEADER = ("form_type", "date", "province", "constituency_number", "committee_number")
 _SUMMARY_HEADER = ("form_type", "date", "province", "constituency_number")
 _VOTERS = ("eligible_voters", "voters_present")
@@ -92,33 +105,69 @@ _TITLE = "รายงานผลการนับคะแนนสมาช�
 
 # %% ../../nbs/forms/01_kinds.ipynb #1b6e1717
 _STATION = FormKind(
-    "5/18", "Constituency", f"{_TITLE}แบบแบ่งเขตเลือกตั้ง", "station", _STATION_HEADER,
-    ("form_code", "copy_number", "village_moo"), _VOTERS, _STATION_BALLOTS, ("candidate_name", "party_name"), _STATION_CHECKS,
-    "ประธานกรรมการประจำหน่วยเลือกตั้ง", "กรรมการประจำหน่วยเลือกตั้ง",
-    (Edition(2569, (11,), 2), Edition(2566, (11,), 2)))
+    "5/18",
+    "Constituency",
+    f"{_TITLE}แบบแบ่งเขตเลือกตั้ง",
+    "station",
+    _STATION_HEADER,
+    ("form_code", "copy_number", "village_moo"),
+    _VOTERS,
+    _STATION_BALLOTS,
+    ("candidate_name", "party_name"),
+    _STATION_CHECKS,
+    "ประธานกรรมการประจำหน่วยเลือกตั้ง",
+    "กรรมการประจำหน่วยเลือกตั้ง",
+    (Edition(2569, (11,), 2), Edition(2566, (11,), 2)),
+)
 
 # %% ../../nbs/forms/01_kinds.ipynb #d58f020b
 _OUTSIDE = replace(
-    _STATION, code="5/17", place="committee", header_fields=_COMMITTEE_HEADER,
+    _STATION,
+    code="5/17",
+    place="committee",
+    header_fields=_COMMITTEE_HEADER,
     title="รายงานผลการนับคะแนนบัตรเลือกตั้งนอกเขตเลือกตั้งและนอกราชอาณาจักรแบบแบ่งเขตเลือกตั้ง",
-    optional_header_fields=("form_code", "copy_number"), voter_fields=(), ballot_fields=("ballots_allocated", *_COUNTED),
-    checks=("ballots_used", *_SUMS_OF_VOTES, *_ANY_FORM), counted_ballots="ballots_allocated", chair="ประธานกรรมการนับคะแนนบัตรเลือกตั้ง",
-    members="กรรมการนับคะแนนบัตรเลือกตั้ง", reasons=6,
-    editions=(Edition(2569, (10,), 2, ("provincial", "bangkok")), Edition(2566, (10,), 2)))
+    optional_header_fields=("form_code", "copy_number"),
+    voter_fields=(),
+    ballot_fields=("ballots_allocated", *_COUNTED),
+    checks=("ballots_used", *_SUMS_OF_VOTES, *_ANY_FORM),
+    counted_ballots="ballots_allocated",
+    chair="ประธานกรรมการนับคะแนนบัตรเลือกตั้ง",
+    members="กรรมการนับคะแนนบัตรเลือกตั้ง",
+    reasons=6,
+    editions=(Edition(2569, (10,), 2, ("provincial", "bangkok")), Edition(2566, (10,), 2)),
+)
 _INSIDE = replace(
-    _OUTSIDE, code="5/16", reasons=3, title="รายงานผลการนับคะแนนบัตรเลือกตั้งที่ออกเสียงลงคะแนนก่อนวันเลือกตั้งในเขตเลือกตั้งแบบแบ่งเขตเลือกตั้ง",
-    editions=(Edition(2569, (10,), 2), Edition(2566, (10,), 2)))
+    _OUTSIDE,
+    code="5/16",
+    reasons=3,
+    title="รายงานผลการนับคะแนนบัตรเลือกตั้งที่ออกเสียงลงคะแนนก่อนวันเลือกตั้งในเขตเลือกตั้งแบบแบ่งเขตเลือกตั้ง",
+    editions=(Edition(2569, (10,), 2), Edition(2566, (10,), 2)),
+)
 
 # %% ../../nbs/forms/01_kinds.ipynb #323e9905
 _SUMMARY = replace(
-    _STATION, code="6/1", place="constituency", title=f"{_TITLE}แบบแบ่งเขตเลือกตั้ง (เขตเลือกตั้ง)",
-    header_fields=_SUMMARY_HEADER, optional_header_fields=("form_code",), ballot_fields=("ballots_used", *_COUNTED),
-    checks=("ballots_used", *_SUMS_OF_VOTES, "voters_present", *_ANY_FORM), reasons=0,
-    chair="ประธานกรรมการการเลือกตั้งประจำเขตเลือกตั้ง", members="กรรมการการเลือกตั้งประจำเขตเลือกตั้ง",
-    editions=(Edition(2569, (20,), 2), Edition(2566, (20,), 2)))
+    _STATION,
+    code="6/1",
+    place="constituency",
+    title=f"{_TITLE}แบบแบ่งเขตเลือกตั้ง (เขตเลือกตั้ง)",
+    header_fields=_SUMMARY_HEADER,
+    optional_header_fields=("form_code",),
+    ballot_fields=("ballots_used", *_COUNTED),
+    checks=("ballots_used", *_SUMS_OF_VOTES, "voters_present", *_ANY_FORM),
+    reasons=0,
+    chair="ประธานกรรมการการเลือกตั้งประจำเขตเลือกตั้ง",
+    members="กรรมการการเลือกตั้งประจำเขตเลือกตั้ง",
+    editions=(Edition(2569, (20,), 2), Edition(2566, (20,), 2)),
+)
 _REFERENDUM = replace(
-    _STATION, code="referendum", ballot="Referendum", title="รายงานผลการนับคะแนนออกเสียงประชามติ",
-    row_fields=("candidate_name",), editions=(Edition(2569, (3,), 2),))
+    _STATION,
+    code="referendum",
+    ballot="Referendum",
+    title="รายงานผลการนับคะแนนออกเสียงประชามติ",
+    row_fields=("candidate_name",),
+    editions=(Edition(2569, (3,), 2),),
+)
 
 # %% ../../nbs/forms/01_kinds.ipynb #47e1191c
 _PARTY_EDITIONS = (Edition(2569, (10, 24, 23), 4), Edition(2566, (10, 24, 24, 9), 5))
@@ -127,25 +176,39 @@ _PARTY_EDITIONS = (Edition(2569, (10, 24, 23), 4), Edition(2566, (10, 24, 24, 9)
 def _party_list(kind: FormKind) -> FormKind:
     "The (บช) form of a kind"
     title = kind.title.replace("แบบแบ่งเขตเลือกตั้ง", "แบบบัญชีรายชื่อ", 1)
-    return replace(kind, code=f"{kind.code} (บช)", ballot="PartyList", title=title, row_fields=("party_name",),
-                   editions=_PARTY_EDITIONS)
+    return replace(
+        kind,
+        code=f"{kind.code} (บช)",
+        ballot="PartyList",
+        title=title,
+        row_fields=("party_name",),
+        editions=_PARTY_EDITIONS,
+    )
 
 # %% ../../nbs/forms/01_kinds.ipynb #fb7808d8
 FORM_KINDS: dict[str, FormKind] = {
-    kind.code: kind
-    for one in (_STATION, _OUTSIDE, _INSIDE, _SUMMARY)
-    for kind in (one, _party_list(one))
+    kind.code: kind for one in (_STATION, _OUTSIDE, _INSIDE, _SUMMARY) for kind in (one, _party_list(one))
 } | {_REFERENDUM.code: _REFERENDUM}
 BALLOTS = ("Constituency", "PartyList", "Referendum")  # the values of `form_type`
 
 # %% ../../nbs/forms/01_kinds.ipynb #e3fe04bb
 def _table(kinds: list[FormKind]) -> str:
     "Kinds as a Markdown table"
-    lines = ["| code | ballot | counted by | voters | ballots | names in a row | rows of 2569 |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| code | ballot | counted by | voters | ballots | names in a row | rows of 2569 |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for k in kinds:
         rows = " + ".join(map(str, k.edition().rows))
-        cells = (k.printed_code, k.ballot, k.place, ", ".join(k.voter_fields) or "none", ", ".join(k.ballot_fields),
-                 ", ".join(k.row_fields), rows)
+        cells = (
+            k.printed_code,
+            k.ballot,
+            k.place,
+            ", ".join(k.voter_fields) or "none",
+            ", ".join(k.ballot_fields),
+            ", ".join(k.row_fields),
+            rows,
+        )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -194,8 +257,10 @@ def form_kind(
     "The form kind that a text names. Raises `ValueError` when it names none."
     kind = find_form_kind(text)
     if kind is None:
-        raise ValueError(f'"{text}" names no form; known are {", ".join(FORM_KINDS)}, '
-                         "and Constituency (แบ่งเขต) or PartyList (บัญชีรายชื่อ)")
+        raise ValueError(
+            f'"{text}" names no form; known are {", ".join(FORM_KINDS)}, '
+            "and Constituency (แบ่งเขต) or PartyList (บัญชีรายชื่อ)"
+        )
     return kind
 
 # %% ../../nbs/forms/01_kinds.ipynb #269149f8

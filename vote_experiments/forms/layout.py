@@ -56,6 +56,7 @@ def _font(name: str) -> _Font:
 # %% ../../nbs/forms/03_layout.ipynb #ddbe980c
 class Glyph(NamedTuple):
     "One glyph of a shaped text, in font units"
+
     id: int
     cluster: int  # glyphs of one cluster (a consonant and its marks) move together
     advance: int
@@ -73,8 +74,10 @@ def shape(
     buffer.add_str(text)
     buffer.guess_segment_properties()
     uharfbuzz.shape(_font(font).shaper, buffer)
-    glyphs = tuple(Glyph(i.codepoint, i.cluster, p.x_advance, p.x_offset, p.y_offset)
-                   for i, p in zip(buffer.glyph_infos, buffer.glyph_positions))
+    glyphs = tuple(
+        Glyph(i.codepoint, i.cluster, p.x_advance, p.x_offset, p.y_offset)
+        for i, p in zip(buffer.glyph_infos, buffer.glyph_positions)
+    )
     for g in glyphs:
         if g.id == 0:
             raise ValueError(f"font {font!r} has no glyph for {text[g.cluster]!r} in {text!r}; use another font")
@@ -92,6 +95,7 @@ def text_width(
 # %% ../../nbs/forms/03_layout.ipynb #2501639f
 class Pose(NamedTuple):
     "How one cluster of letters deviates from print"
+
     dx: float = 0.0  # pixels to the right
     dy: float = 0.0  # pixels down
     rotation: int = 0  # degrees, counter-clockwise
@@ -106,8 +110,12 @@ UPRIGHT = Pose()
 def _bitmap(font: str, size: float, glyph: int, rotation: int, stretch: int, slant: int) -> tuple[np.ndarray, int, int]:
     "The ink of one glyph, and its left and top edge relative to the pen position"
     face, angle = _font(font).face, math.radians(rotation)
-    turn = freetype.Matrix(*(int(v * 0x10000) for v in (
-        math.cos(angle) * stretch / 100, -math.sin(angle) + slant / 100, math.sin(angle), math.cos(angle))))
+    turn = freetype.Matrix(
+        *(
+            int(v * 0x10000)
+            for v in (math.cos(angle) * stretch / 100, -math.sin(angle) + slant / 100, math.sin(angle), math.cos(angle))
+        )
+    )
     with _rendering:
         face.set_char_size(int(size * 64))
         face.set_transform(turn, freetype.Vector(0, 0))
@@ -115,7 +123,7 @@ def _bitmap(font: str, size: float, glyph: int, rotation: int, stretch: int, sla
         slot, bitmap = face.glyph, face.glyph.bitmap
         # freetype-py's own `bitmap.buffer` builds a list of single bytes, ten times slower than copying the block
         data = ctypes.string_at(bitmap._FT_Bitmap.buffer, bitmap.rows * bitmap.pitch) if bitmap.rows else b""
-        ink = np.frombuffer(data, np.uint8).reshape(bitmap.rows, bitmap.pitch)[:, :bitmap.width]
+        ink = np.frombuffer(data, np.uint8).reshape(bitmap.rows, bitmap.pitch)[:, : bitmap.width]
         return ink, slot.bitmap_left, slot.bitmap_top
 
 # %% ../../nbs/forms/03_layout.ipynb #d4e1c35b
@@ -133,7 +141,7 @@ def stamp(
     x0, y0, x1, y1 = max(0, x), max(0, y), min(width, x + ink.shape[1]), min(height, y + ink.shape[0])
     if x1 > x0 and y1 > y0:
         view = layer[y0:y1, x0:x1]
-        np.maximum(view, ink[y0 - y:y1 - y, x0 - x:x1 - x], out=view)
+        np.maximum(view, ink[y0 - y : y1 - y, x0 - x : x1 - x], out=view)
 
 # %% ../../nbs/forms/03_layout.ipynb #c15e2bcf
 def draw_text(
@@ -169,6 +177,7 @@ FORM_TYPES = ("Constituency", "PartyList")
 @dataclass(frozen=True)
 class Slot:
     "A place to write: a dotted line, or a ruled cell"
+
     x0: int  # left end, pixels
     x1: int  # right end
     baseline: int  # where the writing stands
@@ -179,10 +188,13 @@ class Slot:
 @dataclass(frozen=True)
 class Page:
     "A blank page and its places to write. The ink is shared: copy it before drawing on it."
+
     form_type: str  # "Constituency" or "PartyList"
     ink: np.ndarray = field(repr=False)  # uint8[PAGE_HEIGHT, PAGE_WIDTH], read-only: 255 is full printing ink
     slots: dict[str, Slot] = field(repr=False)  # first page, by field name; empty on a table page
-    rows: tuple[dict[str, Slot], ...] = field(default=(), repr=False)  # table page, by column; the total row is not in it
+    rows: tuple[dict[str, Slot], ...] = field(
+        default=(), repr=False
+    )  # table page, by column; the total row is not in it
     total: dict[str, Slot] | None = field(default=None, repr=False)  # the total row of the last table page
 
 # %% ../../nbs/forms/03_layout.ipynb #6e524396
@@ -197,14 +209,37 @@ def _sealed(ink: np.ndarray) -> np.ndarray:
 
 # %% ../../nbs/forms/03_layout.ipynb #3dfc56a1
 _OPENING: tuple[tuple[int, tuple[str | tuple[str, int], ...]], ...] = (
-    (270, ("ตามที่ได้มีพระราชกฤษฎีกาให้มีการเลือกตั้งสมาชิกสภาผู้แทนราษฎร และกำหนดให้วันที่", ("date.day", 50),
-           "เดือน", ("date.month", 150))),
-    (316, ("พ.ศ.", ("date.year", 80),
-           "เป็นวันเลือกตั้ง นั้น บัดนี้ คณะกรรมการประจำหน่วยเลือกตั้งได้ดำเนินการนับคะแนนของ")),
-    (362, ("หน่วยเลือกตั้งที่", ("form_info.polling_station_number", 80), "ตำบล/แขวง", ("form_info.sub_district", 200),
-           "อำเภอ/เขต", ("form_info.district", 220))),
-    (408, ("เขตเลือกตั้งที่", ("form_info.constituency_number", 80), "จังหวัด", ("form_info.province", 260),
-           "เสร็จสิ้นแล้ว จึงขอรายงานผลการนับคะแนน ดังนี้")),
+    (
+        270,
+        (
+            "ตามที่ได้มีพระราชกฤษฎีกาให้มีการเลือกตั้งสมาชิกสภาผู้แทนราษฎร และกำหนดให้วันที่",
+            ("date.day", 50),
+            "เดือน",
+            ("date.month", 150),
+        ),
+    ),
+    (316, ("พ.ศ.", ("date.year", 80), "เป็นวันเลือกตั้ง นั้น บัดนี้ คณะกรรมการประจำหน่วยเลือกตั้งได้ดำเนินการนับคะแนนของ")),
+    (
+        362,
+        (
+            "หน่วยเลือกตั้งที่",
+            ("form_info.polling_station_number", 80),
+            "ตำบล/แขวง",
+            ("form_info.sub_district", 200),
+            "อำเภอ/เขต",
+            ("form_info.district", 220),
+        ),
+    ),
+    (
+        408,
+        (
+            "เขตเลือกตั้งที่",
+            ("form_info.constituency_number", 80),
+            "จังหวัด",
+            ("form_info.province", 260),
+            "เสร็จสิ้นแล้ว จึงขอรายงานผลการนับคะแนน ดังนี้",
+        ),
+    ),
 )
 
 # %% ../../nbs/forms/03_layout.ipynb #eabd2531
@@ -220,11 +255,14 @@ class _Line(NamedTuple):
 
 # %% ../../nbs/forms/03_layout.ipynb #32b242e8
 _LINES = (
-    _Line("voter_statistics.eligible_voters", "๑.๑ จำนวนผู้มีสิทธิเลือกตั้งตามบัญชีรายชื่อผู้มีสิทธิเลือกตั้ง", "คน",
-          heading="๑. จำนวนผู้มีสิทธิเลือกตั้ง"),
+    _Line(
+        "voter_statistics.eligible_voters",
+        "๑.๑ จำนวนผู้มีสิทธิเลือกตั้งตามบัญชีรายชื่อผู้มีสิทธิเลือกตั้ง",
+        "คน",
+        heading="๑. จำนวนผู้มีสิทธิเลือกตั้ง",
+    ),
     _Line("voter_statistics.voters_present", "๑.๒ จำนวนผู้มีสิทธิเลือกตั้งที่มาแสดงตน", "คน"),
-    _Line("ballot_statistics.ballots_allocated", "๒.๑ จำนวนบัตรเลือกตั้งที่ได้รับจัดสรร", "บัตร",
-          heading="๒. จำนวนบัตรเลือกตั้ง"),
+    _Line("ballot_statistics.ballots_allocated", "๒.๑ จำนวนบัตรเลือกตั้งที่ได้รับจัดสรร", "บัตร", heading="๒. จำนวนบัตรเลือกตั้ง"),
     _Line("ballot_statistics.ballots_used", "๒.๒ จำนวนบัตรเลือกตั้งที่ใช้", "บัตร"),
     _Line("ballot_statistics.good_ballots", "๒.๒.๑ บัตรดี", "บัตร", 45),
     _Line("ballot_statistics.bad_ballots", "๒.๒.๒ บัตรเสีย", "บัตร", 45),
@@ -256,7 +294,7 @@ class _Printer:
 
     def dots(self, x0: float, x1: float, y: int) -> None:
         for x in range(int(x0), int(x1), 6):
-            view = self.ink[y:y + 2, x:x + 2]
+            view = self.ink[y : y + 2, x : x + 2]
             np.maximum(view, 190, out=view)
 
     def gap(self, name: str, x0: float, x1: float, y: int) -> None:
@@ -368,9 +406,9 @@ def _headings(ink: np.ndarray, form_type: str) -> None:
 # %% ../../nbs/forms/03_layout.ipynb #63ac668f
 def _rules(ink: np.ndarray, edges: tuple[int, ...], ys: list[int]) -> None:
     for x in edges:
-        ink[ys[0]:ys[-1] + 2, x:x + 2] = 255
+        ink[ys[0] : ys[-1] + 2, x : x + 2] = 255
     for y in ys:
-        ink[y:y + 2, edges[0]:edges[-1] + 2] = 255
+        ink[y : y + 2, edges[0] : edges[-1] + 2] = 255
 
 # %% ../../nbs/forms/03_layout.ipynb #0dba7644
 def blank_table_page(
@@ -394,8 +432,13 @@ def _table_page(form_type: str, n_rows: int, last: bool, page_number: int) -> Pa
     tops = [TABLE_TOP + HEADER_HEIGHT + height * r for r in range(n_rows + last + 1)]
     _headings(ink, form_type)
     _rules(ink, edges, [TABLE_TOP, *tops])
-    rows = [{c: Slot(edges[i], edges[i + 1], (top + top + height) // 2 + 8, top, top + height)
-             for i, c in enumerate(COLUMNS[form_type])} for top in tops[:-1]]
+    rows = [
+        {
+            c: Slot(edges[i], edges[i + 1], (top + top + height) // 2 + 8, top, top + height)
+            for i, c in enumerate(COLUMNS[form_type])
+        }
+        for top in tops[:-1]
+    ]
     if last:
         label, cell = "รวมคะแนนทั้งสิ้น", rows[-1]["party_name"]
         end = cell.x0 - 12 if form_type == "Constituency" else cell.x1 - 40

@@ -77,7 +77,8 @@ def page_path(
     if not any(real.is_relative_to(root) for root in allowed):
         raise PermissionError(
             f"image {str(path)!r} lies outside the allowed folders {[str(r) for r in allowed]}: move it there, "
-            "or add its folder to the environment variable VOTE_EXPERIMENTS_ROOTS")
+            "or add its folder to the environment variable VOTE_EXPERIMENTS_ROOTS"
+        )
     return _existing_file(real, path)
 
 # %% ../../nbs/forms/06_pages.ipynb #22317c3c
@@ -93,8 +94,14 @@ def _existing_file(real: Path, path: str | os.PathLike) -> Path:
     raise ValueError(f"image {str(path)!r} is a folder or a device, not a file: name the page images themselves")
 
 # %% ../../nbs/forms/06_pages.ipynb #c7dd80e3
-_SIGNATURES = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"),
-               (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"))
+_SIGNATURES = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
+)
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 # %% ../../nbs/forms/06_pages.ipynb #433e0447
@@ -103,7 +110,9 @@ def _is_heic(head: bytes, path: Path) -> bool:
     if head[4:8] != b"ftyp" or head[8:12] not in _HEIF_BRANDS:
         return False
     if find_spec("pi_heif") is None:
-        raise ValueError(f"image {str(path)!r} is HEIC, which needs a decoder: pip install 'vote-experiments[heic]', or save it as JPEG")
+        raise ValueError(
+            f"image {str(path)!r} is HEIC, which needs a decoder: pip install 'vote-experiments[heic]', or save it as JPEG"
+        )
     return True
 
 # %% ../../nbs/forms/06_pages.ipynb #8ca65d0a
@@ -114,8 +123,10 @@ def page_format(
     "The format of a file, from its first bytes. Raises `ValueError` for an empty, too large or unknown file."
     size = path.stat().st_size
     if size > max_bytes:
-        raise ValueError(f"image {str(path)!r} has {size:,} bytes, more than the limit of {max_bytes:,}: "
-                         "scan at a lower resolution or raise max_bytes")
+        raise ValueError(
+            f"image {str(path)!r} has {size:,} bytes, more than the limit of {max_bytes:,}: "
+            "scan at a lower resolution or raise max_bytes"
+        )
     with open(path, "rb") as f:
         head = f.read(1024)
     for start, name in _SIGNATURES:
@@ -136,13 +147,18 @@ def _check_size(size: tuple[int, int], path: Path, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ValueError(
             f"image {str(path)!r} has {width:,} x {height:,} = {width * height / 1e6:,.1f} megapixels, more than the "
-            f"limit of {max_pixels / 1e6:,.1f}: scan at a lower resolution or raise max_pixels")
+            f"limit of {max_pixels / 1e6:,.1f}: scan at a lower resolution or raise max_pixels"
+        )
     if min(width, height) < MIN_SIDE:
-        raise ValueError(f"image {str(path)!r} has {width} x {height} pixels: nothing can be read with a side "
-                         f"below {MIN_SIDE} pixels")
+        raise ValueError(
+            f"image {str(path)!r} has {width} x {height} pixels: nothing can be read with a side "
+            f"below {MIN_SIDE} pixels"
+        )
     if max(width, height) > MAX_ASPECT * min(width, height):
-        raise ValueError(f"image {str(path)!r} has {width:,} x {height:,} pixels, more than {MAX_ASPECT} times "
-                         "longer than wide: it is not a page")
+        raise ValueError(
+            f"image {str(path)!r} has {width:,} x {height:,} pixels, more than {MAX_ASPECT} times "
+            "longer than wide: it is not a page"
+        )
 
 # %% ../../nbs/forms/06_pages.ipynb #be899b88
 def _webp_size(path: Path) -> tuple[int, int]:
@@ -156,10 +172,25 @@ def _webp_size(path: Path) -> tuple[int, int]:
     return (int.from_bytes(head[26:28], "little") & 0x3FFF), (int.from_bytes(head[28:30], "little") & 0x3FFF)
 
 # %% ../../nbs/forms/06_pages.ipynb #b8005fb6
-_OPENERS: dict[str, Any] = {"JPEG": JpegImagePlugin.JpegImageFile, "PNG": PngImagePlugin.PngImageFile,
-                            "TIFF": TiffImagePlugin.TiffImageFile, "WEBP": WebPImagePlugin.WebPImageFile}
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError, TypeError,
-                    OverflowError, ZeroDivisionError, Image.DecompressionBombError)  # what Pillow's decoders raise for damaged files
+_OPENERS: dict[str, Any] = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+}
+_DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    ZeroDivisionError,
+    Image.DecompressionBombError,
+)  # what Pillow's decoders raise for damaged files
 
 # %% ../../nbs/forms/06_pages.ipynb #bc186b01
 def _opener(kind: str) -> Any:
@@ -200,8 +231,15 @@ def _eight_bits(image: Any, gray: bool) -> np.ndarray:
     return np.asarray(image if image.mode == wanted else image.convert(wanted))
 
 # %% ../../nbs/forms/06_pages.ipynb #8dca7063
-_TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
-          7: "TRANSVERSE", 8: "ROTATE_90"}
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
 
 
 def _turn(image: Any) -> str | None:  # the name of a Pillow transposition
@@ -256,8 +294,10 @@ def _check_pdf_images(page: Any, path: Path, max_pixels: int) -> None:
     for shape in page.get_objects(filter=(pdfium.FPDF_PAGEOBJ_IMAGE,), max_depth=3):
         width, height = shape.get_px_size()
         if width * height > max_pixels:
-            raise ValueError(f"PDF {str(path)!r} holds a picture of {width * height / 1e6:,.1f} megapixels, more than "
-                             f"the limit of {max_pixels / 1e6:,.1f}: scan at a lower resolution or raise max_pixels")
+            raise ValueError(
+                f"PDF {str(path)!r} holds a picture of {width * height / 1e6:,.1f} megapixels, more than "
+                f"the limit of {max_pixels / 1e6:,.1f}: scan at a lower resolution or raise max_pixels"
+            )
 
 # %% ../../nbs/forms/06_pages.ipynb #c96fb87f
 def _pdf_page(path: Path, page: int, gray: bool, max_pixels: int, max_side: int | None) -> np.ndarray:

@@ -38,8 +38,14 @@ _PREFIXES = {
     "sub_district": re.compile(r"^(?:ตำบล|ต\.|แขวง|องค์การบริหารส่วนตำบล|อบต\.?)"),
 }
 _MUNICIPALITIES = {"ทต.": "เทศบาลตำบล", "ทม.": "เทศบาลเมือง", "ทน.": "เทศบาลนคร"}
-_OTHER_NAMES = {"กทม": "กรุงเทพมหานคร", "กทม.": "กรุงเทพมหานคร", "กรุงเทพ": "กรุงเทพมหานคร", "กรุงเทพฯ": "กรุงเทพมหานคร",
-                "อยุธยา": "พระนครศรีอยุธยา", "โคราช": "นครราชสีมา"}
+_OTHER_NAMES = {
+    "กทม": "กรุงเทพมหานคร",
+    "กทม.": "กรุงเทพมหานคร",
+    "กรุงเทพ": "กรุงเทพมหานคร",
+    "กรุงเทพฯ": "กรุงเทพมหานคร",
+    "อยุธยา": "พระนครศรีอยุธยา",
+    "โคราช": "นครราชสีมา",
+}
 
 # %% ../../nbs/forms/14_places.ipynb #c55cc37b
 def plain_place(
@@ -81,6 +87,7 @@ def nearest_name(
 @dataclass(frozen=True, slots=True)
 class Place(Record):
     "A place as it was written, and as it is called"
+
     written: str  # as on the form or in the file
     name: str  # the listed name when there is one, else what was written without its prefix
     equal: float  # percent; 100: the listed name, 0: not compared

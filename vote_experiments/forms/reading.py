@@ -20,7 +20,14 @@ from rapidfuzz.distance import Levenshtein
 
 from .digits import Candidates, Hand, blobs, estimate_hand, pen_ink, read_numbers
 from vote_experiments.forms.layout import (
-    COLUMN_EDGES, COLUMNS, NUMBER_FIELDS, PAGE_HEIGHT, PRINT, ROWS_PER_PAGE, blank_first_page, draw_text,
+    COLUMN_EDGES,
+    COLUMNS,
+    NUMBER_FIELDS,
+    PAGE_HEIGHT,
+    PRINT,
+    ROWS_PER_PAGE,
+    blank_first_page,
+    draw_text,
 )
 from .pages import count_pages, load_page
 from .registration import Found, find_page, straighten
@@ -38,6 +45,7 @@ def red_light(
 @dataclass
 class FirstPage:
     "What was written on a first page"
+
     form_type: str
     cells: dict[str, np.ndarray] = field(repr=False)  # by slot of `forms.layout`, uint8[h, w]
 
@@ -63,13 +71,16 @@ def cut_first_page(
     small = cv2.medianBlur(cv2.resize(straight, None, fx=1 / 8, fy=1 / 8, interpolation=cv2.INTER_AREA), 31)
     paper = cv2.resize(small, straight.shape[::-1])
     bare = np.minimum(cv2.add(straight, _print_to_remove(found.form_type, height)), np.maximum(paper, straight))
-    return FirstPage(found.form_type, {
-        k: bare[max(0, s.y0 - 2):s.y1 + 2, max(0, s.x0 - 6):s.x1 + 6].copy() for k, s in slots.items()})
+    return FirstPage(
+        found.form_type,
+        {k: bare[max(0, s.y0 - 2) : s.y1 + 2, max(0, s.x0 - 6) : s.x1 + 6].copy() for k, s in slots.items()},
+    )
 
 # %% ../../nbs/forms/11_reading.ipynb #77c3c151
 @dataclass
 class TablePage:
     "What was written in the table of one page"
+
     form_type: str
     rows: list[dict[str, np.ndarray]] = field(repr=False)  # cells by column, uint8[h, w]
     total: dict[str, np.ndarray] | None = field(default=None, repr=False)
@@ -85,7 +96,7 @@ def _is_empty(cell: np.ndarray) -> bool:
 def _numeral(n: int) -> np.ndarray:
     ink = np.zeros((40, 90), np.uint8)
     x0, y0, x1, y1 = draw_text(ink, 12, 30, to_thai_digits(n), PRINT, 22)
-    return 255 - cv2.convertScaleAbs(ink[y0 - 2:y1 + 2, x0 - 2:x1 + 2], alpha=0.8)
+    return 255 - cv2.convertScaleAbs(ink[y0 - 2 : y1 + 2, x0 - 2 : x1 + 2], alpha=0.8)
 
 # %% ../../nbs/forms/11_reading.ipynb #9aba05a8
 def _similarity(cell: np.ndarray, n: int) -> float:
@@ -106,8 +117,13 @@ def _first_number(rows: Sequence[Mapping[str, np.ndarray]], form_type: str) -> i
     looked_at = sorted({round(i) for i in np.linspace(0, len(rows) - 1, 5)}) if rows else []
     if not looked_at:
         return None
-    fits = sorted(((float(np.mean([_similarity(rows[i]["number"], start + i) for i in looked_at])), start)
-                   for start in range(1, 1 + 5 * per, per)), reverse=True)
+    fits = sorted(
+        (
+            (float(np.mean([_similarity(rows[i]["number"], start + i) for i in looked_at])), start)
+            for start in range(1, 1 + 5 * per, per)
+        ),
+        reverse=True,
+    )
     return fits[0][1] if fits[0][0] > 0.45 and fits[0][0] > fits[1][0] + 0.03 else None
 
 # %% ../../nbs/forms/11_reading.ipynb #513d25b6
@@ -118,10 +134,17 @@ def cut_table(
     "The cells of a table page"
     form_type, edges = found.form_type, COLUMN_EDGES[found.form_type]
     straight = straighten(page, found, found.rules[-1] + 4)
-    rows = [{column: straight[top + 5:bottom - 3, edges[i] + 6:edges[i + 1] - 4].copy()
-             for i, column in enumerate(COLUMNS[form_type])} for top, bottom in zip(found.rules[1:], found.rules[2:])]
+    rows = [
+        {
+            column: straight[top + 5 : bottom - 3, edges[i] + 6 : edges[i + 1] - 4].copy()
+            for i, column in enumerate(COLUMNS[form_type])
+        }
+        for top, bottom in zip(found.rules[1:], found.rules[2:])
+    ]
     start = _first_number(rows[:-1] or rows, form_type)
-    has_total = len(rows) > ROWS_PER_PAGE[form_type] or _is_numberless(rows[-1]["number"], start and start + len(rows) - 1)
+    has_total = len(rows) > ROWS_PER_PAGE[form_type] or _is_numberless(
+        rows[-1]["number"], start and start + len(rows) - 1
+    )
     return TablePage(form_type, rows[:-1] if has_total else rows, rows[-1] if has_total else None, start)
 
 # %% ../../nbs/forms/11_reading.ipynb #38976c1a
@@ -197,14 +220,18 @@ def settle_votes(
     found = sum(v or 0 for v in best)
     if not totals or found in totals:
         return best
-    changes = sorted((r[0][1] - p, value - r[0][0], i, value) for i, r in enumerate(rows) for value, p in r[1:]
-                     if value is not None and r[0][0] is not None)[:150]
+    changes = sorted(
+        (r[0][1] - p, value - r[0][0], i, value)
+        for i, r in enumerate(rows)
+        for value, p in r[1:]
+        if value is not None and r[0][0] is not None
+    )[:150]
     chosen: tuple[float, list[tuple[int, int]]] = (_HOLDS, [])
     for missing in (t - found for t in totals):
         for j, (cost, change, i, value) in enumerate(changes):
             if change == missing and cost < chosen[0]:
                 chosen = (cost, [(i, value)])
-            for other_cost, other_change, k, other in changes[j + 1:]:
+            for other_cost, other_change, k, other in changes[j + 1 :]:
                 if cost + other_cost >= chosen[0]:
                     break
                 if change + other_change == missing and k != i:
@@ -220,7 +247,8 @@ PROVINCES = tuple(
     ปทุมธานี ประจวบคีรีขันธ์ ปราจีนบุรี ปัตตานี พระนครศรีอยุธยา พะเยา พังงา พัทลุง พิจิตร พิษณุโลก เพชรบุรี เพชรบูรณ์ แพร่
     ภูเก็ต มหาสารคาม มุกดาหาร แม่ฮ่องสอน ยโสธร ยะลา ร้อยเอ็ด ระนอง ระยอง ราชบุรี ลพบุรี ลำปาง ลำพูน เลย ศรีสะเกษ สกลนคร
     สงขลา สตูล สมุทรปราการ สมุทรสงคราม สมุทรสาคร สระแก้ว สระบุรี สิงห์บุรี สุโขทัย สุพรรณบุรี สุราษฎร์ธานี สุรินทร์ หนองคาย
-    หนองบัวลำภู อ่างทอง อำนาจเจริญ อุดรธานี อุตรดิตถ์ อุทัยธานี อุบลราชธานี""".split())
+    หนองบัวลำภู อ่างทอง อำนาจเจริญ อุดรธานี อุตรดิตถ์ อุทัยธานี อุบลราชธานี""".split()
+)
 
 # %% ../../nbs/forms/11_reading.ipynb #1c590c2c
 def nearest_name(
@@ -238,7 +266,8 @@ CandidateList = Mapping[str, Sequence[Any]] | Sequence[Any]
 
 # %% ../../nbs/forms/11_reading.ipynb #04b4261e
 def candidate_names(
-    candidates: CandidateList | None,  # by form type, or for all: dicts with number, candidate_name, party_name; or names
+    candidates: CandidateList
+    | None,  # by form type, or for all: dicts with number, candidate_name, party_name; or names
     form_type: str,
 ) -> list[dict[str, Any]]:
     "A candidate list in one shape. Raises `ValueError` for entries that are neither a dict nor a text."
@@ -246,7 +275,9 @@ def candidate_names(
     key, found = "candidate_name" if form_type == "Constituency" else "party_name", []
     for i, entry in enumerate(entries or ()):
         if not isinstance(entry, (str, Mapping)):
-            raise ValueError(f"candidates[{i}]={entry!r:.80}: give a name, or a dict with number, candidate_name and party_name")
+            raise ValueError(
+                f"candidates[{i}]={entry!r:.80}: give a name, or a dict with number, candidate_name and party_name"
+            )
         found.append(dict(entry) if isinstance(entry, Mapping) else {key: entry})
     return found
 
@@ -261,7 +292,9 @@ def snap_names(
         read = {k: normalise_name(row[k], strip_title=False) for k in ("candidate_name", "party_name") if row[k]}
         fits = []
         for entry in names:
-            pairs = [(text, normalise_name(entry.get(k), strip_title=False)) for k, text in read.items() if entry.get(k)]
+            pairs = [
+                (text, normalise_name(entry.get(k), strip_title=False)) for k, text in read.items() if entry.get(k)
+            ]
             if pairs:
                 similar = float(np.mean([Levenshtein.normalized_similarity(a, b) for a, b in pairs]))
                 fits.append((similar + 0.1 * (entry.get("number") == row["number"]), entry))
@@ -273,6 +306,7 @@ def snap_names(
 @dataclass
 class Sheets:
     "The pages of one report"
+
     first: FirstPage
     tables: list[TablePage] = field(default_factory=list)
 
@@ -298,6 +332,7 @@ class Sheets:
 @dataclass
 class Readings:
     "What was read in one report"
+
     digits: dict[str, Candidates] = field(default_factory=dict)
     words: dict[str, Candidates] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
@@ -334,13 +369,20 @@ def _within(candidates: Candidates, low: int, high: int) -> int | None:
 # %% ../../nbs/forms/11_reading.ipynb #909ba168
 def _header(form_type: str, readings: Readings) -> dict[str, Any]:
     figure = lambda k, *limits: _within(readings.digits.get(k, []), *limits)  # noqa: E731
-    place = {k: readings.texts.get(f"form_info.{k}", "").replace(" ", "") or None for k in ("province", "district", "sub_district")}
+    place = {
+        k: readings.texts.get(f"form_info.{k}", "").replace(" ", "") or None
+        for k in ("province", "district", "sub_district")
+    }
     day, year = figure("date.day", 1, 31), figure("date.year", 2476, 2599)
     month = nearest_name(readings.texts.get("date.month"), list(MONTHS), 0.3)
     numbers = {k: figure(f"form_info.{k}", 1, 999) for k in ("constituency_number", "polling_station_number")}
-    return {"form_type": form_type, "date": f"{day} {month} {year}" if day and month and year else None, **place,
-            "province": nearest_name(place["province"], PROVINCES, 0.4) or place["province"],
-            **{k: None if n is None else str(n) for k, n in numbers.items()}}
+    return {
+        "form_type": form_type,
+        "date": f"{day} {month} {year}" if day and month and year else None,
+        **place,
+        "province": nearest_name(place["province"], PROVINCES, 0.4) or place["province"],
+        **{k: None if n is None else str(n) for k, n in numbers.items()},
+    }
 
 # %% ../../nbs/forms/11_reading.ipynb #72d08558
 def _as_words(readings: Readings, k: str) -> str | None:
@@ -385,13 +427,28 @@ def _report(sheets: Sheets, reader: str, candidates: CandidateList | None) -> di
         values = {k: one[k][0][0] if one[k] else None for k in cells}
     else:
         values = _settled({k: fuse(readings.digits[k], readings.words[k]) for k in cells})
-    rows = [{"number": n, "candidate_name": readings.texts.get(f"candidate_name.{n}") or None,
-             "party_name": readings.texts.get(f"party_name.{n}", "").replace(" ", "") or None,
-             "vote_count": values[f"row.{n}"], "vote_count_text": _as_words(readings, f"row.{n}")} for n, _ in sheets.rows()]
+    rows = [
+        {
+            "number": n,
+            "candidate_name": readings.texts.get(f"candidate_name.{n}") or None,
+            "party_name": readings.texts.get(f"party_name.{n}", "").replace(" ", "") or None,
+            "vote_count": values[f"row.{n}"],
+            "vote_count_text": _as_words(readings, f"row.{n}"),
+        }
+        for n, _ in sheets.rows()
+    ]
     if reader == "ocr-fused-names":
         snap_names(rows, candidate_names(candidates, form_type))
-    sections = {s: {k.split(".")[1]: values[k] for k in NUMBER_FIELDS if k.startswith(s)} for s in ("voter_statistics", "ballot_statistics")}
-    return {"form_info": _header(form_type, readings), **sections, "vote_results": rows, "total_votes_recorded": values.get("total")}
+    sections = {
+        s: {k.split(".")[1]: values[k] for k in NUMBER_FIELDS if k.startswith(s)}
+        for s in ("voter_statistics", "ballot_statistics")
+    }
+    return {
+        "form_info": _header(form_type, readings),
+        **sections,
+        "vote_results": rows,
+        "total_votes_recorded": values.get("total"),
+    }
 
 # %% ../../nbs/forms/11_reading.ipynb #d2493056
 READERS = ("ocr-words", "ocr-digits", "ocr-fused", "ocr-fused-names")
@@ -410,7 +467,9 @@ def _cut(page: Any, roots: Sequence[str | os.PathLike] | None) -> FirstPage | Ta
     "Load a page and cut it into cells. Raises `ValueError` when it is not a page of this form."
     image = page if isinstance(page, np.ndarray) else load_page(page[0], page[1], roots, max_side=_LOADED_SIDE)
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or min(image.shape[:2]) < 32:
-        raise ValueError(f"an image must be uint8[h, w] or uint8[h, w, 3] with sides of at least 32, not {image.dtype}{list(image.shape)}")
+        raise ValueError(
+            f"an image must be uint8[h, w] or uint8[h, w, 3] with sides of at least 32, not {image.dtype}{list(image.shape)}"
+        )
     light = red_light(image)
     found = find_page(light)
     if found is None:

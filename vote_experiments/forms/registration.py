@@ -14,7 +14,14 @@ import cv2
 import numpy as np
 
 from vote_experiments.forms.layout import (
-    COLUMN_EDGES, FORM_TYPES, HEADER_HEIGHT, PAGE_HEIGHT, PAGE_WIDTH, ROW_HEIGHT, ROWS_PER_PAGE, TABLE_TOP,
+    COLUMN_EDGES,
+    FORM_TYPES,
+    HEADER_HEIGHT,
+    PAGE_HEIGHT,
+    PAGE_WIDTH,
+    ROW_HEIGHT,
+    ROWS_PER_PAGE,
+    TABLE_TOP,
     blank_first_page,
 )
 
@@ -22,6 +29,7 @@ from vote_experiments.forms.layout import (
 @dataclass(frozen=True)
 class Found:
     "A page of the form, found in an image"
+
     form_type: str  # "Constituency" or "PartyList"
     to_form: np.ndarray = field(repr=False)  # float64[3, 3]: takes image points to form points
     score: float = 0.0  # how well it fits, up to 1
@@ -49,10 +57,13 @@ def _resized(gray: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
 # %% ../../nbs/forms/07_registration.ipynb #d3fb07b9
 def _rules(small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Horizontal and vertical rules, uint8[h, w] each"
-    dark = cv2.adaptiveThreshold(cv2.GaussianBlur(small, (0, 0), 0.7), 255, cv2.ADAPTIVE_THRESH_MEAN_C,
-                                 cv2.THRESH_BINARY_INV, 17, 9)
-    return (cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones((1, 25), np.uint8)),
-            cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones((22, 1), np.uint8)))
+    dark = cv2.adaptiveThreshold(
+        cv2.GaussianBlur(small, (0, 0), 0.7), 255, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY_INV, 17, 9
+    )
+    return (
+        cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones((1, 25), np.uint8)),
+        cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones((22, 1), np.uint8)),
+    )
 
 # %% ../../nbs/forms/07_registration.ipynb #70313787
 _LEAN = 80  # pixels that a rule may lean from its upper to its lower end
@@ -74,7 +85,7 @@ def _outer_rules(down: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 # %% ../../nbs/forms/07_registration.ipynb #7e957407
 def _line(label: np.ndarray, i: int, box: np.ndarray) -> np.ndarray:
     x, y, w, h = box[:4]
-    ys, xs = np.nonzero(label[y:y + h, x:x + w] == i)
+    ys, xs = np.nonzero(label[y : y + h, x : x + w] == i)
     return np.polyfit(ys + y, xs + x, 1)
 
 # %% ../../nbs/forms/07_registration.ipynb #08d58f79
@@ -121,10 +132,10 @@ def _row_rules(across: np.ndarray, form_type: str, n: int) -> tuple[tuple[int, .
     profile, found, seen = (across > 100).mean(1), [], []
     for y in (TABLE_TOP, *(first + ROW_HEIGHT[form_type] * k for k in range(n + 1))):
         low = int(y * _FIND) - 5
-        near = profile[max(0, low):low + 11]
+        near = profile[max(0, low) : low + 11]
         seen.append(float(near.max()))
         found.append(int((max(0, low) + near.argmax()) / _FIND) if seen[-1] > 0.3 else y)
-    inside = profile[int((TABLE_TOP + 14) * _FIND):int((first - 14) * _FIND)].max()  # the heading has no rule in it
+    inside = profile[int((TABLE_TOP + 14) * _FIND) : int((first - 14) * _FIND)].max()  # the heading has no rule in it
     return tuple(found), float(np.mean(seen)) - (float(inside) if inside > 0.5 else 0.0)
 
 # %% ../../nbs/forms/07_registration.ipynb #65327b9a
@@ -135,7 +146,12 @@ def _as_table(across: np.ndarray, down: np.ndarray, corners: np.ndarray, form_ty
     to_small_form, n = fit
     edges = COLUMN_EDGES[form_type]
     height = int((TABLE_TOP + HEADER_HEIGHT + n * ROW_HEIGHT[form_type]) * _FIND)
-    size, top, left, right = (int(PAGE_WIDTH * _FIND), height + 8), int(TABLE_TOP * _FIND), int(edges[0] * _FIND), int(edges[-1] * _FIND)
+    size, top, left, right = (
+        (int(PAGE_WIDTH * _FIND), height + 8),
+        int(TABLE_TOP * _FIND),
+        int(edges[0] * _FIND),
+        int(edges[-1] * _FIND),
+    )
     across, down = (cv2.warpPerspective(rule, to_small_form, size, flags=cv2.INTER_NEAREST) for rule in (across, down))
     columns = _column_score(down[top:height], edges)
     rules, rows = _row_rules(across[:, left:right], form_type, n)
@@ -187,15 +203,16 @@ def _paper(ink: np.ndarray) -> np.ndarray:
 # %% ../../nbs/forms/07_registration.ipynb #0ce01b67
 def _printed_places(ink: np.ndarray, width: int, height: int, most: int) -> list[tuple[int, int]]:
     "Left top corners of the most printed places, not overlapping"
-    density = cv2.boxFilter((ink > 100).astype(np.float32), -1, (width, height), anchor=(0, 0),
-                            borderType=cv2.BORDER_CONSTANT)[:-height, :-width]
+    density = cv2.boxFilter(
+        (ink > 100).astype(np.float32), -1, (width, height), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT
+    )[:-height, :-width]
     places: list[tuple[int, int]] = []
     for _ in range(most):
         _, most_ink, _, (x, y) = cv2.minMaxLoc(density)
         if most_ink < 0.05:
             break
         places.append((x, y))
-        density[max(0, y - height):y + height, max(0, x - int(1.3 * width)):x + int(1.3 * width)] = 0
+        density[max(0, y - height) : y + height, max(0, x - int(1.3 * width)) : x + int(1.3 * width)] = 0
     return places
 
 # %% ../../nbs/forms/07_registration.ipynb #593e2b7d
@@ -208,20 +225,20 @@ def _rough_blocks() -> tuple[Patch, ...]:
     ink[170:235] = 0
     small, (w, h) = cv2.resize(_paper(ink), None, fx=_ROUGH, fy=_ROUGH, interpolation=cv2.INTER_AREA), (64, 14)
     places = [(int(x * _ROUGH), int(y * _ROUGH)) for x, y in _printed_places(ink, int(w / _ROUGH), int(h / _ROUGH), 10)]
-    return tuple((x, y, small[y:y + h, x:x + w]) for x, y in places)
+    return tuple((x, y, small[y : y + h, x : x + w]) for x, y in places)
 
 # %% ../../nbs/forms/07_registration.ipynb #e863d446
 @lru_cache(maxsize=2)
 def _fine_patches(form_type: str) -> tuple[Patch, ...]:
     ink, (w, h) = blank_first_page(form_type).ink, (110, 30)
-    return tuple((x, y, _paper(ink[y:y + h, x:x + w])) for x, y in _printed_places(ink[:1500], w, h, 26))
+    return tuple((x, y, _paper(ink[y : y + h, x : x + w])) for x, y in _printed_places(ink[:1500], w, h, 26))
 
 # %% ../../nbs/forms/07_registration.ipynb #20e2d349
 def _offset(image: np.ndarray, patch: Patch, reach: int) -> tuple[float, float, float]:
     "How far from its place a patch lies, at most `reach` pixels: right, down, and how sure, up to 1"
     x, y, look = patch
     x0, y0 = max(0, x - reach), max(0, y - reach)
-    near = image[y0:y + look.shape[0] + reach, x0:x + look.shape[1] + reach]
+    near = image[y0 : y + look.shape[0] + reach, x0 : x + look.shape[1] + reach]
     if near.shape[0] <= look.shape[0] or near.shape[1] <= look.shape[1]:
         return 0.0, 0.0, 0.0
     fit = cv2.matchTemplate(near, look, cv2.TM_CCOEFF_NORMED)
@@ -233,7 +250,7 @@ def _between(values: np.ndarray, i: int) -> float:
     "Where between pixels the peak at `i` lies: the top of a parabola"
     if not 0 < i < len(values) - 1:
         return 0.0
-    a, b, c = (float(v) for v in values[i - 1:i + 2])
+    a, b, c = (float(v) for v in values[i - 1 : i + 2])
     return 0.5 * (a - c) / (a - 2 * b + c - 1e-9)
 
 # %% ../../nbs/forms/07_registration.ipynb #ceac75d1
@@ -243,7 +260,9 @@ def _nearly_straight(rough: np.ndarray) -> np.ndarray | None:
     seen = np.array([o for o in offsets if o[4] > 0.4], np.float32).reshape(-1, 5)
     if len(seen) < 5:
         return None
-    matrix, inside = cv2.estimateAffinePartial2D(seen[:, :2] + seen[:, 2:4], seen[:, :2].copy(), ransacReprojThreshold=2.0)
+    matrix, inside = cv2.estimateAffinePartial2D(
+        seen[:, :2] + seen[:, 2:4], seen[:, :2].copy(), ransacReprojThreshold=2.0
+    )
     return np.vstack([matrix, [0, 0, 1]]) if matrix is not None and inside.sum() >= 5 else None
 
 # %% ../../nbs/forms/07_registration.ipynb #a60b9679
@@ -280,8 +299,10 @@ def _which_form(straight: np.ndarray) -> str:
 def _refined(gray: np.ndarray, to_form: np.ndarray) -> Found | None:
     straight = cv2.warpPerspective(gray, to_form, (PAGE_WIDTH, 1540), borderValue=245)
     form_type = _which_form(straight)
-    offsets = [(x + look.shape[1] / 2, y + look.shape[0] / 2, *_offset(straight, (x, y, look), 12))
-               for x, y, look in _fine_patches(form_type)]
+    offsets = [
+        (x + look.shape[1] / 2, y + look.shape[0] / 2, *_offset(straight, (x, y, look), 12))
+        for x, y, look in _fine_patches(form_type)
+    ]
     seen = np.array([o for o in offsets if o[4] > 0.45], np.float32).reshape(-1, 5)
     if len(seen) < 8:
         return None

@@ -23,7 +23,14 @@ from .field_names import is_report_like, respell_report, unknown_key_message
 from .json_text import json_in_text
 from .kinds import FORM_KINDS, FormKind, find_form_kind, kind_of
 from .places import plain_place
-from .thai import NOTHING_WRITTEN, normalise_text, parse_date, parse_number, split_number, to_arabic_digits
+from vote_experiments.forms.thai import (
+    NOTHING_WRITTEN,
+    normalise_text,
+    parse_date,
+    parse_number,
+    split_number,
+    to_arabic_digits,
+)
 
 # %% ../../nbs/forms/01_schema.ipynb #094b0294
 def _text(value: Any) -> str | None:
@@ -58,8 +65,11 @@ def _date(value: Any) -> str | None:
         return _text(value)
 
 # %% ../../nbs/forms/01_schema.ipynb #182d55d5
-_BALLOT_WORDS = {"Constituency": ("constituency", "แบ่งเขต", "district"), "PartyList": ("partylist", "บัญชีรายชื่อ", "บช"),
-                 "Referendum": ("referendum", "ประชามติ")}
+_BALLOT_WORDS = {
+    "Constituency": ("constituency", "แบ่งเขต", "district"),
+    "PartyList": ("partylist", "บัญชีรายชื่อ", "บช"),
+    "Referendum": ("referendum", "ประชามติ"),
+}
 
 # %% ../../nbs/forms/01_schema.ipynb #ba0456bb
 def _form_type(value: Any) -> str | None:
@@ -71,7 +81,9 @@ def _form_type(value: Any) -> str | None:
     plain = re.sub(r"[\s_\-.()]", "", text).lower()
     named = [ballot for ballot, words in _BALLOT_WORDS.items() if any(word in plain for word in words)]
     if plain and len(named) != 1:
-        raise ValueError(f'"{value}" is neither Constituency (แบ่งเขต) nor PartyList (บัญชีรายชื่อ), and no printed code like ส.ส. ๕/๑๘')
+        raise ValueError(
+            f'"{value}" is neither Constituency (แบ่งเขต) nor PartyList (บัญชีรายชื่อ), and no printed code like ส.ส. ๕/๑๘'
+        )
     return named[0] if named else None
 
 # %% ../../nbs/forms/01_schema.ipynb #7ea0523e
@@ -90,7 +102,9 @@ Text: TypeAlias = Annotated[str | None, BeforeValidator(_text)]
 Ordinal: TypeAlias = Annotated[str | None, BeforeValidator(_ordinal)]
 Date: TypeAlias = Annotated[str | None, BeforeValidator(_date)]
 Count: TypeAlias = Annotated[int | None, BeforeValidator(parse_number)]
-Words: TypeAlias = Annotated[str | None, BeforeValidator(_text), SkipJsonSchema()]  # kept when given, not asked of a model
+Words: TypeAlias = Annotated[
+    str | None, BeforeValidator(_text), SkipJsonSchema()
+]  # kept when given, not asked of a model
 FormType: TypeAlias = Annotated[Literal["Constituency", "PartyList", "Referendum"] | None, BeforeValidator(_form_type)]
 FormCode: TypeAlias = Annotated[str | None, BeforeValidator(_form_code)]
 
@@ -101,6 +115,7 @@ _HAS_WORDS = re.compile("[ก-๎]{2}")
 # %% ../../nbs/forms/01_schema.ipynb #011e7179
 class _Section(BaseModel):
     "A part of a report; made once and never changed, so it can be shared"
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     @model_validator(mode="before")
@@ -110,7 +125,11 @@ class _Section(BaseModel):
             return {} if value is None else value
         if any(isinstance(v, dict) for v in value.values()) or not _RENAMED.keys().isdisjoint(value):
             value = _spelled_out(value)
-        in_one_cell = [k for k, v in value.items() if isinstance(v, str) and f"{k}_text" in cls.model_fields and _HAS_WORDS.search(v)]
+        in_one_cell = [
+            k
+            for k, v in value.items()
+            if isinstance(v, str) and f"{k}_text" in cls.model_fields and _HAS_WORDS.search(v)
+        ]
         return _words_apart(value, in_one_cell) if in_one_cell else value
 
 # %% ../../nbs/forms/01_schema.ipynb #a471298a
@@ -161,7 +180,10 @@ def _with_code(header: dict[Any, Any]) -> dict[Any, Any]:
 # %% ../../nbs/forms/01_schema.ipynb #b47e1fef
 class FormInfo(_Section):
     "The header of the form: where, when, which ballot"
-    form_code: FormCode = Field(default=None, description="code in the box at the top right, as 5/18, 5/17 (บช); null when it cannot be seen")
+
+    form_code: FormCode = Field(
+        default=None, description="code in the box at the top right, as 5/18, 5/17 (บช); null when it cannot be seen"
+    )
     form_type: FormType = Field(default=None, description="Constituency (แบ่งเขต) or PartyList (บัญชีรายชื่อ)")
     date: Date = Field(default=None, description="วันที่ date of the election, as written or ISO 8601")
     province: Text = Field(default=None, description="จังหวัด")
@@ -181,6 +203,7 @@ class FormInfo(_Section):
 # %% ../../nbs/forms/01_schema.ipynb #3a3cc550
 class VoterStatistics(_Section):
     "Section 1: voters"
+
     eligible_voters: Count = Field(default=None, description="1.1 ผู้มีสิทธิเลือกตั้ง")
     voters_present: Count = Field(default=None, description="1.2 ผู้มาแสดงตน")
     eligible_voters_text: Words = None
@@ -189,7 +212,10 @@ class VoterStatistics(_Section):
 # %% ../../nbs/forms/01_schema.ipynb #c122195f
 class BallotStatistics(_Section):
     "Section 2: ballots"
-    ballots_allocated: Count = Field(default=None, description="2.1 บัตรที่ได้รับจัดสรร; on 5/16 and 5/17: 1 ได้รับบัตรเลือกตั้งทั้งหมด")
+
+    ballots_allocated: Count = Field(
+        default=None, description="2.1 บัตรที่ได้รับจัดสรร; on 5/16 and 5/17: 1 ได้รับบัตรเลือกตั้งทั้งหมด"
+    )
     ballots_used: Count = Field(default=None, description="2.2 บัตรที่ใช้")
     good_ballots: Count = Field(default=None, description="2.2.1 บัตรดี")
     bad_ballots: Count = Field(default=None, description="2.2.2 บัตรเสีย")
@@ -205,6 +231,7 @@ class BallotStatistics(_Section):
 # %% ../../nbs/forms/01_schema.ipynb #17d460a8
 class VoteResult(_Section):
     "One row of the table of votes"
+
     number: Count = Field(default=None, description="หมายเลข of the candidate or party")
     candidate_name: Text = Field(default=None, description="name with title; null on a PartyList report")
     party_name: Text = Field(default=None, description="พรรค")
@@ -220,6 +247,7 @@ def _rows(value: Any) -> Any:
 # %% ../../nbs/forms/01_schema.ipynb #be998193
 class Report(_Section):
     "One report of one polling station"
+
     form_info: FormInfo = Field(default_factory=FormInfo)
     voter_statistics: VoterStatistics = Field(default_factory=VoterStatistics)
     ballot_statistics: BallotStatistics = Field(default_factory=BallotStatistics)
@@ -229,10 +257,30 @@ class Report(_Section):
     notes: Text = Field(default=None, description="anything else written on the form")
 
 # %% ../../nbs/forms/01_schema.ipynb #033025a4
-HEADER_FIELDS = ("form_type", "date", "province", "district", "sub_district", "constituency_number", "polling_station_number")
-OPTIONAL_HEADER_FIELDS = ("form_code", "committee_number", "copy_number", "village_moo")  # not on every form, or often not recorded
+HEADER_FIELDS = (
+    "form_type",
+    "date",
+    "province",
+    "district",
+    "sub_district",
+    "constituency_number",
+    "polling_station_number",
+)
+OPTIONAL_HEADER_FIELDS = (
+    "form_code",
+    "committee_number",
+    "copy_number",
+    "village_moo",
+)  # not on every form, or often not recorded
 VOTER_FIELDS = ("eligible_voters", "voters_present")
-BALLOT_FIELDS = ("ballots_allocated", "ballots_used", "good_ballots", "bad_ballots", "no_vote_ballots", "ballots_remaining")
+BALLOT_FIELDS = (
+    "ballots_allocated",
+    "ballots_used",
+    "good_ballots",
+    "bad_ballots",
+    "no_vote_ballots",
+    "ballots_remaining",
+)
 SECTIONS = tuple(Report.model_fields)
 
 # %% ../../nbs/forms/01_schema.ipynb #83c33b4c
@@ -277,7 +325,9 @@ def _unwrapped(value: Any, depth: int = 0) -> list:
         inside = next((value[k] for k in _WRAPPERS if k in value and "form_info" not in value), None)
         if isinstance(inside, (dict, list, tuple)):
             return _unwrapped(inside, depth + 1)
-        page = next((value[k] for k in _PAGE_TEXT if isinstance(value.get(k), str) and looks_like_document(value[k])), None)
+        page = next(
+            (value[k] for k in _PAGE_TEXT if isinstance(value.get(k), str) and looks_like_document(value[k])), None
+        )
         return _unwrapped(page, depth + 1) if page is not None and not is_report_like(value) else [value]
     if isinstance(value, (list, tuple)):
         return [r for v in value for r in (_unwrapped(v, depth + 1) if isinstance(v, dict) else [v])]
@@ -378,8 +428,10 @@ def parse_reports(
     return reports
 
 # %% ../../nbs/forms/01_schema.ipynb #046e1f9c
-_KEPT_WHEN_GIVEN = {m: tuple(n for n in m.model_fields if n.endswith("_text") and n != "vote_count_text")
-                    for m in (VoterStatistics, BallotStatistics, Report)}
+_KEPT_WHEN_GIVEN = {
+    m: tuple(n for n in m.model_fields if n.endswith("_text") and n != "vote_count_text")
+    for m in (VoterStatistics, BallotStatistics, Report)
+}
 
 # %% ../../nbs/forms/01_schema.ipynb #efa9d368
 def plain_reports(
@@ -388,7 +440,11 @@ def plain_reports(
     "Reports as plain dicts in our spelling"
     plain = [r.model_dump() for r in reports]
     for report in plain:
-        parts = {Report: report, VoterStatistics: report["voter_statistics"], BallotStatistics: report["ballot_statistics"]}
+        parts = {
+            Report: report,
+            VoterStatistics: report["voter_statistics"],
+            BallotStatistics: report["ballot_statistics"],
+        }
         for model, part in parts.items():
             for name in _KEPT_WHEN_GIVEN[model]:
                 if part[name] is None:
@@ -417,10 +473,14 @@ def _flat(schema: Any, definitions: dict[str, Any]) -> Any:
 # %% ../../nbs/forms/01_schema.ipynb #46b30ddc
 @cache
 def report_schema() -> dict[str, Any]:  # shared: do not change it
-    "The JSON schema of `{\"reports\": [...]}` for a model's structured output; computed once"
+    'The JSON schema of `{"reports": [...]}` for a model\'s structured output; computed once'
     whole = Report.model_json_schema()
-    return {"type": "object", "required": ["reports"], "additionalProperties": False,
-            "properties": {"reports": {"type": "array", "items": _flat(whole, whole.get("$defs", {}))}}}
+    return {
+        "type": "object",
+        "required": ["reports"],
+        "additionalProperties": False,
+        "properties": {"reports": {"type": "array", "items": _flat(whole, whole.get("$defs", {}))}},
+    }
 
 # %% ../../nbs/forms/01_schema.ipynb #8e5b4cca
 def comparable_header(
@@ -462,4 +522,6 @@ def report_fields(
     for key, row in numbered_rows(report).items():
         fields |= {f"vote_results[{key}].{k}": getattr(row, k) for k in ("candidate_name", "party_name", "vote_count")}
     kind = report_kind(report)
-    return {k: v for k, v in fields.items() if v is not None or kind.has(k)} | {"total_votes_recorded": report.total_votes_recorded}
+    return {k: v for k, v in fields.items() if v is not None or kind.has(k)} | {
+        "total_votes_recorded": report.total_votes_recorded
+    }

@@ -25,18 +25,41 @@ import numpy as np
 
 from .. import settings
 from vote_experiments.forms.handwriting import (
-    DIGIT_STROKES, PEN_WIDTH, STAMP_INKS, Templates, Writer, draw_stamp, draw_writer, pen_strokes, smooth, write_corrected,
-    write_number, write_words,
+    DIGIT_STROKES,
+    PEN_WIDTH,
+    STAMP_INKS,
+    Templates,
+    Writer,
+    draw_stamp,
+    draw_writer,
+    pen_strokes,
+    smooth,
+    write_corrected,
+    write_number,
+    write_words,
 )
 from vote_experiments.forms.layout import (
-    FORM_TYPES, NUMBER_FIELDS, PAGE_HEIGHT, PAGE_WIDTH, PRINT, SIGNATURES, Box, Page, Slot,
-    blank_first_page, blank_table_page, draw_text, table_pages, text_width,
+    FORM_TYPES,
+    NUMBER_FIELDS,
+    PAGE_HEIGHT,
+    PAGE_WIDTH,
+    PRINT,
+    SIGNATURES,
+    Box,
+    Page,
+    Slot,
+    blank_first_page,
+    blank_table_page,
+    draw_text,
+    table_pages,
+    text_width,
 )
 from .thai import number_words, to_thai_digits
 
 # %% ../../nbs/forms/05_synthesis.ipynb #87f0df08
 class Difficulty(NamedTuple):
     "Something that makes a form hard to read"
+
     share: float  # of hard form sets that have it
     meaning: str
 
@@ -65,13 +88,17 @@ def difficulty_shares(
     "The share of form sets that get each difficulty. Raises `ValueError` for an unknown name or a share outside [0, 1]."
     if isinstance(options, str):
         words = {name: {k: d.share * factor for k, d in DIFFICULTIES.items()} for name, factor in _HARDNESS.items()}
-        options = words.get(options) or [name.strip() for name in options.split(",") if name.strip() not in ("", "plain")]
+        options = words.get(options) or [
+            name.strip() for name in options.split(",") if name.strip() not in ("", "plain")
+        ]
     if not isinstance(options, Mapping | list | tuple | set | frozenset):
         raise ValueError(f"options={options!r}: give a word, a list of names, or a dict of shares by name")
     for name in options:
         if not isinstance(name, str) or name not in DIFFICULTIES:
-            raise ValueError(f"options: unknown difficulty {name!r}; known are {', '.join(DIFFICULTIES)}, "
-                             "or one of the words plain, medium, hard")
+            raise ValueError(
+                f"options: unknown difficulty {name!r}; known are {', '.join(DIFFICULTIES)}, "
+                "or one of the words plain, medium, hard"
+            )
     shares = dict(options) if isinstance(options, Mapping) else dict.fromkeys(options, 1.0)
     for name, share in shares.items():
         if not _is_number(share) or not 0 <= share <= 1:
@@ -89,7 +116,8 @@ def _stream(seed: int, *purpose: Any) -> random.Random:
 
 # %% ../../nbs/forms/05_synthesis.ipynb #9c256fb2
 PLACES: tuple[tuple[str, ...], ...] = tuple(  # province, district, sub-district
-    tuple(line.split()) for line in """
+    tuple(line.split())
+    for line in """
     กรุงเทพมหานคร บางพลัด บางบำหรุ
     กรุงเทพมหานคร บางพลัด บางยี่ขัน
     กรุงเทพมหานคร จตุจักร ลาดยาว
@@ -137,7 +165,8 @@ PLACES: tuple[tuple[str, ...], ...] = tuple(  # province, district, sub-district
     สงขลา หาดใหญ่ คอหงส์
     ตรัง กันตัง กันตังใต้
     พัทลุง ควนขนุน มะกอกเหนือ
-    """.strip().splitlines())
+    """.strip().splitlines()
+)
 
 # %% ../../nbs/forms/05_synthesis.ipynb #43ad1a13
 ELECTION_DAYS = ("14 พฤษภาคม 2566",) * 6 + ("24 มีนาคม 2562", "3 กรกฎาคม 2554", "30 มกราคม 2565", "10 กันยายน 2566")
@@ -163,8 +192,11 @@ _PARTY_STARTS = """รวงข้าว ทานตะวัน สายธ�
 _PARTY_ENDS = "ก้าวหน้า สามัคคี พัฒนา รุ่งเรือง ร่มเย็น เสมอภาค ยั่งยืน ร่วมใจ มั่นคง เพื่อท้องถิ่น ทางเลือก".split()
 
 # %% ../../nbs/forms/05_synthesis.ipynb #507cdddd
-PARTIES: tuple[str, ...] = tuple(_stream(1, "parties").sample(  # made up; no party is called so
-    [start + end for start in _PARTY_STARTS for end in _PARTY_ENDS], 120))
+PARTIES: tuple[str, ...] = tuple(
+    _stream(1, "parties").sample(  # made up; no party is called so
+        [start + end for start in _PARTY_STARTS for end in _PARTY_ENDS], 120
+    )
+)
 
 # %% ../../nbs/forms/05_synthesis.ipynb #f5664c8f
 def _person(r: random.Random) -> str:
@@ -177,9 +209,15 @@ def _person(r: random.Random) -> str:
 # %% ../../nbs/forms/05_synthesis.ipynb #9807d321
 def _form_info(r: random.Random, form_type: str) -> dict[str, Any]:
     province, district, sub_district = r.choice(PLACES)
-    return {"form_type": form_type, "date": r.choice(ELECTION_DAYS), "province": province, "district": district,
-            "sub_district": sub_district, "constituency_number": str(r.randint(1, 33)),
-            "polling_station_number": str(r.randint(1, 120))}
+    return {
+        "form_type": form_type,
+        "date": r.choice(ELECTION_DAYS),
+        "province": province,
+        "district": district,
+        "sub_district": sub_district,
+        "constituency_number": str(r.randint(1, 33)),
+        "polling_station_number": str(r.randint(1, 120)),
+    }
 
 # %% ../../nbs/forms/05_synthesis.ipynb #0affc807
 def _ballots(seed: int, form_type: str) -> dict[str, dict[str, int]]:
@@ -189,9 +227,17 @@ def _ballots(seed: int, form_type: str) -> dict[str, dict[str, int]]:
     used = int(eligible * voters.uniform(0.55, 0.86))
     allocated = math.ceil(eligible * 1.05 / 20) * 20  # ballots come in pads of 20
     bad, none = (r.randint(0, max(3, int(used * share))) for share in (0.04, 0.05))
-    return {"voter_statistics": {"eligible_voters": eligible, "voters_present": used},
-            "ballot_statistics": {"ballots_allocated": allocated, "ballots_used": used, "good_ballots": used - bad - none,
-                                  "bad_ballots": bad, "no_vote_ballots": none, "ballots_remaining": allocated - used}}
+    return {
+        "voter_statistics": {"eligible_voters": eligible, "voters_present": used},
+        "ballot_statistics": {
+            "ballots_allocated": allocated,
+            "ballots_used": used,
+            "good_ballots": used - bad - none,
+            "bad_ballots": bad,
+            "no_vote_ballots": none,
+            "ballots_remaining": allocated - used,
+        },
+    }
 
 # %% ../../nbs/forms/05_synthesis.ipynb #28b4c352
 def _share_out(r: random.Random, votes: int, n: int, inequality: float) -> list[int]:
@@ -205,6 +251,7 @@ def _share_out(r: random.Random, votes: int, n: int, inequality: float) -> list[
 @dataclass
 class Draft:
     "A report as it stands on the paper"
+
     report: dict[str, Any]  # the truth
     seed: int
     difficulties: set[str] = field(default_factory=set)
@@ -232,8 +279,16 @@ def _rows(r: random.Random, form_type: str) -> list[dict[str, Any]]:
     party_list = form_type == "PartyList"
     n = r.randint(57, 67) if party_list else r.randint(8, 18)
     parties = PARTIES[:n] if party_list else r.sample(PARTIES, n)
-    return [{"number": i + 1, "candidate_name": None if party_list else _person(r), "party_name": parties[i],
-             "vote_count": None, "vote_count_text": None} for i in range(n)]
+    return [
+        {
+            "number": i + 1,
+            "candidate_name": None if party_list else _person(r),
+            "party_name": parties[i],
+            "vote_count": None,
+            "vote_count_text": None,
+        }
+        for i in range(n)
+    ]
 
 # %% ../../nbs/forms/05_synthesis.ipynb #192b61bd
 def _vote(draft: Draft, r: random.Random) -> None:
@@ -277,8 +332,14 @@ def _slip(r: random.Random, n: int) -> int:
 # %% ../../nbs/forms/05_synthesis.ipynb #0e220ebd
 def _miscount(draft: Draft, r: random.Random) -> None:
     report, ballots = draft.report, draft.report["ballot_statistics"]
-    name = r.choice(("total_votes_recorded", "ballot_statistics.ballots_used", "ballot_statistics.ballots_remaining",
-                     "ballot_statistics.bad_ballots"))
+    name = r.choice(
+        (
+            "total_votes_recorded",
+            "ballot_statistics.ballots_used",
+            "ballot_statistics.ballots_remaining",
+            "ballot_statistics.bad_ballots",
+        )
+    )
     if name == "total_votes_recorded":
         report[name] = _slip(r, report[name])
     else:
@@ -328,8 +389,10 @@ def _leave_blank(draft: Draft, r: random.Random) -> None:
 def _strike_out(draft: Draft, r: random.Random) -> None:
     "Some numbers are first written wrong"
     rows = [row for row in draft.report["vote_results"] if row["vote_count"] is not None]
-    wrong = {f"vote_results.{row['number']}": row["vote_count"] for row in
-             r.sample(rows, max(1, int(len(rows) * r.uniform(0.03, 0.15))))}
+    wrong = {
+        f"vote_results.{row['number']}": row["vote_count"]
+        for row in r.sample(rows, max(1, int(len(rows) * r.uniform(0.03, 0.15))))
+    }
     for name in r.sample(NUMBER_FIELDS, r.randint(0, 2)):
         if _number(draft.report, name) is not None:
             wrong[name] = _number(draft.report, name)
@@ -361,8 +424,14 @@ def _draft(seed: int, form_type: str, present: set[str]) -> Draft:
     draft = Draft({"form_info": info, **numbers, "vote_results": rows, "total_votes_recorded": None}, seed)
     draft.difficulties = present & {"thai_digits", "touching_digits", "stamps", "fold"}  # these change no number
     steps: dict[str, Callable[[Draft, random.Random], None]] = {
-        "withdrawn": _withdraw, "zero_rows": _leave_without_votes, "": _vote, "bad_arithmetic": _miscount,
-        "word_mismatch": _disagree, "blank_cells": _leave_blank, "strike_outs": _strike_out}
+        "withdrawn": _withdraw,
+        "zero_rows": _leave_without_votes,
+        "": _vote,
+        "bad_arithmetic": _miscount,
+        "word_mismatch": _disagree,
+        "blank_cells": _leave_blank,
+        "strike_outs": _strike_out,
+    }
     for name, step in steps.items():
         if not name or name in present:
             step(draft, _stream(seed, form_type, name))
@@ -371,6 +440,7 @@ def _draft(seed: int, form_type: str, present: set[str]) -> Draft:
 # %% ../../nbs/forms/05_synthesis.ipynb #1422c16d
 class Ink(NamedTuple):
     "A patch of coloured ink on a page"
+
     x: int
     y: int
     ink: np.ndarray  # uint8[h, w]
@@ -381,6 +451,7 @@ class Ink(NamedTuple):
 @dataclass
 class FilledPage:
     "A page as it lies on the table, before it is scanned"
+
     printed: np.ndarray  # uint8[PAGE_HEIGHT, PAGE_WIDTH]
     written: np.ndarray  # uint8[PAGE_HEIGHT, PAGE_WIDTH], the main writer's pen
     colour: tuple[int, int, int]  # of that pen: red, green, blue
@@ -393,8 +464,15 @@ def _new_page(page: Page, writer: Writer) -> FilledPage:
     return FilledPage(page.ink.copy(), np.zeros((PAGE_HEIGHT, PAGE_WIDTH), np.uint8), writer.colour)
 
 # %% ../../nbs/forms/05_synthesis.ipynb #05ab68af
-def _write_value(page: FilledPage, name: str, number: int | None, draft: Draft, room: tuple[float, float, float],
-                 writer: Writer, r: random.Random) -> None:
+def _write_value(
+    page: FilledPage,
+    name: str,
+    number: int | None,
+    draft: Draft,
+    room: tuple[float, float, float],
+    writer: Writer,
+    r: random.Random,
+) -> None:
     "A number into a room (x0, x1, baseline), corrected when the draft says so; None leaves it blank"
     if number is None:
         return
@@ -425,11 +503,16 @@ def _fill_first_page(draft: Draft, writer: Writer, r: random.Random) -> FilledPa
         return s.x0 + 2, s.x1 - 2, s.baseline - r.randint(0, 4)
 
     day, month, year = info["date"].split()
-    for name, text in (("date.day", day), ("date.year", year),
-                       *((f"form_info.{k}", info[k]) for k in ("constituency_number", "polling_station_number"))):
+    for name, text in (
+        ("date.day", day),
+        ("date.year", year),
+        *((f"form_info.{k}", info[k]) for k in ("constituency_number", "polling_station_number")),
+    ):
         page.boxes[name] = write_number(page.written, *room(name), text, writer, r, 0.92)
-    for name, text in (("date.month", month),
-                       *((f"form_info.{k}", info[k]) for k in ("sub_district", "district", "province"))):
+    for name, text in (
+        ("date.month", month),
+        *((f"form_info.{k}", info[k]) for k in ("sub_district", "district", "province")),
+    ):
         page.boxes[name] = write_words(page.written, *room(name), text, replace(writer, align=0.45), r, 25)
     for name in NUMBER_FIELDS:
         number = _number(report, name)
@@ -453,14 +536,22 @@ def _print_row(page: FilledPage, row: Mapping[str, Any], cells: Mapping[str, Slo
             draw_text(page.printed, cell.x0 + 11, cell.baseline, row[column], PRINT, round(size, 1))
 
 # %% ../../nbs/forms/05_synthesis.ipynb #04011fa9
-def _write_row(page: FilledPage, name: str, row: Mapping[str, Any], draft: Draft, cells: Mapping[str, Slot],
-               writer: Writer, r: random.Random) -> None:
+def _write_row(
+    page: FilledPage,
+    name: str,
+    row: Mapping[str, Any],
+    draft: Draft,
+    cells: Mapping[str, Slot],
+    writer: Writer,
+    r: random.Random,
+) -> None:
     "The written part of a row: the count in digits and in words"
     c, t = cells["vote_count"], cells["vote_count_text"]
     _write_value(page, name, row["vote_count"], draft, (c.x0 + 8, c.x1 - 7, c.baseline + r.randint(-2, 5)), writer, r)
     if row["vote_count_text"] is not None:
-        page.boxes[f"{name}_text"] = write_words(page.written, t.x0 + 8, t.x1 - 8, t.baseline + r.randint(-2, 4),
-                                                 row["vote_count_text"], writer, r)
+        page.boxes[f"{name}_text"] = write_words(
+            page.written, t.x0 + 8, t.x1 - 8, t.baseline + r.randint(-2, 4), row["vote_count_text"], writer, r
+        )
 
 # %% ../../nbs/forms/05_synthesis.ipynb #8cacb237
 def _strike_row(page: FilledPage, cells: Mapping[str, Slot], writer: Writer, r: random.Random) -> None:
@@ -468,8 +559,11 @@ def _strike_row(page: FilledPage, cells: Mapping[str, Slot], writer: Writer, r: 
     first, last = cells[min(cells, key=lambda k: cells[k].x0)], cells["vote_count_text"]
     y, tilt = first.baseline - 8, r.gauss(0, 2)
     for dy in r.choice(((0,), (-3, 3))):
-        pen_strokes(page.written, [np.array([(first.x0 + r.uniform(8, 40), y + dy - tilt),
-                                              (last.x1 - r.uniform(20, 120), y + dy + tilt)])], writer.pen)
+        pen_strokes(
+            page.written,
+            [np.array([(first.x0 + r.uniform(8, 40), y + dy - tilt), (last.x1 - r.uniform(20, 120), y + dy + tilt)])],
+            writer.pen,
+        )
 
 # %% ../../nbs/forms/05_synthesis.ipynb #203293fe
 def _fill_table_page(draft: Draft, rows: range, page_number: int, writer: Writer, r: random.Random) -> FilledPage:
@@ -491,8 +585,11 @@ def _fill_table_page(draft: Draft, rows: range, page_number: int, writer: Writer
 # %% ../../nbs/forms/05_synthesis.ipynb #74e8bcba
 def _press_stamps(pages: Sequence[FilledPage], draft: Draft, r: random.Random) -> None:
     for page in r.sample(list(pages), r.randint(1, min(2, len(pages)))):
-        numbers = {k: b for k, b in page.boxes.items()
-                   if (k in NUMBER_FIELDS or k.startswith("vote_results.")) and not k.endswith("_text")}
+        numbers = {
+            k: b
+            for k, b in page.boxes.items()
+            if (k in NUMBER_FIELDS or k.startswith("vote_results.")) and not k.endswith("_text")
+        }
         face, target = draw_stamp(r), r.choice(sorted(numbers))
         for _ in range(6):  # a seal is mostly air: try until some rubber meets the number
             x = int((numbers[target][0] + numbers[target][2] - face.shape[1]) / 2 + r.uniform(-45, 45))
@@ -506,7 +603,7 @@ def _press_stamps(pages: Sequence[FilledPage], draft: Draft, r: random.Random) -
 # %% ../../nbs/forms/05_synthesis.ipynb #8d3513e9
 def _covers(face: np.ndarray, x: int, y: int, box: Box) -> bool:
     "Whether a stamp whose corner is at (x, y) puts ink into a box"
-    inside = face[max(0, box[1] - y):max(0, box[3] - y), max(0, box[0] - x):max(0, box[2] - x)]
+    inside = face[max(0, box[1] - y) : max(0, box[3] - y), max(0, box[0] - x) : max(0, box[2] - x)]
     return int(np.count_nonzero(inside > 60)) >= 20
 
 # %% ../../nbs/forms/05_synthesis.ipynb #6ec1faf1
@@ -517,8 +614,13 @@ def fill_pages(
 ) -> list[FilledPage]:  # the first page, then the table pages
     "Write a report onto its form"
     form_type, seed = draft.form_type, draft.seed
-    writer = draw_writer(_stream(seed, form_type, "hand"), templates, pen_width,
-                         "touching_digits" in draft.difficulties, "thai_digits" in draft.difficulties)
+    writer = draw_writer(
+        _stream(seed, form_type, "hand"),
+        templates,
+        pen_width,
+        "touching_digits" in draft.difficulties,
+        "thai_digits" in draft.difficulties,
+    )
     pages = [_fill_first_page(draft, writer, _stream(seed, form_type, 1))]
     for k, rows in enumerate(table_pages(form_type, len(draft.report["vote_results"])), 2):
         pages.append(_fill_table_page(draft, rows, k, writer, _stream(seed, form_type, k)))
@@ -533,6 +635,7 @@ def fill_pages(
 @dataclass(frozen=True)
 class Level:
     "How good the copy of the paper is"
+
     skew: float  # degrees, at most
     perspective: float  # pixels that a corner may move
     blur: float  # pixels, standard deviation
@@ -573,7 +676,7 @@ def _noise(strength: float) -> np.ndarray:  # gray levels, standard deviation of
 # %% ../../nbs/forms/05_synthesis.ipynb #939299e1
 def _piece(texture: np.ndarray, g: np.random.Generator) -> np.ndarray:
     y, x = g.integers(_SPARE, size=2)
-    return texture[y:y + PAGE_HEIGHT, x:x + PAGE_WIDTH]
+    return texture[y : y + PAGE_HEIGHT, x : x + PAGE_WIDTH]
 
 # %% ../../nbs/forms/05_synthesis.ipynb #3d98cc79
 PAPER = 249  # gray level of bare paper
@@ -582,15 +685,18 @@ PAPER = 249  # gray level of bare paper
 def _lay_ink(paper: np.ndarray, x: int, y: int, alpha: np.ndarray, colour: tuple[int, int, int]) -> None:
     "Ink over paper (blue, green, red) in place, its corner at (x, y); alpha 255 covers fully, what falls outside is cut"
     x0, y0, x1, y1 = max(0, x), max(0, y), min(PAGE_WIDTH, x + alpha.shape[1]), min(PAGE_HEIGHT, y + alpha.shape[0])
-    alpha = alpha[y0 - y:y1 - y, x0 - x:x1 - x]
+    alpha = alpha[y0 - y : y1 - y, x0 - x : x1 - x]
     for channel, value in enumerate(reversed(colour)):
         plane = np.ascontiguousarray(paper[y0:y1, x0:x1, channel])
-        paper[y0:y1, x0:x1, channel] = cv2.subtract(plane, cv2.multiply(alpha, cv2.subtract(plane, value), scale=1 / 255))
+        paper[y0:y1, x0:x1, channel] = cv2.subtract(
+            plane, cv2.multiply(alpha, cv2.subtract(plane, value), scale=1 / 255)
+        )
 
 # %% ../../nbs/forms/05_synthesis.ipynb #d69888e7
 @dataclass(frozen=True)
 class Crease:
     "Where the paper was folded"
+
     y: float  # height at the left edge, pixels
     slope: float  # pixels down for each pixel to the right
     depth: float  # darkest shadow, 0 to 1
@@ -600,8 +706,10 @@ class Crease:
 def draw_creases(r: random.Random) -> tuple[Crease, ...]:
     "One crease through the middle, or two that make three parts"
     at = r.choice(((0.5,), (0.335, 0.665)))
-    return tuple(Crease(PAGE_HEIGHT * (share + r.gauss(0, 0.015)), r.gauss(0, 0.008), r.uniform(0.14, 0.3),
-                        r.choice((-1, 1))) for share in at)
+    return tuple(
+        Crease(PAGE_HEIGHT * (share + r.gauss(0, 0.015)), r.gauss(0, 0.008), r.uniform(0.14, 0.3), r.choice((-1, 1)))
+        for share in at
+    )
 
 # %% ../../nbs/forms/05_synthesis.ipynb #be0252b6
 def _wear(printed: np.ndarray, pen: np.ndarray, crease: Crease, g: np.random.Generator) -> None:
@@ -622,8 +730,11 @@ def _light(level: Level, creases: Sequence[Crease], g: np.random.Generator) -> n
     width = 12  # light changes slowly from left to right
     light = np.ones((PAGE_HEIGHT, width), np.float32)
     if level.shade:
-        light *= cv2.resize(g.uniform(1 - level.shade, 1, (4, 3)).astype(np.float32), (width, PAGE_HEIGHT),
-                            interpolation=cv2.INTER_CUBIC)
+        light *= cv2.resize(
+            g.uniform(1 - level.shade, 1, (4, 3)).astype(np.float32),
+            (width, PAGE_HEIGHT),
+            interpolation=cv2.INTER_CUBIC,
+        )
     x, y = np.meshgrid(np.linspace(0, PAGE_WIDTH, width), np.arange(PAGE_HEIGHT))
     for c in creases:
         away = c.side * (y - c.y - c.slope * x)  # pixels from the crease, towards the shadow
@@ -643,7 +754,7 @@ def _on_paper(page: FilledPage, level: Level, creases: Sequence[Crease], g: np.r
     blue, red = page.tint
     paper = cv2.merge([cv2.subtract(printed, blue), printed, cv2.subtract(printed, red)])
     x, y, w, h = cv2.boundingRect(pen)
-    _lay_ink(paper, x, y, pen[y:y + h, x:x + w], page.colour)
+    _lay_ink(paper, x, y, pen[y : y + h, x : x + w], page.colour)
     for other in page.others:
         _lay_ink(paper, other.x, other.y, cv2.convertScaleAbs(other.ink, alpha=other.strength), other.colour)
     return paper
@@ -666,7 +777,9 @@ def _dirty(image: np.ndarray, level: Level, g: np.random.Generator) -> np.ndarra
     image = cv2.add(image, _piece(_noise(level.noise), g))
     image = cv2.subtract(image, _piece(_noise(level.noise), g))
     places = g.integers((PAGE_WIDTH * 8, PAGE_HEIGHT * 8), size=(level.specks, 2)).tolist()
-    for (x, y), radius, v in zip(places, g.integers(3, 12, level.specks).tolist(), g.integers(70, 200, level.specks).tolist()):
+    for (x, y), radius, v in zip(
+        places, g.integers(3, 12, level.specks).tolist(), g.integers(70, 200, level.specks).tolist()
+    ):
         cv2.circle(image, (x, y), radius, (v, v, v), -1, cv2.LINE_AA, 3)
     return image
 
@@ -700,6 +813,7 @@ MIXED = "mixed"  # drawn by lot for each form set, as a level, as options, or as
 @dataclass(frozen=True)
 class DrawnFormSet:
     "A drawn form set"
+
     record: dict[str, Any]  # as in a dataset file: id, input, ground_truth, metadata
     pages: list[bytes] = field(repr=False)  # JPEG files, in the order of input.image_paths
 
@@ -710,14 +824,18 @@ def _candidates(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _metadata(drafts: Sequence[Draft], **more: Any) -> dict[str, Any]:
     found = set().union(*(d.difficulties for d in drafts))
-    return {**more, "difficulties": [name for name in DIFFICULTIES if name in found],
-            "field_difficulties": {d.form_type: d.marks for d in drafts},
-            "candidates": {d.form_type: _candidates(d.report) for d in drafts}}
+    return {
+        **more,
+        "difficulties": [name for name in DIFFICULTIES if name in found],
+        "field_difficulties": {d.form_type: d.marks for d in drafts},
+        "candidates": {d.form_type: _candidates(d.report) for d in drafts},
+    }
 
 # %% ../../nbs/forms/05_synthesis.ipynb #fdf06298
 @dataclass(frozen=True)
 class _Plan:
     "Everything that decides the pixels of one form set"
+
     seed: int
     level: str = "scan"
     options: Any = "plain"
@@ -728,8 +846,11 @@ class _Plan:
     def settled(self) -> "_Plan":
         "The same plan with what was left to chance decided by the seed, and checked"
         r = _stream(self.seed, "plan")
-        lots = {"level": r.choice(list(LEVELS)), "options": r.choice(("plain", *_HARDNESS)),
-                "kind": r.choices(FORM_TYPES, (7, 3))[0]}
+        lots = {
+            "level": r.choice(list(LEVELS)),
+            "options": r.choice(("plain", *_HARDNESS)),
+            "kind": r.choices(FORM_TYPES, (7, 3))[0],
+        }
         plan = replace(self, **{k: v for k, v in lots.items() if getattr(self, k) == MIXED})
         _check_plan(plan)
         return plan
@@ -745,7 +866,9 @@ def _check_plan(plan: _Plan) -> None:
     if plan.skew is not None and not (_is_number(plan.skew) and 0 <= plan.skew <= 10):
         raise ValueError(f"skew={plan.skew!r}: 0 to 10 degrees are possible")
     pen = plan.pen_width
-    if not (isinstance(pen, (tuple, list)) and len(pen) == 2 and all(map(_is_number, pen)) and 0.5 <= pen[0] <= pen[1] <= 6):
+    if not (
+        isinstance(pen, (tuple, list)) and len(pen) == 2 and all(map(_is_number, pen)) and 0.5 <= pen[0] <= pen[1] <= 6
+    ):
         raise ValueError(f"pen_width={pen!r}: two widths between 0.5 and 6 pixels, the narrower one first")
 
 # %% ../../nbs/forms/05_synthesis.ipynb #4ca637ba
@@ -772,11 +895,15 @@ def _draw(plan: _Plan) -> DrawnFormSet:
             pages.append(scan_page(page, plan.level, (seed, len(pages)), creases, plan.skew, gray))
     paths = [f"pages/{name}_page{i}.jpg" for i in range(1, len(pages) + 1)]
     reports = [d.report for d in drafts]
-    return DrawnFormSet({
-        "id": name, "input": {"form_set_name": name, "image_paths": paths, "num_pages": len(paths)},
-        "ground_truth": reports[0] if len(reports) == 1 else reports,
-        "metadata": _metadata(drafts, seed=seed, kind=plan.kind, level=plan.level, options=plan.options, gray=gray),
-    }, pages)
+    return DrawnFormSet(
+        {
+            "id": name,
+            "input": {"form_set_name": name, "image_paths": paths, "num_pages": len(paths)},
+            "ground_truth": reports[0] if len(reports) == 1 else reports,
+            "metadata": _metadata(drafts, seed=seed, kind=plan.kind, level=plan.level, options=plan.options, gray=gray),
+        },
+        pages,
+    )
 
 # %% ../../nbs/forms/05_synthesis.ipynb #a6516672
 Progress = Callable[[int, int], None]  # form sets done, form sets in all
@@ -817,8 +944,14 @@ def _records(plans: Sequence[_Plan], folder: str, workers: int) -> Iterator[dict
         yield from pool.map(_draw_into, plans, [folder] * len(plans))
 
 # %% ../../nbs/forms/05_synthesis.ipynb #32c8236a
-def _write_dataset(plans: Sequence[_Plan], out_dir: str | os.PathLike, name: str, description: str, workers: int,
-                   progress: Progress | None) -> Path:
+def _write_dataset(
+    plans: Sequence[_Plan],
+    out_dir: str | os.PathLike,
+    name: str,
+    description: str,
+    workers: int,
+    progress: Progress | None,
+) -> Path:
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise ValueError(f"workers={workers!r}: at least one process has to draw")
     folder, records = _prepare_folder(out_dir), []
@@ -826,9 +959,14 @@ def _write_dataset(plans: Sequence[_Plan], out_dir: str | os.PathLike, name: str
         records.append(record)
         if progress:
             progress(len(records), len(plans))
-    about = {"name": name, "version": "1", "description": description,
-             "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), "num_records": len(records),
-             "total_pages": sum(r["input"]["num_pages"] for r in records)}
+    about = {
+        "name": name,
+        "version": "1",
+        "description": description,
+        "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "num_records": len(records),
+        "total_pages": sum(r["input"]["num_pages"] for r in records),
+    }
     unfinished = folder / ".dataset.json"
     unfinished.write_text(json.dumps({"metadata": about, "records": records}, ensure_ascii=False, indent=1), "utf-8")
     return unfinished.replace(folder / "dataset.json")
@@ -855,15 +993,26 @@ def synthesize_dataset(
     plans = [replace(first, seed=seed + i, level=level, options=options, kind=kind).settled() for i in range(n)]
     word = options if isinstance(options, str) else "chosen"
     return _write_dataset(
-        plans, out_dir, name or f"vote-extraction-synthetic-{level}-{word.replace(',', '-')}-{seed}-{n}",
+        plans,
+        out_dir,
+        name or f"vote-extraction-synthetic-{level}-{word.replace(',', '-')}-{seed}-{n}",
         description or f"{n} synthetic form sets, seeds {seed} to {seed + n - 1}, level {level}, options {options}",
-        workers, progress)
+        workers,
+        progress,
+    )
 
 # %% ../../nbs/forms/05_synthesis.ipynb #a7af1d36
 _DEMO = (  # kind, level, options
-    ("both", "scan", "plain"), ("Constituency", "clean", "plain"), ("both", "scan", "medium"), ("both", "poor", "plain"),
-    ("PartyList", "scan", "hard"), ("both", "clean", "hard"), ("both", "scan", "plain"), ("PartyList", "poor", "medium"),
-    ("both", "clean", "medium"), ("both", "scan", "hard"),
+    ("both", "scan", "plain"),
+    ("Constituency", "clean", "plain"),
+    ("both", "scan", "medium"),
+    ("both", "poor", "plain"),
+    ("PartyList", "scan", "hard"),
+    ("both", "clean", "hard"),
+    ("both", "scan", "plain"),
+    ("PartyList", "poor", "medium"),
+    ("both", "clean", "medium"),
+    ("both", "scan", "hard"),
 )
 DEMO_SEED = 221
 

@@ -96,8 +96,11 @@ _THAI_WORDS = r"[ก-ฺเ-๎][ก-ฺเ-๎ ,.]*"
 _NUMBER_WORD = "ศูนย์|หนึ่ง|เอ็ด|สอง|ยี่|สาม|สี่|ห้า|หก|เจ็ด|แปด|เก้า|สิบ|ร้อย|พัน|หมื่น|แสน|ล้าน"
 _DIGITS_THEN_WORDS = re.compile(
     rf"(?P<digits>[^ก-ฺเ-๎]*\d[^ก-ฺเ-๎([]*) ?{_UNIT} ?"
-    rf"(?:[(\[] ?(?P<inside>{_THAI_WORDS})[)\]]?|(?P<plain>(?:{_NUMBER_WORD})(?:{_THAI_WORDS})?))[\s/.=–-]*")
-_WORDS_THEN_DIGITS = re.compile(rf"(?P<words>(?:{_NUMBER_WORD})(?:{_THAI_WORDS})?) ?[(\[] ?(?P<digits>\d[\d, ]*) ?{_UNIT}[)\]]\s*")
+    rf"(?:[(\[] ?(?P<inside>{_THAI_WORDS})[)\]]?|(?P<plain>(?:{_NUMBER_WORD})(?:{_THAI_WORDS})?))[\s/.=–-]*"
+)
+_WORDS_THEN_DIGITS = re.compile(
+    rf"(?P<words>(?:{_NUMBER_WORD})(?:{_THAI_WORDS})?) ?[(\[] ?(?P<digits>\d[\d, ]*) ?{_UNIT}[)\]]\s*"
+)
 _ONLY_WORDS = re.compile(rf"[( ]*(?:(?:{_NUMBER_WORD}) ?)+(?:{'|'.join(UNITS)}|ถ้วน|[ )])*")
 
 # %% ../../nbs/forms/00_thai.ipynb #bb7c6204
@@ -176,7 +179,9 @@ def _words_below_million(n: int, whole: int) -> str:
     for word, place in zip(PLACE_WORDS, _PLACES):
         digit = n // place % 10
         if digit:
-            words += ("" if digit == 1 else "ยี่" if digit == 2 else DIGIT_WORDS[digit]) if place == 10 else DIGIT_WORDS[digit]
+            words += (
+                ("" if digit == 1 else "ยี่" if digit == 2 else DIGIT_WORDS[digit]) if place == 10 else DIGIT_WORDS[digit]
+            )
             words += word
     last = n % 10
     return words + ("" if last == 0 else "เอ็ด" if last == 1 and whole > 1 else DIGIT_WORDS[last])
@@ -185,8 +190,10 @@ def _words_below_million(n: int, whole: int) -> str:
 _UNIT_DIGIT = {word: value for value, word in enumerate(DIGIT_WORDS) if value}
 _VALUE = {**_UNIT_DIGIT, "ยี่": 2, "เอ็ด": 1}
 _D = "|".join(_UNIT_DIGIT)
-_GROUP = re.compile("".join(f"(?:(?P<p{p}>{_D})?(?P<u{p}>{word}))?" for word, p in zip(PLACE_WORDS[:-1], (5, 4, 3, 2)))
-                    + f"(?:(?P<p1>ยี่|{_D})?(?P<u1>สิบ))?(?P<p0>เอ็ด|{_D})?")
+_GROUP = re.compile(
+    "".join(f"(?:(?P<p{p}>{_D})?(?P<u{p}>{word}))?" for word, p in zip(PLACE_WORDS[:-1], (5, 4, 3, 2)))
+    + f"(?:(?P<p1>ยี่|{_D})?(?P<u1>สิบ))?(?P<p0>เอ็ด|{_D})?"
+)
 _AROUND = "()[]-–—=*/.,_:;'\"ฯ "
 _ONE_DIGIT = re.compile("|".join(DIGIT_WORDS))
 _DIGIT_BY_DIGIT = re.compile(f"(?:{_D})(?:{'|'.join(DIGIT_WORDS)}){{2,11}}")
@@ -229,8 +236,18 @@ def _group_value(part: str, is_first: bool) -> int | None:
 
 # %% ../../nbs/forms/00_thai.ipynb #1ee3f816
 MONTHS = {
-    "มกราคม": 1, "กุมภาพันธ์": 2, "มีนาคม": 3, "เมษายน": 4, "พฤษภาคม": 5, "มิถุนายน": 6,
-    "กรกฎาคม": 7, "สิงหาคม": 8, "กันยายน": 9, "ตุลาคม": 10, "พฤศจิกายน": 11, "ธันวาคม": 12,
+    "มกราคม": 1,
+    "กุมภาพันธ์": 2,
+    "มีนาคม": 3,
+    "เมษายน": 4,
+    "พฤษภาคม": 5,
+    "มิถุนายน": 6,
+    "กรกฎาคม": 7,
+    "สิงหาคม": 8,
+    "กันยายน": 9,
+    "ตุลาคม": 10,
+    "พฤศจิกายน": 11,
+    "ธันวาคม": 12,
 }
 _SHORT: dict[str, int] = dict(zip("มค กพ มีค เมย พค มิย กค สค กย ตค พย ธค".split(), range(1, 13)))
 _ENGLISH: dict[str, int] = dict(zip("jan feb mar apr may jun jul aug sep oct nov dec".split(), range(1, 13)))
@@ -252,7 +269,9 @@ def parse_date(
         day, month, year = found  # type: ignore[misc]
         return dt.date(_common_era(year), month, day).isoformat()
     except (TypeError, ValueError):
-        raise ValueError(f"{text!r:.80} is not a date; write it like 14 พฤษภาคม 2566, 14/05/2566 or 2023-05-14") from None
+        raise ValueError(
+            f"{text!r:.80} is not a date; write it like 14 พฤษภาคม 2566, 14/05/2566 or 2023-05-14"
+        ) from None
 
 # %% ../../nbs/forms/00_thai.ipynb #7b5b0ab5
 def _day_month_year(text: str) -> tuple[int, int, str] | None:
@@ -278,8 +297,10 @@ def _common_era(year: str) -> int:
 
 # %% ../../nbs/forms/00_thai.ipynb #4d8b6304
 _MARK = "[\u0e30-\u0e3a\u0e45\u0e47-\u0e4e]"  # a vowel or mark that cannot begin a name
-_RANK = (r"(?:พันจ่า|จ่าสิบ|พล|พัน|ร้อย|สิบ|จ่า|นาวา|เรือ)(?:เรือ|อากาศ|ตำรวจ)?(?:เอก|โท|ตรี|จัตวา)(?:พิเศษ)?"
-         r"|ดาบตำรวจ|จ่าสิบตำรวจ|พลตำรวจ|พลทหาร")
+_RANK = (
+    r"(?:พันจ่า|จ่าสิบ|พล|พัน|ร้อย|สิบ|จ่า|นาวา|เรือ)(?:เรือ|อากาศ|ตำรวจ)?(?:เอก|โท|ตรี|จัตวา)(?:พิเศษ)?"
+    r"|ดาบตำรวจ|จ่าสิบตำรวจ|พลตำรวจ|พลทหาร"
+)
 _PROFESSION = r"ศาสตราจารย์|รองศาสตราจารย์|ผู้ช่วยศาสตราจารย์|ด็อกเตอร์|นายแพทย์|แพทย์หญิง|ทันตแพทย์หญิง|ทันตแพทย์"
 _NOBLE = r"หม่อมราชวงศ์|หม่อมหลวง|คุณหญิง|ท่านผู้หญิง"
 _ABBREVIATED = r"(?:[ก-ฮ]{1,3}\.)+"  # น.ส.  ดร.  พล.ต.อ.  ม.ร.ว.
@@ -303,7 +324,7 @@ def normalise_name(
         return key
     key = _NAVY.sub("", key) or key
     title = _TITLE.match(key)
-    return key[title.end():] if title else key
+    return key[title.end() :] if title else key
 
 # %% ../../nbs/forms/00_thai.ipynb #e7c1a94a
 def normalise_party(

@@ -20,68 +20,152 @@ import cv2
 import numpy as np
 
 from vote_experiments.forms.digits import (
-    NO_DIGIT, THAI_ONE, WRONG_CUT, DigitModel, Hand, digit_model, features, find_lines, glyph, place, read_numbers, shear,
+    NO_DIGIT,
+    THAI_ONE,
+    WRONG_CUT,
+    DigitModel,
+    Hand,
+    digit_model,
+    features,
+    find_lines,
+    glyph,
+    place,
+    read_numbers,
+    shear,
 )
 
 # %% ../../nbs/forms/09_train_digits.ipynb #7fab1f22
 ARABIC_SHAPES: Mapping[int, tuple[str, ...]] = {
-    0: ("62,3 20,-4 -8,50 18,104 78,108 108,52 84,-4 46,2", "50,0 8,4 0,40 4,96 52,104 98,92 98,20 70,-4 40,10",
-        "74,12 40,-8 0,22 -2,84 40,110 92,90 104,30 72,-6 48,6 58,22", "50,2 22,0 14,50 22,102 78,102 88,48 76,-2 46,2"),
-    1: ("52,0 52,50 50,100", "56,0 50,30 46,70 44,100", "22,24 40,14 58,-4 58,-2 56,50 56,100",
-        "8,34 34,20 56,0 56,0 54,48 54,100", "44,0 50,40 50,80 62,100 72,92", "30,18 54,0 54,0 52,60 52,100 | 26,100 50,99 82,100"),
-    2: ("10,26 16,-6 70,-12 92,20 70,56 30,78 6,98 6,98 40,96 94,98", "14,18 34,-6 86,-4 84,34 46,70 8,102 4,84 30,82 60,100 96,94",
-        "6,8 40,2 84,6 84,6 50,54 8,96 8,96 50,96 92,94", "16,30 8,4 50,-12 92,8 88,40 40,76 10,92 10,96 50,90 74,104 98,88"),
-    3: ("12,14 34,-8 88,-6 84,34 44,46 44,46 96,48 104,92 44,112 4,90", "10,4 50,4 86,4 86,4 44,42 44,42 98,44 100,98 44,110 6,92",
-        "18,10 50,-10 88,8 70,40 40,46 34,52 60,50 100,60 88,104 40,106 10,96", "8,18 26,0 74,-6 78,28 56,44 30,46 30,46 84,46 110,76 66,108 20,102 6,88"),
-    4: ("34,0 22,30 4,62 4,62 50,62 98,60 | 70,28 68,60 66,100", "64,0 30,38 0,68 0,68 50,68 100,66 | 64,0 64,0 62,50 62,100",
-        "12,2 10,30 14,54 40,58 80,50 | 78,0 76,40 70,100", "20,6 8,40 8,60 50,62 86,54 | 82,4 70,50 60,104",
-        "58,100 62,60 70,0 70,0 36,36 2,70 2,70 50,70 98,70"),
-    5: ("84,2 50,4 26,4 26,4 22,24 18,46 18,46 50,32 98,46 96,90 56,110 6,94", "90,0 54,-2 36,10 24,30 44,44 86,56 88,92 48,108 8,96",
-        "28,4 24,24 22,46 22,46 60,30 104,60 84,106 36,106 6,92 | 28,4 60,4 94,2", "20,8 20,30 14,48 14,48 60,40 94,60 84,98 40,104 4,98 | 24,6 50,0 92,-4"),
-    6: ("66,0 36,16 6,52 4,92 46,112 94,96 88,56 46,50 10,76", "84,6 50,-6 10,30 2,72 18,108 72,108 98,82 74,54 36,56 12,80",
-        "38,0 22,30 10,60 12,98 54,108 92,94 84,62 46,58 14,78", "74,-2 52,20 18,46 6,80 34,108 82,104 90,74 58,60 24,70 12,88"),
-    7: ("6,8 40,6 92,4 92,4 66,40 46,70 36,100", "10,26 12,4 12,4 50,8 92,4 92,4 70,44 50,100", "4,4 46,2 94,6 94,6 74,36 56,60 52,100 | 30,50 56,48 86,46",
-        "8,14 30,-2 50,12 88,4 88,4 78,40 44,64 34,102", "2,8 50,4 96,8 96,8 60,30 40,60 46,100"),
-    8: ("76,10 40,-10 2,16 24,42 62,54 108,72 84,110 30,112 -4,86 22,60 64,42 96,22 72,4",
+    0: (
+        "62,3 20,-4 -8,50 18,104 78,108 108,52 84,-4 46,2",
+        "50,0 8,4 0,40 4,96 52,104 98,92 98,20 70,-4 40,10",
+        "74,12 40,-8 0,22 -2,84 40,110 92,90 104,30 72,-6 48,6 58,22",
+        "50,2 22,0 14,50 22,102 78,102 88,48 76,-2 46,2",
+    ),
+    1: (
+        "52,0 52,50 50,100",
+        "56,0 50,30 46,70 44,100",
+        "22,24 40,14 58,-4 58,-2 56,50 56,100",
+        "8,34 34,20 56,0 56,0 54,48 54,100",
+        "44,0 50,40 50,80 62,100 72,92",
+        "30,18 54,0 54,0 52,60 52,100 | 26,100 50,99 82,100",
+    ),
+    2: (
+        "10,26 16,-6 70,-12 92,20 70,56 30,78 6,98 6,98 40,96 94,98",
+        "14,18 34,-6 86,-4 84,34 46,70 8,102 4,84 30,82 60,100 96,94",
+        "6,8 40,2 84,6 84,6 50,54 8,96 8,96 50,96 92,94",
+        "16,30 8,4 50,-12 92,8 88,40 40,76 10,92 10,96 50,90 74,104 98,88",
+    ),
+    3: (
+        "12,14 34,-8 88,-6 84,34 44,46 44,46 96,48 104,92 44,112 4,90",
+        "10,4 50,4 86,4 86,4 44,42 44,42 98,44 100,98 44,110 6,92",
+        "18,10 50,-10 88,8 70,40 40,46 34,52 60,50 100,60 88,104 40,106 10,96",
+        "8,18 26,0 74,-6 78,28 56,44 30,46 30,46 84,46 110,76 66,108 20,102 6,88",
+    ),
+    4: (
+        "34,0 22,30 4,62 4,62 50,62 98,60 | 70,28 68,60 66,100",
+        "64,0 30,38 0,68 0,68 50,68 100,66 | 64,0 64,0 62,50 62,100",
+        "12,2 10,30 14,54 40,58 80,50 | 78,0 76,40 70,100",
+        "20,6 8,40 8,60 50,62 86,54 | 82,4 70,50 60,104",
+        "58,100 62,60 70,0 70,0 36,36 2,70 2,70 50,70 98,70",
+    ),
+    5: (
+        "84,2 50,4 26,4 26,4 22,24 18,46 18,46 50,32 98,46 96,90 56,110 6,94",
+        "90,0 54,-2 36,10 24,30 44,44 86,56 88,92 48,108 8,96",
+        "28,4 24,24 22,46 22,46 60,30 104,60 84,106 36,106 6,92 | 28,4 60,4 94,2",
+        "20,8 20,30 14,48 14,48 60,40 94,60 84,98 40,104 4,98 | 24,6 50,0 92,-4",
+    ),
+    6: (
+        "66,0 36,16 6,52 4,92 46,112 94,96 88,56 46,50 10,76",
+        "84,6 50,-6 10,30 2,72 18,108 72,108 98,82 74,54 36,56 12,80",
+        "38,0 22,30 10,60 12,98 54,108 92,94 84,62 46,58 14,78",
+        "74,-2 52,20 18,46 6,80 34,108 82,104 90,74 58,60 24,70 12,88",
+    ),
+    7: (
+        "6,8 40,6 92,4 92,4 66,40 46,70 36,100",
+        "10,26 12,4 12,4 50,8 92,4 92,4 70,44 50,100",
+        "4,4 46,2 94,6 94,6 74,36 56,60 52,100 | 30,50 56,48 86,46",
+        "8,14 30,-2 50,12 88,4 88,4 78,40 44,64 34,102",
+        "2,8 50,4 96,8 96,8 60,30 40,60 46,100",
+    ),
+    8: (
+        "76,10 40,-10 2,16 24,42 62,54 108,72 84,110 30,112 -4,86 22,60 64,42 96,22 72,4",
         "50,46 14,36 20,-4 52,-4 84,-4 84,36 50,46 50,46 2,54 0,106 50,106 100,106 98,54 50,46",
-        "60,44 92,32 84,-6 50,-4 12,-4 8,36 46,48 98,64 94,110 48,106 0,106 6,64 40,52 64,40", "84,4 40,-8 6,20 44,44 96,70 80,108 32,110 2,84 40,52 82,26 88,6"),
-    9: ("84,22 62,-10 6,-2 4,42 44,62 82,38 86,14 86,14 84,50 78,100", "90,10 40,-14 -6,24 18,56 66,58 90,28 92,8 88,50 60,102",
-        "80,16 40,-12 0,20 16,54 58,56 84,26 84,20 88,70 66,108 16,98", "88,2 50,0 8,14 14,50 56,54 86,30 88,4 88,4 82,40 72,102",
-        "78,30 70,-6 16,-2 10,34 36,54 74,44 80,20 80,20 84,60 92,100"),
+        "60,44 92,32 84,-6 50,-4 12,-4 8,36 46,48 98,64 94,110 48,106 0,106 6,64 40,52 64,40",
+        "84,4 40,-8 6,20 44,44 96,70 80,108 32,110 2,84 40,52 82,26 88,6",
+    ),
+    9: (
+        "84,22 62,-10 6,-2 4,42 44,62 82,38 86,14 86,14 84,50 78,100",
+        "90,10 40,-14 -6,24 18,56 66,58 90,28 92,8 88,50 60,102",
+        "80,16 40,-12 0,20 16,54 58,56 84,26 84,20 88,70 66,108 16,98",
+        "88,2 50,0 8,14 14,50 56,54 86,30 88,4 88,4 82,40 72,102",
+        "78,30 70,-6 16,-2 10,34 36,54 74,44 80,20 80,20 84,60 92,100",
+    ),
 }
 
 # %% ../../nbs/forms/09_train_digits.ipynb #d2ceca30
 THAI_SHAPES: Mapping[int, tuple[str, ...]] = {
-    1: ("56,50 44,58 52,72 66,66 60,50 66,74 52,96 20,94 -2,62 8,20 46,-4 88,10 102,60 88,106",
-        "52,54 42,64 54,74 62,60 50,52 30,66 40,98 14,84 0,50 20,4 64,-4 98,26 98,80 84,104"),
-    2: ("2,2 14,4 14,30 12,70 18,98 50,102 84,98 96,80 94,44 84,32 70,36 64,48 58,36 44,32 34,46 32,58 40,66 48,58 40,50 32,58",
-        "6,-2 10,30 8,80 22,102 62,104 96,92 98,48 82,30 68,44 52,30 38,44 36,62 46,64 46,54"),
-    3: ("30,66 40,76 30,88 18,78 26,66 10,56 8,22 30,2 48,14 52,40 52,40 56,12 76,0 92,16 94,56 94,102",
-        "34,70 24,62 18,76 30,84 38,70 14,60 4,30 24,2 46,12 50,44 56,10 80,-2 96,20 96,100"),
-    4: ("98,0 88,18 50,26 18,34 2,62 8,96 36,104 62,90 80,92 98,106 | 52,66 42,74 50,84 62,78 58,66 50,68",
-        "94,2 76,24 36,24 2,44 2,84 24,104 58,92 96,102 | 48,60 40,70 52,78 60,66 50,58"),
-    5: ("96,10 84,24 50,30 18,38 2,64 8,98 36,104 62,92 80,94 98,106 | 52,68 42,76 50,86 62,80 58,68 50,70 | 52,4 40,12 50,22 62,14 56,2 48,8",
-        "98,6 80,28 36,30 2,48 2,86 24,104 58,94 96,104 | 48,62 40,72 52,80 60,68 50,60 | 60,0 46,8 58,20 68,10 58,0"),
-    6: ("4,0 16,10 22,34 24,46 56,34 92,42 100,76 80,102 34,104 8,90 8,74 22,66 34,76 24,88 12,80",
-        "2,2 20,20 26,48 60,36 98,50 96,96 50,106 10,96 8,74 26,68 30,84 16,84"),
-    7: ("24,68 34,78 24,90 12,80 20,66 6,52 12,32 32,30 46,42 50,60 50,60 54,40 70,30 80,50 76,90 58,102 76,96 92,70 92,20 98,0",
-        "26,70 16,74 24,88 34,78 24,66 4,50 18,28 40,34 48,62 56,34 76,36 78,84 66,100 90,88 92,40 96,0"),
-    8: ("92,0 88,22 60,28 22,34 2,58 6,90 20,104 30,84 52,70 74,72 | 78,70 66,80 76,94 88,84 80,70",
-        "96,2 84,26 44,26 6,40 0,78 18,104 32,80 66,68 82,78 78,92 66,84 76,72"),
-    9: ("22,100 2,80 6,44 28,32 48,46 52,64 52,64 60,38 80,34 92,20 98,0 | 78,34 64,60 80,84 100,104 | 34,62 24,72 34,84 46,74 38,62",
-        "36,66 26,74 36,84 46,72 34,62 18,96 2,70 12,38 36,34 50,58 62,36 84,34 96,4 | 74,36 64,56 98,104"),
+    1: (
+        "56,50 44,58 52,72 66,66 60,50 66,74 52,96 20,94 -2,62 8,20 46,-4 88,10 102,60 88,106",
+        "52,54 42,64 54,74 62,60 50,52 30,66 40,98 14,84 0,50 20,4 64,-4 98,26 98,80 84,104",
+    ),
+    2: (
+        "2,2 14,4 14,30 12,70 18,98 50,102 84,98 96,80 94,44 84,32 70,36 64,48 58,36 44,32 34,46 32,58 40,66 48,58 40,50 32,58",
+        "6,-2 10,30 8,80 22,102 62,104 96,92 98,48 82,30 68,44 52,30 38,44 36,62 46,64 46,54",
+    ),
+    3: (
+        "30,66 40,76 30,88 18,78 26,66 10,56 8,22 30,2 48,14 52,40 52,40 56,12 76,0 92,16 94,56 94,102",
+        "34,70 24,62 18,76 30,84 38,70 14,60 4,30 24,2 46,12 50,44 56,10 80,-2 96,20 96,100",
+    ),
+    4: (
+        "98,0 88,18 50,26 18,34 2,62 8,96 36,104 62,90 80,92 98,106 | 52,66 42,74 50,84 62,78 58,66 50,68",
+        "94,2 76,24 36,24 2,44 2,84 24,104 58,92 96,102 | 48,60 40,70 52,78 60,66 50,58",
+    ),
+    5: (
+        "96,10 84,24 50,30 18,38 2,64 8,98 36,104 62,92 80,94 98,106 | 52,68 42,76 50,86 62,80 58,68 50,70 | 52,4 40,12 50,22 62,14 56,2 48,8",
+        "98,6 80,28 36,30 2,48 2,86 24,104 58,94 96,104 | 48,62 40,72 52,80 60,68 50,60 | 60,0 46,8 58,20 68,10 58,0",
+    ),
+    6: (
+        "4,0 16,10 22,34 24,46 56,34 92,42 100,76 80,102 34,104 8,90 8,74 22,66 34,76 24,88 12,80",
+        "2,2 20,20 26,48 60,36 98,50 96,96 50,106 10,96 8,74 26,68 30,84 16,84",
+    ),
+    7: (
+        "24,68 34,78 24,90 12,80 20,66 6,52 12,32 32,30 46,42 50,60 50,60 54,40 70,30 80,50 76,90 58,102 76,96 92,70 92,20 98,0",
+        "26,70 16,74 24,88 34,78 24,66 4,50 18,28 40,34 48,62 56,34 76,36 78,84 66,100 90,88 92,40 96,0",
+    ),
+    8: (
+        "92,0 88,22 60,28 22,34 2,58 6,90 20,104 30,84 52,70 74,72 | 78,70 66,80 76,94 88,84 80,70",
+        "96,2 84,26 44,26 6,40 0,78 18,104 32,80 66,68 82,78 78,92 66,84 76,72",
+    ),
+    9: (
+        "22,100 2,80 6,44 28,32 48,46 52,64 52,64 60,38 80,34 92,20 98,0 | 78,34 64,60 80,84 100,104 | 34,62 24,72 34,84 46,74 38,62",
+        "36,66 26,74 36,84 46,72 34,62 18,96 2,70 12,38 36,34 50,58 62,36 84,34 96,4 | 74,36 64,56 98,104",
+    ),
 }
 
 # %% ../../nbs/forms/09_train_digits.ipynb #7b2a78f9
-THAI_SIZE = {0: (0.83, 0.9), 1: (0.83, 0.9), 2: (1.15, 0.72), 3: (0.83, 0.9), 4: (1.15, 0.77), 5: (1.15, 0.81),  # height in
-             6: (1.15, 0.77), 7: (1.15, 0.86), 8: (1.15, 0.77), 9: (1.15, 0.81)}  # digit heights, width over height
+THAI_SIZE = {
+    0: (0.83, 0.9),
+    1: (0.83, 0.9),
+    2: (1.15, 0.72),
+    3: (0.83, 0.9),
+    4: (1.15, 0.77),
+    5: (1.15, 0.81),  # height in
+    6: (1.15, 0.77),
+    7: (1.15, 0.86),
+    8: (1.15, 0.77),
+    9: (1.15, 0.81),
+}  # digit heights, width over height
 
 # %% ../../nbs/forms/09_train_digits.ipynb #8eb0c4e6
 def control_points(
     shape: str,
 ) -> list[np.ndarray]:  # float[n, 2] for each stroke, in the unit box
     "The strokes of a shape"
-    return [np.array([[float(v) for v in point.split(",")] for point in stroke.split()]) / 100 for stroke in shape.split("|")]
+    return [
+        np.array([[float(v) for v in point.split(",")] for point in stroke.split()]) / 100
+        for stroke in shape.split("|")
+    ]
 
 # %% ../../nbs/forms/09_train_digits.ipynb #c6a47dec
 def spline(
@@ -91,8 +175,8 @@ def spline(
     "The uniform cubic B-spline of a control polygon, held at both ends"
     q = np.concatenate([points[:1], points[:1], points, points[-1:], points[-1:]])
     t = np.linspace(0, 1, steps, endpoint=False)[None, :, None]
-    a, b, c, d = (q[i:len(q) - 3 + i][:, None] for i in range(4))
-    curve = ((1 - t)**3 * a + (3 * t**3 - 6 * t**2 + 4) * b + (-3 * t**3 + 3 * t**2 + 3 * t + 1) * c + t**3 * d) / 6
+    a, b, c, d = (q[i : len(q) - 3 + i][:, None] for i in range(4))
+    curve = ((1 - t) ** 3 * a + (3 * t**3 - 6 * t**2 + 4) * b + (-3 * t**3 + 3 * t**2 + 3 * t + 1) * c + t**3 * d) / 6
     return np.concatenate([curve.reshape(-1, 2), points[-1:]])
 
 # %% ../../nbs/forms/09_train_digits.ipynb #b0ad366c
@@ -141,8 +225,12 @@ def centre_lines(
     if len(ys) < 8:
         return None
     there = set(zip(xs.tolist(), ys.tolist()))
-    pieces = [((x, y), (x + dx, y + dy)) for x, y in sorted(there) for dx, dy in ((1, 0), (0, 1), (1, 1), (-1, 1))
-              if (x + dx, y + dy) in there]
+    pieces = [
+        ((x, y), (x + dx, y + dy))
+        for x, y in sorted(there)
+        for dx, dy in ((1, 0), (0, 1), (1, 1), (-1, 1))
+        if (x + dx, y + dy) in there
+    ]
     width, height = max(np.ptp(xs), 12), max(np.ptp(ys), 12)
     box_width = max(width, 0.35 * height)
     return (np.array(pieces, float) - (xs.min() - (box_width - width) / 2, ys.min())) / (box_width, height)
@@ -171,6 +259,7 @@ _FINE = 16  # sub-pixels of OpenCV's line drawing
 @dataclass
 class Scribe:
     "Somebody whose handwriting the network learns"
+
     chance: np.random.Generator
     thai: bool
     slant: float
@@ -187,9 +276,19 @@ class Scribe:
     def by_lot(cls, r: np.random.Generator, thai: bool) -> "Scribe":
         gap = r.uniform(-0.16, 0.08) if r.random() < 0.45 else r.uniform(0.08, 0.4)
         shapes = _OWN_THAI if thai else _OWN_ARABIC
-        return cls(r, thai, r.normal(0.08, 0.16), r.uniform(0.42, 0.85), r.uniform(1.1, 3.2), r.uniform(17, 30), gap,
-                   r.uniform(0.01, 0.055), 1.0 if gap > 0.08 else r.uniform(1, 2.4), not thai and r.random() < 0.35,
-                   {d: int(r.integers(len(v))) for d, v in shapes.items()})
+        return cls(
+            r,
+            thai,
+            r.normal(0.08, 0.16),
+            r.uniform(0.42, 0.85),
+            r.uniform(1.1, 3.2),
+            r.uniform(17, 30),
+            gap,
+            r.uniform(0.01, 0.055),
+            1.0 if gap > 0.08 else r.uniform(1, 2.4),
+            not thai and r.random() < 0.35,
+            {d: int(r.integers(len(v))) for d, v in shapes.items()},
+        )
 
     def strokes(self, digit: int) -> list[np.ndarray] | np.ndarray:
         "Curves of one digit in the unit box, never twice the same"
@@ -210,8 +309,13 @@ def _posed(scribe: Scribe, digit: int, width: float, height: float, x: float, ba
     q = q + r.normal(0, 0.03, 2) * np.sin(q[:, ::-1] * r.uniform(1, 4) + r.uniform(0, 6, 2))
     u, v = q[:, 0] * width - scribe.slant * q[:, 1] * height, q[:, 1] * height
     turn, dy = r.normal(0, 0.06 * scribe.uneven), r.normal(0, 1.3 * scribe.uneven)
-    placed = np.stack([u * np.cos(turn) - v * np.sin(turn) + x + width / 2,
-                       u * np.sin(turn) + v * np.cos(turn) + baseline - height / 2 + dy], 1)
+    placed = np.stack(
+        [
+            u * np.cos(turn) - v * np.sin(turn) + x + width / 2,
+            u * np.sin(turn) + v * np.cos(turn) + baseline - height / 2 + dy,
+        ],
+        1,
+    )
     fixed = np.int32(placed * _FINE)
     if isinstance(strokes, np.ndarray):
         return fixed.reshape(-1, 2, 2)
@@ -251,20 +355,36 @@ def write(
 def strike(
     scribe: Scribe,
     ink: np.ndarray,  # uint8[h, w], changed in place
-    x0: float, x1: float,
+    x0: float,
+    x1: float,
     y: float,  # middle of the number
     h: float,  # its height
 ) -> None:
     "Strike a number out"
     r, way = scribe.chance, int(scribe.chance.integers(4))
     if way < 2:
-        curves = [spline(np.array([[x0 - 4, y + dy + r.normal(0, 1.5)], [(x0 + x1) / 2, y + dy + r.normal(0, 2)],
-                                   [x1 + 4, y + dy + r.normal(0, 1.5)]])) for dy in ((0,) if way == 0 else (-0.14 * h, 0.16 * h))]
+        curves = [
+            spline(
+                np.array(
+                    [
+                        [x0 - 4, y + dy + r.normal(0, 1.5)],
+                        [(x0 + x1) / 2, y + dy + r.normal(0, 2)],
+                        [x1 + 4, y + dy + r.normal(0, 1.5)],
+                    ]
+                )
+            )
+            for dy in ((0,) if way == 0 else (-0.14 * h, 0.16 * h))
+        ]
     elif way == 2:
         n, tall = max(4, int((x1 - x0) / r.uniform(6, 11))), h * r.uniform(0.2, 0.45)
-        curves = [spline(np.array([[x0 - 3 + (x1 - x0 + 6) * i / n, y + (tall if i % 2 else -tall)] for i in range(n + 1)]))]
+        curves = [
+            spline(np.array([[x0 - 3 + (x1 - x0 + 6) * i / n, y + (tall if i % 2 else -tall)] for i in range(n + 1)]))
+        ]
     else:
-        curves = [np.array([[x0 - 2, y + s * h / 2], [x1 + 2, y - s * h / 2]]) for s in ((-1,) if r.random() < 0.4 else (-1, 1))]
+        curves = [
+            np.array([[x0 - 2, y + s * h / 2], [x1 + 2, y - s * h / 2]])
+            for s in ((-1,) if r.random() < 0.4 else (-1, 1))
+        ]
     pen = max(1, round(scribe.pen * r.uniform(0.7, 1.1)))
     cv2.polylines(ink, [np.int32(c * _FINE) for c in curves], False, 255, pen, cv2.LINE_AA, 4)
 
@@ -280,10 +400,18 @@ def dirt(r: np.random.Generator, size: tuple[int, int], baseline: float) -> np.n
     if r.random() < 0.1:
         y, v = int(min(h - 4, baseline + r.integers(0, 6))), int(r.integers(20, 130))
         for x in range(0, w, 6):
-            ink[y:y + 2, x:x + 2] = v
+            ink[y : y + 2, x : x + 2] = v
     if r.random() < 0.06:
         y = r.uniform(0, h)
-        cv2.line(ink, (0, int(y * 8)), (w * 8, int((y + r.normal(0, 3)) * 8)), int(r.integers(60, 255)), int(r.integers(1, 3)), cv2.LINE_AA, 3)
+        cv2.line(
+            ink,
+            (0, int(y * 8)),
+            (w * 8, int((y + r.normal(0, 3)) * 8)),
+            int(r.integers(60, 255)),
+            int(r.integers(1, 3)),
+            cv2.LINE_AA,
+            3,
+        )
     return ink
 
 # %% ../../nbs/forms/09_train_digits.ipynb #e02e57e5
@@ -305,6 +433,7 @@ def rubber(r: np.random.Generator, size: tuple[int, int]) -> np.ndarray:  # uint
 @dataclass
 class Cell:
     "A cell with a number, and what each bit of its ink is"
+
     gray: np.ndarray  # uint8[h, w]
     ink: np.ndarray  # uint8[layers, h, w]
     kinds: list[int]  # class of each layer
@@ -353,9 +482,13 @@ def _scanned(r: np.random.Generator, image: np.ndarray) -> np.ndarray:
     "Shadow, low resolution, blur, noise and JPEG, each by lot"
     h, w = image.shape
     if r.random() < 0.2:
-        image = image * (np.linspace(1, r.uniform(0.75, 1), h)[:, None] if r.random() < 0.5 else np.linspace(r.uniform(0.75, 1), 1, w)[None])
+        image = image * (
+            np.linspace(1, r.uniform(0.75, 1), h)[:, None]
+            if r.random() < 0.5
+            else np.linspace(r.uniform(0.75, 1), 1, w)[None]
+        )
     if r.random() < 0.06:
-        image[int(r.uniform(0, h)):] *= r.uniform(0.7, 0.95)
+        image[int(r.uniform(0, h)) :] *= r.uniform(0.7, 0.95)
     if r.random() < 0.4:
         k = r.uniform(0.6, 1)
         image = cv2.resize(cv2.resize(image.astype(np.uint8), None, fx=k, fy=k, interpolation=cv2.INTER_AREA), (w, h))
@@ -393,9 +526,9 @@ def examples(
     count = lambda pixels: np.bincount(pixels, minlength=len(upright) + 1)  # noqa: E731
     whole, found = count(owner.ravel()), []
     for line in find_lines(cell.gray, hand, strict=r.random() < 0.1):
-        own = [count(owner[a.y0:a.y1, a.x0:a.x1][a.ink > 0]) for a in line.atoms]
+        own = [count(owner[a.y0 : a.y1, a.x0 : a.x1][a.ink > 0]) for a in line.atoms]
         for g in line.guesses:
-            kind = _kind(np.sum(own[g.start:g.stop], axis=0), whole, cell.kinds)
+            kind = _kind(np.sum(own[g.start : g.stop], axis=0), whole, cell.kinds)
             if kind is not None:
                 found.append((glyph(line, g), place(line, g), kind))
     return found
@@ -429,7 +562,9 @@ def train(
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
 
-    network = MLPClassifier((hidden,), alpha=1e-3, batch_size=256, random_state=seed, warm_start=True, n_iter_no_change=10**6)
+    network = MLPClassifier(
+        (hidden,), alpha=1e-3, batch_size=256, random_state=seed, warm_start=True, n_iter_no_change=10**6
+    )
     for passes, step in zip(rounds, (2e-3, 2e-4)):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -445,7 +580,7 @@ def on_paper(
     "A real digit in a cell of the form"
     cell = np.full((66, 110), 240.0, np.float32)
     digit = cv2.resize(counts.astype(np.float32) / 16, (height, height), interpolation=cv2.INTER_CUBIC)
-    cell[20:20 + height, 42:42 + height] -= 170 * np.clip(digit, 0, 1)
+    cell[20 : 20 + height, 42 : 42 + height] -= 170 * np.clip(digit, 0, 1)
     return cell.astype(np.uint8)
 
 # %% ../../nbs/forms/09_train_digits.ipynb #a45b63d5
@@ -459,24 +594,30 @@ def held_out_scores(
     inputs, kinds = training_set(cells, seed=2)
     told = (model or digit_model()).log_probabilities(inputs).argmax(1)
     digits = kinds < NO_DIGIT
-    return {"real digits read right": float(np.mean([a == b for a, b in zip(read, labels)])),
-            "drawn digits told right": float((told == kinds)[digits].mean()),
-            "drawn digits taken for another": float(((told != kinds) & (told < NO_DIGIT))[digits].mean()),
-            "drawn guesses told right": float((told == kinds).mean())}
+    return {
+        "real digits read right": float(np.mean([a == b for a, b in zip(read, labels)])),
+        "drawn digits told right": float((told == kinds)[digits].mean()),
+        "drawn digits taken for another": float(((told != kinds) & (told < NO_DIGIT))[digits].mean()),
+        "drawn guesses told right": float((told == kinds).mean()),
+    }
 
 # %% ../../nbs/forms/09_train_digits.ipynb #96c69eea
 def main(
     argv: Sequence[str] | None = None,  # None: the command line
 ) -> dict[str, float]:  # the scores on what was kept out
     "Train the network that is shipped"
-    parser = argparse.ArgumentParser(prog="python -m vote_experiments.forms.train_digits", description="Train the digit reader.")
+    parser = argparse.ArgumentParser(
+        prog="python -m vote_experiments.forms.train_digits", description="Train the digit reader."
+    )
     parser.add_argument("--cells", type=int, default=60_000, help="numbers to draw and learn from")
     parser.add_argument("--seed", type=int, default=1, help="of the numbers")
     parser.add_argument("--out", type=Path, default=Path("digits.npz"), help="where the network is written")
     chosen = parser.parse_args(argv)
     cv2.setNumThreads(1)
     model = train(*training_set(chosen.cells, chosen.seed))
-    np.savez_compressed(chosen.out, **{k: w.astype(np.float16) for k, w in zip(("w1", "b1", "w2", "b2"), model.weights)})  # type: ignore[arg-type]
+    np.savez_compressed(
+        chosen.out, **{k: w.astype(np.float16) for k, w in zip(("w1", "b1", "w2", "b2"), model.weights)}
+    )  # type: ignore[arg-type]
     scores = held_out_scores(model)
     sys.stdout.write("".join(f"{name}: {value:.4f}\n" for name, value in scores.items()))
     return scores

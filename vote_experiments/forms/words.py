@@ -27,8 +27,10 @@ def words_unavailable() -> str | None:  # None: words can be read
     try:
         importlib.import_module("tesserocr")
     except ImportError as e:
-        return (f"reading words needs the package tesserocr ({e}): pip install tesserocr, on a platform without a wheel "
-                "after installing Tesseract 5 with its headers; ocr-digits works without it")
+        return (
+            f"reading words needs the package tesserocr ({e}): pip install tesserocr, on a platform without a wheel "
+            "after installing Tesseract 5 with its headers; ocr-digits works without it"
+        )
     return None
 
 # %% ../../nbs/forms/10_words.ipynb #cac2062b
@@ -52,10 +54,14 @@ def line_picture(
     right = min(cell.shape[1], int((letters[:, 0] + letters[:, 2]).max()) + _SIDE)
     low, high = 0.45 * threshold, max(ink.strongest, 1.5 * threshold)
     shade = (255 - 225 * np.clip((np.arange(256) - low) / (high - low), 0, 1)).astype(np.uint8)
-    upright = np.array([[_NARROW, slant * _NARROW, -slant * cell.shape[0] / 2 * _NARROW],
-                        [0, 1, (LINE_HEIGHT - cell.shape[0]) // 2]], np.float32)
+    upright = np.array(
+        [[_NARROW, slant * _NARROW, -slant * cell.shape[0] / 2 * _NARROW], [0, 1, (LINE_HEIGHT - cell.shape[0]) // 2]],
+        np.float32,
+    )
     size = (max(1, int((right - left) * _NARROW)), LINE_HEIGHT)
-    return cv2.warpAffine(cv2.LUT(ink.dark[:, left:right], shade), upright, size, borderMode=cv2.BORDER_CONSTANT, borderValue=255)
+    return cv2.warpAffine(
+        cv2.LUT(ink.dark[:, left:right], shade), upright, size, borderMode=cv2.BORDER_CONSTANT, borderValue=255
+    )
 
 # %% ../../nbs/forms/10_words.ipynb #fd9d16b4
 class _Engines:
@@ -68,7 +74,8 @@ class _Engines:
         folder = str(asset_path("tessdata/tha.traineddata").parent)
         self.lock = Lock()
         self.letters, self.digits = (  # the picture is the line: no search for one, which now and then finds none
-            tesserocr.PyTessBaseAPI(path=folder, lang="tha", psm=tesserocr.PSM.RAW_LINE) for _ in range(2))
+            tesserocr.PyTessBaseAPI(path=folder, lang="tha", psm=tesserocr.PSM.RAW_LINE) for _ in range(2)
+        )
         self.digits.SetVariable("tessedit_char_whitelist", "0123456789")
         for engine in (self.letters, self.digits):
             engine.SetVariable("tessedit_do_invert", "0")  # nothing is white on black
@@ -145,7 +152,7 @@ class _Words:
         self.lengths = np.array([len(w) for w in self.words])
         self.codes = np.full((len(self.words), self.lengths.max()), len(_LETTERS))
         for i, w in enumerate(self.words):
-            self.codes[i, :len(w)] = [_CODE[c] for c in w]
+            self.codes[i, : len(w)] = [_CODE[c] for c in w]
         self.loss = np.array([*map(_loss, _LETTERS), 0.0])
         self.exchange = np.zeros((len(_LETTERS) + 1,) * 2)
         self.exchange[:-1, :-1] = [[_exchange(a, b) for b in _LETTERS] for a in _LETTERS]
@@ -161,7 +168,7 @@ def _costs(text: str, candidates: np.ndarray) -> np.ndarray:
     "The cost of reading `text` where the words of each candidate are written, float[candidates]"
     table = _number_words()
     lengths = table.lengths[candidates]
-    codes = table.codes[candidates, :lengths.max()].T
+    codes = table.codes[candidates, : lengths.max()].T
     missing = table.loss[codes]
     left_out = np.vstack([np.zeros(len(candidates)), np.cumsum(missing, 0)])
     row = left_out
@@ -193,7 +200,7 @@ def number_candidates(
     if exact is not None and exact > LARGEST_READ:
         return [(exact, -0.1)]
     alike = _distances(_skeleton(letters), table.skeletons) + 0.02 * table.lengths
-    near = np.argpartition(alike, 4 * _NEARBY)[:4 * _NEARBY]
+    near = np.argpartition(alike, 4 * _NEARBY)[: 4 * _NEARBY]
     alike = alike[near] + _distances(letters, [table.words[n] for n in near])
     near = near[np.argpartition(alike, _NEARBY)[:_NEARBY]]
     scores = -_SHARPNESS * _costs(letters, near) - table.rarity[near]

@@ -48,16 +48,22 @@ def table(
     if not rows:
         return paragraph(nothing)
     columns = list(rows[0])
-    cell = (lambda value: Html("") if value is None else Html(escape(value)))
+    cell = lambda value: Html("") if value is None else Html(escape(value))
     right = {c for c in columns[1:] if all(_NUMBER.fullmatch(cell(r.get(c)).striptags()) for r in rows)}
-    kind = (lambda c: Html(' class="number"') if c in right else Html(""))
+    kind = lambda c: Html(' class="number"') if c in right else Html("")
     head = Html("").join(Html('<th scope="col"{}>{}</th>').format(kind(c), c) for c in columns)
-    lines = [Html("<tr><th scope=\"row\">{}</th>{}</tr>").format(cell(r.get(columns[0])), Html("").join(
-        Html("<td{}>{}</td>").format(kind(c), cell(r.get(c))) for c in columns[1:])) for r in rows]
+    lines = [
+        Html('<tr><th scope="row">{}</th>{}</tr>').format(
+            cell(r.get(columns[0])),
+            Html("").join(Html("<td{}>{}</td>").format(kind(c), cell(r.get(c))) for c in columns[1:]),
+        )
+        for r in rows
+    ]
     css = f"{css} short".strip() if len(rows) <= KEPT_TOGETHER else css
     top = Html("<caption>{}</caption>").format(caption) if caption else Html("")
-    return Html('<div class="scroll"><table class="{}">{}<thead><tr>{}</tr></thead><tbody>\n{}\n</tbody></table></div>').format(
-        css, top, head, Html("\n").join(lines))
+    return Html(
+        '<div class="scroll"><table class="{}">{}<thead><tr>{}</tr></thead><tbody>\n{}\n</tbody></table></div>'
+    ).format(css, top, head, Html("\n").join(lines))
 
 # %% ../../nbs/html/01_markup.ipynb #a5600ef1
 def fact_table(facts: Mapping[str, Any]) -> Html:

@@ -48,7 +48,9 @@ def error_sentence(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 # %% ../../nbs/html/04_notebook_errors.ipynb #1d521d41
-def _show(shell: Any, kind: type, error: BaseException, tb: TracebackType | None, tb_offset: int | None = None) -> list[str] | None:
+def _show(
+    shell: Any, kind: type, error: BaseException, tb: TracebackType | None, tb_offset: int | None = None
+) -> list[str] | None:
     "The handler: the sentence for errors that are meant for people, IPython's own traceback for all others"
     if not is_for_people(error, tb):
         shell.showtraceback((kind, error, tb), tb_offset=tb_offset, running_compiled_code=True)

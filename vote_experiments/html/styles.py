@@ -62,7 +62,9 @@ def environment() -> Any:
     import jinja2
 
     loader = jinja2.FunctionLoader(sheet)
-    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
 
 # %% ../../nbs/html/02_styles.ipynb #edc6a6b5
 def render(
@@ -97,5 +99,14 @@ def page(
     style = "\n".join([font_faces(), tokens(), css or sheet("page.css")])
     runs = [s["text"] for s in scripts if s.get("kind") != "application/json"]
     marked = [{"kind": s.get("kind", ""), "id": s.get("id", ""), "text": Markup(s["text"])} for s in scripts]
-    return render("page.html.j2", title=title, body=body, style=Markup(style), language=language, policy=Markup(policy(runs)),
-                  heading=title if lead is not None else None, lead=lead or "", scripts=marked)
+    return render(
+        "page.html.j2",
+        title=title,
+        body=body,
+        style=Markup(style),
+        language=language,
+        policy=Markup(policy(runs)),
+        heading=title if lead is not None else None,
+        lead=lead or "",
+        scripts=marked,
+    )

@@ -39,11 +39,39 @@ def shared_beginning(names: Sequence[str]) -> str:
 
 # %% ../../nbs/html/03_terminal.ipynb #56838120
 NAME_COLUMNS = ("experiment", "name", "config", "run_name")
-LEFT_OUT = ("temperature", "not scored", "scored", "model", "cost", "cost $", "p50 latency", "p50 s", "ballot", "success", "oldest (UTC)",
-            "found", "description", "content hash", "when (UTC)", "what", "records", "failed", "items", "p")
+LEFT_OUT = (
+    "temperature",
+    "not scored",
+    "scored",
+    "model",
+    "cost",
+    "cost $",
+    "p50 latency",
+    "p50 s",
+    "ballot",
+    "success",
+    "oldest (UTC)",
+    "found",
+    "description",
+    "content hash",
+    "when (UTC)",
+    "what",
+    "records",
+    "failed",
+    "items",
+    "p",
+)
 _NUMBER_START = "0123456789$–−+-"
-_STYLES = {"success": "green", "finished": "green", "pass": "green", "failed": "red", "interrupted": "yellow", "partial": "yellow", "running": "cyan",
-           "waiting": "cyan"}
+_STYLES = {
+    "success": "green",
+    "finished": "green",
+    "pass": "green",
+    "failed": "red",
+    "interrupted": "yellow",
+    "partial": "yellow",
+    "running": "cyan",
+    "waiting": "cyan",
+}
 
 # %% ../../nbs/html/03_terminal.ipynb #10e0bdff
 def _natural_widths(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> dict[str, int]:
@@ -74,7 +102,7 @@ def _short_names(rows: Sequence[Mapping[str, str]]) -> tuple[list[dict[str, str]
     for column in NAME_COLUMNS:
         beginning = shared_beginning([str(row[column]) for row in rows]) if column in rows[0] else ""
         if beginning:
-            shown = [{**row, column: str(row[column])[len(beginning):]} for row in shown]
+            shown = [{**row, column: str(row[column])[len(beginning) :]} for row in shown]
             notes.append(f"{column}: names begin with {beginning}")
     return shown, notes
 
@@ -94,11 +122,23 @@ def fitted_table(
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for c in columns:
         is_number = all(row[c][:1] in _NUMBER_START for row in texts if row[c]) and any(row[c] for row in texts)
-        table.add_column(Text(c), justify="right" if is_number else "left", no_wrap=is_number or len(c) > 0 and c in ("status", "run"), overflow="fold")
+        table.add_column(
+            Text(c),
+            justify="right" if is_number else "left",
+            no_wrap=is_number or len(c) > 0 and c in ("status", "run"),
+            overflow="fold",
+        )
     for row in texts:
         table.add_row(*(Text(row[c], style=_STYLES.get(row[c], "") if c == "status" else "") for c in columns))
     stream = StringIO()
-    console = Console(file=stream, width=width, force_terminal=colour, no_color=not colour, color_system="standard" if colour else None, highlight=False)
+    console = Console(
+        file=stream,
+        width=width,
+        force_terminal=colour,
+        no_color=not colour,
+        color_system="standard" if colour else None,
+        highlight=False,
+    )
     console.print(table)
     notes += [f"left out to fit {width} columns: {', '.join(left_out)}; --json has everything"] if left_out else []
     lines = [line.rstrip() for line in stream.getvalue().rstrip("\n").split("\n")]

@@ -89,5 +89,7 @@ def text_problems(
         elif not all(isinstance(t, str) and t.strip() for t in its.values()):
             found.append(f"{key}: a text is empty")
         elif _placeholders(its["en"]) != _placeholders(its["th"]):
-            found.append(f"{key}: {{{', '.join(sorted(_placeholders(its['en']) ^ _placeholders(its['th'])))}}} is in one language only")
+            found.append(
+                f"{key}: {{{', '.join(sorted(_placeholders(its['en']) ^ _placeholders(its['th'])))}}} is in one language only"
+            )
     return found

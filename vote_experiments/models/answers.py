@@ -24,6 +24,7 @@ from ..settings import redact
 @dataclass(frozen=True)
 class Question:
     "What a model is asked"
+
     provider: str  # "gemini", "litellm", …
     model: str  # as the config names it
     parts: Sequence[str | EncodedPage]  # texts and page images, in the order they are sent
@@ -35,8 +36,14 @@ class Question:
     def key(self) -> str:  # 64 hex digits
         "The cache key"
         parts = [p if isinstance(p, str) else {"mime": p.mime, "digest": p.digest} for p in self.parts]
-        return request_key(provider=self.provider, model=self.model, parts=parts, schema=self.schema,
-                           sent=self.sent, repeat=call_context().repeat)
+        return request_key(
+            provider=self.provider,
+            model=self.model,
+            parts=parts,
+            schema=self.schema,
+            sent=self.sent,
+            repeat=call_context().repeat,
+        )
 
     @property
     def name(self) -> str:
@@ -47,13 +54,16 @@ class Question:
         "The question as an observation keeps it: images by their digests, a known prompt by its name"
         texts = [p for p in self.parts if isinstance(p, str)]
         known = self.prompt is not None and prompt_name(self.prompt) != "own text"
-        return {"prompt": prompt_name(self.prompt) if known else "\n".join(texts),
-                "images": [p.digest for p in self.parts if isinstance(p, EncodedPage)]}
+        return {
+            "prompt": prompt_name(self.prompt) if known else "\n".join(texts),
+            "images": [p.digest for p in self.parts if isinstance(p, EncodedPage)],
+        }
 
 # %% ../../nbs/models/08_answers.ipynb #ac8783e9
 @dataclass(frozen=True)
 class Reading:
     "How an answer's text becomes a value"
+
     read: Callable[[str], Any]  # raises ValueError for what is not an answer
     salvage: Callable[[str], Any] | None = None  # a value that leaves out what is wrong; may raise ValueError
 
@@ -80,7 +90,7 @@ class Reading:
 
 # %% ../../nbs/models/08_answers.ipynb #80eb2752
 def report_reading() -> Reading:
-    "Answers as `{\"reports\": [...]}`; what is left of a partly unreadable answer can be salvaged"
+    'Answers as `{"reports": [...]}`; what is left of a partly unreadable answer can be salvaged'
     from vote_experiments.forms.schema import parse_reports, plain_reports, read_reports, unknown_keys
 
     def with_warnings(text: str, reports: Sequence[Any]) -> dict[str, Any]:
@@ -88,7 +98,9 @@ def report_reading() -> Reading:
         warnings = unknown_keys(text)
         return {"reports": plain_reports(reports)} | ({"warnings": warnings} if warnings else {})
 
-    return Reading(lambda text: with_warnings(text, parse_reports(text)), lambda text: with_warnings(text, read_reports(text)[0]))
+    return Reading(
+        lambda text: with_warnings(text, parse_reports(text)), lambda text: with_warnings(text, read_reports(text)[0])
+    )
 
 # %% ../../nbs/models/08_answers.ipynb #22d921de
 def retry_policy(config: Mapping[str, Any]) -> RetryPolicy:
@@ -112,14 +124,29 @@ def _note(question: Question, attempt: Attempt, number: int) -> None:
     "Observe one try"
     rerouted = is_reroute(question.model, attempt.model_version)
     said = attempt.problem or (f"asked for {question.model}, answered by {attempt.model_version}" if rerouted else None)
-    observe(Observation(
-        question.name, "GENERATION", attempt.started, attempt.started + attempt.latency_s,
-        input=question.shown(), output=attempt.value if attempt.problem is None else redact((attempt.text or "")[:4000]) or None,
-        metadata={"purpose": question.purpose, "attempt": number, **({"rerouted": True} if rerouted else {}), "sent": dict(question.sent)},
-        model=question.model, model_version=attempt.model_version, usage=attempt.usage,
-        cost_usd=attempt.cost_usd if attempt.is_billed else 0.0,
-        level="ERROR" if attempt.problem else "WARNING" if rerouted else "DEFAULT",
-        status_message=redact(said), waited_s=attempt.waited_s))
+    observe(
+        Observation(
+            question.name,
+            "GENERATION",
+            attempt.started,
+            attempt.started + attempt.latency_s,
+            input=question.shown(),
+            output=attempt.value if attempt.problem is None else redact((attempt.text or "")[:4000]) or None,
+            metadata={
+                "purpose": question.purpose,
+                "attempt": number,
+                **({"rerouted": True} if rerouted else {}),
+                "sent": dict(question.sent),
+            },
+            model=question.model,
+            model_version=attempt.model_version,
+            usage=attempt.usage,
+            cost_usd=attempt.cost_usd if attempt.is_billed else 0.0,
+            level="ERROR" if attempt.problem else "WARNING" if rerouted else "DEFAULT",
+            status_message=redact(said),
+            waited_s=attempt.waited_s,
+        )
+    )
 
 # %% ../../nbs/models/08_answers.ipynb #569fd8b1
 def _from_cache(question: Question, reading: Reading, kept: Mapping[str, Any]) -> Extraction | None:
@@ -127,9 +154,20 @@ def _from_cache(question: Question, reading: Reading, kept: Mapping[str, Any]) -
     attempt = reading.check(Attempt(text=kept.get("text"), model_version=kept.get("model_version")))
     if attempt.problem:
         return None
-    observe(Observation(
-        question.name, "GENERATION", input=question.shown(), output=attempt.value, model=question.model,
-        metadata={"purpose": question.purpose}, model_version=attempt.model_version, usage=Usage(), cost_usd=0.0, cached=True))
+    observe(
+        Observation(
+            question.name,
+            "GENERATION",
+            input=question.shown(),
+            output=attempt.value,
+            model=question.model,
+            metadata={"purpose": question.purpose},
+            model_version=attempt.model_version,
+            usage=Usage(),
+            cost_usd=0.0,
+            cached=True,
+        )
+    )
     return Extraction(attempt.value, usage=Usage(), cost_usd=0.0, model_version=attempt.model_version, cached=True)
 
 # %% ../../nbs/models/08_answers.ipynb #72db52e0
@@ -137,7 +175,7 @@ MOST_MISSING = 3  # identical answers "no such model" after which a run ends
 
 # %% ../../nbs/models/08_answers.ipynb #d6117fa1
 def _check_missing(question: Question, last: Attempt) -> None:
-    "Count answers \"no such model\". Raises `ModelNotServedError` at the third in a row."
+    'Count answers "no such model". Raises `ModelNotServedError` at the third in a row.'
     seen = loop_state(("missing", question.provider, question.model), lambda: {"problem": None, "n": 0})
     if not last.missing or last.problem != seen["problem"]:
         seen |= {"problem": last.problem if last.missing else None, "n": 0}
@@ -147,8 +185,9 @@ def _check_missing(question: Question, last: Attempt) -> None:
     if seen["n"] >= MOST_MISSING:
         seen |= {"problem": None, "n": 0}
         advice = retirement_notice(question.model) or "check its name"
-        raise ModelNotServedError(f"stopped: {MOST_MISSING} calls to {question.model} in a row ended with "
-                                  f"{redact(last.problem)!r}; {advice}")
+        raise ModelNotServedError(
+            f"stopped: {MOST_MISSING} calls to {question.model} in a row ended with {redact(last.problem)!r}; {advice}"
+        )
 
 # %% ../../nbs/models/08_answers.ipynb #df4d55be
 async def ask(
@@ -181,11 +220,25 @@ async def ask(
 def _extraction(call: Call, reading: Reading) -> Extraction:
     last, rescued = call.last, None
     if last.problem is not None and (rescued := reading.rescue(call.attempts)) is not None:
-        observe(Observation("salvaged", "EVENT", level="WARNING", status_message=(
-            f"no try gave a valid answer; what could be read of the last one is used. {redact(last.problem)}")))
+        observe(
+            Observation(
+                "salvaged",
+                "EVENT",
+                level="WARNING",
+                status_message=(
+                    f"no try gave a valid answer; what could be read of the last one is used. {redact(last.problem)}"
+                ),
+            )
+        )
     latest = next((a for a in reversed(call.attempts) if a.model_version), last)
     return Extraction(
-        output=last.value if rescued is None else rescued, problem=None if rescued is not None else redact(last.problem),
-        usage=call.usage, cost_usd=call.cost_usd, model_version=latest.model_version, attempts=len(call.attempts),
-        latency_s=last.latency_s, waited_s=call.waited_s,
-        raw_text=None if last.problem is None else next((a.text for a in reversed(call.attempts) if a.text), None))
+        output=last.value if rescued is None else rescued,
+        problem=None if rescued is not None else redact(last.problem),
+        usage=call.usage,
+        cost_usd=call.cost_usd,
+        model_version=latest.model_version,
+        attempts=len(call.attempts),
+        latency_s=last.latency_s,
+        waited_s=call.waited_s,
+        raw_text=None if last.problem is None else next((a.text for a in reversed(call.attempts) if a.text), None),
+    )

@@ -21,6 +21,7 @@ from ..records import Usage
 @dataclass(slots=True)
 class Attempt:
     "What one try of a call brought"
+
     value: Any = None  # the answer; None when there is a problem
     problem: str | None = None  # why there is no answer
     retry: bool = False  # another try may help
@@ -47,6 +48,7 @@ class Attempt:
 @dataclass(slots=True)
 class Call:
     "All tries of one call"
+
     attempts: list[Attempt] = field(default_factory=list)
     kept: Callable[[], Awaitable[Any]] | None = None  # to be awaited once the answer is in the cache
 
@@ -128,6 +130,7 @@ def requested_wait(
 @dataclass(frozen=True)
 class RetryPolicy:
     "How often a call is tried, and how long is waited between tries"
+
     attempts: int = 5
     unusable: int = 3  # answers that are paid for and cannot be used
     base_s: float = 1.0

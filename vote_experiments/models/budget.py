@@ -59,8 +59,10 @@ class Budget:
         "Raises `BudgetExceeded` when the cap is reached or cannot be kept"
         spent = f"{self.spent_usd:.4f} USD are spent of max_cost_usd={self.max_cost_usd:g}"
         if self._unknown is not None:
-            raise BudgetExceeded(f"stopped: the cost of a call is not known ({self._unknown}), so max_cost_usd cannot be kept; "
-                                 f"{spent} as far as is known. Add 'unknown_cost': 'allow' to the model config to go on without it")
+            raise BudgetExceeded(
+                f"stopped: the cost of a call is not known ({self._unknown}), so max_cost_usd cannot be kept; "
+                f"{spent} as far as is known. Add 'unknown_cost': 'allow' to the model config to go on without it"
+            )
         if self.spent_usd >= self.max_cost_usd:
             raise BudgetExceeded(f"stopped: {spent}; resume the run with a higher max_cost_usd to go on")
 
@@ -73,8 +75,10 @@ class Budget:
         with self._lock:
             left = self.max_cost_usd - self.spent_usd - self.reserved_usd
             if cost_usd > left:
-                raise BudgetExceeded(f"stopped: {what} would cost about {cost_usd:.4f} USD, more than the {max(0.0, left):.4f} USD "
-                                     f"that are left of max_cost_usd={self.max_cost_usd:g}; run fewer items or raise the cap")
+                raise BudgetExceeded(
+                    f"stopped: {what} would cost about {cost_usd:.4f} USD, more than the {max(0.0, left):.4f} USD "
+                    f"that are left of max_cost_usd={self.max_cost_usd:g}; run fewer items or raise the cap"
+                )
             self.reserved_usd += cost_usd
 
     def release(self, cost_usd: float) -> None:

@@ -25,11 +25,17 @@ def page_paths(input_data: Any) -> list[str]:
     "The page images that an item's input names. Raises `ExtractionError` when it names none."
     paths = input_data
     if isinstance(input_data, Mapping):
-        paths = next((input_data[k] for k in ("image_paths", "images", "pages", "image_path") if input_data.get(k)), None)
+        paths = next(
+            (input_data[k] for k in ("image_paths", "images", "pages", "image_path") if input_data.get(k)), None
+        )
     if isinstance(paths, str):
         paths = [paths]
     if not isinstance(paths, Sequence) or not paths or not all(isinstance(p, str) for p in paths):
-        has = f"its fields are {', '.join(map(str, input_data))}" if isinstance(input_data, Mapping) else f"it is {input_data!r:.80}"
+        has = (
+            f"its fields are {', '.join(map(str, input_data))}"
+            if isinstance(input_data, Mapping)
+            else f"it is {input_data!r:.80}"
+        )
         raise ExtractionError(f"the item's input names no page images as 'image_paths'; {has}")
     return list(paths)
 
@@ -52,11 +58,24 @@ def _kept(model: str, extraction: Extraction, started: float, heard: Sequence[Ob
     if not any(o.type == "GENERATION" for o in heard):
         if (budget := call_context().budget) is not None:  # models that observe their calls have charged them too
             _charge(budget, model, extraction)
-        observe(Observation(
-            model, "GENERATION", started, time.time(), output=extraction.output, model=model,
-            model_version=extraction.model_version, usage=extraction.usage, cost_usd=extraction.cost_usd,
-            cached=extraction.cached, waited_s=extraction.waited_s, attempts=extraction.attempts,
-            level="ERROR" if extraction.problem else "DEFAULT", status_message=extraction.problem))
+        observe(
+            Observation(
+                model,
+                "GENERATION",
+                started,
+                time.time(),
+                output=extraction.output,
+                model=model,
+                model_version=extraction.model_version,
+                usage=extraction.usage,
+                cost_usd=extraction.cost_usd,
+                cached=extraction.cached,
+                waited_s=extraction.waited_s,
+                attempts=extraction.attempts,
+                level="ERROR" if extraction.problem else "DEFAULT",
+                status_message=extraction.problem,
+            )
+        )
     if extraction.output is None or extraction.problem:
         raise ExtractionError(extraction.problem or f"{model} returned nothing")
     return extraction.output
@@ -83,7 +102,9 @@ class ExtractionTask:
 
     def __call__(self, input_data: Any, metadata: Any) -> Any:  # the output, or an awaitable of it
         model, budget = get_model(self.config["model"]), call_context().budget
-        if budget is not None and provider_of(self.config["model"]) == "registered":  # providers of ours look before each try
+        if (
+            budget is not None and provider_of(self.config["model"]) == "registered"
+        ):  # providers of ours look before each try
             budget.check()
         started, config = time.time(), _model_config(self.config, metadata, self.roots)
         if self.readings is not None and getattr(model, "takes_readings", False):

@@ -11,10 +11,27 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
-from .answers import Question, Reading, allows_unknown_cost, ask, deadline, report_reading, retry_policy
+from vote_experiments.models.answers import (
+    Question,
+    Reading,
+    allows_unknown_cost,
+    ask,
+    deadline,
+    report_reading,
+    retry_policy,
+)
 from .attempts import Attempt, Call
-from .gemini_api import (
-    Access, MissingCredentials, count_contents, find_access, gemini_client, generation_config, request_body, send_once, tier_headers)
+from vote_experiments.models.gemini_api import (
+    Access,
+    MissingCredentials,
+    count_contents,
+    find_access,
+    gemini_client,
+    generation_config,
+    request_body,
+    send_once,
+    tier_headers,
+)
 from .gemini_batch import deliver_in_batch
 from .images import EncodedPage, EncodedPages
 from .prices import price_of
@@ -33,6 +50,7 @@ def _check_budget(model: str, config: Mapping[str, Any]) -> None:
 # %% ../../nbs/models/13_gemini.ipynb #6ef53ee3
 class GeminiModel:
     "A Gemini model. Awaitable by `extract`, or `extract_sync` from synchronous code."
+
     cpu_bound = False
 
     def __init__(
@@ -70,13 +88,21 @@ class GeminiModel:
         purpose: str = "extract",
     ) -> Extraction:
         "Ask for a structured answer. Raises `MissingCredentials` and `BudgetExceeded`."
+
         async def given() -> Sequence[str | EncodedPage]:
             return parts
 
         return await self._ask(given, schema, reading, config, prompt, purpose)
 
-    async def _ask(self, make_parts: Callable[[], Awaitable[Sequence[str | EncodedPage]]], schema: Mapping[str, Any],
-                   reading: Reading, config: Mapping[str, Any], prompt: str | None, purpose: str = "extract") -> Extraction:
+    async def _ask(
+        self,
+        make_parts: Callable[[], Awaitable[Sequence[str | EncodedPage]]],
+        schema: Mapping[str, Any],
+        reading: Reading,
+        config: Mapping[str, Any],
+        prompt: str | None,
+        purpose: str = "extract",
+    ) -> Extraction:
         access, sent = self.access or find_access(model=self.name), generation_config(config)
         _check_budget(self.name, config)
         parts = await make_parts()
@@ -93,18 +119,42 @@ class GeminiModel:
         async def deliver(note: Callable[[Attempt], Any]) -> Call:
             client, limit_s = await gemini_client(access), deadline(config)
             limiter = limiter_for(access, self.name, config.get("rpm"), config.get("tpm"))
-            return await robust_call(lambda: send_once(client, self.name, body, reading, limit_s, tier, headers), limiter,
-                                     retry_policy(config), limit_s, note, allow_unknown_cost=allows_unknown_cost(config))
+            return await robust_call(
+                lambda: send_once(client, self.name, body, reading, limit_s, tier, headers),
+                limiter,
+                retry_policy(config),
+                limit_s,
+                note,
+                allow_unknown_cost=allows_unknown_cost(config),
+            )
 
         return await ask(question, reading, deliver)
 
-    async def _ask_in_batch(self, access: Access, make_parts: Callable[[], Awaitable[Sequence[str | EncodedPage]]],
-                            question: Question, reading: Reading, config: Mapping[str, Any]) -> Extraction:
+    async def _ask_in_batch(
+        self,
+        access: Access,
+        make_parts: Callable[[], Awaitable[Sequence[str | EncodedPage]]],
+        question: Question,
+        reading: Reading,
+        config: Mapping[str, Any],
+    ) -> Extraction:
         async def body() -> dict[str, Any]:
             return request_body(await make_parts(), question.schema, question.sent)
 
-        return await ask(question, reading, lambda note: deliver_in_batch(
-            access, self.name, question.key(), body, reading, retry_policy(config), note, allows_unknown_cost(config)))
+        return await ask(
+            question,
+            reading,
+            lambda note: deliver_in_batch(
+                access,
+                self.name,
+                question.key(),
+                body,
+                reading,
+                retry_policy(config),
+                note,
+                allows_unknown_cost(config),
+            ),
+        )
 
     def extract_sync(self, images: Sequence[str], config: dict[str, Any]) -> Extraction:
         "`extract` from synchronous code; all such calls of the process share one client and one pace"
@@ -113,7 +163,9 @@ class GeminiModel:
     async def count_tokens(self, images: Sequence[str], config: Mapping[str, Any]) -> int:
         "Prompt tokens of one form set, counted by the provider without generating anything. Raises `RuntimeError`."
         context = call_context()
-        pages = await EncodedPages(max_bytes=0).pages(images, config.get("roots") or context.roots, config.get("max_image_side"))
+        pages = await EncodedPages(max_bytes=0).pages(
+            images, config.get("roots") or context.roots, config.get("max_image_side")
+        )
         return await self.count_parts([prompt_text(config.get("prompt")), *pages])
 
     async def count_parts(

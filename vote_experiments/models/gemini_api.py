@@ -30,6 +30,7 @@ from ..records import Usage, VoteExperimentsError
 @dataclass(frozen=True)
 class Access:
     "One way to reach Gemini"
+
     api_key: str | None = field(default=None, repr=False)
     project: str | None = None  # Google Cloud project: Vertex AI
     location: str | None = None  # of Vertex AI
@@ -48,7 +49,8 @@ class MissingCredentials(VoteExperimentsError, RuntimeError):
 
 _NO_CREDENTIALS = (
     "no credentials for Gemini: set GEMINI_API_KEY (or GOOGLE_API_KEY) for the Developer API, or GOOGLE_CLOUD_PROJECT "
-    f"and Google's default credentials for Vertex AI. Without a key: {', '.join(settings.OFFLINE_MODELS)}")
+    f"and Google's default credentials for Vertex AI. Without a key: {', '.join(settings.OFFLINE_MODELS)}"
+)
 _SWITCHES = ("GOOGLE_GENAI_USE_ENTERPRISE", "GOOGLE_GENAI_USE_VERTEXAI")  # the first that is set wins, as in the SDK
 
 # %% ../../nbs/models/11_gemini_api.ipynb #b15063af
@@ -75,12 +77,16 @@ def find_access(
     key = (env.get("GOOGLE_API_KEY") or env.get("GEMINI_API_KEY") or "").strip() or None
     project, vertex = env.get("GOOGLE_CLOUD_PROJECT") or None, _wants_vertex(env)
     if vertex and not project:
-        raise MissingCredentials("GOOGLE_GENAI_USE_VERTEXAI (or …_ENTERPRISE) chooses Vertex AI, but GOOGLE_CLOUD_PROJECT is not "
-                                 "set: set it, or unset the switch to use the Developer API with a key")
+        raise MissingCredentials(
+            "GOOGLE_GENAI_USE_VERTEXAI (or …_ENTERPRISE) chooses Vertex AI, but GOOGLE_CLOUD_PROJECT is not "
+            "set: set it, or unset the switch to use the Developer API with a key"
+        )
     if key and not vertex:
         return Access(settings.keep_secret(key), base_url=env.get("GOOGLE_GEMINI_BASE_URL") or None)
     if project and vertex is not False:
-        return Access(project=project, location=_location(env, model), base_url=env.get("GOOGLE_VERTEX_BASE_URL") or None)
+        return Access(
+            project=project, location=_location(env, model), base_url=env.get("GOOGLE_VERTEX_BASE_URL") or None
+        )
     raise MissingCredentials(_NO_CREDENTIALS)
 
 # %% ../../nbs/models/11_gemini_api.ipynb #3f9069f4
@@ -103,13 +109,23 @@ def _make_client(access: Access) -> _Client:
     if access.transport == "httpx2":
         import httpx2
 
-        http = httpx2.AsyncClient(limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None), timeout=None)
+        http = httpx2.AsyncClient(
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None), timeout=None
+        )
     options = types.HttpOptions(  # made fresh each time: the SDK changes the one it is given
-        base_url=access.base_url, api_version="v1beta1" if access.is_vertex else "v1beta", httpx_async_client=http,
-        retry_options=types.HttpRetryOptions(attempts=1))
+        base_url=access.base_url,
+        api_version="v1beta1" if access.is_vertex else "v1beta",
+        httpx_async_client=http,
+        retry_options=types.HttpRetryOptions(attempts=1),
+    )
     if access.is_vertex:
-        client = Client(enterprise=True, project=access.project, location=access.location,
-                        credentials=access.credentials, http_options=options)
+        client = Client(
+            enterprise=True,
+            project=access.project,
+            location=access.location,
+            credentials=access.credentials,
+            http_options=options,
+        )
     else:
         client = Client(enterprise=False, api_key=access.api_key, http_options=options)
     return _Client(client, http)
@@ -121,8 +137,13 @@ async def gemini_client(access: Access) -> Any:  # google.genai.Client
 
 # %% ../../nbs/models/11_gemini_api.ipynb #41085af3
 DEFAULT_OUTPUT_TOKENS = 32_768  # thinking included; a station with 67 parties takes about 8,000
-_SENT_AS = {"temperature": "temperature", "top_p": "topP", "top_k": "topK", "seed": "seed",
-            "max_output_tokens": "maxOutputTokens"}
+_SENT_AS = {
+    "temperature": "temperature",
+    "top_p": "topP",
+    "top_k": "topK",
+    "seed": "seed",
+    "max_output_tokens": "maxOutputTokens",
+}
 
 # %% ../../nbs/models/11_gemini_api.ipynb #30f6e154
 def generation_config(
@@ -153,7 +174,8 @@ def request_body(
     "The body of a generateContent request"
     body: dict[str, Any] = {
         "contents": [{"role": "user", "parts": [_part(p) for p in parts]}],
-        "generationConfig": {**sent, "responseMimeType": "application/json", "responseJsonSchema": schema}}
+        "generationConfig": {**sent, "responseMimeType": "application/json", "responseJsonSchema": schema},
+    }
     if service_tier not in (None, "standard"):
         body["serviceTier"] = service_tier
     return body
@@ -194,7 +216,13 @@ def _answer_text(candidate: Mapping[str, Any]) -> str | None:
     return "".join(t for t in texts if isinstance(t, str)) or None
 
 # %% ../../nbs/models/11_gemini_api.ipynb #950adbd6
-_COUNTS = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "cachedContentTokenCount", "totalTokenCount")
+_COUNTS = (
+    "promptTokenCount",
+    "candidatesTokenCount",
+    "thoughtsTokenCount",
+    "cachedContentTokenCount",
+    "totalTokenCount",
+)
 
 # %% ../../nbs/models/11_gemini_api.ipynb #3f71906c
 def _count(value: Any) -> int | None:
@@ -221,8 +249,15 @@ def _usage(answer: Mapping[str, Any], has_text: bool) -> Usage | None:
     return Usage(prompt, output or 0, thoughts or 0, cached or 0)
 
 # %% ../../nbs/models/11_gemini_api.ipynb #579a6d26
-_TIERS = {"on_demand": "standard", "on_demand_flex": "flex", "on_demand_priority": "priority", "provisioned_throughput": "provisioned",
-          "standard": "standard", "flex": "flex", "priority": "priority"}
+_TIERS = {
+    "on_demand": "standard",
+    "on_demand_flex": "flex",
+    "on_demand_priority": "priority",
+    "provisioned_throughput": "provisioned",
+    "standard": "standard",
+    "flex": "flex",
+    "priority": "priority",
+}
 
 # %% ../../nbs/models/11_gemini_api.ipynb #0c0139f4
 def served_tier(
@@ -254,7 +289,9 @@ def _no_candidate(answer: Mapping[str, Any]) -> tuple[str, bool]:  # (problem, w
         return f"blocked: {reason}", False
     if error := answer.get("error"):
         message = _mapping(error).get("message", error)
-        return f"the response is an error: {settings.redact(str(message))[:200]}", is_worth_retrying(_mapping(error).get("code"))
+        return f"the response is an error: {settings.redact(str(message))[:200]}", is_worth_retrying(
+            _mapping(error).get("code")
+        )
     return "the answer is empty", True
 
 # %% ../../nbs/models/11_gemini_api.ipynb #5e5a60b9
@@ -279,8 +316,13 @@ def judged_answer(
 ) -> Attempt:
     "A response as an `Attempt`: its text read, its usage priced"
     if not isinstance(answer, Mapping):
-        return Attempt(problem=f"the answer is not an object: {str(answer)[:80]!r}", retry=True, faltered=True, answered=True,
-                       cost_problem="the answer reports no token counts")
+        return Attempt(
+            problem=f"the answer is not an object: {str(answer)[:80]!r}",
+            retry=True,
+            faltered=True,
+            answered=True,
+            cost_problem="the answer reports no token counts",
+        )
     candidates = _entries(answer.get("candidates"))
     candidate = candidates[0] if candidates else None
     text = _answer_text(_mapping(candidate))
@@ -288,8 +330,14 @@ def judged_answer(
     served = version if isinstance(version, str) and version else None
     priced = served if served and is_reroute(model, served) else model
     priced_tier = tier if tier == "batch" else served_tier(answer, headers or {}, tier)
-    attempt = Attempt(usage=usage, model_version=served, answered=True, text=text, cost_usd=cost_usd(priced, usage, tier=priced_tier),
-                      cost_problem=cost_problem(priced, usage, tier=priced_tier))
+    attempt = Attempt(
+        usage=usage,
+        model_version=served,
+        answered=True,
+        text=text,
+        cost_usd=cost_usd(priced, usage, tier=priced_tier),
+        cost_problem=cost_problem(priced, usage, tier=priced_tier),
+    )
     attempt.problem, attempt.retry = _no_candidate(answer) if candidate is None else _finish_problem(candidate, usage)
     return attempt if attempt.problem else reading.check(attempt)
 
@@ -303,8 +351,14 @@ def refused_attempt(error: Any) -> Attempt:  # google.genai.errors.APIError
     again = is_worth_retrying(code)
     is_daily = "PerDay" in str(error.details)
     wait = requested_wait(error.details, getattr(error.response, "headers", None) or {})
-    return Attempt(problem=problem, retry=again and not is_daily, refused=code == 429, faltered=again and code != 429,
-                   told_s=wait, missing=code == 404)
+    return Attempt(
+        problem=problem,
+        retry=again and not is_daily,
+        refused=code == 429,
+        faltered=again and code != 429,
+        told_s=wait,
+        missing=code == 404,
+    )
 
 # %% ../../nbs/models/11_gemini_api.ipynb #e6f00b17
 @lru_cache(maxsize=1)
@@ -334,10 +388,16 @@ async def send_once(
     from google.auth.exceptions import GoogleAuthError
     from google.genai import errors, types
 
-    options = types.HttpOptions(extra_body=dict(body), timeout=max(10_000, math.ceil(deadline_s * 1000)), headers=dict(headers or {}))
-    config = types.GenerateContentConfig(http_options=options, automatic_continuation=False, should_return_http_response=True)
+    options = types.HttpOptions(
+        extra_body=dict(body), timeout=max(10_000, math.ceil(deadline_s * 1000)), headers=dict(headers or {})
+    )
+    config = types.GenerateContentConfig(
+        http_options=options, automatic_continuation=False, should_return_http_response=True
+    )
     try:
-        response = await client.aio.models.generate_content(model=model, contents="-", config=config)  # the body replaces "-"
+        response = await client.aio.models.generate_content(
+            model=model, contents="-", config=config
+        )  # the body replaces "-"
     except errors.APIError as e:
         return refused_attempt(e)
     except transport_errors() as e:
@@ -350,8 +410,13 @@ async def send_once(
     try:
         answer = json.loads(response.sdk_http_response.body)
     except (ValueError, TypeError, RecursionError) as e:
-        return Attempt(problem=f"the response is not JSON: {settings.redact(str(e))[:200]}", retry=True, faltered=True, answered=True,
-                       cost_problem="the response is not JSON")
+        return Attempt(
+            problem=f"the response is not JSON: {settings.redact(str(e))[:200]}",
+            retry=True,
+            faltered=True,
+            answered=True,
+            cost_problem="the response is not JSON",
+        )
     return judged_answer(answer, model, reading, service_tier, response.sdk_http_response.headers or {})
 
 # %% ../../nbs/models/11_gemini_api.ipynb #e7cba5c3
@@ -368,11 +433,15 @@ async def count_contents(
 
     async def send() -> Attempt:
         try:
-            return Attempt((await client.aio.models.count_tokens(model=model, contents="-", config=options)).total_tokens or 0)
+            return Attempt(
+                (await client.aio.models.count_tokens(model=model, contents="-", config=options)).total_tokens or 0
+            )
         except errors.APIError as e:
             return refused_attempt(e)
         except transport_errors() as e:
-            return Attempt(problem=settings.redact(f"transport: {type(e).__name__}: {e}")[:300], retry=True, faltered=True)
+            return Attempt(
+                problem=settings.redact(f"transport: {type(e).__name__}: {e}")[:300], retry=True, faltered=True
+            )
 
     call = await robust_call(send, limiter_for(access, "counting"), call_context().retry or RetryPolicy(), 60.0)
     if call.last.problem is not None:

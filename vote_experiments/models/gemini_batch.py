@@ -21,11 +21,26 @@ from .. import settings
 from .answers import Reading
 from .attempts import Attempt, Call, RetryPolicy, is_worth_retrying, may_try_again
 from .budget import Budget, BudgetExceeded
-from .gemini_api import (
-    DEFAULT_OUTPUT_TOKENS, Access, count_contents, gemini_client, judged_answer, refused_attempt, transport_errors)
+from vote_experiments.models.gemini_api import (
+    DEFAULT_OUTPUT_TOKENS,
+    Access,
+    count_contents,
+    gemini_client,
+    judged_answer,
+    refused_attempt,
+    transport_errors,
+)
 from .prices import cost_problem, cost_usd
-from .resilience import (
-    call_context, charge, check, limiter_for, loop_state, maybe_await, request_key, robust_call)
+from vote_experiments.models.resilience import (
+    call_context,
+    charge,
+    check,
+    limiter_for,
+    loop_state,
+    maybe_await,
+    request_key,
+    robust_call,
+)
 from .retirements import serving_model
 from ..records import Usage, VoteExperimentsError
 
@@ -40,8 +55,11 @@ Keep = Callable[[dict[str, Any]], Awaitable[None]]  # writes down what is known 
 @dataclass
 class Gathered:
     "Requests that will become one job"
+
     file: IO[bytes] = field(default_factory=tempfile.TemporaryFile)  # one JSON object a line: key and request
-    label: str = field(default_factory=lambda: f"vote-experiments-{secrets.token_hex(12)}")  # by which the job is found again
+    label: str = field(
+        default_factory=lambda: f"vote-experiments-{secrets.token_hex(12)}"
+    )  # by which the job is found again
     keys: list[str] = field(default_factory=list)
     keep: list[Keep] = field(default_factory=list)
     budgets: list[Budget] = field(default_factory=list)  # of the requests that are under a cap
@@ -293,8 +311,15 @@ async def create_job(access: Access, model: str, gathered: Gathered) -> str:  # 
         tries += 1
         if tries > 1 and (known := await find_job(access, gathered.label)):  # the answer was lost, not the job
             return known
-        return (await client.aio.batches.create(model=model, src=source, config=types.CreateBatchJobConfig(
-            display_name=gathered.label, http_options=types.HttpOptions(extra_body=extra)))).name
+        return (
+            await client.aio.batches.create(
+                model=model,
+                src=source,
+                config=types.CreateBatchJobConfig(
+                    display_name=gathered.label, http_options=types.HttpOptions(extra_body=extra)
+                ),
+            )
+        ).name
 
     return await _robustly(access, "creating a batch", create)
 
@@ -317,8 +342,10 @@ async def find_job(access: Access, label: str) -> str | None:
     return await _robustly(access, "listing batches", look)
 
 # %% ../../nbs/models/12_gemini_batch.ipynb #65f71466
-_ENDINGS = {"cancelled": "was cancelled at the provider; run the failed items again to send a new batch",
-            "expired": "expired at the provider before it was done; run the failed items again to send a new batch"}
+_ENDINGS = {
+    "cancelled": "was cancelled at the provider; run the failed items again to send a new batch",
+    "expired": "expired at the provider before it was done; run the failed items again to send a new batch",
+}
 
 # %% ../../nbs/models/12_gemini_batch.ipynb #b6dff017
 async def watch_job(access: Access, model: str, name: str, poll_s: float) -> Results:
@@ -342,7 +369,9 @@ async def _fetch(access: Access, client: Any, name: str, job: Any) -> Results:
         return results.index()
     for one in (job.dest.inlined_responses if job.dest is not None else None) or []:
         plain = one.model_dump(mode="json", by_alias=True, exclude_none=True)
-        results.add((plain.get("metadata") or {}).get("key", ""), {k: plain[k] for k in ("response", "error") if k in plain})
+        results.add(
+            (plain.get("metadata") or {}).get("key", ""), {k: plain[k] for k in ("response", "error") if k in plain}
+        )
     return results
 
 # %% ../../nbs/models/12_gemini_batch.ipynb #fde1f1ee
@@ -374,15 +403,22 @@ def _judged(model: str, answer: dict[str, Any] | None, reading: Reading, n_broke
     if answer is None:
         lines = "line of its results is" if n_broken == 1 else "lines of its results are"
         broken = f"; {n_broken} {lines} broken" if n_broken else ""
-        return Attempt(problem=f"the batch has no answer to this request{broken}", retry=True, faltered=True,
-                       answered=n_broken > 0, cost_problem="the batch has no readable answer")
+        return Attempt(
+            problem=f"the batch has no answer to this request{broken}",
+            retry=True,
+            faltered=True,
+            answered=n_broken > 0,
+            cost_problem="the batch has no readable answer",
+        )
     if "response" in answer:
         return judged_answer(answer["response"], model, reading, "batch")
     error = answer.get("error")
     error = error if isinstance(error, Mapping) else {"message": error}
     message = settings.redact(str(error.get("message", error)))[:300]
     code = error.get("code")
-    return Attempt(problem=f"batch error {code or ''}: {message}", retry=code not in _LASTING_ERRORS, missing=code in (5, 404))
+    return Attempt(
+        problem=f"batch error {code or ''}: {message}", retry=code not in _LASTING_ERRORS, missing=code in (5, 404)
+    )
 
 # %% ../../nbs/models/12_gemini_batch.ipynb #cc5bffd0
 async def deliver_in_batch(
@@ -397,8 +433,10 @@ async def deliver_in_batch(
 ) -> Call:
     "A call by the Batch API. Raises `ValueError` on Vertex AI, and `BudgetExceeded`."
     if access.is_vertex:
-        raise ValueError("mode='batch' needs the Developer API (GEMINI_API_KEY): on Vertex AI, batches are read from Cloud "
-                         "Storage or BigQuery only; use mode='live', or service_tier='flex' for the same price")
+        raise ValueError(
+            "mode='batch' needs the Developer API (GEMINI_API_KEY): on Vertex AI, batches are read from Cloud "
+            "Storage or BigQuery only; use mode='live', or service_tier='flex' for the same price"
+        )
     desk = loop_state(("batch-desk", access, model), lambda: BatchDesk(access, model))
     call, context = Call(), call_context()
 
@@ -424,8 +462,9 @@ async def deliver_in_batch(
     return call
 
 # %% ../../nbs/models/12_gemini_batch.ipynb #380210e8
-async def _one_job(desk: BatchDesk, key: str, body: Callable[[], Awaitable[Mapping[str, Any]]], reading: Reading,
-                   keep: Keep) -> Attempt:
+async def _one_job(
+    desk: BatchDesk, key: str, body: Callable[[], Awaitable[Mapping[str, Any]]], reading: Reading, keep: Keep
+) -> Attempt:
     "One try: by the job the request is in already, or by a new one"
     began = time.monotonic()
     try:

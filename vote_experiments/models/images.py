@@ -19,6 +19,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class EncodedPage:
     "A page image ready to be sent"
+
     mime: str
     data: str  # URL-safe base64
     digest: str  # SHA-256 of the image file, 64 hex digits
@@ -56,7 +57,9 @@ class EncodedPages:
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="encode-pages")
 
-    def _encode(self, key: tuple, path: str | os.PathLike[str], roots: Sequence | None, max_side: int | None) -> list[EncodedPage]:
+    def _encode(
+        self, key: tuple, path: str | os.PathLike[str], roots: Sequence | None, max_side: int | None
+    ) -> list[EncodedPage]:
         "Encode, and forget again what may not be kept: errors, and what exceeds the memory"
         size = None
         try:
@@ -81,7 +84,9 @@ class EncodedPages:
         waiting = [self._future(path, roots, max_side) for path in paths]
         return [page for future in waiting for page in await asyncio.shield(asyncio.wrap_future(future))]
 
-    def _future(self, path: str | os.PathLike[str], roots: Sequence | None, max_side: int | None) -> Future[list[EncodedPage]]:
+    def _future(
+        self, path: str | os.PathLike[str], roots: Sequence | None, max_side: int | None
+    ) -> Future[list[EncodedPage]]:
         key = (os.fspath(path), None if roots is None else tuple(map(str, roots)), max_side)
         with self._lock:
             if key not in self._files:

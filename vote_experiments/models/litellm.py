@@ -13,12 +13,25 @@ from importlib.util import find_spec
 from typing import Any
 
 from .. import settings
-from .answers import Question, Reading, allows_unknown_cost, ask, deadline, report_reading, retry_policy
+from vote_experiments.models.answers import (
+    Question,
+    Reading,
+    allows_unknown_cost,
+    ask,
+    deadline,
+    report_reading,
+    retry_policy,
+)
 from .attempts import Attempt, Call, is_worth_retrying, requested_wait
 from .gemini_api import MissingCredentials
 from .images import EncodedPage, EncodedPages
-from .openai_compatible import (
-    chat_request, chat_settings, is_own_server, judged_completion, server_address)
+from vote_experiments.models.openai_compatible import (
+    chat_request,
+    chat_settings,
+    is_own_server,
+    judged_completion,
+    server_address,
+)
 from .prices import cost_problem, cost_usd, price_of
 from .prompts import DEFAULT_PROMPT, prompt_text
 from .registry import cap_problem as registry_cap_problem
@@ -71,7 +84,9 @@ def _listed_cost(litellm: Any, model: str, response: Any) -> float | None:
         return None
 
 # %% ../../nbs/models/15_litellm.ipynb #31444467
-def _cost(litellm: Any, model: str, address: str | None, response: Any, usage: Usage | None) -> tuple[float | None, str | None]:
+def _cost(
+    litellm: Any, model: str, address: str | None, response: Any, usage: Usage | None
+) -> tuple[float | None, str | None]:
     "USD of a call, and why it is unknown"
     served = response.model if isinstance(response.model, str) else None
     priced = served if served and is_reroute(model, served) else model
@@ -115,16 +130,32 @@ def _failed(error: Exception) -> Attempt:
     code = getattr(error, "status_code", None)
     message = " ".join(settings.redact(str(error)).split())[:300]
     if _is_unreadable_answer(error):
-        return Attempt(problem=f"the answer cannot be read: {message}", retry=True, faltered=True, answered=True,
-                       cost_problem="the answer cannot be read")
-    headers = getattr(error, "litellm_response_headers", None) or getattr(getattr(error, "response", None), "headers", None) or {}
+        return Attempt(
+            problem=f"the answer cannot be read: {message}",
+            retry=True,
+            faltered=True,
+            answered=True,
+            cost_problem="the answer cannot be read",
+        )
+    headers = (
+        getattr(error, "litellm_response_headers", None)
+        or getattr(getattr(error, "response", None), "headers", None)
+        or {}
+    )
     again = is_worth_retrying(code)
-    return Attempt(problem=f"http {code}: {message}" if code else f"transport: {message}", retry=again, refused=code == 429,
-                   faltered=again and code != 429, told_s=requested_wait({}, headers), missing=code == 404)
+    return Attempt(
+        problem=f"http {code}: {message}" if code else f"transport: {message}",
+        retry=again,
+        refused=code == 429,
+        faltered=again and code != 429,
+        told_s=requested_wait({}, headers),
+        missing=code == 404,
+    )
 
 # %% ../../nbs/models/15_litellm.ipynb #17565c75
 class LiteLLMModel:
     "A model reached through LiteLLM. Awaitable by `extract`, or `extract_sync` from synchronous code."
+
     cpu_bound = False
 
     def __init__(self, name: str):  # "litellm/openai/gpt-4o"
@@ -164,7 +195,8 @@ class LiteLLMModel:
         async def send() -> Attempt:
             try:
                 response = await litellm.acompletion(
-                    model=self.name.removeprefix("litellm/"), timeout=limit_s, num_retries=0, max_retries=0, **request)
+                    model=self.name.removeprefix("litellm/"), timeout=limit_s, num_retries=0, max_retries=0, **request
+                )
             except TimeoutError:
                 raise
             except Exception as e:
@@ -173,7 +205,9 @@ class LiteLLMModel:
 
         async def deliver(note: Callable[[Attempt], Any]) -> Call:
             limiter = limiter_for(("litellm", address), self.name, config.get("rpm"), config.get("tpm"))
-            return await robust_call(send, limiter, retry_policy(config), limit_s, note, allow_unknown_cost=allows_unknown_cost(config))
+            return await robust_call(
+                send, limiter, retry_policy(config), limit_s, note, allow_unknown_cost=allows_unknown_cost(config)
+            )
 
         return await ask(question, reading, deliver)
 
@@ -209,6 +243,7 @@ def unavailable(name: str) -> str | None:  # None: it can run
     except Exception as e:  # a provider that LiteLLM does not know
         return f"LiteLLM does not know {bare!r}: {settings.redact(str(e)).splitlines()[0][:200]}"
     if missing:
-        return (f"no credentials for {name}: set {', '.join(missing)}. Without a key: "
-                f"{', '.join(settings.OFFLINE_MODELS)}")
+        return (
+            f"no credentials for {name}: set {', '.join(missing)}. Without a key: {', '.join(settings.OFFLINE_MODELS)}"
+        )
     return None

@@ -56,7 +56,9 @@ def _read(reader: str, images: Sequence[Any], config: Mapping[str, Any]) -> dict
         if "not a known form" not in str(error):
             raise
         try:
-            return earlier.read_form_set(images, _OLD_FORM.get(reader, reader), config.get("candidates"), config.get("roots"))
+            return earlier.read_form_set(
+                images, _OLD_FORM.get(reader, reader), config.get("candidates"), config.get("roots")
+            )
         except ValueError as e:
             raise ValueError(f"{error}; {e}") from None
 
@@ -64,6 +66,7 @@ def _read(reader: str, images: Sequence[Any], config: Mapping[str, Any]) -> dict
 @dataclass(frozen=True)
 class OfflineReader:
     "One of the offline readers"
+
     name: str  # one of `settings.OFFLINE_MODELS`
     cpu_bound: bool = True  # it computes: run it in a process of its own
     takes_readings: bool = True  # it looks at the config's `readings`
@@ -78,19 +81,27 @@ class OfflineReader:
         readings = config.get("readings")
         key = None if readings is None else _reading_key(self.name, images, config)
         if readings is not None and key is not None and (kept := readings.get(key)):
-            return Extraction(kept["output"], model_version=VERSION, cost_usd=0.0, cached=True, metadata=_about(kept["output"]))
+            return Extraction(
+                kept["output"], model_version=VERSION, cost_usd=0.0, cached=True, metadata=_about(kept["output"])
+            )
         start = time.perf_counter()
         output = _read(self.name, images, config)
         if readings is not None and key is not None:
             readings.keep(key, {"model": self.name, "output": output})
-        return Extraction(output, model_version=VERSION, cost_usd=0.0, latency_s=time.perf_counter() - start,
-                          metadata=_about(output))
+        return Extraction(
+            output, model_version=VERSION, cost_usd=0.0, latency_s=time.perf_counter() - start, metadata=_about(output)
+        )
 
 # %% ../../nbs/models/02_offline.ipynb #03f1968e
 _NUMBERS, _WORDS = ("rapidocr", "onnxruntime"), ("tesserocr",)
 _NEEDS: dict[str, tuple[str, ...]] = {
-    "ocr-digits": (), "ocr-numbers": _NUMBERS, "ocr-sums": _NUMBERS, "ocr-words": _WORDS,
-    "ocr-fused": _NUMBERS + _WORDS, "ocr-fused-names": _NUMBERS + _WORDS}
+    "ocr-digits": (),
+    "ocr-numbers": _NUMBERS,
+    "ocr-sums": _NUMBERS,
+    "ocr-words": _WORDS,
+    "ocr-fused": _NUMBERS + _WORDS,
+    "ocr-fused-names": _NUMBERS + _WORDS,
+}
 
 # %% ../../nbs/models/02_offline.ipynb #68d3a44a
 def open_model(

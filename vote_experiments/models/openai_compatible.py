@@ -17,13 +17,28 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .. import settings
-from .answers import Question, Reading, allows_unknown_cost, ask, deadline, report_reading, retry_policy
+from vote_experiments.models.answers import (
+    Question,
+    Reading,
+    allows_unknown_cost,
+    ask,
+    deadline,
+    report_reading,
+    retry_policy,
+)
 from .attempts import Attempt, Call, is_worth_retrying, requested_wait
 from .images import EncodedPage, EncodedPages
 from .prices import cost_problem, cost_usd, price_of
 from .prompts import DEFAULT_PROMPT, prompt_text
 from .registry import cap_problem as registry_cap_problem
-from .resilience import call_context, limiter_for, loop_resource, loop_state, robust_call, run_sync
+from vote_experiments.models.resilience import (
+    call_context,
+    limiter_for,
+    loop_resource,
+    loop_state,
+    robust_call,
+    run_sync,
+)
 from ..records import Extraction, Observation, Usage, VoteExperimentsError, observe
 
 # %% ../../nbs/models/14_openai_compatible.ipynb #04ccd83c
@@ -95,8 +110,10 @@ def chat_request(
     content = [_content(p) for p in parts]
     if answer_format == "json_schema":
         described = {"name": "answer", "schema": dict(schema), "strict": True}
-        return {"messages": [{"role": "user", "content": content}],
-                "response_format": {"type": "json_schema", "json_schema": described}}
+        return {
+            "messages": [{"role": "user", "content": content}],
+            "response_format": {"type": "json_schema", "json_schema": described},
+        }
     wish = f"Answer with JSON that fits this schema, and with nothing else:\n{json.dumps(schema, ensure_ascii=False)}"
     request = {"messages": [{"role": "user", "content": [*content, {"type": "text", "text": wish}]}]}
     return request | ({"response_format": {"type": "json_object"}} if answer_format == "json_object" else {})
@@ -131,7 +148,10 @@ def completion_usage(
 ) -> Usage | None:  # None: not reported, or not in numbers
     "The tokens of a completion. No request has an empty prompt, so 0 prompt tokens mean that nothing is known."
     counts = _mapping(reported)
-    details, prompt_details = _mapping(counts.get("completion_tokens_details")), _mapping(counts.get("prompt_tokens_details"))
+    details, prompt_details = (
+        _mapping(counts.get("completion_tokens_details")),
+        _mapping(counts.get("prompt_tokens_details")),
+    )
     try:
         prompt, completion = _count(counts.get("prompt_tokens")), _count(counts.get("completion_tokens"))
         thoughts, cached = _count(details.get("reasoning_tokens")), _count(prompt_details.get("cached_tokens"))
@@ -166,8 +186,14 @@ def judged_completion(
     message = {"content": message} if isinstance(message, str) else _mapping(message)
     usage, served = completion_usage(body.get("usage")), body.get("model")
     usd, why = cost(usage)
-    attempt = Attempt(usage=usage, cost_usd=usd, cost_problem=why, answered=True, text=message_text(message.get("content")),
-                      model_version=served if isinstance(served, str) and served else None)
+    attempt = Attempt(
+        usage=usage,
+        cost_usd=usd,
+        cost_problem=why,
+        answered=True,
+        text=message_text(message.get("content")),
+        model_version=served if isinstance(served, str) and served else None,
+    )
     if choice is None and body.get("error"):
         attempt.problem = f"the response is an error: {settings.redact(str(body['error']))[:200]}"
         attempt.retry = True
@@ -208,7 +234,8 @@ def refuses_format(
     "Whether a server refused the format of the answer, not the request as such"
     problem = attempt.problem or ""
     return problem.startswith(("http 400", "http 422", "http 500", "http 501")) and any(
-        word in problem.lower() for word in _ABOUT_FORMATS)
+        word in problem.lower() for word in _ABOUT_FORMATS
+    )
 
 # %% ../../nbs/models/14_openai_compatible.ipynb #e443f4f3
 def failed_completion(error: Exception, address: str) -> Attempt:  # an exception of OpenAI's SDK
@@ -220,8 +247,14 @@ def failed_completion(error: Exception, address: str) -> Attempt:  # an exceptio
         cause = settings.redact(str(error.__cause__ or ""))[:200]
         return Attempt(problem=f"transport: {address}: {message} {cause}".rstrip(), retry=True, faltered=True)
     again = is_worth_retrying(code)
-    return Attempt(problem=f"http {code}: {message}", retry=again, refused=code == 429, faltered=again and code != 429,
-                   told_s=requested_wait(getattr(error, "body", None), getattr(response, "headers", None) or {}), missing=code == 404)
+    return Attempt(
+        problem=f"http {code}: {message}",
+        retry=again,
+        refused=code == 429,
+        faltered=again and code != 429,
+        told_s=requested_wait(getattr(error, "body", None), getattr(response, "headers", None) or {}),
+        missing=code == 404,
+    )
 
 # %% ../../nbs/models/14_openai_compatible.ipynb #8a960503
 async def complete(
@@ -245,13 +278,20 @@ async def complete(
         return failed_completion(error, address)
     except (ValueError, RecursionError) as error:
         usd, why = cost(None)
-        return Attempt(problem=f"the response is not JSON: {settings.redact(str(error))[:200]}", retry=True, faltered=True,
-                       answered=True, cost_usd=usd, cost_problem=why)
+        return Attempt(
+            problem=f"the response is not JSON: {settings.redact(str(error))[:200]}",
+            retry=True,
+            faltered=True,
+            answered=True,
+            cost_usd=usd,
+            cost_problem=why,
+        )
     return judged_completion(answer, reading, cost)
 
 # %% ../../nbs/models/14_openai_compatible.ipynb #7942fe87
 class OpenAICompatibleModel:
     "A model behind a server that speaks chat completions. Awaitable by `extract`, or `extract_sync` from synchronous code."
+
     cpu_bound = False
 
     def __init__(self, name: str):  # "openai-compatible/qwen3-vl:8b"
@@ -285,17 +325,34 @@ class OpenAICompatibleModel:
             raise ValueError(_no_address(self.name))
         if call_context().budget is not None and (why := registry_cap_problem(self.name, config)):
             raise ValueError(why)
-        question = Question("openai-compatible", self.name, parts, schema, {**sent, "api_base": settings.redact(address)}, prompt, purpose)
+        question = Question(
+            "openai-compatible",
+            self.name,
+            parts,
+            schema,
+            {**sent, "api_base": settings.redact(address)},
+            prompt,
+            purpose,
+        )
         limit_s, limiter = deadline(config), limiter_for(address, self.name, config.get("rpm"), config.get("tpm"))
         send = partial(self._send, address, parts, schema, sent, reading, limit_s)
 
         async def deliver(note: Callable[[Attempt], Any]) -> Call:
-            return await robust_call(send, limiter, retry_policy(config), limit_s, note, allow_unknown_cost=allows_unknown_cost(config))
+            return await robust_call(
+                send, limiter, retry_policy(config), limit_s, note, allow_unknown_cost=allows_unknown_cost(config)
+            )
 
         return await ask(question, reading, deliver)
 
-    async def _send(self, address: str, parts: Sequence[str | EncodedPage], schema: Mapping[str, Any], sent: Mapping[str, Any],
-                    reading: Reading, limit_s: float) -> Attempt:
+    async def _send(
+        self,
+        address: str,
+        parts: Sequence[str | EncodedPage],
+        schema: Mapping[str, Any],
+        sent: Mapping[str, Any],
+        reading: Reading,
+        limit_s: float,
+    ) -> Attempt:
         "One try, in the best format that the server takes"
         known = loop_state(("answer format", address, self.name), lambda: {"format": 0})
         cost = partial(call_cost, self.name, address)
@@ -306,8 +363,16 @@ class OpenAICompatibleModel:
                 return attempt
             if known["format"] <= place:
                 known["format"] = place + 1
-                observe(Observation("answer format", "EVENT", level="WARNING", status_message=(
-                    f"{address} refuses {FORMATS[place]} ({attempt.problem}); {FORMATS[place + 1]} is used from now on")))
+                observe(
+                    Observation(
+                        "answer format",
+                        "EVENT",
+                        level="WARNING",
+                        status_message=(
+                            f"{address} refuses {FORMATS[place]} ({attempt.problem}); {FORMATS[place + 1]} is used from now on"
+                        ),
+                    )
+                )
         return attempt
 
     def extract_sync(self, images: Sequence[str], config: dict[str, Any]) -> Extraction:
@@ -315,7 +380,9 @@ class OpenAICompatibleModel:
         return run_sync(self.extract(images, config))
 
 # %% ../../nbs/models/14_openai_compatible.ipynb #7da08946
-def call_cost(name: str, address: str, usage: Usage | None) -> tuple[float | None, str | None]:  # USD, why it is unknown
+def call_cost(
+    name: str, address: str, usage: Usage | None
+) -> tuple[float | None, str | None]:  # USD, why it is unknown
     "What a call costs: the listed price, else nothing on a server of your own"
     if price_of(name) is None and is_own_server(address):
         return 0.0, None
@@ -323,8 +390,10 @@ def call_cost(name: str, address: str, usage: Usage | None) -> tuple[float | Non
 
 
 def _no_address(name: str) -> str:
-    return (f"no server for {name!r}: add its address to the model config, for instance "
-            "'api_base': 'http://localhost:8000/v1', or set OLLAMA_HOST")
+    return (
+        f"no server for {name!r}: add its address to the model config, for instance "
+        "'api_base': 'http://localhost:8000/v1', or set OLLAMA_HOST"
+    )
 
 # %% ../../nbs/models/14_openai_compatible.ipynb #668d4092
 def open_model(name: str) -> OpenAICompatibleModel:

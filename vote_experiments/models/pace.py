@@ -29,6 +29,7 @@ SLOWEST = 0.1  # calls per second
 @dataclass(frozen=True, slots=True)
 class Seen:
     "What the recent past shows"
+
     sent: int  # calls
     refused: int  # of them
     seconds: float
@@ -189,6 +190,7 @@ class MinuteQuota:
 @dataclass(slots=True)
 class Turn:
     "Permission to send one call"
+
     sent_at: float  # on the limiter's clock
     waited_s: float
     tokens: list[float] | None = None  # its entry in the token quota
@@ -196,6 +198,7 @@ class Turn:
 # %% ../../nbs/models/05_pace.ipynb #45cec728
 class RateLimiter:
     "Lets calls of one model through, one by one, no faster than the provider accepts"
+
     burst = 3  # calls that may go at once after a pause
 
     def __init__(
@@ -221,8 +224,12 @@ class RateLimiter:
         return min(self.estimate.rate, self.requests.limit / 60)
 
     def _wait(self, now: float) -> float:
-        return max(self._next - now, self.estimate.paused_until - now, self.requests.wait(now, 1),
-                   self.tokens.wait(now, self._mean_tokens))
+        return max(
+            self._next - now,
+            self.estimate.paused_until - now,
+            self.requests.wait(now, 1),
+            self.tokens.wait(now, self._mean_tokens),
+        )
 
     async def admit(self) -> Turn:
         "Wait for a turn"

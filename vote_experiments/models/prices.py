@@ -25,6 +25,7 @@ from ..settings import environment
 @dataclass(frozen=True)
 class Price:
     "What a model's tokens cost, in USD per million"
+
     input: float
     output: float  # thoughts are billed as output
     cached: float | None = None  # None: not known, counted as `input`
@@ -190,9 +191,11 @@ def cost_usd(
         return None
     per_cached = _cached_price(price, tier, is_long)
     cached = min(usage.cached_tokens, usage.prompt_tokens)
-    dollars = ((usage.prompt_tokens - cached) * per_input
-               + cached * (per_input if per_cached is None else per_cached)
-               + (usage.output_tokens + usage.thoughts_tokens) * per_output)
+    dollars = (
+        (usage.prompt_tokens - cached) * per_input
+        + cached * (per_input if per_cached is None else per_cached)
+        + (usage.output_tokens + usage.thoughts_tokens) * per_output
+    )
     return dollars * factor / 1e6
 
 # %% ../../nbs/models/09_prices.ipynb #c3ee5472
@@ -218,6 +221,7 @@ def cost_problem(
 @dataclass(frozen=True)
 class RunEstimate:
     "What a run would take"
+
     model: str
     calls: int
     prompt_tokens: float  # of all calls
@@ -258,5 +262,6 @@ def estimate_run(
     seconds = None
     if latency_s is not None:
         seconds = max(math.ceil(calls / jobs) * latency_s, calls / rpm * 60 if rpm else 0.0)
-    return RunEstimate(model, calls, calls * prompt_tokens, calls * output_tokens,
-                       None if each is None else each * calls, seconds)
+    return RunEstimate(
+        model, calls, calls * prompt_tokens, calls * output_tokens, None if each is None else each * calls, seconds
+    )

@@ -44,8 +44,11 @@ mistakes, and they must stay visible.
 
 # %% ../../nbs/models/03_prompts.ipynb #7317918d
 _ADVANCE = "no polling station, no voters, no ballots used or left; ballots_allocated is line 1, ได้รับบัตรเลือกตั้งทั้งหมด"
-_HAS = {"station": "sections 1 and 2 with all eight numbers, polling station, village", "committee": _ADVANCE,
-        "constituency": "a summary of a whole constituency: no polling station"}
+_HAS = {
+    "station": "sections 1 and 2 with all eight numbers, polling station, village",
+    "committee": _ADVANCE,
+    "constituency": "a summary of a whole constituency: no polling station",
+}
 
 # %% ../../nbs/models/03_prompts.ipynb #7f75fb24
 def forms_paragraph(
@@ -54,7 +57,11 @@ def forms_paragraph(
     "The forms that a model may meet, and what each has"
     lines = []
     for kind in kinds:
-        ballot = "PartyList, parties as rows" if kind.is_party_list else f"{kind.ballot}, {' and '.join(kind.row_fields)} in each row"
+        ballot = (
+            "PartyList, parties as rows"
+            if kind.is_party_list
+            else f"{kind.ballot}, {' and '.join(kind.row_fields)} in each row"
+        )
         lines.append(f"- {kind.code}: {ballot}; {_HAS[kind.place]}.")
     return "\n".join(lines)
 
@@ -102,7 +109,10 @@ and they must stay visible.
 """.replace("{forms}", forms_paragraph())
 
 # %% ../../nbs/models/03_prompts.ipynb #84cd8ab6
-PROMPTS: dict[str, str] = {"extraction-v1": EXTRACTION_V1, "extraction-v2": EXTRACTION_V2}  # a text once released is never edited
+PROMPTS: dict[str, str] = {
+    "extraction-v1": EXTRACTION_V1,
+    "extraction-v2": EXTRACTION_V2,
+}  # a text once released is never edited
 DEFAULT_PROMPT = "extraction-v2"
 
 # %% ../../nbs/models/03_prompts.ipynb #24d57060
@@ -114,7 +124,9 @@ def prompt_text(
     if name in PROMPTS:
         return PROMPTS[name]
     if len(name.split()) == 1 and name.isascii():
-        raise ValueError(f"prompt {name!r} is not known{did_you_mean(name, PROMPTS, '.')} Known: {', '.join(PROMPTS)}; or give the prompt's text")
+        raise ValueError(
+            f"prompt {name!r} is not known{did_you_mean(name, PROMPTS, '.')} Known: {', '.join(PROMPTS)}; or give the prompt's text"
+        )
     return name
 
 # %% ../../nbs/models/03_prompts.ipynb #69b59c2f

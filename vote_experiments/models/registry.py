@@ -86,6 +86,7 @@ _address.__dict__["schema"] = {"type": "string", "pattern": "^https?://."}
 @dataclass(frozen=True)
 class Setting:
     "One generation setting of a model config"
+
     name: str
     meaning: str  # in one line, with the unit
     check: Callable[[Any], Any]  # the clean value, or ValueError saying what it must be
@@ -97,36 +98,63 @@ class Setting:
         return {"description": self.meaning, **self.check.__dict__.get("schema", {})}
 
 # %% ../../nbs/models/00_registry.ipynb #f039110e
-SETTINGS: dict[str, Setting] = {s.name: s for s in (
-    Setting("prompt", "the instruction: the name of a prompt in `models.prompts`, or its text", _text),
-    Setting("max_output_tokens", "the longest answer in tokens, thinking included", _whole(1)),
-    Setting("top_p", "nucleus sampling, a share of probability", _number(0, 1, above=True)),
-    Setting("top_k", "sample from the k likeliest tokens only", _whole(1), ("gemini",)),
-    Setting("seed", "asks the provider for the same draw again", _whole(0, 2**31 - 1)),
-    Setting("thinking_level", "how much a Gemini 3 or 4 model thinks (reasoning_effort elsewhere)",
-            _one_of("minimal", "low", "medium", "high", "xhigh")),
-    Setting("thinking_budget", "thinking tokens of a Gemini 2.5 model: 0 none, -1 the model decides",
-            _whole(-1), ("gemini",)),
-    Setting("media_resolution", "image tokens spent on a page", _one_of("low", "medium", "high"), ("gemini",)),
-    Setting("max_image_side", "pages are scaled down to this many pixels; by default they are not scaled",
-            _whole(64)),
-    Setting("service_tier", "flex: half price and minutes of latency; priority: 1.8 times the price", _one_of("standard", "flex", "priority"),
-            ("gemini",)),
-    Setting("mode", "batch: half price, an answer within 24 hours", _one_of("live", "batch"), ("gemini",)),
-    Setting("api_base", "the address of a server that speaks OpenAI's API, such as http://localhost:8000/v1", _address,
-            ("litellm", "openai-compatible")),
-    Setting("unknown_cost", "what max_cost_usd does about a call whose cost is unknown: stop the run (default), or allow it",
-            _one_of("stop", "allow")),
-    Setting("max_attempts", "tries of one call before the item fails; by default 5, of them 3 for answers that cannot be used", _whole(1, 100)),
-    Setting("deadline_s", "seconds one try may take", _number(0, 86_400, above=True)),
-    Setting("rpm", "at most so many requests a minute", _number(0, 1e9, above=True)),
-    Setting("tpm", "at most so many tokens a minute", _number(0, 1e12, above=True)),
-)}
+SETTINGS: dict[str, Setting] = {
+    s.name: s
+    for s in (
+        Setting("prompt", "the instruction: the name of a prompt in `models.prompts`, or its text", _text),
+        Setting("max_output_tokens", "the longest answer in tokens, thinking included", _whole(1)),
+        Setting("top_p", "nucleus sampling, a share of probability", _number(0, 1, above=True)),
+        Setting("top_k", "sample from the k likeliest tokens only", _whole(1), ("gemini",)),
+        Setting("seed", "asks the provider for the same draw again", _whole(0, 2**31 - 1)),
+        Setting(
+            "thinking_level",
+            "how much a Gemini 3 or 4 model thinks (reasoning_effort elsewhere)",
+            _one_of("minimal", "low", "medium", "high", "xhigh"),
+        ),
+        Setting(
+            "thinking_budget",
+            "thinking tokens of a Gemini 2.5 model: 0 none, -1 the model decides",
+            _whole(-1),
+            ("gemini",),
+        ),
+        Setting("media_resolution", "image tokens spent on a page", _one_of("low", "medium", "high"), ("gemini",)),
+        Setting(
+            "max_image_side", "pages are scaled down to this many pixels; by default they are not scaled", _whole(64)
+        ),
+        Setting(
+            "service_tier",
+            "flex: half price and minutes of latency; priority: 1.8 times the price",
+            _one_of("standard", "flex", "priority"),
+            ("gemini",),
+        ),
+        Setting("mode", "batch: half price, an answer within 24 hours", _one_of("live", "batch"), ("gemini",)),
+        Setting(
+            "api_base",
+            "the address of a server that speaks OpenAI's API, such as http://localhost:8000/v1",
+            _address,
+            ("litellm", "openai-compatible"),
+        ),
+        Setting(
+            "unknown_cost",
+            "what max_cost_usd does about a call whose cost is unknown: stop the run (default), or allow it",
+            _one_of("stop", "allow"),
+        ),
+        Setting(
+            "max_attempts",
+            "tries of one call before the item fails; by default 5, of them 3 for answers that cannot be used",
+            _whole(1, 100),
+        ),
+        Setting("deadline_s", "seconds one try may take", _number(0, 86_400, above=True)),
+        Setting("rpm", "at most so many requests a minute", _number(0, 1e9, above=True)),
+        Setting("tpm", "at most so many tokens a minute", _number(0, 1e12, above=True)),
+    )
+}
 
 # %% ../../nbs/models/00_registry.ipynb #ae0cc587
 @dataclass(frozen=True)
 class ModelConfig:
     "One experiment's model and settings, checked"
+
     model: str
     temperature: float | None = None  # in [0, 1]; None: none is sent
     suffix: str = ""  # of the experiment's name
@@ -161,11 +189,13 @@ def default_suffix(model: str, temperature: float | None) -> str:
 # %% ../../nbs/models/00_registry.ipynb #a0635842
 def _name(longest: int) -> Callable[[Any], str]:
     "A check for a name: what is shown in tables and becomes part of other names"
+
     def check(value: Any) -> str:
         text = _text(value).strip()
         if not text.isprintable() or len(text) > longest:
             raise ValueError(f"must be at most {longest} printable characters, not {value!r}")
         return text
+
     return check
 
 # %% ../../nbs/models/00_registry.ipynb #ba887e76
@@ -176,7 +206,11 @@ def _tags(value: Any) -> dict[str, str]:
 
 # %% ../../nbs/models/00_registry.ipynb #7eb6d58e
 _EXPERIMENT_KEYS: dict[str, Callable[[Any], Any]] = {
-    "model": _name(150), "temperature": _number(0.0, 1.0), "name_suffix": _name(200), "metadata": _tags}
+    "model": _name(150),
+    "temperature": _number(0.0, 1.0),
+    "name_suffix": _name(200),
+    "metadata": _tags,
+}
 
 
 def _known_keys(extra: Iterable[str] = ()) -> list[str]:
@@ -199,10 +233,16 @@ def _checked(index: int, key: Any, value: Any, extra: Mapping[str, Any]) -> Any:
 
 # %% ../../nbs/models/00_registry.ipynb #eccb010e
 _EXCLUSIVE: tuple[tuple[str, str, Callable[[Mapping[str, Any]], bool]], ...] = (  # keys, the remedy, when it applies
-    ("thinking_level and thinking_budget", "give thinking_level to Gemini 3 and later, thinking_budget to Gemini 2.5",
-     lambda c: {"thinking_level", "thinking_budget"} <= set(c)),
-    ("mode='batch' and service_tier", "a batch has a price of its own; leave service_tier out",
-     lambda c: c.get("mode") == "batch" and c.get("service_tier") in ("flex", "priority")),
+    (
+        "thinking_level and thinking_budget",
+        "give thinking_level to Gemini 3 and later, thinking_budget to Gemini 2.5",
+        lambda c: {"thinking_level", "thinking_budget"} <= set(c),
+    ),
+    (
+        "mode='batch' and service_tier",
+        "a batch has a price of its own; leave service_tier out",
+        lambda c: c.get("mode") == "batch" and c.get("service_tier") in ("flex", "priority"),
+    ),
 )
 
 # %% ../../nbs/models/00_registry.ipynb #9dec2ea9
@@ -245,8 +285,10 @@ def check_configs(
     checked, first = [check_config(c, i) for i, c in enumerate(configs)], {}
     for i, c in enumerate(checked):
         if (j := first.setdefault(c.experiment_name, i)) != i:
-            raise ValueError(f"model_configs[{j}] and model_configs[{i}] would both be named {c.experiment_name!r}; "
-                             "give them different 'name_suffix'es")
+            raise ValueError(
+                f"model_configs[{j}] and model_configs[{i}] would both be named {c.experiment_name!r}; "
+                "give them different 'name_suffix'es"
+            )
     return checked
 
 # %% ../../nbs/models/00_registry.ipynb #5b090ce9
@@ -306,6 +348,7 @@ def as_extraction(value: Any) -> Extraction:
 @dataclass
 class FunctionModel:
     "A plain function as a `Model`"
+
     name: str
     function: Callable[..., Any]
     cpu_bound: bool = False  # run it in a process of its own
@@ -347,7 +390,8 @@ def register_model(
     *,
     cpu_bound: bool = False,  # a function that computes: the engine gives it a process of its own
     settings: Mapping[str, str] | None = None,  # further config keys it understands, each with its meaning
-    version: str | None = None,  # of the model: `extract` uses its readings again while this is the same; None: its own `version`
+    version: str
+    | None = None,  # of the model: `extract` uses its readings again while this is the same; None: its own `version`
 ) -> Model:
     "Make a model usable by name in this process; a second registration replaces the first. Returns the model."
     if not isinstance(name, str) or not name.strip():
@@ -382,8 +426,6 @@ def adopt_models(models: Mapping[str, tuple[Model, dict[str, str]]]) -> None:  #
     for name, (model, settings) in models.items():
         _registered[name], _registered_settings[name] = model, settings
 
-
-
 # %% ../../nbs/models/00_registry.ipynb #f3644690
 def list_models() -> list[str]:
     "Names known without asking a provider: offline readers, default models, models with a known price, your own"
@@ -395,9 +437,11 @@ def list_models() -> list[str]:
 # %% ../../nbs/models/00_registry.ipynb #c201c367
 def _unknown(name: str) -> ValueError:
     near = did_you_mean(name, list_models(), ".", most=2)
-    return ValueError(f"unknown model {name!r}{near} Offline models, no key needed: {', '.join(OFFLINE_MODELS)}. "
-                      "Others: gemini-…, openai-compatible/<model> with api_base, litellm/<provider>/<model>, or your own through "
-                      "register_model")
+    return ValueError(
+        f"unknown model {name!r}{near} Offline models, no key needed: {', '.join(OFFLINE_MODELS)}. "
+        "Others: gemini-…, openai-compatible/<model> with api_base, litellm/<provider>/<model>, or your own through "
+        "register_model"
+    )
 
 # %% ../../nbs/models/00_registry.ipynb #1efdcef9
 def get_model(
@@ -440,5 +484,7 @@ def cap_problem(
     problem = importlib.import_module(PROVIDERS[provider][1]).cap_problem(name, settings)
     if problem is None:
         return None
-    return (f"max_cost_usd cannot be kept: {problem}; add it to a file named by VOTE_EXPERIMENTS_PRICES, run without "
-            "max_cost_usd, or add 'unknown_cost': 'allow' to the model config")
+    return (
+        f"max_cost_usd cannot be kept: {problem}; add it to a file named by VOTE_EXPERIMENTS_PRICES, run without "
+        "max_cost_usd, or add 'unknown_cost': 'allow' to the model config"
+    )

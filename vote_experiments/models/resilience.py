@@ -39,6 +39,7 @@ class ResponseCache(Protocol):
 @dataclass(frozen=True, slots=True)
 class CallContext:
     "The run around a call"
+
     cache: ResponseCache | None = None
     cache_mode: str | bool = "use"  # "use", "refresh" (ask again, keep the new answer) or False
     repeat: int = 0  # the k-th time the same item is asked: a repeat is never answered by another's answer
@@ -47,7 +48,9 @@ class CallContext:
     retry: RetryPolicy | None = None  # None: the default policy; a config's `max_attempts` goes before
     poll_s: float = 30.0  # seconds between two looks at a batch job
     images: Any = None  # an `images.EncodedPages` shared by the run's experiments; None: nothing is kept
-    output_tokens: Mapping[str, float] = field(default_factory=dict)  # expected of one call, by model; for batches under a cap
+    output_tokens: Mapping[str, float] = field(
+        default_factory=dict
+    )  # expected of one call, by model; for batches under a cap
 
 # %% ../../nbs/models/07_resilience.ipynb #8e1c010a
 _ALONE = CallContext()  # a call outside any run
@@ -141,9 +144,12 @@ async def robust_call(
         await limiter.sleep(seconds)
 
     retrying = AsyncRetrying(
-        stop=stop_after_attempt(policy.attempts), wait=_Wait(policy, draw), sleep=sleep,
+        stop=stop_after_attempt(policy.attempts),
+        wait=_Wait(policy, draw),
+        sleep=sleep,
         retry=retry_if_result(lambda _: may_try_again(call.attempts, policy)),
-        retry_error_callback=lambda state: state.outcome and state.outcome.result())
+        retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+    )
     await retrying(once)
     return call
 

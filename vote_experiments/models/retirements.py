@@ -18,6 +18,7 @@ from .prices import by_model_name, checked_entry, merged_files, read_section
 @dataclass(frozen=True)
 class Retirement:
     "When a model stops, and what replaces it"
+
     on: date  # the first day on which it is no longer served
     successor: str | None = None  # what the provider recommends; None: nothing is announced
     rerouted: bool = False  # requests are answered by the successor, at its price; else they fail

@@ -25,6 +25,7 @@ ABOVE, BELOW = 0.25, 0.2  # of a row's height: how far a cell reaches over its r
 @dataclass
 class Cell:
     "One straightened piece of a page"
+
     image: np.ndarray  # uint8[h, w], ten pixels a millimetre
     top: int  # pixels: where the rule above it is
     height: int  # pixels between the rules
@@ -65,6 +66,7 @@ def cut_cell(
 # %% ../../nbs/ocr/02_cells.ipynb #a075d85d
 class Ink(NamedTuple):
     "What is dark in a picture"
+
     darkness: np.ndarray  # uint8[h, w] above the paper
     threshold: float  # gray levels
 
@@ -90,6 +92,7 @@ def dark_ink(
 # %% ../../nbs/ocr/02_cells.ipynb #de8bf09a
 class Piece(NamedTuple):
     "A connected piece of ink"
+
     label: int
     x: int
     y: int
@@ -129,6 +132,7 @@ def without_rules(
 # %% ../../nbs/ocr/02_cells.ipynb #a4b080ac
 class Bracket(NamedTuple):
     "Where the words begin"
+
     x: int  # pixels from the left border of the cell
     share: float  # of the rows that show it there, 0 to 1
 
@@ -143,11 +147,11 @@ def find_bracket(
     width = min(c.image.shape[1] for c in cells)
     shown = np.zeros(width)
     for cell in cells:
-        inside = without_rules(dark_ink(cell.image).mask, 150)[cell.top:cell.top + cell.height]
+        inside = without_rules(dark_ink(cell.image).mask, 150)[cell.top : cell.top + cell.height]
         row = np.zeros(cell.image.shape[1], np.float32)
         for p in pieces(inside)[1]:
             if p.height >= 18 and p.width <= 26:
-                row[p.x:p.right] = 1
+                row[p.x : p.right] = 1
         shown += cv2.blur(row[None], (7, 1))[0][:width]
     first, last = (int(share * width) for share in _SEARCHED)
     x = first + int(shown[first:last].argmax())

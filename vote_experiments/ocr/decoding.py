@@ -39,7 +39,7 @@ def _normalised(weight: np.ndarray) -> np.ndarray:
 
 
 def _one_digit_off(text: str) -> list[int]:
-    changed = [text[:i] + digit + text[i + 1:] for i in range(len(text)) for digit in "0123456789" if digit != text[i]]
+    changed = [text[:i] + digit + text[i + 1 :] for i in range(len(text)) for digit in "0123456789" if digit != text[i]]
     return [int(t) for t in changed if int(t) < SIZE]
 
 # %% ../../nbs/ocr/08_decoding.ipynb #df559046
@@ -98,6 +98,7 @@ def _linked(message: np.ndarray, holds: float) -> np.ndarray:
 @dataclass
 class Evidence:
     "What was read, number by number, as distributions"
+
     rows: list[np.ndarray]  # votes of each row; an empty row is `exactly(0)`
     total: np.ndarray  # the written total
     ballots: dict[str, np.ndarray] = field(default_factory=dict)  # by name, those that the form has
@@ -107,6 +108,7 @@ class Evidence:
 @dataclass
 class Beliefs:
     "The probability of every value of every number, given everything that was read"
+
     rows: list[np.ndarray]
     total: np.ndarray
     ballots: dict[str, np.ndarray]
@@ -123,7 +125,9 @@ def _stock(evidence: Evidence) -> np.ndarray:
     "What allocated and remaining ballots say about the used ones"
     if "ballots_remaining" not in evidence.ballots:
         return _FLAT
-    return _linked(left_over(_ballot(evidence, "ballots_allocated"), _ballot(evidence, "ballots_remaining")), _BALLOTS_HOLD)
+    return _linked(
+        left_over(_ballot(evidence, "ballots_allocated"), _ballot(evidence, "ballots_remaining")), _BALLOTS_HOLD
+    )
 
 
 def _voters(evidence: Evidence) -> np.ndarray:
@@ -178,7 +182,9 @@ def settle(
     return Beliefs(rows, total, _ballot_beliefs(evidence, _normalised(good * good_from_total), counted, from_ballots))
 
 # %% ../../nbs/ocr/08_decoding.ipynb #f1d3d98e
-def _ballot_beliefs(evidence: Evidence, good: np.ndarray, counted: np.ndarray, from_ballots: np.ndarray) -> dict[str, np.ndarray]:
+def _ballot_beliefs(
+    evidence: Evidence, good: np.ndarray, counted: np.ndarray, from_ballots: np.ndarray
+) -> dict[str, np.ndarray]:
     "Beliefs about the ballot and voter lines; `good` holds the votes' side already"
     bad, none = _ballot(evidence, "bad_ballots"), _ballot(evidence, "no_vote_ballots")
     sum_counted = _linked(added(good, added(bad, none)), _SUM_HOLDS)

@@ -41,6 +41,7 @@ def text_above(
 # %% ../../nbs/ocr/07_header.ipynb #f26ddc4a
 class DotRow(NamedTuple):
     "One dotted line"
+
     up: float  # pixels above the table
     x: np.ndarray  # float[n], rising: where its dots are
     points: np.ndarray  # float[n, 2]: x and y of each dot, from the top of the picture
@@ -79,10 +80,21 @@ def dot_rows(
     return [DotRow(mask.shape[0] - float(np.median(r[:, 1])), np.sort(r[:, 0]), r) for r in merged]
 
 # %% ../../nbs/ocr/07_header.ipynb #c2d0b1b5
-_STATION = {0: "ballots_remaining", 1: "no_vote_ballots", 2: "bad_ballots", 3: "good_ballots", 4: "ballots_used",
-            5: "ballots_allocated", 7: "voters_present", 8: "eligible_voters"}
+_STATION = {
+    0: "ballots_remaining",
+    1: "no_vote_ballots",
+    2: "bad_ballots",
+    3: "good_ballots",
+    4: "ballots_used",
+    5: "ballots_allocated",
+    7: "voters_present",
+    8: "eligible_voters",
+}
 _COMMITTEE = {0: "no_vote_ballots", 1: "bad_ballots", 2: "good_ballots"}
-_LOWEST = {"station": (45, 130), "committee": (45, 260)}  # pixels: the lowest line above the table, one to three lines of text
+_LOWEST = {
+    "station": (45, 130),
+    "committee": (45, 260),
+}  # pixels: the lowest line above the table, one to three lines of text
 _PATTERNS = {"station": _STATION, "committee": _COMMITTEE}
 
 # %% ../../nbs/ocr/07_header.ipynb #882b446a
@@ -141,12 +153,16 @@ class _Gap(NamedTuple):
 
 # %% ../../nbs/ocr/07_header.ipynb #f735474e
 def _gaps(line: int, row: DotRow) -> list[_Gap]:
-    return [_Gap(line, float(a), float(b)) for a, b in zip(row.x, row.x[1:])
-            if _WORD[0] <= b - a <= _WORD[1] and a > 0.3 * TABLE_WIDTH]
+    return [
+        _Gap(line, float(a), float(b))
+        for a, b in zip(row.x, row.x[1:])
+        if _WORD[0] <= b - a <= _WORD[1] and a > 0.3 * TABLE_WIDTH
+    ]
 
 # %% ../../nbs/ocr/07_header.ipynb #d3e87ad4
 def _common_gap(gaps: list[_Gap]) -> _Gap:
     "The gap that most lines have"
+
     def alike(one: _Gap) -> list[_Gap]:
         return [g for g in gaps if abs(g.left - one.left) < 14 and abs(g.right - one.right) < 14]
 
@@ -168,6 +184,7 @@ def _slot_start(x: np.ndarray, end: float) -> float:
 @dataclass
 class HeaderLine:
     "One number above the table"
+
     name: str  # of voter_statistics or ballot_statistics
     left: int  # pixels in the text above: where its digits begin
     right: int  # pixels: where they end
@@ -185,8 +202,10 @@ def _group_lines(group: Sequence[int], rows: dict[int, DotRow], order: _Order) -
     if not gaps:
         return []
     common = _common_gap(gaps)
-    starts = sorted(_slot_start(rows[k].x, common.left) for k in group if k in rows and not _dots_inside(rows[k], common))
-    start = float(np.median(starts[:(len(starts) + 1) // 2])) if starts else common.left - 110
+    starts = sorted(
+        _slot_start(rows[k].x, common.left) for k in group if k in rows and not _dots_inside(rows[k], common)
+    )
+    start = float(np.median(starts[: (len(starts) + 1) // 2])) if starts else common.left - 110
     lines = []
     for k in group:
         row, gap, left = rows.get(k), common, start
@@ -225,6 +244,7 @@ def _received(rows: Sequence[DotRow], order: _Order) -> tuple[HeaderLine | None,
 @dataclass
 class Header:
     "What was found above a table"
+
     text: Cell = field(repr=False)
     place: str | None = None  # "station" or "committee"; None: no such lines
     counts_envelopes: bool = True  # of a committee: 5/17, else 5/16

@@ -44,13 +44,14 @@ def without_dots(
     if line is None:
         return mask
     bare, first, last = mask.copy(), max(0, int(line - 5)), int(line + 6)
-    stroke = mask[max(0, first - 3):first].max(0, initial=0)
+    stroke = mask[max(0, first - 3) : first].max(0, initial=0)
     bare[first:last] *= cv2.dilate(stroke[None], np.ones((1, 5), np.uint8))[0]
     return bare
 
 # %% ../../nbs/ocr/03_numbers.ipynb #d0654514
 class Slot(NamedTuple):
     "The part of a cell where digits are written"
+
     image: np.ndarray  # uint8[h, w]
     ink: Ink
     mask: np.ndarray  # uint8[h, w], with the dots
@@ -70,7 +71,13 @@ def vote_slot(
     mask = without_rules(ink.mask)
     line = dotted_line(mask[first:last], 0.2 * (last - first))
     part = (slice(first, last), slice(left, right))
-    return Slot(cell.image[part], Ink(ink.darkness[part], ink.threshold), mask[part], without_dots(mask[part], line), bracket.x - left)
+    return Slot(
+        cell.image[part],
+        Ink(ink.darkness[part], ink.threshold),
+        mask[part],
+        without_dots(mask[part], line),
+        bracket.x - left,
+    )
 
 # %% ../../nbs/ocr/03_numbers.ipynb #c4d7b80a
 _TALLER_THAN_PRINT = 30  # pixels; the letters without marks are 24 pixels high
@@ -78,8 +85,13 @@ _TALLER_THAN_PRINT = 30  # pixels; the letters without marks are 24 pixels high
 
 def _is_rule(p: Piece, slot: Slot) -> bool:
     "The upright rule at the left border, or a piece of it"
-    return (p.x <= 1 and p.width < 10) or (slot.bracket is not None and p.x < 18 and p.width <= 11
-                                           and p.height > 0.4 * slot.image.shape[0] and p.width < 0.25 * p.height)
+    return (p.x <= 1 and p.width < 10) or (
+        slot.bracket is not None
+        and p.x < 18
+        and p.width <= 11
+        and p.height > 0.4 * slot.image.shape[0]
+        and p.width < 0.25 * p.height
+    )
 
 # %% ../../nbs/ocr/03_numbers.ipynb #30380f4f
 def _is_behind(p: Piece, slot: Slot) -> bool:
@@ -96,16 +108,24 @@ def _could_be_written(slot: Slot) -> tuple[np.ndarray, list[Piece], list[Piece]]
     "Labels, all pieces, and those that could be digits"
     height = slot.image.shape[0]
     label, every = pieces(slot.bare)
-    kept = [p for p in every
-            if max(p.width, p.height) >= 11 and p.area >= 24
-            and not (p.y <= 1 and p.height < 0.34 * height) and p.y <= 0.8 * height
-            and not _is_rule(p, slot) and not _is_behind(p, slot)]
+    kept = [
+        p
+        for p in every
+        if max(p.width, p.height) >= 11
+        and p.area >= 24
+        and not (p.y <= 1 and p.height < 0.34 * height)
+        and p.y <= 0.8 * height
+        and not _is_rule(p, slot)
+        and not _is_behind(p, slot)
+    ]
     return label, every, kept
 
 # %% ../../nbs/ocr/03_numbers.ipynb #80813102
 def _over(p: Piece, others: list[Piece], tall: int) -> bool:
     "Does a tall piece share columns with this one?"
-    return any(q is not p and q.height > 0.5 * tall and min(p.right, q.right) - max(p.x, q.x) > 0.4 * p.width for q in others)
+    return any(
+        q is not p and q.height > 0.5 * tall and min(p.right, q.right) - max(p.x, q.x) > 0.4 * p.width for q in others
+    )
 
 # %% ../../nbs/ocr/03_numbers.ipynb #6107f937
 def _is_mark(p: Piece, kept: list[Piece], tall: int, width: int) -> bool:
@@ -141,10 +161,12 @@ def lean(
     p: Piece,
 ) -> tuple[float, float]:  # how bent it is, 0 is straight; degrees from the horizontal
     "How straight a piece is and how it leans"
-    ys, xs = np.nonzero(label[p.y:p.bottom, p.x:p.right] == p.label)
+    ys, xs = np.nonzero(label[p.y : p.bottom, p.x : p.right] == p.label)
     points = np.stack([xs, ys], 1).astype(float)
     _, size, direction = np.linalg.svd(points - points.mean(0), full_matrices=False)
-    return float(size[1] / max(size[0], 1e-6)), float(np.degrees(np.arctan2(abs(direction[0][1]), abs(direction[0][0]))))
+    return float(size[1] / max(size[0], 1e-6)), float(
+        np.degrees(np.arctan2(abs(direction[0][1]), abs(direction[0][0])))
+    )
 
 # %% ../../nbs/ocr/03_numbers.ipynb #89e70849
 def _tick_odds(label: np.ndarray, p: Piece, gap: float, tall: int) -> float:  # 0: it is no tick
@@ -189,6 +211,7 @@ def _readings(label: np.ndarray, digits: list[Piece]) -> list[tuple[float, list[
 # %% ../../nbs/ocr/03_numbers.ipynb #d2a81d61
 class NumberPicture(NamedTuple):
     "One reading of a slot"
+
     share: float  # how likely it is that these pieces are the number; shares of one slot add up to 1
     images: list[np.ndarray]  # uint8[h, w] each, dark on white
     box: tuple[int, int, int, int]  # left, top, right, bottom in the slot, pixels
@@ -200,7 +223,7 @@ def _picture(slot: Slot, mask: np.ndarray, paper: float) -> np.ndarray | None:
     if not len(ys) or np.ptp(xs) < 3 or np.ptp(ys) < 11:
         return None
     lit = np.clip(slot.image.astype(np.float32) * 255 / max(paper, 1), 0, 255)
-    return np.where(thick > 0, lit, 255).astype(np.uint8)[ys.min():ys.max() + 1, xs.min():xs.max() + 1]
+    return np.where(thick > 0, lit, 255).astype(np.uint8)[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
 
 # %% ../../nbs/ocr/03_numbers.ipynb #d74e6d2b
 def number_pictures(
@@ -220,7 +243,12 @@ def number_pictures(
         with_dots = (np.isin(touching, np.unique(touching[bare > 0])) & ~others).astype(np.uint8)
         images = [i for i in (_picture(slot, m, paper) for m in (with_dots, bare)) if i is not None]
         if images:
-            box = (min(p.x for p in kept), min(p.y for p in kept), max(p.right for p in kept), max(p.bottom for p in kept))
+            box = (
+                min(p.x for p in kept),
+                min(p.y for p in kept),
+                max(p.right for p in kept),
+                max(p.bottom for p in kept),
+            )
             pictures.append(NumberPicture(odds, images, box))
     total = sum(p.share for p in pictures)
     return sorted((p._replace(share=p.share / total) for p in pictures), key=lambda p: -p.share)

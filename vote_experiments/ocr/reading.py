@@ -22,12 +22,21 @@ from .decoding import SIZE, Evidence, distribution, exactly, settle, unknown
 from .header import header_slot
 from .numbers import NumberPicture, Slot, number_pictures, vote_slot
 from .recogniser import Numbers, read_number, recogniser_unavailable
-from .sheets import ReportPages, VotePage, form_kind_of, group_pages, is_used, numbered_rows, vote_page
+from vote_experiments.ocr.sheets import (
+    ReportPages,
+    VotePage,
+    form_kind_of,
+    group_pages,
+    is_used,
+    numbered_rows,
+    vote_page,
+)
 
 # %% ../../nbs/ocr/10_reading.ipynb #652701bf
 @dataclass(frozen=True)
 class Reader:
     "One way of reading a form"
+
     name: str
     network: bool = False  # whole numbers with PP-OCRv6
     digits: bool = False  # digit by digit with our own network
@@ -41,18 +50,23 @@ class Reader:
         return "; ".join(p for p in problems if p) or None
 
 # %% ../../nbs/ocr/10_reading.ipynb #fb3873b8
-READERS = {r.name: r for r in (
-    Reader("ocr-digits", digits=True),
-    Reader("ocr-numbers", network=True),
-    Reader("ocr-sums", network=True, sums=True),
-    Reader("ocr-words", words=True),
-    Reader("ocr-fused", network=True, digits=True, words=True, sums=True),
-    Reader("ocr-fused-names", network=True, digits=True, words=True, sums=True, names=True))}
+READERS = {
+    r.name: r
+    for r in (
+        Reader("ocr-digits", digits=True),
+        Reader("ocr-numbers", network=True),
+        Reader("ocr-sums", network=True, sums=True),
+        Reader("ocr-words", words=True),
+        Reader("ocr-fused", network=True, digits=True, words=True, sums=True),
+        Reader("ocr-fused-names", network=True, digits=True, words=True, sums=True, names=True),
+    )
+}
 
 # %% ../../nbs/ocr/10_reading.ipynb #fdd94c00
 @dataclass
 class Field:
     "One number on a form"
+
     path: str  # as everywhere in this project: "vote_results[number=3].vote_count"
     page: VotePage = field(repr=False)
     cell: Cell = field(repr=False)
@@ -70,7 +84,7 @@ class Field:
 # %% ../../nbs/ocr/10_reading.ipynb #14425a26
 def _vote_field(path: str, page: VotePage, cell: Cell) -> Field:
     height = cell.top + cell.height
-    words = cell.image[max(0, cell.top - 12):height, page.bracket.x + 12:int(0.96 * cell.image.shape[1])]
+    words = cell.image[max(0, cell.top - 12) : height, page.bracket.x + 12 : int(0.96 * cell.image.shape[1])]
     slot = vote_slot(cell, page.bracket)
     return Field(path, page, cell, slot, words, number_pictures(slot))
 
@@ -85,7 +99,9 @@ def _header_fields(page: VotePage) -> list[Field]:
         section = "voter_statistics" if line.name in _VOTERS else "ballot_statistics"
         words = None
         if line.words:
-            words = page.header.text.image[max(0, int(line.y) - 66):int(line.y) + 20, line.words[0] + 4:line.words[1]]
+            words = page.header.text.image[
+                max(0, int(line.y) - 66) : int(line.y) + 20, line.words[0] + 4 : line.words[1]
+            ]
         fields.append(Field(f"{section}.{line.name}", page, cell, slot, words, number_pictures(slot)))
     return fields
 
@@ -96,8 +112,11 @@ def report_fields(
     "Every number of a report, not read yet"
     rows, missing = numbered_rows(report)
     if report.ballot == "Constituency":
-        last = max((i for i, r in enumerate(rows) if is_used(r) or number_pictures(vote_slot(r.cell, r.page.bracket))), default=-1)
-        rows = rows[:last + 1]
+        last = max(
+            (i for i, r in enumerate(rows) if is_used(r) or number_pictures(vote_slot(r.cell, r.page.bracket))),
+            default=-1,
+        )
+        rows = rows[: last + 1]
     fields = [_vote_field(f"vote_results[number={r.number}].vote_count", r.page, r.cell) for r in rows]
     with_total = next((p for p in reversed(report.pages) if p.total is not None), None)
     if with_total is not None and with_total.total is not None:
@@ -140,8 +159,10 @@ def _blended(main: Numbers, own: Numbers) -> Numbers:
     if len(max(main, key=main.__getitem__)) > 1:
         return main
     floor = 1e-3
-    score = {k: (1 - _OWN_WEIGHT) * np.log(main.get(k, 0.0) + floor) + _OWN_WEIGHT * np.log(own.get(k, 0.0) + floor)
-             for k in {*main, *own}}
+    score = {
+        k: (1 - _OWN_WEIGHT) * np.log(main.get(k, 0.0) + floor) + _OWN_WEIGHT * np.log(own.get(k, 0.0) + floor)
+        for k in {*main, *own}
+    }
     weight = {k: float(np.exp(s)) for k, s in score.items()}
     total = sum(weight.values())
     return {k: p / total for k, p in sorted(weight.items(), key=lambda t: -t[1])}
@@ -157,13 +178,19 @@ def words_crop(
     mask = without_rules(dark_ink(image).mask, 90)
     label, every = pieces(mask)
     height = image.shape[0]
-    kept = [p for p in every if max(p.width, p.height) >= 12 and p.area >= 25 and 0.1 * height < p.y + p.height / 2 < 0.85 * height]
+    kept = [
+        p
+        for p in every
+        if max(p.width, p.height) >= 12 and p.area >= 25 and 0.1 * height < p.y + p.height / 2 < 0.85 * height
+    ]
     if sum(p.area for p in kept) < 250:
         return None
     shown = cv2.dilate(np.isin(label, [p.label for p in kept]).astype(np.uint8), np.ones((3, 3), np.uint8))
     clean = np.where(shown > 0, image, 255).astype(np.uint8)
     left, right = min(p.x for p in kept), max(p.right for p in kept)
-    return cv2.resize(clean[:, max(0, left - 15):right + 15], None, fx=_SMALLER, fy=_SMALLER, interpolation=cv2.INTER_AREA)
+    return cv2.resize(
+        clean[:, max(0, left - 15) : right + 15], None, fx=_SMALLER, fy=_SMALLER, interpolation=cv2.INTER_AREA
+    )
 
 # %% ../../nbs/ocr/10_reading.ipynb #fc9e1796
 def _words_of(f: Field) -> tuple[str, Numbers]:
@@ -244,13 +271,24 @@ def _as_report(fields: list[Field], texts: list[str], report: ReportPages) -> di
     kind = form_kind_of(report)
     out: dict[str, Any] = {
         "form_info": {"form_type": report.ballot, "form_code": kind.code if kind else None},
-        "voter_statistics": {}, "ballot_statistics": {}, "vote_results": [], "total_votes_recorded": None}
+        "voter_statistics": {},
+        "ballot_statistics": {},
+        "vote_results": [],
+        "total_votes_recorded": None,
+    }
     for f, text in zip(fields, texts):
         section, _, name = f.path.partition(".")
         if section.startswith("vote_results"):
             number = int(section.partition("=")[2].rstrip("]"))
-            out["vote_results"].append({"number": number, "candidate_name": None, "party_name": None,
-                                        "vote_count": f.value, "vote_count_text": text or None})
+            out["vote_results"].append(
+                {
+                    "number": number,
+                    "candidate_name": None,
+                    "party_name": None,
+                    "vote_count": f.value,
+                    "vote_count_text": text or None,
+                }
+            )
         elif name:
             out[section][name] = f.value
         else:
@@ -271,7 +309,9 @@ def _notes(fields: list[Field], report: ReportPages, missing: int) -> list[str]:
     return notes + ([f"written but not readable: {', '.join(unread)}"] if unread else [])
 
 # %% ../../nbs/ocr/10_reading.ipynb #f12ce7cb
-def _read_report(report: ReportPages, reader: Reader) -> tuple[dict[str, Any], dict[str, float], dict[str, Any], list[str]]:
+def _read_report(
+    report: ReportPages, reader: Reader
+) -> tuple[dict[str, Any], dict[str, float], dict[str, Any], list[str]]:
     "The report, the confidence and the place of each number, and notes"
     fields, missing = report_fields(report)
     kind = form_kind_of(report)
@@ -294,9 +334,13 @@ def _pages_of(image: Any, roots: Sequence[str | os.PathLike] | None) -> list[Any
 # %% ../../nbs/ocr/10_reading.ipynb #a7f32443
 def _gray(page: Any, roots: Sequence[str | os.PathLike] | None) -> np.ndarray:
     "A page as gray values. Raises `ValueError` when it is none."
-    image = page if isinstance(page, np.ndarray) else load_page(page[0], page[1], roots, gray=True, max_side=_LOADED_SIDE)
+    image = (
+        page if isinstance(page, np.ndarray) else load_page(page[0], page[1], roots, gray=True, max_side=_LOADED_SIDE)
+    )
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or min(image.shape[:2]) < 32:
-        raise ValueError(f"an image must be uint8[h, w] or uint8[h, w, 3] with sides of at least 32, not {image.dtype}{list(image.shape)}")
+        raise ValueError(
+            f"an image must be uint8[h, w] or uint8[h, w, 3] with sides of at least 32, not {image.dtype}{list(image.shape)}"
+        )
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image
 
 # %% ../../nbs/ocr/10_reading.ipynb #096d573d

@@ -26,7 +26,11 @@ def recogniser_unavailable() -> str | None:  # None: whole numbers can be read
     missing = [name for name in ("rapidocr", "onnxruntime") if find_spec(name) is None]
     if missing:
         return f"reading whole numbers needs {' and '.join(missing)}: pip install {' '.join(missing)}; ocr-digits works without"
-    return None if _model_file().exists() else f"rapidocr is installed without {_model_file().name}: pip install --force-reinstall 'rapidocr>=3.10'"
+    return (
+        None
+        if _model_file().exists()
+        else f"rapidocr is installed without {_model_file().name}: pip install --force-reinstall 'rapidocr>=3.10'"
+    )
 
 # %% ../../nbs/ocr/04_recogniser.ipynb #2f4964e6
 def _model_file() -> Path:
@@ -36,9 +40,17 @@ def _model_file() -> Path:
 
 # %% ../../nbs/ocr/04_recogniser.ipynb #bf2ddd56
 _ALIKE = {
-    "0": {"0": 1, "O": 1, "o": 1, "D": 1, "〇": 1, "○": 1, "Q": 0.6}, "1": {"1": 1, "l": 1, "I": 1, "|": 1, "/": 1},
-    "2": {"2": 1, "Z": 1, "z": 1, "R": 1, "Q": 0.4}, "3": {"3": 1}, "4": {"4": 1, "A": 1}, "5": {"5": 1, "S": 1, "s": 1},
-    "6": {"6": 1, "b": 1}, "7": {"7": 1, "フ": 1}, "8": {"8": 1, "B": 1, "&": 1}, "9": {"9": 1, "g": 1, "q": 1}}
+    "0": {"0": 1, "O": 1, "o": 1, "D": 1, "〇": 1, "○": 1, "Q": 0.6},
+    "1": {"1": 1, "l": 1, "I": 1, "|": 1, "/": 1},
+    "2": {"2": 1, "Z": 1, "z": 1, "R": 1, "Q": 0.4},
+    "3": {"3": 1},
+    "4": {"4": 1, "A": 1},
+    "5": {"5": 1, "S": 1, "s": 1},
+    "6": {"6": 1, "b": 1},
+    "7": {"7": 1, "フ": 1},
+    "8": {"8": 1, "B": 1, "&": 1},
+    "9": {"9": 1, "g": 1, "q": 1},
+}
 _HEIGHT = 48  # pixels; what the network takes
 _NARROWEST = 96  # pixels; shorter pictures get white sides
 _STRETCH = 1.25  # handwriting is narrower than the print that the network learned
@@ -56,7 +68,9 @@ class Recogniser:
         options.intra_op_num_threads = options.inter_op_num_threads = 1  # the processes of a run share the cores
         self.session = onnxruntime.InferenceSession(str(_model_file()), options, providers=["CPUExecutionProvider"])
         self.input = self.session.get_inputs()[0].name
-        place = {c: i + 1 for i, c in enumerate(self.session.get_modelmeta().custom_metadata_map["character"].split("\n"))}
+        place = {
+            c: i + 1 for i, c in enumerate(self.session.get_modelmeta().custom_metadata_map["character"].split("\n"))
+        }
         self.weights = [[(place[c], w) for c, w in _ALIKE[str(d)].items() if c in place] for d in range(10)]
 
     def steps(
@@ -91,7 +105,9 @@ def _as_input(image: np.ndarray) -> np.ndarray:  # float32[1, 3, _HEIGHT, width]
 # %% ../../nbs/ocr/04_recogniser.ipynb #852ea2f3
 _LONGEST = 4  # digits: no polling station counts 10,000 votes
 _KEPT = 30  # beginnings that are followed
-_Ways = dict[str, tuple[float, float]]  # probability that the last step was no character, and that it was the last digit
+_Ways = dict[
+    str, tuple[float, float]
+]  # probability that the last step was no character, and that it was the last digit
 
 # %% ../../nbs/ocr/04_recogniser.ipynb #2a4bd3eb
 def _extend(ways: _Ways, step: np.ndarray) -> _Ways:

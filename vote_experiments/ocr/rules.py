@@ -18,6 +18,7 @@ SIDE = 1754  # pixels; the longer side of A4 at 150 dots an inch
 @dataclass
 class Upright:
     "A page at the size and angle at which it is read"
+
     gray: np.ndarray  # uint8[h, w]
     to_source: np.ndarray  # float[2, 3]: from pixels of `gray` to fractions of the source's width and height
 
@@ -41,9 +42,16 @@ def resized(
     scale = SIDE / max(h, w)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     page = np.ascontiguousarray(np.rot90(cv2.resize(gray, None, fx=scale, fy=scale, interpolation=method), turns))
-    corners = {0: ((0, 0), (1, 0), (0, 1)), 1: ((1, 0), (1, 1), (0, 0)), 2: ((1, 1), (0, 1), (1, 0)), 3: ((0, 1), (0, 0), (1, 1))}
+    corners = {
+        0: ((0, 0), (1, 0), (0, 1)),
+        1: ((1, 0), (1, 1), (0, 0)),
+        2: ((1, 1), (0, 1), (1, 0)),
+        3: ((0, 1), (0, 0), (1, 1)),
+    }
     size = page.shape[::-1]
-    back = cv2.getAffineTransform(np.array([(0, 0), (size[0], 0), (0, size[1])], np.float32), np.array(corners[turns % 4], np.float32))
+    back = cv2.getAffineTransform(
+        np.array([(0, 0), (size[0], 0), (0, size[1])], np.float32), np.array(corners[turns % 4], np.float32)
+    )
     return Upright(page, back)
 
 # %% ../../nbs/ocr/00_rules.ipynb #fd71ab4f
@@ -57,9 +65,9 @@ def ridge(
     edges = (reach, reach, 0, 0) if horizontal else (0, 0, reach, reach)
     wide = cv2.copyMakeBorder(smooth, *edges, cv2.BORDER_REPLICATE)
     if horizontal:
-        sides = cv2.min(wide[:-2 * reach], wide[2 * reach:])
+        sides = cv2.min(wide[: -2 * reach], wide[2 * reach :])
     else:
-        sides = cv2.min(wide[:, :-2 * reach], wide[:, 2 * reach:])
+        sides = cv2.min(wide[:, : -2 * reach], wide[:, 2 * reach :])
     return cv2.subtract(sides, smooth)
 
 # %% ../../nbs/ocr/00_rules.ipynb #da59dc9c
@@ -71,6 +79,7 @@ def straight_ink(
     gap: int = 9,  # pixels that are bridged
 ) -> np.ndarray:  # uint8[h, w], 0 or 1
     "The ink that runs straight along one direction"
+
     def box(along: int, across: int = 1) -> np.ndarray:
         return np.ones((across, along) if horizontal else (along, across), np.uint8)
 
@@ -85,6 +94,7 @@ _STEEPEST = 0.06  # pixels across for one along; pages are turned upright before
 @dataclass
 class Rule:
     "A printed line, horizontal or vertical"
+
     at: np.ndarray  # float[n], rising: places along the line
     off: np.ndarray  # float[n]: where it is there, across
 
@@ -179,7 +189,7 @@ def trace(
     "The rules on a page, each followed from its start to its end"
     turned = ink if horizontal else ink.T
     n = turned.shape[1] // STRIP
-    share = turned[:, :n * STRIP].reshape(turned.shape[0], n, STRIP).mean(2)
+    share = turned[:, : n * STRIP].reshape(turned.shape[0], n, STRIP).mean(2)
     open_rules: list[_Open] = []
     ended: list[_Open] = []
     for k in range(n):
@@ -227,7 +237,7 @@ def skew(
     for i in range(1, n):
         x, y, w, h, _ = box[i]
         if w > 110 and h < 30:
-            ys, xs = np.nonzero(label[y:y + h, x:x + w] == i)
+            ys, xs = np.nonzero(label[y : y + h, x : x + w] == i)
             slopes.append((float(np.polyfit(xs, ys, 1)[0]), int(w)))
     if not slopes:
         return 0.0

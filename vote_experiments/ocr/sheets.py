@@ -25,6 +25,7 @@ _BRACKETS, _DOTTED = 0.5, 0.5  # of the rows that must show them
 @dataclass
 class VotePage:
     "A page with a table of votes"
+
     source: int  # number of the page among those that were given, from 0
     page: Upright = field(repr=False)
     table: Table = field(repr=False)
@@ -47,7 +48,7 @@ class VotePage:
     @property
     def votes(self) -> list[Cell]:
         "Cells of rows, without the total"
-        return self.cells[:self.table.body_rows]
+        return self.cells[: self.table.body_rows]
 
     @property
     def total(self) -> Cell | None:
@@ -57,7 +58,7 @@ class VotePage:
 def _has_dots(cell: Cell) -> bool:
     "Whether a dotted line is printed in a cell, dark or pale"
     ink = dark_ink(cell.image)
-    masks = (without_rules(i.mask, 150)[cell.top:cell.top + cell.height] for i in (ink, ink.with_faint_print))
+    masks = (without_rules(i.mask, 150)[cell.top : cell.top + cell.height] for i in (ink, ink.with_faint_print))
     return any(dotted_line(m) is not None for m in masks)
 
 # %% ../../nbs/ocr/09_sheets.ipynb #b10786b3
@@ -65,7 +66,7 @@ def _vote_cells(page: Upright, table: Table) -> tuple[list[Cell], Bracket] | Non
     "The cells of the last column, or None when it is no column of votes"
     cells = [cut_cell(page.gray, table, row, -1) for row in range(1, len(table.rows) - 1)]
     bracket = find_bracket(cells)
-    body = cells[:max(1, table.body_rows)]
+    body = cells[: max(1, table.body_rows)]
     dotted = np.mean([_has_dots(c) for c in body])
     return (cells, bracket) if bracket.share >= _BRACKETS and dotted >= _DOTTED else None
 
@@ -99,6 +100,7 @@ def vote_page(
 @dataclass
 class ReportPages:
     "The pages of one report, in the order of the form"
+
     ballot: str  # Constituency or PartyList
     pages: list[VotePage]
 
@@ -162,6 +164,7 @@ def _edition_rows(report: ReportPages) -> tuple[int, ...] | None:
 @dataclass
 class Row:
     "One row of votes"
+
     number: int
     cell: Cell = field(repr=False)
     page: VotePage = field(repr=False)
@@ -175,7 +178,7 @@ def numbered_rows(
     edition, rows, following = _edition_rows(report), {}, 1
     for page in report.pages:
         n = page.table.body_rows
-        start = 1 + sum(edition[:edition.index(n)]) if edition else following
+        start = 1 + sum(edition[: edition.index(n)]) if edition else following
         for i, cell in enumerate(page.votes):
             rows.setdefault(start + i, Row(start + i, cell, page, i + 1))
         following = start + n
@@ -190,7 +193,7 @@ def is_used(
     for column in range(1, len(row.page.table.columns) - 2):
         cell = cut_cell(row.page.page.gray, row.page.table, row.at, column)
         edge = max(6, int(0.08 * cell.height))
-        inside = cell.image[cell.top + edge:cell.top + cell.height - edge, 14:-14]
+        inside = cell.image[cell.top + edge : cell.top + cell.height - edge, 14:-14]
         if float(np.median(inside)) < 0.8 * float(np.percentile(cell.image, 95)):
             return True  # covered by a box
         tall = [p for p in pieces(dark_ink(inside).mask)[1] if p.height >= 14 and p.area >= 40]

@@ -17,6 +17,7 @@ from .rules import Rule, join, ridge, straight_ink, trace
 @dataclass
 class Table:
     "A ruled table on an upright page"
+
     columns: list[Rule]  # upright rules from the left border to the right one
     rows: list[Rule]  # horizontal rules; between the first two is the head
     seen: list[bool]  # of each rule in `rows`: it was found in print
@@ -118,6 +119,7 @@ def row_distance(
 @dataclass
 class _End:
     "Where the upright rules end, and whether at least two of them agree"
+
     place: float
     agreed: bool
 
@@ -141,7 +143,9 @@ def _step(i_is_top: bool, gap: float, pitch: float) -> tuple[int, float] | None:
     return (rows, 1.5 * error + 0.5 * (rows - 1)) if rows <= 4 and error < 0.17 + 0.03 * rows else None
 
 # %% ../../nbs/ocr/01_tables.ipynb #8eaee560
-def _best_path(y: np.ndarray, weight: np.ndarray, held: np.ndarray, pitch: float, ends: tuple[_End, _End]) -> tuple[list, float]:
+def _best_path(
+    y: np.ndarray, weight: np.ndarray, held: np.ndarray, pitch: float, ends: tuple[_End, _End]
+) -> tuple[list, float]:
     "Candidates of the best path with the rows of each step, and its score"
     n = len(y)
     skipped = np.concatenate([[0], np.cumsum(np.maximum(0, weight - 0.75))])
@@ -167,7 +171,9 @@ def _between(above: Rule, below: Rule, share: float) -> Rule:
     return Rule(at, (1 - share) * above(at) + share * below(at))
 
 # %% ../../nbs/ocr/01_tables.ipynb #88596129
-def _filled(candidates: list[_Candidate], path: list, pitch: float, ends: tuple[_End, _End]) -> tuple[list[Rule], list[bool]]:
+def _filled(
+    candidates: list[_Candidate], path: list, pitch: float, ends: tuple[_End, _End]
+) -> tuple[list[Rule], list[bool]]:
     rows, seen = [candidates[path[0][0]][2]], [True]
     for j, steps in path[1:]:
         below = candidates[j][2]
@@ -234,7 +240,9 @@ def _borders(uprights: list[Rule], horizontals: list[Rule], span: np.ndarray, wi
     return columns
 
 # %% ../../nbs/ocr/01_tables.ipynb #8cde6d79
-def _row_candidates(horizontals: list[Rule], ink: np.ndarray, left: float, right: float, span: np.ndarray) -> list[_Candidate]:
+def _row_candidates(
+    horizontals: list[Rule], ink: np.ndarray, left: float, right: float, span: np.ndarray
+) -> list[_Candidate]:
     "Rules over the columns left of the votes, where no dotted lines are printed"
     inner = left + 0.55 * (right - left)
     candidates = []
@@ -254,8 +262,10 @@ def _held(candidates: list[_Candidate], columns: list[Rule], ink: np.ndarray) ->
     for i in range(n):
         for j in range(i + 1, n):
             if candidates[j][0] - candidates[i][0] <= 4 * _PITCH[1]:
-                shares = sorted(inked(ink, c, False, float(candidates[i][2](c.middle)) + 4, float(candidates[j][2](c.middle)) - 4)
-                                for c in columns)
+                shares = sorted(
+                    inked(ink, c, False, float(candidates[i][2](c.middle)) + 4, float(candidates[j][2](c.middle)) - 4)
+                    for c in columns
+                )
                 held[i, j] = shares[1] if len(shares) > 2 else shares[0]
     return held
 
@@ -297,7 +307,9 @@ def _finished(borders: list[Rule], rows: list[Rule], seen: list[bool], score: fl
 
     ruled = np.mean([inked(ink[0], r, True, left.middle + 3, columns[-2].middle - 3) for r in rows])
     held = np.mean([upright(c, rows[0], rows[-2]) for c in columns])
-    bent = [[Rule(c.at, c.off + d) for d in (-8, -4, 0, 4, 8)] for c in columns[1:-2]]  # a curled page bends its last row
+    bent = [
+        [Rule(c.at, c.off + d) for d in (-8, -4, 0, 4, 8)] for c in columns[1:-2]
+    ]  # a curled page bends its last row
     merged = float(np.mean([max(upright(c, rows[-2], rows[-1]) for c in near) for near in bent])) < 0.5
     return Table(columns, rows, seen, score, float((ruled + held) / 2), merged, ink[1])
 
@@ -317,7 +329,11 @@ def _table_at(gray: np.ndarray, level: int) -> Table | None:
         return None
     ink = cv2.dilate(across, np.ones((9, 3), np.uint8)), cv2.dilate(down, np.ones((3, 9), np.uint8))
     horizontals = [r for r in join(trace(across, True), 160, 7) if r.length > 0.2 * w]
-    uprights = [r for r in join(trace(down, False, 50), 150) if r.length > 100 and inked(ink[1], r, False, r.start, r.stop) > 0.6]
+    uprights = [
+        r
+        for r in join(trace(down, False, 50), 150)
+        if r.length > 100 and inked(ink[1], r, False, r.start, r.stop) > 0.6
+    ]
     if len(horizontals) < 3 or not uprights:
         return None
     meet = meetings(horizontals, uprights)
@@ -337,7 +353,9 @@ def despeckled(
     n, label, box, _ = cv2.connectedComponentsWithStats((gray < paper - 50).astype(np.uint8), connectivity=8)
     speck = (box[:, 2] < largest) & (box[:, 3] < largest)
     speck[0] = False
-    return np.where(cv2.dilate(speck[label].astype(np.uint8), np.ones((3, 3), np.uint8)) > 0, paper, gray).astype(np.uint8)
+    return np.where(cv2.dilate(speck[label].astype(np.uint8), np.ones((3, 3), np.uint8)) > 0, paper, gray).astype(
+        np.uint8
+    )
 
 # %% ../../nbs/ocr/01_tables.ipynb #7e8e270f
 def find_table(

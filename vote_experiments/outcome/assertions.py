@@ -150,7 +150,9 @@ class Contest:
 
     def __post_init__(self) -> None:
         if self.kind not in CONTESTS:
-            raise OutcomeCheckError(f"contest={self.kind!r} is not one of {', '.join(CONTESTS)}{did_you_mean(self.kind, CONTESTS)}")
+            raise OutcomeCheckError(
+                f"contest={self.kind!r} is not one of {', '.join(CONTESTS)}{did_you_mean(self.kind, CONTESTS)}"
+            )
 
     def assertions(self, choices: Sequence[str], totals: np.ndarray) -> Assertions:
         "What must be true for the outcome of these totals"

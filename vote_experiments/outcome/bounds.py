@@ -77,7 +77,9 @@ def error_bounds(assertions: Assertions, batches: Batches) -> Bounds:
     reach = np.zeros(len(assertions))
     for part in _parts(assertions, step):
         own = _slack(part, batches) / units[part.where]
-        reach[part.where] = np.divide(own, largest[:, None], out=np.zeros_like(own), where=largest[:, None] > 0).max(axis=0)
+        reach[part.where] = np.divide(own, largest[:, None], out=np.zeros_like(own), where=largest[:, None] > 0).max(
+            axis=0
+        )
     return Bounds(margins, largest, reach)
 
 # %% ../../nbs/outcome/01_bounds.ipynb #4031daaa
@@ -91,8 +93,10 @@ class _Part:
 # %% ../../nbs/outcome/01_bounds.ipynb #a8f82c44
 def _parts(assertions: Assertions, step: int) -> list[_Part]:
     slices = [slice(start, min(start + step, len(assertions))) for start in range(0, len(assertions), step)]
-    return [_Part(s, Assertions(assertions.choices, assertions.winners[s], assertions.losers[s], assertions.weights[s]))
-            for s in slices]
+    return [
+        _Part(s, Assertions(assertions.choices, assertions.winners[s], assertions.losers[s], assertions.weights[s]))
+        for s in slices
+    ]
 
 # %% ../../nbs/outcome/01_bounds.ipynb #b5aadc24
 def _slack(part: _Part, batches: Batches) -> np.ndarray:  # stations × assertions

@@ -29,7 +29,9 @@ def plot_risk(
     risk = np.clip(np.r_[1.0, draws["risk"].to_numpy(dtype=float)], 1e-6, 1e3)
     ax.plot(np.arange(len(risk)), risk, color=BEST, linewidth=1.8)
     wrong = draws[draws["taint"].abs() > 0]
-    ax.scatter(wrong["draw"], np.clip(wrong["risk"], 1e-6, 1e3), color=COLORS[1], zorder=3, s=22, label="reading differed")
+    ax.scatter(
+        wrong["draw"], np.clip(wrong["risk"], 1e-6, 1e3), color=COLORS[1], zorder=3, s=22, label="reading differed"
+    )
     ax.axhline(check.risk_limit, color=SOFT, linestyle="--", linewidth=1, label=f"risk limit {check.risk_limit:g}")
     ax.set_yscale("log")
     ax.set_xlabel("draws")
@@ -49,24 +51,34 @@ NOT_SHOWN = (
 def _conditions(check: Any, status: Any) -> list[str]:
     "What the result depends on"
     frame = check.frame
-    conditions = [f"The machine's readings, the bounds, the method and the list of first forms were frozen {iso(check._stored.created_at)} "
-                  f"with SHA-256 {check.commitment}."]
+    conditions = [
+        f"The machine's readings, the bounds, the method and the list of first forms were frozen {iso(check._stored.created_at)} "
+        f"with SHA-256 {check.commitment}."
+    ]
     if check.seed is not None:
-        conditions.append(f"The seed {check.seed} was entered {iso(check._stored.seeded_at)}; it must come from public dice rolled after "
-                          "the hash was published.")
+        conditions.append(
+            f"The seed {check.seed} was entered {iso(check._stored.seeded_at)}; it must come from public dice rolled after "
+            "the hash was published."
+        )
     if frame.assumed:
-        conditions.append(f"Conditional: no station exceeds {frame.ballots.max():,.0f} ballots. {len(frame.assumed):,} stations have no number "
-                          "of their own.")
+        conditions.append(
+            f"Conditional: no station exceeds {frame.ballots.max():,.0f} ballots. {len(frame.assumed):,} stations have no number "
+            "of their own."
+        )
     if status.missing:
-        conditions.append(f"{len(status.missing):,} stations were not read by anybody and count with all their ballots against the outcome.")
+        conditions.append(
+            f"{len(status.missing):,} stations were not read by anybody and count with all their ballots against the outcome."
+        )
     if check.attempt > 1:
-        conditions.append(f"This is attempt {check.attempt} for this contest. The risk limit holds for each attempt alone.")
+        conditions.append(
+            f"This is attempt {check.attempt} for this contest. The risk limit holds for each attempt alone."
+        )
     return conditions
 
 # %% ../../nbs/outcome/12_certificate.ipynb #45477198
 _SENTENCES = {
     "confirmed": "The outcome is confirmed: if it were not the outcome on the posted forms, the chance of confirming it would have been at most "
-                 "{limit:.1%}.",
+    "{limit:.1%}.",
     "wrong outcome": "The outcome is wrong: the forms that people have read leave no way in which it could be right.",
     "continue": "The outcome is not confirmed yet.",
 }
@@ -88,16 +100,37 @@ def certificate_page(
     "The report of a check as one HTML page"
     status = check.status()
     title = f"Outcome check: {check.frame.name or check.frame.contest.kind}"
-    facts = {"Outcome that was checked": status.outcome, "State": status.state, "Risk": _risk(status.risk),
-             "Risk limit": f"{status.risk_limit:g}", "Method": check.method, "Stations": f"{status.stations:,}",
-             "Forms that people have read": f"{status.forms_read:,}", "Draws": f"{status.draws:,}",
-             "Still to read": None if status.state != "continue" else f"about {status.to_read:,} ({status.to_read_low:,} to {status.to_read_high:,})",
-             "Check": f"{check.id}, attempt {check.attempt}"}
+    facts = {
+        "Outcome that was checked": status.outcome,
+        "State": status.state,
+        "Risk": _risk(status.risk),
+        "Risk limit": f"{status.risk_limit:g}",
+        "Method": check.method,
+        "Stations": f"{status.stations:,}",
+        "Forms that people have read": f"{status.forms_read:,}",
+        "Draws": f"{status.draws:,}",
+        "Still to read": None
+        if status.state != "continue"
+        else f"about {status.to_read:,} ({status.to_read_low:,} to {status.to_read_high:,})",
+        "Check": f"{check.id}, attempt {check.attempt}",
+    }
     css = "finding" if status.state == "confirmed" else "warning"
-    parts = [paragraph(check_sentence(status), css), fact_table(facts), _heading("What this depends on"), _bullets(_conditions(check, status)),
-             _heading("What this does not show"), _bullets(NOT_SHOWN), _heading("How the risk fell"), _picture(check),
-             _heading("Assertions"), _assertions(check), _heading("What differed"), _differences(check),
-             _heading("Every reading"), _readings(check)]
+    parts = [
+        paragraph(check_sentence(status), css),
+        fact_table(facts),
+        _heading("What this depends on"),
+        _bullets(_conditions(check, status)),
+        _heading("What this does not show"),
+        _bullets(NOT_SHOWN),
+        _heading("How the risk fell"),
+        _picture(check),
+        _heading("Assertions"),
+        _assertions(check),
+        _heading("What differed"),
+        _differences(check),
+        _heading("Every reading"),
+        _readings(check),
+    ]
     return page(title, joined(parts), lead="Was the machine's reading good enough to name this outcome?")
 
 # %% ../../nbs/outcome/12_certificate.ipynb #26b0bc7a
@@ -117,13 +150,22 @@ def _picture(check: Any) -> Html:
     if check.draws().empty:
         return paragraph("Nothing was drawn.")
     svg = base64.b64encode(figure_bytes(plot_risk(check), "svg")).decode()
-    return Html('<figure><img alt="Risk after each draw" style="max-width:100%" src="data:image/svg+xml;base64,{}"></figure>').format(svg)
+    return Html(
+        '<figure><img alt="Risk after each draw" style="max-width:100%" src="data:image/svg+xml;base64,{}"></figure>'
+    ).format(svg)
 
 # %% ../../nbs/outcome/12_certificate.ipynb #8e4b7ca2
 def _assertions(check: Any) -> Html:
     frame = check.assertions()
-    rows = [{"assertion": f"{r.winner} > {r.loser}", "margin (votes)": f"{r.margin:,.1f}", "U": "–" if np.isnan(r.U) else f"{r.U:,.2f}",
-             "risk": _risk(r.risk)} for r in frame.head(_MOST_ROWS).itertuples()]
+    rows = [
+        {
+            "assertion": f"{r.winner} > {r.loser}",
+            "margin (votes)": f"{r.margin:,.1f}",
+            "U": "–" if np.isnan(r.U) else f"{r.U:,.2f}",
+            "risk": _risk(r.risk),
+        }
+        for r in frame.head(_MOST_ROWS).itertuples()
+    ]
     more = len(frame) - len(rows)
     return joined([table(rows), paragraph(f"{more:,} more with a smaller risk." if more > 0 else "", "note")])
 
@@ -136,8 +178,11 @@ def _differences(check: Any) -> Html:
         values = r._asdict()
         reported = check.frame.votes[check.frame.stations.index(values["station"])]
         seen = [values[n] for n in list(values)[5:]]
-        changes = [f"{c}: {'not read' if np.isnan(a) else f'{a:.0f}'} → {'cannot be read' if _nothing(b) else f'{b:.0f}'}"
-                   for c, a, b in zip(check.frame.choices, reported, seen) if np.isnan(a) or _nothing(b) or a != b]
+        changes = [
+            f"{c}: {'not read' if np.isnan(a) else f'{a:.0f}'} → {'cannot be read' if _nothing(b) else f'{b:.0f}'}"
+            for c, a, b in zip(check.frame.choices, reported, seen)
+            if np.isnan(a) or _nothing(b) or a != b
+        ]
         rows.append({"station": values["station"], "machine → person": "; ".join(changes), "reader": values["reader"]})
     return table(rows, nothing="Every form that people read agrees with the machine's reading.")
 
@@ -148,8 +193,17 @@ def _nothing(value: Any) -> bool:
 
 def _readings(check: Any) -> Html:
     readings = check.readings().drop(columns="differs")
-    rows = [{k: ("–" if k in check.frame.choices else "") if v is None or v != v else f"{v:.0f}" if isinstance(v, float) else v
-             for k, v in row.items()} for row in readings.to_dict("records")]
+    rows = [
+        {
+            k: ("–" if k in check.frame.choices else "")
+            if v is None or v != v
+            else f"{v:.0f}"
+            if isinstance(v, float)
+            else v
+            for k, v in row.items()
+        }
+        for row in readings.to_dict("records")
+    ]
     return table(rows, nothing="Nobody has read a form yet.")
 
 # %% ../../nbs/outcome/12_certificate.ipynb #1f52a3c5

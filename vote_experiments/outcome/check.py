@@ -16,13 +16,32 @@ import pandas as pd
 
 from .assertions import Contest, OutcomeCheckError
 from .certificate import CheckReport, certificate_page
-from .check_store import (
-    Accepted, Reading, StoredCheck, accepted_reading, claim_stations, load_check, readings_after, store_check,
-    store_first_draw, store_reading, store_seed)
+from vote_experiments.outcome.check_store import (
+    Accepted,
+    Reading,
+    StoredCheck,
+    accepted_reading,
+    claim_stations,
+    load_check,
+    readings_after,
+    store_check,
+    store_first_draw,
+    store_reading,
+    store_seed,
+)
 from .frame import NO_FORM, CheckFrame, check_frame, readings_table
 from .plan import PERSON_MINUTES, CheckPlan, plan_check
-from .progress import (
-    Baseline, Path, Progress, State, baseline, forms_left, read_missing_first, reading_queue, risk_path)
+from vote_experiments.outcome.progress import (
+    Baseline,
+    Path,
+    Progress,
+    State,
+    baseline,
+    forms_left,
+    read_missing_first,
+    reading_queue,
+    risk_path,
+)
 from .sampling import SEED_DIGITS, clean_seed, commitment_hash
 from .simulation import METHODS
 from ..settings import did_you_mean
@@ -54,7 +73,9 @@ class CheckStatus:
     forms_read: int  # distinct stations that people have read
     draws: int  # draws that count so far, with repeats
     stations: int
-    phase: Literal["first", "seed", "draws", "done"]  # reading the first forms | waiting for the dice | drawing | decided
+    phase: Literal[
+        "first", "seed", "draws", "done"
+    ]  # reading the first forms | waiting for the dice | drawing | decided
     disputed: tuple[str, ...]  # stations whose readings differ
     missing: tuple[str, ...]  # stations that nobody, neither machine nor person, has read
     attempt: int  # 2 and up: the same contest was checked before
@@ -160,7 +181,9 @@ class OutcomeCheck:
         happens by itself. Raises `OutcomeCheckError` without a seed."""
         self._refresh()
         if self.seed is None:
-            raise OutcomeCheckError(f"the check has no seed: roll a ten-sided die {SEED_DIGITS} times in public and call enter_seed")
+            raise OutcomeCheckError(
+                f"the check has no seed: roll a ten-sided die {SEED_DIGITS} times in public and call enter_seed"
+            )
         self._stored.drawn_from = store_first_draw(self._store, self.id)
         self._forget()
 
@@ -214,8 +237,22 @@ class OutcomeCheck:
         now = self._now()
         middle, low, high = self._left(now)
         missing = tuple(s for s in self.frame.reasons if self._position[s] not in now.observed)
-        return CheckStatus(now.state, self.outcome, now.risk, self.risk_limit, middle, low, high, len(self._accepted()), len(now.path),
-                           len(self.frame.stations), self._phase(now), tuple(self._disputed()), missing, self.attempt)
+        return CheckStatus(
+            now.state,
+            self.outcome,
+            now.risk,
+            self.risk_limit,
+            middle,
+            low,
+            high,
+            len(self._accepted()),
+            len(now.path),
+            len(self.frame.stations),
+            self._phase(now),
+            tuple(self._disputed()),
+            missing,
+            self.attempt,
+        )
 
     def plan(
         self,
@@ -231,8 +268,15 @@ class OutcomeCheck:
         now = self._now()
         base = now.base
         p = now.path.p[-1] if len(now.path) else np.ones(len(base.assertions))
-        frame = pd.DataFrame({"winner": base.assertions.winners, "loser": base.assertions.losers, "margin": base.bounds.margins,
-                              "U": base.bounds.total * base.bounds.reach if base.bounds.open else np.nan, "risk": p})
+        frame = pd.DataFrame(
+            {
+                "winner": base.assertions.winners,
+                "loser": base.assertions.losers,
+                "margin": base.bounds.margins,
+                "U": base.bounds.total * base.bounds.reach if base.bounds.open else np.nan,
+                "risk": p,
+            }
+        )
         return frame.sort_values(["risk", "margin"], ascending=[False, True], ignore_index=True, kind="stable")
 
     def draws(self) -> pd.DataFrame:
@@ -240,15 +284,34 @@ class OutcomeCheck:
         self._refresh()
         now = self._now()
         bounds = now.base.bounds.station[now.path.drawn] if len(now.path) else np.zeros(0)
-        taints = now.path.errors.max(axis=1, initial=-np.inf) / bounds if len(now.base.assertions) else np.zeros(len(now.path))
-        return pd.DataFrame({"draw": np.arange(1, len(now.path) + 1), "station": [self.frame.stations[i] for i in now.path.drawn],
-                             "taint": taints, "risk": now.path.risk})
+        taints = (
+            now.path.errors.max(axis=1, initial=-np.inf) / bounds
+            if len(now.base.assertions)
+            else np.zeros(len(now.path))
+        )
+        return pd.DataFrame(
+            {
+                "draw": np.arange(1, len(now.path) + 1),
+                "station": [self.frame.stations[i] for i in now.path.drawn],
+                "taint": taints,
+                "risk": now.path.risk,
+            }
+        )
 
     def readings(self) -> pd.DataFrame:
         "Every reading: station, reader, when, votes by choice; and whether it differs from the machine's"
         self._refresh()
-        rows = [{"station": r.station, "reader": r.reader, "at": iso(r.at), "note": r.note, "differs": self._differs(r), **(r.votes or {})}
-                for r in self._readings]
+        rows = [
+            {
+                "station": r.station,
+                "reader": r.reader,
+                "at": iso(r.at),
+                "note": r.note,
+                "differs": self._differs(r),
+                **(r.votes or {}),
+            }
+            for r in self._readings
+        ]
         return pd.DataFrame(rows, columns=["station", "reader", "at", "note", "differs", *self.frame.choices])
 
     def report(
@@ -268,7 +331,11 @@ class OutcomeCheck:
     ) -> list[Station]:
         "Stations that one other person has read, or whose readings differ, for a second or third look"
         self._refresh()
-        chosen = [s for s, a in self._accepted(True).items() if reader not in a.readers and (a.disputed or len(a.readers) == 1)]
+        chosen = [
+            s
+            for s, a in self._accepted(True).items()
+            if reader not in a.readers and (a.disputed or len(a.readers) == 1)
+        ]
         return [self._station(s) for s in chosen[:n]]
 
     # ── how it is computed ──
@@ -312,8 +379,12 @@ class OutcomeCheck:
     def _observed(self, until: int | None = None) -> dict[int, np.ndarray]:
         "Accepted votes by position; NaN where a form cannot be read"
         blank = np.full(len(self.frame.choices), np.nan)
-        return {self._position[s]: blank if a.votes is None else np.array([a.votes[c] for c in self.frame.choices], dtype=float)
-                for s, a in self._accepted(until=until).items()}
+        return {
+            self._position[s]: blank
+            if a.votes is None
+            else np.array([a.votes[c] for c in self.frame.choices], dtype=float)
+            for s, a in self._accepted(until=until).items()
+        }
 
     def _now(self) -> Progress:
         if self._progress is None:
@@ -343,7 +414,10 @@ class OutcomeCheck:
 
     def _in_draws(self, n: int) -> list[str]:
         now = self._now()
-        queue = [self.frame.stations[i] for i in reading_queue(self.frame, now.base, self.seed or "", now.observed, self.method, n)]
+        queue = [
+            self.frame.stations[i]
+            for i in reading_queue(self.frame, now.base, self.seed or "", now.observed, self.method, n)
+        ]
         disputed = self._disputed()
         return [*disputed, *(s for s in queue if s not in disputed)]
 
@@ -385,14 +459,22 @@ class OutcomeCheck:
                 raise OutcomeCheckError(f"{choice!r} is not a choice{did_you_mean(choice, self.frame.choices)}")
         missing = [c for c in self.frame.choices if c not in given]
         if missing:
-            raise OutcomeCheckError(f"votes of station {station!r} lack {', '.join(map(repr, missing))}; a dash on the form is 0, and a "
-                                    "form that cannot be read is votes=None")
+            raise OutcomeCheckError(
+                f"votes of station {station!r} lack {', '.join(map(repr, missing))}; a dash on the form is 0, and a "
+                "form that cannot be read is votes=None"
+            )
         checked = {c: _whole(given[c], station, c) for c in self.frame.choices}
         bound = self.frame.ballots[self._position[station]]
         if sum(checked.values()) > bound:
-            own = "" if station not in self.frame.assumed else ", a number assumed for stations without their own; the check is conditional on it"
-            raise OutcomeCheckError(f"station {station!r} has {sum(checked.values())} votes, more than the {bound:.0f} ballots that can be "
-                                    f"on its form{own}. Read it again; if it is so, the bound must be corrected and the check started anew")
+            own = (
+                ""
+                if station not in self.frame.assumed
+                else ", a number assumed for stations without their own; the check is conditional on it"
+            )
+            raise OutcomeCheckError(
+                f"station {station!r} has {sum(checked.values())} votes, more than the {bound:.0f} ballots that can be "
+                f"on its form{own}. Read it again; if it is so, the bound must be corrected and the check started anew"
+            )
         return checked
 
 # %% ../../nbs/outcome/09_check.ipynb #7c3cd958
@@ -404,7 +486,9 @@ def _whole(value: Any, station: str, choice: str) -> int:
     except (TypeError, ValueError):
         fits = False
     if not fits:
-        raise OutcomeCheckError(f"votes of station {station!r} for {choice!r} are {value!r}; they must be a whole number, 0 or more")
+        raise OutcomeCheckError(
+            f"votes of station {station!r} for {choice!r} are {value!r}; they must be a whole number, 0 or more"
+        )
     return number
 
 # %% ../../nbs/outcome/09_check.ipynb #28a1257b
@@ -423,7 +507,9 @@ def start_outcome_check(
     method: str | None = None,  # betting | kaplan-markov; None: betting
     seed: str | int | None = None,  # 20 digits from public dice; None: entered later
     expected: Any = None,  # stations that must exist: names, a mapping to ballots, or a table
-    first: Iterable[str] | str | None = None,  # stations to read before any draw; "doubtful": those that `extract` doubts
+    first: Iterable[str]
+    | str
+    | None = None,  # stations to read before any draw; "doubtful": those that `extract` doubts
     which: str | None = None,  # the contest, where the table holds several
     store: Any = None,  # a path, URL or `Store`; None: the default store
     *,
@@ -442,11 +528,17 @@ def start_outcome_check(
     if not 0 < risk_limit < 1:
         raise OutcomeCheckError(f"risk_limit={risk_limit!r} must be a probability between 0 and 1, such as 0.05")
     early = _first_stations(frame_or_read, first)
-    frame = check_frame(readings_table(frame_or_read, decided), decided, which=which, expected=expected, ballots=ballots, first=early)
+    frame = check_frame(
+        readings_table(frame_or_read, decided), decided, which=which, expected=expected, ballots=ballots, first=early
+    )
     for station in early:
         if station not in frame.stations:
-            raise OutcomeCheckError(f"first= names {station!r}, which is not a station{did_you_mean(station, frame.stations)}")
-    decided.assertions(frame.choices, frame.batches.totals)  # a rule that names an unknown choice fails before anything is stored
+            raise OutcomeCheckError(
+                f"first= names {station!r}, which is not a station{did_you_mean(station, frame.stations)}"
+            )
+    decided.assertions(
+        frame.choices, frame.batches.totals
+    )  # a rule that names an unknown choice fails before anything is stored
     settings = {"method": chosen, "risk_limit": risk_limit, "first": early}
     opened = open_store(store)
     check = OutcomeCheck(store_check(opened, frame, settings, commitment_hash({**frame.content(), **settings})), opened)
@@ -462,6 +554,8 @@ def _first_stations(readings: Any, first: Iterable[str] | str | None) -> list[st
     if isinstance(first, str):
         stations = getattr(readings, "stations", None)
         if first != "doubtful" or stations is None:
-            raise OutcomeCheckError(f"first={first!r} must be a list of stations; 'doubtful' works for what extract returned")
+            raise OutcomeCheckError(
+                f"first={first!r} must be a list of stations; 'doubtful' works for what extract returned"
+            )
         return list(dict.fromkeys(stations.loc[stations["doubtful"], "form_set"].astype(str)))
     return list(dict.fromkeys(str(s) for s in first))

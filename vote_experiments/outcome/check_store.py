@@ -15,8 +15,16 @@ import sqlalchemy as sa
 
 from .assertions import OutcomeCheckError
 from .frame import CheckFrame
-from ..store.database import (
-    Store, decode_json, encode_json, new_id, now_us, outcome_checks, outcome_claims, outcome_readings)
+from vote_experiments.store.database import (
+    Store,
+    decode_json,
+    encode_json,
+    new_id,
+    now_us,
+    outcome_checks,
+    outcome_claims,
+    outcome_readings,
+)
 
 # %% ../../nbs/outcome/06_check_store.ipynb #dc017253
 @dataclass
@@ -50,7 +58,11 @@ class Reading:
 def earlier_checks(connection: sa.Connection, frame: CheckFrame) -> list[str]:
     "Ids of checks of the same contest, oldest first"
     t = outcome_checks
-    query = sa.select(t.c.id, t.c.frame).where(t.c.kind == frame.contest.kind, t.c.name == frame.name).order_by(t.c.created_at)
+    query = (
+        sa.select(t.c.id, t.c.frame)
+        .where(t.c.kind == frame.contest.kind, t.c.name == frame.name)
+        .order_by(t.c.created_at)
+    )
     stations = set(frame.stations)
     return [row.id for row in connection.execute(query) if stations & set(decode_json(row.frame)["stations"])]
 
@@ -65,9 +77,19 @@ def store_check(
     check = StoredCheck(new_id("chk"), frame, dict(settings), commitment, 1, now_us())
     with store.write() as c:
         check.attempt = len(earlier_checks(c, frame)) + 1
-        c.execute(sa.insert(outcome_checks).values(
-            id=check.id, name=frame.name, kind=frame.contest.kind, attempt=check.attempt, frame=encode_json(frame.content()),
-            pages=encode_json(frame.pages), settings=encode_json(settings), commitment=commitment, created_at=check.created_at))
+        c.execute(
+            sa.insert(outcome_checks).values(
+                id=check.id,
+                name=frame.name,
+                kind=frame.contest.kind,
+                attempt=check.attempt,
+                frame=encode_json(frame.content()),
+                pages=encode_json(frame.pages),
+                settings=encode_json(settings),
+                commitment=commitment,
+                created_at=check.created_at,
+            )
+        )
     return check
 
 # %% ../../nbs/outcome/06_check_store.ipynb #4241ba4f
@@ -77,24 +99,41 @@ def load_check(
 ) -> StoredCheck:
     "A stored check. Raises `OutcomeCheckError` where there is none of that id."
     t = outcome_checks
-    query = sa.select(t).where(t.c.id == check_id) if check_id else sa.select(t).order_by(t.c.created_at.desc()).limit(1)
+    query = (
+        sa.select(t).where(t.c.id == check_id) if check_id else sa.select(t).order_by(t.c.created_at.desc()).limit(1)
+    )
     with store.read() as c:
         row = c.execute(query).one_or_none()
     if row is None:
         wanted = f"check {check_id!r} is not" if check_id else "no outcome check is"
         raise OutcomeCheckError(f"{wanted} in {store!r}; `vote-experiments check list` shows what there is")
     frame = CheckFrame.from_content(decode_json(row.frame), decode_json(row.pages) or {})
-    return StoredCheck(row.id, frame, decode_json(row.settings), row.commitment, row.attempt, row.created_at, row.seed,
-                       row.seeded_at, row.drawn_from, row.drawn_at)
+    return StoredCheck(
+        row.id,
+        frame,
+        decode_json(row.settings),
+        row.commitment,
+        row.attempt,
+        row.created_at,
+        row.seed,
+        row.seeded_at,
+        row.drawn_from,
+        row.drawn_at,
+    )
 
 # %% ../../nbs/outcome/06_check_store.ipynb #b498c5bf
 def list_checks(store: Store) -> list[dict[str, Any]]:
     "Every check: id, contest, attempt, commitment, seed, readings; the newest first"
     t, r = outcome_checks, outcome_readings
-    counted = sa.select(r.c.check_id, sa.func.count(sa.distinct(r.c.station)).label("read")).group_by(r.c.check_id).subquery()
+    counted = (
+        sa.select(r.c.check_id, sa.func.count(sa.distinct(r.c.station)).label("read")).group_by(r.c.check_id).subquery()
+    )
     columns = (t.c.id, t.c.name, t.c.kind, t.c.attempt, t.c.commitment, t.c.seed, t.c.created_at)
-    query = sa.select(*columns, sa.func.coalesce(counted.c.read, 0).label("read")).outerjoin(
-        counted, counted.c.check_id == t.c.id).order_by(t.c.created_at.desc())
+    query = (
+        sa.select(*columns, sa.func.coalesce(counted.c.read, 0).label("read"))
+        .outerjoin(counted, counted.c.check_id == t.c.id)
+        .order_by(t.c.created_at.desc())
+    )
     with store.read() as c:
         return [dict(row._mapping) for row in c.execute(query)]
 
@@ -114,7 +153,9 @@ def store_first_draw(store: Store, check_id: str) -> int:  # the last reading th
     t, r = outcome_checks, outcome_readings
     with store.write() as c:
         last = sa.select(sa.func.coalesce(sa.func.max(r.c.id), 0)).where(r.c.check_id == check_id).scalar_subquery()
-        c.execute(sa.update(t).where(t.c.id == check_id, t.c.drawn_from.is_(None)).values(drawn_from=last, drawn_at=now_us()))
+        c.execute(
+            sa.update(t).where(t.c.id == check_id, t.c.drawn_from.is_(None)).values(drawn_from=last, drawn_at=now_us())
+        )
         return c.scalar(sa.select(t.c.drawn_from).where(t.c.id == check_id))
 
 # %% ../../nbs/outcome/06_check_store.ipynb #c4db830d
@@ -128,11 +169,22 @@ def store_reading(
 ) -> Reading:
     "Add a reading and give back the station's claim; returned once it is committed"
     t, at = outcome_readings, now_us()
-    row = {"check_id": check_id, "station": station, "votes": encode_json(votes), "reader": reader, "note": note, "created_at": at}
+    row = {
+        "check_id": check_id,
+        "station": station,
+        "votes": encode_json(votes),
+        "reader": reader,
+        "note": note,
+        "created_at": at,
+    }
     with store.write() as c:
         number = c.execute(sa.insert(t).values(**row)).inserted_primary_key[0]
         claims = outcome_claims
-        c.execute(sa.delete(claims).where(claims.c.check_id == check_id, claims.c.station == station, claims.c.reader == reader))
+        c.execute(
+            sa.delete(claims).where(
+                claims.c.check_id == check_id, claims.c.station == station, claims.c.reader == reader
+            )
+        )
     return Reading(number, station, None if votes is None else dict(votes), reader, note, at)
 
 # %% ../../nbs/outcome/06_check_store.ipynb #a5753480
@@ -141,7 +193,9 @@ def readings_after(store: Store, check_id: str, last: int = 0) -> list[Reading]:
     t = outcome_readings
     query = sa.select(t).where(t.c.check_id == check_id, t.c.id > last).order_by(t.c.id)
     with store.read() as c:
-        return [Reading(r.id, r.station, decode_json(r.votes), r.reader, r.note, r.created_at) for r in c.execute(query)]
+        return [
+            Reading(r.id, r.station, decode_json(r.votes), r.reader, r.note, r.created_at) for r in c.execute(query)
+        ]
 
 # %% ../../nbs/outcome/06_check_store.ipynb #bd431265
 @dataclass(frozen=True)

@@ -80,7 +80,9 @@ def predicted_mean(
     return mean, float(stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(variance)), float(weights.mean())
 
 # %% ../../nbs/outcome/10_estimates.ipynb #cdbf92bd
-def _variance_of_mean(values: np.ndarray, scans: int, clusters: np.ndarray | None, all_clusters: int | None) -> tuple[float, int]:
+def _variance_of_mean(
+    values: np.ndarray, scans: int, clusters: np.ndarray | None, all_clusters: int | None
+) -> tuple[float, int]:
     "Variance of the mean of a sample without replacement, and degrees of freedom"
     n = len(values)
     if clusters is None:
@@ -99,14 +101,18 @@ ENOUGH_ERRORS = 25  # labelled forms whose reading differs from the label
 HOW = ("random", "doubt")
 
 # %% ../../nbs/outcome/10_estimates.ipynb #78581675
-def _joined(labels: Mapping[str, float], proxy: Mapping[str, float]) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+def _joined(
+    labels: Mapping[str, float], proxy: Mapping[str, float]
+) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
     "Labelled items, their labels, their proxy, and the proxy of all items with gaps at its mean"
     everything = {str(k): np.nan if v is None else float(v) for k, v in proxy.items()}
     items = [str(k) for k in labels]
     unknown = [i for i in items if i not in everything]
     if unknown:
-        raise OutcomeCheckError(f"{len(unknown)} labelled forms, such as {unknown[0]!r}, are not among the {len(everything):,} scans; the "
-                                "proxy or reading must be given for every scan, labelled ones included")
+        raise OutcomeCheckError(
+            f"{len(unknown)} labelled forms, such as {unknown[0]!r}, are not among the {len(everything):,} scans; the "
+            "proxy or reading must be given for every scan, labelled ones included"
+        )
     values = np.array(list(everything.values()))
     mean = float(np.nanmean(values)) if np.isfinite(values).any() else 0.0
     filled = np.where(np.isnan(values), mean, values)
@@ -119,10 +125,14 @@ def _check_sample(n: int, how: str, probabilities: Any) -> None:
     if n < 2:
         raise OutcomeCheckError(f"{n} labelled forms are too few: at least 2, better 20, drawn at random")
     if how not in HOW:
-        raise OutcomeCheckError(f"how={how!r} must say how the forms were chosen: 'random', or 'doubt' with probabilities=")
+        raise OutcomeCheckError(
+            f"how={how!r} must say how the forms were chosen: 'random', or 'doubt' with probabilities="
+        )
     if how == "doubt" and probabilities is None:
-        raise OutcomeCheckError("forms that were chosen by doubt are not like the others: give probabilities=, as next_to_label stores "
-                                "them, or label forms that were drawn at random")
+        raise OutcomeCheckError(
+            "forms that were chosen by doubt are not like the others: give probabilities=, as next_to_label stores "
+            "them, or label forms that were drawn at random"
+        )
 
 # %% ../../nbs/outcome/10_estimates.ipynb #f1da6353
 def estimate_accuracy(
@@ -138,8 +148,10 @@ def estimate_accuracy(
     """Mean score over all scans. Raises `OutcomeCheckError` for a proxy without a name, scores outside 0 to 1, and forms chosen by
     doubt without their probabilities."""
     if not str(proxy_name).strip() or str(proxy_name).strip().lower() in ("reading", "output", "prediction"):
-        raise OutcomeCheckError(f"proxy_name={proxy_name!r}: name what stands for the accuracy of an unlabelled form, such as 'confidence' or "
-                                "'agreement with a second reader'; the reading alone says nothing about it")
+        raise OutcomeCheckError(
+            f"proxy_name={proxy_name!r}: name what stands for the accuracy of an unlabelled form, such as 'confidence' or "
+            "'agreement with a second reader'; the reading alone says nothing about it"
+        )
     _check_sample(len(labels), how, probabilities)
     items, scores, own, everything = _joined(labels, proxy)
     if len(scores) and (scores.min() < 0 or scores.max() > 1):
@@ -151,11 +163,31 @@ def estimate_accuracy(
     if min(right, short) < ENOUGH_SCORES:
         plain = mean_interval(scores, confidence, groups)
         why = f"{right} labelled forms are fully right and {short} are not; the proxy is used from {ENOUGH_SCORES} of each"
-        return Estimate(plain.mean, plain.lower_bound, plain.upper_bound, len(items), len(everything), "classical", "labels alone",
-                        "; ".join(filter(None, (why, note))), 0.0, confidence)
+        return Estimate(
+            plain.mean,
+            plain.lower_bound,
+            plain.upper_bound,
+            len(items),
+            len(everything),
+            "classical",
+            "labels alone",
+            "; ".join(filter(None, (why, note))),
+            0.0,
+            confidence,
+        )
     mean, half, weight = predicted_mean(scores, own, everything.mean(), len(everything), confidence, groups, total)
-    return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half), len(items), len(everything), "prediction-powered", proxy_name, note,
-                    weight, confidence)
+    return Estimate(
+        mean,
+        max(0.0, mean - half),
+        min(1.0, mean + half),
+        len(items),
+        len(everything),
+        "prediction-powered",
+        proxy_name,
+        note,
+        weight,
+        confidence,
+    )
 
 # %% ../../nbs/outcome/10_estimates.ipynb #976e7c68
 def _grouping(items: Sequence[str], clusters: Mapping[str, Any] | None) -> tuple[np.ndarray | None, int | None, str]:
@@ -169,7 +201,11 @@ def _grouping(items: Sequence[str], clusters: Mapping[str, Any] | None) -> tuple
     groups = np.array([by_item[i] for i in items])
     n = len(set(groups))
     if n < FEWEST_CLUSTERS:
-        return None, None, f"only {n} clusters were labelled, fewer than {FEWEST_CLUSTERS}: the interval treats forms as independent"
+        return (
+            None,
+            None,
+            f"only {n} clusters were labelled, fewer than {FEWEST_CLUSTERS}: the interval treats forms as independent",
+        )
     total = len(set(by_item.values()))
     return groups, total if len(by_item) > len(items) else None, ""
 
@@ -192,8 +228,19 @@ def estimate_totals(
     rows = []
     for choice in truth:
         one = _one_total(truth[choice].dropna().to_dict(), read[choice].to_dict(), clusters, probabilities, confidence)
-        rows.append({"choice": choice, "total": one.value, "low": one.low, "high": one.high, "read": float(read[choice].sum()),
-                     "method": one.method, "note": one.note, "labelled": one.labelled, "scans": one.scans})
+        rows.append(
+            {
+                "choice": choice,
+                "total": one.value,
+                "low": one.low,
+                "high": one.high,
+                "read": float(read[choice].sum()),
+                "method": one.method,
+                "note": one.note,
+                "labelled": one.labelled,
+                "scans": one.scans,
+            }
+        )
     return pd.DataFrame(rows)
 
 # %% ../../nbs/outcome/10_estimates.ipynb #3f19b13c
@@ -205,12 +252,21 @@ def _wide(table: pd.DataFrame) -> pd.DataFrame:  # stations × choices
     keyed = table.assign(station=table["station"].astype(str), choice=table["choice"].astype(str))
     double = keyed[keyed.duplicated(["station", "choice"])]
     if len(double):
-        raise OutcomeCheckError(f"station {double['station'].iloc[0]!r} has two numbers for {double['choice'].iloc[0]!r}; a station counts once")
-    return keyed.pivot(index="station", columns="choice", values="votes")[list(dict.fromkeys(keyed["choice"]))].astype(float)
+        raise OutcomeCheckError(
+            f"station {double['station'].iloc[0]!r} has two numbers for {double['choice'].iloc[0]!r}; a station counts once"
+        )
+    return keyed.pivot(index="station", columns="choice", values="votes")[list(dict.fromkeys(keyed["choice"]))].astype(
+        float
+    )
 
 # %% ../../nbs/outcome/10_estimates.ipynb #72251fa7
-def _one_total(labels: Mapping[str, float], read: Mapping[str, float], clusters: Mapping[str, Any] | None,
-               probabilities: Mapping[str, float] | None, confidence: float) -> Estimate:
+def _one_total(
+    labels: Mapping[str, float],
+    read: Mapping[str, float],
+    clusters: Mapping[str, Any] | None,
+    probabilities: Mapping[str, float] | None,
+    confidence: float,
+) -> Estimate:
     "The total of one choice"
     items, votes, own, everything = _joined(labels, read)
     scans = len(everything)
@@ -220,37 +276,73 @@ def _one_total(labels: Mapping[str, float], read: Mapping[str, float], clusters:
     differing = int((votes != own).sum())
     if differing < ENOUGH_ERRORS and scans > len(items):
         variance, freedom = _variance_of_mean(votes, scans, groups, total)
-        mean, half, weight = float(votes.mean()), float(stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(variance)), 0.0
+        mean, half, weight = (
+            float(votes.mean()),
+            float(stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(variance)),
+            0.0,
+        )
         why = f"{differing} labelled forms differ from their reading; the readings are used from {ENOUGH_ERRORS}"
         note = "; ".join(filter(None, (why, note)))
         method = "classical"
     else:
         mean, half, weight = predicted_mean(votes, own, everything.mean(), scans, confidence, groups, total)
         method = "prediction-powered"
-    return Estimate(scans * mean, max(0.0, scans * (mean - half)), scans * (mean + half), len(items), scans, method,
-                    "the readings" if weight else "labels alone", note, weight, confidence)
+    return Estimate(
+        scans * mean,
+        max(0.0, scans * (mean - half)),
+        scans * (mean + half),
+        len(items),
+        scans,
+        method,
+        "the readings" if weight else "labels alone",
+        note,
+        weight,
+        confidence,
+    )
 
 # %% ../../nbs/outcome/10_estimates.ipynb #20cc67d3
-def _by_probability(items: Sequence[str], labels: np.ndarray, own: np.ndarray, everything: np.ndarray, probabilities: Mapping[str, float],
-                    proxy: str, confidence: float, mean: bool) -> Estimate:
+def _by_probability(
+    items: Sequence[str],
+    labels: np.ndarray,
+    own: np.ndarray,
+    everything: np.ndarray,
+    probabilities: Mapping[str, float],
+    proxy: str,
+    confidence: float,
+    mean: bool,
+) -> Estimate:
     "Raj's estimate of a total, or of the mean"
     order = [str(k) for k in probabilities if str(k) in set(items)]
     if len(order) < len(items):
         lacking = next(i for i in items if i not in order)
         raise OutcomeCheckError(f"probabilities= lacks {len(items) - len(order)} labelled forms, such as {lacking!r}")
     if len(order) < len(probabilities):
-        raise OutcomeCheckError(f"{len(probabilities) - len(order)} forms that were drawn have no label; label every form of a batch, because "
-                                "leaving some out changes what the others stand for")
+        raise OutcomeCheckError(
+            f"{len(probabilities) - len(order)} forms that were drawn have no label; label every form of a batch, because "
+            "leaving some out changes what the others stand for"
+        )
     at = [items.index(i) for i in order]
     y, f, p = labels[at], own[at], np.array([float(probabilities[i]) for i in order])
     if not ((p > 0) & (p <= 1)).all():
-        raise OutcomeCheckError("every probability must be above 0 and at most 1; a form that cannot be drawn cannot be stood for")
+        raise OutcomeCheckError(
+            "every probability must be above 0 and at most 1; a form that cannot be drawn cannot be stood for"
+        )
     guesses, weight = _raj_guesses(y, f, p, float(everything.sum()))
     half = stats.t.ppf((1 + confidence) / 2, len(y) - 1) * np.sqrt(guesses.var(ddof=1) / len(y))
     scale = len(everything) if mean else 1
     middle, half = float(guesses.mean()) / scale, float(half) / scale
-    return Estimate(middle, max(0.0, middle - half), middle + half if not mean else min(1.0, middle + half), len(y), len(everything),
-                    "weighted by probability", proxy, "", weight, confidence)
+    return Estimate(
+        middle,
+        max(0.0, middle - half),
+        middle + half if not mean else min(1.0, middle + half),
+        len(y),
+        len(everything),
+        "weighted by probability",
+        proxy,
+        "",
+        weight,
+        confidence,
+    )
 
 # %% ../../nbs/outcome/10_estimates.ipynb #a5618e38
 def _raj_guesses(y: np.ndarray, f: np.ndarray, p: np.ndarray, proxy_total: float) -> tuple[np.ndarray, float]:

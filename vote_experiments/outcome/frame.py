@@ -41,9 +41,18 @@ class CheckFrame:
     def content(self) -> dict[str, Any]:
         "What goes into the commitment: everything but the pages"
         votes = [None if np.isnan(row).any() else [int(v) for v in row] for row in self.votes]
-        return {"name": self.name, "contest": self.contest.kind, "rule": self.contest.rule, "seats": self.contest.seats,
-                "choices": self.choices, "stations": self.stations, "votes": votes,
-                "ballots": [int(b) for b in self.ballots], "assumed": self.assumed, "reasons": self.reasons}
+        return {
+            "name": self.name,
+            "contest": self.contest.kind,
+            "rule": self.contest.rule,
+            "seats": self.contest.seats,
+            "choices": self.choices,
+            "stations": self.stations,
+            "votes": votes,
+            "ballots": [int(b) for b in self.ballots],
+            "assumed": self.assumed,
+            "reasons": self.reasons,
+        }
 
     @classmethod
     def from_content(cls, content: Mapping[str, Any], pages: Mapping[str, list[str]]) -> "CheckFrame":
@@ -51,8 +60,17 @@ class CheckFrame:
         blank = [np.nan] * len(content["choices"])
         votes = np.array([blank if v is None else v for v in content["votes"]], dtype=float).reshape(-1, len(blank))
         contest = Contest(content["contest"], content["rule"], content["seats"])
-        return cls(content["name"], contest, content["choices"], content["stations"], votes,
-                   np.array(content["ballots"], dtype=float), content["assumed"], content["reasons"], dict(pages))
+        return cls(
+            content["name"],
+            contest,
+            content["choices"],
+            content["stations"],
+            votes,
+            np.array(content["ballots"], dtype=float),
+            content["assumed"],
+            content["reasons"],
+            dict(pages),
+        )
 
 # %% ../../nbs/outcome/05_frame.ipynb #e6384836
 _COLUMNS = ("station", "choice", "votes")
@@ -65,16 +83,20 @@ def select_contest(
     "The rows of one contest. Raises `OutcomeCheckError` where a column is missing, or it is not clear which contest is meant."
     for column in _COLUMNS:
         if column not in frame:
-            raise OutcomeCheckError(f"the frame has no column {column!r}{did_you_mean(column, list(map(str, frame.columns)))}; a check "
-                                    "needs station, choice, votes and ballots")
+            raise OutcomeCheckError(
+                f"the frame has no column {column!r}{did_you_mean(column, list(map(str, frame.columns)))}; a check "
+                "needs station, choice, votes and ballots"
+            )
     if "contest" not in frame:
         if which is not None:
             raise OutcomeCheckError(f"which={which!r} selects a contest, but the frame has no column 'contest'")
         return frame, ""
     names = list(dict.fromkeys(frame["contest"].astype(str)))
     if which is None and len(names) > 1:
-        raise OutcomeCheckError(f"the frame holds {len(names)} contests; give which= one of {', '.join(map(repr, names[:5]))}"
-                                f"{' …' if len(names) > 5 else ''}")
+        raise OutcomeCheckError(
+            f"the frame holds {len(names)} contests; give which= one of {', '.join(map(repr, names[:5]))}"
+            f"{' …' if len(names) > 5 else ''}"
+        )
     name = names[0] if which is None else str(which)
     if name not in names:
         raise OutcomeCheckError(f"which={which!r} is not a contest of the frame{did_you_mean(name, names)}")
@@ -93,10 +115,15 @@ def _votes_by_station(rows: pd.DataFrame, choices: Sequence[str]) -> tuple[list[
     times = np.zeros(votes.shape, dtype=int)
     votes[at] = numbers
     np.add.at(times, at, 1)
-    reasons = {stations[i]: f"{int(times[i].max())} forms for one station" for i in np.flatnonzero((times > 1).any(axis=1))}
+    reasons = {
+        stations[i]: f"{int(times[i].max())} forms for one station" for i in np.flatnonzero((times > 1).any(axis=1))
+    }
     for i in np.flatnonzero(np.isnan(votes).any(axis=1)):
         missing = [choices[j] for j in np.flatnonzero(np.isnan(votes[i]))]
-        reasons.setdefault(stations[i], "nothing was read" if len(missing) == len(choices) else f"not read: {', '.join(missing)}")  # type: ignore[arg-type, call-arg]
+        reasons.setdefault(
+            stations[i],
+            "nothing was read" if len(missing) == len(choices) else f"not read: {', '.join(missing)}",  # type: ignore[arg-type, call-arg]
+        )
     votes[[row_of[s] for s in reasons]] = np.nan
     return stations, votes, reasons
 
@@ -109,12 +136,16 @@ def _whole_numbers(rows: pd.DataFrame, column: str) -> np.ndarray:
     if wrong.any():
         i = int(np.flatnonzero(wrong)[0])
         value, station = rows[column].iloc[i], rows["station"].iloc[i]
-        raise OutcomeCheckError(f"{column} of station {station!r} is {value!r}; it must be a whole number, 0 or more, or missing "
-                                "where nothing was read")
+        raise OutcomeCheckError(
+            f"{column} of station {station!r} is {value!r}; it must be a whole number, 0 or more, or missing "
+            "where nothing was read"
+        )
     return numbers
 
 # %% ../../nbs/outcome/05_frame.ipynb #acd24cd3
-def _bounds_of(stations: Sequence[str], rows: pd.DataFrame, ballots: Any, expected: Mapping[str, float]) -> dict[str, float]:
+def _bounds_of(
+    stations: Sequence[str], rows: pd.DataFrame, ballots: Any, expected: Mapping[str, float]
+) -> dict[str, float]:
     "The bound of each station that has one of its own"
     known = {str(k): float(v) for k, v in expected.items() if not np.isnan(v)}
     if isinstance(ballots, Mapping):
@@ -134,8 +165,10 @@ def _all_bounds(stations: Sequence[str], known: Mapping[str, float], ballots: An
     single = isinstance(ballots, (int, float)) and not isinstance(ballots, bool)
     largest = float(ballots) if single else max(known.values(), default=None)  # type: ignore[type-var]
     if largest is None:
-        raise OutcomeCheckError("no station has a number of ballots: give a column 'ballots' from the register, or ballots= the most "
-                                "that a station can hold by law")
+        raise OutcomeCheckError(
+            "no station has a number of ballots: give a column 'ballots' from the register, or ballots= the most "
+            "that a station can hold by law"
+        )
     return np.array([known.get(s, largest) for s in stations]), assumed
 
 # %% ../../nbs/outcome/05_frame.ipynb #f25ec915
@@ -151,7 +184,9 @@ def _expected_bounds(expected: Any) -> dict[str, float]:
     if isinstance(expected, Mapping):
         return {str(k): np.nan if v is None else float(v) for k, v in expected.items()}
     if isinstance(expected, str):
-        raise OutcomeCheckError(f"expected={expected!r} must be a list of stations, a mapping from stations to ballots, or a table")
+        raise OutcomeCheckError(
+            f"expected={expected!r} must be a list of stations, a mapping from stations to ballots, or a table"
+        )
     return {str(s): np.nan for s in expected}
 
 # %% ../../nbs/outcome/05_frame.ipynb #9ac3e009
@@ -175,18 +210,23 @@ def check_frame(
     stations, votes = _with_expected(stations, votes, reasons, wanted)
     bounds, assumed = _all_bounds(stations, _bounds_of(stations, rows, ballots, wanted), ballots)
     _refuse_impossible(stations, votes, bounds, reasons, {str(s) for s in first}, assumed)
-    return CheckFrame(name, contest, choices, stations, votes, bounds, assumed, dict(sorted(reasons.items())), _pages(rows))
+    return CheckFrame(
+        name, contest, choices, stations, votes, bounds, assumed, dict(sorted(reasons.items())), _pages(rows)
+    )
 
 # %% ../../nbs/outcome/05_frame.ipynb #6f0c6c73
 NO_FORM = "no form at all"
 
 # %% ../../nbs/outcome/05_frame.ipynb #7af4a977
-def _with_expected(stations: list[str], votes: np.ndarray, reasons: dict[str, str],
-                   expected: Mapping[str, float]) -> tuple[list[str], np.ndarray]:
+def _with_expected(
+    stations: list[str], votes: np.ndarray, reasons: dict[str, str], expected: Mapping[str, float]
+) -> tuple[list[str], np.ndarray]:
     "Expected stations without a form are added as unread; stations that nobody expects are refused"
     present = set(stations)
     if expected and (extra := sorted(present - set(expected))):
-        raise OutcomeCheckError(f"{_some(extra)} not among the {len(expected):,} expected stations; correct the names, or expected=")
+        raise OutcomeCheckError(
+            f"{_some(extra)} not among the {len(expected):,} expected stations; correct the names, or expected="
+        )
     missing = sorted(set(expected) - present)
     reasons |= dict.fromkeys(missing, NO_FORM)
     everything = stations + missing
@@ -195,8 +235,14 @@ def _with_expected(stations: list[str], votes: np.ndarray, reasons: dict[str, st
     return [everything[i] for i in order], np.vstack([votes, blank])[order]
 
 # %% ../../nbs/outcome/05_frame.ipynb #a4333e25
-def _refuse_impossible(stations: list[str], votes: np.ndarray, bounds: np.ndarray, reasons: dict[str, str], first: set[str],
-                       assumed: Sequence[str]) -> None:
+def _refuse_impossible(
+    stations: list[str],
+    votes: np.ndarray,
+    bounds: np.ndarray,
+    reasons: dict[str, str],
+    first: set[str],
+    assumed: Sequence[str],
+) -> None:
     "More votes than ballots: unread where a person reads the form first, refused elsewhere"
     over = [i for i in np.flatnonzero(np.nansum(votes, axis=1) > bounds)]
     for i in over:
@@ -210,7 +256,8 @@ def _refuse_impossible(stations: list[str], votes: np.ndarray, bounds: np.ndarra
         raise OutcomeCheckError(
             f"{_some(refused)} read with more votes than ballots: {refused[0]!r} has {votes[i].sum():.0f} votes and at most "
             f"{bounds[i]:.0f} ballots{why}. Correct the reading or the ballots, or name these stations in first=, so that a person "
-            "reads them before any draw")
+            "reads them before any draw"
+        )
 
 # %% ../../nbs/outcome/05_frame.ipynb #8ffa6f68
 def _some(names: Sequence[str]) -> str:
@@ -242,7 +289,9 @@ def read_readings(
         return pd.read_json(path, dtype=names)
     if kind == ".parquet":
         return pd.read_parquet(path)
-    raise OutcomeCheckError(f"{os.fspath(path)!r} must be a .csv, .json or .parquet file with the columns station, choice, votes and ballots")
+    raise OutcomeCheckError(
+        f"{os.fspath(path)!r} must be a .csv, .json or .parquet file with the columns station, choice, votes and ballots"
+    )
 
 # %% ../../nbs/outcome/05_frame.ipynb #1ef7ceab
 def readings_table(
@@ -258,7 +307,9 @@ def readings_table(
         return _tidy(*_read_votes([*readings.item_results, *getattr(readings, "failed_items", ())]), contest)
     if isinstance(readings, (Mapping, list, tuple)):
         return pd.DataFrame(readings)
-    raise OutcomeCheckError(f"a check needs a table, the result of extract or of an experiment; got {type(readings).__name__}")
+    raise OutcomeCheckError(
+        f"a check needs a table, the result of extract or of an experiment; got {type(readings).__name__}"
+    )
 
 # %% ../../nbs/outcome/05_frame.ipynb #3f329382
 def _read_votes(results: Iterable[Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -274,11 +325,32 @@ def _read_votes(results: Iterable[Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
             reports = []
         for report in reports:
             info = report.form_info
-            place = {"form_set": r.item.id, "form_type": info.form_type, "province": info.province,
-                     "constituency_number": info.constituency_number}
-            rows += [{**place, "number": v.number, "candidate_name": v.candidate_name, "party_name": v.party_name,
-                      "vote_count": v.vote_count} for v in report.vote_results or ()]
-    columns = ["form_set", "form_type", "province", "constituency_number", "number", "candidate_name", "party_name", "vote_count"]
+            place = {
+                "form_set": r.item.id,
+                "form_type": info.form_type,
+                "province": info.province,
+                "constituency_number": info.constituency_number,
+            }
+            rows += [
+                {
+                    **place,
+                    "number": v.number,
+                    "candidate_name": v.candidate_name,
+                    "party_name": v.party_name,
+                    "vote_count": v.vote_count,
+                }
+                for v in report.vote_results or ()
+            ]
+    columns = [
+        "form_set",
+        "form_type",
+        "province",
+        "constituency_number",
+        "number",
+        "candidate_name",
+        "party_name",
+        "vote_count",
+    ]
     return pd.DataFrame(rows, columns=columns), pd.DataFrame(forms, columns=["form_set"])
 
 # %% ../../nbs/outcome/05_frame.ipynb #72d719a6
@@ -294,12 +366,14 @@ def _tidy(votes: pd.DataFrame, forms: pd.DataFrame, contest: Contest) -> pd.Data
         raise OutcomeCheckError(f"no votes of a {contest.kind} were read")
     name = "party_name" if contest.kind == "party list" else "candidate_name"
     keys = ["province", "constituency_number", "number"] if contest.kind == "constituency" else ["number"]
-    best = (lambda names: names.dropna().mode().iloc[0] if names.notna().any() else "")
+    best = lambda names: names.dropna().mode().iloc[0] if names.notna().any() else ""
     named = chosen.groupby(keys, dropna=False)[name].transform(best)
     label = chosen["number"].astype(int).astype(str) + (" " + named.astype(str)).where(named.astype(str) != "", "")
     tidy = pd.DataFrame({"station": chosen["form_set"].astype(str), "choice": label, "votes": chosen["vote_count"]})
     if contest.kind == "constituency":
-        tidy["contest"] = (chosen["province"].fillna("").astype(str) + " " + chosen["constituency_number"].fillna("").astype(str)).str.strip()
+        tidy["contest"] = (
+            chosen["province"].fillna("").astype(str) + " " + chosen["constituency_number"].fillna("").astype(str)
+        ).str.strip()
     return _with_blank_forms(tidy, forms)
 
 # %% ../../nbs/outcome/05_frame.ipynb #089cf517

@@ -32,7 +32,9 @@ def label_weights(
     known = doubt[~np.isnan(doubt)]
     if len(known) and known.min() < 0 or goal == "accuracy" and len(known) and known.max() > 1:
         limits = "between 0 and 1, the chance that a form was read right" if goal == "accuracy" else "0 or more"
-        raise OutcomeCheckError(f"doubt for goal={goal!r} must be {limits}; got {known[(known < 0) | (known > 1)][0]:g}")
+        raise OutcomeCheckError(
+            f"doubt for goal={goal!r} must be {limits}; got {known[(known < 0) | (known > 1)][0]:g}"
+        )
     value = np.sqrt(doubt * (1 - doubt)) if goal == "accuracy" else doubt
     filled = np.where(np.isnan(value), np.nanmean(value) if len(known) else 1.0, value)
     equal = np.full(len(doubt), 1 / len(doubt))
@@ -54,7 +56,9 @@ def next_to_label(
     if goal not in GOALS:
         raise OutcomeCheckError(f"goal={goal!r} is not one of {', '.join(GOALS)}{did_you_mean(goal, GOALS)}")
     if not 0 < floor <= 1:
-        raise OutcomeCheckError(f"floor={floor!r} must be above 0 and at most 1: a form that cannot be drawn cannot be stood for")
+        raise OutcomeCheckError(
+            f"floor={floor!r} must be above 0 and at most 1: a form that cannot be drawn cannot be stood for"
+        )
     everything = [str(i) for i in (items if items is not None else doubt or ())]
     if not everything:
         raise OutcomeCheckError("there is nothing to draw from: give items= or doubt=")
@@ -65,7 +69,10 @@ def next_to_label(
         earlier = _drawn(c, plan)
         batch = int(earlier["batch"].max()) + 1 if len(earlier) else 1
         chosen = _draw(everything, weights, set(earlier["item_id"]), n, f"{seed}/{plan}/{batch}")
-        rows = [{"plan": plan, "batch": batch, "item_id": i, "probability": p, "goal": goal, "created_at": now_us()} for i, p in chosen]
+        rows = [
+            {"plan": plan, "batch": batch, "item_id": i, "probability": p, "goal": goal, "created_at": now_us()}
+            for i, p in chosen
+        ]
         if rows:
             c.execute(sa.insert(label_draws), rows)
     frame = pd.DataFrame(chosen, columns=["item_id", "probability"])
@@ -88,7 +95,9 @@ def _draw(items: Sequence[str], weights: np.ndarray, drawn: set[str], n: int, se
 def _drawn(connection: sa.Connection, plan: str) -> pd.DataFrame:
     t = label_draws
     query = sa.select(t.c.batch, t.c.item_id, t.c.probability, t.c.goal).where(t.c.plan == plan).order_by(t.c.id)
-    return pd.DataFrame([tuple(row) for row in connection.execute(query)], columns=["batch", "item_id", "probability", "goal"])
+    return pd.DataFrame(
+        [tuple(row) for row in connection.execute(query)], columns=["batch", "item_id", "probability", "goal"]
+    )
 
 # %% ../../nbs/outcome/11_labels.ipynb #ad86e4bd
 def label_probabilities(

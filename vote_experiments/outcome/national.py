@@ -37,19 +37,25 @@ def national_workload(
     risk_limit: float = 0.05,
 ) -> pd.DataFrame:  # the rows with `expected` and `simulated` forms
     "Forms to read by hand in each constituency: on paper, and by one simulated check"
-    forms = [_one(float(row.margin), int(row.stations), row.valid_votes / row.stations, error_rate, risk_limit, seed)
-             for seed, row in enumerate(margins.itertuples())]
+    forms = [
+        _one(float(row.margin), int(row.stations), row.valid_votes / row.stations, error_rate, risk_limit, seed)
+        for seed, row in enumerate(margins.itertuples())
+    ]
     return margins.assign(expected=[f[0] for f in forms], simulated=[f[1] for f in forms])
 
 # %% ../../nbs/outcome/13_national.ipynb #042527a4
-def _one(margin: float, stations: int, mean_votes: float, error_rate: float, risk_limit: float, seed: int) -> tuple[float, float]:
+def _one(
+    margin: float, stations: int, mean_votes: float, error_rate: float, risk_limit: float, seed: int
+) -> tuple[float, float]:
     rng = np.random.default_rng(seed)
     votes = simulated_election(rng, margin, stations, mean_votes=mean_votes)
     used = ballots_used(votes)
     read = Batches(misread(votes, error_rate, rng, used).astype(float), used)
     assertions = Contest().assertions("abcdef", read.totals)
     on_paper = clean_forms(error_bounds(assertions, Batches(votes.astype(float), used)), risk_limit)
-    return on_paper, float(simulate_checks(assertions, read, votes.astype(float), "betting", risk_limit, 1, seed).forms[0])
+    return on_paper, float(
+        simulate_checks(assertions, read, votes.astype(float), "betting", risk_limit, 1, seed).forms[0]
+    )
 
 # %% ../../nbs/outcome/13_national.ipynb #0249fd9e
 def plot_national(
@@ -65,5 +71,9 @@ def plot_national(
     ax.set_ylabel("forms to read by hand")
     total, share = work["simulated"].sum(), work["simulated"].sum() / work["stations"].sum()
     hours = total * minutes_per_form / 60
-    ax.set_title(f"{total:,.0f} forms in {len(work)} constituencies ({share:.0%} of all), {hours:,.0f} person-hours", fontsize=11, loc="left")
+    ax.set_title(
+        f"{total:,.0f} forms in {len(work)} constituencies ({share:.0%} of all), {hours:,.0f} person-hours",
+        fontsize=11,
+        loc="left",
+    )
     return figure

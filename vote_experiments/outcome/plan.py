@@ -40,7 +40,10 @@ def vote_errors(
     forms = unread = 0
     for _, _, expected, answered in answered_pairs(results):
         read = {} if answered is None else numbered_rows(answered)
-        pairs = [(row.vote_count or 0, read[key].vote_count if key in read else None) for key, row in numbered_rows(expected).items()]
+        pairs = [
+            (row.vote_count or 0, read[key].vote_count if key in read else None)
+            for key, row in numbered_rows(expected).items()
+        ]
         forms += 1
         if any(value is None for _, value in pairs):
             unread += 1
@@ -69,8 +72,10 @@ class CheckPlan:
 
     def __str__(self) -> str:
         full = "" if self.confirmed > 0.995 else f"; {1 - self.confirmed:.0%} of the simulated checks read every form"
-        return (f"about {self.forms:,.0f} of {self.stations:,} forms to read by hand (80 % range {self.low:,.0f} to {self.high:,.0f}), "
-                f"{self.hours:,.1f} hours for one person{full}")
+        return (
+            f"about {self.forms:,.0f} of {self.stations:,} forms to read by hand (80 % range {self.low:,.0f} to {self.high:,.0f}), "
+            f"{self.hours:,.1f} hours for one person{full}"
+        )
 
     def _repr_markdown_(self) -> str:
         return f"**Plan:** {self}"
@@ -106,7 +111,9 @@ def plan_check(
 ) -> CheckPlan:
     "Expected forms to read, by simulation. Raises `OutcomeCheckError` for a share outside 0 to 1."
     if isinstance(error_rates, (int, float)) and not 0 <= error_rates < 1:
-        raise OutcomeCheckError(f"error_rates={error_rates!r} as a number is the share of numbers that are read wrong, from 0 to 1")
+        raise OutcomeCheckError(
+            f"error_rates={error_rates!r} as a number is the share of numbers that are read wrong, from 0 to 1"
+        )
     base = baseline(frame, {})
     first = int(base.known.sum())
     votes, known = frame.votes, np.zeros(len(frame.stations), dtype=bool)
@@ -118,18 +125,36 @@ def plan_check(
     assertions = _deciding(base.assertions, batches)
     forms, confirmed = _simulated(frame, batches, assertions, method, risk_limit, error_rates, seed)
     low, high = np.percentile(forms + first, [10, 90])
-    return CheckPlan(float(forms.mean() + first), float(low), float(high), float(confirmed.mean()), len(frame.stations), minutes_per_form)
+    return CheckPlan(
+        float(forms.mean() + first),
+        float(low),
+        float(high),
+        float(confirmed.mean()),
+        len(frame.stations),
+        minutes_per_form,
+    )
 
 # %% ../../nbs/outcome/08_plan.ipynb #67ffc63c
 def _deciding(assertions: Assertions, batches: Batches) -> Assertions:
     "The assertions with the smallest margins"
     chosen = np.sort(np.argsort(error_bounds(assertions, batches).margins, kind="stable")[:_DECIDING])
-    return Assertions(assertions.choices, tuple(assertions.winners[k] for k in chosen), tuple(assertions.losers[k] for k in chosen),
-                      assertions.weights[chosen])
+    return Assertions(
+        assertions.choices,
+        tuple(assertions.winners[k] for k in chosen),
+        tuple(assertions.losers[k] for k in chosen),
+        assertions.weights[chosen],
+    )
 
 # %% ../../nbs/outcome/08_plan.ipynb #4ec0f220
-def _simulated(frame: CheckFrame, batches: Batches, assertions: Assertions, method: str, risk_limit: float, error_rates: Any,
-               seed: int) -> tuple[np.ndarray, np.ndarray]:  # forms and whether confirmed, per future
+def _simulated(
+    frame: CheckFrame,
+    batches: Batches,
+    assertions: Assertions,
+    method: str,
+    risk_limit: float,
+    error_rates: Any,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:  # forms and whether confirmed, per future
     forms, confirmed = [], []
     worlds = 1 if error_rates is None else _FUTURES if len(frame.stations) < 5000 else 5
     for world in range(worlds):
@@ -154,8 +179,10 @@ class CheckSetting:
     wage_per_hour: float = 5.0  # USD
 
     def __str__(self) -> str:
-        return (f"{self.stations} stations, margin {self.margin:.0%}, risk limit {self.risk_limit:.0%}, {self.minutes_per_form:g} minutes "
-                f"a form, ${self.wage_per_hour:g} an hour")
+        return (
+            f"{self.stations} stations, margin {self.margin:.0%}, risk limit {self.risk_limit:.0%}, {self.minutes_per_form:g} minutes "
+            f"a form, ${self.wage_per_hour:g} an hour"
+        )
 
 # %% ../../nbs/outcome/08_plan.ipynb #517f13b1
 def forms_by_hand(
@@ -224,7 +251,9 @@ def hand_reading(
     n, read = len(results) + len(failed), len(results)
     places = np.unique(np.linspace(0, n - 1, min(n, _MOST_FORMS)).round().astype(int)).tolist() if n else []
     chosen = [results[i] if i < read else failed[i - read] for i in places]
-    forms = sum(any(row.vote_count is not None for row in expected.vote_results) for _, _, expected, _ in answered_pairs(chosen))
+    forms = sum(
+        any(row.vote_count is not None for row in expected.vote_results) for _, _, expected, _ in answered_pairs(chosen)
+    )
     if forms < FEWEST_FORMS:
         return None
     by_hand = forms_by_hand(vote_errors(chosen), setting, 10)

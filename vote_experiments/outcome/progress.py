@@ -111,7 +111,9 @@ def _drawn(frame: CheckFrame, bounds: Bounds, seed: str, observed: Mapping[int, 
     return drawn
 
 # %% ../../nbs/outcome/07_progress.ipynb #a67e7de0
-def _settled_errors(frame: CheckFrame, base: Baseline, observed: Mapping[int, np.ndarray]) -> np.ndarray:  # per assertion
+def _settled_errors(
+    frame: CheckFrame, base: Baseline, observed: Mapping[int, np.ndarray]
+) -> np.ndarray:  # per assertion
     "Errors of stations that are never drawn and were read since: missing forms that turned up, corrections of the first forms"
     read = [i for i in observed if base.bounds.station[i] == 0]
     if not read:
@@ -235,7 +237,9 @@ def _futures(progress: Progress, coming: np.ndarray, every: int) -> np.ndarray: 
     "Deal out the errors seen so far over the coming draws, and see where the risk reaches the limit"
     base, path = progress.base, progress.path
     chosen = _deciding(progress)
-    seen = path.errors[:, chosen] / base.bounds.station[path.drawn][:, None] if len(path) else np.zeros((0, len(chosen)))
+    seen = (
+        path.errors[:, chosen] / base.bounds.station[path.drawn][:, None] if len(path) else np.zeros((0, len(chosen)))
+    )
     wrong = seen[(seen > 0).any(axis=1)]
     sizes = wrong if len(wrong) else np.full((1, len(chosen)), _GUESSED_TAINT)
     rng = np.random.default_rng(len(path))
@@ -246,7 +250,9 @@ def _futures(progress: Progress, coming: np.ndarray, every: int) -> np.ndarray: 
     spent = base.bounds.station[np.unique(path.drawn)].sum() if len(path) else 0.0
     errors = taints * base.bounds.station[coming][:, None]
     claim = 1 - path.errors[:, chosen].sum(axis=0)
-    p = betting(errors, base.bounds.station[coming], max(base.bounds.total - spent, 1e-9), base.bounds.reach[chosen], claim)
+    p = betting(
+        errors, base.bounds.station[coming], max(base.bounds.total - spent, 1e-9), base.bounds.reach[chosen], claim
+    )
     done = (np.log(np.maximum(p, 1e-300)) + past <= np.log(progress.risk_limit)).all(axis=-1)
     return np.where(done.any(axis=1), done.argmax(axis=1) + 1, every)
 
@@ -255,4 +261,8 @@ def _deciding(progress: Progress, most: int = 12) -> np.ndarray:
     "Assertions that are not confirmed yet, those with the largest p-values"
     p = progress.path.p[-1] if len(progress.path) else 1 / np.maximum(progress.base.bounds.margins, 1e-9)
     order = np.argsort(-p, kind="stable")[:most]
-    return order[p[order] > progress.risk_limit] if len(progress.path) and progress.path.risk[-1] > progress.risk_limit else order
+    return (
+        order[p[order] > progress.risk_limit]
+        if len(progress.path) and progress.path.risk[-1] > progress.risk_limit
+        else order
+    )

@@ -32,9 +32,14 @@ def clean_seed(
     "The seed without spaces. Raises `ValueError` where nothing is left; warns below 20 characters."
     text = "".join(str(seed).split())
     if not text:
-        raise ValueError(f"seed={seed!r} is empty; roll a ten-sided die {SEED_DIGITS} times in public and type the digits")
+        raise ValueError(
+            f"seed={seed!r} is empty; roll a ten-sided die {SEED_DIGITS} times in public and type the digits"
+        )
     if len(text) < SEED_DIGITS:
-        warnings.warn(f"the seed has {len(text)} characters; with fewer than {SEED_DIGITS} somebody could try out all of them", stacklevel=3)
+        warnings.warn(
+            f"the seed has {len(text)} characters; with fewer than {SEED_DIGITS} somebody could try out all of them",
+            stacklevel=3,
+        )
     return text
 
 # %% ../../nbs/outcome/02_sampling.ipynb #f5b2606f

@@ -99,12 +99,18 @@ def hide_errors(
     return _worse_votes(assertions, batches, k, taken)
 
 # %% ../../nbs/outcome/04_simulation.ipynb #3d4e3127
-def _placed(room: np.ndarray, bounds: np.ndarray, needed: float, placement: str, rng: np.random.Generator) -> np.ndarray:
+def _placed(
+    room: np.ndarray, bounds: np.ndarray, needed: float, placement: str, rng: np.random.Generator
+) -> np.ndarray:
     "How many votes of error each station gets"
     if placement == "spread evenly":
         return room * needed / room.sum()
-    orders = {"largest bounds": np.argsort(-bounds), "smallest bounds": np.argsort(bounds),
-              "at random": rng.permutation(len(room)), "few whole stations": np.argsort(-room / np.maximum(bounds, 1e-12))}
+    orders = {
+        "largest bounds": np.argsort(-bounds),
+        "smallest bounds": np.argsort(bounds),
+        "at random": rng.permutation(len(room)),
+        "few whole stations": np.argsort(-room / np.maximum(bounds, 1e-12)),
+    }
     order = orders[placement]
     before = np.cumsum(room[order]) - room[order]
     taken = np.zeros_like(room)
@@ -155,8 +161,9 @@ def simulate_checks(
     return SimulatedChecks(*(np.concatenate(column) for column in zip(*parts)))
 
 # %% ../../nbs/outcome/04_simulation.ipynb #3cb922ce
-def _without_replacement(errors: np.ndarray, bounds: Bounds, risk_limit: float, checks: int,
-                         rng: np.random.Generator) -> SimulatedChecks:
+def _without_replacement(
+    errors: np.ndarray, bounds: Bounds, risk_limit: float, checks: int, rng: np.random.Generator
+) -> SimulatedChecks:
     drawable = np.flatnonzero(bounds.station > 0)
     if not len(drawable):  # no unread form can change the outcome, and none can confirm it
         return SimulatedChecks(np.zeros(checks, dtype=bool), np.full(checks, len(errors)))
@@ -168,8 +175,9 @@ def _without_replacement(errors: np.ndarray, bounds: Bounds, risk_limit: float, 
     return SimulatedChecks(confirmed, np.where(confirmed, low.argmax(axis=1) + 1, len(errors)))
 
 # %% ../../nbs/outcome/04_simulation.ipynb #9f452e5c
-def _with_replacement(errors: np.ndarray, bounds: Bounds, risk_limit: float, checks: int,
-                      rng: np.random.Generator) -> SimulatedChecks:
+def _with_replacement(
+    errors: np.ndarray, bounds: Bounds, risk_limit: float, checks: int, rng: np.random.Generator
+) -> SimulatedChecks:
     n = len(errors)
     clean = np.log(risk_limit) / np.log1p(-1 / bounds.total)
     draws = int(min(4 * clean + 50, n * (np.log(n) + 4)))

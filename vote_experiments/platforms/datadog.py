@@ -20,8 +20,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 from vote_experiments.platforms.platform import (
-    Arrived, RemoteDataset, RemoteNotFoundError, RowToPublish, RunToPublish, check_pushed, dataset_not_found,
-    in_requests, without_pictures,
+    Arrived,
+    RemoteDataset,
+    RemoteNotFoundError,
+    RowToPublish,
+    RunToPublish,
+    check_pushed,
+    dataset_not_found,
+    in_requests,
+    without_pictures,
 )
 from ..records import DatasetItem, Evaluation
 from ..settings import DEFAULT_ML_APP, DEFAULT_PROJECT, setting
@@ -44,15 +51,22 @@ def as_record(item: DatasetItem) -> dict[str, Any]:
     tags = [t for t in metadata.get("tags") or [] if isinstance(t, str) and _TAG.match(t)]
     if tags and len(tags) == len(metadata["tags"]):
         metadata.pop("tags")
-    return {"id": item.id, "input_data": without_pictures(item.input), "expected_output": item.expected_output,
-            "metadata": metadata, **({"tags": tags} if tags else {})}
+    return {
+        "id": item.id,
+        "input_data": without_pictures(item.input),
+        "expected_output": item.expected_output,
+        "metadata": metadata,
+        **({"tags": tags} if tags else {}),
+    }
 
 # %% ../../nbs/platforms/02_datadog.ipynb #3ba3f2cc
 def as_item(record: Mapping[str, Any]) -> DatasetItem:
     "A Datadog record as an item; the empty text that stands for no expected output becomes None"
     metadata = {**(record.get("metadata") or {}), **({"tags": list(record["tags"])} if record.get("tags") else {})}
     expected = record.get("expected_output")
-    return DatasetItem(str(record["record_id"]), record.get("input_data"), None if expected == "" else expected, metadata or None)
+    return DatasetItem(
+        str(record["record_id"]), record.get("input_data"), None if expected == "" else expected, metadata or None
+    )
 
 # %% ../../nbs/platforms/02_datadog.ipynb #a03def08
 def changes(
@@ -69,8 +83,16 @@ def changes(
         if old is None:
             new.append((None, dict(record)))
         elif as_item(old) != as_item({**record, "record_id": record["id"]}):
-            changed.append((place, {k: record.get(k, []) if k == "tags" else record[k]
-                                    for k in ("input_data", "expected_output", "metadata", "tags") if k in record or old.get(k)}))
+            changed.append(
+                (
+                    place,
+                    {
+                        k: record.get(k, []) if k == "tags" else record[k]
+                        for k in ("input_data", "expected_output", "metadata", "tags")
+                        if k in record or old.get(k)
+                    },
+                )
+            )
     gone = sorted((place for place, _ in known.values()), reverse=True) if remove_missing else []
     return [*changed, *new, *((place, None) for place in gone)]
 
@@ -80,7 +102,7 @@ def push_changes(
     wanted: Iterable[tuple[int | None, dict[str, Any] | None]],  # from `changes`
 ) -> None:
     "Send changes, some hundred at a time"
-    size = (lambda change: len(json.dumps(change[1], default=str)))
+    size = lambda change: len(json.dumps(change[1], default=str))
     for n, request in enumerate(in_requests(wanted, _AT_ONCE, _BYTES_AT_ONCE, size)):
         for place, record in request:
             if record is None:
@@ -108,9 +130,13 @@ def not_there(
 ) -> RemoteNotFoundError:
     "An error that says what there is instead"
     if name in known:
-        return RemoteNotFoundError(f"dataset {name!r} in Datadog project {project.name!r} has no version {version}; the newest "
-                                   f"is {known[name].get('current_version')}")
-    return dataset_not_found(f"Datadog project {project.name!r}", name, known, "datadog", "no datasets (is project_name right?)")
+        return RemoteNotFoundError(
+            f"dataset {name!r} in Datadog project {project.name!r} has no version {version}; the newest "
+            f"is {known[name].get('current_version')}"
+        )
+    return dataset_not_found(
+        f"Datadog project {project.name!r}", name, known, "datadog", "no datasets (is project_name right?)"
+    )
 
 # %% ../../nbs/platforms/02_datadog.ipynb #20a3cb60
 def version_number(
@@ -120,7 +146,9 @@ def version_number(
     if isinstance(version, str) and version.strip().isdecimal():
         version = int(version)
     if version is not None and (isinstance(version, bool) or not isinstance(version, int) or version < 1):
-        raise ValueError(f"dataset_version={version!r}: Datadog's versions are whole numbers from 1; None is the newest")
+        raise ValueError(
+            f"dataset_version={version!r}: Datadog's versions are whole numbers from 1; None is the newest"
+        )
     return version
 
 # %% ../../nbs/platforms/02_datadog.ipynb #ee42dbda
@@ -133,7 +161,9 @@ def pull(
     "The SDK's dataset with its records. Raises `RemoteNotFoundError`."
     with project.in_words(f"pulling dataset {name!r}"):
         try:
-            return _sdk().pull_dataset(name, project_name=project.name, version=version, tags=list(tags) if tags else None)
+            return _sdk().pull_dataset(
+                name, project_name=project.name, version=version, tags=list(tags) if tags else None
+            )
         except ValueError as error:
             if "not found in project" in str(error) or (version is not None and re.search(r": 40[04]\b", str(error))):
                 raise not_there(project, name, version, known_datasets(project)) from None
@@ -159,7 +189,9 @@ def remote_dataset(
     items: Sequence[DatasetItem] = (),
 ) -> RemoteDataset:
     "A dataset of the SDK in the words of this package"
-    return RemoteDataset(dataset._id, dataset.name, dataset.version, dataset.url, project.name, items, dataset.description or None)
+    return RemoteDataset(
+        dataset._id, dataset.name, dataset.version, dataset.url, project.name, items, dataset.description or None
+    )
 
 # %% ../../nbs/platforms/02_datadog.ipynb #56db777b
 def comparison_url(
@@ -180,8 +212,16 @@ def unrun_experiment(
     from ddtrace.llmobs import Dataset
 
     d, version = run.dataset, int(run.dataset.version or 0)
-    dataset = Dataset(name=d.name, project=project.client.project_create_or_get(project.name), dataset_id=d.id, records=[],
-                      description="", latest_version=version, version=version, _dne_client=project.client)
+    dataset = Dataset(
+        name=d.name,
+        project=project.client.project_create_or_get(project.name),
+        dataset_id=d.id,
+        records=[],
+        description="",
+        latest_version=version,
+        version=version,
+        _dne_client=project.client,
+    )
 
     async def task(input_data: Any, config: Any) -> None:
         raise AssertionError("the SDK publishes, it never runs")
@@ -190,8 +230,17 @@ def unrun_experiment(
         raise AssertionError("scores come from the store")
 
     tags = {**{str(k): str(v) for k, v in run.tags.items()}, "local_experiment_id": run.id, "run_name": run.run_name}
-    return _sdk().async_experiment(run.name, task, dataset, [stored], description=run.description or "", tags=tags,
-                                   project_name=project.name, config=dict(run.config), runs=run.repeats)
+    return _sdk().async_experiment(
+        run.name,
+        task,
+        dataset,
+        [stored],
+        description=run.description or "",
+        tags=tags,
+        project_name=project.name,
+        config=dict(run.config),
+        runs=run.repeats,
+    )
 
 # %% ../../nbs/platforms/02_datadog.ipynb #f357a4ce
 def found_or_created(
@@ -200,17 +249,28 @@ def found_or_created(
 ) -> dict[str, Any]:
     "What leads to the experiment on Datadog, and in `found` whether it was there"
     with project.in_words("looking for the experiment"):
-        found = _sdk().list_experiments(metadata_filter={"tags": [f"local_experiment_id:{run.id}"]}, project_name=project.name, max_results=1)
+        found = _sdk().list_experiments(
+            metadata_filter={"tags": [f"local_experiment_id:{run.id}"]}, project_name=project.name, max_results=1
+        )
     experiment = unrun_experiment(project, run)
     with project.in_words(f"creating experiment {run.name!r}"):
         if found:
-            experiment._id, experiment._run_name, experiment._project_id = (found[0][k] for k in ("id", "name", "project_id"))
+            experiment._id, experiment._run_name, experiment._project_id = (
+                found[0][k] for k in ("id", "name", "project_id")
+            )
             experiment._tags |= {"project_id": experiment._project_id, "experiment_id": experiment._id}
         else:
             experiment._setup_experiment("LLM Observability is not enabled")
             experiment._update_status("running")
-    return {"found": bool(found), "experiment_id": experiment._id, "name": experiment._run_name, "url": experiment.url, "project": project.name,
-            "project_id": experiment._project_id, "tags": {k: str(v) for k, v in experiment._tags.items()}}
+    return {
+        "found": bool(found),
+        "experiment_id": experiment._id,
+        "name": experiment._run_name,
+        "url": experiment.url,
+        "project": project.name,
+        "project_id": experiment._project_id,
+        "tags": {k: str(v) for k, v in experiment._tags.items()},
+    }
 
 # %% ../../nbs/platforms/02_datadog.ipynb #2b02edf9
 def arrived(
@@ -243,21 +303,37 @@ def pulled_run(
 # %% ../../nbs/platforms/02_datadog.ipynb #5da1043d
 class Datadog:
     "Datadog LLM Observability, as `platforms.platform.Backend` describes"
+
     name, title = "datadog", "Datadog LLMObs"
     patience_s = 20.0  # Datadog shows new rows some seconds after it took them
     batch_rows = 200
     keeps_failed_scores = True
 
-    def __init__(self, ml_app: str | None = None, api_key: str | None = None, app_key: str | None = None,
-                 site: str | None = None, agentless_enabled: bool = True, project_name: str | None = None, **_: Any):
+    def __init__(
+        self,
+        ml_app: str | None = None,
+        api_key: str | None = None,
+        app_key: str | None = None,
+        site: str | None = None,
+        agentless_enabled: bool = True,
+        project_name: str | None = None,
+        **_: Any,
+    ):
         keys = check_keys(api_key, app_key)
         default = setting("DD_SITE") or "datadoghq.com"
         self.site = default if site in (None, "", "datadoghq.com") else site
         self.project = project_name or DEFAULT_PROJECT
         self._project = Project(self.project, self.site)
-        self._settings = {"ml_app": ml_app or DEFAULT_ML_APP, "api_key": keys[0], "app_key": keys[1], "site": self.site,
-                          "agentless_enabled": agentless_enabled, "project_name": self.project,
-                          "env": setting("DD_ENV"), "service": setting("DD_SERVICE")}
+        self._settings = {
+            "ml_app": ml_app or DEFAULT_ML_APP,
+            "api_key": keys[0],
+            "app_key": keys[1],
+            "site": self.site,
+            "agentless_enabled": agentless_enabled,
+            "project_name": self.project,
+            "env": setting("DD_ENV"),
+            "service": setting("DD_SERVICE"),
+        }
         self._outbox: _Outbox | None = None
         _sdk()
 
@@ -277,8 +353,9 @@ class Datadog:
         dataset = pull(self._project, name, version_number(version), tags)
         return remote_dataset(self._project, dataset, [as_item(r) for r in dataset])
 
-    def push_dataset(self, name: str, items: Sequence[DatasetItem], description: str | None = None,
-                     remove_missing: bool = False) -> RemoteDataset:
+    def push_dataset(
+        self, name: str, items: Sequence[DatasetItem], description: str | None = None, remove_missing: bool = False
+    ) -> RemoteDataset:
         "Create or update a dataset by the items' ids. Raises `PlatformDown` when reading back does not find them all."
         dataset = dataset_to_push_to(self._project, name, description)
         wanted = changes(dataset, [as_record(i) for i in items], remove_missing)
@@ -298,24 +375,40 @@ class Datadog:
         "What Datadog shows of the experiment. Raises `RemoteNotFoundError` when it was deleted there."
         return arrived(pulled_run(self._project, remote["experiment_id"]))
 
-    def send_rows(self, run: RunToPublish, remote: Mapping[str, Any], rows: Sequence[RowToPublish],
-                  handles: dict[str, Any]) -> None:
+    def send_rows(
+        self, run: RunToPublish, remote: Mapping[str, Any], rows: Sequence[RowToPublish], handles: dict[str, Any]
+    ) -> None:
         "Rows as spans with their model calls. Raises `PlatformDown` unless Datadog accepted all of them."
         assert self._outbox is not None, "send_rows belongs inside connected()"
-        contextvars.Context().run(_send, _sdk(), self._outbox, run, remote, rows, handles)  # no span of the caller's becomes their parent
+        contextvars.Context().run(
+            _send, _sdk(), self._outbox, run, remote, rows, handles
+        )  # no span of the caller's becomes their parent
 
-    def send_scores(self, remote: Mapping[str, Any], scores: Iterable[tuple[Any, RowToPublish, list[Evaluation]]]) -> None:
+    def send_scores(
+        self, remote: Mapping[str, Any], scores: Iterable[tuple[Any, RowToPublish, list[Evaluation]]]
+    ) -> None:
         "Scores of rows, in requests of at most 1,000. Raises `PlatformDown`."
         now = int(time.time() * 1000)
-        post_metrics(self._project, remote, [metric(remote["experiment_id"], e, score_time(handle["ms"], now), handle)
-                                             for handle, _, its in scores for e in its])
+        post_metrics(
+            self._project,
+            remote,
+            [
+                metric(remote["experiment_id"], e, score_time(handle["ms"], now), handle)
+                for handle, _, its in scores
+                for e in its
+            ],
+        )
 
     def finish_run(self, remote: Mapping[str, Any], scores: Sequence[Evaluation], error: str | None = None) -> None:
         "Scores of the whole run, then its status"
         now = int(time.time() * 1000)
-        post_metrics(self._project, remote, [metric(remote["experiment_id"], e, now) for e in scores if e.value is not None])
+        post_metrics(
+            self._project, remote, [metric(remote["experiment_id"], e, now) for e in scores if e.value is not None]
+        )
         with self._project.in_words("closing the experiment"):
-            self._project.client.experiment_update(remote["experiment_id"], status="failed" if error else "completed", error=error)
+            self._project.client.experiment_update(
+                remote["experiment_id"], status="failed" if error else "completed", error=error
+            )
 
     def comparison_url(self, dataset: RemoteDataset) -> str:
         "The page that shows all experiments over a dataset side by side"
@@ -343,7 +436,7 @@ def import_files(
     with open(as_csv, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "input", "expected_output", "metadata", "tags"])
-        cell = (lambda value: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-        cells = (lambda r: map(cell, (r["input_data"], r["expected_output"], r["metadata"], r.get("tags", []))))
+        cell = lambda value: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        cells = lambda r: map(cell, (r["input_data"], r["expected_output"], r["metadata"], r.get("tags", [])))
         writer.writerows([r["id"], *cells(r)] for r in records)
     return [as_json, as_csv]

@@ -25,8 +25,11 @@ from ..settings import environment, keep_secret, redact
 log = logging.getLogger("vote_experiments")
 
 # %% ../../nbs/platforms/01_datadog_sdk.ipynb #3f2415af
-_QUIET = {"DD_APM_TRACING_ENABLED": "false", "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false",
-          "DD_REMOTE_CONFIGURATION_ENABLED": "false"}
+_QUIET = {
+    "DD_APM_TRACING_ENABLED": "false",
+    "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false",
+    "DD_REMOTE_CONFIGURATION_ENABLED": "false",
+}
 
 # %% ../../nbs/platforms/01_datadog_sdk.ipynb #0c8b0297
 @functools.lru_cache(maxsize=1)
@@ -41,8 +44,21 @@ def _sdk() -> Any:
     finally:
         for name in given:
             os.environ.pop(name, None)
-    missing = [n for n in ("_experiment", "llm", "task", "annotate", "export_span", "flush", "pull_experiment",
-                           "list_experiments", "async_experiment") if not hasattr(LLMObs, n)]
+    missing = [
+        n
+        for n in (
+            "_experiment",
+            "llm",
+            "task",
+            "annotate",
+            "export_span",
+            "flush",
+            "pull_experiment",
+            "list_experiments",
+            "async_experiment",
+        )
+        if not hasattr(LLMObs, n)
+    ]
     if missing:
         import ddtrace
 
@@ -58,10 +74,16 @@ def check_keys(
     api, app = api_key or environment().get("DD_API_KEY"), app_key or environment().get("DD_APP_KEY")
     missing = [name for name, value in (("DD_API_KEY", api), ("DD_APP_KEY", app)) if not value]
     if missing:
-        half = " (datasets and experiments need the application key besides the API key)" if missing == ["DD_APP_KEY"] else ""
-        raise ValueError(f"backend 'datadog' needs {' and '.join(missing)}{half}: set it in the environment or in .env, "
-                         f"or pass {' and '.join(n.removeprefix('DD_').lower() + '=' for n in missing)}; backend='local' "
-                         "runs without, and the run can be published later")
+        half = (
+            " (datasets and experiments need the application key besides the API key)"
+            if missing == ["DD_APP_KEY"]
+            else ""
+        )
+        raise ValueError(
+            f"backend 'datadog' needs {' and '.join(missing)}{half}: set it in the environment or in .env, "
+            f"or pass {' and '.join(n.removeprefix('DD_').lower() + '=' for n in missing)}; backend='local' "
+            "runs without, and the run can be published later"
+        )
     return keep_secret(api), keep_secret(app)  # type: ignore[return-value]
 
 # %% ../../nbs/platforms/01_datadog_sdk.ipynb #28743395
@@ -77,8 +99,10 @@ def explained(
     text = redact(f"{type(error).__name__}: {error}")[:300]
     found = _STATUS.search(text) if isinstance(error, ValueError) else None
     if found and found[1] in ("401", "403"):
-        return ValueError(f"Datadog refused the keys while {doing} ({found[1]}): DD_API_KEY or DD_APP_KEY is wrong, or "
-                          f"belongs to another site than {site} (DD_SITE)")
+        return ValueError(
+            f"Datadog refused the keys while {doing} ({found[1]}): DD_API_KEY or DD_APP_KEY is wrong, or "
+            f"belongs to another site than {site} (DD_SITE)"
+        )
     said = f"answered {found[1]}" if found else "did not answer"
     return PlatformDown(f"Datadog {said} while {doing} ({text})")
 
@@ -86,6 +110,7 @@ def explained(
 @dataclass(frozen=True, slots=True)
 class Project:
     "A project of Datadog's LLM Observability"
+
     name: str
     site: str = "datadoghq.com"
 
@@ -129,12 +154,22 @@ class _Outbox:
             time.sleep(0.02)  # the SDK's own thread may have taken some of them a moment before
         lost = len(spans - self.accepted)
         if lost:
-            raise PlatformDown(f"Datadog took {len(spans) - lost} of {len(spans)} spans: "
-                               f"{self.failure or f'the SDK sent no more within {seconds:.0f} s'}")
+            raise PlatformDown(
+                f"Datadog took {len(spans) - lost} of {len(spans)} spans: "
+                f"{self.failure or f'the SDK sent no more within {seconds:.0f} s'}"
+            )
 
 # %% ../../nbs/platforms/01_datadog_sdk.ipynb #de768e44
 _one_at_a_time = threading.RLock()
-_CONFIG = ("_dd_site", "_dd_api_key", "_llmobs_ml_app", "_llmobs_agentless_enabled", "_llmobs_sample_rate", "env", "service")
+_CONFIG = (
+    "_dd_site",
+    "_dd_api_key",
+    "_llmobs_ml_app",
+    "_llmobs_agentless_enabled",
+    "_llmobs_sample_rate",
+    "env",
+    "service",
+)
 
 # %% ../../nbs/platforms/01_datadog_sdk.ipynb #902b7a2b
 def _current(sdk: Any) -> dict[str, Any]:
@@ -143,8 +178,13 @@ def _current(sdk: Any) -> dict[str, Any]:
     from ddtrace.internal.settings.standalone import standalone_config
 
     processor = getattr(getattr(sdk, "_instance", None), "_user_span_processor", None)
-    return {**{n: getattr(config, n, None) for n in _CONFIG}, "app_key": sdk._app_key, "project": sdk._project_name,
-            "apm": standalone_config.apm_tracing_enabled, "processor": processor}
+    return {
+        **{n: getattr(config, n, None) for n in _CONFIG},
+        "app_key": sdk._app_key,
+        "project": sdk._project_name,
+        "apm": standalone_config.apm_tracing_enabled,
+        "processor": processor,
+    }
 
 # %% ../../nbs/platforms/01_datadog_sdk.ipynb #d35369ca
 def _put_back(sdk: Any, before: Mapping[str, Any]) -> None:
@@ -167,15 +207,24 @@ def _enabled(settings: Mapping[str, Any]) -> Iterator[_Outbox]:
         before, was_enabled = _current(sdk), bool(sdk.enabled)
         if was_enabled:
             if (before["project"], before["_dd_site"]) != (settings["project_name"], settings["site"]):
-                log.warning("LLM Observability was enabled for project %r on %s; it is enabled for project %r on %s while this "
-                            "publishes, and put back afterwards", before["project"], before["_dd_site"],
-                            settings["project_name"], settings["site"])
+                log.warning(
+                    "LLM Observability was enabled for project %r on %s; it is enabled for project %r on %s while this "
+                    "publishes, and put back afterwards",
+                    before["project"],
+                    before["_dd_site"],
+                    settings["project_name"],
+                    settings["site"],
+                )
             sdk.disable()
-        standalone_config.apm_tracing_enabled = False  # spans go to the LLM Observability intake, not along with APM traces
+        standalone_config.apm_tracing_enabled = (
+            False  # spans go to the LLM Observability intake, not along with APM traces
+        )
         try:
             sdk.enable(integrations_enabled=False, sample_rate=1.0, **settings)
             if not sdk.enabled:
-                raise ValueError("DD_LLMOBS_ENABLED is set to false, and the SDK obeys it in silence: unset it to publish")
+                raise ValueError(
+                    "DD_LLMOBS_ENABLED is set to false, and the SDK obeys it in silence: unset it to publish"
+                )
             with muted("ddtrace"):
                 yield _Outbox(sdk._instance._llmobs_span_writer)
         finally:
@@ -188,5 +237,10 @@ def _enabled(settings: Mapping[str, Any]) -> Iterator[_Outbox]:
 
 # %% ../../nbs/platforms/01_datadog_sdk.ipynb #dcf2946a
 def _enable_again(sdk: Any, before: Mapping[str, Any]) -> None:
-    sdk.enable(integrations_enabled=False, ml_app=before["_llmobs_ml_app"], project_name=before["project"],
-               agentless_enabled=before["_llmobs_agentless_enabled"], span_processor=before["processor"])
+    sdk.enable(
+        integrations_enabled=False,
+        ml_app=before["_llmobs_ml_app"],
+        project_name=before["project"],
+        agentless_enabled=before["_llmobs_agentless_enabled"],
+        span_processor=before["processor"],
+    )

@@ -14,7 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from vote_experiments.platforms.platform import (
-    RowToPublish, RunToPublish, call_metadata, fitting, in_requests, row_metadata,
+    RowToPublish,
+    RunToPublish,
+    call_metadata,
+    fitting,
+    in_requests,
+    row_metadata,
 )
 from ..records import Evaluation, Observation
 from ..settings import redact
@@ -56,14 +61,26 @@ def _call_metrics(o: Observation) -> dict[str, int]:
     u = o.usage
     if u is None:
         return {}
-    return {"input_tokens": u.prompt_tokens, "output_tokens": u.output_tokens + u.thoughts_tokens,
-            "total_tokens": u.total_tokens, "reasoning_output_tokens": u.thoughts_tokens,
-            "cache_read_input_tokens": u.cached_tokens}
+    return {
+        "input_tokens": u.prompt_tokens,
+        "output_tokens": u.output_tokens + u.thoughts_tokens,
+        "total_tokens": u.total_tokens,
+        "reasoning_output_tokens": u.thoughts_tokens,
+        "cache_read_input_tokens": u.cached_tokens,
+    }
 
 # %% ../../nbs/platforms/01_datadog_spans.ipynb #6b47bba6
 def _provider(model: str | None) -> str:
     name = (model or "").lower()
-    return "google" if "gemini" in name else name.partition("/")[0] if "/" in name else "local" if name.startswith("ocr") else "custom"
+    return (
+        "google"
+        if "gemini" in name
+        else name.partition("/")[0]
+        if "/" in name
+        else "local"
+        if name.startswith("ocr")
+        else "custom"
+    )
 
 # %% ../../nbs/platforms/01_datadog_spans.ipynb #1f47ee3e
 def _close(span: Any, start: float, end: float, problem: tuple[str, str] | None) -> str:  # the span's id
@@ -82,13 +99,22 @@ def _calls(sdk: Any, row: RowToPublish, moved: float, parent: str | None = None)
         o, called = step.call, step.call.type == "GENERATION"
         if step.parent_id != parent:
             continue
-        span = sdk.llm(model_name=o.model or "unknown", name=o.name, model_provider=_provider(o.model)) if called else sdk.task(name=o.name)
+        span = (
+            sdk.llm(model_name=o.model or "unknown", name=o.name, model_provider=_provider(o.model))
+            if called
+            else sdk.task(name=o.name)
+        )
         if o.id:
             spans += _calls(sdk, row, moved, o.id)
         shown = _messages if called else fitting
         began = None if o.start_time is None else _iso(o.start_time)
-        sdk.annotate(span, input_data=shown(o.input), output_data=shown(o.output), metrics=_call_metrics(o),
-                     metadata=call_metadata(o, cost_usd=o.cost_usd, started_at=began))
+        sdk.annotate(
+            span,
+            input_data=shown(o.input),
+            output_data=shown(o.output),
+            metrics=_call_metrics(o),
+            metadata=call_metadata(o, cost_usd=o.cost_usd, started_at=began),
+        )
         problem = ("ModelError", o.status_message or "") if o.level == "ERROR" else None
         spans.append(_close(span, step.start_time + moved, step.end_time + moved, problem))
     return spans
@@ -98,21 +124,35 @@ def _run_id(run_id: str, repeat: int) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"vote-experiments:{run_id}:{repeat}"))
 
 # %% ../../nbs/platforms/01_datadog_spans.ipynb #8b09ec71
-def _span_of(sdk: Any, run: RunToPublish, remote: Mapping[str, Any], row: RowToPublish, now: float) -> tuple[dict[str, Any], list[str]]:
+def _span_of(
+    sdk: Any, run: RunToPublish, remote: Mapping[str, Any], row: RowToPublish, now: float
+) -> tuple[dict[str, Any], list[str]]:
     "Re-create a row as spans: its handle with its start in milliseconds, and the ids of all its spans"
     from ddtrace.llmobs._utils import _annotate_llmobs_span_data
 
     r = row.result
     span = sdk._experiment(
-        name=run.task, experiment_id=remote["experiment_id"], run_id=_run_id(run.id, r.repeat), run_iteration=r.repeat + 1,
-        dataset_name=run.dataset.name, dataset_id=run.dataset.id, project_name=remote["project"],
-        project_id=remote["project_id"], experiment_name=run.name)
+        name=run.task,
+        experiment_id=remote["experiment_id"],
+        run_id=_run_id(run.id, r.repeat),
+        run_iteration=r.repeat + 1,
+        dataset_name=run.dataset.name,
+        dataset_id=run.dataset.id,
+        project_name=remote["project"],
+        project_id=remote["project_id"],
+        experiment_name=run.name,
+    )
     start, end = published_times(row.start_time, row.end_time, now)
     handle = {**sdk.export_span(span), "ms": int(start * 1000)}
     calls = _calls(sdk, row, start - row.start_time)
     tags = {**remote["tags"], "dataset_id": run.dataset.id, "dataset_record_id": r.item.id, "local_trace_id": row.key}
-    sdk.annotate(span, input_data=fitting(r.item.input), output_data=fitting(r.output), tags=tags,
-                 metadata=row_metadata(row, local_trace_id=row.key, started_at=_iso(row.start_time)))
+    sdk.annotate(
+        span,
+        input_data=fitting(r.item.input),
+        output_data=fitting(r.output),
+        tags=tags,
+        metadata=row_metadata(row, local_trace_id=row.key, started_at=_iso(row.start_time)),
+    )
     _annotate_llmobs_span_data(span, expected_output=fitting(r.item.expected_output), config=dict(run.config) or None)
     mine = _close(span, start, end, (r.error.type, redact(r.error.message)) if r.error else None)
     return handle, [*calls, mine]
@@ -121,8 +161,14 @@ def _span_of(sdk: Any, run: RunToPublish, remote: Mapping[str, Any], row: RowToP
 _SPANS_AT_ONCE = 300  # the SDK drops what is beyond 1,000
 
 # %% ../../nbs/platforms/01_datadog_spans.ipynb #fe7c6892
-def _send(sdk: Any, outbox: _Outbox, run: RunToPublish, remote: Mapping[str, Any], rows: Sequence[RowToPublish],
-          handles: dict[str, Any]) -> None:
+def _send(
+    sdk: Any,
+    outbox: _Outbox,
+    run: RunToPublish,
+    remote: Mapping[str, Any],
+    rows: Sequence[RowToPublish],
+    handles: dict[str, Any],
+) -> None:
     "Send rows; the handle of each accepted row goes into `handles`, also when sending fails"
     now = time.time()
     made = ((row.key, *_span_of(sdk, run, remote, row, now)) for row in rows)
@@ -142,10 +188,19 @@ def metric(
     "A score as the SDK posts it. An evaluator that failed is posted with its error and without a value."
     value, failed = e.value, (e.metadata or {}).get("error") if e.value is None else None
     kind = "boolean" if isinstance(value, bool) else "score" if isinstance(value, (int, float)) else "categorical"
-    out = {"metric_source": "custom" if handle else "summary", "span_id": handle["span_id"] if handle else "",
-           "trace_id": handle["trace_id"] if handle else "", "timestamp_ms": timestamp_ms, "metric_type": kind, "label": e.name,
-           f"{kind}_value": value, "error": {"type": "EvaluatorError", "message": failed} if failed else None, "tags": [],
-           "experiment_id": experiment_id, "status": "ERROR" if failed else "OK"}
+    out = {
+        "metric_source": "custom" if handle else "summary",
+        "span_id": handle["span_id"] if handle else "",
+        "trace_id": handle["trace_id"] if handle else "",
+        "timestamp_ms": timestamp_ms,
+        "metric_type": kind,
+        "label": e.name,
+        f"{kind}_value": value,
+        "error": {"type": "EvaluatorError", "message": failed} if failed else None,
+        "tags": [],
+        "experiment_id": experiment_id,
+        "status": "ERROR" if failed else "OK",
+    }
     if e.comment:
         out["reasoning"] = e.comment
     return out | ({"metadata": e.metadata} if e.metadata and not failed else {})

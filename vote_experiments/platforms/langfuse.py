@@ -24,8 +24,21 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from vote_experiments.platforms.platform import (
-    Arrived, PlatformDown, RemoteDataset, RemoteNotFoundError, RowToPublish, RunToPublish, call_metadata, check_pushed, dataset_not_found,
-    fitting, in_requests, in_words, muted, row_metadata, without_pictures,
+    Arrived,
+    PlatformDown,
+    RemoteDataset,
+    RemoteNotFoundError,
+    RowToPublish,
+    RunToPublish,
+    call_metadata,
+    check_pushed,
+    dataset_not_found,
+    fitting,
+    in_requests,
+    in_words,
+    muted,
+    row_metadata,
+    without_pictures,
 )
 from ..records import DatasetItem, Evaluation, Observation, data_type_of
 from ..settings import DEFAULT_ML_APP, environment, keep_secret, redact, setting
@@ -41,8 +54,10 @@ def check_keys(
     found = {name: value or environment().get(name) for name, value in given.items()}
     missing = [name for name, value in found.items() if not value]
     if missing:
-        raise ValueError(f"backend {prefix.lower()!r} needs {' and '.join(missing)}: set it in the environment or in .env; "
-                         "backend='local' runs without, and the run can be published later")
+        raise ValueError(
+            f"backend {prefix.lower()!r} needs {' and '.join(missing)}: set it in the environment or in .env; "
+            "backend='local' runs without, and the run can be published later"
+        )
     public, secret = found.values()
     return public, keep_secret(secret)  # type: ignore[return-value]
 
@@ -56,8 +71,10 @@ def explained(
     "A failure of the SDK in words: `ValueError` for wrong keys, otherwise `PlatformDown`"
     status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
-        return ValueError(f"{title} refused the keys while {doing} ({status}): {prefix}_PUBLIC_KEY or {prefix}_SECRET_KEY is "
-                          f"wrong, or belongs to another server than {prefix}_BASE_URL")
+        return ValueError(
+            f"{title} refused the keys while {doing} ({status}): {prefix}_PUBLIC_KEY or {prefix}_SECRET_KEY is "
+            f"wrong, or belongs to another server than {prefix}_BASE_URL"
+        )
     said = f"answered {status}" if status else "did not answer"
     text = redact(f"{type(error).__name__}: {getattr(error, 'body', None) or error}")[:300]
     return PlatformDown(f"{title} {said} while {doing} ({text})")
@@ -66,6 +83,7 @@ def explained(
 @dataclass(frozen=True, slots=True)
 class Account:
     "A project on a server, and the keys that lead to it"
+
     package: str  # langfuse | interactiveai: the SDK, whose name is in its headers and spans
     title: str  # of the platform
     sdk_version: str
@@ -96,15 +114,24 @@ def installed_sdk(
     try:
         return metadata.version(package), import_module(f"{package}._client.attributes")
     except (ImportError, metadata.PackageNotFoundError) as error:
-        raise ValueError(f"backend {package!r} needs the package {package} ({error}): pip install 'vote-experiments[{package}]'") from error
+        raise ValueError(
+            f"backend {package!r} needs the package {package} ({error}): pip install 'vote-experiments[{package}]'"
+        ) from error
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #7ca34c72
 def langfuse_api(account: Account) -> Any:
     "Langfuse's REST client"
     from langfuse.api import LangfuseAPI
 
-    return LangfuseAPI(base_url=account.base_url, username=account.public_key, password=account.secret_key, x_langfuse_sdk_name="python",
-                       x_langfuse_sdk_version=account.sdk_version, x_langfuse_public_key=account.public_key, timeout=account.timeout_s)
+    return LangfuseAPI(
+        base_url=account.base_url,
+        username=account.public_key,
+        password=account.secret_key,
+        x_langfuse_sdk_name="python",
+        x_langfuse_sdk_version=account.sdk_version,
+        x_langfuse_public_key=account.public_key,
+        timeout=account.timeout_s,
+    )
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #ea9a97b3
 def span_exporter(account: Account) -> Any:
@@ -112,19 +139,33 @@ def span_exporter(account: Account) -> Any:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     basic = base64.b64encode(f"{account.public_key}:{account.secret_key}".encode()).decode()
-    told = {"sdk-name": "python", "sdk-version": account.sdk_version, "public-key": account.public_key, "ingestion-version": "4"}
-    return OTLPSpanExporter(endpoint=f"{account.base_url}/api/public/otel/v1/traces", timeout=account.timeout_s, headers={
-        "Authorization": f"Basic {basic}", **{f"x-{account.package}-{name}": value for name, value in told.items()}})
+    told = {
+        "sdk-name": "python",
+        "sdk-version": account.sdk_version,
+        "public-key": account.public_key,
+        "ingestion-version": "4",
+    }
+    return OTLPSpanExporter(
+        endpoint=f"{account.base_url}/api/public/otel/v1/traces",
+        timeout=account.timeout_s,
+        headers={
+            "Authorization": f"Basic {basic}",
+            **{f"x-{account.package}-{name}": value for name, value in told.items()},
+        },
+    )
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #a0f888a2
 @dataclass(slots=True)
 class Connection:
     "What is open while there is something to say"
+
     account: Account
     api: Any  # the SDK's REST client
     exporter: Any  # of spans
     project_id: str
-    item_ids: dict[str, dict[str, str]] = field(default_factory=dict)  # by dataset: the platform's ids of items, by ours
+    item_ids: dict[str, dict[str, str]] = field(
+        default_factory=dict
+    )  # by dataset: the platform's ids of items, by ours
 
     def page(self, path: str) -> str:
         "The address of a page of the project"
@@ -150,7 +191,9 @@ def open_connection(
             with account.in_words("looking for the project"):
                 projects = api.projects.get().data
             if not projects:
-                raise ValueError(f"{account.title} knows no project for these keys ({account.package.upper()}_PUBLIC_KEY)")
+                raise ValueError(
+                    f"{account.title} knows no project for these keys ({account.package.upper()}_PUBLIC_KEY)"
+                )
             yield Connection(account, api, exporter, projects[0].id)
     finally:
         exporter.shutdown()
@@ -176,7 +219,9 @@ def item_span_id(trace_id: str) -> str:  # 16 hex digits
 # %% ../../nbs/platforms/03_langfuse.ipynb #94b335f1
 def langfuse_experiment_id(project_id: str, dataset_id: str, run_name: str) -> str:
     "Langfuse's own derivation of an experiment's identifier, as its SDK computes it"
-    payload = json.dumps(["langfuse-experiment-v1", project_id, dataset_id, run_name], separators=(",", ":"), ensure_ascii=False)
+    payload = json.dumps(
+        ["langfuse-experiment-v1", project_id, dataset_id, run_name], separators=(",", ":"), ensure_ascii=False
+    )
     return hashlib.sha256(payload.encode()).hexdigest()[:16]
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #0996777c
@@ -212,15 +257,26 @@ def item_request(
     remote_id: str,
 ) -> dict[str, Any]:
     "An item as both SDKs' clients take it"
-    return {"dataset_name": dataset_name, "id": remote_id, "input": without_pictures(item.input),
-            "expected_output": item.expected_output, "metadata": {**(item.metadata or {}), LOCAL_ID: item.id}}
+    return {
+        "dataset_name": dataset_name,
+        "id": remote_id,
+        "input": without_pictures(item.input),
+        "expected_output": item.expected_output,
+        "metadata": {**(item.metadata or {}), LOCAL_ID: item.id},
+    }
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #8442384b
 def as_item(
     remote: Any,  # with `id`, `input`, `expected_output`, `metadata`
 ) -> DatasetItem:
     "A platform's item as one of ours"
-    kept = dict(remote.metadata) if isinstance(remote.metadata, dict) else {} if remote.metadata is None else {"metadata": remote.metadata}
+    kept = (
+        dict(remote.metadata)
+        if isinstance(remote.metadata, dict)
+        else {}
+        if remote.metadata is None
+        else {"metadata": remote.metadata}
+    )
     return DatasetItem(str(kept.pop(LOCAL_ID, remote.id)), remote.input, remote.expected_output, kept or None)
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #3a1ebc31
@@ -233,7 +289,9 @@ def requests_for_changes(
     for item in items:
         old = there.get(item.id)
         request = item_request(dataset_name, item, old.id if old else remote_item_id(dataset_name, item.id))
-        if old is None or as_item(old) != DatasetItem(item.id, request["input"], item.expected_output, item.metadata or None):
+        if old is None or as_item(old) != DatasetItem(
+            item.id, request["input"], item.expected_output, item.metadata or None
+        ):
             yield request
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #6585b8fd
@@ -246,7 +304,9 @@ def version_moment(
     try:
         return datetime.fromisoformat(str(version).replace("Z", "+00:00")).astimezone(UTC)
     except ValueError:
-        raise ValueError(f"dataset_version={version!r}: Langfuse's versions are moments in time, such as 2026-01-31T20:15:00Z") from None
+        raise ValueError(
+            f"dataset_version={version!r}: Langfuse's versions are moments in time, such as 2026-01-31T20:15:00Z"
+        ) from None
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #6717f0fc
 def score_body(
@@ -256,8 +316,16 @@ def score_body(
     "A score as both platforms take it"
     kind = e.data_type or data_type_of(e.value)
     value = float(e.value) if isinstance(e.value, (bool, int, float)) else str(e.value)
-    body = {"id": span_id(*target.values(), e.name), **target, "name": e.name, "value": value, "dataType": kind,
-            "comment": e.comment, "metadata": e.metadata, "configId": e.config_id}
+    body = {
+        "id": span_id(*target.values(), e.name),
+        **target,
+        "name": e.name,
+        "value": value,
+        "dataType": kind,
+        "comment": e.comment,
+        "metadata": e.metadata,
+        "configId": e.config_id,
+    }
     return {k: v for k, v in body.items() if v is not None}
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #2d216137
@@ -277,8 +345,13 @@ _LEVELS = {"DEBUG", "DEFAULT", "WARNING", "ERROR"}
 
 def _usage(o: Observation) -> dict[str, int] | None:
     u = o.usage
-    return u and {"input": u.prompt_tokens - u.cached_tokens, "input_cached_tokens": u.cached_tokens, "output": u.output_tokens,
-                  "output_reasoning_tokens": u.thoughts_tokens, "total": u.total_tokens}
+    return u and {
+        "input": u.prompt_tokens - u.cached_tokens,
+        "input_cached_tokens": u.cached_tokens,
+        "output": u.output_tokens,
+        "output_reasoning_tokens": u.thoughts_tokens,
+        "total": u.total_tokens,
+    }
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #ff934ef9
 def call_attributes(
@@ -286,12 +359,19 @@ def call_attributes(
     o: Observation,
 ) -> dict[str, Any]:
     "What is known of a model call, or of another step"
-    common = {"input": fitting(o.input), "output": fitting(o.output), "status_message": o.status_message,
-              "level": o.level if o.level in _LEVELS else None, "metadata": call_metadata(o)}
+    common = {
+        "input": fitting(o.input),
+        "output": fitting(o.output),
+        "status_message": o.status_message,
+        "level": o.level if o.level in _LEVELS else None,
+        "metadata": call_metadata(o),
+    }
     if o.type != "GENERATION":
         return names.create_span_attributes(**common)
     cost = None if o.cost_usd is None else {"total": o.cost_usd}
-    return names.create_generation_attributes(name=o.name, model=o.model, usage_details=_usage(o), cost_details=cost, **common)
+    return names.create_generation_attributes(
+        name=o.name, model=o.model, usage_details=_usage(o), cost_details=cost, **common
+    )
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #1f540db0
 def row_attributes(
@@ -302,8 +382,12 @@ def row_attributes(
     r = row.result
     error = redact(str(r.error)) if r.error else None
     return names.create_span_attributes(
-        input=fitting(r.item.input), output=f"Error: {error}" if error else fitting(r.output),
-        metadata=row_metadata(row, evaluator_failures=row.failures or None), level="ERROR" if error else None, status_message=error)
+        input=fitting(r.item.input),
+        output=f"Error: {error}" if error else fitting(r.output),
+        metadata=row_metadata(row, evaluator_failures=row.failures or None),
+        level="ERROR" if error else None,
+        status_message=error,
+    )
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #5263c924
 def experiment_attributes(
@@ -315,15 +399,21 @@ def experiment_attributes(
 ) -> dict[str, Any]:
     "Which experiment and which item a span belongs to"
     its = next(v for k, v in vars(names).items() if k.endswith("OtelSpanAttributes"))
-    text = (lambda value: None if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    text = lambda value: (
+        None if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    )
     found = {
-        its.ENVIRONMENT: "sdk-experiment", its.EXPERIMENT_ID: experiment_id, its.EXPERIMENT_NAME: run.run_name,
+        its.ENVIRONMENT: "sdk-experiment",
+        its.EXPERIMENT_ID: experiment_id,
+        its.EXPERIMENT_NAME: run.run_name,
         its.EXPERIMENT_DESCRIPTION: run.description,
         its.EXPERIMENT_METADATA: text({**run.config, **run.tags, "local_experiment_id": run.id}),
-        its.EXPERIMENT_DATASET_ID: run.dataset.id, its.EXPERIMENT_ITEM_ID: item_id,
+        its.EXPERIMENT_DATASET_ID: run.dataset.id,
+        its.EXPERIMENT_ITEM_ID: item_id,
         its.EXPERIMENT_ITEM_EXPECTED_OUTPUT: text(row.result.item.expected_output),
         its.EXPERIMENT_ITEM_METADATA: text(row.result.item.metadata),
-        its.EXPERIMENT_ITEM_ROOT_OBSERVATION_ID: item_span_id(row.key)}
+        its.EXPERIMENT_ITEM_ROOT_OBSERVATION_ID: item_span_id(row.key),
+    }
     return {k: v for k, v in found.items() if v is not None}
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #fbebf283
@@ -343,10 +433,20 @@ def as_span(
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
     from opentelemetry.trace import SpanContext, TraceFlags
 
-    at = (lambda hex_id: SpanContext(int(trace_id, 16), int(hex_id, 16), False, TraceFlags(1)))
-    scope = InstrumentationScope(f"{account.package}-sdk", account.sdk_version, None, {"public_key": account.public_key})
-    return ReadableSpan(name, at(its_id), at(parent_id) if parent_id else None, Resource({"service.name": DEFAULT_ML_APP}), dict(attributes),
-                        instrumentation_scope=scope, start_time=int(start * 1e9), end_time=int(max(start, end) * 1e9))
+    at = lambda hex_id: SpanContext(int(trace_id, 16), int(hex_id, 16), False, TraceFlags(1))
+    scope = InstrumentationScope(
+        f"{account.package}-sdk", account.sdk_version, None, {"public_key": account.public_key}
+    )
+    return ReadableSpan(
+        name,
+        at(its_id),
+        at(parent_id) if parent_id else None,
+        Resource({"service.name": DEFAULT_ML_APP}),
+        dict(attributes),
+        instrumentation_scope=scope,
+        start_time=int(start * 1e9),
+        end_time=int(max(start, end) * 1e9),
+    )
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #36fbdeaf
 def row_spans(
@@ -358,11 +458,25 @@ def row_spans(
 ) -> list[Any]:
     "The spans of one row: the task, and below it what was called"
     root = item_span_id(row.key)
-    found = [as_span(account, row.key, root, None, task, row.start_time, row.end_time, {**shared, **row_attributes(names, row)})]
+    found = [
+        as_span(
+            account, row.key, root, None, task, row.start_time, row.end_time, {**shared, **row_attributes(names, row)}
+        )
+    ]
     for k, step in enumerate(row.steps):
         o = step.call
-        found.append(as_span(account, row.key, o.id or span_id(row.key, str(k)), step.parent_id or root, o.name, step.start_time,
-                             step.end_time, {**shared, **call_attributes(names, o)}))
+        found.append(
+            as_span(
+                account,
+                row.key,
+                o.id or span_id(row.key, str(k)),
+                step.parent_id or root,
+                o.name,
+                step.start_time,
+                step.end_time,
+                {**shared, **call_attributes(names, o)},
+            )
+        )
     return found
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #40a9d277
@@ -374,7 +488,7 @@ def posted(
     traces: Iterable[tuple[RowToPublish, list[Any]]],  # rows with their spans
 ) -> Iterator[RowToPublish]:
     "Post the spans, and give back each row when its spans were taken"
-    characters = (lambda trace: sum(len(v) for s in trace[1] for v in s.attributes.values() if isinstance(v, str)))
+    characters = lambda trace: sum(len(v) for s in trace[1] for v in s.attributes.values() if isinstance(v, str))
     for request in in_requests(traces, ROWS_AT_ONCE, CHARACTERS_AT_ONCE, characters):
         export([span for _, spans in request for span in spans])
         yield from (row for row, _ in request)
@@ -403,8 +517,13 @@ def active_items(
     "The items of a dataset that are not archived, and remembers their identifiers"
     more = {} if version is None else {"version": version}
     with there.account.in_words(f"reading dataset {dataset_name!r}"):
-        found = [i for i in by_page(lambda page: there.api.dataset_items.list(dataset_name=dataset_name, page=page, limit=50, **more))
-                 if getattr(i.status, "value", i.status) == "ACTIVE"]
+        found = [
+            i
+            for i in by_page(
+                lambda page: there.api.dataset_items.list(dataset_name=dataset_name, page=page, limit=50, **more)
+            )
+            if getattr(i.status, "value", i.status) == "ACTIVE"
+        ]
     there.item_ids[dataset_name] = {as_item(i).id: i.id for i in found}
     return found
 
@@ -418,8 +537,15 @@ def remote_dataset(
 ) -> RemoteDataset:
     "A dataset's version, named by a moment"
     newest = max((i.updated_at for i in items), default=dataset.updated_at)
-    return RemoteDataset(dataset.id, dataset.name, str(version or newest.astimezone(UTC).isoformat()),
-                         there.page(f"datasets/{dataset.id}"), project_of(there.account), ours, dataset.description)
+    return RemoteDataset(
+        dataset.id,
+        dataset.name,
+        str(version or newest.astimezone(UTC).isoformat()),
+        there.page(f"datasets/{dataset.id}"),
+        project_of(there.account),
+        ours,
+        dataset.description,
+    )
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #83299267
 def project_of(account: Account) -> str:
@@ -466,7 +592,9 @@ def trace(
 ) -> list[Any]:
     "A row as spans that say which experiment and which item they belong to"
     item_id = id_there(there, run.dataset.name, row.result.item.id)
-    return row_spans(there.account, names, run.task, row, experiment_attributes(names, run, row, experiment_id, item_id))
+    return row_spans(
+        there.account, names, run.task, row, experiment_attributes(names, run, row, experiment_id, item_id)
+    )
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #d94ec9d8
 def experiment_there(
@@ -476,8 +604,14 @@ def experiment_there(
     "What leads to a run on Langfuse"
     made = langfuse_experiment_id(there.project_id, run.dataset.id, run.run_name)
     since = datetime.fromtimestamp(run.started_at or 0.0, UTC) - timedelta(days=1)
-    return {"found": True, "run": made, "run_name": run.run_name, "since": since.isoformat(), "dataset_id": run.dataset.id,
-            "url": there.page(f"experiments/results?baseline={quote(made, safe='')}")}
+    return {
+        "found": True,
+        "run": made,
+        "run_name": run.run_name,
+        "since": since.isoformat(),
+        "dataset_id": run.dataset.id,
+        "url": there.page(f"experiments/results?baseline={quote(made, safe='')}"),
+    }
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #029f1714
 def experiment_items(
@@ -485,7 +619,11 @@ def experiment_items(
     remote: Mapping[str, Any],  # from `experiment_there`
 ) -> Iterator[Any]:
     "What Langfuse shows of a run's items, with their scores, a hundred at a time"
-    asked = {"from_start_time": datetime.fromisoformat(remote["since"]), "experiment_id": remote["run"], "fields": "core,scores"}
+    asked = {
+        "from_start_time": datetime.fromisoformat(remote["since"]),
+        "experiment_id": remote["run"],
+        "fields": "core,scores",
+    }
     with there.account.in_words("reading the experiment back"):
         yield from by_cursor(lambda cursor: there.api.experiments.list_items(cursor=cursor, limit=100, **asked))
 
@@ -502,6 +640,7 @@ def arrived(
 # %% ../../nbs/platforms/03_langfuse.ipynb #ac015e62
 class Langfuse:
     "Langfuse 5, as `platforms.platform.Backend` describes"
+
     name, title, prefix = "langfuse", "Langfuse", "LANGFUSE"
     patience_s = 45.0  # ingestion is asynchronous; the SDK's documentation says 15 to 30 seconds
     batch_rows = 100
@@ -509,8 +648,14 @@ class Langfuse:
     _open_api = staticmethod(langfuse_api)
     _there: Connection  # while connected
 
-    def __init__(self, public_key: str | None = None, secret_key: str | None = None, base_url: str | None = None,
-                 timeout_s: float = 20.0, **_: Any):
+    def __init__(
+        self,
+        public_key: str | None = None,
+        secret_key: str | None = None,
+        base_url: str | None = None,
+        timeout_s: float = 20.0,
+        **_: Any,
+    ):
         keys = check_keys(self.prefix, public_key, secret_key)
         version, self._names = installed_sdk(self.name)
         self._account = Account(self.name, self.title, version, server_url(self.prefix, base_url), *keys, timeout_s)
@@ -532,15 +677,18 @@ class Langfuse:
         ours = [i for i in map(as_item, items) if not tags or set(tags) <= set((i.metadata or {}).get("tags") or ())]
         return remote_dataset(self._there, dataset, items, version, ours)
 
-    def push_dataset(self, name: str, items: Sequence[DatasetItem], description: str | None = None,
-                     remove_missing: bool = False) -> RemoteDataset:
+    def push_dataset(
+        self, name: str, items: Sequence[DatasetItem], description: str | None = None, remove_missing: bool = False
+    ) -> RemoteDataset:
         "Create or update a dataset by the items' ids. Raises `PlatformDown` when reading back does not find them all."
         try:
             dataset = find_dataset(self._there, name)
         except RemoteNotFoundError:
             with self._account.in_words(f"creating dataset {name!r}"):
                 dataset = self._create("datasets", {"name": name, "description": description})
-        now = push_items(self._there, name, items, remove_missing, lambda request: self._create("dataset_items", request))
+        now = push_items(
+            self._there, name, items, remove_missing, lambda request: self._create("dataset_items", request)
+        )
         return remote_dataset(self._there, dataset, now)
 
     def create_run(self, run: RunToPublish) -> dict[str, Any]:
@@ -551,16 +699,22 @@ class Langfuse:
         "What Langfuse shows of the experiment, with its scores"
         return arrived(experiment_items(self._there, remote))
 
-    def send_rows(self, run: RunToPublish, remote: Mapping[str, Any], rows: Sequence[RowToPublish], handles: dict[str, Any]) -> None:
+    def send_rows(
+        self, run: RunToPublish, remote: Mapping[str, Any], rows: Sequence[RowToPublish], handles: dict[str, Any]
+    ) -> None:
         "Rows as traces, in requests of some 20 that are each answered. Raises `PlatformDown` unless all were accepted."
         traces = ((row, trace(self._there, self._names, run, remote.get("run"), row)) for row in rows)
         for row in posted(self._there.export, traces):
             self._accepted(run, remote, row)
             handles[row.key] = item_span_id(row.key)
 
-    def send_scores(self, remote: Mapping[str, Any], scores: Iterable[tuple[Any, RowToPublish, list[Evaluation]]]) -> None:
+    def send_scores(
+        self, remote: Mapping[str, Any], scores: Iterable[tuple[Any, RowToPublish, list[Evaluation]]]
+    ) -> None:
         "Scores of rows. Raises `PlatformDown` when one is refused."
-        bodies = [score_body(e, {"traceId": row.key, "observationId": handle}) for handle, row, its in scores for e in its]
+        bodies = [
+            score_body(e, {"traceId": row.key, "observationId": handle}) for handle, row, its in scores for e in its
+        ]
         self._post_scores("sending scores", bodies)
 
     def finish_run(self, remote: Mapping[str, Any], scores: Sequence[Evaluation], error: str | None = None) -> None:
@@ -593,9 +747,16 @@ def interactiveai_api(account: Account) -> Any:
 
     client = httpx.Client(timeout=account.timeout_s, follow_redirects=True)
     install_platform_routing(client, account.base_url)
-    return FernInteractiveAI(base_url=account.base_url, username=account.public_key, password=account.secret_key, httpx_client=client,
-                             x_interactiveai_sdk_name="python", x_interactiveai_sdk_version=account.sdk_version,
-                             x_interactiveai_public_key=account.public_key, timeout=account.timeout_s)
+    return FernInteractiveAI(
+        base_url=account.base_url,
+        username=account.public_key,
+        password=account.secret_key,
+        httpx_client=client,
+        x_interactiveai_sdk_name="python",
+        x_interactiveai_sdk_version=account.sdk_version,
+        x_interactiveai_public_key=account.public_key,
+        timeout=account.timeout_s,
+    )
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #10c0b04f
 def interactiveai_request(
@@ -607,8 +768,12 @@ def interactiveai_request(
     from interactiveai.api.resources.score.types import CreateScoreRequest
     from interactiveai.model import CreateDatasetItemRequest, CreateDatasetRequest
 
-    kinds = {"datasets": CreateDatasetRequest, "dataset_items": CreateDatasetItemRequest,
-             "dataset_run_items": CreateDatasetRunItemRequest, "score": CreateScoreRequest}
+    kinds = {
+        "datasets": CreateDatasetRequest,
+        "dataset_items": CreateDatasetItemRequest,
+        "dataset_run_items": CreateDatasetRunItemRequest,
+        "score": CreateScoreRequest,
+    }
     return kinds[what](**fields)
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #15eccf9b
@@ -618,12 +783,19 @@ def run_item(
     item_id: str,  # the platform's
 ) -> dict[str, Any]:
     "What ties an item to its trace"
-    return {"run_name": run.run_name, "run_description": run.description, "metadata": {**run.config, **run.tags},
-            "dataset_item_id": item_id, "trace_id": row.key, "observation_id": item_span_id(row.key)}
+    return {
+        "run_name": run.run_name,
+        "run_description": run.description,
+        "metadata": {**run.config, **run.tags},
+        "dataset_item_id": item_id,
+        "trace_id": row.key,
+        "observation_id": item_span_id(row.key),
+    }
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #6b3347f3
 class InteractiveAI(Langfuse):
     "InteractiveAI, which keeps dataset runs as Langfuse 3 did"
+
     name, title, prefix = "interactiveai", "InteractiveAI", "INTERACTIVEAI"
     _open_api = staticmethod(interactiveai_api)
 
@@ -631,13 +803,21 @@ class InteractiveAI(Langfuse):
         "The dataset as it is now. Raises `RemoteNotFoundError`, also for any other version: there is no history to read."
         found = super().pull_dataset(name, None, tags)
         if version is not None and str(version) != found.version:
-            raise RemoteNotFoundError(f"{self.title} shows only the present version of dataset {name!r}, {found.version}, not {version}")
+            raise RemoteNotFoundError(
+                f"{self.title} shows only the present version of dataset {name!r}, {found.version}, not {version}"
+            )
         return found
 
     def create_run(self, run: RunToPublish) -> dict[str, Any]:
         "The run's name; its identifier comes with its first item"
-        return {"found": True, "run": None, "run_name": run.run_name, "dataset_id": run.dataset.id, "url": run.dataset.url,
-                "project_id": self._there.project_id}
+        return {
+            "found": True,
+            "run": None,
+            "run_name": run.run_name,
+            "dataset_id": run.dataset.id,
+            "url": run.dataset.url,
+            "project_id": self._there.project_id,
+        }
 
     def read_back(self, remote: Mapping[str, Any]) -> Arrived:
         "The run's items; scores cannot be read back here"

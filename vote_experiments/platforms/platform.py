@@ -46,6 +46,7 @@ def in_words(
 @dataclass(slots=True)
 class RemoteDataset(Record):
     "One version of a dataset on a platform"
+
     id: str  # the platform's
     name: str
     version: int | str | None = None  # the platform's, not ours; None: the platform does not number them
@@ -64,8 +65,10 @@ def dataset_not_found(
 ) -> RemoteNotFoundError:
     "An error with the nearest names, or a few of them when none is near"
     near = difflib.get_close_matches(name, known, 5, 0.4) or list(known)[:5]
-    return RemoteNotFoundError(f"{where} has no dataset {name!r}; it has {', '.join(map(repr, near)) or none}. Push one with "
-                               f"push_dataset({name!r}, backend={backend!r})")
+    return RemoteNotFoundError(
+        f"{where} has no dataset {name!r}; it has {', '.join(map(repr, near)) or none}. Push one with "
+        f"push_dataset({name!r}, backend={backend!r})"
+    )
 
 # %% ../../nbs/platforms/00_platform.ipynb #46f2bd84
 def check_pushed(
@@ -77,15 +80,21 @@ def check_pushed(
     "Raises `PlatformDown` when what was pushed cannot be read back"
     missing, others = set(wanted) - set(there), set(there) - set(wanted)
     if missing or (exactly and others):
-        wrong = (f"{len(missing)} missing, such as {min(missing)!r}" if missing
-                 else f"{len(others)} that were to be removed, such as {min(others)!r}")
-        raise PlatformDown(f"pushed {len(wanted)} items to dataset {name!r}, but reading back finds {len(there)} ({wrong}); "
-                           "push it again")
+        wrong = (
+            f"{len(missing)} missing, such as {min(missing)!r}"
+            if missing
+            else f"{len(others)} that were to be removed, such as {min(others)!r}"
+        )
+        raise PlatformDown(
+            f"pushed {len(wanted)} items to dataset {name!r}, but reading back finds {len(there)} ({wrong}); "
+            "push it again"
+        )
 
 # %% ../../nbs/platforms/00_platform.ipynb #c54ea865
 @dataclass(slots=True)
 class RunToPublish(Record):
     "An experiment as a platform is told about it"
+
     id: str  # of the experiment in the local store
     name: str
     run_name: str
@@ -101,6 +110,7 @@ class RunToPublish(Record):
 @dataclass(slots=True)
 class Step(Record):
     "A model call or another step of a row, with its place and its times"
+
     call: Observation
     parent_id: str | None  # of the step above; None: right below the item
     start_time: float  # seconds since the epoch
@@ -113,6 +123,7 @@ _TRACE_ID = re.compile(r"[0-9a-f]{32}$")
 @dataclass(slots=True)
 class RowToPublish(Record):
     "An item result with what happened meanwhile"
+
     result: ItemResult
     start_time: float  # seconds since the epoch
     end_time: float
@@ -123,7 +134,9 @@ class RowToPublish(Record):
     def key(self) -> str:
         "32 hex digits that tell this row from all others, those of the same item included: its trace's id"
         found = self.result.trace_id or ""
-        return found if _TRACE_ID.match(found) else hashlib.sha256(f"{found} {self.result.id}".encode()).hexdigest()[:32]
+        return (
+            found if _TRACE_ID.match(found) else hashlib.sha256(f"{found} {self.result.id}".encode()).hexdigest()[:32]
+        )
 
     @property
     def scores(self) -> list[Evaluation]:
@@ -147,8 +160,11 @@ class RowToPublish(Record):
 @dataclass(slots=True)
 class Arrived(Record):
     "What a platform says it has of a run"
+
     rows: dict[str, Any] = field(default_factory=dict)  # key of the row: the platform's handle of it
-    scores: dict[str, set[str]] | None = field(default_factory=dict)  # key of the row: names; None: they cannot be read back
+    scores: dict[str, set[str]] | None = field(
+        default_factory=dict
+    )  # key of the row: names; None: they cannot be read back
     run_scores: set[str] = field(default_factory=set)
 
     def missing_scores(self, row: RowToPublish) -> list[Evaluation]:
@@ -159,6 +175,7 @@ class Arrived(Record):
 # %% ../../nbs/platforms/00_platform.ipynb #32107f05
 class Backend(Protocol):
     "One platform"
+
     name: str  # datadog | langfuse | interactiveai
     title: str  # as people call it
     project: str | None
@@ -174,8 +191,9 @@ class Backend(Protocol):
         "A dataset with its items. Raises `RemoteNotFoundError`."
         ...
 
-    def push_dataset(self, name: str, items: Sequence[DatasetItem], description: str | None = None,
-                     remove_missing: bool = False) -> RemoteDataset:
+    def push_dataset(
+        self, name: str, items: Sequence[DatasetItem], description: str | None = None, remove_missing: bool = False
+    ) -> RemoteDataset:
         "Create or update a dataset by the items' ids, count it by reading back, and return it without its items."
         ...
 
@@ -187,12 +205,15 @@ class Backend(Protocol):
         "What the platform shows of a run"
         ...
 
-    def send_rows(self, run: RunToPublish, remote: Mapping[str, Any], rows: Sequence[RowToPublish],
-                  handles: dict[str, Any]) -> None:
+    def send_rows(
+        self, run: RunToPublish, remote: Mapping[str, Any], rows: Sequence[RowToPublish], handles: dict[str, Any]
+    ) -> None:
         "Send rows with their model calls; each accepted row's handle goes into `handles`. Raises `PlatformDown`."
         ...
 
-    def send_scores(self, remote: Mapping[str, Any], scores: Iterable[tuple[Any, RowToPublish, list[Evaluation]]]) -> None:
+    def send_scores(
+        self, remote: Mapping[str, Any], scores: Iterable[tuple[Any, RowToPublish, list[Evaluation]]]
+    ) -> None:
         "Send scores of rows that are there, each with the row's handle. Raises `PlatformDown`."
         ...
 
@@ -256,8 +277,16 @@ def row_metadata(
 ) -> dict[str, Any]:
     "The item's metadata, with how its result came about"
     r = row.result
-    return fitting_metadata(r.item.metadata, repeat=r.repeat or None, latency_s=r.latency_s, attempts=r.attempts if r.attempts != 1 else None,
-                            cost_usd=r.cost_usd, cached=r.cached or None, model_version=r.model_version, **further)
+    return fitting_metadata(
+        r.item.metadata,
+        repeat=r.repeat or None,
+        latency_s=r.latency_s,
+        attempts=r.attempts if r.attempts != 1 else None,
+        cost_usd=r.cost_usd,
+        cached=r.cached or None,
+        model_version=r.model_version,
+        **further,
+    )
 
 # %% ../../nbs/platforms/00_platform.ipynb #c6a2e99e
 def call_metadata(
@@ -265,8 +294,14 @@ def call_metadata(
     **further: Any,
 ) -> dict[str, Any]:
     "A call's metadata, with how it was answered"
-    return fitting_metadata(o.metadata, model_version=o.model_version, cached=o.cached or None,
-                            attempts=o.attempts if o.attempts != 1 else None, waited_s=o.waited_s or None, **further)
+    return fitting_metadata(
+        o.metadata,
+        model_version=o.model_version,
+        cached=o.cached or None,
+        attempts=o.attempts if o.attempts != 1 else None,
+        waited_s=o.waited_s or None,
+        **further,
+    )
 
 # %% ../../nbs/platforms/00_platform.ipynb #12a397e9
 T = TypeVar("T")

@@ -20,14 +20,38 @@ from pathlib import Path
 from typing import Any
 import sqlalchemy as sa
 from ..datasets.dataset import Dataset, DatasetNotFoundError, get_dataset, map_pages, save_dataset
-from ..store.results import ResultSequence, get_experiment, get_group, owner_name, resolve_run, update_experiment
+from vote_experiments.store.results import (
+    ResultSequence,
+    get_experiment,
+    get_group,
+    owner_name,
+    resolve_run,
+    update_experiment,
+)
 from vote_experiments.store.database import (
-    Store, datasets, decode_json, encode_json, item_results, iso, now_us, observations, open_store, publications, scores, traces,
+    Store,
+    datasets,
+    decode_json,
+    encode_json,
+    item_results,
+    iso,
+    now_us,
+    observations,
+    open_store,
+    publications,
+    scores,
+    traces,
 )
 from ..engine.archive import slug
 from ..engine.resuming import process_lives
 from vote_experiments.platforms.platform import (
-    Arrived, Backend, PlatformDown, RemoteDataset, RemoteNotFoundError, RowToPublish, RunToPublish,
+    Arrived,
+    Backend,
+    PlatformDown,
+    RemoteDataset,
+    RemoteNotFoundError,
+    RowToPublish,
+    RunToPublish,
 )
 from ..records import DatasetItem, Evaluation, Observation, Record, Usage
 from ..settings import DEFAULT_PROJECT, environment, redact
@@ -67,8 +91,10 @@ def open_backend(
     try:
         return importlib.import_module(f"vote_experiments.platforms.{module}").open_backend(name=name, **settings)
     except ModuleNotFoundError as error:
-        raise ValueError(f"backend {name!r} cannot be used here ({error}); run with backend='local', the results can be "
-                         "published later") from error
+        raise ValueError(
+            f"backend {name!r} cannot be used here ({error}); run with backend='local', the results can be "
+            "published later"
+        ) from error
 
 # %% ../../nbs/platforms/04_publishing.ipynb #e717bafa
 def reachable_backend(
@@ -100,7 +126,11 @@ def _link(store: Store, dataset: Dataset, platform: Backend, remote: RemoteDatas
         metadata = decode_json(row.metadata) or {}
         links = metadata.setdefault("platforms", {})
         versions = links.get(key, {}).get("versions", {}) if links.get(key, {}).get("id") == remote.id else {}
-        links[key] = {"id": remote.id, "url": remote.url, "versions": {**versions, str(dataset.version): remote.version}}
+        links[key] = {
+            "id": remote.id,
+            "url": remote.url,
+            "versions": {**versions, str(dataset.version): remote.version},
+        }
         c.execute(sa.update(datasets).where(datasets.c.id == dataset.id).values(metadata=encode_json(metadata)))
 
 # %% ../../nbs/platforms/04_publishing.ipynb #525a0fe6
@@ -113,11 +143,14 @@ def linked_dataset(
     link = _links(store, dataset.id).get(f"{platform.name}/{platform.project}") or {}
     if str(dataset.version) not in link.get("versions", {}):
         return None
-    return RemoteDataset(link["id"], dataset.name, link["versions"][str(dataset.version)], link["url"], platform.project)
+    return RemoteDataset(
+        link["id"], dataset.name, link["versions"][str(dataset.version)], link["url"], platform.project
+    )
 
 # %% ../../nbs/platforms/04_publishing.ipynb #3a83e897
 def _portable(given: Any, roots: Sequence[Path]) -> Any:
     "An input with page paths relative to the dataset's folders"
+
     def relative(path: str) -> str:
         for root in roots if os.path.isabs(path) else ():
             if Path(path).is_relative_to(root):
@@ -147,8 +180,18 @@ def pull_dataset(
         remote = connected.pull_dataset(name, version, tags)
     local_name = f"{name} [{', '.join(tags)}]" if tags else name
     local = _same_here(opened, local_name, connected, remote) or save_dataset(
-        local_name, remote.items, description=remote.description, store=opened, remove_missing=True, provenance={
-            "pulled_from": connected.name, "project": connected.project, "dataset_id": remote.id, "version": remote.version})
+        local_name,
+        remote.items,
+        description=remote.description,
+        store=opened,
+        remove_missing=True,
+        provenance={
+            "pulled_from": connected.name,
+            "project": connected.project,
+            "dataset_id": remote.id,
+            "version": remote.version,
+        },
+    )
     _link(opened, local, connected, remote)
     return local
 
@@ -195,8 +238,10 @@ def dataset_for_run(
     except PlatformDown as error:
         kept = _kept_snapshot(store, platform, name, version)
         if kept is None:
-            raise PlatformDown(f"{error}. Dataset {name!r} was never pulled, so there is nothing to run over; backend='local' runs "
-                               "over datasets of the local store") from error
+            raise PlatformDown(
+                f"{error}. Dataset {name!r} was never pulled, so there is nothing to run over; backend='local' runs "
+                "over datasets of the local store"
+            ) from error
         return kept, f"{error}; going on with the snapshot of version {version or 'pulled last'}"
 
 # %% ../../nbs/platforms/04_publishing.ipynb #3cce1b0e
@@ -242,20 +287,62 @@ def dataset_files_for_import(
     return write(_portable_items(local), Path(folder), slug(local.name))
 
 # %% ../../nbs/platforms/04_publishing.ipynb #6b3d8031
-_SPAN_COLUMNS = [observations.c[n] for n in (
-    "id", "trace_id", "parent_id", "type", "name", "start_time", "end_time", "input", "output", "metadata", "level",
-    "status_message", "model", "model_version", "prompt_tokens", "output_tokens", "thoughts_tokens", "cached_tokens",
-    "cost_usd", "cached", "waited_s", "attempts")]
+_SPAN_COLUMNS = [
+    observations.c[n]
+    for n in (
+        "id",
+        "trace_id",
+        "parent_id",
+        "type",
+        "name",
+        "start_time",
+        "end_time",
+        "input",
+        "output",
+        "metadata",
+        "level",
+        "status_message",
+        "model",
+        "model_version",
+        "prompt_tokens",
+        "output_tokens",
+        "thoughts_tokens",
+        "cached_tokens",
+        "cost_usd",
+        "cached",
+        "waited_s",
+        "attempts",
+    )
+]
 _AT_ONCE = 400  # rows read together
 
 # %% ../../nbs/platforms/04_publishing.ipynb #7d44958b
 def _observation(r: Any) -> Observation:
-    usage = None if r.prompt_tokens is None and r.output_tokens is None else Usage(
-        r.prompt_tokens or 0, r.output_tokens or 0, r.thoughts_tokens or 0, r.cached_tokens or 0)
+    usage = (
+        None
+        if r.prompt_tokens is None and r.output_tokens is None
+        else Usage(r.prompt_tokens or 0, r.output_tokens or 0, r.thoughts_tokens or 0, r.cached_tokens or 0)
+    )
     return Observation(
-        r.name or r.type.lower(), r.type, r.start_time / 1e6, None if r.end_time is None else r.end_time / 1e6,
-        decode_json(r.input), decode_json(r.output), decode_json(r.metadata), r.model, r.model_version, usage, r.cost_usd,
-        r.level or "DEFAULT", r.status_message, bool(r.cached), r.waited_s or 0.0, r.attempts or 1, r.id, r.parent_id)
+        r.name or r.type.lower(),
+        r.type,
+        r.start_time / 1e6,
+        None if r.end_time is None else r.end_time / 1e6,
+        decode_json(r.input),
+        decode_json(r.output),
+        decode_json(r.metadata),
+        r.model,
+        r.model_version,
+        usage,
+        r.cost_usd,
+        r.level or "DEFAULT",
+        r.status_message,
+        bool(r.cached),
+        r.waited_s or 0.0,
+        r.attempts or 1,
+        r.id,
+        r.parent_id,
+    )
 
 # %% ../../nbs/platforms/04_publishing.ipynb #de2bc44e
 def rows_to_publish(
@@ -275,13 +362,21 @@ def rows_to_publish(
     yield from _with_calls(store, batch, roots, failed_scores)
 
 # %% ../../nbs/platforms/04_publishing.ipynb #141ec1c3
-def _with_calls(store: Store, results: Sequence[Any], roots: Sequence[Path], failed_scores: bool) -> Iterator[RowToPublish]:
+def _with_calls(
+    store: Store, results: Sequence[Any], roots: Sequence[Path], failed_scores: bool
+) -> Iterator[RowToPublish]:
     ids = [r.trace_id for r in results if r.trace_id]
     calls: dict[str, list[Observation]] = {}
     with store.read() as c:
-        times = {t.id: (t.timestamp / 1e6, (t.end_time or t.timestamp) / 1e6) for t in c.execute(
-            sa.select(traces.c.id, traces.c.timestamp, traces.c.end_time).where(traces.c.id.in_(ids)))}
-        for o in c.execute(sa.select(*_SPAN_COLUMNS).where(observations.c.trace_id.in_(ids)).order_by(observations.c.start_time)):
+        times = {
+            t.id: (t.timestamp / 1e6, (t.end_time or t.timestamp) / 1e6)
+            for t in c.execute(
+                sa.select(traces.c.id, traces.c.timestamp, traces.c.end_time).where(traces.c.id.in_(ids))
+            )
+        }
+        for o in c.execute(
+            sa.select(*_SPAN_COLUMNS).where(observations.c.trace_id.in_(ids)).order_by(observations.c.start_time)
+        ):
             calls.setdefault(o.trace_id, []).append(_observation(o))
     for r in results:
         r.item.input = _portable(r.item.input, roots)
@@ -295,13 +390,25 @@ def _with_calls(store: Store, results: Sequence[Any], roots: Sequence[Path], fai
 def _totals(store: Store, experiment_id: str, failed_scores: bool = True) -> tuple[int, int, int]:
     "How many rows, scores and model calls there are to publish"
     mine = sa.and_(item_results.c.experiment_id == experiment_id, item_results.c.status != "skipped")
-    told = sa.or_(scores.c.value_number.is_not(None), scores.c.value_text.is_not(None),
-                  *([scores.c.source == "ERROR"] if failed_scores else []))
-    named = (sa.select(scores.c.trace_id, scores.c.name).select_from(
-        item_results.join(scores, scores.c.trace_id == item_results.c.trace_id)).where(mine, told).distinct().subquery())
-    queries = (sa.select(sa.func.count()).select_from(item_results).where(mine), sa.select(sa.func.count()).select_from(named),
-               sa.select(sa.func.count()).select_from(item_results.join(
-                   observations, observations.c.trace_id == item_results.c.trace_id)).where(mine))
+    told = sa.or_(
+        scores.c.value_number.is_not(None),
+        scores.c.value_text.is_not(None),
+        *([scores.c.source == "ERROR"] if failed_scores else []),
+    )
+    named = (
+        sa.select(scores.c.trace_id, scores.c.name)
+        .select_from(item_results.join(scores, scores.c.trace_id == item_results.c.trace_id))
+        .where(mine, told)
+        .distinct()
+        .subquery()
+    )
+    queries = (
+        sa.select(sa.func.count()).select_from(item_results).where(mine),
+        sa.select(sa.func.count()).select_from(named),
+        sa.select(sa.func.count())
+        .select_from(item_results.join(observations, observations.c.trace_id == item_results.c.trace_id))
+        .where(mine),
+    )
     with store.read() as c:
         rows, n_scores, spans = (int(c.scalar(q) or 0) for q in queries)
     return rows, n_scores, spans
@@ -310,6 +417,7 @@ def _totals(store: Store, experiment_id: str, failed_scores: bool = True) -> tup
 @dataclass
 class _Ledger:
     "What was sent of one experiment to one platform"
+
     store: Store
     experiment_id: str
     backend: str
@@ -332,26 +440,45 @@ class _Ledger:
         return cls(store, experiment_id, backend, ids, batches, half, run_scores, counts=counts or {})
 
     def save(self) -> None:
-        kept = {"ids": self.remote, "batches": self.batches, "half": self.half, "run_scores": self.run_scores,
-                "owner": owner_name()}
-        values = {"status": self.status, "remote": encode_json(redact(kept)), "counts": encode_json(self.counts), "updated_at": now_us()}
+        kept = {
+            "ids": self.remote,
+            "batches": self.batches,
+            "half": self.half,
+            "run_scores": self.run_scores,
+            "owner": owner_name(),
+        }
+        values = {
+            "status": self.status,
+            "remote": encode_json(redact(kept)),
+            "counts": encode_json(self.counts),
+            "updated_at": now_us(),
+        }
         mine = (publications.c.experiment_id == self.experiment_id, publications.c.backend == self.backend)
         with self.store.write() as c:
             if not c.execute(sa.update(publications).where(*mine).values(**values)).rowcount:
-                c.execute(sa.insert(publications).values(experiment_id=self.experiment_id, backend=self.backend, **values))
+                c.execute(
+                    sa.insert(publications).values(experiment_id=self.experiment_id, backend=self.backend, **values)
+                )
 
 # %% ../../nbs/platforms/04_publishing.ipynb #ba285c83
 def _publication_row(store: Store, experiment_id: str, backend: str) -> Any:
     with store.read() as c:
-        return c.execute(sa.select(publications).where(
-            publications.c.experiment_id == experiment_id, publications.c.backend == backend)).first()
+        return c.execute(
+            sa.select(publications).where(
+                publications.c.experiment_id == experiment_id, publications.c.backend == backend
+            )
+        ).first()
 
 # %% ../../nbs/platforms/04_publishing.ipynb #bd96cefe
 def plan_publication(store: Store, experiment_id: str, backend: str) -> None:
     "Note that an experiment is to be published once it is finished, so that a kill in between is not forgotten"
     if _publication_row(store, experiment_id, backend) is None:
         with store.write() as c:
-            c.execute(sa.insert(publications).values(experiment_id=experiment_id, backend=backend, status="planned", updated_at=now_us()))
+            c.execute(
+                sa.insert(publications).values(
+                    experiment_id=experiment_id, backend=backend, status="planned", updated_at=now_us()
+                )
+            )
 
 # %% ../../nbs/platforms/04_publishing.ipynb #d7cc6c13
 def awaits_publication(store: Store, experiment_id: str, backend: str | None) -> bool:
@@ -368,6 +495,7 @@ def _is_publishing(owner: str | None) -> bool:
 @dataclass
 class Publication(Record):
     "What of an experiment is on a platform"
+
     experiment_id: str
     name: str
     backend: str
@@ -386,14 +514,18 @@ class Publication(Record):
         return self.error is None and (self.rows, self.scores, self.spans) == (self.n_rows, self.n_scores, self.n_spans)
 
     def __str__(self) -> str:
-        out = (f"published {self.rows}/{self.n_rows} rows, {self.scores}/{self.n_scores} scores, {self.spans}/{self.n_spans} "
-               f"spans of {self.name} to {self.backend}")
+        out = (
+            f"published {self.rows}/{self.n_rows} rows, {self.scores}/{self.n_scores} scores, {self.spans}/{self.n_spans} "
+            f"spans of {self.name} to {self.backend}"
+        )
         if self.complete:
             return out
         delay = "" if self.error else "; new ones are shown with a delay"
         late = f" ({self.accepted} rows were accepted{delay})" if self.accepted > self.rows else ""
         why = f": {self.error}" if self.error else ""
-        return f"{out}{late}{why}. Everything is stored here; repeat with: vote-experiments publish {self.experiment_id}"
+        return (
+            f"{out}{late}{why}. Everything is stored here; repeat with: vote-experiments publish {self.experiment_id}"
+        )
 
     def _repr_markdown_(self) -> str:
         return f"{self}" + (f" · [open]({self.url})" if self.url else "")
@@ -415,17 +547,33 @@ def _dataset_there(store: Store, row: Mapping[str, Any], platform: Backend) -> t
 # %% ../../nbs/platforms/04_publishing.ipynb #1d5922c1
 def _local_dataset(store: Store, row: Mapping[str, Any]) -> Dataset | None:
     with store.read() as c:
-        name = c.scalar(sa.select(datasets.c.name).where(datasets.c.id == row["dataset_id"])) if row["dataset_id"] else None
+        name = (
+            c.scalar(sa.select(datasets.c.name).where(datasets.c.id == row["dataset_id"]))
+            if row["dataset_id"]
+            else None
+        )
     return get_dataset(name, row["dataset_version"], store) if name is not None else None
 
 # %% ../../nbs/platforms/04_publishing.ipynb #3fc00c80
 def _run_to_publish(row: Mapping[str, Any], dataset: RemoteDataset) -> RunToPublish:
     settings, config = row["settings"] or {}, row["config"] or {}
-    run_name = f"{row['name']} - {iso(row['created_at'])}" if row["group_id"] else row["run_name"]  # unique, as runs there need
+    run_name = (
+        f"{row['name']} - {iso(row['created_at'])}" if row["group_id"] else row["run_name"]
+    )  # unique, as runs there need
     tags = {**{k: config[k] for k in ("model", "temperature") if config.get(k) is not None}, **(row["metadata"] or {})}
     task = next(iter(settings.get("task") or ()), "task")
-    return RunToPublish(row["id"], row["name"], run_name, dataset, row["description"], task, dict(config),
-                        {str(k): str(v) for k, v in tags.items()}, settings.get("repeats") or 1, row["created_at"] / 1e6)
+    return RunToPublish(
+        row["id"],
+        row["name"],
+        run_name,
+        dataset,
+        row["description"],
+        task,
+        dict(config),
+        {str(k): str(v) for k, v in tags.items()},
+        settings.get("repeats") or 1,
+        row["created_at"] / 1e6,
+    )
 
 # %% ../../nbs/platforms/04_publishing.ipynb #317af9fb
 RESEND_AFTER_S = 600.0
@@ -446,7 +594,9 @@ def _in_batches(rows: Iterator[RowToPublish], size: int) -> Iterator[list[RowToP
         yield batch
 
 # %% ../../nbs/platforms/04_publishing.ipynb #4444105f
-def _send_batch(platform: Backend, ledger: _Ledger, run: RunToPublish, batch: Sequence[RowToPublish], arrived: Arrived) -> None:
+def _send_batch(
+    platform: Backend, ledger: _Ledger, run: RunToPublish, batch: Sequence[RowToPublish], arrived: Arrived
+) -> None:
     "Rows first, then scores; whatever was accepted is remembered before anything else can fail"
     try:
         new = [r for r in batch if r.key not in arrived.rows and r.key not in ledger.half]
@@ -464,8 +614,14 @@ def _send_batch(platform: Backend, ledger: _Ledger, run: RunToPublish, batch: Se
     ledger.save()
 
 # %% ../../nbs/platforms/04_publishing.ipynb #dacd1c9e
-def _send_missing(platform: Backend, ledger: _Ledger, run: RunToPublish, rows: Iterator[RowToPublish], arrived: Arrived,
-                  resend_after_s: float) -> dict[str, set[str]]:
+def _send_missing(
+    platform: Backend,
+    ledger: _Ledger,
+    run: RunToPublish,
+    rows: Iterator[RowToPublish],
+    arrived: Arrived,
+    resend_after_s: float,
+) -> dict[str, set[str]]:
     "Send what is not there, batch by batch: the names of the scores of every row"
     expected: dict[str, set[str]] = {}
     current: set[str] = set()
@@ -473,14 +629,18 @@ def _send_missing(platform: Backend, ledger: _Ledger, run: RunToPublish, rows: I
         expected.update({r.key: {e.name for e in r.scores} for r in batch})
         current.add(digest := _digest(batch))
         accepted = digest in ledger.batches
-        lacking = any(r.key not in arrived.rows or (arrived.scores is not None and arrived.missing_scores(r)) for r in batch)
+        lacking = any(
+            r.key not in arrived.rows or (arrived.scores is not None and arrived.missing_scores(r)) for r in batch
+        )
         if not accepted or (lacking and time.time() - ledger.batches[digest][0] >= resend_after_s):
             _send_batch(platform, ledger, run, batch, arrived)
     ledger.batches = {d: b for d, b in ledger.batches.items() if d in current}
     return expected
 
 # %% ../../nbs/platforms/04_publishing.ipynb #463707b3
-def _finish(platform: Backend, ledger: _Ledger, row: Mapping[str, Any], arrived: Arrived, resend_after_s: float) -> None:
+def _finish(
+    platform: Backend, ledger: _Ledger, row: Mapping[str, Any], arrived: Arrived, resend_after_s: float
+) -> None:
     "Scores of the whole run, once it is whole"
     if row["status"] not in ("finished", "failed"):
         return
@@ -501,7 +661,9 @@ def _seen(arrived: Arrived, expected: Mapping[str, set[str]]) -> tuple[int, int]
     return len(there), sum(len(names & arrived.scores.get(key, set())) for key, names in there.items())
 
 # %% ../../nbs/platforms/04_publishing.ipynb #cab9a48b
-def _confirm(platform: Backend, ledger: _Ledger, expected: Mapping[str, set[str]], patience_s: float) -> tuple[int, int]:
+def _confirm(
+    platform: Backend, ledger: _Ledger, expected: Mapping[str, set[str]], patience_s: float
+) -> tuple[int, int]:
     wanted = (len(expected), sum(map(len, expected.values())))
     deadline, pause = time.monotonic() + patience_s, 0.25
     while True:
@@ -532,7 +694,8 @@ def publish_experiment(
     experiment_id: str,
     store: Store,
     *,
-    patience_s: float | None = None,  # seconds to wait for rows to be shown; None: as long as the platform usually takes
+    patience_s: float
+    | None = None,  # seconds to wait for rows to be shown; None: as long as the platform usually takes
     resend_after_s: float = RESEND_AFTER_S,  # accepted rows that are not shown are sent again after so long
 ) -> Publication:
     "Send what the platform does not have of one experiment, and count what it has. Never raises for the platform's sake."
@@ -553,7 +716,9 @@ def publish_experiment(
         if ledger.remote.get("url"):  # some are known only now
             report.url = ledger.remote["url"]
             update_experiment(store, row["id"], url=report.url)
-        report.rows, report.scores = _confirm(platform, ledger, expected, platform.patience_s if patience_s is None else patience_s)
+        report.rows, report.scores = _confirm(
+            platform, ledger, expected, platform.patience_s if patience_s is None else patience_s
+        )
     except Exception as error:  # whatever a platform's SDK comes up with must not cost the run
         told = isinstance(error, (PlatformDown, ValueError, LookupError))
         report.error = redact(str(error) if told else f"{type(error).__name__}: {error}")
@@ -573,9 +738,13 @@ def _last_known(store: Store, row: Mapping[str, Any], platform: Backend) -> Publ
 def _kept(ledger: _Ledger, report: Publication) -> Publication:
     "Fill in what the ledger knows, and keep the counts"
     report.spans = min(report.n_spans, sum(n for *_, n in ledger.batches.values()))
-    report.accepted = min(report.n_rows, max(report.rows, sum(n for _, n, _ in ledger.batches.values()) + len(ledger.half)))
+    report.accepted = min(
+        report.n_rows, max(report.rows, sum(n for _, n, _ in ledger.batches.values()) + len(ledger.half))
+    )
     ledger.status = "published" if report.complete else "partial"
-    ledger.counts |= {k: report[k] for k in ("rows", "n_rows", "scores", "n_scores", "spans", "n_spans", "accepted", "error")}
+    ledger.counts |= {
+        k: report[k] for k in ("rows", "n_rows", "scores", "n_scores", "spans", "n_spans", "accepted", "error")
+    }
     ledger.save()
     return report
 
@@ -599,7 +768,9 @@ def publish(
         name = platform or _meant_for(opened, first) or choose_backend(None)[0]
         platform = open_backend(name, **{"project_name": first.get("project") or DEFAULT_PROJECT, **settings})
     if platform is None:
-        raise ValueError("nowhere to publish to: set DD_API_KEY and DD_APP_KEY, or name backend='datadog', 'langfuse' or 'interactiveai'")
+        raise ValueError(
+            "nowhere to publish to: set DD_API_KEY and DD_APP_KEY, or name backend='datadog', 'langfuse' or 'interactiveai'"
+        )
     return publish_all(platform, ids, opened, patience_s=patience_s, resend_after_s=resend_after_s)
 
 # %% ../../nbs/platforms/04_publishing.ipynb #11ce7a35

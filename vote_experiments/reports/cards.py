@@ -36,14 +36,22 @@ def field_label(
 ) -> str:
     "A value's path in words: `vote_results[number=3].vote_count` is `Votes, no. 3`"
     if path.startswith("reports["):
-        number, _, rest = path[len("reports["):].partition("].")
-        return Words("records", language)("of_report", field=field_label(rest, language), n=int(number) + 1 if number.isdecimal() else number)
+        number, _, rest = path[len("reports[") :].partition("].")
+        return Words("records", language)(
+            "of_report", field=field_label(rest, language), n=int(number) + 1 if number.isdecimal() else number
+        )
     if not path.startswith("vote_results["):
-        return _one_name(FIELD_NAMES[path], language) if path in FIELD_NAMES else path.rpartition(".")[2].replace("_", " ") or path
-    key, _, name = path[len("vote_results["):].partition("].")
+        return (
+            _one_name(FIELD_NAMES[path], language)
+            if path in FIELD_NAMES
+            else path.rpartition(".")[2].replace("_", " ") or path
+        )
+    key, _, name = path[len("vote_results[") :].partition("].")
     known = FIELD_NAMES.get(f"vote_results.{name}")
     row = key[7:] if key.startswith("number=") else str(int(key[4:]) + 1) if key[4:].isdecimal() else key
-    return f"{_one_name(known, language) if known else name.replace('_', ' ')}, {Words('records', language)('row', n=row)}"
+    return (
+        f"{_one_name(known, language) if known else name.replace('_', ' ')}, {Words('records', language)('row', n=row)}"
+    )
 
 # %% ../../nbs/reports/07_cards.ipynb #05f5600f
 def form_label(form_type: Any, language: str = "en") -> str:
@@ -60,9 +68,15 @@ def score_label(score: str, language: str = "en") -> str:
 # %% ../../nbs/reports/07_cards.ipynb #27e142fa
 def value_text(value: Any, most: int = 160) -> str:
     "A value as short text, secrets hidden"
-    text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value if isinstance(value, str) else repr(value)
+    text = (
+        f"{value:,}"
+        if isinstance(value, int) and not isinstance(value, bool)
+        else value
+        if isinstance(value, str)
+        else repr(value)
+    )
     text = redact(text)
-    return text if len(text) <= most else text[:most - 1] + "…"
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 # %% ../../nbs/reports/07_cards.ipynb #98bbdcd5
 def small_pages(
@@ -81,7 +95,9 @@ def small_pages(
     for n, path in enumerate(paths[:most], 1):
         try:
             data = base64.b64encode(thumbnail(path, width, 0, roots)).decode()
-            parts.append(Html('<img alt="{}" src="data:image/jpeg;base64,{}">').format(say("page_alt", n=n, item=""), data))
+            parts.append(
+                Html('<img alt="{}" src="data:image/jpeg;base64,{}">').format(say("page_alt", n=n, item=""), data)
+            )
         except (OSError, ValueError) as error:
             parts.append(Html('<span class="gone">{}</span>').format(say("page_gone", n=n, why=redact(str(error)))))
     more = Html("<small>{}</small>").format(say("n_more", n=len(paths) - most)) if len(paths) > most else ""
@@ -95,7 +111,11 @@ def check_mark(check: Check, say: Words) -> Html:
 
 def check_list(report: Report, say: Words, names: Iterable[str] = ARITHMETIC_CHECKS) -> Html:
     "A report's checks, a line each"
-    lines = [Html("<li>{} {}</li>").format(check_mark(c, say), c.message) for c in check_report(report, list(names)).checks if c.status != "skipped"]
+    lines = [
+        Html("<li>{} {}</li>").format(check_mark(c, say), c.message)
+        for c in check_report(report, list(names)).checks
+        if c.status != "skipped"
+    ]
     return Html('<ul class="checks">{}</ul>').format(joined(lines)) if lines else Html("")
 
 # %% ../../nbs/reports/07_cards.ipynb #09b25550
@@ -135,16 +155,28 @@ def _values_of(report: Report, language: str) -> Html:
     numbers = [k for k in plain if k.startswith(("voter_", "ballot_")) and not k.endswith("_text")]
     rows = [r for r in report.vote_results if r.vote_count is not None]
     table = [(field_label(k, language), plain[k]) for k in numbers] + [
-        (f"{r.number}. {r.candidate_name or r.party_name or ''}", r.vote_count) for r in rows[:5]]
-    cells = joined(Html('<tr><th scope="row">{}</th><td class="number">{}</td></tr>').format(value_text(k), value_text(v)) for k, v in table)
-    more = Html("<small>{}</small>").format(Words("records", language)("n_more", n=len(rows) - 5)) if len(rows) > 5 else ""
+        (f"{r.number}. {r.candidate_name or r.party_name or ''}", r.vote_count) for r in rows[:5]
+    ]
+    cells = joined(
+        Html('<tr><th scope="row">{}</th><td class="number">{}</td></tr>').format(value_text(k), value_text(v))
+        for k, v in table
+    )
+    more = (
+        Html("<small>{}</small>").format(Words("records", language)("n_more", n=len(rows) - 5)) if len(rows) > 5 else ""
+    )
     return Html('<div><b>{}</b> <span class="soft">{}</span><table><tbody>{}</tbody></table>{}{}</div>').format(
-        form_label(report.form_info.form_type, language), value_text(head, 200), cells, more, check_list(report, Words("records", language)))
+        form_label(report.form_info.form_type, language),
+        value_text(head, 200),
+        cells,
+        more,
+        check_list(report, Words("records", language)),
+    )
 
 # %% ../../nbs/reports/07_cards.ipynb #d6890a7e
 def item_card(
     item: DatasetItem,
-    roots: Sequence[Any] | None = None,  # folders its pages may be in; None: those of its dataset, or `settings.image_roots()`
+    roots: Sequence[Any]
+    | None = None,  # folders its pages may be in; None: those of its dataset, or `settings.image_roots()`
     language: str = "en",
 ) -> Html:
     "An item: its pages small, its ground truth, and what its arithmetic says"
@@ -153,10 +185,19 @@ def item_card(
         reports = read_reports(item.expected_output)[0] if item.expected_output is not None else []
     except ValueError:
         reports = []
-    shown = joined(_values_of(r, language) for r in reports) if reports else Html("<p>{}</p>").format(
-        say("without_truth") if item.expected_output is None else value_text(item.expected_output, 400))
-    return _card(Html("<h4>{}</h4>").format(item.id), Html('<p class="soft">{}</p>').format(about_item(item, say)),
-                 small_pages(item.input, _item_roots(item) if roots is None else roots, language=language), Html('<div class="flex">{}</div>').format(shown))
+    shown = (
+        joined(_values_of(r, language) for r in reports)
+        if reports
+        else Html("<p>{}</p>").format(
+            say("without_truth") if item.expected_output is None else value_text(item.expected_output, 400)
+        )
+    )
+    return _card(
+        Html("<h4>{}</h4>").format(item.id),
+        Html('<p class="soft">{}</p>').format(about_item(item, say)),
+        small_pages(item.input, _item_roots(item) if roots is None else roots, language=language),
+        Html('<div class="flex">{}</div>').format(shown),
+    )
 
 # %% ../../nbs/reports/07_cards.ipynb #7aed3c4f
 def _item_roots(item: DatasetItem) -> Sequence[Any] | None:
@@ -171,14 +212,27 @@ def dataset_card(
 ) -> Html:
     "A dataset: what it is, and its first items with a page each"
     say, made = Words("records", language), dataset.version_created_at
-    said = [f"{say('version')} {dataset.version}", say("n_items", n=f"{dataset.n_items:,}"), f"{made:%Y-%m-%d %H:%M} UTC" if made else None,
-            (dataset.content_hash or "")[:12]]
-    lines = [Html('<tr><td>{}</td><th scope="row">{}</th><td>{}</td><td>{}</td></tr>').format(
-        small_pages(i.input, dataset.roots, 1, 56, language), i.id, about_item(i, say), _truth_line(i, say)) for i in dataset.iter_items(limit=n)]
+    said = [
+        f"{say('version')} {dataset.version}",
+        say("n_items", n=f"{dataset.n_items:,}"),
+        f"{made:%Y-%m-%d %H:%M} UTC" if made else None,
+        (dataset.content_hash or "")[:12],
+    ]
+    lines = [
+        Html('<tr><td>{}</td><th scope="row">{}</th><td>{}</td><td>{}</td></tr>').format(
+            small_pages(i.input, dataset.roots, 1, 56, language), i.id, about_item(i, say), _truth_line(i, say)
+        )
+        for i in dataset.iter_items(limit=n)
+    ]
     more = Html("<small>{}</small>").format(say("n_more", n=f"{dataset.n_items - n:,}")) if dataset.n_items > n else ""
     about = Html("<p>{}</p>").format(value_text(dataset.description, 500)) if dataset.description else ""
-    return _card(Html("<h4>{}</h4>").format(dataset.name), Html('<p class="soft">{}</p>').format(" · ".join(s for s in said if s)), about,
-                 Html("<table><tbody>{}</tbody></table>").format(joined(lines)), more)
+    return _card(
+        Html("<h4>{}</h4>").format(dataset.name),
+        Html('<p class="soft">{}</p>').format(" · ".join(s for s in said if s)),
+        about,
+        Html("<table><tbody>{}</tbody></table>").format(joined(lines)),
+        more,
+    )
 
 # %% ../../nbs/reports/07_cards.ipynb #0dcabb4e
 MOST_LISTED = 200  # rows of a table in a notebook
@@ -190,7 +244,11 @@ def listing_card(
 ) -> Html:
     "A list as a table: datasets with version and size, models with what they need to run"
     rows = [_listed(value, values.kind) for value in values[:MOST_LISTED]]
-    more = paragraph(Words("records", language)("n_more", n=f"{len(values) - MOST_LISTED:,}"), "soft") if len(values) > MOST_LISTED else ""
+    more = (
+        paragraph(Words("records", language)("n_more", n=f"{len(values) - MOST_LISTED:,}"), "soft")
+        if len(values) > MOST_LISTED
+        else ""
+    )
     return _card(table(rows, nothing=Words("records", language)("nothing")), more)
 
 # %% ../../nbs/reports/07_cards.ipynb #e2d6fc60
@@ -198,12 +256,21 @@ def _listed(value: Any, kind: str) -> dict[str, Any]:
     "A row for a dataset or a model"
     if kind == "datasets":
         made = value.version_created_at
-        return {"dataset": value.name, "version": value.version, "items": f"{value.n_items:,}",
-                "made (UTC)": f"{made:%Y-%m-%d %H:%M}" if made else None, "description": value_text(value.description or "", 120)}
+        return {
+            "dataset": value.name,
+            "version": value.version,
+            "items": f"{value.n_items:,}",
+            "made (UTC)": f"{made:%Y-%m-%d %H:%M}" if made else None,
+            "description": value_text(value.description or "", 120),
+        }
     from vote_experiments.models.registry import model_available
 
     missing = model_available(value)
-    return {"model": value, "can run here": "yes" if missing is None else "no", "why not": value_text(missing or "", 160)}
+    return {
+        "model": value,
+        "can run here": "yes" if missing is None else "no",
+        "why not": value_text(missing or "", 160),
+    }
 
 # %% ../../nbs/reports/07_cards.ipynb #637da8f3
 def _truth_line(item: DatasetItem, say: Words) -> str:
@@ -218,35 +285,68 @@ def result_card(
     "A result: counts, scores with intervals, time and cost"
     say, s = Words("records", language), result.summary
     counts = [say("n_ok", n=f"{len(result.item_results):,}")] + [
-        say(key, n=f"{len(some):,}") for some, key in ((result.failed_items, "n_failed"), (result.skipped_items, "n_skipped")) if len(some)]
+        say(key, n=f"{len(some):,}")
+        for some, key in ((result.failed_items, "n_failed"), (result.skipped_items, "n_skipped"))
+        if len(some)
+    ]
     latency, cost = (s.get("latency") or {}).get("p50"), cost_text(s)
     counts += [f"p50 {seconds(latency)}"] if latency is not None else []
     counts += [cost] if cost != "–" else []
     frame = summary_frame(result)
-    rows = joined(Html('<tr><th scope="row">{}</th><td class="number">{}</td><td class="number soft">{}</td><td class="number soft">n = {}</td></tr>').format(
-        score_label(r.score, language), *_mean_and_interval(r), r.n) for r in frame.itertuples())
-    table = Html('<table><thead><tr><th>{}</th><th class="number">{}</th><th class="number">{}</th><th></th></tr></thead><tbody>{}</tbody></table>').format(
-        say("score"), say("mean"), say("interval"), rows) if len(frame) else ""
+    rows = joined(
+        Html(
+            '<tr><th scope="row">{}</th><td class="number">{}</td><td class="number soft">{}</td><td class="number soft">n = {}</td></tr>'
+        ).format(score_label(r.score, language), *_mean_and_interval(r), r.n)
+        for r in frame.itertuples()
+    )
+    table = (
+        Html(
+            '<table><thead><tr><th>{}</th><th class="number">{}</th><th class="number">{}</th><th></th></tr></thead><tbody>{}</tbody></table>'
+        ).format(say("score"), say("mean"), say("interval"), rows)
+        if len(frame)
+        else ""
+    )
     late = _late(result, say)
-    link = Html('<p><a href="{}">{}</a></p>').format(result.url, result.url) if str(result.url or "").startswith(("http://", "https://")) else ""
-    return _card(Html("<h4>{}</h4>").format(redact(result.name)), Html('<p class="soft">{} · {}</p>').format(redact(result.run_name), " · ".join(counts)),
-                 late, table, link)
+    link = (
+        Html('<p><a href="{}">{}</a></p>').format(result.url, result.url)
+        if str(result.url or "").startswith(("http://", "https://"))
+        else ""
+    )
+    return _card(
+        Html("<h4>{}</h4>").format(redact(result.name)),
+        Html('<p class="soft">{} · {}</p>').format(redact(result.run_name), " · ".join(counts)),
+        late,
+        table,
+        link,
+    )
 
 # %% ../../nbs/reports/07_cards.ipynb #9bdf2260
 def _late(result: ExperimentRecord, say: Words) -> Html:
     "A sentence when the experiment is not complete at this moment"
     try:
-        state = None if getattr(result, "_store", None) is None else run_state(result._store, result.experiment_id).experiments[0]
+        state = (
+            None
+            if getattr(result, "_store", None) is None
+            else run_state(result._store, result.experiment_id).experiments[0]
+        )
     except LookupError:  # deleted since
         state = None
     status = result.status if state is None else state.status
     if status == "finished":
         return Html("")
-    stored = "" if state is None or state.n_planned is None else say("items_of_planned", done=f"{state.n_done:,}", planned=f"{state.n_planned:,}")
+    stored = (
+        ""
+        if state is None or state.n_planned is None
+        else say("items_of_planned", done=f"{state.n_done:,}", planned=f"{state.n_planned:,}")
+    )
     return Html('<p class="is-fail">{} {}</p>').format(say("unfinished", status=say(f"status_{status}")), stored)
 
 # %% ../../nbs/reports/07_cards.ipynb #6d3e761b
 def _mean_and_interval(r: Any) -> tuple[str, str]:
     share = 0 <= r.mean <= 1 and not r.upper > 1
     show = (lambda v: f"{100 * v:.1f} %") if share else (lambda v: f"{v:.4g}")
-    return (show(r.mean), "–" if r.lower != r.lower else f"{show(r.lower)} – {show(r.upper)}") if r.mean == r.mean else ("–", "–")
+    return (
+        (show(r.mean), "–" if r.lower != r.lower else f"{show(r.lower)} – {show(r.upper)}")
+        if r.mean == r.mean
+        else ("–", "–")
+    )

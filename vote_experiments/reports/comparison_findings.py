@@ -29,16 +29,28 @@ def side_by_side_table(run: OpenedRun) -> Html:
     if run.kind == "race":  # one run, told above
         return Html("")
     say, names = run.say, {g["id"]: g["name"] or g["kind"] for g in groups_of(run)}
-    rows = [{say("col_experiment"): run.labels[e["id"]], say("col_run"): names.get(e["group_id"] or "", e["name"]), say("col_when"): run.moment(e["created_at"]),
-             say("col_dataset"): _data(run, e), say("col_items"): f"{e['summary']['n_items']:,}",
-             say("col_id"): Html("<code>{}</code>").format(e["group_id"] or e["id"])} for e in run.experiments]
+    rows = [
+        {
+            say("col_experiment"): run.labels[e["id"]],
+            say("col_run"): names.get(e["group_id"] or "", e["name"]),
+            say("col_when"): run.moment(e["created_at"]),
+            say("col_dataset"): _data(run, e),
+            say("col_items"): f"{e['summary']['n_items']:,}",
+            say("col_id"): Html("<code>{}</code>").format(e["group_id"] or e["id"]),
+        }
+        for e in run.experiments
+    ]
     data = sorted({_data(run, e) for e in run.experiments})
     other = paragraph(say("other_data", data=", ".join(data)), "warning") if len(data) > 1 else Html("")
     return joined([other, table(rows, nothing=say("none_began"))])
 
 # %% ../../nbs/reports/05_comparison_findings.ipynb #7d63fc56
 def _data(run: OpenedRun, e: Mapping[str, Any]) -> str:
-    return run.say("data_version", name=e["dataset_name"], version=e["dataset_version"]) if e["dataset_name"] else run.say("local_data")
+    return (
+        run.say("data_version", name=e["dataset_name"], version=e["dataset_version"])
+        if e["dataset_name"]
+        else run.say("local_data")
+    )
 
 # %% ../../nbs/reports/05_comparison_findings.ipynb #5701cda7
 def races_and_ensembles(run: OpenedRun, folder: str | os.PathLike | None = None) -> Html:
@@ -59,18 +71,43 @@ def _race(run: OpenedRun, group: Mapping[str, Any], folder: str | os.PathLike | 
         return paragraph(told[0])
     own = [paragraph(s) for s in told] if run.kind == "compare" else []  # else it is the finding of the page
     history, say = pd.DataFrame(raced["history"]), run.say
-    rows = [{say("col_experiment"): labels.get(r["experiment"], r["experiment"]), say("col_items_asked"): f"{r['items']:,}", say("col_mean"): percent(r["mean"]),
-             say("col_leader"): _to_leader(run, r), say("col_outcome"): _race_verdict(run, r["verdict"])} for r in raced["table"]]
-    figure = plot_race(history.assign(experiment=[labels.get(n, n) for n in history["experiment"]]), raced["error"], words=run.picture_words)
-    return joined([*own, picture(figure, name, say("alt_race"), folder), table(filled(rows), "wide"), paragraph(say("race_note"), "note")])
+    rows = [
+        {
+            say("col_experiment"): labels.get(r["experiment"], r["experiment"]),
+            say("col_items_asked"): f"{r['items']:,}",
+            say("col_mean"): percent(r["mean"]),
+            say("col_leader"): _to_leader(run, r),
+            say("col_outcome"): _race_verdict(run, r["verdict"]),
+        }
+        for r in raced["table"]
+    ]
+    figure = plot_race(
+        history.assign(experiment=[labels.get(n, n) for n in history["experiment"]]),
+        raced["error"],
+        words=run.picture_words,
+    )
+    return joined(
+        [
+            *own,
+            picture(figure, name, say("alt_race"), folder),
+            table(filled(rows), "wide"),
+            paragraph(say("race_note"), "note"),
+        ]
+    )
 
 # %% ../../nbs/reports/05_comparison_findings.ipynb #e8eebca0
 def _to_leader(run: OpenedRun, r: Mapping[str, Any]) -> Html | None:
     if r["difference"] is None:
         return None
-    show = (lambda v: f"{100 * v:+.1f}".replace("-", "−"))
-    return Html('{} <span class="ci">{} {} {}</span>').format(show(r["difference"]), show(r["lower"]), run.say("to"), show(r["upper"]))
+    show = lambda v: f"{100 * v:+.1f}".replace("-", "−")
+    return Html('{} <span class="ci">{} {} {}</span>').format(
+        show(r["difference"]), show(r["lower"]), run.say("to"), show(r["upper"])
+    )
 
 
 def _race_verdict(run: OpenedRun, verdict: str) -> str:
-    return run.say("verdict_dropped", n=verdict.split()[-2]) if verdict.startswith("dropped") else run.say(f"verdict_{verdict}")
+    return (
+        run.say("verdict_dropped", n=verdict.split()[-2])
+        if verdict.startswith("dropped")
+        else run.say(f"verdict_{verdict}")
+    )

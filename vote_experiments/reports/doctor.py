@@ -40,14 +40,25 @@ def packages() -> Iterator[dict[str, Any]]:
         found = _REQUIREMENT.match(line)
         if found and found["name"] != "vote-experiments":
             extra = _EXTRA.search(found["marker"] or "")
-            yield {"name": found["name"], "version": installed(found["name"]), "extra": extra["extra"] if extra else None}
+            yield {
+                "name": found["name"],
+                "version": installed(found["name"]),
+                "extra": extra["extra"] if extra else None,
+            }
 
 # %% ../../nbs/reports/00_doctor.ipynb #f636f81b
 def variables() -> list[dict[str, Any]]:
     "Every variable that is read: is it set, to what (never a secret), and what it is for"
-    return [{"name": v.name, "is_set": bool(environment().get(v.name)), "is_secret": v.secret,
-             "value": None if v.secret else redact(environment().get(v.name)) or v.default, "purpose": v.purpose}
-            for v in VARIABLES]
+    return [
+        {
+            "name": v.name,
+            "is_set": bool(environment().get(v.name)),
+            "is_secret": v.secret,
+            "value": None if v.secret else redact(environment().get(v.name)) or v.default,
+            "purpose": v.purpose,
+        }
+        for v in VARIABLES
+    ]
 
 # %% ../../nbs/reports/00_doctor.ipynb #e5644763
 def gemini() -> dict[str, Any]:  # way (None: no way), why not
@@ -60,7 +71,10 @@ def gemini() -> dict[str, Any]:  # way (None: no way), why not
         access = find_access()
     except MissingCredentials as error:
         return {"way": None, "why_not": redact(str(error))}
-    return {"way": f"Vertex AI, project {access.project} in {access.location}" if access.is_vertex else "Developer API", "why_not": None}
+    return {
+        "way": f"Vertex AI, project {access.project} in {access.location}" if access.is_vertex else "Developer API",
+        "why_not": None,
+    }
 
 # %% ../../nbs/reports/00_doctor.ipynb #221a667b
 def examine_store(
@@ -79,7 +93,11 @@ def examine_store(
 
     try:
         opened = Store(store)
-        return found | {"faults": check_store(opened), "datasets": len(list_datasets(opened)), "runs": len(list_groups(opened))}
+        return found | {
+            "faults": check_store(opened),
+            "datasets": len(list_datasets(opened)),
+            "runs": len(list_groups(opened)),
+        }
     except StoreError as error:
         return found | {"faults": [str(error)]}
 
@@ -124,12 +142,19 @@ def examine(
 
     memory = memory_bytes()
     return {
-        "version": __version__, "python": platform.python_version(), "platform": platform.platform(),
-        "executable": sys.executable, "cores": usable_cores(), "memory_gb": memory and round(memory / 1e9, 1),
-        "packages": list(packages()), "variables": variables(), "store": examine_store(store),
+        "version": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "executable": sys.executable,
+        "cores": usable_cores(),
+        "memory_gb": memory and round(memory / 1e9, 1),
+        "packages": list(packages()),
+        "variables": variables(),
+        "store": examine_store(store),
         "offline_readers": {name: redact(_why_not(model_available, name)) for name in OFFLINE_MODELS},
         "gemini": gemini(),
-        "browser": browser(), "fonts": fonts(),
+        "browser": browser(),
+        "fonts": fonts(),
     }
 
 # %% ../../nbs/reports/00_doctor.ipynb #00a4f429
@@ -144,7 +169,9 @@ def faults(
     found: dict[str, Any],  # what `examine` returned
 ) -> list[str]:
     "What keeps even the offline work from going on, one sentence each; empty when nothing does"
-    missing = [p["name"] for p in found["packages"] if p["extra"] is None and p["version"] is None and p["name"] != "tesserocr"]
+    missing = [
+        p["name"] for p in found["packages"] if p["extra"] is None and p["version"] is None and p["name"] != "tesserocr"
+    ]
     said = [f"package {name} is not installed: pip install {name}" for name in missing]
     said += [f"store {found['store']['place']}: {fault}" for fault in found["store"]["faults"]]
     if all(found["offline_readers"].values()):

@@ -30,7 +30,12 @@ import sqlalchemy as sa
 from ..analysis.fields import FieldDifference, FieldTally, field_differences, vote_error_bins
 from ..analysis.frames import cost_text, dollars, seconds
 from vote_experiments.analysis.plots import (
-    figure_bytes, plot_comparison, plot_cost_accuracy, plot_latency, plot_scores_by, plot_vote_error_histogram,
+    figure_bytes,
+    plot_comparison,
+    plot_cost_accuracy,
+    plot_latency,
+    plot_scores_by,
+    plot_vote_error_histogram,
 )
 from ..datasets.dataset import DatasetNotFoundError, get_dataset
 from ..outcome.plan import CheckSetting, hand_reading
@@ -56,8 +61,15 @@ def items_asked(run: OpenedRun) -> int:
 def question(run: OpenedRun) -> str:
     "What a reader wants to know of this run: the title of its report"
     n = run.count(len(run.experiments), "experiment")
-    kind = ("nothing" if not run.experiments else "compared" if run.kind == "compare" else {"sweep": "settings", "race": "race", "ensemble": "ensemble"}.get(
-        run.kind, "one" if len(run.experiments) == 1 else "several"))
+    kind = (
+        "nothing"
+        if not run.experiments
+        else "compared"
+        if run.kind == "compare"
+        else {"sweep": "settings", "race": "race", "ensemble": "ensemble"}.get(
+            run.kind, "one" if len(run.experiments) == 1 else "several"
+        )
+    )
     on = f"title_{kind}_on" if run.dataset_name and f"title_{kind}_on" in run.say else f"title_{kind}"
     name = run.labels[run.experiments[0]["id"]] if kind == "one" and run.group else run.name
     return run.say(on if on in run.say else "title_several", n=n, name=name, dataset=run.dataset_name)
@@ -65,9 +77,20 @@ def question(run: OpenedRun) -> str:
 # %% ../../nbs/reports/03_findings.ipynb #5d0ad83e
 def title(run: OpenedRun) -> Html:
     "The question, what the run is about, and the finding"
-    said = [run.count(len(run.experiments), "experiment"), run.count(items_asked(run), "item"), run.moment(run.created_at), run.id]
-    return joined([Html("<h1>{}</h1>").format(question(run)), paragraph(" · ".join(str(s) for s in said if s), "lead"),
-                   Html('<div class="finding">{}</div>').format(joined(map(paragraph, run.sentences))), _unfinished(run)])
+    said = [
+        run.count(len(run.experiments), "experiment"),
+        run.count(items_asked(run), "item"),
+        run.moment(run.created_at),
+        run.id,
+    ]
+    return joined(
+        [
+            Html("<h1>{}</h1>").format(question(run)),
+            paragraph(" · ".join(str(s) for s in said if s), "lead"),
+            Html('<div class="finding">{}</div>').format(joined(map(paragraph, run.sentences))),
+            _unfinished(run),
+        ]
+    )
 
 # %% ../../nbs/reports/03_findings.ipynb #9fb57546
 def _unfinished(run: OpenedRun) -> Html:
@@ -76,31 +99,65 @@ def _unfinished(run: OpenedRun) -> Html:
     for state in run.state.experiments:
         if not state.is_complete and state.experiment_id in run.labels:
             key = "is_unfinished_error" if state.error else "is_unfinished"
-            open_ones.append(run.say(key, name=run.labels[state.experiment_id], status=run.say(f"status_{state.status}"), error=state.error,
-                                     done=f"{state.n_done:,}", total="?" if state.n_planned is None else f"{state.n_planned:,}"))
-    open_ones += [run.say("did_not_run", name=e["experiment_name"], error=e.get("error") or run.say("no_reason")) for e in run.never_began]
+            open_ones.append(
+                run.say(
+                    key,
+                    name=run.labels[state.experiment_id],
+                    status=run.say(f"status_{state.status}"),
+                    error=state.error,
+                    done=f"{state.n_done:,}",
+                    total="?" if state.n_planned is None else f"{state.n_planned:,}",
+                )
+            )
+    open_ones += [
+        run.say("did_not_run", name=e["experiment_name"], error=e.get("error") or run.say("no_reason"))
+        for e in run.never_began
+    ]
     return joined(paragraph(redact(s), "warning") for s in open_ones)
 
 # %% ../../nbs/reports/03_findings.ipynb #e856ac6d
-_ASKED = ("sample_size", "sample_seed", "stratify_by", "repeats", "jobs", "raise_errors", "user", "config_name", "backend", "project_name")
+_ASKED = (
+    "sample_size",
+    "sample_seed",
+    "stratify_by",
+    "repeats",
+    "jobs",
+    "raise_errors",
+    "user",
+    "config_name",
+    "backend",
+    "project_name",
+)
 
 # %% ../../nbs/reports/03_findings.ipynb #9a7318f7
 def asked(run: OpenedRun) -> Html:
     "The data, the task, the evaluators, and every configuration"
     first = run.experiments[0] if run.experiments else {}
     settings, request, say = first.get("settings") or {}, run.request, run.say
-    names = (lambda key: ", ".join([request[key]] if isinstance(request.get(key), str) else request.get(key) or settings.get(key) or []) or None)
+    names = lambda key: (
+        ", ".join([request[key]] if isinstance(request.get(key), str) else request.get(key) or settings.get(key) or [])
+        or None
+    )
     data = first.get("dataset_name") or request.get("dataset_name")
     version = first.get("dataset_version")
     facts = {
-        say("col_dataset"): say("dataset_version", name=data, version=version) if data and version else data or say("dataset_given"),
-        say("content_hash"): Html("<code>{}</code>").format(first["dataset_hash"][:16]) if first.get("dataset_hash") else None,
-        say("col_items"): f"{items_asked(run):,}", say("task"): names("task"),
-        say("evaluators"): names("evaluators"), say("summary_evaluators"): names("summary_evaluators"),
+        say("col_dataset"): say("dataset_version", name=data, version=version)
+        if data and version
+        else data or say("dataset_given"),
+        say("content_hash"): Html("<code>{}</code>").format(first["dataset_hash"][:16])
+        if first.get("dataset_hash")
+        else None,
+        say("col_items"): f"{items_asked(run):,}",
+        say("task"): names("task"),
+        say("evaluators"): names("evaluators"),
+        say("summary_evaluators"): names("summary_evaluators"),
         **{say(f"asked_{key}"): _plain(run, request.get(key)) for key in _ASKED},
-        say("begun"): run.moment(run.created_at), say("finished"): run.moment((run.group or first).get("finished_at")),
+        say("begun"): run.moment(run.created_at),
+        say("finished"): run.moment((run.group or first).get("finished_at")),
     }
-    return joined([fact_table(facts), table(filled([_config_row(run, e) for e in run.experiments]), nothing=say("none_began"))])
+    return joined(
+        [fact_table(facts), table(filled([_config_row(run, e) for e in run.experiments]), nothing=say("none_began"))]
+    )
 
 # %% ../../nbs/reports/03_findings.ipynb #e0742501
 def _plain(run: OpenedRun, value: Any) -> str | None:
@@ -110,12 +167,17 @@ def _plain(run: OpenedRun, value: Any) -> str | None:
 def _config_row(run: OpenedRun, e: Mapping[str, Any]) -> dict[str, Any]:
     config, say = dict(redact(e["config"] or {})), run.say
     model, temperature = config.pop("model", None), config.pop("temperature", None)
-    told = (lambda values: ", ".join(f"{k}={v}" for k, v in (values or {}).items()) or None)
-    return {say("col_experiment"): run.labels[e["id"]], say("col_model"): model,
-            say("col_temperature"): None if model is None else say("default") if temperature is None else str(temperature),
-            say("col_served"): ", ".join(e["summary"].get("model_versions") or {}) or None,
-            say("col_rerouted"): model and reroute_note(model, e["summary"].get("model_versions") or {}), say("col_further"): told(config),
-            say("col_tags"): told(redact(e["metadata"])), say("col_id"): Html("<code>{}</code>").format(e["id"])}
+    told = lambda values: ", ".join(f"{k}={v}" for k, v in (values or {}).items()) or None
+    return {
+        say("col_experiment"): run.labels[e["id"]],
+        say("col_model"): model,
+        say("col_temperature"): None if model is None else say("default") if temperature is None else str(temperature),
+        say("col_served"): ", ".join(e["summary"].get("model_versions") or {}) or None,
+        say("col_rerouted"): model and reroute_note(model, e["summary"].get("model_versions") or {}),
+        say("col_further"): told(config),
+        say("col_tags"): told(redact(e["metadata"])),
+        say("col_id"): Html("<code>{}</code>").format(e["id"]),
+    }
 
 # %% ../../nbs/reports/03_findings.ipynb #8b0a63c6
 MOST_SCORES = 5  # columns of scores; the rest is in items.csv
@@ -130,12 +192,17 @@ def headline(run: OpenedRun) -> Html:
     notes: list[Any] = [run.say("interval_note"), Html(", ").join(_legend(run, shown))]
     if len(own) > MOST_SCORES:
         notes.append(run.say("further_scores", n=len(own) - MOST_SCORES))
-    return joined([table([_headline_row(run, e, shown) for e in run.ranked], "wide"), paragraph(Html(" ").join(notes), "note")])
+    return joined(
+        [table([_headline_row(run, e, shown) for e in run.ranked], "wide"), paragraph(Html(" ").join(notes), "note")]
+    )
 
 # %% ../../nbs/reports/03_findings.ipynb #48a25562
 def _legend(run: OpenedRun, shown: Sequence[str]) -> list[Html]:
-    return [Html(run.say.html("score_is", name=run.score_name(s), code=Html("<code>{}</code>").format(s)))
-            for s in shown if f"score_{s}" in run.say and s != OVERALL]
+    return [
+        Html(run.say.html("score_is", name=run.score_name(s), code=Html("<code>{}</code>").format(s)))
+        for s in shown
+        if f"score_{s}" in run.say and s != OVERALL
+    ]
 
 # %% ../../nbs/reports/03_findings.ipynb #3df6e23e
 def _headline_row(run: OpenedRun, e: Mapping[str, Any], shown: Sequence[str]) -> dict[str, Any]:
@@ -152,7 +219,9 @@ def of_summary(run: OpenedRun, found: Mapping[str, Any] | None) -> Html:
     "A score of a summary with its interval"
     if not found or found["mean"] is None:
         return Html("–")
-    return run.estimate(found["mean"], found["lower"], found["upper"], -1e-9 <= found["mean"] <= 1 and (found["upper"] or 0) <= 1)
+    return run.estimate(
+        found["mean"], found["lower"], found["upper"], -1e-9 <= found["mean"] <= 1 and (found["upper"] or 0) <= 1
+    )
 
 # %% ../../nbs/reports/03_findings.ipynb #eee5a580
 MOST_PAIRED = 10  # experiments in the matrix
@@ -178,7 +247,9 @@ def _pair(run: OpenedRun, found: Mapping[tuple, Any], a: str, b: str) -> Html:
         return Html("" if a == b else run.say("no_shared"))
     low, high = sorted((sign * r.lower, sign * r.upper))
     text = Html("<strong>{}</strong>" if r.distinguishable else "{}").format(signed(run, sign * r.difference))
-    return Html('{} <span class="ci">{} {} {}<br>p {}</span>').format(text, signed(run, low), run.say("to"), signed(run, high), _p(r.p_adjusted))
+    return Html('{} <span class="ci">{} {} {}<br>p {}</span>').format(
+        text, signed(run, low), run.say("to"), signed(run, high), _p(r.p_adjusted)
+    )
 
 # %% ../../nbs/reports/03_findings.ipynb #5742b74d
 def signed(run: OpenedRun, value: float) -> str:
@@ -198,6 +269,7 @@ _WINDOW = 50
 @dataclass
 class Answers:
     "What reading the answers of a run found"
+
     tally: FieldTally
     suspects: list[SuspectLabel]
     n_items: int = 0  # read
@@ -238,17 +310,29 @@ def read_answers(
 
 # %% ../../nbs/reports/03_findings.ipynb #f6d5914e
 FIELD_NAMES = {
-    "form_info.form_type": ("Kind of form", "แบบ"), "form_info.date": ("Date", "วันที่"), "form_info.province": ("Province", "จังหวัด"),
-    "form_info.district": ("District", "อำเภอ/เขต"), "form_info.sub_district": ("Sub-district", "ตำบล/แขวง"),
-    "form_info.constituency_number": ("Constituency", "เขตเลือกตั้งที่"), "form_info.polling_station_number": ("Station", "หน่วยเลือกตั้งที่"),
-    "form_info.form_code": ("Form code", "แบบ"), "form_info.committee_number": ("Counting committee", "ชุดที่ (กรรมการนับคะแนน)"),
-    "form_info.copy_number": ("Copy", "ชุดที่ (สำเนา)"), "form_info.village_moo": ("Village", "หมู่ที่"),
-    "voter_statistics.eligible_voters": ("1.1 Eligible voters", "ผู้มีสิทธิ"), "voter_statistics.voters_present": ("1.2 Voters present", "ผู้มาแสดงตน"),
-    "ballot_statistics.ballots_allocated": ("2.1 Ballots allocated", "ได้รับจัดสรร"), "ballot_statistics.ballots_used": ("2.2 Ballots used", "ที่ใช้"),
-    "ballot_statistics.good_ballots": ("2.2.1 Good ballots", "บัตรดี"), "ballot_statistics.bad_ballots": ("2.2.2 Bad ballots", "บัตรเสีย"),
-    "ballot_statistics.no_vote_ballots": ("2.2.3 No-vote ballots", "ไม่เลือก"), "ballot_statistics.ballots_remaining": ("2.3 Ballots left", "ที่เหลือ"),
-    "vote_results.candidate_name": ("Candidate’s name", "ชื่อผู้สมัคร"), "vote_results.party_name": ("Party’s name", "พรรค"),
-    "vote_results.vote_count": ("Votes", "คะแนน"), "total_votes_recorded": ("Total", "รวม"),
+    "form_info.form_type": ("Kind of form", "แบบ"),
+    "form_info.date": ("Date", "วันที่"),
+    "form_info.province": ("Province", "จังหวัด"),
+    "form_info.district": ("District", "อำเภอ/เขต"),
+    "form_info.sub_district": ("Sub-district", "ตำบล/แขวง"),
+    "form_info.constituency_number": ("Constituency", "เขตเลือกตั้งที่"),
+    "form_info.polling_station_number": ("Station", "หน่วยเลือกตั้งที่"),
+    "form_info.form_code": ("Form code", "แบบ"),
+    "form_info.committee_number": ("Counting committee", "ชุดที่ (กรรมการนับคะแนน)"),
+    "form_info.copy_number": ("Copy", "ชุดที่ (สำเนา)"),
+    "form_info.village_moo": ("Village", "หมู่ที่"),
+    "voter_statistics.eligible_voters": ("1.1 Eligible voters", "ผู้มีสิทธิ"),
+    "voter_statistics.voters_present": ("1.2 Voters present", "ผู้มาแสดงตน"),
+    "ballot_statistics.ballots_allocated": ("2.1 Ballots allocated", "ได้รับจัดสรร"),
+    "ballot_statistics.ballots_used": ("2.2 Ballots used", "ที่ใช้"),
+    "ballot_statistics.good_ballots": ("2.2.1 Good ballots", "บัตรดี"),
+    "ballot_statistics.bad_ballots": ("2.2.2 Bad ballots", "บัตรเสีย"),
+    "ballot_statistics.no_vote_ballots": ("2.2.3 No-vote ballots", "ไม่เลือก"),
+    "ballot_statistics.ballots_remaining": ("2.3 Ballots left", "ที่เหลือ"),
+    "vote_results.candidate_name": ("Candidate’s name", "ชื่อผู้สมัคร"),
+    "vote_results.party_name": ("Party’s name", "พรรค"),
+    "vote_results.vote_count": ("Votes", "คะแนน"),
+    "total_votes_recorded": ("Total", "รวม"),
 }
 
 # %% ../../nbs/reports/03_findings.ipynb #8cb7599c
@@ -275,8 +359,14 @@ def path_name(run: OpenedRun, path: str) -> Html:
     "`vote_results[number=3].vote_count` in words"
     if not path.startswith("vote_results["):
         return named(run, FIELD_NAMES.get(path, path or run.say("whole_report")))
-    key, _, name = path[len("vote_results["):].partition("].")
-    row = run.say("row_number", n=key[7:]) if key.startswith("number=") else run.say("row_place", n=int(key[4:]) + 1) if key[4:].isdecimal() else key
+    key, _, name = path[len("vote_results[") :].partition("].")
+    row = (
+        run.say("row_number", n=key[7:])
+        if key.startswith("number=")
+        else run.say("row_place", n=int(key[4:]) + 1)
+        if key[4:].isdecimal()
+        else key
+    )
     return named(run, FIELD_NAMES.get(f"vote_results.{name}", name), f", {row}" if run.language == "en" else f" {row}")
 
 # %% ../../nbs/reports/03_findings.ipynb #054683aa
@@ -311,7 +401,13 @@ def by_field(run: OpenedRun, answers: Answers) -> Html:
         return paragraph(run.say("no_reports"))
     frame["form_type"] = frame["form_type"].fillna("")
     for kind in dict.fromkeys(frame["form_type"]):
-        rows = _beside(run, frame[frame["form_type"] == kind], "field", lambda f: named(run, FIELD_NAMES.get(str(f), str(f))), run.say("col_field"))
+        rows = _beside(
+            run,
+            frame[frame["form_type"] == kind],
+            "field",
+            lambda f: named(run, FIELD_NAMES.get(str(f), str(f))),
+            run.say("col_field"),
+        )
         parts.append(table(rows, "heatmap", form_name(run, kind or None)))
     return joined([*parts, _note(run.say("fields_note"), read_note(run, answers), _left_out(run, answers))])
 
@@ -339,7 +435,7 @@ def slice_name(run: OpenedRun, name: str) -> str:
 # %% ../../nbs/reports/03_findings.ipynb #d25eedf2
 def _in_order(run: OpenedRun, frame: pd.DataFrame, by: str) -> pd.DataFrame:
     "Slices in the order a person expects, named for a person"
-    rank = (lambda s: (s in _NO_SLICE, _FIRST.index(s) if s in _FIRST else len(_FIRST), s))
+    rank = lambda s: (s in _NO_SLICE, _FIRST.index(s) if s in _FIRST else len(_FIRST), s)
     names = sorted(set(frame[by]), key=rank)
     found = frame.sort_values(by, key=lambda column: column.map(names.index), kind="stable")
     return found if by == "form_type" else found.assign(**{by: [slice_name(run, s) for s in found[by]]})
@@ -360,7 +456,9 @@ def by_slices(run: OpenedRun, answers: Answers) -> Html:
     "By kind of form, by the quality of the pages, and by what makes a number hard"
     if not answers.tally.n_judged:
         return paragraph(run.say("no_reports"))
-    return joined([*(by_slice(run, answers, by) for by in SLICES), _note(run.say("slices_note"), read_note(run, answers))])
+    return joined(
+        [*(by_slice(run, answers, by) for by in SLICES), _note(run.say("slices_note"), read_note(run, answers))]
+    )
 
 # %% ../../nbs/reports/03_findings.ipynb #e07647f8
 def picture(
@@ -377,7 +475,9 @@ def picture(
         place.mkdir(parents=True, exist_ok=True)
         (place / f"{name}.svg").write_bytes(svg)
         (place / f"{name}.png").write_bytes(figure_bytes(figure, "png"))
-    return Html('<figure><img alt="{}" src="data:image/svg+xml;base64,{}"></figure>').format(alt, base64.b64encode(svg).decode())
+    return Html('<figure><img alt="{}" src="data:image/svg+xml;base64,{}"></figure>').format(
+        alt, base64.b64encode(svg).decode()
+    )
 
 # %% ../../nbs/reports/03_findings.ipynb #b4bc3241
 def comparison_picture(run: OpenedRun, folder: str | os.PathLike | None = None) -> Html:
@@ -385,7 +485,9 @@ def comparison_picture(run: OpenedRun, folder: str | os.PathLike | None = None) 
     if run.comparison is None:
         return Html("")
     name = run.score_name(run.score)
-    figure = plot_comparison(run.comparison, title=run.say("picture_mean", score=name), label=name.lower(), words=run.picture_words)
+    figure = plot_comparison(
+        run.comparison, title=run.say("picture_mean", score=name), label=name.lower(), words=run.picture_words
+    )
     return picture(figure, "comparison", run.say("alt_comparison", score=name, sentence=run.sentences[0]), folder)
 
 # %% ../../nbs/reports/03_findings.ipynb #a9005f31
@@ -397,9 +499,16 @@ def vote_error_picture(run: OpenedRun, answers: Answers, folder: str | os.PathLi
     shown = pd.concat([errors[errors["experiment"] == label] for label in run.shown])
     bins = vote_error_bins(shown)
     exact = bins[bins["bin"] == "exact"].set_index("experiment")["share"]
-    alt = run.say("alt_votes", exact=", ".join(run.say("alt_exact", name=label, share=percent(share)) for label, share in exact.items()))
-    return joined([picture(plot_vote_error_histogram(bins, words=run.picture_words), "vote-errors", alt, folder),
-                   _note(run.say("votes_note"), read_note(run, answers))])
+    alt = run.say(
+        "alt_votes",
+        exact=", ".join(run.say("alt_exact", name=label, share=percent(share)) for label, share in exact.items()),
+    )
+    return joined(
+        [
+            picture(plot_vote_error_histogram(bins, words=run.picture_words), "vote-errors", alt, folder),
+            _note(run.say("votes_note"), read_note(run, answers)),
+        ]
+    )
 
 # %% ../../nbs/reports/03_findings.ipynb #bdaa0f1a
 def difficulty_picture(run: OpenedRun, answers: Answers, folder: str | os.PathLike | None = None) -> Html:
@@ -409,7 +518,9 @@ def difficulty_picture(run: OpenedRun, answers: Answers, folder: str | os.PathLi
         return Html("")
     ordered = _in_order(run, frame[frame["experiment"].isin(run.shown)], "difficulty")
     ranked = pd.concat([ordered[ordered["experiment"] == label] for label in run.shown])
-    figure = plot_scores_by(ranked, title=run.say("picture_difficulty"), label=run.say("numbers_right"), words=run.picture_words)
+    figure = plot_scores_by(
+        ranked, title=run.say("picture_difficulty"), label=run.say("numbers_right"), words=run.picture_words
+    )
     return picture(figure, "difficulty", run.say("alt_difficulty"), folder)
 
 # %% ../../nbs/reports/03_findings.ipynb #0fd5adaf
@@ -421,13 +532,24 @@ def by_hand(run: OpenedRun) -> Html:
         free = not e["summary"].get("n_unpriced") and not priced["total"]
         reading = hand_reading(ResultSequence(run.store, e["id"], None), 0.0 if free else priced["cost_usd"])
         if reading is not None:
-            rows.append({run.say("col_experiment"): run.labels[e["id"]], run.say("col_by_hand"): f"{reading.forms:,.0f}",
-                         run.say("col_total_cost"): dollars(reading.total_cost_usd), run.say("col_measured_on"): f"{reading.measured_on:,}"})
+            rows.append(
+                {
+                    run.say("col_experiment"): run.labels[e["id"]],
+                    run.say("col_by_hand"): f"{reading.forms:,.0f}",
+                    run.say("col_total_cost"): dollars(reading.total_cost_usd),
+                    run.say("col_measured_on"): f"{reading.measured_on:,}",
+                }
+            )
     if not rows:
         return Html("")
     setting = CheckSetting()
-    values = {"stations": setting.stations, "margin": f"{setting.margin:.0%}", "limit": f"{setting.risk_limit:.0%}",
-              "minutes": f"{setting.minutes_per_form:g}", "wage": f"{setting.wage_per_hour:g}"}
+    values = {
+        "stations": setting.stations,
+        "margin": f"{setting.margin:.0%}",
+        "limit": f"{setting.risk_limit:.0%}",
+        "minutes": f"{setting.minutes_per_form:g}",
+        "wage": f"{setting.wage_per_hour:g}",
+    }
     return joined([table(rows), paragraph(run.say("by_hand_note", **values), "note")])
 
 # %% ../../nbs/reports/03_findings.ipynb #a84a4bf3
@@ -438,19 +560,44 @@ def cost_and_accuracy(run: OpenedRun, folder: str | os.PathLike | None = None) -
         return joined([paragraph(run.say("no_price" if run.comparison is not None else "no_accuracy")), by_hand(run)])
     frame = pd.DataFrame(rows).merge(run.comparison.table[["experiment", "mean", "lower", "upper"]], on="experiment")
     frame["cost_usd"] = frame["cost_usd"].astype(float)
-    figure = plot_cost_accuracy(frame, per="item", label=run.score_name(run.score).lower(), words=run.picture_words) if frame["mean"].notna().any() else None
-    return joined([Html("") if figure is None else picture(figure, "cost-accuracy", run.say("alt_cost"), folder), table([{
-        run.say("col_experiment"): r["experiment"], run.say("col_run_cost"): cost_text(r["summary"]), run.say("col_item_cost"): dollars(r["cost_usd"]),
-        run.say("col_thousand"): dollars(None if r["cost_usd"] is None else 1000 * r["cost_usd"]),
-        run.say("col_priced"): f"{r['n_priced']:,}", run.say("col_tokens_in"): _tokens(r["usage"], "prompt_tokens"),
-        run.say("col_tokens_out"): _tokens(r["usage"], "output_tokens", "thoughts_tokens")} for r in rows]), by_hand(run)])
+    figure = (
+        plot_cost_accuracy(frame, per="item", label=run.score_name(run.score).lower(), words=run.picture_words)
+        if frame["mean"].notna().any()
+        else None
+    )
+    return joined(
+        [
+            Html("") if figure is None else picture(figure, "cost-accuracy", run.say("alt_cost"), folder),
+            table(
+                [
+                    {
+                        run.say("col_experiment"): r["experiment"],
+                        run.say("col_run_cost"): cost_text(r["summary"]),
+                        run.say("col_item_cost"): dollars(r["cost_usd"]),
+                        run.say("col_thousand"): dollars(None if r["cost_usd"] is None else 1000 * r["cost_usd"]),
+                        run.say("col_priced"): f"{r['n_priced']:,}",
+                        run.say("col_tokens_in"): _tokens(r["usage"], "prompt_tokens"),
+                        run.say("col_tokens_out"): _tokens(r["usage"], "output_tokens", "thoughts_tokens"),
+                    }
+                    for r in rows
+                ]
+            ),
+            by_hand(run),
+        ]
+    )
 
 # %% ../../nbs/reports/03_findings.ipynb #45a179b5
 def _priced(run: OpenedRun, e: Mapping[str, Any]) -> dict[str, Any]:
     s = e["summary"]
     each = s["cost_usd"] / s["n_priced"] if s.get("cost_usd") is not None and s.get("n_priced") else None
-    return {"experiment": run.labels[e["id"]], "cost_usd": each, "total": s.get("cost_usd"), "n_priced": s.get("n_priced") or 0,
-            "usage": s.get("usage"), "summary": s}
+    return {
+        "experiment": run.labels[e["id"]],
+        "cost_usd": each,
+        "total": s.get("cost_usd"),
+        "n_priced": s.get("n_priced") or 0,
+        "usage": s.get("usage"),
+        "summary": s,
+    }
 
 
 def _tokens(usage: Mapping[str, int] | None, *names: str) -> str:
@@ -466,10 +613,21 @@ def latency(run: OpenedRun, folder: str | os.PathLike | None = None) -> Html:
     for e in run.ranked:
         s, say = e["summary"], run.say
         found = s["latency"] or {}
-        rows.append({say("col_experiment"): run.labels[e["id"]], say("col_timed"): f"{found.get('n') or 0:,}", say("col_median"): seconds(found.get("p50")),
-                     say("col_p95"): seconds(found.get("p95")), say("col_mean"): seconds(found.get("mean")), say("col_longest"): seconds(found.get("max")),
-                     say("col_waited"): seconds(s.get("waited_s")), say("col_cached"): f"{s.get('n_cached') or 0:,}"})
-    return joined([picture(plot_latency(frame, words=run.picture_words), "latency", run.say("alt_latency"), folder), table(rows)])
+        rows.append(
+            {
+                say("col_experiment"): run.labels[e["id"]],
+                say("col_timed"): f"{found.get('n') or 0:,}",
+                say("col_median"): seconds(found.get("p50")),
+                say("col_p95"): seconds(found.get("p95")),
+                say("col_mean"): seconds(found.get("mean")),
+                say("col_longest"): seconds(found.get("max")),
+                say("col_waited"): seconds(s.get("waited_s")),
+                say("col_cached"): f"{s.get('n_cached') or 0:,}",
+            }
+        )
+    return joined(
+        [picture(plot_latency(frame, words=run.picture_words), "latency", run.say("alt_latency"), folder), table(rows)]
+    )
 
 # %% ../../nbs/reports/03_findings.ipynb #139d110e
 def latency_frame(run: OpenedRun) -> pd.DataFrame:
@@ -478,11 +636,16 @@ def latency_frame(run: OpenedRun) -> pd.DataFrame:
     parts = []
     for e in run.ranked:
         experiment_id, label = e["id"], run.labels[e["id"]]
-        query = sa.select(r.latency_s).where(r.experiment_id == experiment_id, r.status == "ok", r.cached == 0,
-                                             r.latency_s.is_not(None)).order_by(r.repeat, r.position)
+        query = (
+            sa.select(r.latency_s)
+            .where(r.experiment_id == experiment_id, r.status == "ok", r.cached == 0, r.latency_s.is_not(None))
+            .order_by(r.repeat, r.position)
+        )
         with run.store.read() as c:
             parts.append(pd.DataFrame({"experiment": label, "latency_s": list(c.scalars(query))}))
-    return pd.concat([p for p in parts if len(p)] or [pd.DataFrame({"experiment": [], "latency_s": []})], ignore_index=True)
+    return pd.concat(
+        [p for p in parts if len(p)] or [pd.DataFrame({"experiment": [], "latency_s": []})], ignore_index=True
+    )
 
 # %% ../../nbs/reports/03_findings.ipynb #3b949cb9
 MOST_CAUSES = 20  # lines of the table
@@ -501,9 +664,16 @@ def failures(run: OpenedRun) -> Html:
     if not grouped:
         return paragraph(run.say("nothing_failed"))
     say = run.say
-    rows = [{say("col_cause"): f["cause"], say("col_what_failed"): _what_failed(run, f["what"]),
-             say("col_experiments"): ", ".join(f"{k} ({n:,})" for k, n in f["experiments"].items()),
-             say("col_how_often"): f"{f['n']:,}", say("col_example"): ", ".join(f["examples"])} for f in grouped[:MOST_CAUSES]]
+    rows = [
+        {
+            say("col_cause"): f["cause"],
+            say("col_what_failed"): _what_failed(run, f["what"]),
+            say("col_experiments"): ", ".join(f"{k} ({n:,})" for k, n in f["experiments"].items()),
+            say("col_how_often"): f"{f['n']:,}",
+            say("col_example"): ", ".join(f["examples"]),
+        }
+        for f in grouped[:MOST_CAUSES]
+    ]
     more = [say("rarer_causes", n=len(grouped) - MOST_CAUSES)] if len(grouped) > MOST_CAUSES else []
     return joined([table(filled(rows), "failures"), _note(*more)])
 
@@ -513,12 +683,16 @@ def _what_failed(run: OpenedRun, what: str) -> str:
     return run.say(f"failed_{kind}", name=name)
 
 # %% ../../nbs/reports/03_findings.ipynb #a29cfec0
-def failure_causes(run: OpenedRun) -> list[dict[str, Any]]:  # cause, what, n, experiments, examples; the most frequent first
+def failure_causes(
+    run: OpenedRun,
+) -> list[dict[str, Any]]:  # cause, what, n, experiments, examples; the most frequent first
     "What failed, how often and where"
     found: dict[tuple[str, str], dict[str, Any]] = {}
 
     def add(said: str, what: str, label: str, example: str | None, n: int = 1) -> None:
-        entry = found.setdefault((cause(said), what), {"cause": cause(said), "what": what, "n": 0, "experiments": Counter(), "examples": []})
+        entry = found.setdefault(
+            (cause(said), what), {"cause": cause(said), "what": what, "n": 0, "experiments": Counter(), "examples": []}
+        )
         entry["n"] += n
         entry["experiments"][label] += n
         if example and len(entry["examples"]) < 3 and example not in entry["examples"]:
@@ -526,10 +700,17 @@ def failure_causes(run: OpenedRun) -> list[dict[str, Any]]:  # cause, what, n, e
 
     r, s = item_results.c, scores.c
     for experiment_id, label in run.labels.items():
-        items = sa.select(r.error_type, r.error_message, r.item_id).where(
-            r.experiment_id == experiment_id, r.status == "failed").order_by(r.repeat, r.position)
-        judged = sa.select(s.name, s.comment, sa.func.count()).where(
-            s.experiment_id == experiment_id, s.source == "ERROR").group_by(s.name, s.comment).order_by(s.name, s.comment)
+        items = (
+            sa.select(r.error_type, r.error_message, r.item_id)
+            .where(r.experiment_id == experiment_id, r.status == "failed")
+            .order_by(r.repeat, r.position)
+        )
+        judged = (
+            sa.select(s.name, s.comment, sa.func.count())
+            .where(s.experiment_id == experiment_id, s.source == "ERROR")
+            .group_by(s.name, s.comment)
+            .order_by(s.name, s.comment)
+        )
         with run.store.read() as c:
             for kind, message, item_id in c.execute(items):
                 add(f"{kind}: {message}" if message else str(kind), "item", label, item_id)
@@ -537,7 +718,9 @@ def failure_causes(run: OpenedRun) -> list[dict[str, Any]]:  # cause, what, n, e
                 add(comment or "no message", f"evaluator {name}", label, None, n)
     for e in run.never_began:
         add(e.get("error") or "no reason was kept", "config", e["experiment_name"], None)
-    return sorted(({**f, "experiments": dict(f["experiments"])} for f in found.values()), key=lambda f: (-f["n"], f["cause"]))
+    return sorted(
+        ({**f, "experiments": dict(f["experiments"])} for f in found.values()), key=lambda f: (-f["n"], f["cause"])
+    )
 
 # %% ../../nbs/reports/03_findings.ipynb #32e0c1a0
 WORST = 10  # items
@@ -552,7 +735,9 @@ def worst(run: OpenedRun, most: int = WORST) -> list[tuple[str, int, float]]:  #
     means = known.groupby(["item_id", "experiment"])["value"].mean().groupby("item_id").mean()
     each = pd.DataFrame({"position": known.groupby("item_id")["position"].first(), "mean": means})
     falling = not run.higher_is_better
-    imperfect = each["mean"] > 0 if falling else each["mean"] < 1 if each["mean"].between(0, 1).all() else each["mean"].notna()
+    imperfect = (
+        each["mean"] > 0 if falling else each["mean"] < 1 if each["mean"].between(0, 1).all() else each["mean"].notna()
+    )
     ordered = each[imperfect].sort_values("position").sort_values("mean", ascending=not falling, kind="stable")[:most]
     return [(str(item_id), int(p), float(v)) for item_id, p, v in ordered.itertuples()]
 
@@ -563,8 +748,12 @@ def worst_items(run: OpenedRun) -> Html:
     if not found:
         return paragraph(run.say("no_item_scored" if run.comparison is None else "all_right"))
     roots = page_roots(run)
-    items = [_worst_item(run, by_label, mean, roots) for item_id, position, mean in found
-             for by_label in side_by_side(run, range(position, position + 1)) if _item_of(by_label).id == item_id]
+    items = [
+        _worst_item(run, by_label, mean, roots)
+        for item_id, position, mean in found
+        for by_label in side_by_side(run, range(position, position + 1))
+        if _item_of(by_label).id == item_id
+    ]
     return joined([paragraph(run.say("printed_short"), "note print-only"), *items])
 
 # %% ../../nbs/reports/03_findings.ipynb #d09a17fa
@@ -576,7 +765,11 @@ def page_roots(run: OpenedRun) -> list[Path]:
     "The folders page images may come from: those of the dataset, or the usual ones"
     first = run.experiments[0]
     try:
-        return get_dataset(first["dataset_name"], first["dataset_version"], run.store).roots if first["dataset_name"] else image_roots()
+        return (
+            get_dataset(first["dataset_name"], first["dataset_version"], run.store).roots
+            if first["dataset_name"]
+            else image_roots()
+        )
     except (DatasetNotFoundError, LookupError, ValueError):
         return image_roots()
 
@@ -584,14 +777,23 @@ def page_roots(run: OpenedRun) -> list[Path]:
 def _worst_item(run: OpenedRun, by_label: Mapping[str, list[ItemResult]], mean: float, roots: Sequence[Path]) -> Html:
     item = _item_of(by_label)
     known = item.metadata if isinstance(item.metadata, Mapping) else {}
-    said = [run.say("worst_score", score=run.score_name(run.score).lower(), value=percent(mean) if 0 <= mean <= 1 else f"{mean:.4g}",
-                    experiments=run.count(len(by_label), "experiment"))]
+    said = [
+        run.say(
+            "worst_score",
+            score=run.score_name(run.score).lower(),
+            value=percent(mean) if 0 <= mean <= 1 else f"{mean:.4g}",
+            experiments=run.count(len(by_label), "experiment"),
+        )
+    ]
     said += [run.say("page_level", level=slice_name(run, str(known["level"])))] if known.get("level") else []
     hard = known.get("difficulties")
     said += [", ".join(slice_name(run, str(d)) for d in hard)] if isinstance(hard, (list, tuple)) and hard else []
     return Html('<section class="item"><h3>{}</h3>\n{}\n{}\n{}</section>').format(
-        item.id, paragraph(" · ".join(said), "note"), thumbnails(run, item.input, roots),
-        item_differences(run, {label: by_label[label] for label in run.shown if label in by_label} or by_label))
+        item.id,
+        paragraph(" · ".join(said), "note"),
+        thumbnails(run, item.input, roots),
+        item_differences(run, {label: by_label[label] for label in run.shown if label in by_label} or by_label),
+    )
 
 # %% ../../nbs/reports/03_findings.ipynb #09af44e5
 def thumbnails(
@@ -606,9 +808,13 @@ def thumbnails(
         return Html("")
     pages = [p for path in paths for p in _pages_of(path, roots)]
     with ThreadPoolExecutor(usable_cores()) as pool:  # decoding and shrinking leave Python's lock
-        shown = Html("").join(pool.map(lambda n: _small_page(run, n + 1, pages[n], roots), range(min(len(pages), MOST_THUMBNAILS))))
+        shown = Html("").join(
+            pool.map(lambda n: _small_page(run, n + 1, pages[n], roots), range(min(len(pages), MOST_THUMBNAILS)))
+        )
     more = len(pages) - MOST_THUMBNAILS
-    return Html('<div class="pages">{}</div>{}').format(shown, paragraph(run.count(more, "more_page"), "note") if more > 0 else "")
+    return Html('<div class="pages">{}</div>{}').format(
+        shown, paragraph(run.count(more, "more_page"), "note") if more > 0 else ""
+    )
 
 # %% ../../nbs/reports/03_findings.ipynb #5a399df9
 def _pages_of(path: str, roots: Any) -> list[tuple[str, int]]:  # (file, page in it)
@@ -641,12 +847,26 @@ def item_differences(
     for label, differences in found.items():
         for d in differences:
             lines.setdefault((d.report, d.path), {})[label] = d
-    gave_up = joined(_no_report(run, d, label, first[label]) for (_, path), ds in lines.items() if path == "" for label, d in ds.items())
-    return joined([gave_up, *(_report_differences(run, first, {path: ds for (at, path), ds in lines.items() if at == report})
-                              for report in sorted({at for at, path in lines if path}))])
+    gave_up = joined(
+        _no_report(run, d, label, first[label])
+        for (_, path), ds in lines.items()
+        if path == ""
+        for label, d in ds.items()
+    )
+    return joined(
+        [
+            gave_up,
+            *(
+                _report_differences(run, first, {path: ds for (at, path), ds in lines.items() if at == report})
+                for report in sorted({at for at, path in lines if path})
+            ),
+        ]
+    )
 
 # %% ../../nbs/reports/03_findings.ipynb #40c18c7f
-def _report_differences(run: OpenedRun, first: Mapping[str, ItemResult], lines: Mapping[str, Mapping[str, FieldDifference]]) -> Html:
+def _report_differences(
+    run: OpenedRun, first: Mapping[str, ItemResult], lines: Mapping[str, Mapping[str, FieldDifference]]
+) -> Html:
     "One report's fields, those that most experiments misread first"
     silent = lines.get("", {})
     ordered = sorted(((path, ds) for path, ds in lines.items() if path), key=lambda line: -len(line[1]))
@@ -654,39 +874,70 @@ def _report_differences(run: OpenedRun, first: Mapping[str, ItemResult], lines: 
     more = len(ordered) - len(rows)
     if not rows:
         return Html("")
-    return joined([table(rows, "differences", form_name(run, next(iter(ordered[0][1].values())).form_type)),
-                   paragraph(run.count(more, "more_field"), "note") if more else ""])
+    return joined(
+        [
+            table(rows, "differences", form_name(run, next(iter(ordered[0][1].values())).form_type)),
+            paragraph(run.count(more, "more_field"), "note") if more else "",
+        ]
+    )
 
 # %% ../../nbs/reports/03_findings.ipynb #b5e3c619
 def _no_report(run: OpenedRun, d: FieldDifference, label: str, r: ItemResult) -> Html:
     why = redact(str(r.error)) if r.error else run.say("no_such_report")
-    return paragraph(Html(run.say.html("did_not_answer", name=label, form=form_name(run, d.form_type), why=why)), "warning")
+    return paragraph(
+        Html(run.say.html("did_not_answer", name=label, form=form_name(run, d.form_type), why=why)), "warning"
+    )
 
 # %% ../../nbs/reports/03_findings.ipynb #1c6dab50
-def _difference_row(run: OpenedRun, path: str, found: Mapping[str, FieldDifference], first: Mapping[str, ItemResult],
-                    silent: Iterable[str]) -> dict[str, Any]:
+def _difference_row(
+    run: OpenedRun,
+    path: str,
+    found: Mapping[str, FieldDifference],
+    first: Mapping[str, ItemResult],
+    silent: Iterable[str],
+) -> dict[str, Any]:
     one, empty, say = next(iter(found.values())), (lambda key: Html("<em>{}</em>").format(run.say(key))), run.say
-    row: dict[str, Any] = {say("col_field"): path_name(run, path), say("col_truth"): empty("blank") if one.expected is None else _shown(one.expected)}
+    row: dict[str, Any] = {
+        say("col_field"): path_name(run, path),
+        say("col_truth"): empty("blank") if one.expected is None else _shown(one.expected),
+    }
     for label in first:
         d = found.get(label)
-        row[label] = (Html('<span class="wrong">{}</span>').format(empty("no_value") if d.answered is None else _shown(d.answered))
-                      if d else "" if label in silent else Html('<span class="right">{}</span>').format(say("right")))
+        row[label] = (
+            Html('<span class="wrong">{}</span>').format(
+                empty("no_value") if d.answered is None else _shown(d.answered)
+            )
+            if d
+            else ""
+            if label in silent
+            else Html('<span class="right">{}</span>').format(say("right"))
+        )
     return row
 
 # %% ../../nbs/reports/03_findings.ipynb #a4ca799f
 def _shown(value: Any, most: int = 160) -> str:
     "A value as text, cut when it is long"
-    text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value if isinstance(value, str) else (
-        json.dumps(value, ensure_ascii=False, default=str))
+    text = (
+        f"{value:,}"
+        if isinstance(value, int) and not isinstance(value, bool)
+        else value
+        if isinstance(value, str)
+        else (json.dumps(value, ensure_ascii=False, default=str))
+    )
     text = redact(text)
-    return text if len(text) <= most else text[:most - 1] + "…"
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 # %% ../../nbs/reports/03_findings.ipynb #5c0ad13f
 def _plain_answers(run: OpenedRun, expected: Any, first: Mapping[str, ItemResult]) -> Html:
     column = run.say("col_answer")
     rows = [{"": run.say("expected"), column: "–" if expected is None else _shown(expected)}]
-    rows += [{"": label, column: Html('<span class="wrong">{}</span>').format(redact(str(r.error))) if r.error else _shown(r.output)}
-             for label, r in first.items()]
+    rows += [
+        {
+            "": label,
+            column: Html('<span class="wrong">{}</span>').format(redact(str(r.error))) if r.error else _shown(r.output),
+        }
+        for label, r in first.items()
+    ]
     return table(rows, "differences")
 
 # %% ../../nbs/reports/03_findings.ipynb #6b03671b
@@ -695,16 +946,33 @@ MOST_SUSPECTS = 40
 # %% ../../nbs/reports/03_findings.ipynb #b2b05dc6
 def suspects(run: OpenedRun, answers: Answers) -> Html:
     "Numbers of the ground truth that several models and the arithmetic contradict"
-    say, checks = run.say, (lambda names: ", ".join(say(f"check_{n}") if f"check_{n}" in say else n.replace("_", " ") for n in names))
+    say, checks = (
+        run.say,
+        (lambda names: ", ".join(say(f"check_{n}") if f"check_{n}" in say else n.replace("_", " ") for n in names)),
+    )
     if len(run.experiments) < 2:
         return paragraph(say("suspects_need_two"))
     if not answers.tally.n_judged:
         return paragraph(say("no_reports"))
     if not answers.suspects:
         return _note(say("no_suspects"), read_note(run, answers))
-    rows = [{say("col_item"): s.item_id, say("col_form"): form_name(run, s.form_type), say("col_field"): path_name(run, s.path),
-             say("col_truth"): Html("<em>{}</em>").format(say("blank")) if s.expected is None else f"{s.expected:,}",
-             say("col_models_read"): f"{s.answered:,}", say("col_which"): say("which_of", names=", ".join(s.models), n=len(s.models), all=s.n_models),
-             say("col_checks"): checks(s.checks), say("col_truth_fails"): checks(s.expected_fails) or None} for s in answers.suspects[:MOST_SUSPECTS]]
+    rows = [
+        {
+            say("col_item"): s.item_id,
+            say("col_form"): form_name(run, s.form_type),
+            say("col_field"): path_name(run, s.path),
+            say("col_truth"): Html("<em>{}</em>").format(say("blank")) if s.expected is None else f"{s.expected:,}",
+            say("col_models_read"): f"{s.answered:,}",
+            say("col_which"): say("which_of", names=", ".join(s.models), n=len(s.models), all=s.n_models),
+            say("col_checks"): checks(s.checks),
+            say("col_truth_fails"): checks(s.expected_fails) or None,
+        }
+        for s in answers.suspects[:MOST_SUSPECTS]
+    ]
     weaker = len(answers.suspects) - MOST_SUSPECTS
-    return joined([table(filled(rows)), _note(say("weaker_suspects", n=f"{weaker:,}") if weaker > 0 else "", read_note(run, answers))])
+    return joined(
+        [
+            table(filled(rows)),
+            _note(say("weaker_suspects", n=f"{weaker:,}") if weaker > 0 else "", read_note(run, answers)),
+        ]
+    )

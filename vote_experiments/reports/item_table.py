@@ -26,7 +26,9 @@ from ..store.database import Store, dataset_items, decode_json, experiments, ite
 from ..store.record_paths import Place
 
 # %% ../../nbs/reports/09_item_table.ipynb #bc48f245
-def _score_query(experiment_id: str, weights: Mapping[str, float]) -> sa.Select:  # item id, position, failed, error type, score
+def _score_query(
+    experiment_id: str, weights: Mapping[str, float]
+) -> sa.Select:  # item id, position, failed, error type, score
     "One row per result of an experiment"
     r, s = item_results.c, scores.c
     weight = sa.case(*((s.name == name, float(value)) for name, value in weights.items()), else_=0.0)
@@ -34,8 +36,12 @@ def _score_query(experiment_id: str, weights: Mapping[str, float]) -> sa.Select:
     mean = sa.func.sum(weight * s.value_number) / sa.func.nullif(sa.func.sum(known), 0)
     is_wanted = sa.and_(s.trace_id == r.trace_id, s.name.in_(list(weights)), s.source != "ERROR")
     columns = (sa.func.min(r.item_id), r.position, sa.func.max(r.status), sa.func.max(r.error_type), mean)
-    return (sa.select(*columns).select_from(item_results.outerjoin(scores, is_wanted))
-            .where(r.experiment_id == experiment_id, r.status != "skipped").group_by(r.experiment_id, r.repeat, r.position))
+    return (
+        sa.select(*columns)
+        .select_from(item_results.outerjoin(scores, is_wanted))
+        .where(r.experiment_id == experiment_id, r.status != "skipped")
+        .group_by(r.experiment_id, r.repeat, r.position)
+    )
 
 # %% ../../nbs/reports/09_item_table.ipynb #2b90174d
 def _score_column(store: Store, experiment_id: str, weights: Mapping[str, float]) -> pd.DataFrame:  # index: item id
@@ -47,7 +53,14 @@ def _score_column(store: Store, experiment_id: str, weights: Mapping[str, float]
     frame["score"] = pd.to_numeric(frame["score"], errors="coerce").where(~frame["failed"], 0.0)
     frame["last"], frame["repeats"] = frame["position"], 1
     if not frame["item_id"].is_unique:
-        columns = {"position": "min", "last": "max", "repeats": "count", "score": "mean", "failed": "sum", "error": "max"}
+        columns = {
+            "position": "min",
+            "last": "max",
+            "repeats": "count",
+            "score": "mean",
+            "failed": "sum",
+            "error": "max",
+        }
         return frame.groupby("item_id", sort=False).agg(columns)
     return frame.set_index("item_id")[["position", "last", "repeats", "score", "failed", "error"]]
 
@@ -82,7 +95,7 @@ def metadata_frame(
     values: dict[str, dict[str, Any]] = {}
     for item_id, text in rows:
         found = decode_json(text)
-        for key, value in (found.items() if isinstance(found, dict) else ()):
+        for key, value in found.items() if isinstance(found, dict) else ():
             cell = _plain_value(value)
             if cell is not None and cell != "":
                 values.setdefault(str(key), {})[item_id] = cell
@@ -93,6 +106,7 @@ def metadata_frame(
 @dataclass(frozen=True)
 class ItemFilter(Record):
     "Which items to show"
+
     text: str = ""  # part of the item's id
     metadata: Mapping[str, str] = field(default_factory=dict)  # key: value; of a list, one of its values
     failed: bool = False  # only items without a response of some model
@@ -108,6 +122,7 @@ ANY_MODEL = "*"
 @dataclass
 class ItemTable:
     "The items of one or more experiments, as columns"
+
     store: Store
     labels: dict[str, str]  # experiment id: name
     scores: pd.DataFrame  # index: item id; a column per label, fractions; NaN: not scored or not run
@@ -134,7 +149,14 @@ class ItemTable:
     def places(self) -> dict[str, Place]:
         "Where the results of each item are, by item id"
         mean, spread = self.scores.mean(axis=1), (self.scores.max(axis=1) - self.scores.min(axis=1)).fillna(0.0)
-        columns = (self.position.astype(int), self.last.astype(int), self.repeats.astype(int), self.failed.sum(axis=1), mean, spread)
+        columns = (
+            self.position.astype(int),
+            self.last.astype(int),
+            self.repeats.astype(int),
+            self.failed.sum(axis=1),
+            mean,
+            spread,
+        )
         rows = zip(self.scores.index, *(c.tolist() for c in columns))
         return {row[0]: Place(*row[:5], None if row[5] != row[5] else row[5], row[6]) for row in rows}  # type: ignore[call-arg]
 
@@ -230,11 +252,20 @@ def item_table(
     "The items of experiments as columns; fields are compared by `read_fields`, which takes longer"
     columns = {label: _score_column(store, experiment_id, weights) for experiment_id, label in labels.items()}
     ids = pd.Index(list(dict.fromkeys(i for c in columns.values() for i in c.index)), dtype=object)
-    of = (lambda name: pd.DataFrame({label: c[name].reindex(ids) for label, c in columns.items()}, index=ids))
+    of = lambda name: pd.DataFrame({label: c[name].reindex(ids) for label, c in columns.items()}, index=ids)
     position = of("position").min(axis=1)
     errors = _error_texts(columns, ids)
-    table = ItemTable(store, dict(labels), of("score").astype(float), of("failed").fillna(0).astype(int),
-                      errors, position, of("last").max(axis=1), of("repeats").max(axis=1), _metadata_of(store, list(labels)).reindex(ids))
+    table = ItemTable(
+        store,
+        dict(labels),
+        of("score").astype(float),
+        of("failed").fillna(0).astype(int),
+        errors,
+        position,
+        of("last").max(axis=1),
+        of("repeats").max(axis=1),
+        _metadata_of(store, list(labels)).reindex(ids),
+    )
     return _in_order(table)
 
 # %% ../../nbs/reports/09_item_table.ipynb #51fb6839
@@ -251,7 +282,9 @@ def _metadata_of(store: Store, ids: Sequence[str]) -> pd.DataFrame:
     "Metadata of all items; experiments over the same data are read once"
     e = experiments.c
     with store.read() as connection:
-        rows = connection.execute(sa.select(e.id, e.dataset_id, e.dataset_version, e.n_items).where(e.id.in_(list(ids)))).all()
+        rows = connection.execute(
+            sa.select(e.id, e.dataset_id, e.dataset_version, e.n_items).where(e.id.in_(list(ids)))
+        ).all()
     ones = {(r.dataset_id, r.dataset_version, r.n_items) if r.dataset_id else r.id: r.id for r in rows}
     pairs = {item_id: text for i in ones.values() for item_id, text in _metadata_rows(store, i)}
     return metadata_frame(pairs.items())
@@ -268,11 +301,20 @@ def _in_order(table: ItemTable) -> ItemTable:
 def _outputs(store: Store, experiment_id: str, after: int, most: int) -> list[tuple[int, str, str | None, str | None]]:
     "Position, item id, output and ground truth as JSON of results that are not entirely right"
     r, d, s = item_results.c, dataset_items.c, scores.c
-    exact = sa.select(s.trace_id).where(s.trace_id == r.trace_id, s.name == "exact_form_match", s.value_number == 1).exists()
+    exact = (
+        sa.select(s.trace_id)
+        .where(s.trace_id == r.trace_id, s.name == "exact_form_match", s.value_number == 1)
+        .exists()
+    )
     joined = item_results.join(traces, traces.c.id == r.trace_id).outerjoin(dataset_items, d.row_id == r.item_row)
     columns = (r.position, r.item_id, traces.c.output, sa.func.coalesce(r.expected_output, d.expected_output))
-    query = sa.select(*columns).select_from(joined).where(
-        r.experiment_id == experiment_id, r.repeat == 0, r.status == "ok", r.position > after, ~exact).order_by(r.position).limit(most)
+    query = (
+        sa.select(*columns)
+        .select_from(joined)
+        .where(r.experiment_id == experiment_id, r.repeat == 0, r.status == "ok", r.position > after, ~exact)
+        .order_by(r.position)
+        .limit(most)
+    )
     with store.read() as connection:
         return [tuple(row) for row in connection.execute(query)]
 

@@ -22,8 +22,11 @@ from ..scoring.evaluators import STANDARD_EVALUATORS
 from ..settings import redact
 
 # %% ../../nbs/reports/02_provenance.ipynb #9898078b
-def git_state(folder: str | os.PathLike | None = None) -> dict[str, Any]:  # commit, dirty; None where there is no repository
+def git_state(
+    folder: str | os.PathLike | None = None,
+) -> dict[str, Any]:  # commit, dirty; None where there is no repository
     "The commit of a folder (None: the working directory), and whether something is not committed"
+
     def git(*words: str) -> str | None:
         try:
             done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=False)
@@ -32,7 +35,10 @@ def git_state(folder: str | os.PathLike | None = None) -> dict[str, Any]:  # com
         return done.stdout if done.returncode == 0 else None
 
     commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain")
-    return {"commit": commit and commit.strip(), "dirty": None if commit is None or changes is None else bool(changes.strip())}
+    return {
+        "commit": commit and commit.strip(),
+        "dirty": None if commit is None or changes is None else bool(changes.strip()),
+    }
 
 # %% ../../nbs/reports/02_provenance.ipynb #0b9cb730
 def environment_of(run: OpenedRun) -> dict[str, Any]:
@@ -43,7 +49,10 @@ def environment_of(run: OpenedRun) -> dict[str, Any]:
 
     first = run.experiments[0] if run.experiments else {}
     return {
-        "vote_experiments": __version__, "git": git_state(), "python": platform.python_version(), "platform": platform.platform(),
+        "vote_experiments": __version__,
+        "git": git_state(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
         "packages": {p["name"]: p["version"] for p in packages() if p["version"]},
         "dataset": {k: first.get(f"dataset_{k}") for k in ("name", "version", "hash")},
         "models": {run.labels[e["id"]]: e["summary"].get("model_versions") or {} for e in run.experiments},
@@ -51,9 +60,23 @@ def environment_of(run: OpenedRun) -> dict[str, Any]:
     }
 
 # %% ../../nbs/reports/02_provenance.ipynb #8ad7b697
-_CALL_DEFAULTS = {"dataset_version": None, "sample_size": None, "jobs": 2, "raise_errors": True, "repeats": 1, "backend": None,
-                  "project_name": "vote-extraction-project", "sample_seed": None, "stratify_by": None, "holdout": [], "weights": None,
-                  "score": None, "round_size": None, "error": 0.05, "seed": 0}
+_CALL_DEFAULTS = {
+    "dataset_version": None,
+    "sample_size": None,
+    "jobs": 2,
+    "raise_errors": True,
+    "repeats": 1,
+    "backend": None,
+    "project_name": "vote-extraction-project",
+    "sample_seed": None,
+    "stratify_by": None,
+    "holdout": [],
+    "weights": None,
+    "score": None,
+    "round_size": None,
+    "error": 0.05,
+    "seed": 0,
+}
 
 
 def _argument(name: str, value: Any) -> str:
@@ -77,7 +100,11 @@ def _own_functions(request: Mapping[str, Any]) -> list[str]:
     task = next(iter(task), "task") if isinstance(task, Mapping) else task
     usual = task is None or str(task).endswith("vote_extraction_task")
     lines = [] if usual else [f"    task_function={_named_function([str(task)], 'task')},  # your own function"]
-    return lines + ([] if judges == [e.__name__ for e in STANDARD_EVALUATORS] else [f"    evaluators=[{_named_function(judges, 'evaluator')}],"])
+    return lines + (
+        []
+        if judges == [e.__name__ for e in STANDARD_EVALUATORS]
+        else [f"    evaluators=[{_named_function(judges, 'evaluator')}],"]
+    )
 
 # %% ../../nbs/reports/02_provenance.ipynb #c8ab14e0
 def call_text(run: OpenedRun) -> str:
@@ -88,25 +115,54 @@ def call_text(run: OpenedRun) -> str:
     if kind in ("models", "sweep", "race") and "model_configs" in request:
         return _models_call(request, kind)
     if kind == "sweep" and "param_grid" in request:
-        given = {k: request[k] for k in ("param_grid", "user", "max_parallel", "config_name") if request.get(k) not in (None, "default")}
-        return _call("run_sweep", [f"    {request.get('workflow', 'workflow')},  # your own workflow", "    base_config,  # your own",
-                                   *(_argument(k, v) for k, v in given.items())], awaited=True)
+        given = {
+            k: request[k]
+            for k in ("param_grid", "user", "max_parallel", "config_name")
+            if request.get(k) not in (None, "default")
+        }
+        return _call(
+            "run_sweep",
+            [
+                f"    {request.get('workflow', 'workflow')},  # your own workflow",
+                "    base_config,  # your own",
+                *(_argument(k, v) for k, v in given.items()),
+            ],
+            awaited=True,
+        )
     if kind == "ensemble" and "members" in request:
         return _call("ensemble", [f"    {request['members']!r},", f"    {request.get('rule')!r},"])
     if kind in ("ab_test", "prompt_variants") and "configs" in request:
         data = repr(run.dataset_name) if run.dataset_name else "items"
         own = run.experiments[0]["settings"] or {} if run.experiments else {}
-        return _call("ab_test", [f"    {data},", *([] if run.dataset_name else ["    # the same list of dicts"]), _argument("configs", request["configs"]),
-                                 f"    task={_named_function(list(own.get('task') or ['task']), 'task')},  # your own function",
-                                 f"    evaluators=[{_named_function(list(own.get('evaluators') or []), 'evaluator')}],", _argument("name", run.name), _argument("kind", kind)])
+        return _call(
+            "ab_test",
+            [
+                f"    {data},",
+                *([] if run.dataset_name else ["    # the same list of dicts"]),
+                _argument("configs", request["configs"]),
+                f"    task={_named_function(list(own.get('task') or ['task']), 'task')},  # your own function",
+                f"    evaluators=[{_named_function(list(own.get('evaluators') or []), 'evaluator')}],",
+                _argument("name", run.name),
+                _argument("kind", kind),
+            ],
+        )
     if run.group and request:
         return f"# kind: {kind}\nrequest = {pprint.pformat(request, width=100, sort_dicts=False)}"
-    return "\n\n".join(["from vote_experiments import get_dataset, run_experiment", *map(_experiment_call, run.experiments)])
+    return "\n\n".join(
+        ["from vote_experiments import get_dataset, run_experiment", *map(_experiment_call, run.experiments)]
+    )
 
 # %% ../../nbs/reports/02_provenance.ipynb #c4290537
 def _models_call(request: Mapping[str, Any], kind: str) -> str:
-    lines = [_argument("dataset_name", request.get("dataset_name")), _argument("model_configs", request["model_configs"])]
-    lines += [_argument(k, request[k]) for k, default in _CALL_DEFAULTS.items() if k in request and (request[k] or None) != (default or None)]
+    lines = [
+        _argument("dataset_name", request.get("dataset_name")),
+        _argument("model_configs", request["model_configs"]),
+    ]
+    lines += [
+        _argument(k, request[k])
+        for k, default in _CALL_DEFAULTS.items()
+        if k in request and (request[k] or None) != (default or None)
+    ]
     lines += [_argument("sample_size", request["n_items"])] if request.get("n_items") else []
     lines += [] if kind != "sweep" else [_argument("kind", kind)]
     return _call("race" if kind == "race" else "run_model_experiments", lines + _own_functions(request))
@@ -114,10 +170,17 @@ def _models_call(request: Mapping[str, Any], kind: str) -> str:
 # %% ../../nbs/reports/02_provenance.ipynb #1c8179e2
 def _experiment_call(e: Mapping[str, Any]) -> str:
     s = e["settings"] or {}
-    data = f"get_dataset({e['dataset_name']!r}, {e['dataset_version']})" if e["dataset_name"] else "items,  # the same list of dicts"
-    lines = [_argument("name", e["name"]), f"    data={data}" + ("," if e["dataset_name"] else ""),
-             f"    task={_named_function(list(s.get('task') or ['task']), 'task')},  # your own function",
-             f"    evaluators=[{_named_function(list(s.get('evaluators') or []), 'evaluator')}],"]
+    data = (
+        f"get_dataset({e['dataset_name']!r}, {e['dataset_version']})"
+        if e["dataset_name"]
+        else "items,  # the same list of dicts"
+    )
+    lines = [
+        _argument("name", e["name"]),
+        f"    data={data}" + ("," if e["dataset_name"] else ""),
+        f"    task={_named_function(list(s.get('task') or ['task']), 'task')},  # your own function",
+        f"    evaluators=[{_named_function(list(s.get('evaluators') or []), 'evaluator')}],",
+    ]
     lines += [_argument(k, redact(v)) for k, v in (("config", e["config"]), ("metadata", e["metadata"])) if v]
     lines += [_argument("repeats", s["repeats"])] if s.get("repeats", 1) != 1 else []
     return "\n".join(["run_experiment(", *lines, ")"])
@@ -130,15 +193,45 @@ def how_to_repeat(
     "The exact call, and where it ran"
     kept = None if folder is None else Path(folder) / "environment.json"
     environment = json.loads(kept.read_text(encoding="utf-8")) if kept and kept.exists() else environment_of(run)
-    say, again = run.say, " ".join([*(run.runs or [run.id]), "--rerender", *(["--language th"] if run.language == "th" else [])])
-    parts = [Html("<pre>{}</pre>").format(call_text(run)), paragraph(say("rendered_by")), Html("<pre>vote-experiments report {}</pre>").format(again)]
+    say, again = (
+        run.say,
+        " ".join([*(run.runs or [run.id]), "--rerender", *(["--language th"] if run.language == "th" else [])]),
+    )
+    parts = [
+        Html("<pre>{}</pre>").format(call_text(run)),
+        paragraph(say("rendered_by")),
+        Html("<pre>vote-experiments report {}</pre>").format(again),
+    ]
     if environment:
         git = environment.get("git") or {}
-        commit = git.get("commit") and (say("commit_dirty", commit=git["commit"][:12]) if git.get("dirty") else git["commit"][:12])
-        main = ", ".join(f"{k} {v}" for k, v in (environment.get("packages") or {}).items() if k in _SHOWN_PACKAGES and v)
-        parts.append(fact_table({say("fact_commit"): commit, say("fact_python"): environment.get("python"), say("fact_platform"): environment.get("platform"),
-                                 say("fact_packages"): main or None, say("fact_rendered"): environment.get("rendered_at")}))
+        commit = git.get("commit") and (
+            say("commit_dirty", commit=git["commit"][:12]) if git.get("dirty") else git["commit"][:12]
+        )
+        main = ", ".join(
+            f"{k} {v}" for k, v in (environment.get("packages") or {}).items() if k in _SHOWN_PACKAGES and v
+        )
+        parts.append(
+            fact_table(
+                {
+                    say("fact_commit"): commit,
+                    say("fact_python"): environment.get("python"),
+                    say("fact_platform"): environment.get("platform"),
+                    say("fact_packages"): main or None,
+                    say("fact_rendered"): environment.get("rendered_at"),
+                }
+            )
+        )
     return joined(parts)
 
 # %% ../../nbs/reports/02_provenance.ipynb #dc5b90e3
-_SHOWN_PACKAGES = ("vote-experiments", "numpy", "pandas", "scipy", "sqlalchemy", "pydantic", "google-genai", "opencv-python-headless", "tesserocr")
+_SHOWN_PACKAGES = (
+    "vote-experiments",
+    "numpy",
+    "pandas",
+    "scipy",
+    "sqlalchemy",
+    "pydantic",
+    "google-genai",
+    "opencv-python-headless",
+    "tesserocr",
+)

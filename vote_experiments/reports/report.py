@@ -36,7 +36,13 @@ from ..analysis.fields import vote_error_bins
 from ..store.results import score_names, score_table, status_counts
 from ..store.database import Store, item_results, scores
 from vote_experiments.engine.archive import (
-    archive_folder, experiment_folder, html_page, html_table, runs_index, write_json, write_text,
+    archive_folder,
+    experiment_folder,
+    html_page,
+    html_table,
+    runs_index,
+    write_json,
+    write_text,
 )
 from .doctor import BROWSERS, browser
 from .findings import Answers, failure_causes, worst
@@ -54,33 +60,72 @@ from ..settings import redact
 # %% ../../nbs/reports/06_report.ipynb #84e2b0f5
 def all_findings(run: OpenedRun, answers: Answers | None = None) -> dict[str, Any]:  # can be dumped as JSON
     "The run's result, and under `analysis` what the report says"
-    result = dict((run.group or {}).get("result") or {"experiments": [_entry(run, e) for e in run.experiments], "dataset_name": next(
-        (e["dataset_name"] for e in run.experiments), None), "group_id": run.group["id"] if run.group else None})
+    result = dict(
+        (run.group or {}).get("result")
+        or {
+            "experiments": [_entry(run, e) for e in run.experiments],
+            "dataset_name": next((e["dataset_name"] for e in run.experiments), None),
+            "group_id": run.group["id"] if run.group else None,
+        }
+    )
     analysis: dict[str, Any] = {
-        "run": run.id, "score": run.score, "labels": run.labels, "comparison": run.comparison.to_dict() if run.comparison else None,
-        "failures": failure_causes(run), "worst_items": [{"item_id": i, "position": p, "mean": v} for i, p, v in worst(run)],
-        "summaries": {run.labels[e["id"]]: e["summary"] for e in run.experiments}}
+        "run": run.id,
+        "score": run.score,
+        "labels": run.labels,
+        "comparison": run.comparison.to_dict() if run.comparison else None,
+        "failures": failure_causes(run),
+        "worst_items": [{"item_id": i, "position": p, "mean": v} for i, p, v in worst(run)],
+        "summaries": {run.labels[e["id"]]: e["summary"] for e in run.experiments},
+    }
     if run.runs:
         result["runs"] = run.runs
     if run.kind == "sweep":
         analysis["sweep"] = sweep_analysis(run)
     if answers is not None:
         tally = answers.tally
-        analysis |= {"items_read": answers.n_items, "every": answers.step, "fields": plain_rows(tally.field_accuracy()),
-                     "slices": {by: plain_rows(tally.slice_accuracy(by)) for by in tally.by},
-                     "vote_errors": plain_rows(vote_error_bins(tally.vote_errors())),
-                     "suspect_labels": [s.to_dict() for s in answers.suspects]}
+        analysis |= {
+            "items_read": answers.n_items,
+            "every": answers.step,
+            "fields": plain_rows(tally.field_accuracy()),
+            "slices": {by: plain_rows(tally.slice_accuracy(by)) for by in tally.by},
+            "vote_errors": plain_rows(vote_error_bins(tally.vote_errors())),
+            "suspect_labels": [s.to_dict() for s in answers.suspects],
+        }
     return {**result, "analysis": json.loads(json.dumps(redact(analysis), default=str))}
 
 # %% ../../nbs/reports/06_report.ipynb #0cf01723
 def _entry(run: OpenedRun, e: Mapping[str, Any]) -> dict[str, Any]:
-    return {"experiment_name": e["name"], "experiment_id": e["id"], "run_name": e["run_name"], "status": run.statuses[e["id"]],
-            "config": e["config"], "error": e["error"]}
+    return {
+        "experiment_name": e["name"],
+        "experiment_id": e["id"],
+        "run_name": e["run_name"],
+        "status": run.statuses[e["id"]],
+        "config": e["config"],
+        "error": e["error"],
+    }
 
 # %% ../../nbs/reports/06_report.ipynb #dcf87074
-ITEM_COLUMNS = ("experiment", "experiment_id", "item_id", "repeat", "position", "status", "accuracy", "error_type", "error_message",
-                "attempts", "latency_s", "waited_s", "prompt_tokens", "output_tokens", "thoughts_tokens", "cost_usd", "cached",
-                "model_version", "trace_id")
+ITEM_COLUMNS = (
+    "experiment",
+    "experiment_id",
+    "item_id",
+    "repeat",
+    "position",
+    "status",
+    "accuracy",
+    "error_type",
+    "error_message",
+    "attempts",
+    "latency_s",
+    "waited_s",
+    "prompt_tokens",
+    "output_tokens",
+    "thoughts_tokens",
+    "cost_usd",
+    "cached",
+    "model_version",
+    "trace_id",
+)
 
 # %% ../../nbs/reports/06_report.ipynb #d83c8161
 def item_rows(run: OpenedRun) -> Iterator[dict[str, Any]]:  # `ITEM_COLUMNS`, then every score by its name
@@ -98,7 +143,13 @@ def item_rows(run: OpenedRun) -> Iterator[dict[str, Any]]:  # `ITEM_COLUMNS`, th
                     found, current = current[4], next(scored, None)
                 values = dict(row._mapping)
                 accuracy = None if row.status == "skipped" else item_accuracy(found, row.status == "failed", weights)
-                yield {"experiment": label, "experiment_id": experiment_id, **values, "accuracy": accuracy, "scores": found}
+                yield {
+                    "experiment": label,
+                    "experiment_id": experiment_id,
+                    **values,
+                    "accuracy": accuracy,
+                    "scores": found,
+                }
 
 # %% ../../nbs/reports/06_report.ipynb #cc003fa2
 def write_items(run: OpenedRun, path: Path) -> Path:
@@ -110,7 +161,9 @@ def write_items(run: OpenedRun, path: Path) -> Path:
         csv.writer(f).writerow([*ITEM_COLUMNS, *map(_cell, columns.values())])
         while some := list(islice(rows, 500)):
             text = io.StringIO(newline="")
-            csv.writer(text).writerows([_cell(row[c]) for c in ITEM_COLUMNS] + [_cell(row["scores"].get(n)) for n in names] for row in some)
+            csv.writer(text).writerows(
+                [_cell(row[c]) for c in ITEM_COLUMNS] + [_cell(row["scores"].get(n)) for n in names] for row in some
+            )
             f.write(redact(text.getvalue()))  # once for many: looking for secrets cell by cell takes minutes
     return path
 
@@ -133,8 +186,9 @@ def keep(
     if folder is None:
         return paragraph(run.say("no_folder"))
     write_json(Path(folder) / "result.json", all_findings(run, answers))
-    return Html("<ul>{}</ul>").format(joined(
-        Html('<li><a href="{}">{}</a>: {}</li>').format(name, name, run.say(f"file_{name}")) for name in FILES))
+    return Html("<ul>{}</ul>").format(
+        joined(Html('<li><a href="{}">{}</a>: {}</li>').format(name, name, run.say(f"file_{name}")) for name in FILES)
+    )
 
 # %% ../../nbs/reports/06_report.ipynb #aaa1e255
 class ReportError(VoteExperimentsError, RuntimeError):
@@ -146,7 +200,10 @@ def template(name: str = "experiment") -> Path:
     folder = Path(str(files("vote_experiments.reports") / "templates"))
     path = folder / f"{name}.ipynb"
     if not path.exists():
-        there = ", ".join(sorted(p.stem for p in folder.glob("*.ipynb"))) or "none: the package is incomplete, install it again"
+        there = (
+            ", ".join(sorted(p.stem for p in folder.glob("*.ipynb")))
+            or "none: the package is incomplete, install it again"
+        )
         raise ReportError(f"there is no report template {name!r}; there are: {there}")
     return path
 
@@ -166,9 +223,13 @@ def checked_parameters(path: Path, parameters: Mapping[str, Any]) -> dict[str, A
     known = inspect_notebook(str(path))
     for name, value in parameters.items():
         if name not in known:
-            raise ReportError(f"the report {path.stem!r} has no parameter {name!r}; it has {', '.join(known) or 'none'}")
+            raise ReportError(
+                f"the report {path.stem!r} has no parameter {name!r}; it has {', '.join(known) or 'none'}"
+            )
         if redact(value) != value:
-            raise ReportError(f"parameter {name!r} holds a secret, which would be kept in the report; pass it by an environment variable")
+            raise ReportError(
+                f"parameter {name!r} holds a secret, which would be kept in the report; pass it by an environment variable"
+            )
     return dict(parameters)
 
 # %% ../../nbs/reports/06_report.ipynb #0db53b28
@@ -183,8 +244,14 @@ def in_language(
         source = "".join(cell["source"])
         if language == "en" or cell["cell_type"] != "markdown" or source.startswith("# "):
             return cell
-        said = [part if not part.strip() else f"## {known[part[3:].strip()]}" if part.startswith("## ") else known[" ".join(part.split())]
-                for part in re.split(r"\n\n+", source.strip())]
+        said = [
+            part
+            if not part.strip()
+            else f"## {known[part[3:].strip()]}"
+            if part.startswith("## ")
+            else known[" ".join(part.split())]
+            for part in re.split(r"\n\n+", source.strip())
+        ]
         return {**cell, "source": "\n\n".join(said)}
 
     return {**notebook, "cells": [spoken(cell) for cell in notebook["cells"]]}
@@ -198,8 +265,20 @@ def _kernel_manager(environment: Mapping[str, str]) -> type:
     class ThisInterpreter(AsyncKernelManager):
         @property
         def kernel_spec(self) -> Any:
-            return KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--HistoryManager.enabled=False", "--IPKernelApp.log_level=ERROR"],
-                              display_name="Python 3", language="python", env=dict(environment))
+            return KernelSpec(
+                argv=[
+                    sys.executable,
+                    "-m",
+                    "ipykernel_launcher",
+                    "-f",
+                    "{connection_file}",
+                    "--HistoryManager.enabled=False",
+                    "--IPKernelApp.log_level=ERROR",
+                ],
+                display_name="Python 3",
+                language="python",
+                env=dict(environment),
+            )
 
     return ThisInterpreter
 
@@ -223,7 +302,9 @@ def execute(
     parameters, own = checked_parameters(path, parameters), f"{os.getpid()}-{threading.get_ident()}.ipynb"
     source, draft = folder / f".template-{own}", folder / f".rendering-{own}"
     try:
-        source.write_text(json.dumps(in_language(json.loads(path.read_text(encoding="utf-8")), language)), encoding="utf-8")
+        source.write_text(
+            json.dumps(in_language(json.loads(path.read_text(encoding="utf-8")), language)), encoding="utf-8"
+        )
         failed = _apart(lambda: _run_papermill(source, draft, parameters, environment or {}))
         notebook = redact(_plain(nbformat.read(draft, as_version=4)))
     finally:
@@ -240,15 +321,23 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, list) else value
 
 # %% ../../nbs/reports/06_report.ipynb #b1a367a4
-def _run_papermill(path: Path, draft: Path, parameters: Mapping[str, Any], environment: Mapping[str, str]) -> str | None:
+def _run_papermill(
+    path: Path, draft: Path, parameters: Mapping[str, Any], environment: Mapping[str, str]
+) -> str | None:
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     options = {"parameters": dict(parameters), "kernel_name": "python3", "progress_bar": False}
     try:
-        papermill.execute_notebook(str(path), str(draft), request_save_on_cell_execute=False, autosave_cell_every=0,
-                                   kernel_manager_class=_kernel_manager(environment), **options)
+        papermill.execute_notebook(
+            str(path),
+            str(draft),
+            request_save_on_cell_execute=False,
+            autosave_cell_every=0,
+            kernel_manager_class=_kernel_manager(environment),
+            **options,
+        )
     except PapermillExecutionError as error:
         return redact(f"cell {error.exec_count} failed with {error.ename}: {error.evalue}")
     except DeadKernelError as error:  # killed, most often for want of memory; its outputs are gone
@@ -267,9 +356,10 @@ def _apart(work: Callable[[], Any]) -> Any:
         return pool.submit(work).result()
 
 # %% ../../nbs/reports/06_report.ipynb #64e67dd9
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; base-uri 'none'; form-action 'none'"
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; base-uri 'none'; form-action 'none'"
+)
 REPORT_STYLE = sheet("report.css")
-
 
 # %% ../../nbs/reports/06_report.ipynb #e3cdc886
 def _shown_cells(notebook: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -281,9 +371,15 @@ def _shown_cells(notebook: Mapping[str, Any]) -> list[dict[str, Any]]:
             shown.append({"cell_type": "markdown", "metadata": {}, "source": source})
         outputs = [o for o in cell.get("outputs", ()) if o["output_type"] != "stream" and not _is_blank(o)]
         if outputs:
-            shown.append({"cell_type": "code", "execution_count": None, "metadata": {}, "source": "", "outputs": outputs})
+            shown.append(
+                {"cell_type": "code", "execution_count": None, "metadata": {}, "source": "", "outputs": outputs}
+            )
     followed = [*shown[1:], {"cell_type": "markdown", "source": "## "}]
-    return [{**cell, "id": f"c{i}"} for i, (cell, after) in enumerate(zip(shown, followed)) if not (_is_heading(cell) and _is_heading(after))]
+    return [
+        {**cell, "id": f"c{i}"}
+        for i, (cell, after) in enumerate(zip(shown, followed))
+        if not (_is_heading(cell) and _is_heading(after))
+    ]
 
 # %% ../../nbs/reports/06_report.ipynb #339bed81
 def _is_heading(cell: Mapping[str, Any]) -> bool:
@@ -300,10 +396,32 @@ def notebook_html(notebook: Mapping[str, Any]) -> str:
     import nbformat
     from nbconvert import HTMLExporter
 
-    nowhere = dict.fromkeys(("mathjax_url", "require_js_url", "jquery_url", "jupyter_widgets_base_url", "widget_renderer_url", "mermaid_js_url"), "")
-    exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True,
-                            exclude_anchor_links=True, embed_images=True, **nowhere)
-    page = {"nbformat": 4, "nbformat_minor": 5, "metadata": {"language_info": {"name": "python"}}, "cells": _shown_cells(notebook)}
+    nowhere = dict.fromkeys(
+        (
+            "mathjax_url",
+            "require_js_url",
+            "jquery_url",
+            "jupyter_widgets_base_url",
+            "widget_renderer_url",
+            "mermaid_js_url",
+        ),
+        "",
+    )
+    exporter = HTMLExporter(
+        template_name="basic",
+        exclude_input=True,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        exclude_anchor_links=True,
+        embed_images=True,
+        **nowhere,
+    )
+    page = {
+        "nbformat": 4,
+        "nbformat_minor": 5,
+        "metadata": {"language_info": {"name": "python"}},
+        "cells": _shown_cells(notebook),
+    }
     return exporter.from_notebook_node(nbformat.from_dict(page))[0]
 
 # %% ../../nbs/reports/06_report.ipynb #bd7b577e
@@ -333,8 +451,19 @@ def report_html(
     return str(page(title, whole, css=REPORT_STYLE, language=language, scripts=scripts_for(body, language)))
 
 # %% ../../nbs/reports/06_report.ipynb #a784f693
-_QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-          "--disable-component-update", "--disable-sync", "--disable-extensions", "--no-pdf-header-footer", "--hide-scrollbars")
+_QUIET = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-extensions",
+    "--no-pdf-header-footer",
+    "--hide-scrollbars",
+)
 
 # %% ../../nbs/reports/06_report.ipynb #cc688309
 def print_pdf(
@@ -345,16 +474,22 @@ def print_pdf(
     "Print a page as PDF. Raises `ReportError` when there is no Chromium, or it prints nothing."
     found = browser()
     if found is None:
-        raise ReportError(f"no PDF: none of {', '.join(BROWSERS)} is installed. Install Chromium, or open {page} in any browser and print it")
+        raise ReportError(
+            f"no PDF: none of {', '.join(BROWSERS)} is installed. Install Chromium, or open {page} in any browser and print it"
+        )
     with tempfile.TemporaryDirectory() as profile:
         draft = Path(profile) / "page.pdf"
         words = [found, *_QUIET, f"--user-data-dir={profile}/profile", f"--print-to-pdf={draft}", page.as_uri()]
         try:
             done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False)
         except subprocess.TimeoutExpired:
-            raise ReportError(f"no PDF: {found} did not print {page} within {timeout_s:g} s; open it in a browser and print it") from None
+            raise ReportError(
+                f"no PDF: {found} did not print {page} within {timeout_s:g} s; open it in a browser and print it"
+            ) from None
         if not draft.exists():
-            raise ReportError(f"no PDF: {found} printed nothing ({done.stderr.strip()[-300:]}); open {page} in a browser and print it")
+            raise ReportError(
+                f"no PDF: {found} printed nothing ({done.stderr.strip()[-300:]}); open {page} in a browser and print it"
+            )
         shutil.move(draft, pdf)
     return pdf
 
@@ -364,12 +499,18 @@ def fingerprint(run: OpenedRun, path: Path) -> str:  # 16 hex digits
     from vote_experiments import __version__
 
     h = hashlib.blake2b(digest_size=8)
-    add = (lambda value: h.update(json.dumps(value, sort_keys=True, default=str).encode()))
+    add = lambda value: h.update(json.dumps(value, sort_keys=True, default=str).encode())
     add([__version__, run.language, path.read_text(encoding="utf-8"), run.id, {**(run.group or {}), "archive": None}])
     with run.store.read() as c:
         for e in run.experiments:
             newest = c.scalar(sa.select(sa.func.max(scores.c.id)).where(scores.c.experiment_id == e["id"]))
-            add([{k: v for k, v in e.items() if k not in ("url", "heartbeat")}, status_counts(run.store, e["id"]), newest])
+            add(
+                [
+                    {k: v for k, v in e.items() if k not in ("url", "heartbeat")},
+                    status_counts(run.store, e["id"]),
+                    newest,
+                ]
+            )
     return h.hexdigest()
 
 # %% ../../nbs/reports/06_report.ipynb #c824d647
@@ -377,18 +518,33 @@ def _kept_fingerprint(folder: Path) -> str | None:
     "Of the report in a folder; None when there is none, or only a part of one"
     try:
         complete = all((folder / name).exists() for name in ("report.html", "report.ipynb", "result.json", "items.csv"))
-        return json.loads((folder / "environment.json").read_text(encoding="utf-8")).get("fingerprint") if complete else None
+        return (
+            json.loads((folder / "environment.json").read_text(encoding="utf-8")).get("fingerprint")
+            if complete
+            else None
+        )
     except (OSError, ValueError, AttributeError):
         return None
 
 # %% ../../nbs/reports/06_report.ipynb #32f4c0a5
 def _link_report(run: OpenedRun, folder: Path) -> None:
     "Let the folder's light page lead to the report; write one where there is none"
-    page, link = folder / "index.html", f'<p id="full-report"><a href="report.html">{escape(run.say("full_report"))}</a></p>'
+    page, link = (
+        folder / "index.html",
+        f'<p id="full-report"><a href="report.html">{escape(run.say("full_report"))}</a></p>',
+    )
     if not page.exists():
         say = run.say
-        rows = [{say("col_experiment"): run.labels[e.experiment_id], say("status"): say(f"status_{e.status}"), say("col_items"): e.items_text,
-                 say("failed"): e.n_failed} for e in run.state.experiments if e.experiment_id in run.labels]
+        rows = [
+            {
+                say("col_experiment"): run.labels[e.experiment_id],
+                say("status"): say(f"status_{e.status}"),
+                say("col_items"): e.items_text,
+                say("failed"): e.n_failed,
+            }
+            for e in run.state.experiments
+            if e.experiment_id in run.labels
+        ]
         said = "\n".join(f'<p class="finding">{escape(s)}</p>' for s in run.sentences[:1])
         write_text(page, html_page(run.name, f"{said}\n{html_table(rows)}", run.id, run.language))
     before = page.read_text(encoding="utf-8")
@@ -416,7 +572,10 @@ def _language_of(folder: Path) -> str:
 
 # %% ../../nbs/reports/06_report.ipynb #c88d7b7a
 def archive(
-    run: str | Sequence[str],  # a group or an experiment: its id, an unambiguous beginning of it, or "latest"; several are compared
+    run: str
+    | Sequence[
+        str
+    ],  # a group or an experiment: its id, an unambiguous beginning of it, or "latest"; several are compared
     *,
     store: Any = None,  # a path, URL or `Store`; None: the default store
     runs: str | os.PathLike | None = None,  # the folder of all archives; None: `settings.runs_folder()`
@@ -459,16 +618,27 @@ def _render(run: OpenedRun, path: Path, folder: Path, made_from: str) -> None:
     given, variables = _store_parameter(run.store)
     with ThreadPoolExecutor(1) as pool:  # the notebook works in a process of its own meanwhile
         items = pool.submit(lambda: (write_items(run, folder / "items.csv"), run.comparison))
-        notebook, failed = execute(path, {"run": run.runs or run.id, "store": given, "folder": str(folder), "language": run.language}, folder,
-                                   variables, run.language)
+        notebook, failed = execute(
+            path,
+            {"run": run.runs or run.id, "store": given, "folder": str(folder), "language": run.language},
+            folder,
+            variables,
+            run.language,
+        )
         items.result()
     kept = folder / "result.json"  # not there when the notebook did not come so far
-    write_json(kept, json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else all_findings(run))  # and secrets that only we know
+    write_json(
+        kept, json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else all_findings(run)
+    )  # and secrets that only we know
     warning = run.say("not_complete", why=failed) if failed else ""
-    write_text(folder / "report.html", report_html(notebook, run.say("page_title", name=run.name), run.language, warning))
+    write_text(
+        folder / "report.html", report_html(notebook, run.say("page_title", name=run.name), run.language, warning)
+    )
     if failed:
-        raise ReportError(f"the report of {run.id} is not complete: {failed}. The notebook so far is {folder / 'report.ipynb'}, "
-                          f"the page {folder / 'report.html'}")
+        raise ReportError(
+            f"the report of {run.id} is not complete: {failed}. The notebook so far is {folder / 'report.ipynb'}, "
+            f"the page {folder / 'report.html'}"
+        )
     write_json(folder / "environment.json", {**environment, "fingerprint": made_from})
 
 # %% ../../nbs/reports/06_report.ipynb #6148d425
@@ -476,5 +646,21 @@ def _parameters_of(run: OpenedRun) -> dict[str, Any]:
     "What was asked"
     if run.runs:
         return {"runs": run.runs}
-    return run.request or {k: run.experiments[0][k] for k in (
-        "name", "run_name", "config", "metadata", "settings", "dataset_name", "dataset_version", "dataset_hash")} if run.experiments or run.request else {}
+    return (
+        run.request
+        or {
+            k: run.experiments[0][k]
+            for k in (
+                "name",
+                "run_name",
+                "config",
+                "metadata",
+                "settings",
+                "dataset_name",
+                "dataset_version",
+                "dataset_hash",
+            )
+        }
+        if run.experiments or run.request
+        else {}
+    )

@@ -26,8 +26,21 @@ import sqlalchemy as sa
 from ..datasets.dataset import DatasetNotFoundError, get_dataset, list_versions, map_pages, save_dataset
 from ..store.results import get_experiment, get_group, resolve_run
 from vote_experiments.store.database import (
-    RowInsert, SCHEMA_VERSION, Store, decode_json, encode_json, experiment_groups, experiments, iso, item_results, now_us, observations, open_store, scores,
-    trace_tags, traces,
+    RowInsert,
+    SCHEMA_VERSION,
+    Store,
+    decode_json,
+    encode_json,
+    experiment_groups,
+    experiments,
+    iso,
+    item_results,
+    now_us,
+    observations,
+    open_store,
+    scores,
+    trace_tags,
+    traces,
 )
 from ..forms.pages import page_path
 from ..records import DatasetItem, Record, VoteExperimentsError
@@ -36,9 +49,24 @@ from ..settings import redactor
 
 # %% ../../nbs/reports/08_run_files.ipynb #0cabe434
 FORMAT = "vote-experiments run"
-TABLES: dict[str, sa.Table] = {t.name: t for t in (experiment_groups, experiments, item_results, traces, trace_tags, observations, scores)}
+TABLES: dict[str, sa.Table] = {
+    t.name: t for t in (experiment_groups, experiments, item_results, traces, trace_tags, observations, scores)
+}
 _STAYS = {"experiment_groups": ("archive",), "experiments": ("owner", "heartbeat", "url"), "scores": ("id", "batch_id")}
-_JSON = {"request", "result", "config", "metadata", "settings", "summary", "run_evaluations", "expected_output", "item_metadata", "input", "output", "tags"}
+_JSON = {
+    "request",
+    "result",
+    "config",
+    "metadata",
+    "settings",
+    "summary",
+    "run_evaluations",
+    "expected_output",
+    "item_metadata",
+    "input",
+    "output",
+    "tags",
+}
 _PAGE = re.compile(r"pages/(?P<digest>[0-9a-f]{64})")
 MOST_BYTES = 4_000_000_000  # of all members, unpacked
 MOST_LINE = 50_000_000  # of one row
@@ -52,6 +80,7 @@ def _columns(table: sa.Table) -> list[sa.Column]:
 @dataclass(slots=True)
 class SharedRun(Record):
     "A run in a file"
+
     path: str
     run: str  # a group, or an experiment without one
     experiments: int
@@ -94,7 +123,10 @@ def _digest(store: Store, experiment_id: str) -> str:
     "Of an experiment's results and scores, in whatever order a database gives them"
     found = 0
     with store.read() as c:
-        for table, names in ((item_results, ("repeat", "position", "item_id", "status", "trace_id")), (scores, ("trace_id", "name", "value_number", "value_text"))):
+        for table, names in (
+            (item_results, ("repeat", "position", "item_id", "status", "trace_id")),
+            (scores, ("trace_id", "name", "value_number", "value_text")),
+        ):
             for row in c.execute(sa.select(*(table.c[n] for n in names)).where(table.c.experiment_id == experiment_id)):
                 found += int.from_bytes(hashlib.sha256((encode_json(list(row)) or "").encode()).digest(), "big")
     return f"{found % 2**256:064x}"
@@ -122,13 +154,32 @@ def share_run(
     roots = [str(r) for d in data for r in d.roots]
     with writing_aside(target) as part:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=2) as z:
-            counts = {name: _write_lines(z, f"rows/{name}.jsonl", (_portable(r, roots) for r in _rows(opened, table, group, its)))
-                      for name, table in TABLES.items()}
+            counts = {
+                name: _write_lines(
+                    z, f"rows/{name}.jsonl", (_portable(r, roots) for r in _rows(opened, table, group, its))
+                )
+                for name, table in TABLES.items()
+            }
             kept = [_write_dataset(z, i, d, pages) for i, d in enumerate(data)]
-            manifest = {"format": FORMAT, "version": 1, "schema": SCHEMA_VERSION, "made_at": iso(now_us()), "run": group or its[0], "counts": counts,
-                        "experiments": {e: _digest(opened, e) for e in its}, "datasets": kept}
+            manifest = {
+                "format": FORMAT,
+                "version": 1,
+                "schema": SCHEMA_VERSION,
+                "made_at": iso(now_us()),
+                "run": group or its[0],
+                "counts": counts,
+                "experiments": {e: _digest(opened, e) for e in its},
+                "datasets": kept,
+            }
             z.writestr("manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
-    return SharedRun(str(target), group or its[0], len(its), counts["item_results"], sum(len(d["pages"]) for d in kept), target.stat().st_size)
+    return SharedRun(
+        str(target),
+        group or its[0],
+        len(its),
+        counts["item_results"],
+        sum(len(d["pages"]) for d in kept),
+        target.stat().st_size,
+    )
 
 # %% ../../nbs/reports/08_run_files.ipynb #fbbad653
 def _write_lines(z: zipfile.ZipFile, name: str, rows: Iterable[Mapping[str, Any]]) -> int:
@@ -159,7 +210,14 @@ def _write_dataset(z: zipfile.ZipFile, place: int, d: Any, with_pages: bool) -> 
         if digest not in written:
             z.writestr(zipfile.ZipInfo(f"pages/{digest}"), content)  # an image is packed already
             written.add(digest)
-    return {"name": d.name, "version": d.version, "content_hash": d.content_hash, "description": d.description, "n_items": n, "pages": found}
+    return {
+        "name": d.name,
+        "version": d.version,
+        "content_hash": d.content_hash,
+        "description": d.description,
+        "n_items": n,
+        "pages": found,
+    }
 
 # %% ../../nbs/reports/08_run_files.ipynb #3921cb7d
 def _pages(given: Any) -> list[str]:
@@ -182,7 +240,15 @@ class RunFileError(VoteExperimentsError, ValueError):
     "A file that is no shared run, or not one that can be trusted"
 
 
-_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, OSError, ValueError)  # what a damaged archive makes Python say
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    ValueError,
+)  # what a damaged archive makes Python say
 
 # %% ../../nbs/reports/08_run_files.ipynb #bcb3c6d7
 def _opened(path: Path) -> zipfile.ZipFile:
@@ -191,11 +257,17 @@ def _opened(path: Path) -> zipfile.ZipFile:
     except FileNotFoundError:
         raise
     except _DAMAGE as error:
-        raise RunFileError(f"{str(path)!r} is no shared run ({error}); make one with: vote-experiments runs share RUN") from None
+        raise RunFileError(
+            f"{str(path)!r} is no shared run ({error}); make one with: vote-experiments runs share RUN"
+        ) from None
     members = z.infolist()
     known = {"manifest.json", *(f"rows/{t}.jsonl" for t in TABLES)}
     for m in members:
-        if m.filename not in known and not _PAGE.fullmatch(m.filename) and not re.fullmatch(r"datasets/\d{1,4}\.jsonl", m.filename):
+        if (
+            m.filename not in known
+            and not _PAGE.fullmatch(m.filename)
+            and not re.fullmatch(r"datasets/\d{1,4}\.jsonl", m.filename)
+        ):
             raise RunFileError(f"{str(path)!r} holds {m.filename[:200]!r}, which does not belong into a shared run")
         if m.flag_bits & 1:
             raise RunFileError(f"{str(path)!r} is encrypted; share it without a password")
@@ -215,18 +287,30 @@ def _manifest(z: zipfile.ZipFile, path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise RunFileError(f"{str(path)!r} is no shared run: its manifest does not say {FORMAT!r}")
     if found.get("version") != 1 or not isinstance(found.get("schema"), int) or found["schema"] > SCHEMA_VERSION:
-        raise RunFileError(f"{str(path)!r} was made by another version (format {found.get('version')!r}, schema {found.get('schema')!r}; "
-                           f"this one knows format 1, schema {SCHEMA_VERSION}): upgrade vote-experiments")
-    is_known = (isinstance(found.get("run"), str) and isinstance(found.get("experiments"), dict) and isinstance(found.get("datasets"), list)
-                and all(isinstance(d, dict) and isinstance(d.get("name"), str) and isinstance(d.get("pages"), dict) for d in found["datasets"]))
+        raise RunFileError(
+            f"{str(path)!r} was made by another version (format {found.get('version')!r}, schema {found.get('schema')!r}; "
+            f"this one knows format 1, schema {SCHEMA_VERSION}): upgrade vote-experiments"
+        )
+    is_known = (
+        isinstance(found.get("run"), str)
+        and isinstance(found.get("experiments"), dict)
+        and isinstance(found.get("datasets"), list)
+        and all(
+            isinstance(d, dict) and isinstance(d.get("name"), str) and isinstance(d.get("pages"), dict)
+            for d in found["datasets"]
+        )
+    )
     if not is_known:
         raise RunFileError(f"{str(path)!r}: the manifest lacks the run, its experiments or its datasets")
     return found
 
 # %% ../../nbs/reports/08_run_files.ipynb #b56b0f15
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
-_STATUS = {"experiments": ("finished", "interrupted", "failed"), "experiment_groups": ("finished", "interrupted", "failed", "running"),
-           "item_results": ("ok", "failed", "skipped")}
+_STATUS = {
+    "experiments": ("finished", "interrupted", "failed"),
+    "experiment_groups": ("finished", "interrupted", "failed", "running"),
+    "item_results": ("ok", "failed", "skipped"),
+}
 
 # %% ../../nbs/reports/08_run_files.ipynb #62a2aba3
 def _lines(z: zipfile.ZipFile, name: str) -> Iterator[tuple[str, dict[str, Any]]]:  # where, row
@@ -255,7 +339,12 @@ def _checked(table: sa.Table, where: str, row: dict[str, Any]) -> dict[str, Any]
                 raise RunFileError(f"{where}: {name} is missing")
         elif isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else wanted):
             raise RunFileError(f"{where}: {name} is {type(value).__name__}, not {wanted.__name__}")
-        elif isinstance(value, int) and abs(value) >= 2**63 or isinstance(value, str) and len(value) > (getattr(column.type, "length", None) or MOST_LINE):
+        elif (
+            isinstance(value, int)
+            and abs(value) >= 2**63
+            or isinstance(value, str)
+            and len(value) > (getattr(column.type, "length", None) or MOST_LINE)
+        ):
             raise RunFileError(f"{where}: {name} is too large")
     for name in _JSON & set(known):
         if row[name] is not None:
@@ -276,7 +365,11 @@ class _Links:
 
     def check(self, table: sa.Table, where: str, row: Mapping[str, Any]) -> None:
         "Raises `RunFileError` for a row that belongs to something else"
-        for column, known in (("group_id", self.groups), ("experiment_id", self.experiments), ("trace_id", self.traces)):
+        for column, known in (
+            ("group_id", self.groups),
+            ("experiment_id", self.experiments),
+            ("trace_id", self.traces),
+        ):
             value = row.get(column)
             is_own = value in known or value is None and table is not trace_tags and table is not observations
             if column in row and not is_own and not (table is item_results and column == "trace_id"):
@@ -300,6 +393,7 @@ def _all_rows(z: zipfile.ZipFile) -> Iterator[tuple[sa.Table, dict[str, Any]]]:
 @dataclass(slots=True)
 class ImportedRun(Record):
     "What an import brought"
+
     run: str
     experiments: int = 0  # new here
     known: int = 0  # that were here already
@@ -313,7 +407,9 @@ def import_run(
     store: Any = None,  # a path, URL or `Store`; None: the default store
     *,
     dataset_name: str | None = None,  # instead of the name in the file
-    pages_into: str | os.PathLike | None = None,  # folder for page images; None: datasets/<name>, when the file has some
+    pages_into: str
+    | os.PathLike
+    | None = None,  # folder for page images; None: datasets/<name>, when the file has some
 ) -> ImportedRun:
     """Take a shared run into a store. Everything is checked before anything is written. Raises `RunFileError` for a file that cannot be
     trusted, `ValueError` for a conflict, `FileNotFoundError`."""
@@ -337,13 +433,22 @@ def _is_here(store: Store, experiment_id: str, digest: str) -> bool:
     with store.read() as c:
         known = c.scalar(sa.select(experiments.c.id).where(experiments.c.id == experiment_id))
     if known and _digest(store, experiment_id) != digest:
-        raise ValueError(f"experiment {experiment_id} is in this store with other results; nothing was imported. Keep one of the two: "
-                         f"vote-experiments runs delete {experiment_id}")
+        raise ValueError(
+            f"experiment {experiment_id} is in this store with other results; nothing was imported. Keep one of the two: "
+            f"vote-experiments runs delete {experiment_id}"
+        )
     return known is not None
 
 # %% ../../nbs/reports/08_run_files.ipynb #8ea1392f
-def _take_datasets(z: zipfile.ZipFile, store: Store, manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], new_name: str | None,
-                   pages_into: Any, taken: ImportedRun) -> dict[tuple[str, int], Any]:
+def _take_datasets(
+    z: zipfile.ZipFile,
+    store: Store,
+    manifest: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    new_name: str | None,
+    pages_into: Any,
+    taken: ImportedRun,
+) -> dict[tuple[str, int], Any]:
     "The datasets of a file as they are here now, by name and version in the file"
     kept, found = {(d["name"], d.get("version")): (i, d) for i, d in enumerate(manifest["datasets"])}, {}
     if new_name and len(kept) > 1:
@@ -354,14 +459,22 @@ def _take_datasets(z: zipfile.ZipFile, store: Store, manifest: Mapping[str, Any]
             raise RunFileError(f"the file lacks dataset {key[0]!r} version {key[1]}")
         place, said = kept[key]
         items = [_as_item(where, row) for where, row in _lines(z, f"datasets/{place}.jsonl")]
-        folder = Path(pages_into or Path("datasets", re.sub(r"[^\w.-]", "-", new_name or key[0]))) if said["pages"] else None
+        folder = (
+            Path(pages_into or Path("datasets", re.sub(r"[^\w.-]", "-", new_name or key[0]))) if said["pages"] else None
+        )
         pages = _checked_pages(z, said["pages"], folder)
         plans.append((key, new_name or key[0], said, items, folder, pages))
     for _, name, said, _, _, _ in plans:  # all conflicts before any change
         _same_version(store, name, said)
     for key, name, said, items, folder, pages in plans:
         here = _same_version(store, name, said) or save_dataset(
-            name, items, description=said.get("description"), root=folder, store=store, provenance={"imported from": f"run {manifest['run']}"})
+            name,
+            items,
+            description=said.get("description"),
+            root=folder,
+            store=store,
+            provenance={"imported from": f"run {manifest['run']}"},
+        )
         for target, member in pages:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(z.read(member))
@@ -372,24 +485,34 @@ def _take_datasets(z: zipfile.ZipFile, store: Store, manifest: Mapping[str, Any]
 
 # %% ../../nbs/reports/08_run_files.ipynb #818b67f4
 def _as_item(where: str, row: Mapping[str, Any]) -> DatasetItem:
-    if not isinstance(row.get("id"), str) or set(row) - {"id", "input", "expected_output", "metadata"} or not isinstance(row.get("metadata") or {}, dict):
+    if (
+        not isinstance(row.get("id"), str)
+        or set(row) - {"id", "input", "expected_output", "metadata"}
+        or not isinstance(row.get("metadata") or {}, dict)
+    ):
         raise RunFileError(f"{where}: an item has id, input, expected_output and metadata")
     return DatasetItem(row["id"], row.get("input"), row.get("expected_output"), row.get("metadata"))
 
 # %% ../../nbs/reports/08_run_files.ipynb #f593ea6e
-def _same_version(store: Store, name: str, said: Mapping[str, Any]) -> Any:  # the dataset, or None when no dataset has the name
+def _same_version(
+    store: Store, name: str, said: Mapping[str, Any]
+) -> Any:  # the dataset, or None when no dataset has the name
     try:
         versions = list_versions(name, store)
     except DatasetNotFoundError:
         return None
     same = [v.version for v in versions if v.content_hash == said.get("content_hash")]
     if not same:
-        raise ValueError(f"dataset {name!r} is in this store with other items than the run was made on; nothing was imported. Give the file's "
-                         f"another name: --dataset {name}-of-the-run")
+        raise ValueError(
+            f"dataset {name!r} is in this store with other items than the run was made on; nothing was imported. Give the file's "
+            f"another name: --dataset {name}-of-the-run"
+        )
     return get_dataset(name, same[-1], store)
 
 # %% ../../nbs/reports/08_run_files.ipynb #1235a750
-def _checked_pages(z: zipfile.ZipFile, pages: Mapping[str, Any], folder: Path | None) -> list[tuple[Path, str]]:  # where to, member
+def _checked_pages(
+    z: zipfile.ZipFile, pages: Mapping[str, Any], folder: Path | None
+) -> list[tuple[Path, str]]:  # where to, member
     found = []
     for name, digest in pages.items():
         assert folder is not None
@@ -409,7 +532,9 @@ def _checked_pages(z: zipfile.ZipFile, pages: Mapping[str, Any], folder: Path | 
     return found
 
 # %% ../../nbs/reports/08_run_files.ipynb #62bdc4cf
-def _write_rows(z: zipfile.ZipFile, store: Store, fresh: set[str], data: Mapping[tuple[str, int], Any], taken: ImportedRun) -> None:
+def _write_rows(
+    z: zipfile.ZipFile, store: Store, fresh: set[str], data: Mapping[tuple[str, int], Any], taken: ImportedRun
+) -> None:
     "All new rows, in one transaction"
     its_traces: set[str] = set()
     here: dict[str, tuple[Any, dict[str, int]]] = {}  # experiment: its dataset here, rows by item id
@@ -422,13 +547,21 @@ def _write_rows(z: zipfile.ZipFile, store: Store, fresh: set[str], data: Mapping
                 if table is experiments and row["dataset_id"]:
                     key = (row["dataset_name"], row["dataset_version"])
                     here[row["id"]] = data[key], by_item[key]
-                    row |= {"dataset_id": data[key].id, "dataset_name": data[key].name, "dataset_version": data[key].version}
+                    row |= {
+                        "dataset_id": data[key].id,
+                        "dataset_name": data[key].name,
+                        "dataset_version": data[key].version,
+                    }
                 if table is item_results and row["item_row"] is not None:
                     row["item_row"] = here[own][1].get(row["item_id"]) if own in here else None
                 if table is traces:
                     its_traces.add(row["id"])
                     if own in here and here[own][0].root:  # pages are where the dataset has them here
-                        row["input"] = encode_json(map_pages(decode_json(row["input"]), functools.partial(os.path.join, here[own][0]._roots[0])))
+                        row["input"] = encode_json(
+                            map_pages(
+                                decode_json(row["input"]), functools.partial(os.path.join, here[own][0]._roots[0])
+                            )
+                        )
                 taken.items += table is item_results
                 yield table, row
 
@@ -445,4 +578,6 @@ def _write_rows(z: zipfile.ZipFile, store: Store, fresh: set[str], data: Mapping
                         mine = [r for r in mine if r["id"] not in known]
                     inserts[table](c, [tuple(map(row.get, names[table])) for row in mine])
     except sa.exc.IntegrityError as error:
-        raise ValueError(f"a row of the file is in this store already, under another run; nothing of the run was imported ({str(error.orig)[:200]})") from None
+        raise ValueError(
+            f"a row of the file is in this store already, under another run; nothing of the run was imported ({str(error.orig)[:200]})"
+        ) from None

@@ -37,14 +37,15 @@ def sortable_table(
 ) -> Html:
     "A table that `sorting_script` makes sortable; every cell is escaped"
     numeric = {c for c in frame.columns if pd.api.types.is_numeric_dtype(frame[c])}
-    css = (lambda c: Html(' class="number"') if c in numeric else Html(""))
+    css = lambda c: Html(' class="number"') if c in numeric else Html("")
     head = Html("").join(Html('<th scope="col"{}>{}</th>').format(css(c), c) for c in frame.columns)
     rows = []
     for values in frame.itertuples(index=False, name=None):
         cells = Html("").join(Html("<td{}>{}</td>").format(css(c), _cell(v)) for c, v in zip(frame.columns, values))
         rows.append(Html("<tr>{}</tr>").format(cells))
-    return Html('<div class="every-item"><table id="{}"><caption>{}</caption><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>').format(
-        TABLE_ID, caption, head, Html("\n").join(rows))
+    return Html(
+        '<div class="every-item"><table id="{}"><caption>{}</caption><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
+    ).format(TABLE_ID, caption, head, Html("\n").join(rows))
 
 # %% ../../nbs/reports/10_sortable_items.ipynb #eded4bfe
 _SHOWN_KEYS = ("form_code", "form_type", "kind", "province", "constituency_number", "level", "difficulties")
@@ -72,10 +73,19 @@ _EXPORTS = re.compile(r"export\s*\{([^}]*)\}\s*;?")
 def sorting_script(language: str = "en") -> str:
     "The text of the script that makes the table sortable and searchable; it fetches nothing"
     bundle = files("itables").joinpath("html").joinpath("dt_bundle.js").read_text(encoding="utf-8")
-    names = {exported.strip(): local.strip() for local, _, exported in (part.partition(" as ") for part in _EXPORTS.search(bundle)[1].split(","))}  # type: ignore[index]
+    names = {
+        exported.strip(): local.strip()
+        for local, _, exported in (part.partition(" as ") for part in _EXPORTS.search(bundle)[1].split(","))  # type: ignore[index]
+    }
     say = Words("report", language)
-    words = {"search": say("grid_search"), "info": say("grid_info", first="_START_", last="_END_", total="_TOTAL_"), "infoEmpty": say("grid_empty"),
-             "infoFiltered": "", "zeroRecords": say("grid_none"), "emptyTable": say("grid_none")}
+    words = {
+        "search": say("grid_search"),
+        "info": say("grid_info", first="_START_", last="_END_", total="_TOTAL_"),
+        "infoEmpty": say("grid_empty"),
+        "infoFiltered": "",
+        "zeroRecords": say("grid_none"),
+        "emptyTable": say("grid_none"),
+    }
     start = f"new {names['default']}('#{TABLE_ID}', {{order: [], pageLength: 25, lengthChange: false, autoWidth: false, language: {_as_json(words)}}});"
     return (bundle + "\n" + start).replace("</script", "<\\/script")
 

@@ -49,19 +49,29 @@ def swept_settings(
     rows: Sequence[Mapping[str, Any]],  # of experiments
 ) -> pd.DataFrame:  # index: experiment id; a column a setting that has several values
     "The settings that differ between experiments, by their short names"
-    leaves = {e["id"]: {p: v for p, v in config_leaves(redact(e["config"] or {})) if p not in _NO_SETTING} for e in rows}
-    paths = [p for p in dict.fromkeys(p for its in leaves.values() for p in its)
-             if len({json.dumps(its.get(p)) for its in leaves.values()}) > 1]
+    leaves = {
+        e["id"]: {p: v for p, v in config_leaves(redact(e["config"] or {})) if p not in _NO_SETTING} for e in rows
+    }
+    paths = [
+        p
+        for p in dict.fromkeys(p for its in leaves.values() for p in its)
+        if len({json.dumps(its.get(p)) for its in leaves.values()}) > 1
+    ]
     names = short_names(paths)
-    return pd.DataFrame({names[p]: pd.Series([cut(its.get(p)) for its in leaves.values()], index=list(leaves), dtype=object) for p in paths},
-                        index=list(leaves)).infer_objects()
+    return pd.DataFrame(
+        {
+            names[p]: pd.Series([cut(its.get(p)) for its in leaves.values()], index=list(leaves), dtype=object)
+            for p in paths
+        },
+        index=list(leaves),
+    ).infer_objects()
 
 # %% ../../nbs/reports/01_stored_run.ipynb #27100c11
 def cut(value: Any) -> Any:
     "A long text with its middle left out"
     if not isinstance(value, str) or len(value) <= MOST_LETTERS:
         return value
-    return f"{value[:MOST_LETTERS // 2]}…{value[-MOST_LETTERS // 2 + 1:]}".replace("\n", " ")
+    return f"{value[: MOST_LETTERS // 2]}…{value[-MOST_LETTERS // 2 + 1 :]}".replace("\n", " ")
 
 
 def setting_text(value: Any) -> str:
@@ -72,7 +82,9 @@ def setting_text(value: Any) -> str:
 def setting_labels(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:  # by experiment id
     "Names of a sweep's experiments: their settings, when these tell them apart"
     settings = swept_settings(rows)
-    labels = {e: " · ".join(f"{name} {setting_text(value)}" for name, value in row.items()) for e, row in settings.iterrows()}
+    labels = {
+        e: " · ".join(f"{name} {setting_text(value)}" for name, value in row.items()) for e, row in settings.iterrows()
+    }
     return labels if len(set(labels.values())) == len(rows) and settings.shape[1] else experiment_labels(rows)
 
 # %% ../../nbs/reports/01_stored_run.ipynb #af565b61
@@ -83,6 +95,7 @@ AS_RUN = ""  # clusters as the run was called with
 @dataclass
 class OpenedRun:
     "A stored run, ready to be told"
+
     store: Store
     id: str  # of the group, or of the experiment
     group: dict[str, Any] | None  # None: one experiment
@@ -106,7 +119,9 @@ class OpenedRun:
     def sentences(self) -> list[str]:
         "The finding, then what one should know about it"
         if self.kind == "race":
-            return race_sentences(self.say, (self.group or {}).get("result"), {e["name"]: self.labels[e["id"]] for e in self.experiments})
+            return race_sentences(
+                self.say, (self.group or {}).get("result"), {e["name"]: self.labels[e["id"]] for e in self.experiments}
+            )
         if self.comparison is None:
             return [self.say("nothing_scored")]
         return self.comparison.in_words({key: its[self.language] for key, its in texts("comparison").items()})
@@ -118,8 +133,17 @@ class OpenedRun:
     def moment(self, us: int | None) -> str | None:
         "A stored time for a person; years of the Buddhist era in Thai"
         at = from_us(us)
-        return None if at is None else self.say("moment", day=at.day, month=self.say("months").split()[at.month - 1],
-                                                year=at.year + 543 * (self.language == "th"), time=f"{at:%H:%M}")
+        return (
+            None
+            if at is None
+            else self.say(
+                "moment",
+                day=at.day,
+                month=self.say("months").split()[at.month - 1],
+                year=at.year + 543 * (self.language == "th"),
+                time=f"{at:%H:%M}",
+            )
+        )
 
     def score_name(self, score: str | None) -> str:
         "A score's name for a reader"
@@ -127,7 +151,9 @@ class OpenedRun:
         name = self.say(key) if key in self.say else (score or "score").replace("_", " ")
         return name[:1].upper() + name[1:]
 
-    def estimate(self, mean: float | None, lower: float | None = None, upper: float | None = None, is_share: bool = True) -> Html:
+    def estimate(
+        self, mean: float | None, lower: float | None = None, upper: float | None = None, is_share: bool = True
+    ) -> Html:
         "A mean with its interval in small print"
         return estimate(mean, lower, upper, is_share, self.say("to"))
 
@@ -171,12 +197,18 @@ class OpenedRun:
 
     @property
     def created_at(self) -> int:
-        return max((e["created_at"] for e in self.experiments), default=0) if self.runs else (self.group or self.experiments[0])["created_at"]
+        return (
+            max((e["created_at"] for e in self.experiments), default=0)
+            if self.runs
+            else (self.group or self.experiments[0])["created_at"]
+        )
 
     @property
     def dataset_name(self) -> str | None:
         "Of the first experiment that has a stored dataset, else the one that was asked for"
-        return next((e["dataset_name"] for e in self.experiments if e["dataset_name"]), None) or self.request.get("dataset_name")
+        return next((e["dataset_name"] for e in self.experiments if e["dataset_name"]), None) or self.request.get(
+            "dataset_name"
+        )
 
     @property
     def name(self) -> str:
@@ -212,7 +244,10 @@ class OpenedRun:
     @functools.cached_property
     def higher_is_better(self) -> bool:
         "A larger value of the score is a better one"
-        return self.score is None or compared_rule(self.store, [e["id"] for e in self.experiments], self.score).higher_is_better
+        return (
+            self.score is None
+            or compared_rule(self.store, [e["id"] for e in self.experiments], self.score).higher_is_better
+        )
 
     @functools.cached_property
     def comparison(self) -> Comparison | None:
@@ -222,7 +257,10 @@ class OpenedRun:
 
 # %% ../../nbs/reports/01_stored_run.ipynb #c0a049d8
 def open_run(
-    run: str | Sequence[str],  # a group or an experiment: its id, an unambiguous beginning of it, or "latest"; or several of them
+    run: str
+    | Sequence[
+        str
+    ],  # a group or an experiment: its id, an unambiguous beginning of it, or "latest"; or several of them
     store: Any = None,  # a path, URL or `Store`; None: the default store
     language: str = "en",  # of what is said about it: en | th
     cluster_by: str | None = AS_RUN,  # what items have in common; None: nothing; "": as the run was called with
@@ -235,18 +273,23 @@ def open_run(
     if len(found) > 1:
         rows = list({e["id"]: e for _, its in found for e in its}.values())
         ids = [group["id"] if group else its[0]["id"] for group, its in found]
-        return OpenedRun(opened, comparison_id(ids), None, rows, experiment_labels(rows), check_language(language), ids, cluster_by)
+        return OpenedRun(
+            opened, comparison_id(ids), None, rows, experiment_labels(rows), check_language(language), ids, cluster_by
+        )
     group, rows = found[0]
     if group and group["kind"] == "ensemble":  # is told beside its members
         rows += _members(opened, rows)
     labels = setting_labels(rows) if group and group["kind"] == "sweep" else experiment_labels(rows)
-    return OpenedRun(opened, group["id"] if group else rows[0]["id"], group, rows, labels, check_language(language), [],
-                     cluster_by)
+    return OpenedRun(
+        opened, group["id"] if group else rows[0]["id"], group, rows, labels, check_language(language), [], cluster_by
+    )
 
 # %% ../../nbs/reports/01_stored_run.ipynb #f126696d
 def _one_run(run: str, store: Store) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     group = get_group(store, run) if run.startswith("grp") else None
-    return group, _summarised(store, list_experiments(store, group_id=group["id"]) if group else [get_experiment(store, run)])
+    return group, _summarised(
+        store, list_experiments(store, group_id=group["id"]) if group else [get_experiment(store, run)]
+    )
 
 
 def _summarised(store: Store, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

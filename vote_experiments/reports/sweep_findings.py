@@ -28,7 +28,9 @@ from ..scoring.summary import OVERALL
 from ..settings import redact
 
 # %% ../../nbs/reports/04_sweep_findings.ipynb #c28cf940
-def settings_of(run: OpenedRun) -> pd.DataFrame:  # index: label of the experiment; a column a setting that has several values
+def settings_of(
+    run: OpenedRun,
+) -> pd.DataFrame:  # index: label of the experiment; a column a setting that has several values
     "The settings that differ between the run's experiments"
     return swept_settings(run.experiments).rename(index=run.labels)
 
@@ -44,20 +46,38 @@ def grid(run: OpenedRun) -> Html:
     settings, say = settings_of(run), run.say
     if not len(settings.columns):
         return paragraph(say("no_grid"))
-    order = [str(e) for e in run.comparison.table["experiment"]] if run.comparison is not None else list(run.labels.values())
-    rows = [_grid_row(run, settings, label) for label in [*order, *(n for n in run.labels.values() if n not in order)][:MOST_ROWS]]
+    order = (
+        [str(e) for e in run.comparison.table["experiment"]]
+        if run.comparison is not None
+        else list(run.labels.values())
+    )
+    rows = [
+        _grid_row(run, settings, label)
+        for label in [*order, *(n for n in run.labels.values() if n not in order)][:MOST_ROWS]
+    ]
     ran, combinations = len(run.experiments), len(run.request.get("model_configs") or run.experiments)
-    notes = [say("grid_note", ran=ran, all=combinations)] + ([say("best_shown", n=MOST_ROWS, all=ran)] if ran > MOST_ROWS else [])
+    notes = [say("grid_note", ran=ran, all=combinations)] + (
+        [say("best_shown", n=MOST_ROWS, all=ran)] if ran > MOST_ROWS else []
+    )
     return joined([table(filled(rows), "wide"), paragraph(" ".join(notes), "note")])
 
 # %% ../../nbs/reports/04_sweep_findings.ipynb #46b82344
 def _grid_row(run: OpenedRun, settings: pd.DataFrame, label: str) -> dict[str, Any]:
     e, say = next(e for e in run.experiments if run.labels[e["id"]] == label), run.say
     s, name = e["summary"], run.score
-    scored = {} if name is None else {run.score_name(name): of_summary(run, s.get(OVERALL) if name == OVERALL else s["scores"].get(name))}
-    return {**{name: setting_text(settings.loc[label, name]) for name in settings}, **scored, say("col_verdict"): verdict(run, label),
-            say("failed"): f"{s['n_failed']:,}" if s["n_failed"] else None, say("col_median_time"): seconds((s["latency"] or {}).get("p50")),
-            say("col_cost"): cost_text(s)}
+    scored = (
+        {}
+        if name is None
+        else {run.score_name(name): of_summary(run, s.get(OVERALL) if name == OVERALL else s["scores"].get(name))}
+    )
+    return {
+        **{name: setting_text(settings.loc[label, name]) for name in settings},
+        **scored,
+        say("col_verdict"): verdict(run, label),
+        say("failed"): f"{s['n_failed']:,}" if s["n_failed"] else None,
+        say("col_median_time"): seconds((s["latency"] or {}).get("p50")),
+        say("col_cost"): cost_text(s),
+    }
 
 # %% ../../nbs/reports/04_sweep_findings.ipynb #e8dcd8c4
 def verdict(run: OpenedRun, label: str) -> Html | None:
@@ -71,20 +91,33 @@ def verdict(run: OpenedRun, label: str) -> Html | None:
     if not row.pairs or label == run.comparison.best:
         return Html("<strong>{}</strong>" if row.verdict == "best" else "{}").format(said)
     return Html('{} <span class="ci">{} {} {}<br>{}</span>').format(
-        signed(run, row.difference), signed(run, row.difference_lower), run.say("to"), signed(run, row.difference_upper), said)
+        signed(run, row.difference),
+        signed(run, row.difference_lower),
+        run.say("to"),
+        signed(run, row.difference_upper),
+        said,
+    )
 
 # %% ../../nbs/reports/04_sweep_findings.ipynb #97f1e433
 def outcomes(run: OpenedRun) -> list[dict[str, Any]]:  # params, error, and what was measured by its name
     "What came out of every run of a workflow sweep, failed ones too"
     result = (run.group or {}).get("result") or {}
-    return [*(result.get("runs") or []), *({"params": f.get("params") or {}, "error": f.get("error")} for f in result.get("failed") or [])]
+    return [
+        *(result.get("runs") or []),
+        *({"params": f.get("params") or {}, "error": f.get("error")} for f in result.get("failed") or []),
+    ]
 
 # %% ../../nbs/reports/04_sweep_findings.ipynb #4f49fba8
 def outcome_frame(run: OpenedRun) -> pd.DataFrame:  # settings, then metrics; one row a run that succeeded
     "The measured numbers beside the settings"
     rows = [r for r in outcomes(run) if not r.get("error")]
-    names = short_names(dict.fromkeys(p for r in rows for p in r["params"]), dict.fromkeys(m for r in rows for m in r.get("metrics") or {}))
-    return pd.DataFrame([{**{names[p]: cut(v) for p, v in r["params"].items()}, **(r.get("metrics") or {})} for r in rows])
+    names = short_names(
+        dict.fromkeys(p for r in rows for p in r["params"]),
+        dict.fromkeys(m for r in rows for m in r.get("metrics") or {}),
+    )
+    return pd.DataFrame(
+        [{**{names[p]: cut(v) for p, v in r["params"].items()}, **(r.get("metrics") or {})} for r in rows]
+    )
 
 # %% ../../nbs/reports/04_sweep_findings.ipynb #096884c4
 def outcome_grid(run: OpenedRun) -> Html:
@@ -92,12 +125,23 @@ def outcome_grid(run: OpenedRun) -> Html:
     say, rows = run.say, outcomes(run)
     if not rows:
         return paragraph(say("none_began"))
-    cells = [{**{p: setting_text(cut(v)) for p, v in r["params"].items()}, **{m: setting_text(v) for m, v in (r.get("metrics") or {}).items()},
-              say("col_error"): redact(r["error"]) if r.get("error") else None} for r in rows[:MOST_ROWS]]
+    cells = [
+        {
+            **{p: setting_text(cut(v)) for p, v in r["params"].items()},
+            **{m: setting_text(v) for m, v in (r.get("metrics") or {}).items()},
+            say("col_error"): redact(r["error"]) if r.get("error") else None,
+        }
+        for r in rows[:MOST_ROWS]
+    ]
     columns = dict.fromkeys(c for row in cells for c in row)
     done = sum(not r.get("error") for r in rows)
-    return joined([paragraph(say("workflow_sweep")), paragraph(say("sweep_finding", n=done, all=len(rows))),
-                   table(filled([{c: row.get(c) for c in columns} for row in cells]), "wide")])
+    return joined(
+        [
+            paragraph(say("workflow_sweep")),
+            paragraph(say("sweep_finding", n=done, all=len(rows))),
+            table(filled([{c: row.get(c) for c in columns} for row in cells]), "wide"),
+        ]
+    )
 
 # %% ../../nbs/reports/04_sweep_findings.ipynb #71d788b6
 def cannot_be_told_apart(run: OpenedRun) -> Html:
@@ -109,9 +153,15 @@ def cannot_be_told_apart(run: OpenedRun) -> Html:
         return paragraph(run.sentences[0] if c.uneven else say("none_tied"))
     settings = settings_of(run)
     by_label = {run.labels[e["id"]]: e["summary"] for e in run.experiments}
-    rows = [{**({name: setting_text(settings.loc[str(n), name]) for name in settings} or {say("col_experiment"): n}),
-             say("col_median_time"): seconds((by_label[str(n)]["latency"] or {}).get("p50")), say("col_cost"): cost_text(by_label[str(n)]),
-             say("col_verdict"): verdict(run, str(n))} for n in [c.best, *c.tied_with][:MOST_ROWS]]
+    rows = [
+        {
+            **({name: setting_text(settings.loc[str(n), name]) for name in settings} or {say("col_experiment"): n}),
+            say("col_median_time"): seconds((by_label[str(n)]["latency"] or {}).get("p50")),
+            say("col_cost"): cost_text(by_label[str(n)]),
+            say("col_verdict"): verdict(run, str(n)),
+        }
+        for n in [c.best, *c.tied_with][:MOST_ROWS]
+    ]
     return joined([table(filled(rows), "wide"), paragraph(say("tied_note"), "note")])
 
 # %% ../../nbs/reports/04_sweep_findings.ipynb #053ed890
@@ -121,8 +171,9 @@ def setting_comparisons(run: OpenedRun) -> dict[str, Comparison]:  # by setting,
     found = {}
     for name in settings if len(values) else ():
         texts = {label: setting_text(v) for label, v in settings[name].items()}
-        compared = compare_frame(values.assign(experiment=values["experiment"].map(texts)), run.higher_is_better,
-                                 run.clustered_by)
+        compared = compare_frame(
+            values.assign(experiment=values["experiment"].map(texts)), run.higher_is_better, run.clustered_by
+        )
         if compared is not None and len(compared.table) > 1:
             found[name] = compared
     return found
@@ -137,15 +188,31 @@ def setting_effects(run: OpenedRun) -> Html:
     for name, c in found.items():
         count = settings[name].map(setting_text).value_counts()
         for i, r in enumerate(c.table.itertuples()):
-            gap = Html("") if r.experiment == c.best or not r.pairs else Html("{} <span class=\"ci\">{} {} {}</span>").format(
-                Html("<strong>{}</strong>" if r.verdict == "behind" else "{}").format(signed(run, r.difference)),
-                signed(run, r.difference_lower), say("to"), signed(run, r.difference_upper))
-            rows.append({say("col_setting"): name if not i else "", say("col_value"): r.experiment, say("col_runs"): f"{int(count[r.experiment]):,}",
-                         run.score_name(run.score): run.estimate(r.mean, r.lower, r.upper, c.unit == "points"), say("col_difference"): gap})
+            gap = (
+                Html("")
+                if r.experiment == c.best or not r.pairs
+                else Html('{} <span class="ci">{} {} {}</span>').format(
+                    Html("<strong>{}</strong>" if r.verdict == "behind" else "{}").format(signed(run, r.difference)),
+                    signed(run, r.difference_lower),
+                    say("to"),
+                    signed(run, r.difference_upper),
+                )
+            )
+            rows.append(
+                {
+                    say("col_setting"): name if not i else "",
+                    say("col_value"): r.experiment,
+                    say("col_runs"): f"{int(count[r.experiment]):,}",
+                    run.score_name(run.score): run.estimate(r.mean, r.lower, r.upper, c.unit == "points"),
+                    say("col_difference"): gap,
+                }
+            )
     return joined([table(rows, "wide"), paragraph(say("settings_note"), "note")])
 
 # %% ../../nbs/reports/04_sweep_findings.ipynb #a10b3702
-def sweep_frame(run: OpenedRun) -> tuple[pd.DataFrame, list[str], list[str]]:  # one row a run; settings, scores: the columns' names
+def sweep_frame(
+    run: OpenedRun,
+) -> tuple[pd.DataFrame, list[str], list[str]]:  # one row a run; settings, scores: the columns' names
     "Settings and mean scores, named for a reader; settings with most values first"
     if not run.experiments:
         frame = outcome_frame(run)
@@ -171,7 +238,9 @@ def _score_means(run: OpenedRun) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").astype(float)
 
 # %% ../../nbs/reports/04_sweep_findings.ipynb #b36f1638
-def _drawable(run: OpenedRun) -> tuple[pd.DataFrame, list[str], dict[str, str]]:  # and settings; columns of scores by name
+def _drawable(
+    run: OpenedRun,
+) -> tuple[pd.DataFrame, list[str], dict[str, str]]:  # and settings; columns of scores by name
     "The frame as pictures want it: shares in percent, settings that are no numbers as texts"
     frame, settings, metrics = sweep_frame(run)
     shares = {m: run.say("picture_share", score=m) for m in metrics if frame[m].dropna().between(0, 1).all()}
@@ -187,7 +256,11 @@ def settings_pictures(run: OpenedRun, folder: str | os.PathLike | None = None) -
         return Html("")
     (x, *others), (name, metric), say = settings, next(iter(metrics.items())), run.say
     other = others[0] if others else None
-    title = say("picture_metric_by", score=name, setting=x, other=other) if other else say("picture_metric", score=name, setting=x)
+    title = (
+        say("picture_metric_by", score=name, setting=x, other=other)
+        if other
+        else say("picture_metric", score=name, setting=x)
+    )
     drawn = {"setting": (title, plot_sweep_metric(frame, x, metric, title, color=other))}
     if len(metrics) > 1:
         title = say("picture_metrics", setting=x)
@@ -206,14 +279,22 @@ def best_picture(run: OpenedRun, folder: str | os.PathLike | None = None) -> Htm
     "The combinations with the highest means, with their intervals"
     if run.comparison is None:
         return Html("")
-    name, c = run.score_name(run.score), dataclasses.replace(run.comparison, table=run.comparison.table.head(MOST_DRAWN))
+    name, c = (
+        run.score_name(run.score),
+        dataclasses.replace(run.comparison, table=run.comparison.table.head(MOST_DRAWN)),
+    )
     figure = plot_comparison(c, title=run.say("picture_mean", score=name), label=name.lower(), words=run.picture_words)
     return picture(figure, "comparison", run.say("alt_comparison", score=name, sentence=run.sentences[0]), folder)
 
 # %% ../../nbs/reports/04_sweep_findings.ipynb #ebc501e2
 def sweep_analysis(run: OpenedRun) -> dict[str, Any]:  # can be dumped as JSON
     "What the sections above say, as plain values"
-    settings: Mapping[str, Mapping[str, Any]] = settings_of(run).astype(object).where(lambda f: f.notna(), None).to_dict("index") if run.experiments else {}
+    settings: Mapping[str, Mapping[str, Any]] = (
+        settings_of(run).astype(object).where(lambda f: f.notna(), None).to_dict("index") if run.experiments else {}
+    )
     rows: Sequence[Mapping[str, Any]] = outcomes(run)
-    return {"settings": settings, "effects": {name: c.to_dict() for name, c in setting_comparisons(run).items()} if run.experiments else {},
-            "outcomes": list(rows)}
+    return {
+        "settings": settings,
+        "effects": {name: c.to_dict() for name, c in setting_comparisons(run).items()} if run.experiments else {},
+        "outcomes": list(rows),
+    }

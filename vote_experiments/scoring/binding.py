@@ -25,13 +25,23 @@ from ..records import Evaluation
 # %% ../../nbs/scoring/00_binding.ipynb #fa18b8bf
 _INPUT = ("input", "input_data", "item", "metadata", "config", "trace_id", "expected_output", "expected")
 _JUDGED = (*_INPUT, "output", "output_data")
-_RUN = ("item_results", "failed_items", "inputs", "outputs", "expected_outputs", "evaluators_results", "metadata",
-        "config", "weights")
+_RUN = (
+    "item_results",
+    "failed_items",
+    "inputs",
+    "outputs",
+    "expected_outputs",
+    "evaluators_results",
+    "metadata",
+    "config",
+    "weights",
+)
 
 # %% ../../nbs/scoring/00_binding.ipynb #fb467fea
 @dataclass(frozen=True)
 class Role:
     "What a callable is used as, and so which values it may ask for"
+
     what: str  # in messages
     names: tuple[str, ...]  # parameters it may have
     positions: tuple[tuple[str, ...], ...] = ()  # meanings of bare positionals, each with its other spellings
@@ -41,20 +51,31 @@ class Role:
 # %% ../../nbs/scoring/00_binding.ipynb #dbb2a96e
 TASK = Role("task", _INPUT, (("item",),), (), "def task(item)  or  def task(input_data, config)")
 EVALUATOR = Role(
-    "evaluator", _JUDGED,
+    "evaluator",
+    _JUDGED,
     (("input", "input_data"), ("output", "output_data"), ("expected_output", "expected")),
     ("input", "output", "expected_output", "metadata"),
-    "def evaluator(input_data, output_data, expected_output)  or  def evaluator(*, output, expected_output, **kwargs)")
+    "def evaluator(input_data, output_data, expected_output)  or  def evaluator(*, output, expected_output, **kwargs)",
+)
 COMPOSITE = Role(
-    "composite evaluator", (*_JUDGED, "evaluations"), (("item",), ("evaluations",)),
+    "composite evaluator",
+    (*_JUDGED, "evaluations"),
+    (("item",), ("evaluations",)),
     ("input", "output", "expected_output", "metadata", "evaluations"),
-    "def composite(*, input, output, expected_output, metadata, evaluations)")
+    "def composite(*, input, output, expected_output, metadata, evaluations)",
+)
 
 # %% ../../nbs/scoring/00_binding.ipynb #eaa0d921
-RUN_EVALUATOR = Role("run evaluator", _RUN, (("item_results",),), ("item_results",), "def run_evaluator(*, item_results)")
+RUN_EVALUATOR = Role(
+    "run evaluator", _RUN, (("item_results",),), ("item_results",), "def run_evaluator(*, item_results)"
+)
 SUMMARY_EVALUATOR = Role(
-    "summary evaluator", _RUN, (("inputs",), ("outputs",), ("expected_outputs",), ("evaluators_results",)),
-    ("item_results",), "def summary(inputs, outputs, expected_outputs, evaluators_results)")
+    "summary evaluator",
+    _RUN,
+    (("inputs",), ("outputs",), ("expected_outputs",), ("evaluators_results",)),
+    ("item_results",),
+    "def summary(inputs, outputs, expected_outputs, evaluators_results)",
+)
 MAPPER = Role("mapper", ("item",), (("item",),), ("item",), "def mapper(item)")
 
 # %% ../../nbs/scoring/00_binding.ipynb #bd46dd2c
@@ -67,8 +88,10 @@ def callable_name(fn: Any) -> str:
 
 # %% ../../nbs/scoring/00_binding.ipynb #4d2af464
 def _cannot(fn: Any, role: Role, why: str) -> TypeError:
-    return TypeError(f"{role.what} {callable_name(fn)!r} cannot be called: {why}. It may take any of "
-                     f"{', '.join(role.names)}; for example {role.example}")
+    return TypeError(
+        f"{role.what} {callable_name(fn)!r} cannot be called: {why}. It may take any of "
+        f"{', '.join(role.names)}; for example {role.example}"
+    )
 
 
 def _parameters(fn: Callable, role: Role) -> list[inspect.Parameter]:
@@ -85,12 +108,17 @@ def _plan(fn: Callable, role: Role) -> tuple[tuple[str, ...], tuple[str, ...]]:
     named = [p for p in params if p.kind in (P.POSITIONAL_ONLY, P.POSITIONAL_OR_KEYWORD, P.KEYWORD_ONLY)]
     required = [p for p in named if p.default is P.empty]
     unknown = [p for p in required if p.name not in role.names]
-    by_position = (_by_position(required, role) if unknown else
-                   tuple(p.name for p in named if p.kind is P.POSITIONAL_ONLY and p.name in role.names))
+    by_position = (
+        _by_position(required, role)
+        if unknown
+        else tuple(p.name for p in named if p.kind is P.POSITIONAL_ONLY and p.name in role.names)
+    )
     if by_position is None:
         raise _cannot(fn, role, f"nothing is known for its parameter {unknown[0].name!r}")
     taken = {p.name for p, _ in zip(required, by_position)} | set(by_position) if unknown else set(by_position)
-    by_name = [p.name for p in named if p.name in role.names and p.name not in taken and p.kind is not P.POSITIONAL_ONLY]
+    by_name = [
+        p.name for p in named if p.name in role.names and p.name not in taken and p.kind is not P.POSITIONAL_ONLY
+    ]
     if any(p.kind is P.VAR_KEYWORD for p in params):
         given = {*by_name, *by_position}
         by_name += [k for k in role.keywords if k not in given]
@@ -108,7 +136,7 @@ def _by_position(required: Sequence[inspect.Parameter], role: Role) -> tuple[str
         return None
     lead = positional[: len(role.positions)]
     fits = all(p.name not in role.names or p.name in names for p, names in zip(lead, role.positions))
-    if fits and len(lead) == len(role.positions) and all(p.name in role.names for p in positional[len(lead):]):
+    if fits and len(lead) == len(role.positions) and all(p.name in role.names for p in positional[len(lead) :]):
         return tuple(names[0] for names in role.positions)
     if role.positions and len(positional) == 1 and positional[0].name not in role.names:
         return role.positions[1 if role is EVALUATOR else 0][:1]  # one value to judge: the output
@@ -118,10 +146,21 @@ def _by_position(required: Sequence[inspect.Parameter], role: Role) -> tuple[str
 def evaluator_context(values: Mapping[str, Any]) -> SimpleNamespace:
     "A context object for `.evaluate(context)`, with the attribute names of the libraries that use one"
     return SimpleNamespace(
-        name=getattr(values.get("item"), "id", None), inputs=values["input"], input=values["input"],
-        input_data=values["input"], output=values["output"], output_data=values["output"],
-        expected_output=values["expected_output"], metadata=values.get("metadata") or {}, trace_id=values.get("trace_id"),
-        span_id=None, attributes={}, metrics={}, duration=None, config=values.get("config"))
+        name=getattr(values.get("item"), "id", None),
+        inputs=values["input"],
+        input=values["input"],
+        input_data=values["input"],
+        output=values["output"],
+        output_data=values["output"],
+        expected_output=values["expected_output"],
+        metadata=values.get("metadata") or {},
+        trace_id=values.get("trace_id"),
+        span_id=None,
+        attributes={},
+        metrics={},
+        duration=None,
+        config=values.get("config"),
+    )
 
 # %% ../../nbs/scoring/00_binding.ipynb #c80190de
 def _target(fn: Any, role: Role) -> Callable:
@@ -161,6 +200,7 @@ def _offered(values: Mapping[str, Any]) -> dict[str, Any]:
 # %% ../../nbs/scoring/00_binding.ipynb #b23d8fc1
 def _summary_caller(evaluate: Callable) -> Callable:
     "The same for a whole run: columns, and the scores by evaluator under both of their names"
+
     def call(inputs, outputs, expected_outputs, evaluators_results, metadata, config):
         return evaluate(SimpleNamespace(**_offered(locals()), evaluation_results=evaluators_results))
 
@@ -172,10 +212,13 @@ def _summary_caller(evaluate: Callable) -> Callable:
 # %% ../../nbs/scoring/00_binding.ipynb #ce9bf624
 def _measurer(metric: Any) -> Callable:
     "Calls a metric in deepeval's manner: a test case of texts in, score and reason read off the metric"
+
     def call(input, output, expected_output):
         own = copy.copy(metric)
         own.measure(_test_case(metric, *map(_as_text, (input, output, expected_output))))
-        return SimpleNamespace(value=own.score, reason=getattr(own, "reason", None), metadata=getattr(own, "score_breakdown", None))
+        return SimpleNamespace(
+            value=own.score, reason=getattr(own, "reason", None), metadata=getattr(own, "score_breakdown", None)
+        )
 
     return call
 
@@ -193,6 +236,7 @@ def _test_case(metric: Any, given: str | None, actual: str | None, expected: str
 # %% ../../nbs/scoring/00_binding.ipynb #0e638e81
 class Bound:
     "A callable and how to call it: `bound(values)` with a dict that has every name of its role"
+
     __slots__ = ("fn", "name", "role", "is_async", "positional", "keywords", "prepares_values", "_call")
 
     def __init__(self, fn: Any, role: Role):
@@ -225,7 +269,7 @@ def bind(
 # %% ../../nbs/scoring/00_binding.ipynb #1adcfc15
 def _caller(fn: Callable, positional: tuple[str, ...], keywords: tuple[str, ...]) -> Callable[[Mapping[str, Any]], Any]:
     if not positional and len(keywords) == 1:
-        one, = keywords
+        (one,) = keywords
         return lambda values: fn(**{one: values[one]})
     if not positional and len(keywords) == 2:
         one, two = keywords
@@ -245,15 +289,19 @@ def _scalar(value: Any) -> Any:
         return value
     if isinstance(value, int):
         if not -_LARGEST <= value <= _LARGEST:
-            raise ValueError(f"a score of {len(str(value)) if value.bit_length() < 10_000 else 'thousands of'} digits is too large")
+            raise ValueError(
+                f"a score of {len(str(value)) if value.bit_length() < 10_000 else 'thousands of'} digits is too large"
+            )
         return value
     if not isinstance(value, float) and callable(getattr(value, "item", None)) and getattr(value, "ndim", 0) == 0:
         value = value.item()  # a numpy scalar
         return _scalar(value)
     if not isinstance(value, float):
         if type(value).__name__ not in ("Decimal", "Fraction"):
-            raise TypeError(f"{type(value).__name__} is not a score; return a bool, number, text, Evaluation, dict "
-                            "or a list of those")
+            raise TypeError(
+                f"{type(value).__name__} is not a score; return a bool, number, text, Evaluation, dict "
+                "or a list of those"
+            )
         value = float(value)
     if math.isinf(value):
         raise ValueError(f"{value} is not a finite score")
@@ -270,9 +318,14 @@ def _from_object(value: Any, name: str) -> Evaluation:
     reason = next((getattr(value, k) for k in ("comment", "reasoning", "reason") if getattr(value, k, None)), None)
     kind = getattr(value, "data_type", None)
     metadata = getattr(value, "metadata", None)
-    return Evaluation(str(getattr(value, "name", None) or name), _scalar(found), reason,
-                      metadata if isinstance(metadata, dict) else None, kind if isinstance(kind, str) else None,
-                      getattr(value, "config_id", None))
+    return Evaluation(
+        str(getattr(value, "name", None) or name),
+        _scalar(found),
+        reason,
+        metadata if isinstance(metadata, dict) else None,
+        kind if isinstance(kind, str) else None,
+        getattr(value, "config_id", None),
+    )
 
 # %% ../../nbs/scoring/00_binding.ipynb #5541eae5
 def _from_dict(value: Mapping[str, Any], name: str) -> list[Evaluation]:
@@ -332,8 +385,11 @@ def are_shares(
 @dataclass(frozen=True)
 class ScoreRule:
     "How the scores of an evaluator are compared"
+
     higher_is_better: bool = True
-    failed_is_zero: bool | None = None  # a failed item counts 0; None: it does when higher is better and the values are shares or percentages
+    failed_is_zero: bool | None = (
+        None  # a failed item counts 0; None: it does when higher is better and the values are shares or percentages
+    )
     scores: tuple[str, ...] = ()  # names of the scores it returns; empty: its own name
 
     def counts_failed_as_zero(self, values: Iterable[float | None]) -> bool:  # values of items that did not fail
@@ -377,5 +433,9 @@ def bind_all(
 def declared_rules(bound: Iterable[Bound]) -> dict[str, dict[str, Any]]:  # score name: fields of its `ScoreRule`
     "What evaluators declare about their scores, as it is kept with a run"
     rules = [(b, getattr(b.fn, "score_rule", None)) for b in bound]
-    return {name: {"higher_is_better": r.higher_is_better, "failed_is_zero": r.failed_is_zero}
-            for b, r in rules if r is not None for name in (r.scores or (b.name,))}
+    return {
+        name: {"higher_is_better": r.higher_is_better, "failed_is_zero": r.failed_is_zero}
+        for b, r in rules
+        if r is not None
+        for name in (r.scores or (b.name,))
+    }

@@ -16,13 +16,27 @@ from typing import Any
 
 from ..forms.blanks import recorded_paths, zero_blanks
 from ..forms.checks import ARITHMETIC_CHECKS, Check, Checks, check_report
-from ..forms.schema import (
-    Report, VoteResult, comparable_header, numbered_rows,
-    plain_reports, report_fields, report_kind)
+from vote_experiments.forms.schema import (
+    Report,
+    VoteResult,
+    comparable_header,
+    numbered_rows,
+    plain_reports,
+    report_fields,
+    report_kind,
+)
 from ..forms.thai import normalise_name, normalise_party
 from ..records import Evaluation, ItemResult, Record
 from .binding import score_rule
-from .pairs import _is_nothing, _read, _truth, match_reports, mean, mean_over_expected, report_pairs
+from vote_experiments.scoring.pairs import (
+    _is_nothing,
+    _read,
+    _truth,
+    match_reports,
+    mean,
+    mean_over_expected,
+    report_pairs,
+)
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #b4ca670a
 def exact_form_match(
@@ -63,7 +77,9 @@ class _Zeros:
         "The score; with a comment when the rule decided anything"
         if not self.touched:
             return value
-        return Evaluation(name, value, f"{self.touched} blank number{'s' if self.touched > 1 else ''} of the truth counted as 0")
+        return Evaluation(
+            name, value, f"{self.touched} blank number{'s' if self.touched > 1 else ''} of the truth counted as 0"
+        )
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #e947a191
 def ballot_accuracy_score(
@@ -74,12 +90,17 @@ def ballot_accuracy_score(
 ) -> float | Evaluation | None:  # in [0, 1]; None: the truth has no ballot statistics
     "Share of the recorded ballot numbers that are equal: of the six of a 5/18, the four of a 5/16 or 5/17"
     zeros = _Zeros(blank_is_zero)
-    value = mean_over_expected(lambda e, a: _equal_share(e, a, "ballot_statistics", report_kind(e).ballot_fields, zeros), output_data,
-                               expected_output)
+    value = mean_over_expected(
+        lambda e, a: _equal_share(e, a, "ballot_statistics", report_kind(e).ballot_fields, zeros),
+        output_data,
+        expected_output,
+    )
     return zeros.noted("ballot_accuracy_score", value)
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #e5903b04
-def _equal_share(expected: Report, answered: Report, section: str, fields: tuple[str, ...], zeros: _Zeros) -> float | None:
+def _equal_share(
+    expected: Report, answered: Report, section: str, fields: tuple[str, ...], zeros: _Zeros
+) -> float | None:
     truth, read = getattr(expected, section), getattr(answered, section)
     recorded = [f for f in fields if f in truth.model_fields_set]
     if all(getattr(truth, f) is None for f in recorded):
@@ -99,7 +120,9 @@ def vote_results_quality(
 ) -> float | Evaluation | None:  # in [0, 1]; None: the truth has no numbered rows, or no votes
     "Share of the expected numbers whose votes are equal"
     zeros = _Zeros(blank_is_zero)
-    value = mean_over_expected(lambda e, a: _equal_votes(e, _by_number(e), _by_number(a), zeros), output_data, expected_output)
+    value = mean_over_expected(
+        lambda e, a: _equal_votes(e, _by_number(e), _by_number(a), zeros), output_data, expected_output
+    )
     return zeros.noted("vote_results_quality", value)
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #551daa53
@@ -107,13 +130,18 @@ def _by_number(report: Report) -> dict[str, VoteResult]:
     return {k: row for k, row in numbered_rows(report).items() if row.number is not None}
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #7cc197b6
-def _equal_votes(expected: Report, truth: Mapping[Any, VoteResult], read: Mapping[Any, VoteResult], zeros: _Zeros) -> float | None:
+def _equal_votes(
+    expected: Report, truth: Mapping[Any, VoteResult], read: Mapping[Any, VoteResult], zeros: _Zeros
+) -> float | None:
     recorded = {k: row for k, row in truth.items() if "vote_count" in row.model_fields_set}
     if all(row.vote_count is None for row in recorded.values()):
         return None
     blank = zero_blanks(expected, zeros.blank_is_zero)
     paths = {id(row): f"vote_results[{key}].vote_count" for key, row in numbered_rows(expected).items()}
-    equal = [k in read and zeros.equal(row.vote_count, read[k].vote_count, paths[id(row)] in blank) for k, row in recorded.items()]
+    equal = [
+        k in read and zeros.equal(row.vote_count, read[k].vote_count, paths[id(row)] in blank)
+        for k, row in recorded.items()
+    ]
     return sum(equal) / len(equal)
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #52a5a642
@@ -135,12 +163,16 @@ def voter_statistics_accuracy(
     input_data: Any,  # not looked at
     output_data: Any,  # the answer, in any accepted spelling
     expected_output: Any,  # the ground truth
-    blank_is_zero: bool | None = None,  # a blank of the truth means zero: always; None, False: never, no sum could prove it
+    blank_is_zero: bool
+    | None = None,  # a blank of the truth means zero: always; None, False: never, no sum could prove it
 ) -> float | Evaluation | None:  # in [0, 1]; None: the truth has no voter statistics
     "Share of the recorded voter numbers that are equal"
     zeros = _Zeros(blank_is_zero)
-    value = mean_over_expected(lambda e, a: _equal_share(e, a, "voter_statistics", report_kind(e).voter_fields, zeros), output_data,
-                               expected_output)
+    value = mean_over_expected(
+        lambda e, a: _equal_share(e, a, "voter_statistics", report_kind(e).voter_fields, zeros),
+        output_data,
+        expected_output,
+    )
     return zeros.noted("voter_statistics_accuracy", value)
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #7ad9db5f
@@ -203,6 +235,7 @@ def omitted_rows(
     expected_output: Any,  # the ground truth
 ) -> float | None:  # in [0, 1], 0 is perfect; None: the truth has no numbered rows
     "Share of the expected numbers that are not in the answer"
+
     def omitted(expected: Report, answered: Report) -> float | None:
         truth = _by_number(expected)
         return len(truth.keys() - _by_number(answered).keys()) / len(truth) if truth else None
@@ -217,6 +250,7 @@ def invented_rows(
     expected_output: Any,  # the ground truth
 ) -> float | None:  # in [0, 1], 0 is perfect; None: the truth has no numbered rows
     "Share of the answered rows whose number is not expected (or that have none); 0 for no answer"
+
     def invented(expected: Report, answered: Report) -> float | None:
         truth, found = _by_number(expected), numbered_rows(answered)
         return (len(found.keys() - truth.keys()) / len(found) if found else 0.0) if truth else None
@@ -251,7 +285,9 @@ def _slip(expected: Report, answered: Report) -> tuple[float | None, str | None]
     if not rows:
         return 0.0, None
     where = f"{keys[rows[0]]} to {keys[rows[-1]]}"
-    return len(rows) / len(votes), f"{len(rows)} rows from {where} carry the votes of the row {abs(shift)} {'above' if shift > 0 else 'below'}"
+    return len(rows) / len(
+        votes
+    ), f"{len(rows)} rows from {where} carry the votes of the row {abs(shift)} {'above' if shift > 0 else 'below'}"
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #e325fdab
 def _slipped_rows(votes: list[int | None], read: list[int | None], shift: int) -> list[int]:
@@ -312,7 +348,11 @@ def words_match_digits(
 ) -> float | None:  # in [0, 1]; 0 for no answer; None: no number is written in words
     "Share of the numbers written twice in the answer whose words say the same as their digits"
     reports = _read(output_data).reports
-    return mean(_share_passed(check_report(r, ["words_match_digits"]).checks[0].details) for r in reports) if reports else 0.0
+    return (
+        mean(_share_passed(check_report(r, ["words_match_digits"]).checks[0].details) for r in reports)
+        if reports
+        else 0.0
+    )
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #0f63b2dd
 def _share_passed(checks: Iterable[Check]) -> float | None:
@@ -335,7 +375,11 @@ def _f1(expected: Report, answered: Report) -> float | None:
     zero = zero_blanks(expected)
     silent = recorded.keys() - truth.keys() - recorded_paths(expected)
     silent |= {f"form_info.{k}" for k in comparable_header(expected.form_info)} - truth.keys() - _header_paths(expected)
-    read = {k: v for k, v in report_fields(answered).items() if v is not None and k not in silent and not (v == 0 and k in zero)}
+    read = {
+        k: v
+        for k, v in report_fields(answered).items()
+        if v is not None and k not in silent and not (v == 0 and k in zero)
+    }
     hits = sum(read.get(k) == v for k, v in truth.items())
     return 2 * hits / (len(truth) + len(read)) if truth else None
 
@@ -362,6 +406,7 @@ def anls_star(
 # %% ../../nbs/scoring/01_evaluators.ipynb #f7d54e4a
 def _as_text(report: Report) -> dict[str, Any]:
     "The report as nested dicts and lists of text, blank values left out: ANLS* knows text only"
+
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
             return {k: plain(v) for k, v in value.items() if v is not None}
@@ -372,14 +417,24 @@ def _as_text(report: Report) -> dict[str, Any]:
 # %% ../../nbs/scoring/01_evaluators.ipynb #f532a27b
 STANDARD_EVALUATORS = (exact_form_match, ballot_accuracy_score, vote_results_quality, has_no_errors)
 FURTHER_EVALUATORS = (
-    voter_statistics_accuracy, vote_results_by_name, absolute_vote_error, row_shift, omitted_rows, invented_rows, name_cer,
-    arithmetic_consistency, words_match_digits, field_f1)
+    voter_statistics_accuracy,
+    vote_results_by_name,
+    absolute_vote_error,
+    row_shift,
+    omitted_rows,
+    invented_rows,
+    name_cer,
+    arithmetic_consistency,
+    words_match_digits,
+    field_f1,
+)
 OPTIONAL_EVALUATORS = (anls_star,)  # needs a package of its own, or takes seconds an item
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #19407100
 @dataclass(frozen=True)
 class SuspectLabel(Record):
     "A value of the ground truth that several models contradict"
+
     item_id: str
     form_type: str | None  # of the expected report
     path: str  # as `report_fields` names it
@@ -392,10 +447,16 @@ class SuspectLabel(Record):
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #9ae36081
 _SUMS = {
-    "ballots_allocated": ("ballots_allocated",), "ballots_used": ("ballots_used", "ballots_allocated"),
-    "good_ballots": ("ballots_used", "votes_equal_good_ballots"), "bad_ballots": ("ballots_used",), "no_vote_ballots": ("ballots_used",),
-    "ballots_remaining": ("ballots_allocated",), "vote_count": ("votes_equal_good_ballots", "votes_equal_total"),
-    "total_votes_recorded": ("votes_equal_total",), "voters_present": ()}
+    "ballots_allocated": ("ballots_allocated",),
+    "ballots_used": ("ballots_used", "ballots_allocated"),
+    "good_ballots": ("ballots_used", "votes_equal_good_ballots"),
+    "bad_ballots": ("ballots_used",),
+    "no_vote_ballots": ("ballots_used",),
+    "ballots_remaining": ("ballots_allocated",),
+    "vote_count": ("votes_equal_good_ballots", "votes_equal_total"),
+    "total_votes_recorded": ("votes_equal_total",),
+    "voters_present": (),
+}
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #991b1e55
 def _checks_of(checks: Checks, path: str) -> dict[str, str]:
@@ -429,8 +490,13 @@ def suspect_labels(
                 truths[r.item.id] = truth = _truth_of(r)
                 told.setdefault(r.item.id, {}).setdefault(config, []).append(_contradictions(truth, r.output))
                 model_of[r.item.id, config] = r.model_version or config
-    found = [s for item_id, by_config in told.items()
-             for s in _suspects(item_id, truths[item_id], by_config, {c: model_of[item_id, c] for c in by_config}, min_models)]
+    found = [
+        s
+        for item_id, by_config in told.items()
+        for s in _suspects(
+            item_id, truths[item_id], by_config, {c: model_of[item_id, c] for c in by_config}, min_models
+        )
+    ]
     return sorted(found, key=lambda s: (-len(s.expected_fails), -len(s.models), s.item_id, s.path))
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #85b1afb4
@@ -453,8 +519,13 @@ def _contradictions(truth: Sequence[Report], output: Any) -> dict[_Place, _Told]
             continue
         labels, read = _numbers(expected), _numbers(answered)
         recorded, zero = recorded_paths(expected), zero_blanks(expected)
-        places = [p for p in {**labels, **read} if labels.get(p) != read.get(p) and (p in recorded or p not in labels)
-                  and not (read.get(p) == 0 and p in zero)]
+        places = [
+            p
+            for p in {**labels, **read}
+            if labels.get(p) != read.get(p)
+            and (p in recorded or p not in labels)
+            and not (read.get(p) == 0 and p in zero)
+        ]
         checks = check_report(answered) if places else None
         for path in places:
             of_number = _checks_of(checks, path) if checks and read.get(path) is not None else {}
@@ -473,11 +544,18 @@ def _agreed(repeats: list[dict[_Place, _Told]], place: _Place) -> _Told | None:
     return (said[0][0], checks) if checks else None
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #3a66f694
-def _suspects(item_id: str, truth: Sequence[Report], by_config: dict[str, list[dict[_Place, _Told]]], model_of: dict[str, str],
-              min_models: int) -> Iterable[SuspectLabel]:
+def _suspects(
+    item_id: str,
+    truth: Sequence[Report],
+    by_config: dict[str, list[dict[_Place, _Told]]],
+    model_of: dict[str, str],
+    min_models: int,
+) -> Iterable[SuspectLabel]:
     "The suspect labels of one item"
     for i, path in sorted({place for repeats in by_config.values() for told in repeats for place in told if place[1]}):
-        answered = {c: repeats for c, repeats in by_config.items() if not any((i, _UNANSWERED) in told for told in repeats)}
+        answered = {
+            c: repeats for c, repeats in by_config.items() if not any((i, _UNANSWERED) in told for told in repeats)
+        }
         for_truth = {model_of[c] for c, repeats in answered.items() if any((i, path) not in told for told in repeats)}
         saying: dict[int | None, dict[str, frozenset[str]]] = {}
         for config, repeats in answered.items():
@@ -485,13 +563,19 @@ def _suspects(item_id: str, truth: Sequence[Report], by_config: dict[str, list[d
                 saying.setdefault(said[0], {})[config] = said[1]
         models = {value: len({model_of[c] for c in configs}) for value, configs in saying.items()}
         value = max(models, key=lambda v: models[v], default=None)
-        ahead = value is not None and models[value] > max(len(for_truth), *(n for v, n in models.items() if v != value), 0)
+        ahead = value is not None and models[value] > max(
+            len(for_truth), *(n for v, n in models.items() if v != value), 0
+        )
         if value is not None and ahead and models[value] >= min_models:
             yield _suspect(item_id, truth[i], path, value, saying[value], len(answered))
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #9c0a8f49
-def _suspect(item_id: str, truth: Report, path: str, value: int, configs: dict[str, frozenset[str]], n_models: int) -> SuspectLabel:
+def _suspect(
+    item_id: str, truth: Report, path: str, value: int, configs: dict[str, frozenset[str]], n_models: int
+) -> SuspectLabel:
     label = _numbers(truth).get(path)
     fails = [k for k, s in _checks_of(check_report(truth), path).items() if s == "fail"] if label is not None else []
     checks = sorted(frozenset.intersection(*configs.values()))
-    return SuspectLabel(item_id, truth.form_info.form_type, path, label, value, tuple(configs), n_models, tuple(checks), tuple(fails))
+    return SuspectLabel(
+        item_id, truth.form_info.form_type, path, label, value, tuple(configs), n_models, tuple(checks), tuple(fails)
+    )

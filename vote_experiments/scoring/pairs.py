@@ -19,7 +19,8 @@ from ..forms.schema import Report, read_reports, report_fields, unknown_keys
 SCORING_RULES = 2  # stored with every run
 SCORING_CHANGES = {
     2: "a number that the truth does not record is not scored; a blank that the form's sums prove to be zero equals 0; several reports are "
-       "matched by place; an unknown key in the truth is an error."}
+    "matched by place; an unknown key in the truth is an error."
+}
 
 # %% ../../nbs/scoring/01_pairs.ipynb #dd1fb0ac
 _KEPT = 32  # parses; about 3 MB with reports of 67 rows
@@ -29,6 +30,7 @@ _LONGEST = 1_000_000  # bytes: longer answers are not kept
 @dataclass(frozen=True)
 class _Read:
     "What `read_reports` found"
+
     reports: tuple[Report, ...] = ()
     problems: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()  # sentences about keys that are no field
@@ -98,7 +100,9 @@ def match_reports(
     return [(report, answered[by_place[i]] if i in by_place else None) for i, report in enumerate(expected)]
 
 # %% ../../nbs/scoring/01_pairs.ipynb #44014afb
-def _by_numbers(expected: Sequence[Report], answered: Sequence[Report], left: Sequence[int], right: Sequence[int]) -> dict[int, int]:
+def _by_numbers(
+    expected: Sequence[Report], answered: Sequence[Report], left: Sequence[int], right: Sequence[int]
+) -> dict[int, int]:
     "Pairs among what is left: of one ballot before those whose ballot is unknown, most equal numbers first"
     ranked = []
     for i in left:
@@ -142,4 +146,6 @@ def mean_over_expected(
     expected_output: Any,  # the ground truth
 ) -> float | None:  # None: nothing to score
     "Mean of `score(expected, answered)`; an expected report without an answer is compared with an empty one"
-    return mean(score(expected, answered or Report()) for expected, answered in report_pairs(output_data, expected_output))
+    return mean(
+        score(expected, answered or Report()) for expected, answered in report_pairs(output_data, expected_output)
+    )

@@ -15,9 +15,16 @@ from .binding import ScoreRule
 from .evaluators import FURTHER_EVALUATORS, OPTIONAL_EVALUATORS, STANDARD_EVALUATORS
 
 # %% ../../nbs/scoring/02_summary.ipynb #9161b137
-JUDGE_SCORES = ("llm_judge_score", "llm_judge_evaluator", "extraction_judge")  # names a judge's score goes by; the first that is there counts
+JUDGE_SCORES = (
+    "llm_judge_score",
+    "llm_judge_evaluator",
+    "extraction_judge",
+)  # names a judge's score goes by; the first that is there counts
 OVERALL = "overall_accuracy"
-_KNOWN = {e.__name__: getattr(e, "score_rule", ScoreRule()) for e in (*STANDARD_EVALUATORS, *FURTHER_EVALUATORS, *OPTIONAL_EVALUATORS)}
+_KNOWN = {
+    e.__name__: getattr(e, "score_rule", ScoreRule())
+    for e in (*STANDARD_EVALUATORS, *FURTHER_EVALUATORS, *OPTIONAL_EVALUATORS)
+}
 
 # %% ../../nbs/scoring/02_summary.ipynb #84e44266
 def rule_of(
@@ -31,7 +38,11 @@ def rule_of(
 # %% ../../nbs/scoring/02_summary.ipynb #47c4b69e
 WEIGHTS: Mapping[str, float] = {"exact_form_match": 0.2, "ballot_accuracy_score": 0.4, "vote_results_quality": 0.4}
 WEIGHTS_WITH_JUDGE: Mapping[str, float] = {
-    "exact_form_match": 0.15, "ballot_accuracy_score": 0.25, "vote_results_quality": 0.30, "judge": 0.30}
+    "exact_form_match": 0.15,
+    "ballot_accuracy_score": 0.25,
+    "vote_results_quality": 0.30,
+    "judge": 0.30,
+}
 
 # %% ../../nbs/scoring/02_summary.ipynb #7d552506
 def is_weighted(
@@ -67,14 +78,18 @@ def _score(scores: Mapping[str, Any], name: str) -> float | None:
     return next((v for v in map(as_number, map(scores.get, JUDGE_SCORES)) if v is not None), None)
 
 # %% ../../nbs/scoring/02_summary.ipynb #ac8d2f59
-def _items(outputs: Iterable[Any], evaluators_results: Mapping[str, Iterable[Any]]) -> Iterator[tuple[bool, dict[str, Any]]]:
+def _items(
+    outputs: Iterable[Any], evaluators_results: Mapping[str, Iterable[Any]]
+) -> Iterator[tuple[bool, dict[str, Any]]]:
     "(failed, scores by name) of each item. Raises `ValueError` when a score has not one value per output."
     names = list(evaluators_results)
     columns = [evaluators_results[name] for name in names]
     for name, column in zip(names, columns):
         if isinstance(column, Sequence) and isinstance(outputs, Sequence) and len(column) != len(outputs):
-            raise ValueError(f"evaluators_results[{name!r}] has {len(column)} values for {len(outputs)} outputs; give one each, None "
-                             "where an item was not scored")
+            raise ValueError(
+                f"evaluators_results[{name!r}] has {len(column)} values for {len(outputs)} outputs; give one each, None "
+                "where an item was not scored"
+            )
     for output, *values in zip(outputs, *columns):
         yield output is None, dict(zip(names, values))
 
@@ -106,11 +121,15 @@ def success_rate(
     inputs: Sequence[Any],  # not looked at
     outputs: Sequence[Any],  # None for a failed item
     expected_outputs: Sequence[Any],  # not looked at
-    evaluators_results: Mapping[str, Sequence[Any]],  # `has_no_errors`; without it an item succeeded when it has an output
+    evaluators_results: Mapping[
+        str, Sequence[Any]
+    ],  # `has_no_errors`; without it an item succeeded when it has an output
 ) -> float | None:  # in [0, 1]; None: no items
     "Share of the items with an answer and without an error"
     known = {name: column for name, column in evaluators_results.items() if name == "has_no_errors"}
-    return _mean(0.0 if failed else as_number(scores.get("has_no_errors", True)) for failed, scores in _items(outputs, known))
+    return _mean(
+        0.0 if failed else as_number(scores.get("has_no_errors", True)) for failed, scores in _items(outputs, known)
+    )
 
 # %% ../../nbs/scoring/02_summary.ipynb #68d65dd5
 def avg_ballot_accuracy(

@@ -43,16 +43,70 @@ from ..engine.spending import already_spent, run_notices
 from ..experiments.estimate import estimate as estimate_run
 from ..experiments.request import fields_of
 from ..models.registry import check_configs
-from ..store.results import ResultSequence, RunNotFoundError, get_experiment, get_group, list_groups, resolve_run, score_names
-from ..store.database import Store, StoreError, clean_text, decode_json, encode_json, iso, now_us, open_store
-from vote_experiments.server.jobs import (
-    Job, JobEndedError, JobNotFoundError, JobRunner, WorkerProcess, cancel_job, get_job, list_jobs, submit_job,
+from vote_experiments.store.results import (
+    ResultSequence,
+    RunNotFoundError,
+    get_experiment,
+    get_group,
+    list_groups,
+    resolve_run,
+    score_names,
 )
-from .guard import REPORT_POLICY, Guard, Limits, log_json, outside, page_outside, read_keys, refused_address
+from vote_experiments.store.database import (
+    Store,
+    StoreError,
+    clean_text,
+    decode_json,
+    encode_json,
+    iso,
+    now_us,
+    open_store,
+)
+from vote_experiments.server.jobs import (
+    Job,
+    JobEndedError,
+    JobNotFoundError,
+    JobRunner,
+    WorkerProcess,
+    cancel_job,
+    get_job,
+    list_jobs,
+    submit_job,
+)
+from vote_experiments.server.guard import (
+    REPORT_POLICY,
+    Guard,
+    Limits,
+    log_json,
+    outside,
+    page_outside,
+    read_keys,
+    refused_address,
+)
 from .checks import checks_router
 from vote_experiments.server.messages import (
-    Accepted, ComparisonOut, DatasetLine, DatasetList, EstimateOut, FieldProblems, Health, ItemOut, ItemPage, Problem, RunDetail,
-    RunLine, RunList, RunRequest, RunResponse, StoredExperiment, Task, TaskList, TrendOut, docs_page, run_response, task_of,
+    Accepted,
+    ComparisonOut,
+    DatasetLine,
+    DatasetList,
+    EstimateOut,
+    FieldProblems,
+    Health,
+    ItemOut,
+    ItemPage,
+    Problem,
+    RunDetail,
+    RunLine,
+    RunList,
+    RunRequest,
+    RunResponse,
+    StoredExperiment,
+    Task,
+    TaskList,
+    TrendOut,
+    docs_page,
+    run_response,
+    task_of,
 )
 from ..settings import did_you_mean, environment, setting
 
@@ -63,7 +117,9 @@ log = logging.getLogger("vote_experiments.api")
 class Service:
     "The state of one server: its store, runner and limits"
 
-    def __init__(self, store: Store, keys: Mapping[str, bytes], limits: Limits, runner: JobRunner | WorkerProcess | None):
+    def __init__(
+        self, store: Store, keys: Mapping[str, bytes], limits: Limits, runner: JobRunner | WorkerProcess | None
+    ):
         self.store, self.keys, self.limits, self.runner = store, keys, limits, runner
         self.stopping, self._accepting, self.streams = threading.Event(), threading.Lock(), dict[str, int]()
 
@@ -88,8 +144,11 @@ class Service:
         with self._accepting:
             n = sum(j.by == label for j in list_jobs(self.store, ("queued", "running"), None))
             if n >= self.limits.open_jobs:
-                raise HTTPException(429, f"{n} tasks of this key are queued or running, and {self.limits.open_jobs} are allowed",
-                                    {"Retry-After": "30"})
+                raise HTTPException(
+                    429,
+                    f"{n} tasks of this key are queued or running, and {self.limits.open_jobs} are allowed",
+                    {"Retry-After": "30"},
+                )
             job = submit_job(self.capped(asked.arguments(), label), self.store, by=label)
         if self.runner:
             self.runner.wake()
@@ -101,10 +160,16 @@ class Service:
         if most is None:
             return dict(arguments)
         today = now_us() // 86_400_000_000
-        jobs = [j for j in list_jobs(self.store, limit=None) if j.by == label and j.created_at // 86_400_000_000 == today]
+        jobs = [
+            j for j in list_jobs(self.store, limit=None) if j.by == label and j.created_at // 86_400_000_000 == today
+        ]
         left = most - sum(map(self._promised_usd, jobs))
         if left <= 0:
-            raise HTTPException(429, f"the tasks of this key have used their {most:g} US dollars of today (UTC)", {"Retry-After": "3600"})
+            raise HTTPException(
+                429,
+                f"the tasks of this key have used their {most:g} US dollars of today (UTC)",
+                {"Retry-After": "3600"},
+            )
         own = arguments.get("max_cost_usd")
         return {**arguments, "max_cost_usd": left if own is None else min(own, left)}
 
@@ -119,14 +184,21 @@ class Service:
         most = self.limits
         if refused := refused_address(asked.arguments()["model_configs"]):
             raise unfit(refused, "model_configs")
-        for field, value, limit in (("model_configs", len(asked.model_configs), most.configs), ("jobs", asked.jobs, most.jobs),
-                                    ("repeats", asked.repeats, most.repeats), ("sample_size", asked.sample_size or 0, most.sample_size)):
+        for field, value, limit in (
+            ("model_configs", len(asked.model_configs), most.configs),
+            ("jobs", asked.jobs, most.jobs),
+            ("repeats", asked.repeats, most.repeats),
+            ("sample_size", asked.sample_size or 0, most.sample_size),
+        ):
             if value > limit:
                 raise unfit(f"{field}: {value} is more than this server allows ({limit})", field)
         if asked.sample_size is None and asked.backend in (None, "local"):
             n = len(get_dataset(asked.dataset_name, asked.dataset_version, self.store))
             if n > most.sample_size:
-                raise unfit(f"sample_size: the dataset has {n} items and this server runs at most {most.sample_size}; give a sample_size", "sample_size")
+                raise unfit(
+                    f"sample_size: the dataset has {n} items and this server runs at most {most.sample_size}; give a sample_size",
+                    "sample_size",
+                )
 
 # %% ../../nbs/server/03_api.ipynb #c5c31bf1
 _IN_CONFIG = re.compile(r"model_configs\[(\d+)\]\['([^']+)'\]")
@@ -140,8 +212,14 @@ def unfit(message: str, *where: str | int) -> RequestValidationError:
 
 # %% ../../nbs/server/03_api.ipynb #c22848d7
 def _on_unfit(_: Request, error: Any) -> JSONResponse:
-    said = [{"loc": [p if isinstance(p, int) else clean_text(str(p))[:200] for p in e["loc"]],  # type: ignore[index]
-             "msg": outside(e["msg"]), "type": e["type"]} for e in error.errors()[:50]]
+    said = [
+        {
+            "loc": [p if isinstance(p, int) else clean_text(str(p))[:200] for p in e["loc"]],  # type: ignore[index]
+            "msg": outside(e["msg"]),
+            "type": e["type"],
+        }
+        for e in error.errors()[:50]
+    ]
     return JSONResponse({"detail": said}, 422)
 
 # %% ../../nbs/server/03_api.ipynb #b6dd6551
@@ -162,8 +240,17 @@ def _on_anything(request: Request, error: Any) -> JSONResponse:
     return _on_problem(request, HTTPException(500, "Internal error; the server's log knows this request by its id"))
 
 # %% ../../nbs/server/03_api.ipynb #76ca217c
-_OWN_WORDS = ("ItemFailedError", "RunStoppedError", "BudgetExceeded", "StoreError", "ExtractionError", "PlatformDown", "ValueError",
-              "SettingsChangedError", "TypeError")
+_OWN_WORDS = (
+    "ItemFailedError",
+    "RunStoppedError",
+    "BudgetExceeded",
+    "StoreError",
+    "ExtractionError",
+    "PlatformDown",
+    "ValueError",
+    "SettingsChangedError",
+    "TypeError",
+)
 
 # %% ../../nbs/server/03_api.ipynb #29e5a75b
 def ended(job: Job, base: str) -> RunResponse:
@@ -177,7 +264,9 @@ def ended(job: Job, base: str) -> RunResponse:
         raise unfit(said)
     if kind == "DatasetNotFoundError":
         raise HTTPException(404, said)
-    raise HTTPException(500, f"Failed to run experiments: {said if kind in _OWN_WORDS else f'internal error, see task {job.id}'}")
+    raise HTTPException(
+        500, f"Failed to run experiments: {said if kind in _OWN_WORDS else f'internal error, see task {job.id}'}"
+    )
 
 # %% ../../nbs/server/03_api.ipynb #17641e24
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:\d{1,5})?|\[[0-9a-fA-F:]{2,45}\](:\d{1,5})?")
@@ -203,21 +292,38 @@ Here = Annotated[Service, Depends(_service)]
 Base = Annotated[str, Depends(base_of)]
 Label = Annotated[str, Depends(_label)]
 TaskId = Annotated[str, InPath(max_length=64, description="As answered by run-async")]
-RunId = Annotated[str, InPath(max_length=64, description="Id of a run or an experiment, a beginning of it that fits only one, or latest")]
+RunId = Annotated[
+    str,
+    InPath(max_length=64, description="Id of a run or an experiment, a beginning of it that fits only one, or latest"),
+]
 
 # %% ../../nbs/server/03_api.ipynb #57259c71
 def _declared(*codes: int) -> dict[int | str, dict[str, Any]]:
-    said = {400: "The body is no JSON", 401: "Missing or wrong key", 403: "The task of another key", 404: "Not there", 408: "The body came too slowly",
-            409: "It has ended", 413: "The body is too large", 429: "Too many requests or tasks", 500: "The run broke off",
-            503: "No key is configured, the server is stopping, or its store cannot be used"}
+    said = {
+        400: "The body is no JSON",
+        401: "Missing or wrong key",
+        403: "The task of another key",
+        404: "Not there",
+        408: "The body came too slowly",
+        409: "It has ended",
+        413: "The body is too large",
+        429: "Too many requests or tasks",
+        500: "The run broke off",
+        503: "No key is configured, the server is stopping, or its store cannot be used",
+    }
     also = {422: {"model": FieldProblems, "description": "A field is wrong"}}
     return {c: {"model": Problem, "description": said[c]} for c in (400, 401, 408, 413, 429, 503, *codes)} | also  # type: ignore[return-value]
 
 # %% ../../nbs/server/03_api.ipynb #eebe3247
 def _declared_with(media: str, what: str) -> dict[int | str, dict[str, Any]]:
     "The same where success is no JSON: FastAPI would declare the refusals with the type of the success"
-    refused = {code: {"description": said["description"], "content": {"application/json": {
-        "schema": {"$ref": f"#/components/schemas/{said['model'].__name__}"}}}} for code, said in _declared(404).items()}
+    refused = {
+        code: {
+            "description": said["description"],
+            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{said['model'].__name__}"}}},
+        }
+        for code, said in _declared(404).items()
+    }
     return {**refused, 200: {"content": {media: {"schema": {"type": "string"}}}, "description": what}}
 
 
@@ -225,7 +331,9 @@ key_header = APIKeyHeader(name="X-API-Key", description="One of the keys in API_
 
 # %% ../../nbs/server/03_api.ipynb #fa7e2041
 api = fastapi.APIRouter(prefix="/api/v1/experiments", dependencies=[Depends(key_header)], responses=_declared())
-health_routes = fastapi.APIRouter(responses={k: v for k, v in _declared().items() if k in (400, 408, 413, 429)}, tags=["health"])
+health_routes = fastapi.APIRouter(
+    responses={k: v for k, v in _declared().items() if k in (400, 408, 413, 429)}, tags=["health"]
+)
 
 # %% ../../nbs/server/03_api.ipynb #092cb119
 @api.post("/run", response_model=RunResponse, responses=_declared(404, 409, 500), tags=["run"])
@@ -237,7 +345,9 @@ async def run(asked: RunRequest, request: Request, service: Here, base: Base, la
     job, waited_s = await asyncio.to_thread(_accepted, service, asked, label), 0.0
     while not job.has_ended:
         if service.stopping.is_set():
-            raise HTTPException(503, f"The server is stopping; task {job.id} goes on when it is back", {"Retry-After": "10"})
+            raise HTTPException(
+                503, f"The server is stopping; task {job.id} goes on when it is back", {"Retry-After": "10"}
+            )
         pause_s = min(0.05 + waited_s / 10, 1.0)  # what takes long is looked at less often
         await asyncio.sleep(pause_s)
         waited_s += pause_s
@@ -259,8 +369,12 @@ def run_async(asked: RunRequest, service: Here, base: Base, label: Label) -> Any
     "Ask for a run and go on: the answer is a task to follow. It survives a restart of the server."
     job = _accepted(service, asked, label)
     notices = run_notices(check_configs(asked.arguments()["model_configs"]))
-    return Accepted(task_id=job.id, notices=notices, note=f"Follow it at {base}/api/v1/experiments/tasks/{job.id}; results are in the server's store"
-                    + (" and on the platform" if (asked.backend or environment().get("DD_API_KEY")) else ""))
+    return Accepted(
+        task_id=job.id,
+        notices=notices,
+        note=f"Follow it at {base}/api/v1/experiments/tasks/{job.id}; results are in the server's store"
+        + (" and on the platform" if (asked.backend or environment().get("DD_API_KEY")) else ""),
+    )
 
 # %% ../../nbs/server/03_api.ipynb #c5273879
 def _estimated(service: Service, asked: RunRequest) -> Any:  # vote_experiments.experiments.estimate.Estimates
@@ -281,13 +395,23 @@ async def estimate(asked: RunRequest, service: Here) -> Any:
     found = await asyncio.to_thread(_estimated, service, asked)
     notices = run_notices(check_configs(asked.arguments()["model_configs"]))
     configs = [{k: outside(v) if isinstance(v, str) else v for k, v in c.to_dict().items()} for c in found.configs]
-    return EstimateOut(summary=outside(found.summary()), n_items=found.n_items, cost_usd=found.cost_usd, seconds=found.seconds,
-                       notices=notices, configs=configs)
+    return EstimateOut(
+        summary=outside(found.summary()),
+        n_items=found.n_items,
+        cost_usd=found.cost_usd,
+        seconds=found.seconds,
+        notices=notices,
+        configs=configs,
+    )
 
 # %% ../../nbs/server/03_api.ipynb #5ca38522
 @api.get("/tasks", response_model=TaskList, tags=["tasks"])
-def tasks(service: Here, base: Base, state: Literal["queued", "running", "success", "partial", "failed", "cancelled"] | None = None,
-          limit: Annotated[int, Query(ge=1, le=200)] = 20) -> Any:
+def tasks(
+    service: Here,
+    base: Base,
+    state: Literal["queued", "running", "success", "partial", "failed", "cancelled"] | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 20,
+) -> Any:
     "What was asked for, newest first."
     return TaskList(tasks=[task_of(j, base) for j in list_jobs(service.store, state, limit)])
 
@@ -327,8 +451,12 @@ async def task_events(service: Service, task_id: str, base: str, every_s: float 
             yield ": still here\n\n"
 
 # %% ../../nbs/server/03_api.ipynb #8b12a224
-@api.get("/tasks/{task_id}/events", response_class=StreamingResponse, tags=["tasks"],
-         responses=_declared_with("text/event-stream", "Events `progress` and `end`"))
+@api.get(
+    "/tasks/{task_id}/events",
+    response_class=StreamingResponse,
+    tags=["tasks"],
+    responses=_declared_with("text/event-stream", "Events `progress` and `end`"),
+)
 async def events(task_id: TaskId, service: Here, base: Base, label: Label) -> Any:
     "Follow a task by server-sent events: `progress` with counts, then `end` with the task."
     await asyncio.to_thread(get_job, task_id, service.store)
@@ -351,16 +479,32 @@ def runs(service: Here, limit: Annotated[int, Query(ge=1, le=200)] = 20) -> Any:
     "What was run, from any interface, newest first."
     groups = list_groups(service.store, limit)
     states = run_states(service.store, groups)
-    return RunList(runs=[RunLine(
-        run=g["id"], kind=g["kind"], name=g["name"], status=states[g["id"]].status, project_name=g["project"], created_at=iso(g["created_at"]),
-        finished_at=iso(g["finished_at"]), headline=(g["result"] or {}).get("headline")) for g in groups])
+    return RunList(
+        runs=[
+            RunLine(
+                run=g["id"],
+                kind=g["kind"],
+                name=g["name"],
+                status=states[g["id"]].status,
+                project_name=g["project"],
+                created_at=iso(g["created_at"]),
+                finished_at=iso(g["finished_at"]),
+                headline=(g["result"] or {}).get("headline"),
+            )
+            for g in groups
+        ]
+    )
 
 # %% ../../nbs/server/03_api.ipynb #c9c12bfd
 @api.get("/datasets", response_model=DatasetList, tags=["runs"])
 def datasets(service: Here) -> Any:
     "What a run may ask for as `dataset_name`, by name. Items are not shown."
-    return DatasetList(datasets=[DatasetLine(name=d.name, version=d.version, n_items=d.n_items, description=d.description)
-                                 for d in list_datasets(service.store)])
+    return DatasetList(
+        datasets=[
+            DatasetLine(name=d.name, version=d.version, n_items=d.n_items, description=d.description)
+            for d in list_datasets(service.store)
+        ]
+    )
 
 # %% ../../nbs/server/03_api.ipynb #cd4f55e5
 @api.get("/runs/{run_id}", response_model=RunDetail, responses=_declared(404), tags=["runs"])
@@ -369,10 +513,26 @@ def run_detail(run_id: RunId, service: Here) -> Any:
     rows = [get_experiment(service.store, e) for e in _resolved(service, run_id)]
     state = run_state(service.store, run_id)
     now = {e.experiment_id: e for e in state.experiments}
-    return RunDetail(run=run_id, status=state.status, experiments=[StoredExperiment(
-        experiment_id=r["id"], experiment_name=r["name"], run_name=r["run_name"], status=now[r["id"]].status,
-        n_planned=now[r["id"]].n_planned, n_done=now[r["id"]].n_done, n_failed=now[r["id"]].n_failed, dataset_name=r["dataset_name"],
-        dataset_version=r["dataset_version"], config=r["config"], summary=r["summary"]) for r in rows])
+    return RunDetail(
+        run=run_id,
+        status=state.status,
+        experiments=[
+            StoredExperiment(
+                experiment_id=r["id"],
+                experiment_name=r["name"],
+                run_name=r["run_name"],
+                status=now[r["id"]].status,
+                n_planned=now[r["id"]].n_planned,
+                n_done=now[r["id"]].n_done,
+                n_failed=now[r["id"]].n_failed,
+                dataset_name=r["dataset_name"],
+                dataset_version=r["dataset_version"],
+                config=r["config"],
+                summary=r["summary"],
+            )
+            for r in rows
+        ],
+    )
 
 # %% ../../nbs/server/03_api.ipynb #2c0bdddb
 def _resolved(service: Service, run_id: str) -> list[str]:
@@ -383,48 +543,101 @@ def _resolved(service: Service, run_id: str) -> list[str]:
 
 # %% ../../nbs/server/03_api.ipynb #822997fc
 @api.get("/runs/{run_id}/items", response_model=ItemPage, responses=_declared(404), tags=["runs"])
-def items(run_id: RunId, service: Here, status: Literal["ok", "failed", "skipped"] | None = None,
-          offset: Annotated[int, Query(ge=0, le=10**9)] = 0, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> Any:
+def items(
+    run_id: RunId,
+    service: Here,
+    status: Literal["ok", "failed", "skipped"] | None = None,
+    offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> Any:
     "Item by item: what was read, what is true, scores, failures. Pages stay on the server."
     found, total = [], 0
     for experiment_id in _resolved(service, run_id):
         rows = ResultSequence(service.store, experiment_id, status)
         n, first = len(rows), max(0, offset - total)
-        found += [_item(experiment_id, r) for r in rows[first:min(n, first + limit - len(found))]] if first < n and len(found) < limit else []
+        found += (
+            [_item(experiment_id, r) for r in rows[first : min(n, first + limit - len(found))]]
+            if first < n and len(found) < limit
+            else []
+        )
         total += n
     return ItemPage(total=total, offset=offset, items=found)
 
 # %% ../../nbs/server/03_api.ipynb #44802cdf
 def _item(experiment_id: str, r: Any) -> ItemOut:
-    plain = decode_json(encode_json({"output": r.output, "expected_output": r.item.expected_output,
-                                     "scores": {e.name: e.value for e in r.evaluations}}))
-    return ItemOut(experiment_id=experiment_id, item_id=r.item.id, repeat=r.repeat, status=r.status, latency_s=r.latency_s,
-                   error=outside(r.error) if r.error else None, cost_usd=r.cost_usd, model_version=r.model_version, **plain)
+    plain = decode_json(
+        encode_json(
+            {
+                "output": r.output,
+                "expected_output": r.item.expected_output,
+                "scores": {e.name: e.value for e in r.evaluations},
+            }
+        )
+    )
+    return ItemOut(
+        experiment_id=experiment_id,
+        item_id=r.item.id,
+        repeat=r.repeat,
+        status=r.status,
+        latency_s=r.latency_s,
+        error=outside(r.error) if r.error else None,
+        cost_usd=r.cost_usd,
+        model_version=r.model_version,
+        **plain,
+    )
 
 # %% ../../nbs/server/03_api.ipynb #8052f56c
 @api.get("/trend", response_model=TrendOut, responses=_declared(404), tags=["runs"])
-def trend(service: Here, experiment_name: Annotated[str, Query(max_length=300)], score: Annotated[str | None, Query(max_length=200)] = None,
-          cluster_by: Annotated[str, Query(max_length=200)] = "constituency", limit: Annotated[int, Query(ge=1, le=1000)] = 20,
-          false_alarms: Annotated[float, Query(gt=0, lt=1, description="Chance of an alarm in a year in which nothing changes")] = 0.05,
-          runs_a_year: Annotated[int, Query(ge=1, le=100_000)] = 52, models: Annotated[int, Query(ge=1, le=1000)] = 1) -> Any:
+def trend(
+    service: Here,
+    experiment_name: Annotated[str, Query(max_length=300)],
+    score: Annotated[str | None, Query(max_length=200)] = None,
+    cluster_by: Annotated[str, Query(max_length=200)] = "constituency",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+    false_alarms: Annotated[
+        float, Query(gt=0, lt=1, description="Chance of an alarm in a year in which nothing changes")
+    ] = 0.05,
+    runs_a_year: Annotated[int, Query(ge=1, le=100_000)] = 52,
+    models: Annotated[int, Query(ge=1, le=1000)] = 1,
+) -> Any:
     "The finished runs of an experiment over time: levels, the slope, and whether it got worse, with a stated rate of false alarms."
     from vote_experiments.engine.clusters import check_cluster_by
     from vote_experiments.experiments.trend import trend as trend_of_runs
 
     try:
-        found = trend_of_runs(experiment_name, score, service.store, limit=limit, cluster_by=check_cluster_by(cluster_by), false_alarms=false_alarms,
-                              runs_a_year=runs_a_year, models=models)
+        found = trend_of_runs(
+            experiment_name,
+            score,
+            service.store,
+            limit=limit,
+            cluster_by=check_cluster_by(cluster_by),
+            false_alarms=false_alarms,
+            runs_a_year=runs_a_year,
+            models=models,
+        )
     except ValueError as error:
         raise unfit(str(error), "score") from None
     return decode_json(encode_json(found.to_dict()))
 
 # %% ../../nbs/server/03_api.ipynb #a61b0dba
 @api.get("/runs/{run_id}/compare", response_model=ComparisonOut, responses=_declared(404), tags=["runs"])
-def compare(run_id: RunId, service: Here, score: Annotated[str | None, Query(max_length=200)] = None,
-            cluster_by: Annotated[str | None, Query(max_length=200, description="What items have in common: constituency, another place, "
-                                                    "a metadata key, or none; without it, as the run was made")] = None,
-            assume: Annotated[Literal["beta-binomial"] | None, Query(description="Narrower intervals of the means, with a uniform prior")] = None,
-            also: Annotated[list[str] | None, Query(alias="with", max_length=20, description="Further runs")] = None) -> Any:
+def compare(
+    run_id: RunId,
+    service: Here,
+    score: Annotated[str | None, Query(max_length=200)] = None,
+    cluster_by: Annotated[
+        str | None,
+        Query(
+            max_length=200,
+            description="What items have in common: constituency, another place, "
+            "a metadata key, or none; without it, as the run was made",
+        ),
+    ] = None,
+    assume: Annotated[
+        Literal["beta-binomial"] | None, Query(description="Narrower intervals of the means, with a uniform prior")
+    ] = None,
+    also: Annotated[list[str] | None, Query(alias="with", max_length=20, description="Further runs")] = None,
+) -> Any:
     "Compare the experiments of a run, and of others, item by item: means with intervals, and which differences could be chance."
     from vote_experiments.engine.clusters import check_cluster_by
     from vote_experiments.engine.stored_comparison import compare_experiments_by_item, run_cluster_by
@@ -435,8 +648,11 @@ def compare(run_id: RunId, service: Here, score: Annotated[str | None, Query(max
         chosen[name if name not in chosen else f"{name} ({experiment_id})"] = experiment_id
     known = {n for e in chosen.values() for n in score_names(service.store, e)}
     if score is not None and score not in (*known, "overall_accuracy"):
-        raise unfit(f"score: no experiment has {score!r}{did_you_mean(score, known, '.')} "
-                    f"There are {', '.join(sorted(known)) or 'none'}", "score")
+        raise unfit(
+            f"score: no experiment has {score!r}{did_you_mean(score, known, '.')} "
+            f"There are {', '.join(sorted(known)) or 'none'}",
+            "score",
+        )
     try:
         by = run_cluster_by(service.store, chosen.values()) if cluster_by is None else check_cluster_by(cluster_by)
         found = compare_experiments_by_item(service.store, chosen, score=score, cluster_by=by, assume=assume)
@@ -447,8 +663,12 @@ def compare(run_id: RunId, service: Here, score: Annotated[str | None, Query(max
     return decode_json(encode_json(found.to_dict()))
 
 # %% ../../nbs/server/03_api.ipynb #43ecf2f3
-@api.get("/runs/{run_id}/report", response_class=HTMLResponse, tags=["runs"],
-         responses=_declared_with("text/html", "One page, complete in itself"))
+@api.get(
+    "/runs/{run_id}/report",
+    response_class=HTMLResponse,
+    tags=["runs"],
+    responses=_declared_with("text/html", "One page, complete in itself"),
+)
 def report(run_id: RunId, service: Here) -> Any:
     "The report of a run as one HTML page: the full one when it was made, else the short one."
     first = get_experiment(service.store, _resolved(service, run_id)[0])
@@ -456,24 +676,31 @@ def report(run_id: RunId, service: Here) -> Any:
     page = next((p for p in (folder / "report.html", folder / "index.html") if p.is_file()), None)
     if page is None:
         raise RunNotFoundError(f"run {run_id!r} has no report yet")
-    return HTMLResponse(page_outside(page.read_text(encoding="utf-8")), headers={"content-security-policy": REPORT_POLICY})
+    return HTMLResponse(
+        page_outside(page.read_text(encoding="utf-8")), headers={"content-security-policy": REPORT_POLICY}
+    )
 
 # %% ../../nbs/server/03_api.ipynb #ef8e0404
 @health_routes.get("/api/v1/experiments/health", response_model=Health)
 @health_routes.get("/health", response_model=Health)
 def health(service: Here) -> Any:
     "Is the server there, and what is configured? No key is needed."
-    is_set = (lambda *names: any(environment().get(n) for n in names))
+    is_set = lambda *names: any(environment().get(n) for n in names)
     try:
         list_jobs(service.store, "running", 1)
         store = "ok"
     except StoreError:
         store = "the store cannot be read"
     worker = service.worker_state
-    return Health(status="degraded" if store != "ok" or worker == "restarting" else "healthy", api_key_configured=bool(service.keys),
-                  datadog_configured=is_set("DD_API_KEY"), store=store, worker=worker,
-                  gemini_configured=is_set("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_CLOUD_PROJECT"),
-                  note="Experiments require a backend API key; a Datadog API key only for publishing there")
+    return Health(
+        status="degraded" if store != "ok" or worker == "restarting" else "healthy",
+        api_key_configured=bool(service.keys),
+        datadog_configured=is_set("DD_API_KEY"),
+        store=store,
+        worker=worker,
+        gemini_configured=is_set("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_CLOUD_PROJECT"),
+        note="Experiments require a backend API key; a Datadog API key only for publishing there",
+    )
 
 # %% ../../nbs/server/03_api.ipynb #fe2d0f33
 _ABOUT = """Which model reads Thai polling-station reports best, and how sure are we?
@@ -481,8 +708,13 @@ _ABOUT = """Which model reads Thai polling-station reports best, and how sure ar
 Every request but health needs the header `X-API-Key`. Shares are fractions in [0, 1]. Ask for a run with
 `POST /api/v1/experiments/run` and wait, or with `run-async` and follow the task; everything stays in the server's store, where the
 shell (`vote-experiments runs list`) and notebooks find it too."""
-_TAGS = {"run": "Ask for a comparison of models", "tasks": "Follow what was asked for", "runs": "Look at what was found",
-         "checks": "Check by hand whether an outcome is right", "health": "Is it there?"}
+_TAGS = {
+    "run": "Ask for a comparison of models",
+    "tasks": "Follow what was asked for",
+    "runs": "Look at what was found",
+    "checks": "Check by hand whether an outcome is right",
+    "health": "Is it there?",
+}
 
 # %% ../../nbs/server/03_api.ipynb #af90adef
 def _docs(app: FastAPI) -> HTMLResponse:
@@ -496,7 +728,10 @@ def make_app(
     limits: Limits | None = None,
     workers: int = 2,  # jobs at once
     grace_s: float = 20.0,  # seconds that items in flight get when it stops
-    runner: JobRunner | WorkerProcess | Literal["elsewhere"] | None = None,  # who runs the tasks; None: threads of this process
+    runner: JobRunner
+    | WorkerProcess
+    | Literal["elsewhere"]
+    | None = None,  # who runs the tasks; None: threads of this process
 ) -> Guard:
     "The API as an ASGI application; its runner begins and ends with it"
     known, opened = read_keys(keys) if keys is None or isinstance(keys, str) else dict(keys), open_store(store)
@@ -507,7 +742,9 @@ def make_app(
     async def lifespan(_: Any) -> AsyncIterator[None]:
         import anyio.to_thread
 
-        anyio.to_thread.current_default_thread_limiter().total_tokens = 6  # more would wait for the store's connections, and make the loop wait
+        anyio.to_thread.current_default_thread_limiter().total_tokens = (
+            6  # more would wait for the store's connections, and make the loop wait
+        )
         if service.runner:
             service.runner.start()
         try:
@@ -517,8 +754,15 @@ def make_app(
             if service.runner:
                 await asyncio.to_thread(service.runner.stop)
 
-    app = FastAPI(title="vote-experiments", version=__version__, description=_ABOUT, lifespan=lifespan, redoc_url=None, docs_url=None,
-                  openapi_tags=[{"name": n, "description": d} for n, d in _TAGS.items()])
+    app = FastAPI(
+        title="vote-experiments",
+        version=__version__,
+        description=_ABOUT,
+        lifespan=lifespan,
+        redoc_url=None,
+        docs_url=None,
+        openapi_tags=[{"name": n, "description": d} for n, d in _TAGS.items()],
+    )
     app.state.service = service
     checks = checks_router(key_header)
     for said in (*api.routes, *checks.routes, *health_routes.routes):
@@ -527,17 +771,29 @@ def make_app(
     app.include_router(health_routes)
     app.include_router(api)
     app.include_router(checks)
-    for route, method, to in (("/tasks/{task_id}", "GET", task), ("/tasks/{task_id}", "DELETE", cancel), ("/tasks/{task_id}/events", "GET", events)):
+    for route, method, to in (
+        ("/tasks/{task_id}", "GET", task),
+        ("/tasks/{task_id}", "DELETE", cancel),
+        ("/tasks/{task_id}/events", "GET", events),
+    ):
         app.add_api_route(route, to, methods=[method], include_in_schema=False)
-    for kind, handler in ((RequestValidationError, _on_unfit), (fastapi.exceptions.StarletteHTTPException, _on_problem),
-                          (DatasetNotFoundError, _on_problem), (RunNotFoundError, _on_problem), (JobNotFoundError, _on_problem),
-                          (JobEndedError, _on_problem), (StoreError, _on_store), (Exception, _on_anything)):
+    for kind, handler in (
+        (RequestValidationError, _on_unfit),
+        (fastapi.exceptions.StarletteHTTPException, _on_problem),
+        (DatasetNotFoundError, _on_problem),
+        (RunNotFoundError, _on_problem),
+        (JobNotFoundError, _on_problem),
+        (JobEndedError, _on_problem),
+        (StoreError, _on_store),
+        (Exception, _on_anything),
+    ):
         app.add_exception_handler(kind, handler)
     return Guard(app, known, service.limits)
 
 # %% ../../nbs/server/03_api.ipynb #9c018bef
 class _Prompt(H11Protocol):
     "HTTP/1.1 whose request heads arrive in time"
+
     head_s: float = 10.0
     _deadline: asyncio.TimerHandle | None = None
 
@@ -587,8 +843,18 @@ def worker_process(
 ) -> WorkerProcess:
     "The command `vote-experiments work`, not started yet; where the store is stands in its environment, which others cannot read"
     load = [word for m in modules for word in ("--load", m)]
-    command = [sys.executable, "-c", "from vote_experiments.cli.main import main; main()", "work", "--attached",
-               "--workers", str(workers), "--grace", str(grace_s), *load]
+    command = [
+        sys.executable,
+        "-c",
+        "from vote_experiments.cli.main import main; main()",
+        "work",
+        "--attached",
+        "--workers",
+        str(workers),
+        "--grace",
+        str(grace_s),
+        *load,
+    ]
     return WorkerProcess(command, {**os.environ, "VOTE_EXPERIMENTS_STORE": store.url}, grace_s)
 
 # %% ../../nbs/server/03_api.ipynb #856ef9a7
@@ -605,10 +871,24 @@ def serve(
     "Serve the API until a signal comes. Log lines are JSON on standard error."
     log_json("vote_experiments", "uvicorn.error")
     opened, allowed = open_store(store), limits or Limits()
-    guard = make_app(opened, None, allowed, runner=worker_process(opened, workers, grace_s, modules) if workers else "elsewhere")
+    guard = make_app(
+        opened, None, allowed, runner=worker_process(opened, workers, grace_s, modules) if workers else "elsewhere"
+    )
     if not guard.keys:
         log.warning("API_KEY is not set: nothing but health will answer")
     protocol = type("_Protocol", (_Prompt,), {"head_s": allowed.head_s})
-    config = uvicorn.Config(guard, host=host, port=port, log_config=None, access_log=False, server_header=False, lifespan="on", http=protocol, ws="none",
-                            timeout_graceful_shutdown=int(grace_s) + 5, limit_concurrency=1000, h11_max_incomplete_event_size=32_768)
+    config = uvicorn.Config(
+        guard,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        http=protocol,
+        ws="none",
+        timeout_graceful_shutdown=int(grace_s) + 5,
+        limit_concurrency=1000,
+        h11_max_incomplete_event_size=32_768,
+    )
     _Server(config, guard.app.state.service).run()

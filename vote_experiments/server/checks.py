@@ -46,15 +46,29 @@ class ReadingRow(BaseModel):
 class CheckRequest(BaseModel):
     "What a machine read, and what is to be checked"
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"rows": [
-        {"station": "หน่วย 1", "choice": "1", "votes": 210, "ballots": 400}, {"station": "หน่วย 1", "choice": "2", "votes": 95, "ballots": 400}],
-        "contest": "constituency", "seed": "27182818284590452353"}]})
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "rows": [
+                        {"station": "หน่วย 1", "choice": "1", "votes": 210, "ballots": 400},
+                        {"station": "หน่วย 1", "choice": "2", "votes": 95, "ballots": 400},
+                    ],
+                    "contest": "constituency",
+                    "seed": "27182818284590452353",
+                }
+            ]
+        },
+    )
     rows: list[ReadingRow] = Field(min_length=1, max_length=2_000_000)
     contest: Literal["constituency", "party list", "referendum"] = "constituency"
     risk_limit: float = Field(0.05, gt=0, lt=1, description="Largest chance of confirming a wrong outcome")
     method: Literal["betting", "kaplan-markov"] | None = None
     seed: str | None = Field(None, max_length=200, description="20 digits from public dice; null: entered later")
-    expected: dict[_Name, _Votes | None] | None = Field(None, description="Stations that must exist, with their ballots")
+    expected: dict[_Name, _Votes | None] | None = Field(
+        None, description="Stations that must exist, with their ballots"
+    )
     first: list[_Name] | None = Field(None, description="Stations to read before any draw")
     which: _Name | None = Field(None, description="The contest, where the rows hold several")
     rule: str = Field("yes > no", max_length=2000, description="Of a referendum")
@@ -134,21 +148,36 @@ class CheckList(BaseModel):
     checks: list[CheckLine]
 
 # %% ../../nbs/server/02_checks.ipynb #f7a9913c
-_SAID = {400: "The body is no JSON", 401: "Missing or wrong key", 408: "The body came too slowly", 413: "The body is too large",
-         429: "Too many requests", 503: "No key is configured, the server is stopping, or its store cannot be used"}
+_SAID = {
+    400: "The body is no JSON",
+    401: "Missing or wrong key",
+    408: "The body came too slowly",
+    413: "The body is too large",
+    429: "Too many requests",
+    503: "No key is configured, the server is stopping, or its store cannot be used",
+}
 _DECLARED: dict[int | str, dict[str, Any]] = {
     **{code: {"model": Problem, "description": text} for code, text in _SAID.items()},
-    422: {"model": FieldProblems, "description": "A field is wrong, or the check refuses it"}}
+    422: {"model": FieldProblems, "description": "A field is wrong, or the check refuses it"},
+}
 _NOT_THERE: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "Not there"}}
 _PAGE: dict[int | str, dict[str, Any]] = {  # success is HTML, refusals are JSON all the same
     200: {"content": {"text/html": {"schema": {"type": "string"}}}, "description": "One page, complete in itself"},
-    **{code: {"description": d["description"], "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{d['model'].__name__}"}}}}
-       for code, d in {**_DECLARED, **_NOT_THERE}.items()}}
+    **{
+        code: {
+            "description": d["description"],
+            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{d['model'].__name__}"}}},
+        }
+        for code, d in {**_DECLARED, **_NOT_THERE}.items()
+    },
+}
 
 # %% ../../nbs/server/02_checks.ipynb #f143ba1e
 def checks_router(key: Any) -> fastapi.APIRouter:
     "The routes of outcome checks, below the key that the other routes have"
-    router = fastapi.APIRouter(prefix="/api/v1/experiments/checks", dependencies=[Depends(key)], responses=_DECLARED, tags=["checks"])
+    router = fastapi.APIRouter(
+        prefix="/api/v1/experiments/checks", dependencies=[Depends(key)], responses=_DECLARED, tags=["checks"]
+    )
     for path, method, call, model, status in _ROUTES:
         declared = _DECLARED if path == "" else {**_DECLARED, **_NOT_THERE}
         router.add_api_route(path, call, methods=[method], response_model=model, status_code=status, responses=declared)
@@ -176,7 +205,9 @@ def _refusing(call: Callable[[], Any], *where: str) -> Any:
     try:
         return call()
     except ValueError as error:
-        raise RequestValidationError([{"loc": ("body", *where), "msg": outside(str(error)), "type": "value_error"}]) from None
+        raise RequestValidationError(
+            [{"loc": ("body", *where), "msg": outside(str(error)), "type": "value_error"}]
+        ) from None
 
 # %% ../../nbs/server/02_checks.ipynb #91c6cd11
 def _status(check: OutcomeCheck) -> CheckOut:
@@ -194,8 +225,20 @@ def start(body: CheckRequest, store: Store) -> Any:
 # %% ../../nbs/server/02_checks.ipynb #c3d93bfc
 def listed(store: Store) -> Any:
     "Every check, the newest first."
-    return CheckList(checks=[CheckLine(check=r["id"], contest=r["name"], kind=r["kind"], attempt=r["attempt"], forms_read=r["read"],
-                                       seeded=r["seed"] is not None, created_at=iso(r["created_at"])) for r in list_checks(store)])
+    return CheckList(
+        checks=[
+            CheckLine(
+                check=r["id"],
+                contest=r["name"],
+                kind=r["kind"],
+                attempt=r["attempt"],
+                forms_read=r["read"],
+                seeded=r["seed"] is not None,
+                created_at=iso(r["created_at"]),
+            )
+            for r in list_checks(store)
+        ]
+    )
 
 
 def status(check_id: CheckId, store: Store) -> Any:
@@ -210,13 +253,20 @@ def seed(check_id: CheckId, body: SeedRequest, store: Store) -> Any:
     return _status(check)
 
 # %% ../../nbs/server/02_checks.ipynb #c5ecdd39
-def next_forms(check_id: CheckId, store: Store, reader: Annotated[str, Query(min_length=1, max_length=400)],
-               n: Annotated[int, Query(ge=1, le=100)] = 1, verify: bool = False) -> Any:
+def next_forms(
+    check_id: CheckId,
+    store: Store,
+    reader: Annotated[str, Query(min_length=1, max_length=400)],
+    n: Annotated[int, Query(ge=1, le=100)] = 1,
+    verify: bool = False,
+) -> Any:
     "Forms for one person, who has them for a quarter of an hour; with `verify`, forms that one other person has read."
     check = _opened(check_id, store)
     stations = check.to_verify(reader, n) if verify else _refusing(lambda: check.next(n, reader=reader))
-    return StationsOut(stations=[StationOut(station=str(s), pages=[PurePath(p).name for p in s.pages]) for s in stations],
-                       choices=check.frame.choices)
+    return StationsOut(
+        stations=[StationOut(station=str(s), pages=[PurePath(p).name for p in s.pages]) for s in stations],
+        choices=check.frame.choices,
+    )
 
 # %% ../../nbs/server/02_checks.ipynb #9a54fffe
 def record(check_id: CheckId, body: ReadingRequest, store: Store) -> Any:
@@ -232,6 +282,11 @@ def report(check_id: CheckId, store: Store) -> Any:
     return HTMLResponse(page_outside(page), headers={"content-security-policy": REPORT_POLICY})
 
 
-_ROUTES = (("", "POST", start, CheckOut, 201), ("", "GET", listed, CheckList, 200), ("/{check_id}", "GET", status, CheckOut, 200),
-           ("/{check_id}/seed", "POST", seed, CheckOut, 200), ("/{check_id}/next", "POST", next_forms, StationsOut, 200),
-           ("/{check_id}/readings", "POST", record, CheckOut, 201))
+_ROUTES = (
+    ("", "POST", start, CheckOut, 201),
+    ("", "GET", listed, CheckList, 200),
+    ("/{check_id}", "GET", status, CheckOut, 200),
+    ("/{check_id}/seed", "POST", seed, CheckOut, 200),
+    ("/{check_id}/next", "POST", next_forms, StationsOut, 200),
+    ("/{check_id}/readings", "POST", record, CheckOut, 201),
+)

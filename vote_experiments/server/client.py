@@ -15,7 +15,6 @@ from ..experiments.request import differing
 from ..settings import DEFAULT_DATASET, DEFAULT_ML_APP, DEFAULT_PROJECT, keep_secret, redact, setting
 from ..records import VoteExperimentsError
 
-
 # %% ../../nbs/server/04_client.ipynb #8b99b214
 class ApiError(VoteExperimentsError, RuntimeError):
     "The server refused, or cannot be reached"
@@ -37,8 +36,13 @@ _REMEDIES = {401: "; set API_KEY to a key of the server", 413: "; ask for less a
 def refusal(status: int, body: Any, request_id: str | None = None) -> ApiError:
     "What an answer that is no success says"
     detail = body.get("detail") if isinstance(body, Mapping) else None
-    said = detail if isinstance(detail, str) else "; ".join(
-        f"{'.'.join(map(str, p['loc'][1:])) or 'body'}: {p['msg']}" for p in detail) if isinstance(detail, list) else "no reason given"
+    said = (
+        detail
+        if isinstance(detail, str)
+        else "; ".join(f"{'.'.join(map(str, p['loc'][1:])) or 'body'}: {p['msg']}" for p in detail)
+        if isinstance(detail, list)
+        else "no reason given"
+    )
     return ApiError(redact(f"HTTP {status}: {said}{_REMEDIES.get(status, '')}"), status, detail, request_id)
 
 # %% ../../nbs/server/04_client.ipynb #142b90b9
@@ -89,7 +93,9 @@ class ExperimentsClient:
         except httpx.TimeoutException as error:
             raise ApiError(f"{self.base_url} did not answer in time; a run goes on there, see tasks()") from error
         except httpx.TransportError as error:
-            raise ApiError(f"{self.base_url} cannot be reached ({error}); is it running? vote-experiments serve") from error
+            raise ApiError(
+                f"{self.base_url} cannot be reached ({error}); is it running? vote-experiments serve"
+            ) from error
         is_json = answer.headers.get("content-type", "").startswith("application/json")
         body = answer.json() if is_json else answer.text
         if answer.is_error:
@@ -110,23 +116,29 @@ class ExperimentsClient:
         project_name: str = DEFAULT_PROJECT,  # a name that keeps runs together
         dataset_name: str = DEFAULT_DATASET,  # name of the dataset
         dataset_version: Any = None,  # a number, or a moment in time; None: the newest version
-        model_configs: Sequence[Mapping[str, Any]] | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
-        evaluators: Sequence[Callable | str] | None = None,  # evaluators that score one output, by name or as functions; None: the standard four
+        model_configs: Sequence[Mapping[str, Any]]
+        | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
+        evaluators: Sequence[Callable | str]
+        | None = None,  # evaluators that score one output, by name or as functions; None: the standard four
         sample_size: int | None = None,  # how many items; None: all
         jobs: int = 2,  # items in flight per experiment
         raise_errors: bool = True,  # stop at the first failing item
-        backend: str | None = None,  # where the run also goes: local, datadog, langfuse or interactiveai; None: datadog when it has a key
+        backend: str
+        | None = None,  # where the run also goes: local, datadog, langfuse or interactiveai; None: datadog when it has a key
         repeats: int = 1,  # how often the task runs on every item
         sample_seed: int | None = None,  # draw the sample with this seed; None: the first items
         stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
         holdout: Sequence[str] | None = None,  # ids of items that are left out
-        cluster_by: str | None = "constituency",  # what items have in common: constituency, another place, or a key of their metadata; None: nothing
+        cluster_by: str
+        | None = "constituency",  # what items have in common: constituency, another place, or a key of their metadata; None: nothing
         weights: Mapping[str, Any] | None = None,  # weight of each score in overall accuracy
         timeout_s: float | None = None,  # seconds that the task may take on one item
         max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost this many US dollars
         cache: bool | str = True,  # reuse responses to the same request; refresh: call again and keep the new ones
         report: bool = False,  # archive the full report too
-        resume: bool | str | None = None,  # continue a run: true for the newest unfinished run with this request, or a run's id
+        resume: bool
+        | str
+        | None = None,  # continue a run: true for the newest unfinished run with this request, or a run's id
         failed_only: bool = False,  # with resume: run the failed items again, and nothing else
         retry_failed: bool = False,  # with resume: run the failed items again, and those that are missing
         allow_changes: bool = False,  # with resume: continue although the request or an evaluator's code changed
@@ -144,23 +156,29 @@ class ExperimentsClient:
         project_name: str = DEFAULT_PROJECT,  # a name that keeps runs together
         dataset_name: str = DEFAULT_DATASET,  # name of the dataset
         dataset_version: Any = None,  # a number, or a moment in time; None: the newest version
-        model_configs: Sequence[Mapping[str, Any]] | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
-        evaluators: Sequence[Callable | str] | None = None,  # evaluators that score one output, by name or as functions; None: the standard four
+        model_configs: Sequence[Mapping[str, Any]]
+        | None = None,  # {model, temperature, name_suffix, metadata, …}, one experiment each
+        evaluators: Sequence[Callable | str]
+        | None = None,  # evaluators that score one output, by name or as functions; None: the standard four
         sample_size: int | None = None,  # how many items; None: all
         jobs: int = 2,  # items in flight per experiment
         raise_errors: bool = True,  # stop at the first failing item
-        backend: str | None = None,  # where the run also goes: local, datadog, langfuse or interactiveai; None: datadog when it has a key
+        backend: str
+        | None = None,  # where the run also goes: local, datadog, langfuse or interactiveai; None: datadog when it has a key
         repeats: int = 1,  # how often the task runs on every item
         sample_seed: int | None = None,  # draw the sample with this seed; None: the first items
         stratify_by: str | None = None,  # metadata key whose shares the drawn sample keeps
         holdout: Sequence[str] | None = None,  # ids of items that are left out
-        cluster_by: str | None = "constituency",  # what items have in common: constituency, another place, or a key of their metadata; None: nothing
+        cluster_by: str
+        | None = "constituency",  # what items have in common: constituency, another place, or a key of their metadata; None: nothing
         weights: Mapping[str, Any] | None = None,  # weight of each score in overall accuracy
         timeout_s: float | None = None,  # seconds that the task may take on one item
         max_cost_usd: float | None = None,  # stop, resumably, when model calls have cost this many US dollars
         cache: bool | str = True,  # reuse responses to the same request; refresh: call again and keep the new ones
         report: bool = False,  # archive the full report too
-        resume: bool | str | None = None,  # continue a run: true for the newest unfinished run with this request, or a run's id
+        resume: bool
+        | str
+        | None = None,  # continue a run: true for the newest unfinished run with this request, or a run's id
         failed_only: bool = False,  # with resume: run the failed items again, and nothing else
         retry_failed: bool = False,  # with resume: run the failed items again, and those that are missing
         allow_changes: bool = False,  # with resume: continue although the request or an evaluator's code changed
@@ -227,13 +245,19 @@ class ExperimentsClient:
         "Every item of a run, page by page"
         offset, total = 0, 1
         while offset < total:
-            page = self._ask("GET", f"/runs/{run}/items", params={"offset": offset, "limit": 200} | ({"status": status} if status else {}))
+            page = self._ask(
+                "GET",
+                f"/runs/{run}/items",
+                params={"offset": offset, "limit": 200} | ({"status": status} if status else {}),
+            )
             yield from page["items"]
             offset, total = offset + max(1, len(page["items"])), page["total"]
 
     def compare(self, run: str = "latest", *others: str, score: str | None = None) -> dict[str, Any]:
         "Experiments compared item by item"
-        return self._ask("GET", f"/runs/{run}/compare", params={"with": list(others)} | ({"score": score} if score else {}))
+        return self._ask(
+            "GET", f"/runs/{run}/compare", params={"with": list(others)} | ({"score": score} if score else {})
+        )
 
     def report(self, run: str = "latest") -> str:  # HTML
         "The report as a page"

@@ -59,6 +59,7 @@ def label_of(
 @dataclass(frozen=True)
 class Limits:
     "What one server allows"
+
     body_bytes: int = 1_000_000  # of a request
     head_s: float = 10.0  # seconds until the headers of a request are there
     body_s: float = 20.0  # seconds until its body is
@@ -113,8 +114,10 @@ def refused_address(
             return f"model_configs.{place}.model: this server does not run {model!r}; its operator lists models in VOTE_EXPERIMENTS_API_MODELS"
         address = config.get("api_base")
         if address is not None and str(address).strip().rstrip("/") not in known:
-            return (f"model_configs.{place}.api_base: this server calls only addresses that its operator listed in "
-                    "VOTE_EXPERIMENTS_API_BASES")
+            return (
+                f"model_configs.{place}.api_base: this server calls only addresses that its operator listed in "
+                "VOTE_EXPERIMENTS_API_BASES"
+            )
     return None
 
 # %% ../../nbs/server/01_guard.ipynb #ff1e18c4
@@ -138,11 +141,18 @@ def page_outside(page: str) -> str:
 # %% ../../nbs/server/01_guard.ipynb #01b48665
 OPEN = ("/health", "/api/v1/experiments/health")  # answered without a key, configured or not
 DOCS = ("/docs", "/openapi.json")  # without a key once one is configured: they say nothing that is not public
-REPORT_POLICY = ("sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; "  # no page of ours has a script
-                 "font-src data:; frame-ancestors 'none'")
+REPORT_POLICY = (
+    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; "  # no page of ours has a script
+    "font-src data:; frame-ancestors 'none'"
+)
 SECURITY_HEADERS = {
-    "x-content-type-options": "nosniff", "x-frame-options": "DENY", "referrer-policy": "no-referrer", "cache-control": "no-store",
-    "cross-origin-resource-policy": "same-origin", "content-security-policy": "default-src 'none'; frame-ancestors 'none'"}
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+    "cross-origin-resource-policy": "same-origin",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+}
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 # %% ../../nbs/server/01_guard.ipynb #0a2321ee
@@ -157,6 +167,7 @@ class Refused(Exception):
 @dataclass
 class _Seen:
     "One request on its way"
+
     scope: Any
     request_id: str
     label: str | None = None
@@ -175,8 +186,15 @@ class _Seen:
         return (self.scope.get("client") or ("unknown",))[0]
 
     def log_line(self) -> dict[str, Any]:
-        return {"request_id": self.request_id, "method": self.scope["method"], "path": self.path[:500], "status": self.status,
-                "ms": round(1000 * (time.perf_counter() - self.started), 1), "key": self.label, "client": self.address}
+        return {
+            "request_id": self.request_id,
+            "method": self.scope["method"],
+            "path": self.path[:500],
+            "status": self.status,
+            "ms": round(1000 * (time.perf_counter() - self.started), 1),
+            "key": self.label,
+            "client": self.address,
+        }
 
 # %% ../../nbs/server/01_guard.ipynb #8e2fd587
 class Guard:
@@ -202,7 +220,11 @@ class Guard:
         except Exception as error:  # whoever raised it has answered, or nobody has
             log.exception("request %s: %s", seen.request_id, type(error).__name__)
             if not seen.status:
-                await _answer(answer, Refused(500, "Internal error; the server's log knows this request by its id"), seen.request_id)
+                await _answer(
+                    answer,
+                    Refused(500, "Internal error; the server's log knows this request by its id"),
+                    seen.request_id,
+                )
         finally:
             log.info("request", extra={"request": seen.log_line()})
 
@@ -210,12 +232,18 @@ class Guard:
         "Is there a key, is it right, is it not too often?"
         if seen.path not in OPEN:
             if not self.keys:
-                raise Refused(503, "API key not configured: set API_KEY where the server runs; until then only /health answers")
+                raise Refused(
+                    503, "API key not configured: set API_KEY where the server runs; until then only /health answers"
+                )
             if seen.path not in DOCS:
                 seen.label = label_of(seen.header(b"x-api-key"), self.keys)
         wait = self.rate.wait_s(f"key {seen.label}" if seen.label else f"address {seen.address}")
         if wait:
-            raise Refused(429, f"Too many requests: {self.limits.rate_per_minute:g} a minute are allowed", retry_after=str(int(wait) + 1))
+            raise Refused(
+                429,
+                f"Too many requests: {self.limits.rate_per_minute:g} a minute are allowed",
+                retry_after=str(int(wait) + 1),
+            )
         if seen.label is None and seen.path not in (*OPEN, *DOCS):
             raise Refused(401, "Missing or invalid API key: send it as the header X-API-Key", www_authenticate="ApiKey")
 
@@ -239,7 +267,9 @@ class Guard:
                     if not message.get("more_body"):
                         return b"".join(parts)
         except TimeoutError:
-            raise Refused(408, f"Body too slow: it must arrive within {self.limits.body_s:g} s", connection="close") from None
+            raise Refused(
+                408, f"Body too slow: it must arrive within {self.limits.body_s:g} s", connection="close"
+            ) from None
 
     def _with_headers(self, seen: _Seen, send: Any) -> Any:
         async def sending(message: Any) -> None:
@@ -247,8 +277,13 @@ class Guard:
                 seen.status = message["status"]
                 had = {k.lower() for k, _ in message.get("headers", ())}
                 added = {**SECURITY_HEADERS, "x-request-id": seen.request_id}
-                message = {**message, "headers": [*message.get("headers", ()), *(
-                    (k.encode(), v.encode()) for k, v in added.items() if k.encode() not in had)]}
+                message = {
+                    **message,
+                    "headers": [
+                        *message.get("headers", ()),
+                        *((k.encode(), v.encode()) for k, v in added.items() if k.encode() not in had),
+                    ],
+                }
             await send(message)
 
         return sending
@@ -257,7 +292,13 @@ class Guard:
 def _as_json(scope: Any) -> Any:
     if scope["method"] not in ("POST", "PUT", "PATCH"):
         return scope
-    return {**scope, "headers": [*((k, v) for k, v in scope["headers"] if k != b"content-type"), (b"content-type", b"application/json")]}
+    return {
+        **scope,
+        "headers": [
+            *((k, v) for k, v in scope["headers"] if k != b"content-type"),
+            (b"content-type", b"application/json"),
+        ],
+    }
 
 # %% ../../nbs/server/01_guard.ipynb #394f317c
 def _replayed(body: bytes, receive: Any) -> Any:
@@ -273,7 +314,13 @@ def _replayed(body: bytes, receive: Any) -> Any:
 async def _answer(send: Any, refused: Refused, request_id: str) -> None:
     body = json.dumps({"detail": refused.detail, "request_id": request_id}).encode()
     headers = {"content-type": "application/json", "content-length": str(len(body)), **refused.headers}
-    await send({"type": "http.response.start", "status": refused.status, "headers": [(k.encode(), v.encode()) for k, v in headers.items()]})
+    await send(
+        {
+            "type": "http.response.start",
+            "status": refused.status,
+            "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
+        }
+    )
     await send({"type": "http.response.body", "body": body})
 
 # %% ../../nbs/server/01_guard.ipynb #bf3fa05c
@@ -282,8 +329,13 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         "One line"
-        said = {"time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"), "level": record.levelname.lower(), "logger": record.name,
-                "message": record.getMessage(), **getattr(record, "request", {})}
+        said = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "request", {}),
+        }
         if record.exc_info:
             said["traceback"] = self.formatException(record.exc_info)
         return json.dumps(redact(said), ensure_ascii=True, default=str)

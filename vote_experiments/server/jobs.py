@@ -21,7 +21,16 @@ from typing import Any, BinaryIO
 import sqlalchemy as sa
 from ..datasets.dataset import get_dataset
 from ..store.results import get_experiment, get_group
-from ..store.database import Store, StoreError, decode_json, encode_json, jobs, new_id, now_us, open_store
+from vote_experiments.store.database import (
+    Store,
+    StoreError,
+    decode_json,
+    encode_json,
+    jobs,
+    new_id,
+    now_us,
+    open_store,
+)
 from ..engine.engine import Run, RunInterrupted, run_blocking
 from ..experiments.comparison import arun_model_experiments, stored_request
 from ..experiments.request import check_names, check_values, fields_of
@@ -44,6 +53,7 @@ STATES = ("queued", "running", *ENDED)
 @dataclass(slots=True)
 class Job(Record):
     "A comparison somebody asked for"
+
     id: str
     status: str  # one of `STATES`
     arguments: dict[str, Any]  # of run_model_experiments
@@ -71,8 +81,19 @@ class JobEndedError(VoteExperimentsError, ValueError):
 # %% ../../nbs/server/00_jobs.ipynb #3f34c20d
 def _job(row: Mapping[str, Any]) -> Job:
     request = decode_json(row["request"]) or {}
-    return Job(row["id"], row["status"], request.get("arguments") or {}, request.get("by"), decode_json(row["progress"]) or {},
-               decode_json(row["result"]), row["error"], row["group_id"], row["owner"], row["created_at"], row["finished_at"])
+    return Job(
+        row["id"],
+        row["status"],
+        request.get("arguments") or {},
+        request.get("by"),
+        decode_json(row["progress"]) or {},
+        decode_json(row["result"]),
+        row["error"],
+        row["group_id"],
+        row["owner"],
+        row["created_at"],
+        row["finished_at"],
+    )
 
 
 _BY_ID = sa.select(jobs).where(jobs.c.id == sa.bindparam("job_id"))  # built once: clients ask for it all the time
@@ -137,7 +158,11 @@ def submit_job(
     request, job_id = {"arguments": check_job(arguments, opened), "by": by}, new_id("job")
     taken = {"status": "queued"} if owner is None else {"status": "running", "owner": owner, "heartbeat": now_us()}
     with opened.write() as c:
-        c.execute(sa.insert(jobs).values(id=job_id, kind="models", request=encode_json(redact(request)), created_at=now_us(), **taken))
+        c.execute(
+            sa.insert(jobs).values(
+                id=job_id, kind="models", request=encode_json(redact(request)), created_at=now_us(), **taken
+            )
+        )
     return get_job(job_id, opened)
 
 # %% ../../nbs/server/00_jobs.ipynb #eff90937
@@ -155,8 +180,16 @@ def resume_job(
     request = {"arguments": {k: v for k, v in (group["request"] or {}).items() if k in JOB_ARGUMENTS}, "by": by}
     job_id = new_id("job")
     with opened.write() as c:
-        c.execute(sa.insert(jobs).values(id=job_id, kind="models", request=encode_json(redact(request)), created_at=now_us(),
-                                         status="queued", group_id=group["id"]))
+        c.execute(
+            sa.insert(jobs).values(
+                id=job_id,
+                kind="models",
+                request=encode_json(redact(request)),
+                created_at=now_us(),
+                status="queued",
+                group_id=group["id"],
+            )
+        )
     return get_job(job_id, opened)
 
 # %% ../../nbs/server/00_jobs.ipynb #fa398968
@@ -172,8 +205,11 @@ def cancel_job(job_id: str, store: Any = None) -> Job:
     "Cancel a job that is queued or running; what it stored stays. Raises `JobNotFoundError`, `JobEndedError`."
     opened = open_store(store)
     with opened.write() as c:
-        changed = c.execute(sa.update(jobs).where(jobs.c.id == job_id, jobs.c.status.in_(("queued", "running"))).values(
-            status="cancelled", finished_at=now_us())).rowcount
+        changed = c.execute(
+            sa.update(jobs)
+            .where(jobs.c.id == job_id, jobs.c.status.in_(("queued", "running")))
+            .values(status="cancelled", finished_at=now_us())
+        ).rowcount
     job = get_job(job_id, opened)
     if not changed and job.status != "cancelled":
         raise JobEndedError(f"job {job_id} has ended ({job.status}) and cannot be cancelled")
@@ -211,8 +247,14 @@ def claim_job(
     "Take a job, unless its row has changed since it was read"
     same = [jobs.c[k].is_not_distinct_from(row[k]) for k in ("status", "owner", "heartbeat")]
     with store.write() as c:
-        return c.execute(sa.update(jobs).where(jobs.c.id == row["id"], *same).values(
-            status="running", owner=owner, heartbeat=now_us(), error=None)).rowcount == 1
+        return (
+            c.execute(
+                sa.update(jobs)
+                .where(jobs.c.id == row["id"], *same)
+                .values(status="running", owner=owner, heartbeat=now_us(), error=None)
+            ).rowcount
+            == 1
+        )
 
 # %% ../../nbs/server/00_jobs.ipynb #b9990be9
 class _Attempt:
@@ -229,8 +271,14 @@ class _Attempt:
         "Change columns of the job's row, if it is still ours"
         encoded = {k: encode_json(redact(v)) if k in ("progress", "result") else v for k, v in values.items()}
         with self.store.write() as c:
-            return c.execute(sa.update(jobs).where(jobs.c.id == self.job.id, jobs.c.owner == self.owner, jobs.c.status == "running")
-                             .values(heartbeat=now_us(), **encoded)).rowcount == 1
+            return (
+                c.execute(
+                    sa.update(jobs)
+                    .where(jobs.c.id == self.job.id, jobs.c.owner == self.owner, jobs.c.status == "running")
+                    .values(heartbeat=now_us(), **encoded)
+                ).rowcount
+                == 1
+            )
 
     def started(self, run: Run) -> None:
         "An experiment is about to ask its first item: from here on, a restart must find it"
@@ -244,18 +292,32 @@ class _Attempt:
     def told(self, p: Progress) -> None:
         with self._lock:
             self._changed = True
-            self._seen[p.name] = {"experiment_id": p.experiment_id, "name": p.name, "done": p.done, "total": p.total,
-                                  "failed": p.failed, "finished": p.finished, "eta_s": None if p.finished else p.eta_s,
-                                  "rate": p.rate if p.done > p.done_before else None, "elapsed_s": p.elapsed_s, "cost_usd": p.cost_usd}
+            self._seen[p.name] = {
+                "experiment_id": p.experiment_id,
+                "name": p.name,
+                "done": p.done,
+                "total": p.total,
+                "failed": p.failed,
+                "finished": p.finished,
+                "eta_s": None if p.finished else p.eta_s,
+                "rate": p.rate if p.done > p.done_before else None,
+                "elapsed_s": p.elapsed_s,
+                "cost_usd": p.cost_usd,
+            }
 
     def progress(self) -> dict[str, Any]:
         "Items and experiments, done and in all"
         with self._lock:
             rows, n = [dict(e) for e in self._seen.values()], len(self.job.arguments.get("model_configs") or ()) or 3
         each = max((e["total"] or 0 for e in rows), default=0)
-        return {"experiments_done": sum(e["finished"] for e in rows), "experiments_total": n,
-                "items_done": sum(e["done"] for e in rows), "items_failed": sum(e["failed"] for e in rows),
-                "items_total": each * n or None, "experiments": rows}
+        return {
+            "experiments_done": sum(e["finished"] for e in rows),
+            "experiments_total": n,
+            "items_done": sum(e["done"] for e in rows),
+            "items_failed": sum(e["failed"] for e in rows),
+            "items_total": each * n or None,
+            "experiments": rows,
+        }
 
     def beat(self) -> None:
         "Say how far it is, or that it lives; stop when the job is not ours any more"
@@ -280,7 +342,9 @@ class _Attempt:
 # %% ../../nbs/server/00_jobs.ipynb #f9cdd29a
 def job_state(result: Mapping[str, Any]) -> str:  # success | partial | failed
     "What the result of run_model_experiments amounts to"
-    return "success" if not result["failed_experiments"] else "partial" if result["successful_experiments"] else "failed"
+    return (
+        "success" if not result["failed_experiments"] else "partial" if result["successful_experiments"] else "failed"
+    )
 
 # %% ../../nbs/server/00_jobs.ipynb #3842e47b
 def run_job(attempt: _Attempt) -> None:
@@ -288,11 +352,19 @@ def run_job(attempt: _Attempt) -> None:
     job, store = attempt.job, attempt.store
     try:
         arguments = {**job.arguments, **(stored_request(store, job.group_id) if job.group_id else {})}
-        result = run_blocking(lambda: arun_model_experiments(
-            **arguments, store=store, show_comparison=False, progress=attempt.told, on_start=attempt.started))
+        result = run_blocking(
+            lambda: arun_model_experiments(
+                **arguments, store=store, show_comparison=False, progress=attempt.told, on_start=attempt.started
+            )
+        )
         assert result is not None
-        attempt.write(status=job_state(result), result=result, progress=attempt.progress(), finished_at=now_us(),
-                      group_id=result["group_id"])
+        attempt.write(
+            status=job_state(result),
+            result=result,
+            progress=attempt.progress(),
+            finished_at=now_us(),
+            group_id=result["group_id"],
+        )
     except RunInterrupted:  # to be continued; when it was cancelled, the row is not ours and stays as it is
         attempt.write(status="queued", owner=None, progress=attempt.progress())
     except RunBusyError as busy:
@@ -300,8 +372,12 @@ def run_job(attempt: _Attempt) -> None:
         raise
     except Exception as error:
         log.warning("job %s failed: %s: %s", job.id, type(error).__name__, redact(str(error)))
-        attempt.write(status="failed", error=redact(f"{type(error).__name__}: {error}"), progress=attempt.progress(),
-                      finished_at=now_us())
+        attempt.write(
+            status="failed",
+            error=redact(f"{type(error).__name__}: {error}"),
+            progress=attempt.progress(),
+            finished_at=now_us(),
+        )
 
 # %% ../../nbs/server/00_jobs.ipynb #2eb39a37
 class JobRunner:
@@ -319,7 +395,9 @@ class JobRunner:
         self.store, self.poll_s, self.grace_s = open_store(store), poll_s, grace_s
         self._attempts: dict[str, _Attempt] = {}
         self._stopping, self._wake = threading.Event(), threading.Event()
-        self._threads = [threading.Thread(target=self._work, name=f"vote-experiments-job-{i}", daemon=True) for i in range(workers)]
+        self._threads = [
+            threading.Thread(target=self._work, name=f"vote-experiments-job-{i}", daemon=True) for i in range(workers)
+        ]
         self._pulse = threading.Thread(target=self._beat, name="vote-experiments-jobs", daemon=True)
 
     def __enter__(self) -> "JobRunner":
@@ -411,7 +489,9 @@ def run_own_job(
     with at_work(owner):
         job = submit_job(arguments, opened, by, owner)
         attempt = _Attempt(opened, job, owner)
-        pulse = threading.Thread(target=_beat_until, args=(over, attempt, beat_s), name="vote-experiments-jobs", daemon=True)
+        pulse = threading.Thread(
+            target=_beat_until, args=(over, attempt, beat_s), name="vote-experiments-jobs", daemon=True
+        )
         pulse.start()
         try:
             if on_start is not None:
@@ -491,7 +571,10 @@ class WorkerProcess:
 
     def wake(self) -> None:
         "There may be something to do; when it cannot be told, it looks for itself soon"
-        with self._pipe_lock, contextlib.suppress(OSError, ValueError):  # it died, its pipe is full, we stopped meanwhile
+        with (
+            self._pipe_lock,
+            contextlib.suppress(OSError, ValueError),
+        ):  # it died, its pipe is full, we stopped meanwhile
             os.write(self._process.stdin.fileno(), b"\n")  # type: ignore[union-attr]
 
     def ask_to_stop(self) -> None:
@@ -529,7 +612,9 @@ class WorkerProcess:
                 continue
             code, lived_s = self._process.returncode, time.monotonic() - began  # type: ignore[union-attr]
             wait_s = self.restart_s if lived_s > 60 else min(2 * wait_s, 30.0)
-            log.warning("the worker process ended (%s) and is started again in %g s; its jobs are resumed", code, wait_s)
+            log.warning(
+                "the worker process ended (%s) and is started again in %g s; its jobs are resumed", code, wait_s
+            )
             if self._stopping.wait(wait_s):
                 return
             self._process, began = self._started(), time.monotonic()

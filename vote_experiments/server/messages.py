@@ -26,33 +26,75 @@ from .guard import outside
 from ..experiments.request import request_model
 
 # %% ../../nbs/server/02_messages.ipynb #276b6af1
-_CONFIG = {"model": "gemini-2.5-flash", "temperature": 0.0, "name_suffix": "baseline", "metadata": {"purpose": "baseline test"}}
+_CONFIG = {
+    "model": "gemini-2.5-flash",
+    "temperature": 0.0,
+    "name_suffix": "baseline",
+    "metadata": {"purpose": "baseline test"},
+}
 _BODY: Any = request_model("RunBody", "http", required=("dataset_name", "model_configs"))
 
 
 class RunRequest(_BODY):
     "Several model configs over the same items of a dataset"
-    model_config = ConfigDict(extra="forbid", protected_namespaces=(), json_schema_extra={"examples": [{
-        "dataset_name": "vote-extraction-bangbamru-1-10", "model_configs": [_CONFIG], "sample_size": 10, "jobs": 2}]})
+
+    model_config = ConfigDict(
+        extra="forbid",
+        protected_namespaces=(),
+        json_schema_extra={
+            "examples": [
+                {
+                    "dataset_name": "vote-extraction-bangbamru-1-10",
+                    "model_configs": [_CONFIG],
+                    "sample_size": 10,
+                    "jobs": 2,
+                }
+            ]
+        },
+    )
 
 # %% ../../nbs/server/02_messages.ipynb #41369bd6
 _HERE = "http://localhost:8000/api/v1/experiments"
 
 # %% ../../nbs/server/02_messages.ipynb #e0705469
 _ANSWER = {
-    "status": "success", "message": "Successfully ran 1 experiment", "total_experiments": 1, "successful_experiments": 1, "failed_experiments": 0,
-    "experiments": [{
-        "experiment_id": "exp_019ab1c2d34e5f60", "experiment_name": "vote-extraction-baseline",
-        "experiment_url": f"{_HERE}/runs/exp_019ab1c2d34e5f60/report", "model": "gemini-2.5-flash", "temperature": 0.0, "status": "success",
-        "total_records": 10, "successful_records": 10, "failed_records": 0, "overall_accuracy": 0.95, "success_rate": 1.0,
-        "avg_ballot_accuracy": 0.98, "error": None, "cost_usd": 0.0213}],
-    "dataset_name": "vote-extraction-bangbamru-1-10", "dataset_size": 10, "project_name": "vote-extraction-project",
-    "comparison_url": f"{_HERE}/runs/grp_019ab1c2d1a0b3c4/report", "dataset_id": "ds_019ab0f7e6a1b2c3",
-    "headline": "vote-extraction-baseline: 95.0 %", "best": None, "run": "grp_019ab1c2d1a0b3c4"}
+    "status": "success",
+    "message": "Successfully ran 1 experiment",
+    "total_experiments": 1,
+    "successful_experiments": 1,
+    "failed_experiments": 0,
+    "experiments": [
+        {
+            "experiment_id": "exp_019ab1c2d34e5f60",
+            "experiment_name": "vote-extraction-baseline",
+            "experiment_url": f"{_HERE}/runs/exp_019ab1c2d34e5f60/report",
+            "model": "gemini-2.5-flash",
+            "temperature": 0.0,
+            "status": "success",
+            "total_records": 10,
+            "successful_records": 10,
+            "failed_records": 0,
+            "overall_accuracy": 0.95,
+            "success_rate": 1.0,
+            "avg_ballot_accuracy": 0.98,
+            "error": None,
+            "cost_usd": 0.0213,
+        }
+    ],
+    "dataset_name": "vote-extraction-bangbamru-1-10",
+    "dataset_size": 10,
+    "project_name": "vote-extraction-project",
+    "comparison_url": f"{_HERE}/runs/grp_019ab1c2d1a0b3c4/report",
+    "dataset_id": "ds_019ab0f7e6a1b2c3",
+    "headline": "vote-extraction-baseline: 95.0 %",
+    "best": None,
+    "run": "grp_019ab1c2d1a0b3c4",
+}
 
 # %% ../../nbs/server/02_messages.ipynb #a11d23d0
 class ExperimentOut(BaseModel):
     "One experiment of a run"
+
     experiment_id: str | None = Field(description="None when it could not start")
     experiment_name: str
     experiment_url: str = Field(description="On the platform, or here")
@@ -71,6 +113,7 @@ class ExperimentOut(BaseModel):
 # %% ../../nbs/server/02_messages.ipynb #ec9014de
 class RunResponse(BaseModel):
     "What run_model_experiments found"
+
     model_config = ConfigDict(json_schema_extra={"examples": [_ANSWER]})
     status: Literal["success", "partial", "failed"]
     message: str
@@ -107,25 +150,61 @@ def run_response(
     run, state = result["group_id"], job_state(result)
     n, bad = result["total_experiments"], result["failed_experiments"]
     plural = f"{n} experiment{'' if n == 1 else 's'}"
-    found = [ExperimentOut(
-        experiment_id=e["experiment_id"], experiment_name=e["experiment_name"], model=e["model"], temperature=e["temperature"],
-        status=e["status"], experiment_url=_address(e["url"], base, e["experiment_id"] or run), total_records=e["total_records"],
-        successful_records=e["successful_records"], failed_records=e["failed_records"], cost_usd=e["cost_usd"],
-        error=outside(e["error"]) if e.get("error") else None, **{m: _number(e["summary_metrics"].get(m)) for m in _METRICS})
-        for e in result["experiments"]]
+    found = [
+        ExperimentOut(
+            experiment_id=e["experiment_id"],
+            experiment_name=e["experiment_name"],
+            model=e["model"],
+            temperature=e["temperature"],
+            status=e["status"],
+            experiment_url=_address(e["url"], base, e["experiment_id"] or run),
+            total_records=e["total_records"],
+            successful_records=e["successful_records"],
+            failed_records=e["failed_records"],
+            cost_usd=e["cost_usd"],
+            error=outside(e["error"]) if e.get("error") else None,
+            **{m: _number(e["summary_metrics"].get(m)) for m in _METRICS},
+        )
+        for e in result["experiments"]
+    ]
     return RunResponse(
-        status=state, experiments=found, run=run, headline=outside(result["headline"]), best=result["best"],  # type: ignore[arg-type]
+        status=state,
+        experiments=found,
+        run=run,
+        headline=outside(result["headline"]),
+        best=result["best"],  # type: ignore[arg-type]
         message=f"Successfully ran {plural}" if not bad else f"Ran {plural}, {bad} of them failed",
         comparison_url=_address(result["comparison_url"], base, run),
-        **{k: result[k] for k in ("total_experiments", "successful_experiments", "failed_experiments", "dataset_name", "dataset_size",
-                                  "project_name", "dataset_id")})
+        **{
+            k: result[k]
+            for k in (
+                "total_experiments",
+                "successful_experiments",
+                "failed_experiments",
+                "dataset_name",
+                "dataset_size",
+                "project_name",
+                "dataset_id",
+            )
+        },
+    )
 
 # %% ../../nbs/server/02_messages.ipynb #f36d9054
 class Accepted(BaseModel):
     "A run that goes on in the background"
-    model_config = ConfigDict(json_schema_extra={"examples": [{
-        "status": "accepted", "message": "Experiments started in background", "task_id": "job_019ab1c2d0f1e2d3",
-        "note": f"Follow it at {_HERE}/tasks/job_019ab1c2d0f1e2d3; results are in the server's store"}]})
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "status": "accepted",
+                    "message": "Experiments started in background",
+                    "task_id": "job_019ab1c2d0f1e2d3",
+                    "note": f"Follow it at {_HERE}/tasks/job_019ab1c2d0f1e2d3; results are in the server's store",
+                }
+            ]
+        }
+    )
     status: Literal["accepted"] = "accepted"
     message: str = "Experiments started in background"
     task_id: str = Field(examples=["job_5d8a0c11f2a1b2c3"])
@@ -135,10 +214,29 @@ class Accepted(BaseModel):
 # %% ../../nbs/server/02_messages.ipynb #f78d5fb6
 class EstimateOut(BaseModel):
     "What a run would take; nothing is generated and nothing is paid"
-    model_config = ConfigDict(json_schema_extra={"examples": [{
-        "summary": "10 calls on 10 items of vote-extraction-bangbamru-1-10: about $0.02, about 20s. Answers in the cache cost nothing.",
-        "n_items": 10, "cost_usd": 0.0213, "seconds": 20.0, "notices": [], "configs": [{
-            "experiment_name": "vote-extraction-baseline", "model": "gemini-2.5-flash", "calls": 10, "cost_usd": 0.0213, "notes": []}]}]})
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "summary": "10 calls on 10 items of vote-extraction-bangbamru-1-10: about $0.02, about 20s. Answers in the cache cost nothing.",
+                    "n_items": 10,
+                    "cost_usd": 0.0213,
+                    "seconds": 20.0,
+                    "notices": [],
+                    "configs": [
+                        {
+                            "experiment_name": "vote-extraction-baseline",
+                            "model": "gemini-2.5-flash",
+                            "calls": 10,
+                            "cost_usd": 0.0213,
+                            "notes": [],
+                        }
+                    ],
+                }
+            ]
+        }
+    )
     summary: str
     n_items: int = Field(description="Items that would run")
     cost_usd: float | None = Field(None, description="Null when it is not known")
@@ -149,6 +247,7 @@ class EstimateOut(BaseModel):
 # %% ../../nbs/server/02_messages.ipynb #94509200
 class TaskProgress(BaseModel):
     "How far a task is"
+
     experiments_done: int = 0
     experiments_total: int = 0
     items_done: int = 0
@@ -159,11 +258,32 @@ class TaskProgress(BaseModel):
 # %% ../../nbs/server/02_messages.ipynb #f8497a4d
 class Task(BaseModel):
     "A run that was asked for"
-    model_config = ConfigDict(json_schema_extra={"examples": [{
-        "task_id": "job_019ab1c2d0f1e2d3", "state": "running", "progress": {
-            "experiments_done": 0, "experiments_total": 1, "items_done": 4, "items_failed": 0, "items_total": 10, "experiments": [
-                {"name": "vote-extraction-baseline", "done": 4, "total": 10, "failed": 0, "eta_s": 11.2}]},
-        "result": None, "error": None, "run": "grp_019ab1c2d1a0b3c4", "created_at": "2026-01-04T08:00:00Z", "finished_at": None}]})
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "task_id": "job_019ab1c2d0f1e2d3",
+                    "state": "running",
+                    "progress": {
+                        "experiments_done": 0,
+                        "experiments_total": 1,
+                        "items_done": 4,
+                        "items_failed": 0,
+                        "items_total": 10,
+                        "experiments": [
+                            {"name": "vote-extraction-baseline", "done": 4, "total": 10, "failed": 0, "eta_s": 11.2}
+                        ],
+                    },
+                    "result": None,
+                    "error": None,
+                    "run": "grp_019ab1c2d1a0b3c4",
+                    "created_at": "2026-01-04T08:00:00Z",
+                    "finished_at": None,
+                }
+            ]
+        }
+    )
     task_id: str
     state: Literal["queued", "running", "success", "partial", "failed", "cancelled"]
     progress: TaskProgress
@@ -176,18 +296,27 @@ class Task(BaseModel):
 # %% ../../nbs/server/02_messages.ipynb #67825a48
 def task_of(job: Job, base: str) -> Task:
     "A job as a client sees it"
-    return Task(task_id=job.id, state=job.status, progress=TaskProgress(**job.progress),  # type: ignore[arg-type]
-                result=run_response(job.result, base) if job.result else None, error=outside(job.error) if job.error else None,
-                run=job.group_id, created_at=iso(job.created_at), finished_at=iso(job.finished_at))
+    return Task(
+        task_id=job.id,
+        state=job.status,
+        progress=TaskProgress(**job.progress),  # type: ignore[arg-type]
+        result=run_response(job.result, base) if job.result else None,
+        error=outside(job.error) if job.error else None,
+        run=job.group_id,
+        created_at=iso(job.created_at),
+        finished_at=iso(job.finished_at),
+    )
 
 # %% ../../nbs/server/02_messages.ipynb #ded2bd22
 class TaskList(BaseModel):
     "Newest first"
+
     tasks: list[Task]
 
 # %% ../../nbs/server/02_messages.ipynb #49a0d480
 class RunLine(BaseModel):
     "One run in a list"
+
     run: str
     kind: str
     name: str | None
@@ -200,11 +329,13 @@ class RunLine(BaseModel):
 # %% ../../nbs/server/02_messages.ipynb #98d7ef52
 class RunList(BaseModel):
     "Newest first"
+
     runs: list[RunLine]
 
 # %% ../../nbs/server/02_messages.ipynb #524d3242
 class DatasetLine(BaseModel):
     "A dataset that a run may ask for"
+
     name: str
     version: int = Field(description="The newest; older ones may be asked for by number")
     n_items: int
@@ -213,15 +344,19 @@ class DatasetLine(BaseModel):
 # %% ../../nbs/server/02_messages.ipynb #0abd0b76
 class DatasetList(BaseModel):
     "By name"
+
     datasets: list[DatasetLine]
 
 # %% ../../nbs/server/02_messages.ipynb #f67b738c
 class StoredExperiment(BaseModel):
     "An experiment of a run as it is stored"
+
     experiment_id: str
     experiment_name: str
     run_name: str | None
-    status: str = Field(description="running, finished, interrupted or failed; one whose process is gone is interrupted")
+    status: str = Field(
+        description="running, finished, interrupted or failed; one whose process is gone is interrupted"
+    )
     n_planned: int | None = Field(None, description="Items × repeats")
     n_done: int = Field(0, description="Item results that are stored, of every kind")
     n_failed: int = Field(0, description="Of them, with an error")
@@ -233,6 +368,7 @@ class StoredExperiment(BaseModel):
 # %% ../../nbs/server/02_messages.ipynb #f9d80a9d
 class RunDetail(BaseModel):
     "A run with its experiments"
+
     run: str
     status: str = Field(description="waiting, running, finished, partial, interrupted or failed")
     experiments: list[StoredExperiment]
@@ -240,6 +376,7 @@ class RunDetail(BaseModel):
 # %% ../../nbs/server/02_messages.ipynb #594d137e
 class ItemOut(BaseModel):
     "One item in one experiment"
+
     experiment_id: str
     item_id: str
     repeat: int
@@ -255,6 +392,7 @@ class ItemOut(BaseModel):
 # %% ../../nbs/server/02_messages.ipynb #ae6473b2
 class ItemPage(BaseModel):
     "Some items of a run, in the order of its data"
+
     total: int
     offset: int
     items: list[ItemOut]
@@ -262,6 +400,7 @@ class ItemPage(BaseModel):
 # %% ../../nbs/server/02_messages.ipynb #6796217c
 class ComparisonOut(BaseModel):
     "The experiments of a run compared item by item"
+
     model_config = ConfigDict(extra="allow")
     score: str | None = None
     best: str | None = Field(None, description="The highest mean, which need not be better than the others")
@@ -271,15 +410,19 @@ class ComparisonOut(BaseModel):
 # %% ../../nbs/server/02_messages.ipynb #49213004
 class TrendOut(BaseModel):
     "The runs of an experiment over time"
+
     model_config = ConfigDict(extra="allow")
     score: str | None = None
     sentence: str
     false_alarms: float = Field(description="Chance of an alarm in a year in which nothing changes")
-    runs: list[dict[str, Any]] = Field(description="Each run's items, mean with interval, level, slope, change with bounds, and verdict")
+    runs: list[dict[str, Any]] = Field(
+        description="Each run's items, mean with interval, level, slope, change with bounds, and verdict"
+    )
 
 # %% ../../nbs/server/02_messages.ipynb #4ebfc001
 class Health(BaseModel):
     "Is it there, and what is configured? Never a value."
+
     status: Literal["healthy", "degraded"]
     service: Literal["experiments"] = "experiments"
     datadog_configured: bool
@@ -287,18 +430,21 @@ class Health(BaseModel):
     gemini_configured: bool
     store: str = Field(description="ok, or what is wrong")
     worker: Literal["ok", "restarting", "elsewhere"] = Field(
-        "ok", description="The process that runs tasks; elsewhere: this server leaves them to others")
+        "ok", description="The process that runs tasks; elsewhere: this server leaves them to others"
+    )
     note: str
 
 # %% ../../nbs/server/02_messages.ipynb #9ca48a99
 class Problem(BaseModel):
     "Why a request was refused"
+
     detail: str
     request_id: str | None = Field(None, description="Under which the server's log knows it")
 
 # %% ../../nbs/server/02_messages.ipynb #cabfcfd6
 class FieldProblem(BaseModel):
     "One field that is wrong"
+
     loc: list[str | int] = Field(examples=[["body", "model_configs", 0, "temperature"]])
     msg: str
     type: str
@@ -306,6 +452,7 @@ class FieldProblem(BaseModel):
 
 class FieldProblems(BaseModel):
     "What is wrong with a request"
+
     detail: list[FieldProblem]
 
 # %% ../../nbs/server/02_messages.ipynb #3534f254
@@ -333,8 +480,11 @@ def _escaped(text: Any) -> str:
 
 
 def _table(rows: Iterator[tuple[str, bool, str, str]]) -> str:
-    body = "".join(f"<tr><td><code>{_escaped(name)}</code>{' <span class=must>required</span>' if must else ''}</td>"
-                   f"<td>{_escaped(kind)}</td><td>{_escaped(says)}</td></tr>" for name, must, kind, says in rows)
+    body = "".join(
+        f"<tr><td><code>{_escaped(name)}</code>{' <span class=must>required</span>' if must else ''}</td>"
+        f"<td>{_escaped(kind)}</td><td>{_escaped(says)}</td></tr>"
+        for name, must, kind, says in rows
+    )
     return f"<div class=wide><table><tr><th>Field<th>Type<th>Meaning</tr>{body}</table></div>" if body else ""
 
 # %% ../../nbs/server/02_messages.ipynb #29c6f7f5
@@ -353,7 +503,10 @@ def _ordered(value: Any, schema: Mapping[str, Any], schemas: Mapping[str, Any]) 
     if not isinstance(value, dict):
         return value
     known = schema.get("properties", {})
-    return {k: _ordered(value[k], known.get(k, {}), schemas) for k in (*(k for k in known if k in value), *(k for k in value if k not in known))}
+    return {
+        k: _ordered(value[k], known.get(k, {}), schemas)
+        for k in (*(k for k in known if k in value), *(k for k in value if k not in known))
+    }
 
 # %% ../../nbs/server/02_messages.ipynb #47bb4e63
 def curl_line(method: str, path: str, body: Any = None, key: bool = True) -> str:
@@ -361,28 +514,54 @@ def curl_line(method: str, path: str, body: Any = None, key: bool = True) -> str
     words = ["curl" + ("" if method == "get" else f" -X {method.upper()}") + f" http://localhost:8000{path}"]
     words += ['-H "X-API-Key: $API_KEY"'] if key else []
     if body is not None:
-        words += ['-H "Content-Type: application/json"', "-d '" + json.dumps(body, indent=2).replace("'", "'\\''") + "'"]
+        words += [
+            '-H "Content-Type: application/json"',
+            "-d '" + json.dumps(body, indent=2).replace("'", "'\\''") + "'",
+        ]
     return " \\\n  ".join(words)
 
 # %% ../../nbs/server/02_messages.ipynb #db833d44
 def _operation(path: str, method: str, said: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
     is_open = not said.get("security")
-    asked = (((said.get("requestBody") or {}).get("content") or {}).get("application/json") or {}).get("schema", {}).get("$ref", "").rpartition("/")[2]
+    asked = (
+        (((said.get("requestBody") or {}).get("content") or {}).get("application/json") or {})
+        .get("schema", {})
+        .get("$ref", "")
+        .rpartition("/")[2]
+    )
     example = _ordered((schemas[asked].get("examples") or [None])[0], schemas[asked], schemas) if asked else None
     parameters = said.get("parameters", [])
-    inputs = "".join(f"<label>{_escaped(p['name'])}<input name='{_escaped(p['name'])}' data-in='{p['in']}' {'required' if p.get('required') else ''}></label>"
-                     for p in parameters)
-    rows = ((p["name"], p.get("required", False), kind_of(p["schema"]), p.get("description", p["schema"].get("description", ""))) for p in parameters)
-    box = f"<label style='display:block'>Body<textarea spellcheck=false rows=16>{html.escape(json.dumps(example, indent=2))}</textarea></label>" if asked else ""
-    return "".join((
-        f"<details id='{_escaped(said['operationId'])}'><summary><b class={method}>{method.upper()}</b><span class=path>{_escaped(path)}</span>",
-        f"<span class=says>{_escaped(said.get('summary', ''))}</span></summary>",
-        *(f"<p>{_escaped(part)}</p>" for part in said.get("description", "").split("\n\n")), _table(rows),
-        f"<h3>Body: {asked}</h3>{_table(_fields(schemas[asked]))}" if asked else "",
-        f"<h3>With curl</h3><pre>{html.escape(curl_line(method, path, example, not is_open))}</pre>",
-        *_answers(said["responses"], schemas),
-        f"<h3>Try it</h3><form class=try data-method={method.upper()} data-path='{_escaped(path)}'>{inputs}{box}",
-        "<button>Send</button><pre hidden aria-live=polite></pre></form></details>"))
+    inputs = "".join(
+        f"<label>{_escaped(p['name'])}<input name='{_escaped(p['name'])}' data-in='{p['in']}' {'required' if p.get('required') else ''}></label>"
+        for p in parameters
+    )
+    rows = (
+        (
+            p["name"],
+            p.get("required", False),
+            kind_of(p["schema"]),
+            p.get("description", p["schema"].get("description", "")),
+        )
+        for p in parameters
+    )
+    box = (
+        f"<label style='display:block'>Body<textarea spellcheck=false rows=16>{html.escape(json.dumps(example, indent=2))}</textarea></label>"
+        if asked
+        else ""
+    )
+    return "".join(
+        (
+            f"<details id='{_escaped(said['operationId'])}'><summary><b class={method}>{method.upper()}</b><span class=path>{_escaped(path)}</span>",
+            f"<span class=says>{_escaped(said.get('summary', ''))}</span></summary>",
+            *(f"<p>{_escaped(part)}</p>" for part in said.get("description", "").split("\n\n")),
+            _table(rows),
+            f"<h3>Body: {asked}</h3>{_table(_fields(schemas[asked]))}" if asked else "",
+            f"<h3>With curl</h3><pre>{html.escape(curl_line(method, path, example, not is_open))}</pre>",
+            *_answers(said["responses"], schemas),
+            f"<h3>Try it</h3><form class=try data-method={method.upper()} data-path='{_escaped(path)}'>{inputs}{box}",
+            "<button>Send</button><pre hidden aria-live=polite></pre></form></details>",
+        )
+    )
 
 # %% ../../nbs/server/02_messages.ipynb #2c062912
 def _answers(responses: Mapping[str, Any], schemas: Mapping[str, Any]) -> Iterator[str]:
@@ -390,7 +569,9 @@ def _answers(responses: Mapping[str, Any], schemas: Mapping[str, Any]) -> Iterat
     shown: list[str] = []
     for code, said in sorted(responses.items()):
         kinds = {media: kind_of(c.get("schema", {})) for media, c in said.get("content", {}).items()}
-        what = ", ".join(f"<a href='#schema-{k}'>{k}</a>" if k in schemas else html.escape(media) for media, k in kinds.items())
+        what = ", ".join(
+            f"<a href='#schema-{k}'>{k}</a>" if k in schemas else html.escape(media) for media, k in kinds.items()
+        )
         yield f"<tr><td><code>{code}</code></td><td>{_escaped(said['description'])}</td><td>{what}</td></tr>"
         shown += [k for k in kinds.values() if code[0] == "2" and schemas.get(k, {}).get("examples")]
     yield "</table></div>"
@@ -409,16 +590,23 @@ def docs_page(
             groups.setdefault((said.get("tags") or ["other"])[0], []).append(_operation(path, method, said, schemas))
     about = {t["name"]: t["description"] for t in openapi.get("tags", ())}
     info = openapi["info"]
-    parts = [f"<h1>{_escaped(info['title'])} {_escaped(info['version'])}</h1>", *(f"<p>{_escaped(p)}</p>" for p in info["description"].split("\n\n")),
-             "<nav>", *(f"<a href='#{g}'>{g}</a>" for g in (*groups, "schemas")), "<a href='/openapi.json'>openapi.json</a></nav>",
-             "<div class=key><label for=key>X-API-Key</label><input id=key type=password autocomplete=off>"
-             "<span>used by the forms below, kept nowhere</span></div>"]
+    parts = [
+        f"<h1>{_escaped(info['title'])} {_escaped(info['version'])}</h1>",
+        *(f"<p>{_escaped(p)}</p>" for p in info["description"].split("\n\n")),
+        "<nav>",
+        *(f"<a href='#{g}'>{g}</a>" for g in (*groups, "schemas")),
+        "<a href='/openapi.json'>openapi.json</a></nav>",
+        "<div class=key><label for=key>X-API-Key</label><input id=key type=password autocomplete=off>"
+        "<span>used by the forms below, kept nowhere</span></div>",
+    ]
     for group, operations in groups.items():
         parts += [f"<h2 id='{group}'>{group.capitalize()}</h2><p>{_escaped(about.get(group, ''))}</p>", *operations]
     parts.append("<h2 id=schemas>Schemas</h2><p>What bodies are made of</p>")
     for name, schema in schemas.items():
-        parts.append(f"<details id='schema-{name}'><summary><span class=path>{name}</span><span class=says>{_escaped(schema.get('description', ''))}</span>"
-                     f"</summary>{_table(_fields(schema))}</details>")
+        parts.append(
+            f"<details id='schema-{name}'><summary><span class=path>{name}</span><span class=says>{_escaped(schema.get('description', ''))}</span>"
+            f"</summary>{_table(_fields(schema))}</details>"
+        )
     page = (resources.files("vote_experiments") / "server/pages/api.html").read_text(encoding="utf-8")
     script = re.search(r"<script>(.*?)</script>", page, re.S)[1]  # type: ignore[index]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -164,7 +164,9 @@ def to_us(moment: datetime | str | float | int) -> int:  # ISO text, datetime (n
             raise ValueError(f"{moment!r} is not a time; write it as 2026-01-31 or 2026-01-31T20:15:00Z") from None
     if not isinstance(moment, datetime):
         raise ValueError(f"{moment!r} is not a time; give a datetime, ISO text or seconds since the epoch")
-    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND  # exact, unlike timestamp()
+    return (
+        (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
+    ) // _MICROSECOND  # exact, unlike timestamp()
 
 # %% ../../nbs/store/00_database.ipynb #41110570
 def from_us(us: int | None) -> datetime | None:
@@ -433,7 +435,9 @@ scores = _table(
     sa.Index("ix_scores_value", "name", "value_number"),
     sa.Index("ix_scores_trace", "trace_id", "name"),
     _where_set("ix_scores_observation", "observation_id", "name"),
-    _where_set("ix_scores_batch", "batch_id", sa.text("coalesce(observation_id, trace_id)"), "evaluator", "name", unique=True),
+    _where_set(
+        "ix_scores_batch", "batch_id", sa.text("coalesce(observation_id, trace_id)"), "evaluator", "name", unique=True
+    ),
 )
 
 # %% ../../nbs/store/00_database.ipynb #37caf566
@@ -676,17 +680,25 @@ def explain_database_error(
     place = sa.engine.make_url(url).render_as_string(hide_password=True)
     text = redact(str(getattr(error, "orig", None) or error))
     if "full" in text or getattr(getattr(error, "orig", None), "sqlite_errorname", None) in _NO_SPACE:
-        return StoreError(f"the disk or database of the store {place} is full ({text}). What was stored is safe: "
-                          "free some space, then continue with resume=")
+        return StoreError(
+            f"the disk or database of the store {place} is full ({text}). What was stored is safe: "
+            "free some space, then continue with resume="
+        )
     if "locked" in text or "busy" in text:
-        return StoreError(f"the store {place} was locked by another process for over "
-                          f"{BUSY_TIMEOUT_MS // 1000} s. What was stored is safe: continue with resume=")
+        return StoreError(
+            f"the store {place} was locked by another process for over "
+            f"{BUSY_TIMEOUT_MS // 1000} s. What was stored is safe: continue with resume="
+        )
     if "malformed" in text or "not a database" in text:
-        return StoreError(f"{place} is not a readable store ({text}). Move it away, or name another with store= "
-                          "or VOTE_EXPERIMENTS_STORE")
+        return StoreError(
+            f"{place} is not a readable store ({text}). Move it away, or name another with store= "
+            "or VOTE_EXPERIMENTS_STORE"
+        )
     if "readonly" in text or "unable to open" in text or "read-only" in text:
-        return StoreError(f"the store {place} cannot be written ({text}). Check its folder's permissions, or name "
-                          "another with store= or VOTE_EXPERIMENTS_STORE")
+        return StoreError(
+            f"the store {place} cannot be written ({text}). Check its folder's permissions, or name "
+            "another with store= or VOTE_EXPERIMENTS_STORE"
+        )
     return StoreError(f"the store {place} failed: {text}")
 
 # %% ../../nbs/store/00_database.ipynb #56b08d4e
@@ -701,7 +713,12 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {  # from version: what `create_all` ca
 }
 
 # %% ../../nbs/store/00_database.ipynb #6e07eada
-_MISTAKES = (sa.exc.IntegrityError, sa.exc.ProgrammingError, sa.exc.DataError, sa.exc.NotSupportedError)  # ours, not its
+_MISTAKES = (
+    sa.exc.IntegrityError,
+    sa.exc.ProgrammingError,
+    sa.exc.DataError,
+    sa.exc.NotSupportedError,
+)  # ours, not its
 
 
 def _parsed_url(url: str) -> sa.URL:
@@ -737,8 +754,11 @@ class Store:
         if self.dialect == "postgresql":
             drivername = "postgresql+psycopg" if url.drivername == "postgresql" else url.drivername
             return sa.create_engine(url.set(drivername=drivername), pool_pre_ping=True)
-        engine = sa.create_engine(url, pool_use_lifo=True,  # the connection whose caches are warm
-                                  connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "cached_statements": 256})
+        engine = sa.create_engine(
+            url,
+            pool_use_lifo=True,  # the connection whose caches are warm
+            connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "cached_statements": 256},
+        )
         sa.event.listen(engine, "do_connect", _open_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         sa.event.listen(engine, "checkin", _leave_sqlite)
@@ -781,8 +801,10 @@ class Store:
                 if self._schema_found(connection) is None:
                     connection.execute(sa.insert(store_info).values(key="schema_version", value=str(SCHEMA_VERSION)))
         elif int(found) > SCHEMA_VERSION:
-            raise StoreError(f"{self!r} was made by a newer version (schema {found}, this one knows "
-                             f"{SCHEMA_VERSION}): upgrade vote_experiments, or name another store")
+            raise StoreError(
+                f"{self!r} was made by a newer version (schema {found}, this one knows "
+                f"{SCHEMA_VERSION}): upgrade vote_experiments, or name another store"
+            )
         elif int(found) < SCHEMA_VERSION:
             self._upgrade()
 
@@ -799,8 +821,9 @@ class Store:
             for table in schema.tables.values():
                 for index in table.indexes:
                     connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
-            connection.execute(sa.update(store_info).where(store_info.c.key == "schema_version").values(
-                value=str(SCHEMA_VERSION)))
+            connection.execute(
+                sa.update(store_info).where(store_info.c.key == "schema_version").values(value=str(SCHEMA_VERSION))
+            )
 
     def _schema_found(self, connection: sa.Connection) -> str | None:  # None: not created yet
         known = sa.inspect(connection).has_table("store_info")
@@ -829,7 +852,11 @@ def open_store(
 _CHUNKS = (1000, 500, 100, 20, 5, 1)  # rows a statement
 _MOST_VALUES = 32_000  # values a statement, within SQLite's limit
 _MOST_LETTERS = 50_000_000  # in an array, which PostgreSQL takes up to 1 GB
-_ARRAY_TYPES = {str: "text", int: "bigint", float: "double precision"}  # without lengths: a cast to one would cut in silence
+_ARRAY_TYPES = {
+    str: "text",
+    int: "bigint",
+    float: "double precision",
+}  # without lengths: a cast to one would cut in silence
 
 # %% ../../nbs/store/00_database.ipynb #00702401
 class RowInsert:
@@ -860,18 +887,22 @@ class RowInsert:
         for n in (n for n in _CHUNKS if n * len(varying) <= _MOST_VALUES or n == 1):
             while len(each) - start >= n:
                 sql = self._sql.get(n) or self._rows_statement(n)
-                connection.exec_driver_sql(sql, (*once, *chain.from_iterable(each[start:start + n])))
+                connection.exec_driver_sql(sql, (*once, *chain.from_iterable(each[start : start + n])))
                 start += n
 
     def _arrays(self, connection: sa.Connection, once: list, varying: list[tuple]) -> None:
-        as_kind = (lambda i, values: [v if v is None else self._kinds[i](v) for v in values])  # an array has one type: not 1 and 0.5
+        as_kind = lambda i, values: [
+            v if v is None else self._kinds[i](v) for v in values
+        ]  # an array has one type: not 1 and 0.5
         fixed = [as_kind(i, (v,))[0] for i, v in zip(self._fixed, once)]
         arrays = [as_kind(i, column) for i, column in zip(self._varying, varying)]
-        longest = max((sum(map(len, filter(None, a))) for i, a in zip(self._varying, arrays) if self._kinds[i] is str), default=0)
+        longest = max(
+            (sum(map(len, filter(None, a))) for i, a in zip(self._varying, arrays) if self._kinds[i] is str), default=0
+        )
         n = len(arrays[0])
         step = max(1, n * _MOST_LETTERS // max(longest, _MOST_LETTERS))
         for start in range(0, n, step):
-            part = arrays if step >= n else [a[start:start + step] for a in arrays]
+            part = arrays if step >= n else [a[start : start + step] for a in arrays]
             connection.exec_driver_sql(self._sql.get(0) or self._arrays_statement(), (*fixed, *part))
 
     def _learn(self, columns: Sequence[tuple], n: int) -> None:
@@ -895,8 +926,10 @@ class RowInsert:
         once = [f"%s::{_ARRAY_TYPES[self._kinds[i]]}" for i in self._fixed]
         arrays = ",".join(f"%s::{_ARRAY_TYPES[self._kinds[i]]}[]" for i in self._varying)
         each = [f"v{i}" for i in self._varying]
-        self._sql[0] = (f"{self._head} ({self._names()}) SELECT {','.join(once + each)} "
-                        f"FROM unnest({arrays}) AS r({','.join(each)}) {self._tail}")
+        self._sql[0] = (
+            f"{self._head} ({self._names()}) SELECT {','.join(once + each)} "
+            f"FROM unnest({arrays}) AS r({','.join(each)}) {self._tail}"
+        )
         return self._sql[0]
 
 # %% ../../nbs/store/00_database.ipynb #93b9fd2c
@@ -906,12 +939,34 @@ def check_store(store: Store) -> list[str]:  # faults; empty when the store is s
     if store.dialect == "sqlite":
         with store.read() as c:
             faults += [r[0] for r in c.exec_driver_sql("PRAGMA integrity_check") if r[0] != "ok"]
-            faults += [f"{r[0]} row {r[1]} points to a missing {r[2]}" for r in c.exec_driver_sql("PRAGMA foreign_key_check")]
-    return faults if faults else [fault for table in schema.tables.values() for fault in unreadable_values(store, table)]
+            faults += [
+                f"{r[0]} row {r[1]} points to a missing {r[2]}" for r in c.exec_driver_sql("PRAGMA foreign_key_check")
+            ]
+    return (
+        faults if faults else [fault for table in schema.tables.values() for fault in unreadable_values(store, table)]
+    )
 
 # %% ../../nbs/store/00_database.ipynb #6beef7ea
-_JSON_COLUMNS = {"input", "output", "expected_output", "metadata", "item_metadata", "tags", "config", "settings", "summary",
-                 "run_evaluations", "request", "result", "progress", "filter", "cursor", "counts", "remote", "provenance"}
+_JSON_COLUMNS = {
+    "input",
+    "output",
+    "expected_output",
+    "metadata",
+    "item_metadata",
+    "tags",
+    "config",
+    "settings",
+    "summary",
+    "run_evaluations",
+    "request",
+    "result",
+    "progress",
+    "filter",
+    "cursor",
+    "counts",
+    "remote",
+    "provenance",
+}
 
 # %% ../../nbs/store/00_database.ipynb #70c4a231
 def unreadable_values(store: Store, table: sa.Table, most: int = 20) -> Iterator[str]:
@@ -922,9 +977,9 @@ def unreadable_values(store: Store, table: sa.Table, most: int = 20) -> Iterator
         return
     with store.read() as c:
         for row in c.execution_options(yield_per=500).execute(sa.select(*keys, *columns)):
-            for column, text in zip(columns, row[len(keys):]):
+            for column, text in zip(columns, row[len(keys) :]):
                 if text is not None and not _is_readable(text):
-                    yield f"{table.name} {'.'.join(map(str, row[:len(keys)]))}: {column.name} cannot be read as JSON ({text[:40]!r} …)"
+                    yield f"{table.name} {'.'.join(map(str, row[: len(keys)]))}: {column.name} cannot be read as JSON ({text[:40]!r} …)"
                     most -= 1
                     if not most:
                         return
@@ -941,7 +996,10 @@ def backup_store(
     if target.exists():
         raise StoreError(f"{target} exists already; name a new file")
     with writing_aside(target) as part:
-        with contextlib.closing(sqlite3.connect(store.path)) as source, contextlib.closing(sqlite3.connect(part)) as copy:
+        with (
+            contextlib.closing(sqlite3.connect(store.path)) as source,
+            contextlib.closing(sqlite3.connect(part)) as copy,
+        ):
             source.backup(copy)
             copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a log next to it
             faults = [r[0] for r in copy.execute("PRAGMA integrity_check") if r[0] != "ok"]

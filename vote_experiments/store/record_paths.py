@@ -18,6 +18,7 @@ from ..records import ItemResult
 # %% ../../nbs/store/03_record_paths.ipynb #dfcf1d63
 class Place(NamedTuple):
     "Where an item's results are, and how it went"
+
     item_id: str
     first: int  # smallest position it has in an experiment
     last: int  # largest
@@ -38,14 +39,36 @@ def record_places(
     known = sa.case((s.value_number.is_not(None), weight), else_=0.0)
     mean = sa.func.sum(weight * s.value_number) / sa.func.nullif(sa.func.sum(known), 0)
     failed = sa.func.max(sa.case((r.status == "failed", 1), else_=0))
-    each = (sa.select(sa.func.min(r.item_id).label("item_id"), r.position, r.repeat, failed.label("failed"),
-                      sa.case((failed == 1, 0.0), else_=mean).label("score"))
-            .select_from(item_results.outerjoin(scores, sa.and_(s.trace_id == r.trace_id, s.name.in_(list(weights)), s.source != "ERROR")))
-            .where(r.experiment_id.in_(list(experiment_ids)), r.status != "skipped")
-            .group_by(r.experiment_id, r.repeat, r.position)).subquery()  # the primary key: nothing to sort
+    each = (
+        sa.select(
+            sa.func.min(r.item_id).label("item_id"),
+            r.position,
+            r.repeat,
+            failed.label("failed"),
+            sa.case((failed == 1, 0.0), else_=mean).label("score"),
+        )
+        .select_from(
+            item_results.outerjoin(
+                scores, sa.and_(s.trace_id == r.trace_id, s.name.in_(list(weights)), s.source != "ERROR")
+            )
+        )
+        .where(r.experiment_id.in_(list(experiment_ids)), r.status != "skipped")
+        .group_by(r.experiment_id, r.repeat, r.position)
+    ).subquery()  # the primary key: nothing to sort
     f, c = sa.func, each.c
-    query = sa.select(c.item_id, f.min(c.position), f.max(c.position), f.max(c.repeat) + 1, f.sum(c.failed), f.avg(c.score),
-                      f.coalesce(f.max(c.score) - f.min(c.score), 0.0)).group_by(c.item_id).order_by(f.min(c.position), c.item_id)
+    query = (
+        sa.select(
+            c.item_id,
+            f.min(c.position),
+            f.max(c.position),
+            f.max(c.repeat) + 1,
+            f.sum(c.failed),
+            f.avg(c.score),
+            f.coalesce(f.max(c.score) - f.min(c.score), 0.0),
+        )
+        .group_by(c.item_id)
+        .order_by(f.min(c.position), c.item_id)
+    )
     with store.read() as connection:
         return [Place._make(row) for row in connection.execute(query)]
 
@@ -58,15 +81,29 @@ def _tag_queries(dialect: str, experiment_id: str) -> list[sa.Select]:  # item i
     if dialect == "sqlite":
         each = sa.func.json_each(text, "$.difficulties").table_valued("value", joins_implicitly=True)
         level = sa.func.json_extract(text, "$.level")
-        hard = sa.select(r.item_id, sa.literal("difficulty"), sa.cast(each.c.value, sa.Text)).select_from(joined).where(
-            *its, sa.func.json_type(text, "$.difficulties") == "array", each.c.value.is_not(None))
+        hard = (
+            sa.select(r.item_id, sa.literal("difficulty"), sa.cast(each.c.value, sa.Text))
+            .select_from(joined)
+            .where(*its, sa.func.json_type(text, "$.difficulties") == "array", each.c.value.is_not(None))
+        )
     else:
         data = sa.cast(text, sa.dialects.postgresql.JSONB)
-        found = sa.case((sa.func.jsonb_typeof(data["difficulties"]) == "array", data["difficulties"]),
-                        else_=sa.cast(sa.literal("[]"), sa.dialects.postgresql.JSONB))
+        found = sa.case(
+            (sa.func.jsonb_typeof(data["difficulties"]) == "array", data["difficulties"]),
+            else_=sa.cast(sa.literal("[]"), sa.dialects.postgresql.JSONB),
+        )
         level = data["level"].astext
-        hard = sa.select(r.item_id, sa.literal("difficulty"), sa.func.jsonb_array_elements_text(found)).select_from(joined).where(*its)
-    return [hard, sa.select(r.item_id, sa.literal("level"), sa.cast(level, sa.Text)).select_from(joined).where(*its, level.is_not(None))]
+        hard = (
+            sa.select(r.item_id, sa.literal("difficulty"), sa.func.jsonb_array_elements_text(found))
+            .select_from(joined)
+            .where(*its)
+        )
+    return [
+        hard,
+        sa.select(r.item_id, sa.literal("level"), sa.cast(level, sa.Text))
+        .select_from(joined)
+        .where(*its, level.is_not(None)),
+    ]
 
 # %% ../../nbs/store/03_record_paths.ipynb #c7e2fb9c
 def record_tags(
@@ -76,8 +113,12 @@ def record_tags(
     "What the items' metadata says about how hard they are; experiments over the same data are looked at once"
     e = experiments.c
     with store.read() as c:
-        rows = c.execute(sa.select(e.id, e.dataset_id, e.dataset_version, e.n_items).where(e.id.in_(list(experiment_ids))))
-        ones = {(row.dataset_id, row.dataset_version, row.n_items) if row.dataset_id else row.id: row.id for row in rows}
+        rows = c.execute(
+            sa.select(e.id, e.dataset_id, e.dataset_version, e.n_items).where(e.id.in_(list(experiment_ids)))
+        )
+        ones = {
+            (row.dataset_id, row.dataset_version, row.n_items) if row.dataset_id else row.id: row.id for row in rows
+        }
         found: dict[tuple[str, str], set[str]] = {}
         for experiment_id in ones.values():
             for query in _tag_queries(store.dialect, experiment_id):
@@ -93,8 +134,12 @@ def results_at(
 ) -> dict[str, list[ItemResult]]:  # by experiment id, one a repeat
     "What every experiment answered for one item, read by key"
     r = item_results.c
-    query = _reading.where(r.experiment_id.in_(list(experiment_ids)), r.repeat.in_(range(place.n_repeats)),
-                           r.position.between(place.first, place.last), r.item_id == place.item_id).order_by(r.experiment_id, r.repeat)
+    query = _reading.where(
+        r.experiment_id.in_(list(experiment_ids)),
+        r.repeat.in_(range(place.n_repeats)),
+        r.position.between(place.first, place.last),
+        r.item_id == place.item_id,
+    ).order_by(r.experiment_id, r.repeat)
     found: dict[str, list[ItemResult]] = {}
     for result in ResultSequence(store, "")._read(query):
         if result.status != "skipped":
@@ -106,6 +151,11 @@ def score_choices(store: Store, experiment_ids: Sequence[str]) -> list[str]:
     "Names of the scores that a run has numbers for, told from its first items"
     r, s = item_results.c, scores.c
     few = sa.select(r.trace_id).where(r.experiment_id.in_(list(experiment_ids)), r.repeat == 0, r.position < 50)
-    query = sa.select(s.name, sa.func.min(s.id)).where(s.trace_id.in_(few), s.value_number.is_not(None)).group_by(s.name).order_by(sa.func.min(s.id))
+    query = (
+        sa.select(s.name, sa.func.min(s.id))
+        .where(s.trace_id.in_(few), s.value_number.is_not(None))
+        .group_by(s.name)
+        .order_by(sa.func.min(s.id))
+    )
     with store.read() as c:
         return [name for name, _ in c.execute(query)]

@@ -46,8 +46,14 @@ class StoredResponses:
         "As `put`, from sync code"
         text = encode_json(redact(value)) or "null"
         now = now_us()
-        row = {"key": key, "model": value.get("model"), "value": text, "n_bytes": len(text.encode()), "created_at": now,
-               "used_at": now}
+        row = {
+            "key": key,
+            "model": value.get("model"),
+            "value": text,
+            "n_bytes": len(text.encode()),
+            "created_at": now,
+            "used_at": now,
+        }
         with self.store.write() as c:
             c.execute(sa.delete(responses).where(responses.c.key == key))
             if value:
@@ -57,6 +63,7 @@ class StoredResponses:
 @dataclass(slots=True)
 class CachedModel(Record):
     "What is kept of one model"
+
     model: str | None
     n: int  # answers
     n_bytes: int
@@ -67,10 +74,18 @@ class CachedModel(Record):
 def list_responses(store: Any = None) -> list[CachedModel]:
     "What the cache holds, by model, the largest first"
     c = responses.c
-    query = (sa.select(c.model, sa.func.count(), sa.func.sum(c.n_bytes), sa.func.min(c.created_at), sa.func.max(c.created_at))
-             .group_by(c.model).order_by(sa.func.sum(c.n_bytes).desc()))
+    query = (
+        sa.select(
+            c.model, sa.func.count(), sa.func.sum(c.n_bytes), sa.func.min(c.created_at), sa.func.max(c.created_at)
+        )
+        .group_by(c.model)
+        .order_by(sa.func.sum(c.n_bytes).desc())
+    )
     with open_store(store).read() as connection:
-        return [CachedModel(m, n, int(size), from_us(first), from_us(last)) for m, n, size, first, last in connection.execute(query)]
+        return [
+            CachedModel(m, n, int(size), from_us(first), from_us(last))
+            for m, n, size, first, last in connection.execute(query)
+        ]
 
 # %% ../../nbs/store/02_response_cache.ipynb #31f9f381
 def clear_responses(store: Any = None, model: str | None = None) -> int:  # answers let go

@@ -26,12 +26,36 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import sqlalchemy as sa
 
 from vote_experiments.store.database import (
-    RowInsert, Store, clean_text, dataset_items, decode_json, encode_json, experiment_groups, experiments,
-    explain_database_error, item_results, new_id, new_span_id, now_us, observations, open_store,
-    publications, scores, trace_tags, traces,
+    RowInsert,
+    Store,
+    clean_text,
+    dataset_items,
+    decode_json,
+    encode_json,
+    experiment_groups,
+    experiments,
+    explain_database_error,
+    item_results,
+    new_id,
+    new_span_id,
+    now_us,
+    observations,
+    open_store,
+    publications,
+    scores,
+    trace_tags,
+    traces,
 )
 from vote_experiments.records import (
-    DatasetItem, Evaluation, ItemError, ItemResult, Observation, Usage, as_number, data_type_of, VoteExperimentsError,
+    DatasetItem,
+    Evaluation,
+    ItemError,
+    ItemResult,
+    Observation,
+    Usage,
+    as_number,
+    data_type_of,
+    VoteExperimentsError,
 )
 from ..settings import redact, redactor
 
@@ -51,9 +75,17 @@ def create_group(
     "Record that one call is going to make several experiments"
     group_id = new_id("grp")
     with store.write() as c:
-        c.execute(sa.insert(experiment_groups).values(
-            id=group_id, kind=kind, name=name, project=project, request=encode_json(redact(dict(request or {}))),
-            status="running", created_at=_next_moment(c, experiment_groups)))
+        c.execute(
+            sa.insert(experiment_groups).values(
+                id=group_id,
+                kind=kind,
+                name=name,
+                project=project,
+                request=encode_json(redact(dict(request or {}))),
+                status="running",
+                created_at=_next_moment(c, experiment_groups),
+            )
+        )
     return group_id
 
 # %% ../../nbs/store/01_results.ipynb #f5d48b69
@@ -84,9 +116,15 @@ def create_experiment_row(
     "Record a new experiment with status running"
     experiment_id = values.pop("id", None) or new_id("exp")
     with store.write() as c:
-        c.execute(sa.insert(experiments).values(
-            id=experiment_id, name=clean_text(name), run_name=clean_text(run_name), created_at=_next_moment(c, experiments),
-            **{"status": "running", **_encoded(values)}))
+        c.execute(
+            sa.insert(experiments).values(
+                id=experiment_id,
+                name=clean_text(name),
+                run_name=clean_text(run_name),
+                created_at=_next_moment(c, experiments),
+                **{"status": "running", **_encoded(values)},
+            )
+        )
     return experiment_id
 
 # %% ../../nbs/store/01_results.ipynb #36e5150f
@@ -109,7 +147,12 @@ def claim_experiment(
     c = experiments.c
     same = [c[k].is_not_distinct_from(row[k]) for k in ("status", "owner", "heartbeat")]
     with store.write() as connection:
-        return connection.execute(sa.update(experiments).where(c.id == row["id"], *same).values(**_encoded(values))).rowcount == 1
+        return (
+            connection.execute(
+                sa.update(experiments).where(c.id == row["id"], *same).values(**_encoded(values))
+            ).rowcount
+            == 1
+        )
 
 # %% ../../nbs/store/01_results.ipynb #91de0b39
 def _row_dict(row: Any, json_columns: Iterable[str]) -> dict[str, Any]:
@@ -135,13 +178,15 @@ def _find(store: Store, table: sa.Table, wanted: str, what: str) -> Any:
         row = c.execute(sa.select(table).where(table.c.id == wanted)).first()
         if row is not None:
             return row
-        found = c.execute(sa.select(table).where(
-            table.c.id.startswith(wanted or "\0", autoescape=True)).limit(6)).all()
+        found = c.execute(sa.select(table).where(table.c.id.startswith(wanted or "\0", autoescape=True)).limit(6)).all()
         newest = c.scalars(sa.select(table.c.id).order_by(table.c.created_at.desc()).limit(5)).all()
     if len(found) == 1:
         return found[0]
-    fits = f"several begin with {wanted!r}: {', '.join(r.id for r in found)}" if found else (
-        f"the newest are {', '.join(newest)}" if newest else "the store has none yet")
+    fits = (
+        f"several begin with {wanted!r}: {', '.join(r.id for r in found)}"
+        if found
+        else (f"the newest are {', '.join(newest)}" if newest else "the store has none yet")
+    )
     raise RunNotFoundError(f"no {what} {wanted!r}; {fits}")
 
 # %% ../../nbs/store/01_results.ipynb #f739bee5
@@ -155,7 +200,9 @@ def latest_run(store: Store) -> str:
             row = c.execute(query.order_by(sa.desc("created_at")).limit(1)).first()
             newest += [] if row is None else [row]
     if not newest:
-        raise RunNotFoundError(f"there is no run in {store!r} yet; make one with run_model_experiments or: vote-experiments demo")
+        raise RunNotFoundError(
+            f"there is no run in {store!r} yet; make one with run_model_experiments or: vote-experiments demo"
+        )
     return max(newest, key=lambda row: row.created_at).id
 
 # %% ../../nbs/store/01_results.ipynb #217aa2c4
@@ -234,7 +281,7 @@ def runs_to_prune(
     alone = [e for e in list_experiments(store) if e["group_id"] is None]
     newest_first = sorted([*list_groups(store), *alone], key=lambda r: r["created_at"], reverse=True)
     limit = math.inf if older_than_days is None else now_us() - older_than_days * 86_400e6
-    old = [r for r in newest_first[keep or 0:] if r["created_at"] < limit and r["status"] != "running"]
+    old = [r for r in newest_first[keep or 0 :] if r["created_at"] < limit and r["status"] != "running"]
     return old[::-1]
 
 # %% ../../nbs/store/01_results.ipynb #5b69069d
@@ -249,6 +296,7 @@ def delete_run(store: Store, run_id: str) -> int:  # experiments deleted
 @dataclass(slots=True)
 class Finished:
     "A finished item on its way into the store"
+
     result: ItemResult
     started_us: int
     ended_us: int
@@ -257,19 +305,49 @@ class Finished:
     item_hash: str | None = None  # for local data
     waited_s: float = 0.0
     tags: Sequence[str] = ()
-    encoded: tuple[str | None, str | None] | None = None  # input and expected output as JSON, before anyone could change them
+    encoded: tuple[str | None, str | None] | None = (
+        None  # input and expected output as JSON, before anyone could change them
+    )
     output: str | None = None  # as JSON, before evaluators saw it
 
 # %% ../../nbs/store/01_results.ipynb #7df3a7de
 _RESULT_COLUMNS = tuple(c.name for c in item_results.columns)
 _COST = _RESULT_COLUMNS.index("cost_usd")
-_TRACE_COLUMNS = ("id", "timestamp", "end_time", "name", "input", "output", "metadata", "tags", "environment", "level",
-                  "status_message", "input_tokens", "output_tokens", "total_cost", "experiment_id", "dataset_item_id")
-_SCORE_COLUMNS = ("trace_id", "experiment_id", "name", "value_number", "value_text", "data_type", "comment", "metadata",
-                  "config_id", "source", "created_at")
+_TRACE_COLUMNS = (
+    "id",
+    "timestamp",
+    "end_time",
+    "name",
+    "input",
+    "output",
+    "metadata",
+    "tags",
+    "environment",
+    "level",
+    "status_message",
+    "input_tokens",
+    "output_tokens",
+    "total_cost",
+    "experiment_id",
+    "dataset_item_id",
+)
+_SCORE_COLUMNS = (
+    "trace_id",
+    "experiment_id",
+    "name",
+    "value_number",
+    "value_text",
+    "data_type",
+    "comment",
+    "metadata",
+    "config_id",
+    "source",
+    "created_at",
+)
 _OBSERVATION_COLUMNS = tuple(c.name for c in observations.columns if c.name not in ("tags", "environment"))
 _UPSERT_RESULT = "ON CONFLICT (experiment_id, repeat, position) DO UPDATE SET " + ", ".join(
-    f'"{c}" = excluded."{c}"' for c in _RESULT_COLUMNS if c not in ("experiment_id", "repeat", "position"))
+    f'"{c}" = excluded."{c}"' for c in _RESULT_COLUMNS if c not in ("experiment_id", "repeat", "position")
+)
 
 # %% ../../nbs/store/01_results.ipynb #70af020c
 def score_row(
@@ -286,22 +364,38 @@ def score_row(
     else:
         kind, number = e.data_type or data_type_of(value), as_number(value)
         text = clean_text(value) if isinstance(value, str) else None
-    comment, metadata = redact((clean_text(e.comment), encode_json(e.metadata))) if e.comment or e.metadata else (None, None)
+    comment, metadata = (
+        redact((clean_text(e.comment), encode_json(e.metadata))) if e.comment or e.metadata else (None, None)
+    )
     return (trace_id, experiment_id, e.name, number, text, kind, comment, metadata, e.config_id, source, created_us)
 
 # %% ../../nbs/store/01_results.ipynb #0914903f
 def _observation_row(o: Observation, trace_id: str, started_us: int) -> tuple:
     u, start = o.usage, started_us if o.start_time is None else int(o.start_time * 1e6)
-    return (o.id or new_span_id(), trace_id, o.parent_id, o.type, clean_text(o.name), start,
-            None if o.end_time is None else int(o.end_time * 1e6),
-            *redact((encode_json(o.input), encode_json(o.output), encode_json(o.metadata))), o.level,  # as text: objects too
-            clean_text(redact(o.status_message)), o.model, o.model_version,
-            *((u.prompt_tokens, u.output_tokens, u.thoughts_tokens, u.cached_tokens) if u else (None,) * 4),
-            o.cost_usd, int(o.cached), o.waited_s, o.attempts)
+    return (
+        o.id or new_span_id(),
+        trace_id,
+        o.parent_id,
+        o.type,
+        clean_text(o.name),
+        start,
+        None if o.end_time is None else int(o.end_time * 1e6),
+        *redact((encode_json(o.input), encode_json(o.output), encode_json(o.metadata))),
+        o.level,  # as text: objects too
+        clean_text(redact(o.status_message)),
+        o.model,
+        o.model_version,
+        *((u.prompt_tokens, u.output_tokens, u.thoughts_tokens, u.cached_tokens) if u else (None,) * 4),
+        o.cost_usd,
+        int(o.cached),
+        o.waited_s,
+        o.attempts,
+    )
 
 # %% ../../nbs/store/01_results.ipynb #f27f55c4
 class _Rows:
     "Rows waiting to be stored together"
+
     __slots__ = ("results", "traces", "scores", "observations", "tags", "n_failed", "n_unpriced")
 
     def __init__(self) -> None:
@@ -322,13 +416,28 @@ def _result_row(f: Finished) -> tuple:
     r, u, e = f.result, f.result.usage, f.result.error
     local = f.item_row is None
     expected = None if not local else f.encoded[1] if f.encoded else encode_json(r.item.expected_output)
-    return (r.experiment_id, r.repeat, r.position, r.item.id, f.item_row,
-            expected, encode_json(r.item.metadata) if local else None,
-            f.item_hash, r.trace_id, r.status,
-            e and e.type, e and clean_text(redact(e.message)), e and clean_text(redact(e.stack)),
-            r.attempts, r.latency_s, f.waited_s,
-            *((u.prompt_tokens, u.output_tokens, u.thoughts_tokens, u.cached_tokens) if u else (None,) * 4),
-            r.cost_usd, int(r.cached), r.model_version)
+    return (
+        r.experiment_id,
+        r.repeat,
+        r.position,
+        r.item.id,
+        f.item_row,
+        expected,
+        encode_json(r.item.metadata) if local else None,
+        f.item_hash,
+        r.trace_id,
+        r.status,
+        e and e.type,
+        e and clean_text(redact(e.message)),
+        e and clean_text(redact(e.stack)),
+        r.attempts,
+        r.latency_s,
+        f.waited_s,
+        *((u.prompt_tokens, u.output_tokens, u.thoughts_tokens, u.cached_tokens) if u else (None,) * 4),
+        r.cost_usd,
+        int(r.cached),
+        r.model_version,
+    )
 
 # %% ../../nbs/store/01_results.ipynb #a86b51de
 _OUTPUT = _TRACE_COLUMNS.index("output")  # metadata is the next one
@@ -337,20 +446,37 @@ _OUTPUT = _TRACE_COLUMNS.index("output")  # metadata is the next one
 def _without_secrets(rows: list[tuple]) -> list[tuple]:
     "Rows of traces with secrets hidden in output and metadata; most have none, which a look at many at once tells"
     hide, clean = redactor(), []
-    for part in (rows[i:i + 100] for i in range(0, len(rows), 100)):
-        texts = "\n".join(filter(None, chain.from_iterable(row[_OUTPUT:_OUTPUT + 2] for row in part)))
-        clean += part if hide(texts) == texts else [
-            (*row[:_OUTPUT], hide(row[_OUTPUT]), hide(row[_OUTPUT + 1]), *row[_OUTPUT + 2:]) for row in part]
+    for part in (rows[i : i + 100] for i in range(0, len(rows), 100)):
+        texts = "\n".join(filter(None, chain.from_iterable(row[_OUTPUT : _OUTPUT + 2] for row in part)))
+        clean += (
+            part
+            if hide(texts) == texts
+            else [(*row[:_OUTPUT], hide(row[_OUTPUT]), hide(row[_OUTPUT + 1]), *row[_OUTPUT + 2 :]) for row in part]
+        )
     return clean
 
 # %% ../../nbs/store/01_results.ipynb #fa687199
 def _trace_row(f: Finished, name: str, metadata: str | None, environment: str | None) -> tuple:
     r, u = f.result, f.result.usage
     asked, answered = f.encoded[0] if f.encoded else encode_json(r.item.input), f.output or encode_json(r.output)
-    return (r.trace_id, f.started_us, f.ended_us, name, asked, answered, metadata,
-            encode_json(list(f.tags)) if f.tags else None, environment, "ERROR" if r.error else "DEFAULT",
-            clean_text(redact(str(r.error))) if r.error else None,
-            u and u.prompt_tokens, u and u.output_tokens + u.thoughts_tokens, r.cost_usd, r.experiment_id, r.item.id)
+    return (
+        r.trace_id,
+        f.started_us,
+        f.ended_us,
+        name,
+        asked,
+        answered,
+        metadata,
+        encode_json(list(f.tags)) if f.tags else None,
+        environment,
+        "ERROR" if r.error else "DEFAULT",
+        clean_text(redact(str(r.error))) if r.error else None,
+        u and u.prompt_tokens,
+        u and u.output_tokens + u.thoughts_tokens,
+        r.cost_usd,
+        r.experiment_id,
+        r.item.id,
+    )
 
 # %% ../../nbs/store/01_results.ipynb #d47c80d7
 class ResultWriter:
@@ -374,7 +500,7 @@ class ResultWriter:
         self.cost_usd: float | None = None  # of what is stored, as far as it is known; None: nothing priced yet
         self.n_unpriced = 0  # stored items whose calls have an unknown cost
         self._trace = (trace_name, encode_json(dict(metadata)) if metadata else None, environment)
-        insert = (lambda table, columns, conflict="": RowInsert(table, columns, store.dialect, conflict))
+        insert = lambda table, columns, conflict="": RowInsert(table, columns, store.dialect, conflict)
         self._insert = {
             "traces": insert(traces, _TRACE_COLUMNS),
             "results": insert(item_results, _RESULT_COLUMNS, _UPSERT_RESULT),
@@ -402,8 +528,9 @@ class ResultWriter:
         result, trace = _result_row(finished), _trace_row(finished, *self._trace) if r.trace_id else None
         its_scores = [score_row(r.trace_id, r.experiment_id, e, finished.ended_us) for e in r.evaluations]
         for name, message in r.evaluation_errors.items():
-            its_scores.append(score_row(r.trace_id, r.experiment_id, Evaluation(name, None, message),
-                                        finished.ended_us, "ERROR"))
+            its_scores.append(
+                score_row(r.trace_id, r.experiment_id, Evaluation(name, None, message), finished.ended_us, "ERROR")
+            )
         seen = [_observation_row(o, r.trace_id or "", finished.started_us) for o in finished.observations]
         with self._lock:
             rows = self._rows
@@ -448,8 +575,9 @@ class ResultWriter:
             try:
                 self._store(rows)
             except BaseException as error:  # kept for the adder; the thread must not die in silence
-                self.error = (explain_database_error(error, self.store.url)
-                              if isinstance(error, sa.exc.DBAPIError) else error)
+                self.error = (
+                    explain_database_error(error, self.store.url) if isinstance(error, sa.exc.DBAPIError) else error
+                )
             self._let_in()
             if self.error is not None:
                 return
@@ -510,9 +638,12 @@ _reading = sa.select(
     *(item_results.c[c] for c in _RESULT_COLUMNS if c not in ("expected_output", "item_metadata")),
     sa.func.coalesce(item_results.c.expected_output, dataset_items.c.expected_output).label("expected_output"),
     sa.func.coalesce(item_results.c.item_metadata, dataset_items.c.metadata).label("item_metadata"),
-    sa.func.coalesce(traces.c.input, dataset_items.c.input).label("input"), traces.c.output,
-    experiments.c.dataset_id.label("from_dataset"), experiments.c.dataset_version,
-    dataset_items.c.source_trace_id, dataset_items.c.source_observation_id,
+    sa.func.coalesce(traces.c.input, dataset_items.c.input).label("input"),
+    traces.c.output,
+    experiments.c.dataset_id.label("from_dataset"),
+    experiments.c.dataset_version,
+    dataset_items.c.source_trace_id,
+    dataset_items.c.source_observation_id,
 ).select_from(
     item_results.join(experiments, experiments.c.id == item_results.c.experiment_id)
     .outerjoin(traces, traces.c.id == item_results.c.trace_id)
@@ -527,7 +658,9 @@ def _stored_values(row: Any) -> tuple[list[Any], ItemError | None]:
         return [None if t is None else decode_json(t) for t in texts], None
     except ValueError as error:
         values = [_value_or_none(t) for t in texts]
-        return values, ItemError("StoredValueError", f"a stored value cannot be read ({error}); vote-experiments store check names it")
+        return values, ItemError(
+            "StoredValueError", f"a stored value cannot be read ({error}); vote-experiments store check names it"
+        )
 
 # %% ../../nbs/store/01_results.ipynb #1e521cd5
 def _value_or_none(text: str | None) -> Any:
@@ -544,11 +677,25 @@ def _item_result(row: Any, evaluations: list[Any]) -> ItemResult:
         item._source = row.from_dataset, row.dataset_version, row.item_row
     error = ItemError(row.error_type, row.error_message or "", row.error_stack) if row.error_type else damage
     return ItemResult(
-        item, output, [_evaluation(s) for s in evaluations if s.source != "ERROR"], error,
-        row.trace_id, row.experiment_id, row.experiment_id if row.from_dataset else None, row.attempts, row.latency_s,
-        _usage(row), row.cost_usd, bool(row.cached), row.repeat, row.position, row.status, row.model_version,
+        item,
+        output,
+        [_evaluation(s) for s in evaluations if s.source != "ERROR"],
+        error,
+        row.trace_id,
+        row.experiment_id,
+        row.experiment_id if row.from_dataset else None,
+        row.attempts,
+        row.latency_s,
+        _usage(row),
+        row.cost_usd,
+        bool(row.cached),
+        row.repeat,
+        row.position,
+        row.status,
+        row.model_version,
         f"{row.experiment_id}.{row.repeat}.{row.position}",
-        {s.name: s.comment for s in evaluations if s.source == "ERROR"})
+        {s.name: s.comment for s in evaluations if s.source == "ERROR"},
+    )
 
 # %% ../../nbs/store/01_results.ipynb #5962da83
 class ResultSequence(Sequence):
@@ -621,11 +768,20 @@ _DONE = item_results.c.status.in_(("ok", "failed"))
 
 
 def _pick_from_result(name: str) -> Callable[[ItemResult], Any]:
-    return {"inputs": lambda r: r.item.input, "outputs": lambda r: r.output,
-            "expected_outputs": lambda r: r.item.expected_output, "metadata": lambda r: r.item.metadata}[name]
+    return {
+        "inputs": lambda r: r.item.input,
+        "outputs": lambda r: r.output,
+        "expected_outputs": lambda r: r.item.expected_output,
+        "metadata": lambda r: r.item.metadata,
+    }[name]
 
 
-_COLUMN_OF = {"inputs": "input", "outputs": "output", "expected_outputs": "expected_output", "metadata": "item_metadata"}
+_COLUMN_OF = {
+    "inputs": "input",
+    "outputs": "output",
+    "expected_outputs": "expected_output",
+    "metadata": "item_metadata",
+}
 
 # %% ../../nbs/store/01_results.ipynb #320a50f5
 _COLUMN_PAGE = 2000
@@ -649,9 +805,12 @@ class ResultColumn(Sequence):
         "The values of one JSON column, read alone: a summary over 100,000 items needs neither their scores nor their usage"
         key = sa.tuple_(item_results.c.repeat, item_results.c.position)
         text = _reading.selected_columns[_COLUMN_OF[self.name]]
-        query = (_reading.with_only_columns(item_results.c.repeat, item_results.c.position, text)
-                 .where(item_results.c.experiment_id == self.experiment_id, _DONE)
-                 .order_by(item_results.c.repeat, item_results.c.position).limit(_COLUMN_PAGE))
+        query = (
+            _reading.with_only_columns(item_results.c.repeat, item_results.c.position, text)
+            .where(item_results.c.experiment_id == self.experiment_id, _DONE)
+            .order_by(item_results.c.repeat, item_results.c.position)
+            .limit(_COLUMN_PAGE)
+        )
         after = (-1, -1)
         while True:
             with self.store.read() as c:
@@ -667,12 +826,21 @@ class ResultColumn(Sequence):
         return [self._pick(r) for r in found] if isinstance(index, slice) else self._pick(found)
 
     def _score_values(self) -> Iterator[Any]:
-        query = (sa.select(item_results.c.repeat, item_results.c.position, scores)
-                 .select_from(item_results.outerjoin(scores, sa.and_(
-                     scores.c.trace_id == item_results.c.trace_id, scores.c.name == self.name,
-                     scores.c.source != "ERROR")))
-                 .where(item_results.c.experiment_id == self.experiment_id, _DONE)
-                 .order_by(item_results.c.repeat, item_results.c.position, scores.c.id))
+        query = (
+            sa.select(item_results.c.repeat, item_results.c.position, scores)
+            .select_from(
+                item_results.outerjoin(
+                    scores,
+                    sa.and_(
+                        scores.c.trace_id == item_results.c.trace_id,
+                        scores.c.name == self.name,
+                        scores.c.source != "ERROR",
+                    ),
+                )
+            )
+            .where(item_results.c.experiment_id == self.experiment_id, _DONE)
+            .order_by(item_results.c.repeat, item_results.c.position, scores.c.id)
+        )
         before: tuple[int, int] | None = None
         latest: Any = None
         with self.store.read() as c:
@@ -692,32 +860,43 @@ class _RanSequence(ResultSequence):
 # %% ../../nbs/store/01_results.ipynb #f5443e94
 def score_names(store: Store, experiment_id: str) -> list[str]:  # in first-seen order
     "Names of the scores of an experiment's items"
-    query = (sa.select(scores.c.name, sa.func.min(scores.c.id)).where(
-        scores.c.experiment_id == experiment_id, scores.c.trace_id.is_not(None), _OF_ITEM)
-        .group_by(scores.c.name).order_by(sa.func.min(scores.c.id)))
+    query = (
+        sa.select(scores.c.name, sa.func.min(scores.c.id))
+        .where(scores.c.experiment_id == experiment_id, scores.c.trace_id.is_not(None), _OF_ITEM)
+        .group_by(scores.c.name)
+        .order_by(sa.func.min(scores.c.id))
+    )
     with store.read() as c:
         return [r.name for r in c.execute(query)]
 
 # %% ../../nbs/store/01_results.ipynb #f525a973
 def status_counts(store: Store, experiment_id: str) -> dict[str, int]:  # keys ok, failed, skipped
     "How many item results are stored, by status"
-    query = sa.select(item_results.c.status, sa.func.count()).where(
-        item_results.c.experiment_id == experiment_id).group_by(item_results.c.status)
+    query = (
+        sa.select(item_results.c.status, sa.func.count())
+        .where(item_results.c.experiment_id == experiment_id)
+        .group_by(item_results.c.status)
+    )
     with store.read() as c:
         return {"ok": 0, "failed": 0, "skipped": 0} | {status: n for status, n in c.execute(query)}
 
 # %% ../../nbs/store/01_results.ipynb #87ff459e
 def evaluator_errors(store: Store, experiment_id: str) -> dict[str, int]:
     "How many items each evaluator failed on, by its name"
-    query = sa.select(scores.c.name, sa.func.count()).where(
-        scores.c.experiment_id == experiment_id, scores.c.trace_id.is_not(None), scores.c.source == "ERROR").group_by(scores.c.name)
+    query = (
+        sa.select(scores.c.name, sa.func.count())
+        .where(scores.c.experiment_id == experiment_id, scores.c.trace_id.is_not(None), scores.c.source == "ERROR")
+        .group_by(scores.c.name)
+    )
     with store.read() as c:
         return {name: n for name, n in c.execute(query)}
 
 # %% ../../nbs/store/01_results.ipynb #08e06bda
 def _streamed(connection: sa.Connection, query: sa.Select) -> Iterator[Any]:
     "The rows of a long answer, a thousand at a time"
-    if connection.dialect.name == "sqlite":  # its driver holds nothing back, and SQLAlchemy's rows take half as long again
+    if (
+        connection.dialect.name == "sqlite"
+    ):  # its driver holds nothing back, and SQLAlchemy's rows take half as long again
         cursor: Any = connection.execute(query).cursor
         while rows := cursor.fetchmany(1000):
             yield from rows
@@ -731,12 +910,25 @@ def score_table(
     experiment_id: str,
 ) -> Iterator[tuple[int, int, str, bool, dict[str, Any]]]:  # repeat, position, item id, failed, values by score name
     "The latest value of every score of every item that ran, in order, one item at a time"
-    query = (sa.select(item_results.c.repeat, item_results.c.position, item_results.c.item_id, item_results.c.status,
-                       scores.c.name, scores.c.value_number, scores.c.value_text, scores.c.data_type)
-             .select_from(item_results.outerjoin(scores, sa.and_(
-                 scores.c.trace_id == item_results.c.trace_id, scores.c.source != "ERROR", _OF_ITEM)))
-             .where(item_results.c.experiment_id == experiment_id, _DONE)
-             .order_by(item_results.c.repeat, item_results.c.position, scores.c.id))
+    query = (
+        sa.select(
+            item_results.c.repeat,
+            item_results.c.position,
+            item_results.c.item_id,
+            item_results.c.status,
+            scores.c.name,
+            scores.c.value_number,
+            scores.c.value_text,
+            scores.c.data_type,
+        )
+        .select_from(
+            item_results.outerjoin(
+                scores, sa.and_(scores.c.trace_id == item_results.c.trace_id, scores.c.source != "ERROR", _OF_ITEM)
+            )
+        )
+        .where(item_results.c.experiment_id == experiment_id, _DONE)
+        .order_by(item_results.c.repeat, item_results.c.position, scores.c.id)
+    )
     current: tuple | None = None
     with store.read() as c:
         for repeat, position, item_id, status, name, number, text, kind in _streamed(c, query):
@@ -756,10 +948,16 @@ def score_numbers(
 ) -> Iterator[tuple[int, bool, dict[str, float | None]]]:  # position, failed, numbers by score name
     "What means are made of: `score_table` without texts and item ids, for half the time"
     r = item_results.c
-    query = (sa.select(r.repeat, r.position, r.status == "failed", scores.c.name, scores.c.value_number)
-             .select_from(item_results.outerjoin(scores, sa.and_(
-                 scores.c.trace_id == r.trace_id, scores.c.source != "ERROR", _OF_ITEM)))
-             .where(r.experiment_id == experiment_id, _DONE).order_by(r.repeat, r.position, scores.c.id))
+    query = (
+        sa.select(r.repeat, r.position, r.status == "failed", scores.c.name, scores.c.value_number)
+        .select_from(
+            item_results.outerjoin(
+                scores, sa.and_(scores.c.trace_id == r.trace_id, scores.c.source != "ERROR", _OF_ITEM)
+            )
+        )
+        .where(r.experiment_id == experiment_id, _DONE)
+        .order_by(r.repeat, r.position, scores.c.id)
+    )
     its_repeat = its_position = -1
     failed, numbers = False, {}
     with store.read() as c:
@@ -777,24 +975,31 @@ def score_numbers(
 def _quantile(ordered: Sequence[float], share: float) -> float:
     "Between the two nearest values, as numpy has it"
     below = int(share * (len(ordered) - 1))
-    near = ordered[below:below + 2]
+    near = ordered[below : below + 2]
     return near[0] + (near[-1] - near[0]) * (share * (len(ordered) - 1) - below)
 
 # %% ../../nbs/store/01_results.ipynb #1d1b9675
 def _latency(ordered: Sequence[float]) -> dict[str, Any]:  # keys p50, p95, mean, max; None of no values
     if not ordered:
         return {"p50": None, "p95": None, "mean": None, "max": None, "n": 0}
-    return {"p50": _quantile(ordered, 0.5), "p95": _quantile(ordered, 0.95), "mean": math.fsum(ordered) / len(ordered),
-            "max": ordered[-1], "n": len(ordered)}
+    return {
+        "p50": _quantile(ordered, 0.5),
+        "p95": _quantile(ordered, 0.95),
+        "mean": math.fsum(ordered) / len(ordered),
+        "max": ordered[-1],
+        "n": len(ordered),
+    }
 
 # %% ../../nbs/store/01_results.ipynb #77e38ed3
 def _n_unpriced(c: sa.Connection, experiment_id: str) -> int:
     "Items that made a model call whose cost is not known"
     r, o = item_results.c, observations.c
     calls = sa.and_(o.type == "GENERATION", o.cost_usd.is_(None))
-    return c.execute(sa.select(sa.func.count(sa.distinct(o.trace_id))).join_from(
-        item_results, observations, o.trace_id == r.trace_id).where(
-        r.experiment_id == experiment_id, r.cost_usd.is_(None), calls)).scalar_one()
+    return c.execute(
+        sa.select(sa.func.count(sa.distinct(o.trace_id)))
+        .join_from(item_results, observations, o.trace_id == r.trace_id)
+        .where(r.experiment_id == experiment_id, r.cost_usd.is_(None), calls)
+    ).scalar_one()
 
 # %% ../../nbs/store/01_results.ipynb #71584191
 def spent(store: Store, experiment_id: str) -> dict[str, Any]:
@@ -804,32 +1009,64 @@ def spent(store: Store, experiment_id: str) -> dict[str, Any]:
     r = item_results.c
     its = r.experiment_id == experiment_id
     timed = sa.and_(its, r.status == "ok", r.latency_s.is_not(None), r.cached == 0)
-    total = (lambda column: sa.func.coalesce(sa.func.sum(column), 0))
+    total = lambda column: sa.func.coalesce(sa.func.sum(column), 0)
     with store.read() as c:
-        sums = c.execute(sa.select(
-            total(r.prompt_tokens), total(r.output_tokens), total(r.thoughts_tokens), total(r.cached_tokens),
-            sa.func.sum(r.cost_usd), sa.func.count(r.cost_usd), total(r.cached), sa.func.count(r.prompt_tokens),
-            total(r.attempts), total(r.waited_s), sa.func.count()).where(its)).one()
+        sums = c.execute(
+            sa.select(
+                total(r.prompt_tokens),
+                total(r.output_tokens),
+                total(r.thoughts_tokens),
+                total(r.cached_tokens),
+                sa.func.sum(r.cost_usd),
+                sa.func.count(r.cost_usd),
+                total(r.cached),
+                sa.func.count(r.prompt_tokens),
+                total(r.attempts),
+                total(r.waited_s),
+                sa.func.count(),
+            ).where(its)
+        ).one()
         unpriced = _n_unpriced(c, experiment_id) if sums[5] < sums[10] else 0
-        latency = _latency(sorted(s for s, in _streamed(c, sa.select(r.latency_s).where(timed))))
-        versions = {v: k for v, k in c.execute(sa.select(r.model_version, sa.func.count()).where(
-            its, r.model_version.is_not(None)).group_by(r.model_version))}
+        latency = _latency(sorted(s for (s,) in _streamed(c, sa.select(r.latency_s).where(timed))))
+        versions = {
+            v: k
+            for v, k in c.execute(
+                sa.select(r.model_version, sa.func.count())
+                .where(its, r.model_version.is_not(None))
+                .group_by(r.model_version)
+            )
+        }
     usage = dict(zip(("prompt_tokens", "output_tokens", "thoughts_tokens", "cached_tokens"), map(int, sums[:4])))
-    return {"latency": latency, "usage": usage if sums[7] else None, "cost_usd": None if unpriced else sums[4],
-            "known_cost_usd": sums[4], "n_priced": sums[5], "n_unpriced": unpriced,
-            "n_cached": int(sums[6]), "attempts": int(sums[8]), "waited_s": float(sums[9]), "model_versions": versions}
+    return {
+        "latency": latency,
+        "usage": usage if sums[7] else None,
+        "cost_usd": None if unpriced else sums[4],
+        "known_cost_usd": sums[4],
+        "n_priced": sums[5],
+        "n_unpriced": unpriced,
+        "n_cached": int(sums[6]),
+        "attempts": int(sums[8]),
+        "waited_s": float(sums[9]),
+        "model_versions": versions,
+    }
 
 # %% ../../nbs/store/01_results.ipynb #19b8e3e1
 def stored_items(
     store: Store,
     experiment_id: str,
     page: int = 2000,  # rows read at a time
-) -> Iterator[tuple[tuple[int, int], str, str, str | None]]:  # (repeat, position), item id, status, hash of a local item
+) -> Iterator[
+    tuple[tuple[int, int], str, str, str | None]
+]:  # (repeat, position), item id, status, hash of a local item
     "What is stored of an experiment's items, in order; no connection is kept between two pages"
     r = item_results.c
     key = sa.tuple_(r.repeat, r.position)
-    query = sa.select(r.repeat, r.position, r.item_id, r.status, r.item_hash).where(
-        r.experiment_id == experiment_id).order_by(r.repeat, r.position).limit(page)
+    query = (
+        sa.select(r.repeat, r.position, r.item_id, r.status, r.item_hash)
+        .where(r.experiment_id == experiment_id)
+        .order_by(r.repeat, r.position)
+        .limit(page)
+    )
     after = (-1, -1)
     while after is not None:
         with store.read() as c:
@@ -846,7 +1083,9 @@ class StoredOutputs:
         self.store, self.experiment_id = store, experiment_id
         its = item_results.c
         with store.read() as c:
-            rows = c.execute(sa.select(its.item_id, its.position).where(its.experiment_id == experiment_id, its.repeat == 0))
+            rows = c.execute(
+                sa.select(its.item_id, its.position).where(its.experiment_id == experiment_id, its.repeat == 0)
+            )
             self.place = {item_id: position for item_id, position in rows}
         self._page = functools.lru_cache(maxsize=4)(self._read_page)
 
@@ -856,8 +1095,16 @@ class StoredOutputs:
 
     def _read_page(self, number: int) -> dict[int, str]:  # outputs as JSON by position
         its, first = item_results.c, number * _PAGE
-        query = sa.select(its.position, traces.c.output).select_from(item_results.join(traces, traces.c.id == its.trace_id)).where(
-            its.experiment_id == self.experiment_id, its.repeat == 0, its.position.between(first, first + _PAGE - 1), its.status == "ok")
+        query = (
+            sa.select(its.position, traces.c.output)
+            .select_from(item_results.join(traces, traces.c.id == its.trace_id))
+            .where(
+                its.experiment_id == self.experiment_id,
+                its.repeat == 0,
+                its.position.between(first, first + _PAGE - 1),
+                its.status == "ok",
+            )
+        )
         with self.store.read() as c:
             return {position: text for position, text in c.execute(query)}
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 # %% ../../nbs/synthesis/05_difficulties.ipynb #6d953c29
 class Difficulty(NamedTuple):
     "Something that makes a form hard to read"
+
     share: float  # of hard form sets that have it
     real: float  # of real form sets, as counted
     meaning: str
@@ -19,7 +20,9 @@ class Difficulty(NamedTuple):
 # %% ../../nbs/synthesis/05_difficulties.ipynb #8fe51061
 DIFFICULTIES: dict[str, Difficulty] = {
     "thai_digits": Difficulty(0.05, 0.0, "the numbers are written in Thai digits"),
-    "strike_outs": Difficulty(0.5, 0.08, "numbers struck out and written again, some with initials; the correction counts"),
+    "strike_outs": Difficulty(
+        0.5, 0.08, "numbers struck out and written again, some with initials; the correction counts"
+    ),
     "touching_digits": Difficulty(0.4, 0.1, "uneven digits that touch each other"),
     "stamps": Difficulty(0.3, 0.0, "a rubber stamp lies over a number"),
     "zero_rows": Difficulty(0.7, 0.55, "rows with no vote"),
@@ -78,7 +81,9 @@ def is_number(value: Any) -> bool:
 
 def _check_share(name: Any, share: Any) -> None:
     if not isinstance(name, str) or name not in DIFFICULTIES:
-        raise ValueError(f"options: unknown difficulty {name!r}; known are {', '.join(DIFFICULTIES)}, "
-                         "or one of the words plain, easy, medium, hard, real")
+        raise ValueError(
+            f"options: unknown difficulty {name!r}; known are {', '.join(DIFFICULTIES)}, "
+            "or one of the words plain, easy, medium, hard, real"
+        )
     if not is_number(share) or not 0 <= share <= 1:
         raise ValueError(f"options: {name}={share!r} is not a share between 0 and 1")

@@ -34,6 +34,7 @@ _MIXED_KINDS = dict(zip(DRAWN_KINDS, (40, 20, 18, 10, 7, 5)))  # how often of a 
 @dataclass(frozen=True)
 class DrawnFormSet:
     "A drawn form set"
+
     record: dict[str, Any]  # as in a dataset file: id, input, ground_truth, metadata
     pages: list[bytes] = field(repr=False)  # JPEG files, in the order of input.image_paths
 
@@ -41,6 +42,7 @@ class DrawnFormSet:
 @dataclass(frozen=True)
 class _Plan:
     "Everything that decides the pixels of one form set"
+
     seed: int
     level: str = "scan"
     options: Any = "plain"
@@ -58,8 +60,11 @@ def _settled(plan: _Plan) -> _Plan:
     if isinstance(plan.seed, bool) or not isinstance(plan.seed, int) or plan.seed < 0:
         raise ValueError(f"seed={plan.seed!r} is not a whole number from 0 upwards")
     r = stream(plan.seed, "plan")
-    lots = {"level": r.choice(list(LEVELS)), "options": r.choice(("plain", "medium", "hard")),
-            "kind": r.choices(list(_MIXED_KINDS), list(_MIXED_KINDS.values()))[0]}
+    lots = {
+        "level": r.choice(list(LEVELS)),
+        "options": r.choice(("plain", "medium", "hard")),
+        "kind": r.choices(list(_MIXED_KINDS), list(_MIXED_KINDS.values()))[0],
+    }
     plan = replace(plan, **{k: v for k, v in lots.items() if getattr(plan, k) == MIXED})
     _check_plan(plan)
     return plan
@@ -77,7 +82,9 @@ def _check_plan(plan: _Plan) -> None:
     if plan.skew is not None and not (is_number(plan.skew) and 0 <= plan.skew <= 10):
         raise ValueError(f"skew={plan.skew!r}: 0 to 10 degrees are possible")
     pen = plan.pen_width
-    if not (isinstance(pen, (tuple, list)) and len(pen) == 2 and all(map(is_number, pen)) and 0.5 <= pen[0] <= pen[1] <= 6):
+    if not (
+        isinstance(pen, (tuple, list)) and len(pen) == 2 and all(map(is_number, pen)) and 0.5 <= pen[0] <= pen[1] <= 6
+    ):
         raise ValueError(f"pen_width={pen!r}: two widths between 0.5 and 6 pixels, the narrower one first")
 
 # %% ../../nbs/synthesis/09_drawn.ipynb #52e67d15
@@ -93,11 +100,15 @@ def _table_places(scan: Scan, page: int, filled: FilledPage) -> dict[str, Any] |
     table = filled.table
     if table is None:
         return None
-    place = (lambda points: [[round(float(v), 4) for v in p] for p in scan.place(points)])
+    place = lambda points: [[round(float(v), 4) for v in p] for p in scan.place(points)]
     left, right, top, bottom = table.xs[0], table.xs[-1], table.ys[0], table.ys[-1]
-    return {"page": page, "corners": place([(left, top), (right, top), (right, bottom), (left, bottom)]),
-            "rows": [place([(left, y), (right, y)]) for y in table.ys], "has_total": table.has_total,
-            "columns": [place([(x, top), (x, bottom)]) for x in table.xs]}
+    return {
+        "page": page,
+        "corners": place([(left, top), (right, top), (right, bottom), (left, bottom)]),
+        "rows": [place([(left, y), (right, y)]) for y in table.ys],
+        "has_total": table.has_total,
+        "columns": [place([(x, top), (x, bottom)]) for x in table.xs],
+    }
 
 # %% ../../nbs/synthesis/09_drawn.ipynb #abfd8edf
 def _candidates(report: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -107,15 +118,25 @@ def _candidates(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _metadata(drafts: Sequence[Draft], **more: Any) -> dict[str, Any]:
     "What is known about a drawn form set: difficulties and names by form type, and what is given"
     present = set().union(*(d.difficulties for d in drafts))
-    zero = any(row["vote_count"] is None and f"vote_results.{row['number']}" in d.zeros for d in drafts for row in d.report["vote_results"])
-    return {**more, "form_codes": [d.kind.code for d in drafts], "difficulties": [name for name in DIFFICULTIES if name in present],
-            "blank_or_dash_means_zero": zero, "field_difficulties": {d.form_type: d.marks for d in drafts},
-            "candidates": {d.form_type: _candidates(d.report) for d in drafts}}
+    zero = any(
+        row["vote_count"] is None and f"vote_results.{row['number']}" in d.zeros
+        for d in drafts
+        for row in d.report["vote_results"]
+    )
+    return {
+        **more,
+        "form_codes": [d.kind.code for d in drafts],
+        "difficulties": [name for name in DIFFICULTIES if name in present],
+        "blank_or_dash_means_zero": zero,
+        "field_difficulties": {d.form_type: d.marks for d in drafts},
+        "candidates": {d.form_type: _candidates(d.report) for d in drafts},
+    }
 
 # %% ../../nbs/synthesis/09_drawn.ipynb #33002d04
 @dataclass
 class _Images:
     "The images of a form set while it is drawn"
+
     jpegs: list[bytes] = field(default_factory=list)
     effects: list[list[str]] = field(default_factory=list)
     regions: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -142,13 +163,17 @@ def _image_kind(plan: _Plan) -> str:
 # %% ../../nbs/synthesis/09_drawn.ipynb #18206a4d
 def _draw_report(plan: _Plan, draft: Draft, prefix: str, image: str, gray: bool, images: _Images) -> Design:
     "Fill in one form and scan the pages; `prefix` is in front of the report's paths"
-    design = draw_design(draft.kind, stream(plan.seed, draft.kind.ballot, "design"), len(draft.report["vote_results"]), plan.printer)
+    design = draw_design(
+        draft.kind, stream(plan.seed, draft.kind.ballot, "design"), len(draft.report["vote_results"]), plan.printer
+    )
     pages = fill_pages(draft, design, plan.pen_width)
     creases = draw_creases(stream(plan.seed, "creases")) if "fold" in draft.difficulties else ()
     for k, page in enumerate(pages):
         back = pages[k + 1 if k % 2 == 0 else k - 1] if len(pages) > 1 else None
         seed = (plan.seed, len(images.jpegs))
-        images.add(scan_page(page, IMAGE_KINDS[image], seed, creases, back, plan.skew, gray), page, draft.form_type, prefix)
+        images.add(
+            scan_page(page, IMAGE_KINDS[image], seed, creases, back, plan.skew, gray), page, draft.form_type, prefix
+        )
     return design
 
 # %% ../../nbs/synthesis/09_drawn.ipynb #80d3ba4d
@@ -161,13 +186,27 @@ def _draw(plan: _Plan) -> DrawnFormSet:
     designs = [_draw_report(plan, *report, image, gray, images) for report in zip(drafts, prefixes)]
     paths = [f"pages/{name}_page{i}.jpg" for i in range(1, len(images.jpegs) + 1)]
     reports = [d.report for d in drafts]
-    return DrawnFormSet({
-        "id": name, "input": {"form_set_name": name, "image_paths": paths, "num_pages": len(paths)},
-        "ground_truth": reports[0] if len(reports) == 1 else reports,
-        "metadata": _metadata(drafts, seed=seed, kind=plan.kind, level=plan.level, options=plan.options, image=image, gray=gray,
-                              image_effects=images.effects, designs=[d.describe() for d in designs], regions=images.regions,
-                              tables=images.tables),
-    }, images.jpegs)
+    return DrawnFormSet(
+        {
+            "id": name,
+            "input": {"form_set_name": name, "image_paths": paths, "num_pages": len(paths)},
+            "ground_truth": reports[0] if len(reports) == 1 else reports,
+            "metadata": _metadata(
+                drafts,
+                seed=seed,
+                kind=plan.kind,
+                level=plan.level,
+                options=plan.options,
+                image=image,
+                gray=gray,
+                image_effects=images.effects,
+                designs=[d.describe() for d in designs],
+                regions=images.regions,
+                tables=images.tables,
+            ),
+        },
+        images.jpegs,
+    )
 
 # %% ../../nbs/synthesis/09_drawn.ipynb #1ffe9dfc
 def form_set(
@@ -221,8 +260,14 @@ def _records(plans: Sequence[_Plan], folder: str, workers: int) -> Iterator[dict
         yield from pool.map(_draw_into, plans, [folder] * len(plans))
 
 # %% ../../nbs/synthesis/09_drawn.ipynb #4a300359
-def _write_dataset(plans: Sequence[_Plan], out_dir: str | os.PathLike, name: str, description: str, workers: int,
-                   progress: Progress | None) -> Path:
+def _write_dataset(
+    plans: Sequence[_Plan],
+    out_dir: str | os.PathLike,
+    name: str,
+    description: str,
+    workers: int,
+    progress: Progress | None,
+) -> Path:
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise ValueError(f"workers={workers!r}: at least one process has to draw")
     folder, records = _prepare_folder(out_dir), []
@@ -230,9 +275,14 @@ def _write_dataset(plans: Sequence[_Plan], out_dir: str | os.PathLike, name: str
         records.append(record)
         if progress:
             progress(len(records), len(plans))
-    about = {"name": name, "version": "1", "description": description,
-             "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), "num_records": len(records),
-             "total_pages": sum(r["input"]["num_pages"] for r in records)}
+    about = {
+        "name": name,
+        "version": "1",
+        "description": description,
+        "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "num_records": len(records),
+        "total_pages": sum(r["input"]["num_pages"] for r in records),
+    }
     unfinished = folder / ".dataset.json"
     unfinished.write_text(json.dumps({"metadata": about, "records": records}, ensure_ascii=False, indent=1), "utf-8")
     return unfinished.replace(folder / "dataset.json")
@@ -261,15 +311,26 @@ def synthesize_dataset(
     plans = [_settled(replace(asked, seed=seed + i)) for i in range(n)]
     word = options if isinstance(options, str) else "chosen"
     return _write_dataset(
-        plans, out_dir, name or f"vote-extraction-synthetic-{level}-{word.replace(',', '-')}-{seed}-{n}",
+        plans,
+        out_dir,
+        name or f"vote-extraction-synthetic-{level}-{word.replace(',', '-')}-{seed}-{n}",
         description or f"{n} synthetic form sets, seeds {seed} to {seed + n - 1}, level {level}, options {options}",
-        workers, progress)
+        workers,
+        progress,
+    )
 
 # %% ../../nbs/synthesis/09_drawn.ipynb #06d109e1
 _DEMO = (  # kind, level, options
-    ("5/18", "scan", "plain"), ("5/18", "clean", "easy"), ("both", "scan", "easy"), ("5/17", "scan", "medium"),
-    ("5/18", "scan", "real"), ("5/18", "poor", "real"), ("5/17 (บช)", "scan", "real"), ("5/16", "scan", "medium"),
-    ("5/18", "scan", "hard"), ("5/17", "scan", "easy"),
+    ("5/18", "scan", "plain"),
+    ("5/18", "clean", "easy"),
+    ("both", "scan", "easy"),
+    ("5/17", "scan", "medium"),
+    ("5/18", "scan", "real"),
+    ("5/18", "poor", "real"),
+    ("5/17 (บช)", "scan", "real"),
+    ("5/16", "scan", "medium"),
+    ("5/18", "scan", "hard"),
+    ("5/17", "scan", "easy"),
 )
 DEMO_SEED = 221
 

@@ -14,13 +14,30 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vote_experiments.synthesis.handwriting import (
-    DIGIT_STROKES, PEN_WIDTH, Templates, Writer, draw_writer, pen_strokes, smooth, write_number, write_words,
+    DIGIT_STROKES,
+    PEN_WIDTH,
+    Templates,
+    Writer,
+    draw_writer,
+    pen_strokes,
+    smooth,
+    write_number,
+    write_words,
 )
 from .ink import PRINT, PRINT_BOLD, Box, draw_text, text_width
 from .layouts import Design, draw_design
 from vote_experiments.synthesis.marks import (
-    STAMP_INKS, draw_check, draw_comma_tick, draw_dash, draw_dashes, draw_flourish, draw_initials, draw_slash, draw_stamp,
-    write_corrected, write_over,
+    STAMP_INKS,
+    draw_check,
+    draw_comma_tick,
+    draw_dash,
+    draw_dashes,
+    draw_flourish,
+    draw_initials,
+    draw_slash,
+    draw_stamp,
+    write_corrected,
+    write_over,
 )
 from .printing import PAGE_HEIGHT, PAGE_WIDTH, PrintedPage, Slot, Table, print_form
 from .reports import MEN, SURNAMES, Draft, number_at, stream
@@ -28,6 +45,7 @@ from .reports import MEN, SURNAMES, Draft, number_at, stream
 # %% ../../nbs/synthesis/07_filling.ipynb #a5baafa2
 class Ink(NamedTuple):
     "A patch of coloured ink on a page"
+
     x: int
     y: int
     ink: np.ndarray  # uint8[h, w]
@@ -38,12 +56,15 @@ class Ink(NamedTuple):
 @dataclass
 class FilledPage:
     "A page as it lies on the table, before it is scanned"
+
     printed: np.ndarray  # uint8[PAGE_HEIGHT, PAGE_WIDTH]
     written: np.ndarray  # uint8[PAGE_HEIGHT, PAGE_WIDTH], the main writer's pen
     colour: tuple[int, int, int]  # of that pen: red, green, blue
     others: list[Ink] = field(default_factory=list)  # signatures, stamps, pencil
     boxes: dict[str, Box] = field(default_factory=dict)  # around what was written, by field name
-    regions: dict[str, Box] = field(default_factory=dict)  # places of numbers and their words, by path, also of blank ones
+    regions: dict[str, Box] = field(
+        default_factory=dict
+    )  # places of numbers and their words, by path, also of blank ones
     table: Table | None = None
     tint: tuple[int, int] = (0, 0)  # how much less blue and red than green the paper is, gray levels
 
@@ -58,6 +79,7 @@ PENCIL = (110, 108, 112)
 @dataclass(frozen=True)
 class Habits:
     "What one officer adds to numbers and words"
+
     behind: str | None = None  # "slash" or "tick" behind each number
     slash_before_total: bool = False
     dashes: str | None = None  # "digits" or "words" between dashes
@@ -72,9 +94,15 @@ def draw_habits(draft: Draft, r: random.Random) -> Habits:
     "The habits that a draft's difficulties mean"
     has = draft.difficulties.__contains__
     return Habits(
-        behind=r.choice(("slash", "tick")) if has("slashes") else None, slash_before_total=has("slashes") and r.random() < 0.4,
-        dashes=r.choice(("digits", "words")) if has("dashes_around") else None, checks=r.uniform(0.4, 1) if has("check_marks") else 0.0,
-        flourish=has("flourishes"), wide_words=has("wide_words"), initials=r.random() < 0.5, zero_dash=has("zero_dashes"))
+        behind=r.choice(("slash", "tick")) if has("slashes") else None,
+        slash_before_total=has("slashes") and r.random() < 0.4,
+        dashes=r.choice(("digits", "words")) if has("dashes_around") else None,
+        checks=r.uniform(0.4, 1) if has("check_marks") else 0.0,
+        flourish=has("flourishes"),
+        wide_words=has("wide_words"),
+        initials=r.random() < 0.5,
+        zero_dash=has("zero_dashes"),
+    )
 
 # %% ../../nbs/synthesis/07_filling.ipynb #a66fc0c5
 class Pen:
@@ -93,7 +121,9 @@ class Pen:
         if wrong is not None and "overwriting" in self.draft.marks.get(name, ()):
             box = write_over(page.written, *room, wrong, int(number), self.writer, r)
         elif wrong is not None:
-            box = write_corrected(page.written, room[0], room[1] + 22, room[2], wrong, int(number), self.writer, r, r.random() < 0.3)
+            box = write_corrected(
+                page.written, room[0], room[1] + 22, room[2], wrong, int(number), self.writer, r, r.random() < 0.3
+            )
             if self.habits.initials:
                 draw_initials(page.written, box[2] + 6, box[1] - 3, r)
         else:
@@ -125,7 +155,9 @@ class Pen:
         end = slot.x1 + (70 if wide else 4)
         start = slot.x0 + 4 + r.uniform(0, 0.18) * (slot.x1 - slot.x0)
         near = replace(self.writer, align=self.writer.align * 0.5)
-        box = write_words(page.written, start, max(end, start + 60), slot.baseline - r.uniform(2, 9), text, near, r, size)
+        box = write_words(
+            page.written, start, max(end, start + 60), slot.baseline - r.uniform(2, 9), text, near, r, size
+        )
         page.boxes[f"{name}_text"] = box
         if self.habits.flourish and text.startswith("ศูนย์"):
             draw_flourish(page.written, box, self.writer, r)
@@ -162,11 +194,18 @@ def _header_texts(draft: Draft, r: random.Random) -> dict[str, tuple[str, str | 
         texts[f"form_info.{key}"] = ("w", info.get(key))
     received = draft.report["ballot_statistics"].get("ballots_allocated")
     count = ("n", None if received is None else str(received))
-    return texts | {"title.constituency_number": ("n", info["constituency_number"]), "title.province": ("w", info["province"]),
-                    "venue": ("w", _venue(r)), "envelopes": count, "ballots_in_envelopes": count}
+    return texts | {
+        "title.constituency_number": ("n", info["constituency_number"]),
+        "title.province": ("w", info["province"]),
+        "venue": ("w", _venue(r)),
+        "envelopes": count,
+        "ballots_in_envelopes": count,
+    }
 
 # %% ../../nbs/synthesis/07_filling.ipynb #eb75dacc
-def _fill_header(page: FilledPage, blank: PrintedPage, draft: Draft, pen: Pen, texts: Mapping[str, tuple[str, str | None]]) -> None:
+def _fill_header(
+    page: FilledPage, blank: PrintedPage, draft: Draft, pen: Pen, texts: Mapping[str, tuple[str, str | None]]
+) -> None:
     "Date and place, on any page that has room for them"
     r = pen.r
     calm = replace(pen.writer, align=0.45)
@@ -179,7 +218,9 @@ def _fill_header(page: FilledPage, blank: PrintedPage, draft: Draft, pen: Pen, t
             continue
         y = slot.baseline - r.uniform(1, 5)
         if how == "n":
-            page.boxes[name] = write_number(page.written, slot.x0 + 2, slot.x1 - 2, y, text, replace(calm, comma=False), r, 0.95)
+            page.boxes[name] = write_number(
+                page.written, slot.x0 + 2, slot.x1 - 2, y, text, replace(calm, comma=False), r, 0.95
+            )
         else:
             page.boxes[name] = write_words(page.written, slot.x0 + 2, slot.x1 + 8, y, text, calm, r, calm.word_size)
     page.regions |= {name: (s.x0, s.y0, s.x1, s.y1) for name, s in blank.preprinted.items()}
@@ -202,10 +243,18 @@ def _strike_kinds(page: FilledPage, blank: PrintedPage, draft: Draft, pen: Pen) 
             continue
         part, wide = name.removeprefix("kinds."), slot.x1 - slot.x0
         first = part.index("/") / len(part)
-        spans = ((0.02, first - 0.02),) if in_town else ((first + 0.03, 0.62), (0.68, 0.98)) if "เทศบาล" in part else ((first + 0.05, 0.98),)
+        spans = (
+            ((0.02, first - 0.02),)
+            if in_town
+            else ((first + 0.03, 0.62), (0.68, 0.98))
+            if "เทศบาล" in part
+            else ((first + 0.05, 0.98),)
+        )
         for a, b in spans:
             y = slot.baseline - 7 + pen.r.gauss(0, 2)
-            ends = np.array([(slot.x0 + a * wide, y + pen.r.uniform(0, 9)), (slot.x0 + b * wide, y - pen.r.uniform(0, 12))])
+            ends = np.array(
+                [(slot.x0 + a * wide, y + pen.r.uniform(0, 9)), (slot.x0 + b * wide, y - pen.r.uniform(0, 12))]
+            )
             pen_strokes(page.written, [ends], pen.writer.pen)
 
 # %% ../../nbs/synthesis/07_filling.ipynb #ddee693c
@@ -280,7 +329,9 @@ def _sign(page: FilledPage, line: Slot, name_line: Slot, r: random.Random) -> No
     pen_strokes(ink, [smooth(points)], signer.pen)
     page.others.append(Ink(line.x0 - 10, line.baseline - 50, ink, signer.colour, 0.85))
     name = np.zeros((70, 300), np.uint8)
-    write_words(name, 6, min(280, name_line.x1 - name_line.x0), 44, f"{r.choice(MEN)} {r.choice(SURNAMES)}", signer, r, 21)
+    write_words(
+        name, 6, min(280, name_line.x1 - name_line.x0), 44, f"{r.choice(MEN)} {r.choice(SURNAMES)}", signer, r, 21
+    )
     page.others.append(Ink(name_line.x0, name_line.baseline - 46, name, signer.colour, 0.85))
 
 # %% ../../nbs/synthesis/07_filling.ipynb #eec64a02
@@ -312,7 +363,7 @@ def _is_number_box(name: str) -> bool:
 
 def _covers(face: np.ndarray, x: int, y: int, box: Box) -> bool:
     "Whether a stamp whose corner is at (x, y) puts ink into a box"
-    inside = face[max(0, box[1] - y):max(0, box[3] - y), max(0, box[0] - x):max(0, box[2] - x)]
+    inside = face[max(0, box[1] - y) : max(0, box[3] - y), max(0, box[0] - x) : max(0, box[2] - x)]
     return int(np.count_nonzero(inside > 60)) >= 20
 
 # %% ../../nbs/synthesis/07_filling.ipynb #5b7805c3
@@ -327,11 +378,15 @@ def fill_pages(
     design = design or draw_design(draft.kind, stream(seed, ballot, "design"), len(rows))
     has = draft.difficulties.__contains__
     # both forms of a station are filled in by one hand
-    writer = draw_writer(stream(seed, "hand"), templates, pen_width, has("touching_digits"), has("thai_digits"), has("odd_shapes"))
+    writer = draw_writer(
+        stream(seed, "hand"), templates, pen_width, has("touching_digits"), has("thai_digits"), has("odd_shapes")
+    )
     pen = Pen(draft, writer, draw_habits(draft, stream(seed, ballot, "habits")), stream(seed, ballot, "pen"))
     info = draft.report["form_info"]
     preset = {f"form_info.{k}": str(info[k]) for k in design.preprinted if info.get(k)}
-    numbered = max(len(rows), sum(design.rows)) if draft.kind.place == "committee" or draft.kind.is_party_list else len(rows)
+    numbered = (
+        max(len(rows), sum(design.rows)) if draft.kind.place == "committee" or draft.kind.is_party_list else len(rows)
+    )
     blanks = print_form(draft.kind, design, len(rows), preset, numbered)
     pages = _written(draft, design, blanks, pen)
     _finish(pages, draft)

@@ -53,6 +53,7 @@ def _font(name: str) -> _Font:
 # %% ../../nbs/synthesis/00_ink.ipynb #2cccae54
 class Glyph(NamedTuple):
     "One glyph of a shaped text, in font units"
+
     id: int
     cluster: int  # glyphs of one cluster (a consonant and the marks on it) move together
     advance: int
@@ -70,8 +71,10 @@ def shape(
     buffer.add_str(text)
     buffer.guess_segment_properties()
     uharfbuzz.shape(_font(font).shaper, buffer)
-    glyphs = tuple(Glyph(i.codepoint, i.cluster, p.x_advance, p.x_offset, p.y_offset)
-                   for i, p in zip(buffer.glyph_infos, buffer.glyph_positions))
+    glyphs = tuple(
+        Glyph(i.codepoint, i.cluster, p.x_advance, p.x_offset, p.y_offset)
+        for i, p in zip(buffer.glyph_infos, buffer.glyph_positions)
+    )
     for g in glyphs:
         if g.id == 0:
             raise ValueError(f"font {font!r} has no glyph for {text[g.cluster]!r} in {text!r}; use another font")
@@ -97,6 +100,7 @@ def n_clusters(
 # %% ../../nbs/synthesis/00_ink.ipynb #cc35831a
 class Pose(NamedTuple):
     "How one cluster of letters deviates from print"
+
     dx: float = 0.0  # pixels to the right
     dy: float = 0.0  # pixels down
     rotation: int = 0  # degrees, counter-clockwise
@@ -111,8 +115,12 @@ UPRIGHT = Pose()
 def _bitmap(font: str, size: float, glyph: int, rotation: int, stretch: int, slant: int) -> tuple[np.ndarray, int, int]:
     "The ink of one glyph, and the left and top edge of it relative to the pen position"
     face, angle = _font(font).face, math.radians(rotation)
-    turn = freetype.Matrix(*(int(v * 0x10000) for v in (
-        math.cos(angle) * stretch / 100, -math.sin(angle) + slant / 100, math.sin(angle), math.cos(angle))))
+    turn = freetype.Matrix(
+        *(
+            int(v * 0x10000)
+            for v in (math.cos(angle) * stretch / 100, -math.sin(angle) + slant / 100, math.sin(angle), math.cos(angle))
+        )
+    )
     with _rendering:
         face.set_char_size(int(size * 64))
         face.set_transform(turn, freetype.Vector(0, 0))
@@ -120,7 +128,7 @@ def _bitmap(font: str, size: float, glyph: int, rotation: int, stretch: int, sla
         slot, bitmap = face.glyph, face.glyph.bitmap
         # freetype-py's own `bitmap.buffer` builds a list of single bytes, ten times slower than copying the block
         data = ctypes.string_at(bitmap._FT_Bitmap.buffer, bitmap.rows * bitmap.pitch) if bitmap.rows else b""
-        ink = np.frombuffer(data, np.uint8).reshape(bitmap.rows, bitmap.pitch)[:, :bitmap.width]
+        ink = np.frombuffer(data, np.uint8).reshape(bitmap.rows, bitmap.pitch)[:, : bitmap.width]
         return ink, slot.bitmap_left, slot.bitmap_top
 
 # %% ../../nbs/synthesis/00_ink.ipynb #7ccad9c5
@@ -138,7 +146,7 @@ def stamp(
     x0, y0, x1, y1 = max(0, x), max(0, y), min(width, x + ink.shape[1]), min(height, y + ink.shape[0])
     if x1 > x0 and y1 > y0:
         view = layer[y0:y1, x0:x1]
-        np.maximum(view, ink[y0 - y:y1 - y, x0 - x:x1 - x], out=view)
+        np.maximum(view, ink[y0 - y : y1 - y, x0 - x : x1 - x], out=view)
 
 # %% ../../nbs/synthesis/00_ink.ipynb #9198bb6e
 def draw_text(

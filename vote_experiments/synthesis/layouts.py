@@ -15,6 +15,7 @@ from ..forms.kinds import FormKind
 @dataclass(frozen=True)
 class VoteCell:
     "Inner places of the cell of votes, as shares of the cell"
+
     digits: tuple[float, float] = (0.03, 0.235)  # dots for the digits
     bracket: float = 0.25  # the opening bracket
     words: tuple[float, float] = (0.27, 0.95)  # dots for the words
@@ -26,6 +27,7 @@ class VoteCell:
 @dataclass(frozen=True)
 class Design:
     "How one printer printed one form"
+
     printer: str  # "provincial" or "bangkok"
     left: float  # outer rules of the table
     right: float
@@ -55,9 +57,16 @@ class Design:
 
     def describe(self) -> dict[str, object]:
         "What of the design is worth recording with a drawn form"
-        return {"printer": self.printer, "rows": list(self.rows), "pitch": round(self.pitch, 4),
-                "columns": [round(s, 3) for s in self.shares], "thai_row_numbers": self.thai_numbers,
-                "names_by_hand": self.names_by_hand, "preprinted": list(self.preprinted), "total_dotted": self.total_dotted}
+        return {
+            "printer": self.printer,
+            "rows": list(self.rows),
+            "pitch": round(self.pitch, 4),
+            "columns": [round(s, 3) for s in self.shares],
+            "thai_row_numbers": self.thai_numbers,
+            "names_by_hand": self.names_by_hand,
+            "preprinted": list(self.preprinted),
+            "total_dotted": self.total_dotted,
+        }
 
 # %% ../../nbs/synthesis/03_layouts.ipynb #39a4bb8e
 _WIDE = (0.147, 0.267, 0.178, 0.408)  # number, candidate, party, votes: the same shares everywhere
@@ -65,31 +74,110 @@ _PARTY = (0.228, 0.296, 0.476)  # number, party, votes
 _PARTY_CELL = VoteCell((0.026, 0.256), 0.268, (0.29, 0.96), 0.968, 0.7, 0.62)
 _BANGKOK_CELL = VoteCell((0.058, 0.33), 0.365, (0.39, 0.94), 0.945)
 _5_18 = Design("provincial", 0.066, 0.887, _WIDE, (11,), (0.593,), 0.040, 0.0269, 0.029)
-_5_17 = Design("provincial", 0.081, 0.932, (0.174, 0.266, 0.174, 0.386), (10,), (0.530,), 0.048, 0.0277, 0.0285,
-               VoteCell((0.02, 0.27), 0.295, (0.31, 0.955), 0.963), 0.085, 0.935, 0.238, 0.0243, names_by_hand=True,
-               total_dotted=False, member_pitch=0.070, footer="สส-กนค นอกเขต-")
+_5_17 = Design(
+    "provincial",
+    0.081,
+    0.932,
+    (0.174, 0.266, 0.174, 0.386),
+    (10,),
+    (0.530,),
+    0.048,
+    0.0277,
+    0.0285,
+    VoteCell((0.02, 0.27), 0.295, (0.31, 0.955), 0.963),
+    0.085,
+    0.935,
+    0.238,
+    0.0243,
+    names_by_hand=True,
+    total_dotted=False,
+    member_pitch=0.070,
+    footer="สส-กนค นอกเขต-",
+)
 
 # %% ../../nbs/synthesis/03_layouts.ipynb #04b500fb
 _DESIGNS: dict[tuple[str, str], Design] = {
     ("5/18", "provincial"): _5_18,
     ("5/18 (บช)", "provincial"): replace(
-        _5_18, left=0.070, right=0.891, shares=_PARTY, rows=(10, 24, 23), tops=(0.592, 0.152, 0.156), head=0.037,
-        pitch=0.0301, total=0.0302, cell=_PARTY_CELL, member_pitch=0.045),
+        _5_18,
+        left=0.070,
+        right=0.891,
+        shares=_PARTY,
+        rows=(10, 24, 23),
+        tops=(0.592, 0.152, 0.156),
+        head=0.037,
+        pitch=0.0301,
+        total=0.0302,
+        cell=_PARTY_CELL,
+        member_pitch=0.045,
+    ),
     ("5/17", "provincial"): _5_17,
     ("5/17 (บช)", "provincial"): replace(
-        _5_17, left=0.080, right=0.930, shares=(0.238, 0.292, 0.470), rows=(10, 24, 23), tops=(0.556, 0.133, 0.111),
-        head=0.039, pitch=0.0320, total=0.0325, cell=_PARTY_CELL, names_by_hand=False, total_dotted=True, member_pitch=0.049),
+        _5_17,
+        left=0.080,
+        right=0.930,
+        shares=(0.238, 0.292, 0.470),
+        rows=(10, 24, 23),
+        tops=(0.556, 0.133, 0.111),
+        head=0.039,
+        pitch=0.0320,
+        total=0.0325,
+        cell=_PARTY_CELL,
+        names_by_hand=False,
+        total_dotted=True,
+        member_pitch=0.049,
+    ),
     ("5/16", "provincial"): replace(
-        _5_17, left=0.086, right=0.942, shares=(0.179, 0.269, 0.172, 0.380), tops=(0.471,), pitch=0.0272, total=0.027,
-        first_line=0.233, footer="สส-กนค ในเขต"),
+        _5_17,
+        left=0.086,
+        right=0.942,
+        shares=(0.179, 0.269, 0.172, 0.380),
+        tops=(0.471,),
+        pitch=0.0272,
+        total=0.027,
+        first_line=0.233,
+        footer="สส-กนค ในเขต",
+    ),
     ("5/16 (บช)", "provincial"): replace(
-        _5_17, left=0.073, right=0.925, shares=(0.229, 0.296, 0.475), rows=(10, 24, 23), tops=(0.497, 0.096, 0.1),
-        head=0.039, pitch=0.0315, total=0.0315, cell=_PARTY_CELL, first_line=0.233, names_by_hand=False, total_dotted=True,
-        member_pitch=0.049, footer="สส-กนค ในเขต"),
+        _5_17,
+        left=0.073,
+        right=0.925,
+        shares=(0.229, 0.296, 0.475),
+        rows=(10, 24, 23),
+        tops=(0.497, 0.096, 0.1),
+        head=0.039,
+        pitch=0.0315,
+        total=0.0315,
+        cell=_PARTY_CELL,
+        first_line=0.233,
+        names_by_hand=False,
+        total_dotted=True,
+        member_pitch=0.049,
+        footer="สส-กนค ในเขต",
+    ),
     ("5/17", "bangkok"): Design(
-        "bangkok", 0.155, 0.955, (0.0875, 0.346, 0.241, 0.3255), (8, 12), (0.568, 0.072), 0.044, 0.0434, 0.038, _BANGKOK_CELL,
-        0.165, 0.945, 0.288, 0.0222, 19.5, thai_numbers=False, number_size=1.7, centred_names=True, rule=2, member_pitch=0.044,
-        grey_head=True),
+        "bangkok",
+        0.155,
+        0.955,
+        (0.0875, 0.346, 0.241, 0.3255),
+        (8, 12),
+        (0.568, 0.072),
+        0.044,
+        0.0434,
+        0.038,
+        _BANGKOK_CELL,
+        0.165,
+        0.945,
+        0.288,
+        0.0222,
+        19.5,
+        thai_numbers=False,
+        number_size=1.7,
+        centred_names=True,
+        rule=2,
+        member_pitch=0.044,
+        grey_head=True,
+    ),
 }
 
 # %% ../../nbs/synthesis/03_layouts.ipynb #f1aa3fcc
@@ -130,19 +218,30 @@ def draw_design(
     "A printer's design of a form, varied. Raises `ValueError` for a kind or a printer that is not drawn."
     known = [name for code, name in _DESIGNS if code == kind.code]
     if not known or printer not in (None, *known):
-        raise ValueError(f"no design of {kind.code} by {printer or 'any printer'} is drawn; drawn are "
-                         f"{', '.join(f'{code} ({name})' for code, name in _DESIGNS)}")
-    name = printer or r.choices(known, [3, 1][:len(known)])[0]
+        raise ValueError(
+            f"no design of {kind.code} by {printer or 'any printer'} is drawn; drawn are "
+            f"{', '.join(f'{code} ({name})' for code, name in _DESIGNS)}"
+        )
+    name = printer or r.choices(known, [3, 1][: len(known)])[0]
     design = _varied_rows(_DESIGNS[kind.code, name], kind, n_rows, r)
     shift = r.uniform(-0.012, 0.012)
     station = kind.place == "station"
     preprinted = r.choice(((), ("province",), ("province", "constituency_number"))) if station else ()
     return replace(
-        design, left=design.left + shift, right=design.right + shift + r.uniform(-0.01, 0.01),
-        text_left=design.text_left + shift, text_right=design.text_right + shift, shares=_varied_columns(design.shares, r),
-        cell=_varied_cell(design.cell, r), size=design.size * r.uniform(0.98, 1.03), preprinted=preprinted,
-        thai_numbers=design.thai_numbers and r.random() < 0.75, centred_names=design.centred_names or (station and r.random() < 0.3),
-        rule=design.rule + (r.random() < 0.3), index_number=str(r.randint(1, 200)) if r.random() < 0.15 else "")
+        design,
+        left=design.left + shift,
+        right=design.right + shift + r.uniform(-0.01, 0.01),
+        text_left=design.text_left + shift,
+        text_right=design.text_right + shift,
+        shares=_varied_columns(design.shares, r),
+        cell=_varied_cell(design.cell, r),
+        size=design.size * r.uniform(0.98, 1.03),
+        preprinted=preprinted,
+        thai_numbers=design.thai_numbers and r.random() < 0.75,
+        centred_names=design.centred_names or (station and r.random() < 0.3),
+        rule=design.rule + (r.random() < 0.3),
+        index_number=str(r.randint(1, 200)) if r.random() < 0.15 else "",
+    )
 
 # %% ../../nbs/synthesis/03_layouts.ipynb #871bd9d7
 DRAWN_KINDS: tuple[str, ...] = tuple(dict.fromkeys(code for code, _ in _DESIGNS))

@@ -37,7 +37,9 @@ def draw_dashes(layer: np.ndarray, box: Box, writer: Writer, r: random.Random) -
     "-12-: a dash on either side"
     y = (box[1] + box[3]) / 2
     for x in (box[0] - 16, box[2] + 5):
-        pen_strokes(layer, [np.array([(x, y + r.gauss(0, 1.5)), (x + r.uniform(7, 11), y + r.gauss(0, 1.5))])], writer.pen)
+        pen_strokes(
+            layer, [np.array([(x, y + r.gauss(0, 1.5)), (x + r.uniform(7, 11), y + r.gauss(0, 1.5))])], writer.pen
+        )
 
 # %% ../../nbs/synthesis/02_marks.ipynb #da290928
 def draw_check(layer: np.ndarray, box: Box, r: random.Random) -> None:
@@ -76,13 +78,22 @@ def _strike(layer: np.ndarray, box: Box, writer: Writer, r: random.Random) -> No
     mid, style = (y0 + y1) / 2, r.choice(("line", "lines", "zigzag"))
 
     def line(dy: float) -> np.ndarray:
-        return smooth([(x0 - 5, mid + dy + r.gauss(0, 2)), ((x0 + x1) / 2, mid + dy + r.gauss(0, 1.5)),
-                       (x1 + 5, mid + dy + r.gauss(0, 2))])
+        return smooth(
+            [
+                (x0 - 5, mid + dy + r.gauss(0, 2)),
+                ((x0 + x1) / 2, mid + dy + r.gauss(0, 1.5)),
+                (x1 + 5, mid + dy + r.gauss(0, 2)),
+            ]
+        )
 
     if style == "zigzag":
         n = max(3, int((x1 - x0) / 9))
-        curves = [smooth([(x0 - 4 + (x1 - x0 + 8) * i / n, mid + (7 if i % 2 else -7) + r.gauss(0, 1.5))
-                          for i in range(n + 1)], 3)]
+        curves = [
+            smooth(
+                [(x0 - 4 + (x1 - x0 + 8) * i / n, mid + (7 if i % 2 else -7) + r.gauss(0, 1.5)) for i in range(n + 1)],
+                3,
+            )
+        ]
     else:
         curves = [line(0)] if style == "line" else [line(-4), line(4)]
     pen_strokes(layer, curves, writer.pen * 0.9)
@@ -90,7 +101,8 @@ def _strike(layer: np.ndarray, box: Box, writer: Writer, r: random.Random) -> No
 # %% ../../nbs/synthesis/02_marks.ipynb #0b86193e
 def write_corrected(
     layer: np.ndarray,  # uint8[height, width], changed in place
-    x0: float, x1: float,  # the room, pixels
+    x0: float,
+    x1: float,  # the room, pixels
     y: float,  # baseline
     wrong: int,
     right: int,
@@ -114,7 +126,8 @@ def write_corrected(
 # %% ../../nbs/synthesis/02_marks.ipynb #e8958339
 def write_over(
     layer: np.ndarray,  # uint8[height, width], changed in place
-    x0: float, x1: float,  # the room, pixels
+    x0: float,
+    x1: float,  # the room, pixels
     y: float,  # baseline
     wrong: int,
     right: int,
@@ -136,8 +149,13 @@ def _ring_text(text: str, radius: int) -> np.ndarray:
     draw_text(straight, 0, 20, text, PRINT_BOLD, around / text_width(text, 1, PRINT_BOLD))
     # a polar picture has one row for each angle and one column for each radius; the text's top points outwards
     polar = np.ascontiguousarray(cv2.rotate(straight, cv2.ROTATE_90_CLOCKWISE))
-    return cv2.warpPolar(polar, (2 * radius, 2 * radius), (radius, radius), radius,
-                         cv2.WARP_INVERSE_MAP | cv2.WARP_FILL_OUTLIERS | cv2.INTER_LINEAR)
+    return cv2.warpPolar(
+        polar,
+        (2 * radius, 2 * radius),
+        (radius, radius),
+        radius,
+        cv2.WARP_INVERSE_MAP | cv2.WARP_FILL_OUTLIERS | cv2.INTER_LINEAR,
+    )
 
 # %% ../../nbs/synthesis/02_marks.ipynb #71a6a9e9
 @lru_cache(maxsize=4)
@@ -146,7 +164,7 @@ def _stamp_face(kind: str) -> np.ndarray:
     side = 236
     face, c = np.zeros((side, side), np.uint8), side // 2
     if kind == "seal":
-        face[c - 84:c + 84, c - 84:c + 84] = _ring_text("คณะกรรมการประจำหน่วยเลือกตั้ง * สมาชิกสภาผู้แทนราษฎร * ", 84)
+        face[c - 84 : c + 84, c - 84 : c + 84] = _ring_text("คณะกรรมการประจำหน่วยเลือกตั้ง * สมาชิกสภาผู้แทนราษฎร * ", 84)
         for radius, width in ((86, 3), (54, 2)):
             cv2.circle(face, (c, c), radius, 255, width, cv2.LINE_AA)
         draw_text(face, c - text_width("กปน.", 34, PRINT_BOLD) / 2, c + 12, "กปน.", PRINT_BOLD, 34)
@@ -166,8 +184,11 @@ def draw_stamp(
     kind = r.choice(("seal", "box"))
     face = _stamp_face(kind)
     c = face.shape[0] / 2
-    turned = cv2.warpAffine(face, cv2.getRotationMatrix2D((c, c), r.gauss(0, 25 if kind == "seal" else 9), 1.0),
-                            face.shape[::-1])
+    turned = cv2.warpAffine(
+        face, cv2.getRotationMatrix2D((c, c), r.gauss(0, 25 if kind == "seal" else 9), 1.0), face.shape[::-1]
+    )
     g = np.random.default_rng(r.getrandbits(32))
-    patchy = cv2.resize(g.uniform(0.35, 1.1, (9, 9)).astype(np.float32), face.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    patchy = cv2.resize(
+        g.uniform(0.35, 1.1, (9, 9)).astype(np.float32), face.shape[::-1], interpolation=cv2.INTER_CUBIC
+    )
     return cv2.multiply(turned, patchy, dtype=cv2.CV_8U)

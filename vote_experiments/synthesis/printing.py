@@ -29,6 +29,7 @@ PAGE_WIDTH, PAGE_HEIGHT = 1240, 1754  # A4
 @dataclass(frozen=True)
 class Slot:
     "A place to write: a row of dots, or a ruled cell"
+
     x0: int  # left end, pixels
     x1: int  # right end
     baseline: int  # where the writing rests
@@ -39,6 +40,7 @@ class Slot:
 @dataclass
 class Table:
     "The ruled table of one page"
+
     xs: list[float]  # of the vertical rules, pixels
     ys: list[float]  # of the horizontal rules: top, below the head, below each row
     has_total: bool  # the last row is the total
@@ -47,6 +49,7 @@ class Table:
 @dataclass
 class PrintedPage:
     "A blank page and the places on it"
+
     ink: np.ndarray = field(repr=False)  # uint8[PAGE_HEIGHT, PAGE_WIDTH]: 255 is full printing ink
     slots: dict[str, Slot] = field(default_factory=dict, repr=False)  # by field name
     preprinted: dict[str, Slot] = field(default_factory=dict, repr=False)  # header fields that the printer filled in
@@ -89,14 +92,16 @@ class Sheet:
     def dots(self, x0: float, x1: float, y: float, bold: bool = False) -> None:
         "A row of full stops that rest on a baseline"
         if x1 > x0 + 3:
-            stamp(self.page.ink, _dot_row(bold)[:, :int(x1 - x0)], int(x0), int(y) - 3)
+            stamp(self.page.ink, _dot_row(bold)[:, : int(x1 - x0)], int(x0), int(y) - 3)
 
     def blank(self, name: str, x0: float, x1: float, y: float) -> None:
         "A row of dots to write on"
         self.dots(x0, x1, y)
         self.page.slots[name] = Slot(int(x0), int(x1), int(y), int(y) - 32, int(y) + 9)
 
-    def box(self, x0: float, y0: float, x1: float, y1: float, text: str, font: str = PRINT_BOLD, size: float = 0) -> None:
+    def box(
+        self, x0: float, y0: float, x1: float, y1: float, text: str, font: str = PRINT_BOLD, size: float = 0
+    ) -> None:
         cv2.rectangle(self.page.ink, (int(x0), int(y0)), (int(x1), int(y1)), 255, 2)
         self.centred((x0 + x1) / 2, (y0 + y1) / 2 + 7, text, font, size)
 
@@ -119,13 +124,27 @@ def _wing(fine: np.ndarray, side: int) -> None:
 # %% ../../nbs/synthesis/04_printing.ipynb #b6b1700e
 def _limbs(fine: np.ndarray, side: int) -> None:
     "A raised arm with its hand, a bent leg with claws, the tail on one side"
-    cv2.polylines(fine, [_curve((400 + side * 60, 300), (400 + side * 150, 345), (400 + side * 180, 290), (400 + side * 150, 240))],
-                  False, 255, 30, cv2.LINE_AA)
-    cv2.polylines(fine, [_curve((400 + side * 40, 500), (400 + side * 140, 520), (400 + side * 110, 610), (400 + side * 165, 645))],
-                  False, 255, 26, cv2.LINE_AA)
+    cv2.polylines(
+        fine,
+        [_curve((400 + side * 60, 300), (400 + side * 150, 345), (400 + side * 180, 290), (400 + side * 150, 240))],
+        False,
+        255,
+        30,
+        cv2.LINE_AA,
+    )
+    cv2.polylines(
+        fine,
+        [_curve((400 + side * 40, 500), (400 + side * 140, 520), (400 + side * 110, 610), (400 + side * 165, 645))],
+        False,
+        255,
+        26,
+        cv2.LINE_AA,
+    )
     for k in range(5):
         end = (400 + side * (14 + 42 * k), 742 - 16 * k)
-        cv2.polylines(fine, [_curve((400 + side * 14, 540), (400 + side * (20 + 22 * k), 640), end)], False, 255, 12, cv2.LINE_AA)
+        cv2.polylines(
+            fine, [_curve((400 + side * 14, 540), (400 + side * (20 + 22 * k), 640), end)], False, 255, 12, cv2.LINE_AA
+        )
         cv2.line(fine, end, (end[0] + side * 10, end[1] - 26), 255, 8, cv2.LINE_AA)
 
 # %% ../../nbs/synthesis/04_printing.ipynb #f2a09e9b
@@ -138,7 +157,24 @@ def _body(fine: np.ndarray) -> None:
         cv2.line(fine, (400 + side * 46, 150), (400 + side * 74, 120), 255, 11, cv2.LINE_AA)
     cv2.fillPoly(fine, [np.array([(386, 184), (414, 184), (400, 214)], np.int32)], 255)
     cv2.ellipse(fine, (400, 236), (58, 16), 0, 0, 360, 255, -1, cv2.LINE_AA)
-    cv2.fillPoly(fine, [_curve((330, 262), (470, 262), (452, 360), (436, 450), (455, 560), (400, 590), (345, 560), (364, 450), (348, 360), (330, 262))], 255)
+    cv2.fillPoly(
+        fine,
+        [
+            _curve(
+                (330, 262),
+                (470, 262),
+                (452, 360),
+                (436, 450),
+                (455, 560),
+                (400, 590),
+                (345, 560),
+                (364, 450),
+                (348, 360),
+                (330, 262),
+            )
+        ],
+        255,
+    )
     for y, wide in ((290, 52), (312, 44), (345, 36), (430, 34), (452, 36), (500, 42), (530, 44), (556, 40)):
         cv2.ellipse(fine, (400, y), (wide, 13), 0, 0, 180, 0, 5, cv2.LINE_AA)
     cv2.circle(fine, (400, 395), 17, 0, 6, cv2.LINE_AA)
@@ -159,23 +195,27 @@ def emblem(
 # %% ../../nbs/synthesis/04_printing.ipynb #71ad7872
 class Blank(NamedTuple):
     "A dotted place in a line"
+
     name: str
     width: float  # fraction of the page; 0: up to the closing bracket at the right margin
 
 
 class Preset(NamedTuple):
     "A blank that the printer filled in"
+
     name: str
     text: str
 
 # %% ../../nbs/synthesis/04_printing.ipynb #9d719303
 class Tab(NamedTuple):
     "Continue at this place, or at once when it has been passed"
+
     x: float  # fraction of the page
 
 # %% ../../nbs/synthesis/04_printing.ipynb #bf11e14c
 class Line(NamedTuple):
     "A line of the printed text"
+
     indent: float  # from the left margin, fraction of the page
     parts: tuple[str | Blank | Tab, ...]
     is_full: bool = False  # spread to the right margin
@@ -205,8 +245,17 @@ def print_line(sheet: Sheet, line: Line, y: float, left: float, right: float, pr
         x = _print_part(sheet, part, x, y, font, size, tracking, stretch, right)
 
 # %% ../../nbs/synthesis/04_printing.ipynb #877684f4
-def _print_part(sheet: Sheet, part: str | Blank | Preset | Tab, x: float, y: float, font: str, size: float, tracking: float,
-                stretch: float, right: float) -> float:
+def _print_part(
+    sheet: Sheet,
+    part: str | Blank | Preset | Tab,
+    x: float,
+    y: float,
+    font: str,
+    size: float,
+    tracking: float,
+    stretch: float,
+    right: float,
+) -> float:
     "Print one part and return where the next one begins"
     if isinstance(part, Tab):
         return max(x, part.x * PAGE_WIDTH)
@@ -226,8 +275,10 @@ def _print_part(sheet: Sheet, part: str | Blank | Preset | Tab, x: float, y: flo
 # %% ../../nbs/synthesis/04_printing.ipynb #36c53118
 _BALLOT_NAME = {"Constituency": "แบบแบ่งเขตเลือกตั้ง", "PartyList": "แบบบัญชีรายชื่อ"}
 _NO_CHOICE = {"Constituency": "บัตรที่ไม่เลือกผู้สมัครผู้ใด", "PartyList": "บัตรที่ไม่เลือกบัญชีรายชื่อของพรรคการเมืองใด"}
-_ITEM_3 = {"Constituency": "๓. จำนวนคะแนนที่ผู้สมัครรับเลือกตั้งแต่ละคนได้รับเรียงตามลำดับหมายเลขประจำตัวผู้สมัคร",
-           "PartyList": "๓. จำนวนคะแนนที่พรรคการเมืองแต่ละพรรคได้รับเรียงตามลำดับหมายเลขของบัญชีรายชื่อของพรรคการเมือง"}
+_ITEM_3 = {
+    "Constituency": "๓. จำนวนคะแนนที่ผู้สมัครรับเลือกตั้งแต่ละคนได้รับเรียงตามลำดับหมายเลขประจำตัวผู้สมัคร",
+    "PartyList": "๓. จำนวนคะแนนที่พรรคการเมืองแต่ละพรรคได้รับเรียงตามลำดับหมายเลขของบัญชีรายชื่อของพรรคการเมือง",
+}
 
 
 def _number_parts(field: str, label: str, unit: str, at: float, width: float) -> tuple[str | Blank | Tab, ...]:
@@ -240,31 +291,72 @@ def _station_lines(kind: FormKind) -> list[Line]:
     name, party = _BALLOT_NAME[kind.ballot], kind.is_party_list
     cut = len("แบบบัญชี") if party else len("แบบแบ่งเขต")
     at, wide = (0.62, 0.05) if party else (0.53, 0.055)
-    number = (lambda section, key, label, unit, indent, x, width=0.055: Line(
-        indent, _number_parts(f"{section}.{key}", label, unit, x, width)))
+    number = lambda section, key, label, unit, indent, x, width=0.055: Line(
+        indent, _number_parts(f"{section}.{key}", label, unit, x, width)
+    )
     ballots = "ballot_statistics"
     return [
-        Line(.082, ("ตามที่ได้มีพระราชกฤษฎีกาให้มีการเลือกตั้งสมาชิกสภาผู้แทนราษฎร และคณะกรรมการการเลือกตั้ง",), True),
-        Line(0, ("ได้กำหนดให้วันที่", Blank("date.day", .055), "เดือน", Blank("date.month", .109), "พ.ศ.", Blank("date.year", .088),
-                 "เป็นวันเลือกตั้ง นั้น")),
-        Line(.082, (f"บัดนี้ คณะกรรมการประจำหน่วยเลือกตั้งได้ดำเนินการนับคะแนนสมาชิกสภาผู้แทนราษฎร{name[:cut]}",), True),
-        Line(0, (f"{name[cut:]}ของหน่วยเลือกตั้งที่", Blank("form_info.polling_station_number", .049), "หมู่ที่",
-                 Blank("form_info.village_moo", .055), "ตำบล/แขวง/เทศบาล", Blank("form_info.sub_district", .119), "อำเภอ/เขต",
-                 Blank("form_info.district", .092)), True),
-        Line(0, ("เขตเลือกตั้งที่", Blank("form_info.constituency_number", .045), "จังหวัด", Blank("form_info.province", .085),
-                 "เสร็จสิ้นเป็นที่เรียบร้อยแล้ว ดังนั้น จึงขอรายงานผลการนับคะแนนของ"), True),
+        Line(0.082, ("ตามที่ได้มีพระราชกฤษฎีกาให้มีการเลือกตั้งสมาชิกสภาผู้แทนราษฎร และคณะกรรมการการเลือกตั้ง",), True),
+        Line(
+            0,
+            (
+                "ได้กำหนดให้วันที่",
+                Blank("date.day", 0.055),
+                "เดือน",
+                Blank("date.month", 0.109),
+                "พ.ศ.",
+                Blank("date.year", 0.088),
+                "เป็นวันเลือกตั้ง นั้น",
+            ),
+        ),
+        Line(0.082, (f"บัดนี้ คณะกรรมการประจำหน่วยเลือกตั้งได้ดำเนินการนับคะแนนสมาชิกสภาผู้แทนราษฎร{name[:cut]}",), True),
+        Line(
+            0,
+            (
+                f"{name[cut:]}ของหน่วยเลือกตั้งที่",
+                Blank("form_info.polling_station_number", 0.049),
+                "หมู่ที่",
+                Blank("form_info.village_moo", 0.055),
+                "ตำบล/แขวง/เทศบาล",
+                Blank("form_info.sub_district", 0.119),
+                "อำเภอ/เขต",
+                Blank("form_info.district", 0.092),
+            ),
+            True,
+        ),
+        Line(
+            0,
+            (
+                "เขตเลือกตั้งที่",
+                Blank("form_info.constituency_number", 0.045),
+                "จังหวัด",
+                Blank("form_info.province", 0.085),
+                "เสร็จสิ้นเป็นที่เรียบร้อยแล้ว ดังนั้น จึงขอรายงานผลการนับคะแนนของ",
+            ),
+            True,
+        ),
         Line(0, ("หน่วยเลือกตั้งดังกล่าว ดังนี้",)),
-        Line(.088, ("๑. จำนวนผู้มีสิทธิเลือกตั้ง",)),
-        number("voter_statistics", "eligible_voters", "๑.๑ จำนวนผู้มีสิทธิเลือกตั้งตามบัญชีรายชื่อผู้มีสิทธิเลือกตั้ง", "คน", .11, .572, wide),
-        number("voter_statistics", "voters_present", "๑.๒ จำนวนผู้มีสิทธิเลือกตั้งที่มาแสดงตน (เฉพาะวันเลือกตั้ง)", "คน", .11, .572, wide),
-        Line(.088, ("๒. จำนวนบัตรเลือกตั้ง",)),
-        number(ballots, "ballots_allocated", "๒.๑ จำนวนบัตรเลือกตั้งที่ได้รับจัดสรร", "บัตร", .11, .470),
-        number(ballots, "ballots_used", "๒.๒ จำนวนบัตรเลือกตั้งที่ใช้", "บัตร", .11, .470),
-        number(ballots, "good_ballots", "๒.๒.๑ บัตรดี", "บัตร", .143, .470),
-        number(ballots, "bad_ballots", "๒.๒.๒ บัตรเสีย", "บัตร", .143, .470),
-        number(ballots, "no_vote_ballots", f"๒.๒.๓ {_NO_CHOICE[kind.ballot]}", "บัตร", .143, at - .06),
-        number(ballots, "ballots_remaining", "๒.๓ จำนวนบัตรเลือกตั้งที่เหลือ", "บัตร", .11, .470),
-        Line(.087, (_ITEM_3[kind.ballot],)),
+        Line(0.088, ("๑. จำนวนผู้มีสิทธิเลือกตั้ง",)),
+        number(
+            "voter_statistics", "eligible_voters", "๑.๑ จำนวนผู้มีสิทธิเลือกตั้งตามบัญชีรายชื่อผู้มีสิทธิเลือกตั้ง", "คน", 0.11, 0.572, wide
+        ),
+        number(
+            "voter_statistics",
+            "voters_present",
+            "๑.๒ จำนวนผู้มีสิทธิเลือกตั้งที่มาแสดงตน (เฉพาะวันเลือกตั้ง)",
+            "คน",
+            0.11,
+            0.572,
+            wide,
+        ),
+        Line(0.088, ("๒. จำนวนบัตรเลือกตั้ง",)),
+        number(ballots, "ballots_allocated", "๒.๑ จำนวนบัตรเลือกตั้งที่ได้รับจัดสรร", "บัตร", 0.11, 0.470),
+        number(ballots, "ballots_used", "๒.๒ จำนวนบัตรเลือกตั้งที่ใช้", "บัตร", 0.11, 0.470),
+        number(ballots, "good_ballots", "๒.๒.๑ บัตรดี", "บัตร", 0.143, 0.470),
+        number(ballots, "bad_ballots", "๒.๒.๒ บัตรเสีย", "บัตร", 0.143, 0.470),
+        number(ballots, "no_vote_ballots", f"๒.๒.๓ {_NO_CHOICE[kind.ballot]}", "บัตร", 0.143, at - 0.06),
+        number(ballots, "ballots_remaining", "๒.๓ จำนวนบัตรเลือกตั้งที่เหลือ", "บัตร", 0.11, 0.470),
+        Line(0.087, (_ITEM_3[kind.ballot],)),
     ]
 
 # %% ../../nbs/synthesis/04_printing.ipynb #083727d8
@@ -273,57 +365,117 @@ _COMMITTEE = {"5/17": "บัตรเลือกตั้งนอกเขต
 # %% ../../nbs/synthesis/04_printing.ipynb #3f3eabdf
 def _counted_lines(kind: FormKind) -> list[Line]:
     "Items 1 to 3 of a 5/16 or 5/17"
-    number = (lambda key, label: Line(.096, (
-        label, Tab(.455 if not kind.is_party_list else .60), Blank(f"ballot_statistics.{key}", .06), "บัตร (",
-        Blank(f"ballot_statistics.{key}_text", 0))))
+    number = lambda key, label: Line(
+        0.096,
+        (
+            label,
+            Tab(0.455 if not kind.is_party_list else 0.60),
+            Blank(f"ballot_statistics.{key}", 0.06),
+            "บัตร (",
+            Blank(f"ballot_statistics.{key}_text", 0),
+        ),
+    )
     what = "คณะกรรมการนับคะแนน" + (_COMMITTEE["5/17"] if kind.code.startswith("5/17") else "บัตรเลือกตั้งในเขตเลือกตั้ง")
     rows = "ผู้สมัครตามลำดับหมายเลขประจำตัวผู้สมัคร" if not kind.is_party_list else "พรรคการเมืองตามลำดับหมายเลขของบัญชีรายชื่อ"
     return [
-        Line(.075, (f"๑. ได้รับบัตรเลือกตั้ง {_BALLOT_NAME[kind.ballot]} ทั้งหมด", Blank("ballot_statistics.ballots_allocated", .07), "บัตร")),
-        Line(.075, (f"๒. {what} ได้ดำเนินการนับบัตร",), True),
+        Line(
+            0.075,
+            (
+                f"๑. ได้รับบัตรเลือกตั้ง {_BALLOT_NAME[kind.ballot]} ทั้งหมด",
+                Blank("ballot_statistics.ballots_allocated", 0.07),
+                "บัตร",
+            ),
+        ),
+        Line(0.075, (f"๒. {what} ได้ดำเนินการนับบัตร",), True),
         Line(0, ("เลือกตั้งตามข้อ ๑ ปรากฏผล ดังนี้",)),
-        number("good_ballots", "๒.๑ บัตรดี"), number("bad_ballots", "๒.๒ บัตรเสีย"),
+        number("good_ballots", "๒.๑ บัตรดี"),
+        number("bad_ballots", "๒.๒ บัตรเสีย"),
         number("no_vote_ballots", f"๒.๓ {_NO_CHOICE[kind.ballot]}"),
-        Line(.075, (f"๓. จำนวนบัตรดี ตามข้อ ๒.๑ แยกเป็นคะแนนของ{rows}",)),
+        Line(0.075, (f"๓. จำนวนบัตรดี ตามข้อ ๒.๑ แยกเป็นคะแนนของ{rows}",)),
     ]
 
 # %% ../../nbs/synthesis/04_printing.ipynb #5402917a
 def _advance_lines(kind: FormKind) -> list[Line]:
     "Body text of a 5/16 or 5/17"
     name = _BALLOT_NAME[kind.ballot]
-    place = (Blank("form_info.constituency_number", .04), "จังหวัด", Blank("form_info.province", .07))
+    place = (Blank("form_info.constituency_number", 0.04), "จังหวัด", Blank("form_info.province", 0.07))
     if kind.code.startswith("5/16"):
         return [
-            Line(.082, ("ด้วยคณะกรรมการนับคะแนนบัตรเลือกตั้งในเขตเลือกตั้ง ชุดที่", Blank("form_info.committee_number", .03),
-                        "เขตเลือกตั้งที่", *place), True),
-            Line(0, ("ได้รับบัตรเลือกตั้งที่ออกเสียงลงคะแนนก่อนวันเลือกตั้งจากคณะกรรมการการเลือกตั้งประจำเขตเลือกตั้ง จึงได้ดำเนินการ",), True),
+            Line(
+                0.082,
+                (
+                    "ด้วยคณะกรรมการนับคะแนนบัตรเลือกตั้งในเขตเลือกตั้ง ชุดที่",
+                    Blank("form_info.committee_number", 0.03),
+                    "เขตเลือกตั้งที่",
+                    *place,
+                ),
+                True,
+            ),
+            Line(
+                0, ("ได้รับบัตรเลือกตั้งที่ออกเสียงลงคะแนนก่อนวันเลือกตั้งจากคณะกรรมการการเลือกตั้งประจำเขตเลือกตั้ง จึงได้ดำเนินการ",), True
+            ),
             Line(0, (f"นับคะแนน{_COMMITTEE['5/16']}{name}เสร็จเรียบร้อยแล้ว",), True),
-            Line(0, ("ขอรายงานผลการนับคะแนน ดังนี้",)), *_counted_lines(kind)]
+            Line(0, ("ขอรายงานผลการนับคะแนน ดังนี้",)),
+            *_counted_lines(kind),
+        ]
     return [
-        Line(.082, (f"คณะกรรมการนับคะแนน{_COMMITTEE['5/17']} ชุดที่", Blank("form_info.committee_number", .04)), True),
+        Line(0.082, (f"คณะกรรมการนับคะแนน{_COMMITTEE['5/17']} ชุดที่", Blank("form_info.committee_number", 0.04)), True),
         Line(0, ("เขตเลือกตั้งที่", *place, "ได้รับซองใส่บัตรเลือกตั้งจาก บริษัท ไปรษณีย์ไทย จำกัด หรือผู้แทนหน่วยงาน หรือ"), True),
-        Line(0, ("องค์กรที่คณะกรรมการการเลือกตั้งมอบหมาย จำนวน", Blank("envelopes", .08), "ซอง และได้ตรวจนับจำนวนบัตรเลือกตั้งในซอง"), True),
-        Line(0, ("ใส่บัตรเลือกตั้งแล้ว มีจำนวน", Blank("ballots_in_envelopes", .07), "บัตร จึงได้ดำเนินการนับคะแนนบัตรเลือกตั้งนอกเขตเลือกตั้ง"), True),
-        Line(0, (f"และนอกราชอาณาจักร{name}เสร็จเรียบร้อยแล้ว ขอรายงานผลการนับคะแนน ดังนี้",)), *_counted_lines(kind)]
+        Line(
+            0,
+            ("องค์กรที่คณะกรรมการการเลือกตั้งมอบหมาย จำนวน", Blank("envelopes", 0.08), "ซอง และได้ตรวจนับจำนวนบัตรเลือกตั้งในซอง"),
+            True,
+        ),
+        Line(
+            0,
+            (
+                "ใส่บัตรเลือกตั้งแล้ว มีจำนวน",
+                Blank("ballots_in_envelopes", 0.07),
+                "บัตร จึงได้ดำเนินการนับคะแนนบัตรเลือกตั้งนอกเขตเลือกตั้ง",
+            ),
+            True,
+        ),
+        Line(0, (f"และนอกราชอาณาจักร{name}เสร็จเรียบร้อยแล้ว ขอรายงานผลการนับคะแนน ดังนี้",)),
+        *_counted_lines(kind),
+    ]
 
 # %% ../../nbs/synthesis/04_printing.ipynb #b3af4a8c
-_COPIES = ("ชุดที่ ๑ (สีขาว) ส่งให้คณะกรรมการการเลือกตั้งประจำเขตเลือกตั้ง", "ชุดที่ ๒ (สีเขียว) ปิดหน้าสถานที่นับคะแนนบัตรเลือกตั้ง",
-           "ชุดที่ ๓ (สีชมพู) ใส่ถุงวัสดุใสซึ่งบรรจุบัตรเลือกตั้งที่นับเป็นคะแนนแล้ว")
+_COPIES = (
+    "ชุดที่ ๑ (สีขาว) ส่งให้คณะกรรมการการเลือกตั้งประจำเขตเลือกตั้ง",
+    "ชุดที่ ๒ (สีเขียว) ปิดหน้าสถานที่นับคะแนนบัตรเลือกตั้ง",
+    "ชุดที่ ๓ (สีชมพู) ใส่ถุงวัสดุใสซึ่งบรรจุบัตรเลือกตั้งที่นับเป็นคะแนนแล้ว",
+)
 
 # %% ../../nbs/synthesis/04_printing.ipynb #1a136a40
 def _print_boxes(sheet: Sheet, kind: FormKind, design: Design, top: float) -> None:
     "Top line, code and colour of the sheet"
     w, h, right = PAGE_WIDTH, PAGE_HEIGHT, (design.text_right + 0.012) * PAGE_WIDTH
-    code = kind.printed_code if not kind.is_party_list else kind.printed_code.replace("(", " (" if design.thai_numbers else "(")
+    code = (
+        kind.printed_code
+        if not kind.is_party_list
+        else kind.printed_code.replace("(", " (" if design.thai_numbers else "(")
+    )
     if design.printer == "bangkok":
-        sheet.box(right - .135 * w, top * h + .041 * h, right, top * h + .072 * h, code, PRINT, sheet.size * .95)
+        sheet.box(right - 0.135 * w, top * h + 0.041 * h, right, top * h + 0.072 * h, code, PRINT, sheet.size * 0.95)
         return
-    sheet.right(right, top * h + 8, f"ชุดที่ ๑ เก็บไว้ในเล่มเพื่อส่งคณะกรรมการการเลือกตั้งประจำเขตเลือกตั้ง ({_BALLOT_NAME[kind.ballot]})", PRINT_BOLD,
-                sheet.size * .96)
-    sheet.box(right - (.128 if kind.is_party_list else .114) * w, (top + .014) * h, right, (top + .043) * h, code, size=sheet.size * .97)
-    sheet.box(right - .093 * w, (top + .047) * h, right, (top + .076) * h, "สีขาว")
+    sheet.right(
+        right,
+        top * h + 8,
+        f"ชุดที่ ๑ เก็บไว้ในเล่มเพื่อส่งคณะกรรมการการเลือกตั้งประจำเขตเลือกตั้ง ({_BALLOT_NAME[kind.ballot]})",
+        PRINT_BOLD,
+        sheet.size * 0.96,
+    )
+    sheet.box(
+        right - (0.128 if kind.is_party_list else 0.114) * w,
+        (top + 0.014) * h,
+        right,
+        (top + 0.043) * h,
+        code,
+        size=sheet.size * 0.97,
+    )
+    sheet.box(right - 0.093 * w, (top + 0.047) * h, right, (top + 0.076) * h, "สีขาว")
     if design.index_number:
-        sheet.text(right + 12, top * h, design.index_number, PRINT, sheet.size * .8)
+        sheet.text(right + 12, top * h, design.index_number, PRINT, sheet.size * 0.8)
 
 # %% ../../nbs/synthesis/04_printing.ipynb #c5f1ea43
 def _print_title(sheet: Sheet, kind: FormKind, design: Design, top: float) -> None:
@@ -331,36 +483,60 @@ def _print_title(sheet: Sheet, kind: FormKind, design: Design, top: float) -> No
     w, h = PAGE_WIDTH, PAGE_HEIGHT
     middle = (design.left + design.right) / 2 * w
     bangkok = design.printer == "bangkok"
-    y = (design.first_line - .045) * h
-    tall = int((.115 if bangkok else .083) * h)
+    y = (design.first_line - 0.045) * h
+    tall = int((0.115 if bangkok else 0.083) * h)
     picture = emblem(tall)
-    stamp(sheet.page.ink, picture, int(middle - picture.shape[1] / 2), int(y - (.052 if kind.place == "committee" else .022) * h - tall + 20))
+    stamp(
+        sheet.page.ink,
+        picture,
+        int(middle - picture.shape[1] / 2),
+        int(y - (0.052 if kind.place == "committee" else 0.022) * h - tall + 20),
+    )
     if bangkok:
         for k, text in enumerate(_COPIES):
-            sheet.right(design.text_right * w, (top + .02 * k) * h, text, PRINT, sheet.size * .97)
+            sheet.right(design.text_right * w, (top + 0.02 * k) * h, text, PRINT, sheet.size * 0.97)
     if kind.place == "station":
         sheet.centred(middle, y + 8, kind.title)
     else:
         _print_place_title(sheet, kind, design, middle, y)
-    sheet.centred(middle, y + .023 * h + 8, "-" * 20, PRINT)
+    sheet.centred(middle, y + 0.023 * h + 8, "-" * 20, PRINT)
 
 # %% ../../nbs/synthesis/04_printing.ipynb #b5bcc1c1
 def _print_place_title(sheet: Sheet, kind: FormKind, design: Design, middle: float, y: float) -> None:
     "Title of an advance-vote form, with the place of the count below it"
     font = PRINT if design.printer == "bangkok" else PRINT_BOLD
-    sheet.centred(middle, y - .024 * PAGE_HEIGHT + 8, kind.title, PRINT_BOLD, sheet.size * .98)
+    sheet.centred(middle, y - 0.024 * PAGE_HEIGHT + 8, kind.title, PRINT_BOLD, sheet.size * 0.98)
     words = "ณ สถานที่นับคะแนน (ชื่อสถานที่)" if design.printer == "bangkok" else "ณ สถานที่นับคะแนน"
-    line = Line(.03, (words, Blank("venue", .26), "เขตเลือกตั้งที่", Blank("title.constituency_number", .045), "จังหวัด",
-                      Blank("title.province", .11)), False, font == PRINT_BOLD)
+    line = Line(
+        0.03,
+        (
+            words,
+            Blank("venue", 0.26),
+            "เขตเลือกตั้งที่",
+            Blank("title.constituency_number", 0.045),
+            "จังหวัด",
+            Blank("title.province", 0.11),
+        ),
+        False,
+        font == PRINT_BOLD,
+    )
     print_line(sheet, line, y + 8, design.text_left * PAGE_WIDTH, design.text_right * PAGE_WIDTH, {})
 
 # %% ../../nbs/synthesis/04_printing.ipynb #cf106e83
 _HEADS = {
-    "Constituency": ("หมายเลขประจำตัว\nผู้สมัคร", "ชื่อตัว – ชื่อสกุล\nผู้สมัครรับเลือกตั้ง", "สังกัด\nพรรคการเมือง",
-                     "ได้คะแนน\n(ให้กรอกทั้งตัวเลขและตัวอักษร)"),
+    "Constituency": (
+        "หมายเลขประจำตัว\nผู้สมัคร",
+        "ชื่อตัว – ชื่อสกุล\nผู้สมัครรับเลือกตั้ง",
+        "สังกัด\nพรรคการเมือง",
+        "ได้คะแนน\n(ให้กรอกทั้งตัวเลขและตัวอักษร)",
+    ),
     "PartyList": ("หมายเลขของบัญชีรายชื่อ\nของพรรคการเมือง", "ชื่อ\nพรรคการเมือง", "ได้คะแนน\n(ให้กรอกทั้งตัวเลขและตัวอักษร)"),
-    "bangkok": ("หมายเลข\nประจำตัว\nผู้สมัคร", "ชื่อตัว - ชื่อสกุล\nผู้สมัครรับเลือกตั้ง", "สังกัดพรรคการเมือง",
-                "ได้คะแนน\nตัวเลข (อารบิก) / ตัวอักษร"),
+    "bangkok": (
+        "หมายเลข\nประจำตัว\nผู้สมัคร",
+        "ชื่อตัว - ชื่อสกุล\nผู้สมัครรับเลือกตั้ง",
+        "สังกัดพรรคการเมือง",
+        "ได้คะแนน\nตัวเลข (อารบิก) / ตัวอักษร",
+    ),
 }
 
 # %% ../../nbs/synthesis/04_printing.ipynb #07f4cc2b
@@ -368,23 +544,35 @@ def _print_head(sheet: Sheet, kind: FormKind, design: Design, xs: Sequence[float
     "The table's head, in two or three lines a column"
     heads = _HEADS["bangkok" if design.printer == "bangkok" else kind.ballot]
     if design.grey_head:
-        area = sheet.page.ink[int(top):int(bottom), int(xs[0]):int(xs[-1])]
+        area = sheet.page.ink[int(top) : int(bottom), int(xs[0]) : int(xs[-1])]
         area[::3, ::3] = 190
     for i, text in enumerate(heads):
         lines = text.split("\n")
-        size = sheet.size * (.82 if len(lines) > 2 or i == 0 else .95)
-        pitch = (bottom - top) / (len(lines) + .35)
+        size = sheet.size * (0.82 if len(lines) > 2 or i == 0 else 0.95)
+        pitch = (bottom - top) / (len(lines) + 0.35)
         font = PRINT if design.grey_head else PRINT_BOLD
         for j, words in enumerate(lines):
             fit = min(size, size * (xs[i + 1] - xs[i] - 6) / text_width(words, round(size, 1), font))
-            sheet.centred((xs[i] + xs[i + 1]) / 2, top + pitch * (j + .85), words, font, fit)
+            sheet.centred((xs[i] + xs[i + 1]) / 2, top + pitch * (j + 0.85), words, font, fit)
 
 # %% ../../nbs/synthesis/04_printing.ipynb #7c03efbf
-COLUMNS = {"Constituency": ("number", "candidate_name", "party_name", "vote"), "PartyList": ("number", "party_name", "vote")}
+COLUMNS = {
+    "Constituency": ("number", "candidate_name", "party_name", "vote"),
+    "PartyList": ("number", "party_name", "vote"),
+}
 
 # %% ../../nbs/synthesis/04_printing.ipynb #11ccfec3
-def _vote_slots(sheet: Sheet, design: Design, x0: float, x1: float, y0: float, y1: float, dots_at: float, is_dotted: bool,
-                bold: bool = False) -> dict[str, Slot]:
+def _vote_slots(
+    sheet: Sheet,
+    design: Design,
+    x0: float,
+    x1: float,
+    y0: float,
+    y1: float,
+    dots_at: float,
+    is_dotted: bool,
+    bold: bool = False,
+) -> dict[str, Slot]:
     "Print the dots and brackets of one cell of votes; the places of digits and words"
     cell, wide = design.cell, x1 - x0
     y = y0 + (y1 - y0) * dots_at + 3
@@ -396,7 +584,7 @@ def _vote_slots(sheet: Sheet, design: Design, x0: float, x1: float, y0: float, y
         sheet.dots(*words, y, bold)
         if cell.close < 1:
             sheet.text(x0 + cell.close * wide, y, ")", PRINT_BOLD if bold else PRINT)
-    slot = (lambda x: Slot(int(x[0]), int(x[1]), int(y), int(y0), int(y1)))
+    slot = lambda x: Slot(int(x[0]), int(x[1]), int(y), int(y0), int(y1))
     return {"vote_count": slot(digits), "vote_count_text": slot(words)}
 
 # %% ../../nbs/synthesis/04_printing.ipynb #d77c9121
@@ -425,7 +613,7 @@ def print_table(
         _print_row(sheet, kind, design, xs, ys[1 + k], ys[2 + k], i, k, i < n_numbered)
     if with_total:
         sheet.centred((xs[0] + xs[-2]) / 2, (ys[-2] + ys[-1]) / 2 + 7, "รวมคะแนนทั้งสิ้น")
-        sheet.page.total = _vote_slots(sheet, design, xs[-2], xs[-1], ys[-2], ys[-1], .72, design.total_dotted, True)
+        sheet.page.total = _vote_slots(sheet, design, xs[-2], xs[-1], ys[-2], ys[-1], 0.72, design.total_dotted, True)
 
 # %% ../../nbs/synthesis/04_printing.ipynb #f5a36446
 def _rule(sheet: Sheet, design: Design, xs: Sequence[float], ys: Sequence[float], with_total: bool) -> None:
@@ -433,29 +621,48 @@ def _rule(sheet: Sheet, design: Design, xs: Sequence[float], ys: Sequence[float]
     ink, thick = sheet.page.ink, design.rule
     strength = 255 if thick > 1 else 240
     for y in ys:
-        ink[int(y):int(y) + thick, int(xs[0]):int(xs[-1]) + thick] = strength
+        ink[int(y) : int(y) + thick, int(xs[0]) : int(xs[-1]) + thick] = strength
     for i, x in enumerate(xs):
         whole = i in (0, len(xs) - 2, len(xs) - 1) or not with_total
-        ink[int(ys[0]):int(ys[-1] if whole else ys[-2]) + thick, int(x):int(x) + thick] = strength
+        ink[int(ys[0]) : int(ys[-1] if whole else ys[-2]) + thick, int(x) : int(x) + thick] = strength
 
 # %% ../../nbs/synthesis/04_printing.ipynb #5d2ddd42
-def _print_row(sheet: Sheet, kind: FormKind, design: Design, xs: Sequence[float], y0: float, y1: float, index: int, on_page: int,
-               is_numbered: bool) -> None:
+def _print_row(
+    sheet: Sheet,
+    kind: FormKind,
+    design: Design,
+    xs: Sequence[float],
+    y0: float,
+    y1: float,
+    index: int,
+    on_page: int,
+    is_numbered: bool,
+) -> None:
     "Number and dots of one row"
     lower = index < 20 or (kind.is_party_list and 34 <= index < 44)
-    base = y0 + (y1 - y0) * .5 + 8
+    base = y0 + (y1 - y0) * 0.5 + 8
     if is_numbered:
         number = to_thai_digits(index + 1) if design.thai_numbers else str(index + 1)
-        sheet.centred((xs[0] + xs[1]) / 2, base + 4 * (design.number_size - 1), number, PRINT, sheet.size * design.number_size)
-    cells = {c: Slot(int(xs[i]) + 3, int(xs[i + 1]) - 2, int(base), int(y0), int(y1))
-             for i, c in enumerate(COLUMNS[kind.ballot][:-1])}
-    cells |= _vote_slots(sheet, design, xs[-2], xs[-1], y0, y1, design.cell.dots_at if lower else design.cell.dots_from_row_20, True)
+        sheet.centred(
+            (xs[0] + xs[1]) / 2, base + 4 * (design.number_size - 1), number, PRINT, sheet.size * design.number_size
+        )
+    cells = {
+        c: Slot(int(xs[i]) + 3, int(xs[i + 1]) - 2, int(base), int(y0), int(y1))
+        for i, c in enumerate(COLUMNS[kind.ballot][:-1])
+    }
+    cells |= _vote_slots(
+        sheet, design, xs[-2], xs[-1], y0, y1, design.cell.dots_at if lower else design.cell.dots_from_row_20, True
+    )
     sheet.page.rows[index] = cells
 
 # %% ../../nbs/synthesis/04_printing.ipynb #c87f816b
 _REASON = "( สำหรับระบุเหตุที่ผลการนับคะแนนเลือกตั้งปรากฏจำนวนผู้มาใช้สิทธิเลือกตั้งไม่ตรงกับจำนวนบัตรเลือกตั้งที่ใช้ออกเสียงลงคะแนน )"
-_NOTES = ("จัดทำจำนวน ๓ ชุด", "๑. ปิดประกาศ ณ ที่เลือกตั้ง จำนวน ๑ ชุด", "๒. ใส่ถุงวัสดุใสซึ่งบรรจุบัตรเลือกตั้งที่นับเป็นคะแนนแล้ว จำนวน ๑ ชุด",
-          "๓. เก็บไว้ในเล่มเพื่อส่งคณะกรรมการการเลือกตั้งประจำเขตเลือกตั้ง จำนวน ๑ ชุด")
+_NOTES = (
+    "จัดทำจำนวน ๓ ชุด",
+    "๑. ปิดประกาศ ณ ที่เลือกตั้ง จำนวน ๑ ชุด",
+    "๒. ใส่ถุงวัสดุใสซึ่งบรรจุบัตรเลือกตั้งที่นับเป็นคะแนนแล้ว จำนวน ๑ ชุด",
+    "๓. เก็บไว้ในเล่มเพื่อส่งคณะกรรมการการเลือกตั้งประจำเขตเลือกตั้ง จำนวน ๑ ชุด",
+)
 
 # %% ../../nbs/synthesis/04_printing.ipynb #a9102593
 def _print_signature(sheet: Sheet, name: str, x: float, y: float, width: float, title: str, small: float) -> None:
@@ -463,7 +670,7 @@ def _print_signature(sheet: Sheet, name: str, x: float, y: float, width: float, 
     end = sheet.text(x, y, "(ลงชื่อ)", PRINT, sheet.size * small)
     sheet.blank(f"signature.{name}", end + 2, end + width, y)
     sheet.text(end + width + 3, y, title, PRINT, sheet.size * small)
-    below = y + .022 * PAGE_HEIGHT
+    below = y + 0.022 * PAGE_HEIGHT
     sheet.text(x + 20, below, "(", PRINT, sheet.size * small)
     sheet.blank(f"signature.{name}_name", x + 30, end + width + 10, below)
     sheet.text(end + width + 14, below, ")", PRINT, sheet.size * small)
@@ -478,14 +685,38 @@ def print_signatures(
     "Date, nine signatures, reasons and remarks"
     w, h = PAGE_WIDTH, PAGE_HEIGHT
     left = design.text_left * w
-    print_line(sheet, Line(.2, ("ประกาศ ณ วันที่", Blank("date.day_signed", .06), "เดือน", Blank("date.month_signed", .13), "พ.ศ.",
-                                Blank("date.year_signed", .08))), top * h, left, design.text_right * w, {})
-    _print_signature(sheet, "0", left + .26 * w, (top + .04) * h, 170, kind.chair, .95)
+    print_line(
+        sheet,
+        Line(
+            0.2,
+            (
+                "ประกาศ ณ วันที่",
+                Blank("date.day_signed", 0.06),
+                "เดือน",
+                Blank("date.month_signed", 0.13),
+                "พ.ศ.",
+                Blank("date.year_signed", 0.08),
+            ),
+        ),
+        top * h,
+        left,
+        design.text_right * w,
+        {},
+    )
+    _print_signature(sheet, "0", left + 0.26 * w, (top + 0.04) * h, 170, kind.chair, 0.95)
     half = (design.text_right - design.text_left) * w / 2
-    y = top + .04 + max(.05, design.member_pitch * .95)
+    y = top + 0.04 + max(0.05, design.member_pitch * 0.95)
     for k in range(kind.signatures - 1):
-        _print_signature(sheet, str(k + 1), left + 8 + (k % 2) * half, (y + design.member_pitch * (k // 2)) * h, 150, kind.members, .85)
-    y += design.member_pitch * ((kind.signatures - 1) / 2) + .005
+        _print_signature(
+            sheet,
+            str(k + 1),
+            left + 8 + (k % 2) * half,
+            (y + design.member_pitch * (k // 2)) * h,
+            150,
+            kind.members,
+            0.85,
+        )
+    y += design.member_pitch * ((kind.signatures - 1) / 2) + 0.005
     if design.printer == "bangkok":
         return
     _print_remarks(sheet, kind, design, y)
@@ -496,32 +727,34 @@ def _print_remarks(sheet: Sheet, kind: FormKind, design: Design, y: float) -> No
     w, h, left = PAGE_WIDTH, PAGE_HEIGHT, design.text_left * PAGE_WIDTH
     print_line(sheet, Line(0, (_REASON,)), y * h, left, design.text_right * w, {})
     for k in range(kind.reasons):
-        sheet.dots(left, design.text_right * w, (y + .022 * (k + 1)) * h)
-    y += .022 * (kind.reasons + 2)
-    end = sheet.text(left, y * h, "หมายเหตุ", PRINT_BOLD, sheet.size * .8)
-    sheet.page.ink[int(y * h) + 4:int(y * h) + 6, int(left):int(end)] = 220
-    sheet.text(end + 4, y * h, f": {kind.printed_code} {_NOTES[0]}", PRINT, sheet.size * .8)
+        sheet.dots(left, design.text_right * w, (y + 0.022 * (k + 1)) * h)
+    y += 0.022 * (kind.reasons + 2)
+    end = sheet.text(left, y * h, "หมายเหตุ", PRINT_BOLD, sheet.size * 0.8)
+    sheet.page.ink[int(y * h) + 4 : int(y * h) + 6, int(left) : int(end)] = 220
+    sheet.text(end + 4, y * h, f": {kind.printed_code} {_NOTES[0]}", PRINT, sheet.size * 0.8)
     for k, text in enumerate(_NOTES[1:]):
-        sheet.text(left + .07 * w, (y + .018 * (k + 1)) * h, text, PRINT, sheet.size * .8)
+        sheet.text(left + 0.07 * w, (y + 0.018 * (k + 1)) * h, text, PRINT, sheet.size * 0.8)
 
 # %% ../../nbs/synthesis/04_printing.ipynb #8ba25824
 def _top_of(design: Design, page: int) -> float:
     "Where the top line of a page is"
     if design.printer == "bangkok":
-        return .046
-    return design.first_line - (.155 if design.first_line < .23 else .205) if page == 0 else .055
+        return 0.046
+    return design.first_line - (0.155 if design.first_line < 0.23 else 0.205) if page == 0 else 0.055
 
 # %% ../../nbs/synthesis/04_printing.ipynb #8c935082
 def _first_page(kind: FormKind, design: Design, preset: Mapping[str, str]) -> tuple[Sheet, float]:
     "The first page without its table, and where its text ends (fraction of the page)"
     sheet = Sheet(design.size)
     top = _top_of(design, 0)
-    _print_boxes(sheet, kind, design, top + (.02 if design.printer == "bangkok" else 0))
+    _print_boxes(sheet, kind, design, top + (0.02 if design.printer == "bangkok" else 0))
     _print_title(sheet, kind, design, top)
     lines = _station_lines(kind) if kind.place == "station" else _advance_lines(kind)
     y = design.first_line
     for line in lines:
-        print_line(sheet, line, y * PAGE_HEIGHT + 8, design.text_left * PAGE_WIDTH, design.text_right * PAGE_WIDTH, preset)
+        print_line(
+            sheet, line, y * PAGE_HEIGHT + 8, design.text_left * PAGE_WIDTH, design.text_right * PAGE_WIDTH, preset
+        )
         if any(isinstance(p, Blank) and p.width == 0 for p in line.parts):
             sheet.text(design.text_right * PAGE_WIDTH - 8, y * PAGE_HEIGHT + 8, ")")
         y += design.line_pitch
@@ -531,8 +764,13 @@ def _first_page(kind: FormKind, design: Design, preset: Mapping[str, str]) -> tu
 def _next_page(kind: FormKind, design: Design, number: int) -> Sheet:
     "A page after the first one: page number and boxes"
     sheet = Sheet(design.size)
-    _print_boxes(sheet, kind, design, -.01 if design.printer == "bangkok" else .038)
-    sheet.centred(.5 * PAGE_WIDTH, (.05 if design.printer == "bangkok" else .062) * PAGE_HEIGHT, f"- {to_thai_digits(number)} -", PRINT)
+    _print_boxes(sheet, kind, design, -0.01 if design.printer == "bangkok" else 0.038)
+    sheet.centred(
+        0.5 * PAGE_WIDTH,
+        (0.05 if design.printer == "bangkok" else 0.062) * PAGE_HEIGHT,
+        f"- {to_thai_digits(number)} -",
+        PRINT,
+    )
     return sheet
 
 # %% ../../nbs/synthesis/04_printing.ipynb #473b0ad1
@@ -562,13 +800,13 @@ def print_form(
     for k, rows in enumerate(ranges):
         if k:
             sheets.append(_next_page(kind, design, len(sheets) + 1))
-        top = max(design.tops[0], end - .008) if k == 0 else (design.tops[k] if k < len(design.tops) else .166)
+        top = max(design.tops[0], end - 0.008) if k == 0 else (design.tops[k] if k < len(design.tops) else 0.166)
         print_table(sheets[-1], kind, design, top, rows, n_numbered, rows is ranges[-1])
     shares_page = len(ranges) > 1 and not kind.is_party_list  # the second table leaves room for the signatures
     if not shares_page:
         sheets.append(_next_page(kind, design, len(sheets) + 1))
     table = sheets[-1].page.table
-    print_signatures(sheets[-1], kind, design, table.ys[-1] / PAGE_HEIGHT + .03 if table else .135)
+    print_signatures(sheets[-1], kind, design, table.ys[-1] / PAGE_HEIGHT + 0.03 if table else 0.135)
     _print_footers(sheets, design)
     return [s.page for s in sheets]
 
@@ -577,4 +815,10 @@ def _print_footers(sheets: Sequence[Sheet], design: Design) -> None:
     "The page number of the bound book"
     for k, sheet in enumerate(sheets):
         if design.footer:
-            sheet.centred(.5 * PAGE_WIDTH, .972 * PAGE_HEIGHT, f"- {20 + 3 * k} - {design.footer}", PRINT_BOLD, sheet.size * .75)
+            sheet.centred(
+                0.5 * PAGE_WIDTH,
+                0.972 * PAGE_HEIGHT,
+                f"- {20 + 3 * k} - {design.footer}",
+                PRINT_BOLD,
+                sheet.size * 0.75,
+            )

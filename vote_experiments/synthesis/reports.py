@@ -28,7 +28,8 @@ def stream(
 
 # %% ../../nbs/synthesis/06_reports.ipynb #59a9d51c
 PLACES: tuple[tuple[str, ...], ...] = tuple(  # province, district, sub-district
-    tuple(line.split()) for line in """
+    tuple(line.split())
+    for line in """
     กรุงเทพมหานคร บางพลัด บางบำหรุ
     กรุงเทพมหานคร บางพลัด บางยี่ขัน
     กรุงเทพมหานคร จตุจักร ลาดยาว
@@ -76,7 +77,8 @@ PLACES: tuple[tuple[str, ...], ...] = tuple(  # province, district, sub-district
     สงขลา หาดใหญ่ คอหงส์
     ตรัง กันตัง กันตังใต้
     พัทลุง ควนขนุน มะกอกเหนือ
-    """.strip().splitlines())
+    """.strip().splitlines()
+)
 
 # %% ../../nbs/synthesis/06_reports.ipynb #89bdc1eb
 ELECTION_DAY = "8 กุมภาพันธ์ 2569"
@@ -102,8 +104,11 @@ _PARTY_STARTS = """รวงข้าว ทานตะวัน สายธ�
 _PARTY_ENDS = "ก้าวหน้า สามัคคี พัฒนา รุ่งเรือง ร่มเย็น เสมอภาค ยั่งยืน ร่วมใจ มั่นคง เพื่อท้องถิ่น ทางเลือก".split()
 
 # %% ../../nbs/synthesis/06_reports.ipynb #03dd6bb7
-PARTIES: tuple[str, ...] = tuple(stream(1, "parties").sample(  # made up; no party is called so
-    [start + end for start in _PARTY_STARTS for end in _PARTY_ENDS], 120))
+PARTIES: tuple[str, ...] = tuple(
+    stream(1, "parties").sample(  # made up; no party is called so
+        [start + end for start in _PARTY_STARTS for end in _PARTY_ENDS], 120
+    )
+)
 
 # %% ../../nbs/synthesis/06_reports.ipynb #fa1b7869
 def _person(r: random.Random) -> str:
@@ -120,8 +125,14 @@ def _form_info(r: random.Random, kind: FormKind) -> dict[str, Any]:
     info = {"form_type": kind.ballot, "form_code": kind.code, "date": ELECTION_DAY, "province": province}
     if kind.place == "committee":
         return {**info, "constituency_number": str(constituency), "committee_number": str(committee)}
-    return {**info, "district": district, "sub_district": sub_district, "constituency_number": str(constituency),
-            "polling_station_number": str(station), "village_moo": None if province == "กรุงเทพมหานคร" else str(village)}
+    return {
+        **info,
+        "district": district,
+        "sub_district": sub_district,
+        "constituency_number": str(constituency),
+        "polling_station_number": str(station),
+        "village_moo": None if province == "กรุงเทพมหานคร" else str(village),
+    }
 
 # %% ../../nbs/synthesis/06_reports.ipynb #96290fb8
 def _ballots(seed: int, kind: FormKind) -> dict[str, dict[str, int]]:
@@ -136,8 +147,15 @@ def _ballots(seed: int, kind: FormKind) -> dict[str, dict[str, int]]:
     if kind.place == "committee":
         return {"voter_statistics": {}, "ballot_statistics": {"ballots_allocated": used, **counted}}
     allocated = math.ceil(eligible * 1.03 / 20) * 20  # ballots come in pads of 20
-    return {"voter_statistics": {"eligible_voters": eligible, "voters_present": used},
-            "ballot_statistics": {"ballots_allocated": allocated, "ballots_used": used, **counted, "ballots_remaining": allocated - used}}
+    return {
+        "voter_statistics": {"eligible_voters": eligible, "voters_present": used},
+        "ballot_statistics": {
+            "ballots_allocated": allocated,
+            "ballots_used": used,
+            **counted,
+            "ballots_remaining": allocated - used,
+        },
+    }
 
 # %% ../../nbs/synthesis/06_reports.ipynb #ce68d27f
 def _share_out(r: random.Random, votes: int, n: int, inequality: float) -> list[int]:
@@ -151,13 +169,16 @@ def _share_out(r: random.Random, votes: int, n: int, inequality: float) -> list[
 @dataclass
 class Draft:
     "A report as it is on the paper"
+
     report: dict[str, Any]  # the truth
     seed: int
     kind: FormKind
     difficulties: set[str] = field(default_factory=set)
     marks: dict[str, list[str]] = field(default_factory=dict)  # difficulties of single fields, by field name
     ballot_words: dict[str, int] = field(default_factory=dict)  # ballot numbers whose words say another number
-    struck: dict[str, int] = field(default_factory=dict)  # what was written first, by field, where it was struck out or written over
+    struck: dict[str, int] = field(
+        default_factory=dict
+    )  # what was written first, by field, where it was struck out or written over
     zeros: set[str] = field(default_factory=set)  # rows without a vote, by field name
 
     @property
@@ -176,7 +197,9 @@ class Draft:
 
     def number_fields(self, with_words: bool = False) -> list[str]:
         "Numbers of the first page by their path; those that are written in words too"
-        names = [f"voter_statistics.{k}" for k in self.kind.voter_fields] + [f"ballot_statistics.{k}" for k in self.kind.ballot_fields]
+        names = [f"voter_statistics.{k}" for k in self.kind.voter_fields] + [
+            f"ballot_statistics.{k}" for k in self.kind.ballot_fields
+        ]
         no_words = ("ballot_statistics.ballots_allocated",) if with_words and self.kind.place == "committee" else ()
         return [n for n in names if n not in no_words]
 
@@ -185,8 +208,16 @@ def _rows(r: random.Random, kind: FormKind) -> list[dict[str, Any]]:
     "Who is on the ballot; no votes yet"
     n = 57 if kind.is_party_list else r.choice((4, 5, 5, 6, 6, 6, 6, 7, 7, 7, 8, 8, 9, 10, 11, 13))
     parties = PARTIES[:n] if kind.is_party_list else r.sample(PARTIES, n)
-    return [{"number": i + 1, "candidate_name": None if kind.is_party_list else _person(r), "party_name": parties[i],
-             "vote_count": None, "vote_count_text": None} for i in range(n)]
+    return [
+        {
+            "number": i + 1,
+            "candidate_name": None if kind.is_party_list else _person(r),
+            "party_name": parties[i],
+            "vote_count": None,
+            "vote_count_text": None,
+        }
+        for i in range(n)
+    ]
 
 # %% ../../nbs/synthesis/06_reports.ipynb #2e9bcbe1
 def _vote(draft: Draft, r: random.Random) -> None:
@@ -220,12 +251,14 @@ def _leave_without_votes(draft: Draft, r: random.Random) -> None:
 # %% ../../nbs/synthesis/06_reports.ipynb #948393ec
 def _zeros_as(name: str) -> Callable[[Draft, random.Random], None]:
     "Rows without a vote get a dash, or nothing: their count is null"
+
     def step(draft: Draft, r: random.Random) -> None:
         for row in draft.report["vote_results"]:
             path = f"vote_results.{row['number']}"
             if path in draft.zeros and row["vote_count"] == 0:
                 row["vote_count"] = row["vote_count_text"] = None
                 draft.mark(path, name)
+
     return step
 
 # %% ../../nbs/synthesis/06_reports.ipynb #c36a75e5
@@ -242,8 +275,12 @@ def _slip(r: random.Random, n: int) -> int:
 # %% ../../nbs/synthesis/06_reports.ipynb #3dea31cd
 def _miscount(draft: Draft, r: random.Random) -> None:
     report, ballots = draft.report, draft.report["ballot_statistics"]
-    name = r.choice(("total_votes_recorded", *(f"ballot_statistics.{k}" for k in ("bad_ballots", "ballots_used", "ballots_remaining")
-                                               if k in ballots)))
+    name = r.choice(
+        (
+            "total_votes_recorded",
+            *(f"ballot_statistics.{k}" for k in ("bad_ballots", "ballots_used", "ballots_remaining") if k in ballots),
+        )
+    )
     if name == "total_votes_recorded":
         report[name] = _slip(r, report[name])
     else:
@@ -303,10 +340,13 @@ def _leave_blank(draft: Draft, r: random.Random) -> None:
 # %% ../../nbs/synthesis/06_reports.ipynb #370b9fb0
 def _correct(name: str, low: float, high: float) -> Callable[[Draft, random.Random], None]:
     "Some numbers are first written wrong, then struck out or written over"
+
     def step(draft: Draft, r: random.Random) -> None:
         rows = [row for row in draft.report["vote_results"] if row["vote_count"] is not None]
-        wrong = {f"vote_results.{row['number']}": row["vote_count"]
-                 for row in r.sample(rows, max(1, int(len(rows) * r.uniform(low, high))))}
+        wrong = {
+            f"vote_results.{row['number']}": row["vote_count"]
+            for row in r.sample(rows, max(1, int(len(rows) * r.uniform(low, high))))
+        }
         for path in r.sample(draft.number_fields(), r.randint(0, 2)):
             if number_at(draft.report, path) is not None:
                 wrong[path] = number_at(draft.report, path)
@@ -314,6 +354,7 @@ def _correct(name: str, low: float, high: float) -> Callable[[Draft, random.Rand
             if path not in draft.struck:
                 draft.struck[path] = _slip(r, value)
                 draft.mark(path, name)
+
     return step
 
 # %% ../../nbs/synthesis/06_reports.ipynb #cacef160
@@ -343,11 +384,21 @@ def _end_words(draft: Draft, r: random.Random) -> None:
 
 # %% ../../nbs/synthesis/06_reports.ipynb #18473af3
 _STEPS: dict[str, Callable[[Draft, random.Random], None]] = {
-    "withdrawn": _withdraw, "zero_rows": _leave_without_votes, "": _vote, "bad_arithmetic": _miscount, "word_mismatch": _disagree,
-    "spelled_digits": _spell_digits, "blank_cells": _leave_blank, "zero_dashes": _zeros_as("zero_dashes"),
-    "zero_blanks": _zeros_as("zero_blanks"), "strike_outs": _correct("strike_outs", 0.03, 0.15),
-    "overwriting": _correct("overwriting", 0.02, 0.08), "endings": _end_words, "header_slips": _slip_header,
-    "short_places": _shorten_places}
+    "withdrawn": _withdraw,
+    "zero_rows": _leave_without_votes,
+    "": _vote,
+    "bad_arithmetic": _miscount,
+    "word_mismatch": _disagree,
+    "spelled_digits": _spell_digits,
+    "blank_cells": _leave_blank,
+    "zero_dashes": _zeros_as("zero_dashes"),
+    "zero_blanks": _zeros_as("zero_blanks"),
+    "strike_outs": _correct("strike_outs", 0.03, 0.15),
+    "overwriting": _correct("overwriting", 0.02, 0.08),
+    "endings": _end_words,
+    "header_slips": _slip_header,
+    "short_places": _shorten_places,
+}
 _OF_THE_PAGE = DIFFICULTIES.keys() - _STEPS.keys()  # these change no number: they are drawn
 
 # %% ../../nbs/synthesis/06_reports.ipynb #2c24b7dd

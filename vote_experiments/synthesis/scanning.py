@@ -26,6 +26,7 @@ EFFECTS = ("show_through", "coloured_sheet", "thumb", "cut_off", "faded", "fold_
 @dataclass(frozen=True)
 class ImageKind:
     "How pages become images"
+
     name: str
     skew: float  # degrees, at most
     perspective: float  # pixels that a corner may move
@@ -44,20 +45,87 @@ class ImageKind:
     gutter: float = 0.0  # width of the black gutter at the left, share of the page
 
 # %% ../../nbs/synthesis/08_scanning.ipynb #63ceac15
-_APP = {"show_through": 0.35, "coloured_sheet": 0.15, "thumb": 0.08, "cut_off": 0.2, "faded": 0.12, "fold_marks": 0.2, "curl": 0.6}
+_APP = {
+    "show_through": 0.35,
+    "coloured_sheet": 0.15,
+    "thumb": 0.08,
+    "cut_off": 0.2,
+    "faded": 0.12,
+    "fold_marks": 0.2,
+    "curl": 0.6,
+}
 
 # %% ../../nbs/synthesis/08_scanning.ipynb #bd4704f1
-IMAGE_KINDS: dict[str, ImageKind] = {k.name: k for k in (
-    ImageKind("digital", 0.0, 0.0, 0.0, 1.5, 0.0, 0, (0.93, 0.93), 0.92, 85),
-    ImageKind("flatbed", 1.0, 1.0, 0.5, 3.0, 0.03, 30, (0.5, 0.95), 0.85, 80, {"show_through": 0.3, "fold_marks": 0.1}),
-    ImageKind("phone_app", 1.5, 14.0, 0.5, 2.5, 0.1, 20, (0.95, 1.15), 1.1, 82, _APP, 9.0, 2.1),
-    ImageKind("camscanner", 1.2, 9.0, 0.6, 3.0, 0.12, 30, (0.9, 1.1), 1.05, 72, {**_APP, "coloured_sheet": 0.3}, 6.0, 1.9, True),
-    ImageKind("photo", 2.5, 26.0, 0.9, 6.0, 0.3, 60, (0.8, 0.95), 0.85, 62, {**_APP, "thumb": 0.2}, 14.0),
-    ImageKind("fax", 1.2, 1.5, 0.45, 4.0, 0.03, 60, (0.95, 1.1), 1.1, 88, {"show_through": 0.3, "cut_off": 0.1}, bits="fax", gutter=0.06),
-    ImageKind("threshold", 1.5, 6.0, 0.9, 9.0, 0.2, 200, (0.75, 0.95), 0.9, 70, {"show_through": 0.8, "fold_marks": 0.3}, 5.0,
-              bits="threshold"),
-    ImageKind("worn", 1.9, 6.0, 1.2, 10.0, 0.2, 300, (0.55, 0.8), 0.68, 36, {"show_through": 0.4, "faded": 0.4, "fold_marks": 0.4}),
-)}
+IMAGE_KINDS: dict[str, ImageKind] = {
+    k.name: k
+    for k in (
+        ImageKind("digital", 0.0, 0.0, 0.0, 1.5, 0.0, 0, (0.93, 0.93), 0.92, 85),
+        ImageKind(
+            "flatbed", 1.0, 1.0, 0.5, 3.0, 0.03, 30, (0.5, 0.95), 0.85, 80, {"show_through": 0.3, "fold_marks": 0.1}
+        ),
+        ImageKind("phone_app", 1.5, 14.0, 0.5, 2.5, 0.1, 20, (0.95, 1.15), 1.1, 82, _APP, 9.0, 2.1),
+        ImageKind(
+            "camscanner",
+            1.2,
+            9.0,
+            0.6,
+            3.0,
+            0.12,
+            30,
+            (0.9, 1.1),
+            1.05,
+            72,
+            {**_APP, "coloured_sheet": 0.3},
+            6.0,
+            1.9,
+            True,
+        ),
+        ImageKind("photo", 2.5, 26.0, 0.9, 6.0, 0.3, 60, (0.8, 0.95), 0.85, 62, {**_APP, "thumb": 0.2}, 14.0),
+        ImageKind(
+            "fax",
+            1.2,
+            1.5,
+            0.45,
+            4.0,
+            0.03,
+            60,
+            (0.95, 1.1),
+            1.1,
+            88,
+            {"show_through": 0.3, "cut_off": 0.1},
+            bits="fax",
+            gutter=0.06,
+        ),
+        ImageKind(
+            "threshold",
+            1.5,
+            6.0,
+            0.9,
+            9.0,
+            0.2,
+            200,
+            (0.75, 0.95),
+            0.9,
+            70,
+            {"show_through": 0.8, "fold_marks": 0.3},
+            5.0,
+            bits="threshold",
+        ),
+        ImageKind(
+            "worn",
+            1.9,
+            6.0,
+            1.2,
+            10.0,
+            0.2,
+            300,
+            (0.55, 0.8),
+            0.68,
+            36,
+            {"show_through": 0.4, "faded": 0.4, "fold_marks": 0.4},
+        ),
+    )
+}
 
 # %% ../../nbs/synthesis/08_scanning.ipynb #044a3d1c
 LEVELS: dict[str, dict[str, float]] = {  # kinds of image by their share
@@ -90,7 +158,7 @@ def _noise(strength: float) -> np.ndarray:  # gray levels, standard deviation of
 # %% ../../nbs/synthesis/08_scanning.ipynb #b01b6360
 def _piece(texture: np.ndarray, g: np.random.Generator) -> np.ndarray:
     y, x = g.integers(_SPARE, size=2)
-    return texture[y:y + PAGE_HEIGHT, x:x + PAGE_WIDTH]
+    return texture[y : y + PAGE_HEIGHT, x : x + PAGE_WIDTH]
 
 # %% ../../nbs/synthesis/08_scanning.ipynb #b08b1ab3
 def _lay_ink(paper: np.ndarray, x: int, y: int, alpha: np.ndarray, colour: tuple[int, int, int]) -> None:
@@ -98,15 +166,18 @@ def _lay_ink(paper: np.ndarray, x: int, y: int, alpha: np.ndarray, colour: tuple
     x0, y0, x1, y1 = max(0, x), max(0, y), min(PAGE_WIDTH, x + alpha.shape[1]), min(PAGE_HEIGHT, y + alpha.shape[0])
     if x1 <= x0 or y1 <= y0:
         return
-    alpha = alpha[y0 - y:y1 - y, x0 - x:x1 - x]
+    alpha = alpha[y0 - y : y1 - y, x0 - x : x1 - x]
     for channel, value in enumerate(reversed(colour)):
         plane = np.ascontiguousarray(paper[y0:y1, x0:x1, channel])
-        paper[y0:y1, x0:x1, channel] = cv2.subtract(plane, cv2.multiply(alpha, cv2.subtract(plane, value), scale=1 / 255))
+        paper[y0:y1, x0:x1, channel] = cv2.subtract(
+            plane, cv2.multiply(alpha, cv2.subtract(plane, value), scale=1 / 255)
+        )
 
 # %% ../../nbs/synthesis/08_scanning.ipynb #9dce6db7
 @dataclass(frozen=True)
 class Crease:
     "Where the paper was folded"
+
     y: float  # height at the left edge, pixels
     slope: float  # pixels down for each pixel to the right
     depth: float  # darkest shadow, 0 to 1
@@ -116,8 +187,10 @@ class Crease:
 def draw_creases(r: random.Random) -> tuple[Crease, ...]:
     "One crease through the middle, or two that make three parts"
     at = r.choice(((0.5,), (0.335, 0.665)))
-    return tuple(Crease(PAGE_HEIGHT * (share + r.gauss(0, 0.015)), r.gauss(0, 0.008), r.uniform(0.06, 0.2),
-                        r.choice((-1, 1))) for share in at)
+    return tuple(
+        Crease(PAGE_HEIGHT * (share + r.gauss(0, 0.015)), r.gauss(0, 0.008), r.uniform(0.06, 0.2), r.choice((-1, 1)))
+        for share in at
+    )
 
 # %% ../../nbs/synthesis/08_scanning.ipynb #bb519421
 def _wear(printed: np.ndarray, pen: np.ndarray, crease: Crease, g: np.random.Generator) -> None:
@@ -138,7 +211,9 @@ def _light(kind: ImageKind, creases: Sequence[Crease], g: np.random.Generator) -
     width = 12  # light changes slowly from left to right
     light = np.ones((PAGE_HEIGHT, width), np.float32)
     if kind.shade:
-        light *= cv2.resize(g.uniform(1 - kind.shade, 1, (4, 3)).astype(np.float32), (width, PAGE_HEIGHT), interpolation=cv2.INTER_CUBIC)
+        light *= cv2.resize(
+            g.uniform(1 - kind.shade, 1, (4, 3)).astype(np.float32), (width, PAGE_HEIGHT), interpolation=cv2.INTER_CUBIC
+        )
     x, y = np.meshgrid(np.linspace(0, PAGE_WIDTH, width), np.arange(PAGE_HEIGHT))
     for c in creases:
         away = c.side * (y - c.y - c.slope * x)  # pixels from the crease, towards the shadow
@@ -165,8 +240,10 @@ def _colour_patch(paper: np.ndarray, g: np.random.Generator) -> None:
     "A coloured sheet that shines through from below, in place"
     less = np.array(((52, 66, 34), (50, 34, 58), (40, 60, 34))[g.integers(3)], np.float32)  # blue, green, red
     x0, y0 = int(g.uniform(0.3, 0.75) * PAGE_WIDTH), int(g.uniform(0.55, 0.8) * PAGE_HEIGHT)
-    patch = paper[y0:int(y0 + g.uniform(0.1, 0.3) * PAGE_HEIGHT), x0:]
-    cloud = cv2.resize(g.uniform(0.35, 1.1, (5, 4)).astype(np.float32), (patch.shape[1], patch.shape[0]), interpolation=cv2.INTER_CUBIC)
+    patch = paper[y0 : int(y0 + g.uniform(0.1, 0.3) * PAGE_HEIGHT), x0:]
+    cloud = cv2.resize(
+        g.uniform(0.35, 1.1, (5, 4)).astype(np.float32), (patch.shape[1], patch.shape[0]), interpolation=cv2.INTER_CUBIC
+    )
     cloud *= np.minimum(1, np.linspace(0, 40, patch.shape[1], dtype=np.float32))[None]
     cv2.subtract(patch, np.clip(cloud[..., None] * less, 0, 255).astype(np.uint8), dst=patch)
 
@@ -179,8 +256,14 @@ def _fold_marks(paper: np.ndarray, g: np.random.Generator) -> None:
             cv2.line(paper, (int(x), y), (int(x + g.integers(6, 28)), y + int(g.integers(-1, 2))), (170, 165, 160), 1)
 
 # %% ../../nbs/synthesis/08_scanning.ipynb #8e1cd5dd
-def _on_paper(page: FilledPage, kind: ImageKind, creases: Sequence[Crease], back: FilledPage | None, effects: set[str],
-              g: np.random.Generator) -> np.ndarray:
+def _on_paper(
+    page: FilledPage,
+    kind: ImageKind,
+    creases: Sequence[Crease],
+    back: FilledPage | None,
+    effects: set[str],
+    g: np.random.Generator,
+) -> np.ndarray:
     "Print, pen, signatures and stamps on paper: uint8[PAGE_HEIGHT, PAGE_WIDTH, 3] in blue, green, red"
     ink = cv2.convertScaleAbs(page.printed, alpha=0.84 * g.uniform(*kind.print_ink))
     printed = cv2.subtract(PAPER, _fade(ink, g) if "faded" in effects else ink)
@@ -195,7 +278,7 @@ def _on_paper(page: FilledPage, kind: ImageKind, creases: Sequence[Crease], back
     blue, red = page.tint
     paper = cv2.merge([cv2.subtract(printed, blue), printed, cv2.subtract(printed, red)])
     x, y, w, h = cv2.boundingRect(pen)
-    _lay_ink(paper, x, y, pen[y:y + h, x:x + w], page.colour)
+    _lay_ink(paper, x, y, pen[y : y + h, x : x + w], page.colour)
     for other in page.others:
         _lay_ink(paper, other.x, other.y, cv2.convertScaleAbs(other.ink, alpha=other.strength), other.colour)
     if "coloured_sheet" in effects:
@@ -208,6 +291,7 @@ def _on_paper(page: FilledPage, kind: ImageKind, creases: Sequence[Crease], back
 @dataclass(frozen=True)
 class Placement:
     "Where points of the page are in the image"
+
     matrix: np.ndarray  # float[3, 3], pixels of the page to pixels of the image
     bow: float = 0.0  # pixels that the middle of a line is lower than the ends
     wave: float = 0.0  # pixels, of a slower bend down the page
@@ -217,7 +301,10 @@ class Placement:
     def bend(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         "How much lower a point of the page is because of the curl, pixels"
         across = np.asarray(x) / PAGE_WIDTH
-        return self.bow * 4 * across * (1 - across) + self.wave * np.sin(np.asarray(y) / PAGE_HEIGHT * 3 + self.phase) * across
+        return (
+            self.bow * 4 * across * (1 - across)
+            + self.wave * np.sin(np.asarray(y) / PAGE_HEIGHT * 3 + self.phase) * across
+        )
 
     def place(self, points: np.ndarray) -> np.ndarray:  # float[n, 2]: pixels of the image
         "Points of the page (float[n, 2], pixels) in the image"
@@ -247,12 +334,14 @@ def _laid_down(image: np.ndarray, lies: Placement, border: tuple[int, int, int])
         return cv2.warpPerspective(image, lies.matrix, size, flags=cv2.INTER_LINEAR, borderValue=border)
     coarse = 8  # the map is smooth: every eighth point is enough
     xs, ys = np.meshgrid(np.arange(0, PAGE_WIDTH + coarse, coarse), np.arange(0, PAGE_HEIGHT + coarse, coarse))
-    back = cv2.perspectiveTransform(np.stack([xs, ys], -1).reshape(1, -1, 2).astype(np.float64), np.linalg.inv(lies.matrix))[0]
+    back = cv2.perspectiveTransform(
+        np.stack([xs, ys], -1).reshape(1, -1, 2).astype(np.float64), np.linalg.inv(lies.matrix)
+    )[0]
     back[:, 1] -= lies.bend(back[:, 0], back[:, 1])
     grid = back.reshape(*xs.shape, 2).astype(np.float32)
     whole = cv2.resize(grid, (grid.shape[1] * coarse, grid.shape[0] * coarse), interpolation=cv2.INTER_LINEAR)
     offset = coarse // 2  # `resize` puts a sample into the middle of its cell
-    maps = whole[offset:offset + PAGE_HEIGHT, offset:offset + PAGE_WIDTH]
+    maps = whole[offset : offset + PAGE_HEIGHT, offset : offset + PAGE_WIDTH]
     return cv2.remap(image, maps, None, cv2.INTER_LINEAR, borderValue=border)
 
 # %% ../../nbs/synthesis/08_scanning.ipynb #663f0a7a
@@ -261,7 +350,9 @@ def _dirty(image: np.ndarray, kind: ImageKind, g: np.random.Generator) -> np.nda
     image = cv2.add(image, _piece(_noise(kind.noise), g))
     image = cv2.subtract(image, _piece(_noise(kind.noise), g))
     places = g.integers((PAGE_WIDTH * 8, PAGE_HEIGHT * 8), size=(kind.specks, 2)).tolist()
-    for (x, y), radius, v in zip(places, g.integers(3, 12, kind.specks).tolist(), g.integers(70, 200, kind.specks).tolist()):
+    for (x, y), radius, v in zip(
+        places, g.integers(3, 12, kind.specks).tolist(), g.integers(70, 200, kind.specks).tolist()
+    ):
         cv2.circle(image, (x, y), radius, (v, v, v), -1, cv2.LINE_AA, 3)
     return image
 
@@ -276,13 +367,26 @@ def _whitened(image: np.ndarray, contrast: float) -> np.ndarray:
 def _thumb(image: np.ndarray, g: np.random.Generator) -> None:
     "A thumb that holds the sheet, in place"
     y, reach, wide = int(g.uniform(0.55, 0.9) * PAGE_HEIGHT), int(g.uniform(35, 75)), int(g.uniform(34, 48))
-    patch = image[max(0, y - 110):y + 110, :160]
+    patch = image[max(0, y - 110) : y + 110, :160]
     middle, lean = patch.shape[0] // 2, float(g.uniform(5, 35))
     skin = np.array((70, 100, 150), float) * g.uniform(0.5, 1.1)
     cv2.ellipse(patch, (-20, middle + 25), (reach + 22, wide), -lean, 0, 360, (skin * 0.8).tolist(), -1, cv2.LINE_AA)
     cv2.ellipse(patch, (-22, middle + 20), (reach + 12, wide - 9), -lean, 0, 360, skin.tolist(), -1, cv2.LINE_AA)
-    tip = (int(reach * 0.55 * math.cos(math.radians(lean))), int(middle + 22 - reach * 0.7 * math.sin(math.radians(lean))))
-    cv2.ellipse(patch, tip, (int(reach * 0.3), int(wide * 0.4)), -lean, 0, 360, (skin * 1.25).clip(0, 235).tolist(), -1, cv2.LINE_AA)
+    tip = (
+        int(reach * 0.55 * math.cos(math.radians(lean))),
+        int(middle + 22 - reach * 0.7 * math.sin(math.radians(lean))),
+    )
+    cv2.ellipse(
+        patch,
+        tip,
+        (int(reach * 0.3), int(wide * 0.4)),
+        -lean,
+        0,
+        360,
+        (skin * 1.25).clip(0, 235).tolist(),
+        -1,
+        cv2.LINE_AA,
+    )
     patch[:, :] = cv2.GaussianBlur(patch, (0, 0), 1.2) if reach > 70 else patch
 
 # %% ../../nbs/synthesis/08_scanning.ipynb #60317e68
@@ -291,7 +395,7 @@ def _fax(image: np.ndarray, kind: ImageKind, g: np.random.Generator) -> np.ndarr
     gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.int16)
     wide = int(kind.gutter * PAGE_WIDTH * g.uniform(0.6, 1.2))
     ramp = np.linspace(0, 1, max(1, wide))
-    gray[:, :wide] = np.minimum(gray[:, :wide], 300 * ramp ** 2)
+    gray[:, :wide] = np.minimum(gray[:, :wide], 300 * ramp**2)
     grain = _piece(_noise(25.0), g)[:, :, 0].astype(np.int16) - _piece(_noise(25.0), g)[:, :, 0]
     grain[:, wide:] //= 4  # near the gutter gray becomes dots; black and white stay
     return cv2.cvtColor(np.where(gray + grain > 186, 255, 8).astype(np.uint8), cv2.COLOR_GRAY2BGR)
@@ -315,6 +419,7 @@ def _mark() -> np.ndarray:
 @dataclass(frozen=True)
 class Scan:
     "An image of a page"
+
     jpeg: bytes = field(repr=False)
     size: tuple[int, int]  # width and height, pixels
     placement: Placement = field(repr=False)

@@ -45,6 +45,7 @@ _NEGATIONS = {"does not contain": "contains", "none of": "any of", "<>": "=", "i
 @dataclass(slots=True, frozen=True)
 class Condition(Record):
     "One test of one column; a filter is a list of them, all of which must hold"
+
     type: str  # a key of `OPERATORS`
     column: str  # as the platforms spell it: userId, scores_avg, …
     operator: str
@@ -60,6 +61,7 @@ Expression = Callable[[str], Any]  # from the dialect (sqlite | postgresql) to S
 @dataclass(frozen=True)
 class Column:
     "A column of the grammar"
+
     types: tuple[str, ...]  # that it can be tested with, the one meant by a bare value first
     expression: Any  # SQL, or a function of the dialect that makes it
 
@@ -76,43 +78,65 @@ def _sum(*columns: Any) -> Any:
 # %% ../../nbs/traces/00_filters.ipynb #d31f39a5
 def _text_of_json(column: Any) -> Expression:
     "A text as it is, anything else as its JSON"
+
     def expression(dialect: str) -> Any:
         if dialect == "sqlite":
             return sa.case((sa.func.json_type(column) == "text", sa.func.json_extract(column, "$")), else_=column)
         value = sa.cast(column, sa.JSON)
-        return sa.case((sa.func.json_typeof(value) == "string", value.op("#>>")(sa.literal_column("'{}'"))), else_=column)
+        return sa.case(
+            (sa.func.json_typeof(value) == "string", value.op("#>>")(sa.literal_column("'{}'"))), else_=column
+        )
 
     return expression
 
 # %% ../../nbs/traces/00_filters.ipynb #4486e5ee
 _t, _o = traces.c, observations.c
-_of_observation = (lambda column: sa.select(column).where(_t.id == _o.trace_id).correlate(observations).scalar_subquery())
+_of_observation = lambda column: sa.select(column).where(_t.id == _o.trace_id).correlate(observations).scalar_subquery()
 
 # %% ../../nbs/traces/00_filters.ipynb #52259738
 COLUMNS: dict[str, dict[str, Column]] = {
     "traces": {
-        "id": Column(_STRING, _t.id), "name": Column(_STRING, _t.name), "timestamp": Column(_DATETIME, _t.timestamp),
-        "userId": Column(_STRING, _t.user_id), "sessionId": Column(_STRING, _t.session_id),
-        "environment": Column(_STRING, _t.environment), "version": Column(_STRING, _t.version),
-        "release": Column(_STRING, _t.release), "level": Column(_STRING, _t.level),
-        "tags": Column(("arrayOptions",), _t.id), "bookmarked": Column(("boolean",), sa.func.coalesce(_t.bookmarked, 0)),
-        "metadata": Column(_OBJECT, _t.metadata), "latency": Column(_NUMERIC, _seconds(_t.timestamp, _t.end_time)),
-        "inputTokens": Column(_NUMERIC, _t.input_tokens), "outputTokens": Column(_NUMERIC, _t.output_tokens),
+        "id": Column(_STRING, _t.id),
+        "name": Column(_STRING, _t.name),
+        "timestamp": Column(_DATETIME, _t.timestamp),
+        "userId": Column(_STRING, _t.user_id),
+        "sessionId": Column(_STRING, _t.session_id),
+        "environment": Column(_STRING, _t.environment),
+        "version": Column(_STRING, _t.version),
+        "release": Column(_STRING, _t.release),
+        "level": Column(_STRING, _t.level),
+        "tags": Column(("arrayOptions",), _t.id),
+        "bookmarked": Column(("boolean",), sa.func.coalesce(_t.bookmarked, 0)),
+        "metadata": Column(_OBJECT, _t.metadata),
+        "latency": Column(_NUMERIC, _seconds(_t.timestamp, _t.end_time)),
+        "inputTokens": Column(_NUMERIC, _t.input_tokens),
+        "outputTokens": Column(_NUMERIC, _t.output_tokens),
         "totalTokens": Column(_NUMERIC, _sum(_t.input_tokens, _t.output_tokens)),
-        "totalCost": Column(_NUMERIC, _t.total_cost), "scores_avg": Column(("numberObject",), _t.id),
-        "score_categories": Column(("categoryOptions",), _t.id), "score_booleans": Column(("booleanObject",), _t.id),
-        "experiment_id": Column(_STRING, _t.experiment_id), "dataset_run_id": Column(_STRING, _t.experiment_id),
+        "totalCost": Column(_NUMERIC, _t.total_cost),
+        "scores_avg": Column(("numberObject",), _t.id),
+        "score_categories": Column(("categoryOptions",), _t.id),
+        "score_booleans": Column(("booleanObject",), _t.id),
+        "experiment_id": Column(_STRING, _t.experiment_id),
+        "dataset_run_id": Column(_STRING, _t.experiment_id),
     },
     "observations": {
-        "id": Column(_STRING, _o.id), "type": Column(_STRING, _o.type), "name": Column(_STRING, _o.name),
-        "traceId": Column(_STRING, _o.trace_id), "startTime": Column(_DATETIME, _o.start_time),
-        "endTime": Column(_DATETIME, _o.end_time), "environment": Column(_STRING, _o.environment),
-        "level": Column(_STRING, _o.level), "statusMessage": Column(_STRING, _o.status_message),
-        "model": Column(_STRING, _o.model), "tags": Column(("arrayOptions",), _o.trace_id),
+        "id": Column(_STRING, _o.id),
+        "type": Column(_STRING, _o.type),
+        "name": Column(_STRING, _o.name),
+        "traceId": Column(_STRING, _o.trace_id),
+        "startTime": Column(_DATETIME, _o.start_time),
+        "endTime": Column(_DATETIME, _o.end_time),
+        "environment": Column(_STRING, _o.environment),
+        "level": Column(_STRING, _o.level),
+        "statusMessage": Column(_STRING, _o.status_message),
+        "model": Column(_STRING, _o.model),
+        "tags": Column(("arrayOptions",), _o.trace_id),
         "latency": Column(_NUMERIC, _seconds(_o.start_time, _o.end_time)),
         "tokens": Column(_NUMERIC, _sum(_o.prompt_tokens, _o.output_tokens, _o.thoughts_tokens)),
-        "cost": Column(_NUMERIC, _o.cost_usd), "input": Column(("string", "null"), _text_of_json(_o.input)),
-        "output": Column(("string", "null"), _text_of_json(_o.output)), "metadata": Column(_OBJECT, _o.metadata),
+        "cost": Column(_NUMERIC, _o.cost_usd),
+        "input": Column(("string", "null"), _text_of_json(_o.input)),
+        "output": Column(("string", "null"), _text_of_json(_o.output)),
+        "metadata": Column(_OBJECT, _o.metadata),
         "experiment_id": Column(_STRING, _of_observation(_t.experiment_id)),
         "dataset_run_id": Column(_STRING, _of_observation(_t.experiment_id)),
     },
@@ -180,8 +204,16 @@ def _flag(value: Any, where: str) -> bool:
 
 # %% ../../nbs/traces/00_filters.ipynb #362de6a6
 _VALUES: dict[str, Callable[[Any, str], Any]] = {
-    "datetime": _moment, "string": _text, "number": _number, "stringOptions": _texts, "categoryOptions": _texts,
-    "arrayOptions": _texts, "stringObject": _text, "numberObject": _number, "booleanObject": _flag, "boolean": _flag,
+    "datetime": _moment,
+    "string": _text,
+    "number": _number,
+    "stringOptions": _texts,
+    "categoryOptions": _texts,
+    "arrayOptions": _texts,
+    "stringObject": _text,
+    "numberObject": _number,
+    "booleanObject": _flag,
+    "boolean": _flag,
     "null": lambda value, where: None,
 }
 
@@ -204,8 +236,13 @@ def _checked(given: Any, scope: str) -> Condition:
     key = given.get("key")
     if kind in _WITH_KEY and (not isinstance(key, str) or not key):
         raise ValueError(f"filter, column {column!r}: type {kind!r} needs a 'key', a text")
-    return Condition(kind, column, operator, _VALUES[kind](given.get("value"), column),
-                     clean_text(key) if kind in _WITH_KEY else None)
+    return Condition(
+        kind,
+        column,
+        operator,
+        _VALUES[kind](given.get("value"), column),
+        clean_text(key) if kind in _WITH_KEY else None,
+    )
 
 # %% ../../nbs/traces/00_filters.ipynb #45093944
 def _from_object(given: Mapping[str, Any], scope: str) -> list[dict[str, Any]]:
@@ -233,7 +270,9 @@ def _tested(column: str, types: tuple[str, ...], value: Any) -> list[dict[str, A
         kind = value.get("type") or next((t for t in types if operator in OPERATORS[t] and _may_be(t, value)), types[0])
         return [{**value, "type": kind, "column": column}]
     if column == "metadata" and isinstance(value, Mapping):
-        return [{"type": _object_type(v), "column": column, "operator": "=", "value": v, "key": k} for k, v in value.items()]
+        return [
+            {"type": _object_type(v), "column": column, "operator": "=", "value": v, "key": k} for k, v in value.items()
+        ]
     if value is None:
         return [{"type": "null", "column": column, "operator": "is null"}]
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -242,8 +281,10 @@ def _tested(column: str, types: tuple[str, ...], value: Any) -> list[dict[str, A
     if "arrayOptions" in types:
         return [{"type": "arrayOptions", "column": column, "operator": "any of", "value": [value]}]
     if "=" not in OPERATORS[types[0]]:
-        raise ValueError(f"filter, column {column!r}: a time is compared, for example "
-                         f"{{{column!r}: {{'operator': '>=', 'value': {value!r}}}}}")
+        raise ValueError(
+            f"filter, column {column!r}: a time is compared, for example "
+            f"{{{column!r}: {{'operator': '>=', 'value': {value!r}}}}}"
+        )
     return [{"type": types[0], "column": column, "operator": "=", "value": value}]
 
 # %% ../../nbs/traces/00_filters.ipynb #4b659d03
@@ -253,11 +294,23 @@ def _may_be(kind: str, value: Mapping[str, Any]) -> bool:
 
 
 def _object_type(value: Any) -> str:
-    return "booleanObject" if isinstance(value, bool) else "numberObject" if isinstance(value, (int, float)) else "stringObject"
+    return (
+        "booleanObject"
+        if isinstance(value, bool)
+        else "numberObject"
+        if isinstance(value, (int, float))
+        else "stringObject"
+    )
 
 # %% ../../nbs/traces/00_filters.ipynb #7fef157a
-_SCORE_BOUNDS = {"score_value": "=", "score_value_eq": "=", "score_value_gte": ">=", "score_value_gt": ">",
-                 "score_value_lte": "<=", "score_value_lt": "<"}
+_SCORE_BOUNDS = {
+    "score_value": "=",
+    "score_value_eq": "=",
+    "score_value_gte": ">=",
+    "score_value_gt": ">",
+    "score_value_lte": "<=",
+    "score_value_lt": "<",
+}
 
 # %% ../../nbs/traces/00_filters.ipynb #d8fa6062
 def _from_score(rest: dict[str, Any], scope: str) -> list[dict[str, Any]]:
@@ -271,14 +324,22 @@ def _from_score(rest: dict[str, Any], scope: str) -> list[dict[str, Any]]:
     if scope != "traces":
         raise ValueError(f"filter: {scope} have no scores to filter by; use scope='traces'")
     if not bounds or not isinstance(name, str):
-        raise ValueError("filter: a score is asked for by 'score_name' and a bound, for example "
-                         "{'score_name': 'human_verified', 'score_value_gte': 0.9}")
+        raise ValueError(
+            "filter: a score is asked for by 'score_name' and a bound, for example "
+            "{'score_name': 'human_verified', 'score_value_gte': 0.9}"
+        )
     return [_score_condition(name, _SCORE_BOUNDS[k], v) for k, v in bounds.items()]
 
 # %% ../../nbs/traces/00_filters.ipynb #3c635507
 def _score_condition(name: str, operator: str, value: Any) -> dict[str, Any]:
     if isinstance(value, str) and operator == "=":
-        return {"type": "categoryOptions", "column": "score_categories", "operator": "any of", "value": [value], "key": name}
+        return {
+            "type": "categoryOptions",
+            "column": "score_categories",
+            "operator": "any of",
+            "value": [value],
+            "key": name,
+        }
     if isinstance(value, bool) and operator == "=":
         return {"type": "booleanObject", "column": "score_booleans", "operator": "=", "value": value, "key": name}
     return {"type": "numberObject", "column": "scores_avg", "operator": operator, "value": value, "key": name}
@@ -311,8 +372,12 @@ def parse_filter(
 
 # %% ../../nbs/traces/00_filters.ipynb #058c440e
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
-    "=": lambda a, b: a == b, ">": lambda a, b: a > b, "<": lambda a, b: a < b, ">=": lambda a, b: a >= b,
-    "<=": lambda a, b: a <= b}
+    "=": lambda a, b: a == b,
+    ">": lambda a, b: a > b,
+    "<": lambda a, b: a < b,
+    ">=": lambda a, b: a >= b,
+    "<=": lambda a, b: a <= b,
+}
 
 # %% ../../nbs/traces/00_filters.ipynb #f2e2526f
 def _compare_text(column: Any, operator: str, value: str, dialect: str) -> Any:
@@ -341,7 +406,9 @@ def _field_test(column: Any, c: Condition, dialect: str) -> Any:
         return sa.and_(is_object, sa.exists(sa.select(1).select_from(each).where(*fits)))
     document = sa.cast(column, sa.JSON)
     field = sa.case((sa.func.json_typeof(document) == "object", sa.func.json_extract_path(document, c.key)))
-    text = sa.case((sa.func.json_typeof(field) == _POSTGRES_TYPES[c.type], sa.func.json_extract_path_text(document, c.key)))
+    text = sa.case(
+        (sa.func.json_typeof(field) == _POSTGRES_TYPES[c.type], sa.func.json_extract_path_text(document, c.key))
+    )
     value = sa.cast(text, sa.Double) if c.type == "numberObject" else text
     return _compare_field(value, c, dialect)
 
@@ -357,9 +424,13 @@ def _compare_field(value: Any, c: Condition, dialect: str) -> Any:
 # %% ../../nbs/traces/00_filters.ipynb #dc130ba2
 def _latest_score(what: Any, trace_id: Any, name: str, data_type: str | None = None) -> Any:
     s = scores.c
-    its = (sa.select(what, s.data_type).where(
-        s.trace_id == trace_id, s.name == name, s.observation_id.is_(None), s.source != "ERROR")
-        .order_by(s.id.desc()).limit(1).correlate(traces))
+    its = (
+        sa.select(what, s.data_type)
+        .where(s.trace_id == trace_id, s.name == name, s.observation_id.is_(None), s.source != "ERROR")
+        .order_by(s.id.desc())
+        .limit(1)
+        .correlate(traces)
+    )
     if data_type is None:
         return its.with_only_columns(what).scalar_subquery()
     return its.with_only_columns(sa.case((s.data_type == data_type, what))).scalar_subquery()
@@ -375,8 +446,9 @@ def _score_test(column: Any, c: Condition) -> Any:
 
 # %% ../../nbs/traces/00_filters.ipynb #c3ed4ece
 def _tag_test(trace_id: Any, c: Condition) -> Any:
-    has = (lambda which: sa.exists(sa.select(1).select_from(trace_tags).where(trace_tags.c.trace_id == trace_id, which)
-                                   .correlate(trace_id.table)))
+    has = lambda which: sa.exists(
+        sa.select(1).select_from(trace_tags).where(trace_tags.c.trace_id == trace_id, which).correlate(trace_id.table)
+    )
     if c.operator == "all of":
         return sa.and_(sa.true(), *(has(trace_tags.c.tag == tag[:200]) for tag in c.value))
     return has(trace_tags.c.tag.in_([tag[:200] for tag in c.value]))
@@ -398,7 +470,11 @@ def _positive(c: Condition, column: Column, dialect: str) -> Any:
         return expression.in_(c.value)
     if c.type == "boolean":
         return expression == int(c.value)
-    return _compare_text(expression, operator, c.value, dialect) if c.type == "string" else _COMPARE[operator](expression, c.value)
+    return (
+        _compare_text(expression, operator, c.value, dialect)
+        if c.type == "string"
+        else _COMPARE[operator](expression, c.value)
+    )
 
 # %% ../../nbs/traces/00_filters.ipynb #f52188de
 def compile_filter(

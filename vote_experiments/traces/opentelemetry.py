@@ -24,15 +24,34 @@ log = logging.getLogger("vote_experiments")
 from .traces import _add_tags, _add_up, _insert_observations, _observation_values
 
 # %% ../../nbs/traces/03_opentelemetry.ipynb #5a2db1b6
-_INPUT = ("langfuse.observation.input", "gen_ai.input.messages", "input.value", "gen_ai.prompt", "gen_ai.tool.call.arguments")
-_OUTPUT = ("langfuse.observation.output", "gen_ai.output.messages", "output.value", "gen_ai.completion", "gen_ai.tool.call.result")
+_INPUT = (
+    "langfuse.observation.input",
+    "gen_ai.input.messages",
+    "input.value",
+    "gen_ai.prompt",
+    "gen_ai.tool.call.arguments",
+)
+_OUTPUT = (
+    "langfuse.observation.output",
+    "gen_ai.output.messages",
+    "output.value",
+    "gen_ai.completion",
+    "gen_ai.tool.call.result",
+)
 _MODEL = ("langfuse.observation.model.name", "gen_ai.request.model", "llm.model_name", "gen_ai.response.model")
 _TOKENS = {  # the field of `Usage`: attribute names
     "prompt": ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt"),
     "output": ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion"),
-    "thoughts": ("gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.reasoning_tokens",
-                 "llm.token_count.completion_details.reasoning"),
-    "cached": ("gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cached_tokens", "llm.token_count.prompt_details.cache_read"),
+    "thoughts": (
+        "gen_ai.usage.reasoning.output_tokens",
+        "gen_ai.usage.reasoning_tokens",
+        "llm.token_count.completion_details.reasoning",
+    ),
+    "cached": (
+        "gen_ai.usage.cache_read.input_tokens",
+        "gen_ai.usage.cached_tokens",
+        "llm.token_count.prompt_details.cache_read",
+    ),
 }
 
 # %% ../../nbs/traces/03_opentelemetry.ipynb #f88bb909
@@ -41,9 +60,19 @@ _OF_TRACE = {  # the field of `Trace`: attribute names
     "user_id": ("langfuse.user.id", "user.id", "enduser.id"),
     "session_id": ("langfuse.session.id", "session.id", "gen_ai.conversation.id"),
     "environment": ("langfuse.environment", "deployment.environment.name", "deployment.environment"),
-    "release": ("langfuse.release",), "version": ("langfuse.version", "service.version"),
+    "release": ("langfuse.release",),
+    "version": ("langfuse.version", "service.version"),
 }
-_GENERATIONS = ("chat", "generate_content", "text_completion", "embeddings", "generation", "embedding", "llm", "evaluator_llm")
+_GENERATIONS = (
+    "chat",
+    "generate_content",
+    "text_completion",
+    "embeddings",
+    "generation",
+    "embedding",
+    "llm",
+    "evaluator_llm",
+)
 _INDEXED = re.compile(r"(?:gen_ai\.(prompt|completion)|llm\.(input|output)_messages)\.(\d+)\.(.+)")
 _TAKEN = {*_INPUT, *_OUTPUT}
 
@@ -84,7 +113,9 @@ def _from_events(span: Any, side: str) -> Any:
             its.append(_decoded(_first(a, ("gen_ai.prompt", "gen_ai.completion"))))
         elif event.name.startswith("gen_ai.") and f"gen_ai.{side}.messages" in a:
             its.append(_decoded(a[f"gen_ai.{side}.messages"]))
-        elif event.name.startswith("gen_ai.") and (event.name.endswith(".message") if side == "input" else event.name == "gen_ai.choice"):
+        elif event.name.startswith("gen_ai.") and (
+            event.name.endswith(".message") if side == "input" else event.name == "gen_ai.choice"
+        ):
             its.append({k: _decoded(v) for k, v in a.items()})
     return its[0] if len(its) == 1 else its or None
 
@@ -98,15 +129,19 @@ def _content(span: Any, attributes: Mapping[str, Any], side: str) -> Any:
 
 
 def _whole(value: Any) -> int | None:
-    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) else None
+    return (
+        int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) else None
+    )
 
 # %% ../../nbs/traces/03_opentelemetry.ipynb #9b09b676
 def _span_usage(attributes: Mapping[str, Any]) -> Usage | None:
     counts = {k: _whole(_first(attributes, names)) for k, names in _TOKENS.items()}
     details = _decoded(attributes.get("langfuse.observation.usage_details"))
     if isinstance(details, Mapping):
-        counts["prompt"], counts["output"] = (_whole(_first(details, names)) for names in (
-            ("input", "prompt_tokens", "input_tokens"), ("output", "completion_tokens", "output_tokens")))
+        counts["prompt"], counts["output"] = (
+            _whole(_first(details, names))
+            for names in (("input", "prompt_tokens", "input_tokens"), ("output", "completion_tokens", "output_tokens"))
+        )
     if counts["prompt"] is None and counts["output"] is None:
         return None
     thoughts = counts["thoughts"] or 0
@@ -132,8 +167,10 @@ def _span_kind(attributes: Mapping[str, Any], usage: Usage | None) -> str:
 # %% ../../nbs/traces/03_opentelemetry.ipynb #40a89dbe
 def _attributes_of(span: Any) -> dict[str, Any]:
     resource = dict(span.resource.attributes) if span.resource is not None else {}
-    return {**{k: v for k, v in resource.items() if k.startswith(("deployment.", "langfuse.", "service.version"))},
-            **dict(span.attributes or {})}
+    return {
+        **{k: v for k, v in resource.items() if k.startswith(("deployment.", "langfuse.", "service.version"))},
+        **dict(span.attributes or {}),
+    }
 
 # %% ../../nbs/traces/03_opentelemetry.ipynb #cb00bbcc
 def span_observation(
@@ -142,39 +179,71 @@ def span_observation(
     "What an OpenTelemetry span says, as an observation"
     a = _attributes_of(span)
     usage = _span_usage(a)
-    own = {k: _decoded(v) for k, v in dict(span.attributes or {}).items() if k not in _TAKEN and not _INDEXED.fullmatch(k)}
+    own = {
+        k: _decoded(v) for k, v in dict(span.attributes or {}).items() if k not in _TAKEN and not _INDEXED.fullmatch(k)
+    }
     events = [{"name": e.name, "attributes": dict(e.attributes or {})} for e in span.events or ()]
     status, parent = span.status, span.parent
     failed = status is not None and status.status_code.name == "ERROR"
     said = next((e["attributes"].get("exception.message") for e in events if e["name"] == "exception"), None)
-    metadata = {"attributes": own or None, "events": events or None,
-                "scope": getattr(span.instrumentation_scope, "name", None),
-                "service": (span.resource.attributes.get("service.name") if span.resource is not None else None)}
+    metadata = {
+        "attributes": own or None,
+        "events": events or None,
+        "scope": getattr(span.instrumentation_scope, "name", None),
+        "service": (span.resource.attributes.get("service.name") if span.resource is not None else None),
+    }
     is_top = parent is None or (parent.is_remote and TRACE_STATE_KEY in (span.context.trace_state or {}))
     return Observation(
-        span.name, _span_kind(a, usage), (span.start_time or 0) / 1e9, None if span.end_time is None else span.end_time / 1e9,
-        _content(span, a, "input"), _content(span, a, "output"), {k: v for k, v in metadata.items() if v},
-        _first(a, _MODEL), _first(a, ("gen_ai.response.model",)), usage, _span_cost(a),
+        span.name,
+        _span_kind(a, usage),
+        (span.start_time or 0) / 1e9,
+        None if span.end_time is None else span.end_time / 1e9,
+        _content(span, a, "input"),
+        _content(span, a, "output"),
+        {k: v for k, v in metadata.items() if v},
+        _first(a, _MODEL),
+        _first(a, ("gen_ai.response.model",)),
+        usage,
+        _span_cost(a),
         "ERROR" if failed else str(a.get("langfuse.observation.level") or "DEFAULT"),
         (status.description or said) if status is not None and failed else a.get("langfuse.observation.status_message"),
-        id=f"{span.context.span_id:016x}", parent_id=None if parent is None or is_top else f"{parent.span_id:016x}")
+        id=f"{span.context.span_id:016x}",
+        parent_id=None if parent is None or is_top else f"{parent.span_id:016x}",
+    )
 
 # %% ../../nbs/traces/03_opentelemetry.ipynb #61bbbcef
 def _trace_part(span: Any, o: Observation) -> dict[str, Any]:
     "What one span says about its trace: columns of `traces`, and `tags`"
     a = _attributes_of(span)
-    part: dict[str, Any] = {"first": round((o.start_time or 0) * 1e6), "last": round((o.end_time or o.start_time or 0) * 1e6)}
+    part: dict[str, Any] = {
+        "first": round((o.start_time or 0) * 1e6),
+        "last": round((o.end_time or o.start_time or 0) * 1e6),
+    }
     is_root = span.parent is None or span.parent.is_remote
     if is_root:
-        part |= {"name": o.name, "input": o.input, "output": o.output, "level": o.level, "status_message": o.status_message}
-    for column, names in {**_OF_TRACE, "name": ("langfuse.trace.name",), "input": ("langfuse.trace.input",),
-                          "output": ("langfuse.trace.output",)}.items():
+        part |= {
+            "name": o.name,
+            "input": o.input,
+            "output": o.output,
+            "level": o.level,
+            "status_message": o.status_message,
+        }
+    for column, names in {
+        **_OF_TRACE,
+        "name": ("langfuse.trace.name",),
+        "input": ("langfuse.trace.input",),
+        "output": ("langfuse.trace.output",),
+    }.items():
         value = _first(a, names)
         if value is not None:
             part[column] = _decoded(value) if column in ("input", "output") else str(value)
     tags = _decoded(_first(a, ("langfuse.trace.tags", "tag.tags")))
     part["tags"] = [str(t) for t in tags] if isinstance(tags, list) else [tags] if isinstance(tags, str) else []
-    metadata = {k.removeprefix("langfuse.trace.metadata."): _decoded(v) for k, v in a.items() if k.startswith("langfuse.trace.metadata.")}
+    metadata = {
+        k.removeprefix("langfuse.trace.metadata."): _decoded(v)
+        for k, v in a.items()
+        if k.startswith("langfuse.trace.metadata.")
+    }
     for whole in (_decoded(a.get("metadata")), _decoded(a.get("langfuse.trace.metadata"))):
         metadata |= whole if isinstance(whole, dict) else {}
     if is_root:
@@ -190,7 +259,8 @@ def _merged(stored: Any, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     first, last = min(p["first"] for p in parts), max(p["last"] for p in parts)
     values: dict[str, Any] = {
         "timestamp": first if is_new else min(stored.timestamp, first),
-        "end_time": last if stored.end_time is None else max(stored.end_time, last)}
+        "end_time": last if stored.end_time is None else max(stored.end_time, last),
+    }
     tags = list(dict.fromkeys([*(decode_json(stored.tags) or []), *(t for p in parts for t in p["tags"])]))
     metadata = {**(decode_json(stored.metadata) or {}), **{k: v for p in parts for k, v in p["metadata"].items()}}
     values |= {"tags": encode_json(tags or None), "metadata": encode_json(redact(metadata or None))}
@@ -235,12 +305,17 @@ class StoreSpanExporter:
 
     def _merge(self, c: sa.Connection, parts: Mapping[str, list[dict[str, Any]]]) -> None:
         RowInsert(traces, ("id", "timestamp"), c.dialect.name, "ON CONFLICT DO NOTHING")(
-            c, [(i, min(p["first"] for p in its)) for i, its in sorted(parts.items())])
+            c, [(i, min(p["first"] for p in its)) for i, its in sorted(parts.items())]
+        )
         t = traces.c
         ids = list(parts)
         for start in range(0, len(ids), 500):
-            some = ids[start:start + 500]
-            query = sa.select(t.id, t.timestamp, t.end_time, t.name, t.tags, t.metadata).where(t.id.in_(some)).with_for_update()
+            some = ids[start : start + 500]
+            query = (
+                sa.select(t.id, t.timestamp, t.end_time, t.name, t.tags, t.metadata)
+                .where(t.id.in_(some))
+                .with_for_update()
+            )
             for stored in c.execute(query).all():
                 c.execute(sa.update(traces).where(t.id == stored.id).values(_merged(stored, parts[stored.id])))
             _add_tags(c, [(tag, i) for i in some for p in parts[i] for tag in p["tags"]])

@@ -74,7 +74,9 @@ def get_traces(
     _check_limit(limit)
     opened = open_store(store)
     where = compile_filter(filter, "traces", opened.dialect)
-    return Traces(islice(_pages(opened, "traces", where, 500 if limit is None else max(1, min(limit, 500)), newest_first), limit))
+    return Traces(
+        islice(_pages(opened, "traces", where, 500 if limit is None else max(1, min(limit, 500)), newest_first), limit)
+    )
 
 # %% ../../nbs/traces/02_search.ipynb #77736228
 def _pages(store: Store, scope: str, where: Sequence[Any], page: int, newest_first: bool = False) -> Iterator[Any]:

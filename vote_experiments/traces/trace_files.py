@@ -18,8 +18,18 @@ from ..files import open_aside
 from .filters import Filter
 from ..store.results import score_row
 from vote_experiments.store.database import (
-    RowInsert, Store, clean_text, decode_json, encode_json, new_trace_id, now_us, observations, open_store, scores,
-    to_us, traces,
+    RowInsert,
+    Store,
+    clean_text,
+    decode_json,
+    encode_json,
+    new_trace_id,
+    now_us,
+    observations,
+    open_store,
+    scores,
+    to_us,
+    traces,
 )
 from ..records import Evaluation, Observation, Usage
 
@@ -29,14 +39,50 @@ log = logging.getLogger("vote_experiments")
 # %% ../../nbs/traces/04_trace_files.ipynb #9ab2e4de
 from .search import iter_traces
 from vote_experiments.traces.traces import (
-    SCORE_COLUMNS, Score, Trace, TraceObservation, _add_tags, _checked_value, _insert_observations, _observation,
-    _observation_values, _score, _trace_values, _upsert,
+    SCORE_COLUMNS,
+    Score,
+    Trace,
+    TraceObservation,
+    _add_tags,
+    _checked_value,
+    _insert_observations,
+    _observation,
+    _observation_values,
+    _score,
+    _trace_values,
+    _upsert,
 )
 
 # %% ../../nbs/traces/04_trace_files.ipynb #dcf89762
-_LINE_SCORE = ("name", "value", "observation_id", "data_type", "comment", "metadata", "config_id", "source", "created_at")
-_LINE_OBSERVATION = ("id", "type", "name", "parent_id", "start_time", "end_time", "input", "output", "metadata", "model",
-                     "model_version", "usage", "cost_usd", "level", "status_message", "environment")
+_LINE_SCORE = (
+    "name",
+    "value",
+    "observation_id",
+    "data_type",
+    "comment",
+    "metadata",
+    "config_id",
+    "source",
+    "created_at",
+)
+_LINE_OBSERVATION = (
+    "id",
+    "type",
+    "name",
+    "parent_id",
+    "start_time",
+    "end_time",
+    "input",
+    "output",
+    "metadata",
+    "model",
+    "model_version",
+    "usage",
+    "cost_usd",
+    "level",
+    "status_message",
+    "environment",
+)
 
 # %% ../../nbs/traces/04_trace_files.ipynb #ec8431e3
 def _line(t: Trace, its_observations: Sequence[TraceObservation], its_scores: Sequence[Score]) -> str:
@@ -97,7 +143,9 @@ def _observation_of(record: Mapping[str, Any]) -> Observation:
     if unknown := [k for k in record if k not in _LINE_OBSERVATION]:
         raise ValueError(f"an observation has no field {unknown[0]!r}; it has {', '.join(_LINE_OBSERVATION)}")
     values = {k: v for k, v in record.items() if k not in ("usage", "start_time", "end_time", "environment")}
-    moments: dict[str, Any] = {k: None if record.get(k) is None else to_us(record[k]) / 1e6 for k in ("start_time", "end_time")}
+    moments: dict[str, Any] = {
+        k: None if record.get(k) is None else to_us(record[k]) / 1e6 for k in ("start_time", "end_time")
+    }
     usage = Usage(**record["usage"]) if record.get("usage") else None
     return Observation(**{"name": "", "type": "SPAN", **values}, **moments, usage=usage)
 
@@ -109,15 +157,27 @@ def _write_lines(store: Store, batch: Sequence[tuple]) -> None:
         _add_tags(c, [(t, i) for i, values, _, _ in batch for t in decode_json(values.get("tags")) or ()])
         _insert_observations(c, [row for _, _, rows, _ in batch for row in rows])
         s = scores.c
-        query = sa.select(s.trace_id, s.observation_id, s.name, s.created_at).where(s.trace_id.in_([b[0] for b in batch]))
+        query = sa.select(s.trace_id, s.observation_id, s.name, s.created_at).where(
+            s.trace_id.in_([b[0] for b in batch])
+        )
         there = {tuple(r) for r in c.execute(query)}
         rows = []
         for trace_id, values, _, its in batch:
             for one in its:
-                e = Evaluation(one["name"], *(one.get(k) for k in ("value", "comment", "metadata", "data_type", "config_id")))
+                e = Evaluation(
+                    one["name"], *(one.get(k) for k in ("value", "comment", "metadata", "data_type", "config_id"))
+                )
                 if (trace_id, one.get("observation_id"), e.name, one["created_at"]) not in there:
-                    rows.append((*score_row(trace_id, values.get("experiment_id"), e, one["created_at"], one.get("source") or "API"),
-                                 one.get("observation_id"), None, None))
+                    rows.append(
+                        (
+                            *score_row(
+                                trace_id, values.get("experiment_id"), e, one["created_at"], one.get("source") or "API"
+                            ),
+                            one.get("observation_id"),
+                            None,
+                            None,
+                        )
+                    )
         RowInsert(scores, SCORE_COLUMNS, store.dialect)(c, rows)
 
 # %% ../../nbs/traces/04_trace_files.ipynb #49e84625

@@ -17,8 +17,22 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from ..store.results import score_row
 from vote_experiments.store.database import (
-    RowInsert, Store, clean_text, decode_json, encode_json, experiments, from_us, new_span_id, new_trace_id, now_us,
-    observations, open_store, scores, to_us, trace_tags, traces,
+    RowInsert,
+    Store,
+    clean_text,
+    decode_json,
+    encode_json,
+    experiments,
+    from_us,
+    new_span_id,
+    new_trace_id,
+    now_us,
+    observations,
+    open_store,
+    scores,
+    to_us,
+    trace_tags,
+    traces,
 )
 from ..records import Evaluation, Observation, Record, Usage, VoteExperimentsError
 from ..settings import redact
@@ -30,6 +44,7 @@ log = logging.getLogger("vote_experiments")
 @dataclass(slots=True)
 class Score(Record):
     "A stored score"
+
     id: int  # grows with time
     name: str
     value: bool | int | float | str | None  # None: not scored
@@ -52,6 +67,7 @@ class Score(Record):
 @dataclass(slots=True)
 class TraceObservation(Record):
     "A stored span, generation or event of a trace"
+
     id: str
     trace_id: str
     type: str  # SPAN | GENERATION | EVENT
@@ -89,6 +105,7 @@ class TraceObservation(Record):
 @dataclass(slots=True)
 class Trace(Record):
     "A stored trace: one execution of a program, from its input to its output"
+
     id: str
     timestamp: datetime | None = None  # its start
     name: str | None = None
@@ -146,20 +163,59 @@ _OBSERVATION_JSON = ("input", "output", "metadata", "tags")
 def _trace(row: Any, store: Store) -> Trace:
     v = row._mapping
     return Trace(
-        v["id"], from_us(v["timestamp"]), v["name"], decode_json(v["input"]), decode_json(v["output"]),
-        decode_json(v["metadata"]), decode_json(v["tags"]) or [], v["user_id"], v["session_id"], v["environment"],
-        v["version"], v["release"], bool(v["bookmarked"]), v["level"], v["status_message"], from_us(v["end_time"]),
-        v["input_tokens"], v["output_tokens"], v["total_cost"], v["experiment_id"], v["dataset_item_id"], store)
+        v["id"],
+        from_us(v["timestamp"]),
+        v["name"],
+        decode_json(v["input"]),
+        decode_json(v["output"]),
+        decode_json(v["metadata"]),
+        decode_json(v["tags"]) or [],
+        v["user_id"],
+        v["session_id"],
+        v["environment"],
+        v["version"],
+        v["release"],
+        bool(v["bookmarked"]),
+        v["level"],
+        v["status_message"],
+        from_us(v["end_time"]),
+        v["input_tokens"],
+        v["output_tokens"],
+        v["total_cost"],
+        v["experiment_id"],
+        v["dataset_item_id"],
+        store,
+    )
 
 # %% ../../nbs/traces/01_traces.ipynb #c9dfae54
 def _observation(row: Any, store: Store) -> TraceObservation:
     v = row._mapping
     known = v["prompt_tokens"] is not None or v["output_tokens"] is not None
-    usage = Usage(*(v[k] or 0 for k in ("prompt_tokens", "output_tokens", "thoughts_tokens", "cached_tokens"))) if known else None
+    usage = (
+        Usage(*(v[k] or 0 for k in ("prompt_tokens", "output_tokens", "thoughts_tokens", "cached_tokens")))
+        if known
+        else None
+    )
     return TraceObservation(
-        v["id"], v["trace_id"], v["type"], v["name"], v["parent_id"], from_us(v["start_time"]), from_us(v["end_time"]),
-        decode_json(v["input"]), decode_json(v["output"]), decode_json(v["metadata"]), v["model"], v["model_version"],
-        usage, v["cost_usd"], v["level"], v["status_message"], v["environment"], store)
+        v["id"],
+        v["trace_id"],
+        v["type"],
+        v["name"],
+        v["parent_id"],
+        from_us(v["start_time"]),
+        from_us(v["end_time"]),
+        decode_json(v["input"]),
+        decode_json(v["output"]),
+        decode_json(v["metadata"]),
+        v["model"],
+        v["model_version"],
+        usage,
+        v["cost_usd"],
+        v["level"],
+        v["status_message"],
+        v["environment"],
+        store,
+    )
 
 # %% ../../nbs/traces/01_traces.ipynb #021ed09a
 def _score(row: Any) -> Score:
@@ -167,8 +223,21 @@ def _score(row: Any) -> Score:
     value = v["value_text"] if v["data_type"] == "CATEGORICAL" else v["value_number"]
     if v["data_type"] == "BOOLEAN" and value is not None:
         value = bool(value)
-    return Score(v["id"], v["name"], value, v["trace_id"], v["observation_id"], v["experiment_id"], v["data_type"],
-                 v["comment"], decode_json(v["metadata"]), v["config_id"], v["source"], v["batch_id"], from_us(v["created_at"]))
+    return Score(
+        v["id"],
+        v["name"],
+        value,
+        v["trace_id"],
+        v["observation_id"],
+        v["experiment_id"],
+        v["data_type"],
+        v["comment"],
+        decode_json(v["metadata"]),
+        v["config_id"],
+        v["source"],
+        v["batch_id"],
+        from_us(v["created_at"]),
+    )
 
 # %% ../../nbs/traces/01_traces.ipynb #824482f5
 class TraceNotFoundError(VoteExperimentsError, LookupError):
@@ -179,7 +248,9 @@ def _upsert(c: sa.Connection, table: sa.Table, values: Mapping[str, Any], if_new
     "Insert a row, or change the given columns of the one with this id; `if_new` is for a new row only"
     insert = (sqlite if c.dialect.name == "sqlite" else postgresql).insert(table).values({**if_new, **values})
     rest = {k: v for k, v in values.items() if k != "id"}
-    c.execute(insert.on_conflict_do_update(index_elements=["id"], set_=rest) if rest else insert.on_conflict_do_nothing())
+    c.execute(
+        insert.on_conflict_do_update(index_elements=["id"], set_=rest) if rest else insert.on_conflict_do_nothing()
+    )
 
 # %% ../../nbs/traces/01_traces.ipynb #20924e4a
 def _add_tags(c: sa.Connection, rows: Iterable[tuple[str, str]]) -> None:
@@ -187,9 +258,28 @@ def _add_tags(c: sa.Connection, rows: Iterable[tuple[str, str]]) -> None:
     RowInsert(trace_tags, ("tag", "trace_id"), c.dialect.name, "ON CONFLICT DO NOTHING")(c, its)
 
 
-_TRACE_FIELDS = ("timestamp", "end_time", "name", "input", "output", "metadata", "tags", "user_id", "session_id", "environment",
-                 "version", "release", "bookmarked", "level", "status_message", "input_tokens", "output_tokens", "total_cost",
-                 "experiment_id", "dataset_item_id")
+_TRACE_FIELDS = (
+    "timestamp",
+    "end_time",
+    "name",
+    "input",
+    "output",
+    "metadata",
+    "tags",
+    "user_id",
+    "session_id",
+    "environment",
+    "version",
+    "release",
+    "bookmarked",
+    "level",
+    "status_message",
+    "input_tokens",
+    "output_tokens",
+    "total_cost",
+    "experiment_id",
+    "dataset_item_id",
+)
 
 # %% ../../nbs/traces/01_traces.ipynb #e591aaa6
 def _trace_values(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -272,21 +362,59 @@ def get_trace(
     return _trace(row, opened)
 
 # %% ../../nbs/traces/01_traces.ipynb #f0942c6a
-_OBSERVATION_COLUMNS = ("id", "trace_id", "parent_id", "type", "name", "start_time", "end_time", "input", "output", "metadata",
-                        "environment", "level", "status_message", "model", "model_version", "prompt_tokens", "output_tokens",
-                        "thoughts_tokens", "cached_tokens", "cost_usd", "cached", "waited_s", "attempts")
+_OBSERVATION_COLUMNS = (
+    "id",
+    "trace_id",
+    "parent_id",
+    "type",
+    "name",
+    "start_time",
+    "end_time",
+    "input",
+    "output",
+    "metadata",
+    "environment",
+    "level",
+    "status_message",
+    "model",
+    "model_version",
+    "prompt_tokens",
+    "output_tokens",
+    "thoughts_tokens",
+    "cached_tokens",
+    "cost_usd",
+    "cached",
+    "waited_s",
+    "attempts",
+)
 
 # %% ../../nbs/traces/01_traces.ipynb #168d54fc
 def _observation_values(trace_id: str, o: Observation, environment: str | None = None) -> tuple:
     "A row of `_OBSERVATION_COLUMNS`"
     start = now_us() if o.start_time is None else round(o.start_time * 1e6)
     u = o.usage
-    return (o.id or new_span_id(), trace_id, o.parent_id, o.type, clean_text(o.name), start,
-            None if o.end_time is None else round(o.end_time * 1e6), encode_json(redact(o.input)), encode_json(redact(o.output)),
-            encode_json(redact(o.metadata)), clean_text(environment), o.level, clean_text(redact(o.status_message)),
-            clean_text(o.model), clean_text(o.model_version),
-            *((u.prompt_tokens, u.output_tokens, u.thoughts_tokens, u.cached_tokens) if u else (None,) * 4),
-            o.cost_usd, int(o.cached), o.waited_s, o.attempts)
+    return (
+        o.id or new_span_id(),
+        trace_id,
+        o.parent_id,
+        o.type,
+        clean_text(o.name),
+        start,
+        None if o.end_time is None else round(o.end_time * 1e6),
+        encode_json(redact(o.input)),
+        encode_json(redact(o.output)),
+        encode_json(redact(o.metadata)),
+        clean_text(environment),
+        o.level,
+        clean_text(redact(o.status_message)),
+        clean_text(o.model),
+        clean_text(o.model_version),
+        *((u.prompt_tokens, u.output_tokens, u.thoughts_tokens, u.cached_tokens) if u else (None,) * 4),
+        o.cost_usd,
+        int(o.cached),
+        o.waited_s,
+        o.attempts,
+    )
 
 # %% ../../nbs/traces/01_traces.ipynb #fcafd965
 def _insert_observations(c: sa.Connection, rows: list[tuple]) -> None:
@@ -295,13 +423,23 @@ def _insert_observations(c: sa.Connection, rows: list[tuple]) -> None:
 # %% ../../nbs/traces/01_traces.ipynb #16a45f02
 def _add_up(c: sa.Connection, trace_ids: Iterable[str]) -> None:
     "Tokens and cost of traces from their generations; the traces of runs have theirs already"
-    its = (lambda what: sa.select(what).where(observations.c.trace_id == traces.c.id, observations.c.type == "GENERATION")
-           .correlate(traces).scalar_subquery())
+    its = lambda what: (
+        sa.select(what)
+        .where(observations.c.trace_id == traces.c.id, observations.c.type == "GENERATION")
+        .correlate(traces)
+        .scalar_subquery()
+    )
     o = observations.c
     output = sa.func.sum(sa.func.coalesce(o.output_tokens, 0) + sa.func.coalesce(o.thoughts_tokens, 0))
-    c.execute(sa.update(traces).where(traces.c.id.in_(list(trace_ids)), traces.c.experiment_id.is_(None)).values(
-        input_tokens=its(sa.func.sum(o.prompt_tokens)), output_tokens=its(sa.case((sa.func.count(o.output_tokens) > 0, output))),
-        total_cost=its(sa.func.sum(o.cost_usd))))
+    c.execute(
+        sa.update(traces)
+        .where(traces.c.id.in_(list(trace_ids)), traces.c.experiment_id.is_(None))
+        .values(
+            input_tokens=its(sa.func.sum(o.prompt_tokens)),
+            output_tokens=its(sa.case((sa.func.count(o.output_tokens) > 0, output))),
+            total_cost=its(sa.func.sum(o.cost_usd)),
+        )
+    )
 
 # %% ../../nbs/traces/01_traces.ipynb #fa914421
 def add_observation(
@@ -326,14 +464,31 @@ def get_observations(
 ) -> list[TraceObservation]:  # in the order they began
     "The observations of a trace"
     opened = open_store(store)
-    query = sa.select(observations).where(observations.c.trace_id == trace_id).order_by(
-        observations.c.start_time, observations.c.id)
+    query = (
+        sa.select(observations)
+        .where(observations.c.trace_id == trace_id)
+        .order_by(observations.c.start_time, observations.c.id)
+    )
     with opened.read() as c:
         return [_observation(r, opened) for r in c.execute(query)]
 
 # %% ../../nbs/traces/01_traces.ipynb #69bc3ec0
-SCORE_COLUMNS = ("trace_id", "experiment_id", "name", "value_number", "value_text", "data_type", "comment", "metadata",
-                 "config_id", "source", "created_at", "observation_id", "batch_id", "evaluator")
+SCORE_COLUMNS = (
+    "trace_id",
+    "experiment_id",
+    "name",
+    "value_number",
+    "value_text",
+    "data_type",
+    "comment",
+    "metadata",
+    "config_id",
+    "source",
+    "created_at",
+    "observation_id",
+    "batch_id",
+    "evaluator",
+)
 DATA_TYPES = ("BOOLEAN", "NUMERIC", "CATEGORICAL")
 
 # %% ../../nbs/traces/01_traces.ipynb #fef8087e
@@ -371,17 +526,28 @@ def create_score(
         raise ValueError(f"name={name!r}: a score's name is a text of 1 to 200 characters")
     if not (trace_id or observation_id or experiment_id):
         raise ValueError("a score needs a trace_id, an observation_id or an experiment_id")
-    e = Evaluation(clean_text(name) or name, _checked_value(value, data_type), comment, dict(metadata) if metadata else None,
-                   data_type, config_id)
+    e = Evaluation(
+        clean_text(name) or name,
+        _checked_value(value, data_type),
+        comment,
+        dict(metadata) if metadata else None,
+        data_type,
+        config_id,
+    )
     opened = open_store(store)
     with opened.write() as c:
         if trace_id is None and observation_id is not None:
             trace_id = c.scalar(sa.select(observations.c.trace_id).where(observations.c.id == observation_id))
         if experiment_id is None and trace_id is not None:
             experiment_id = c.scalar(sa.select(traces.c.experiment_id).where(traces.c.id == trace_id))
-        elif experiment_id is not None and c.scalar(sa.select(experiments.c.id).where(experiments.c.id == experiment_id)) is None:
+        elif (
+            experiment_id is not None
+            and c.scalar(sa.select(experiments.c.id).where(experiments.c.id == experiment_id)) is None
+        ):
             raise ValueError(f"experiment_id={experiment_id!r}: there is no such experiment")
-        row = dict(zip(SCORE_COLUMNS, (*score_row(trace_id, experiment_id, e, now_us(), source), observation_id, None, None)))
+        row = dict(
+            zip(SCORE_COLUMNS, (*score_row(trace_id, experiment_id, e, now_us(), source), observation_id, None, None))
+        )
         score_id = c.execute(sa.insert(scores).values(row)).inserted_primary_key[0]
         return _score(c.execute(sa.select(scores).where(scores.c.id == score_id)).one())
 

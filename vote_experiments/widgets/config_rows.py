@@ -61,8 +61,10 @@ def field_problem(say: Words, error: ValueError) -> FieldProblem:
     if place is None:
         return FieldProblem("model", text)
     field = _FIELDS.get(place["key"] or "", "settings")
-    told = text[place.end():]
-    return FieldProblem(field, say("in_field", field=say(field), what=f"{place['key']!r} {told}" if field == "settings" else told))
+    told = text[place.end() :]
+    return FieldProblem(
+        field, say("in_field", field=say(field), what=f"{place['key']!r} {told}" if field == "settings" else told)
+    )
 
 # %% ../../nbs/widgets/02_config_rows.ipynb #e03246c3
 class ConfigRow:
@@ -76,8 +78,14 @@ class ConfigRow:
     ):
         self.say, self.problem, self._on_change = say, None, on_change
         names = ", ".join(SETTINGS)
-        self.model = w.Combobox(options=list_models(), ensure_option=False, description=say("model"), placeholder="ocr-fused",
-                                tooltip=say("model_tip"), continuous_update=False)
+        self.model = w.Combobox(
+            options=list_models(),
+            ensure_option=False,
+            description=say("model"),
+            placeholder="ocr-fused",
+            tooltip=say("model_tip"),
+            continuous_update=False,
+        )
         self.temperature = self._text("temperature", say("model_default"))
         self.suffix = self._text("suffix", "")
         self.metadata = self._text("metadata", '{"purpose": "baseline"}')
@@ -85,27 +93,55 @@ class ConfigRow:
         self.duplicate = classed(w.Button(description=say("duplicate_row")), "ve-small")
         self.remove = classed(w.Button(description=say("remove_row")), "ve-small")
         self.head, self.message, self.note = w.HTML(), w.HTML(), w.HTML()
-        self.controls = {"model": self.model, "temperature": self.temperature, "suffix": self.suffix, "metadata": self.metadata,
-                         "settings": self.settings}
-        self.widget = classed(w.Box([
-            classed(w.Box([self.head, classed(w.Box([self.duplicate, self.remove]), "ve-actions")]), "ve-wide", "ve-head"),
-            self.model, self.temperature, self.suffix,
-            classed(w.Box([self.metadata, self.settings]), "ve-more"), classed(self.message, "ve-wide"), classed(self.note, "ve-wide")]), "ve-row")
+        self.controls = {
+            "model": self.model,
+            "temperature": self.temperature,
+            "suffix": self.suffix,
+            "metadata": self.metadata,
+            "settings": self.settings,
+        }
+        self.widget = classed(
+            w.Box(
+                [
+                    classed(
+                        w.Box([self.head, classed(w.Box([self.duplicate, self.remove]), "ve-actions")]),
+                        "ve-wide",
+                        "ve-head",
+                    ),
+                    self.model,
+                    self.temperature,
+                    self.suffix,
+                    classed(w.Box([self.metadata, self.settings]), "ve-more"),
+                    classed(self.message, "ve-wide"),
+                    classed(self.note, "ve-wide"),
+                ]
+            ),
+            "ve-row",
+        )
         self.set(config or {})
         for control in self.controls.values():
             control.observe(self._changed, "value")
 
     def _text(self, field: str, placeholder: str, **names: str) -> w.Text:
-        return w.Text(description=self.say(field), placeholder=placeholder, tooltip=self.say(f"{field}_tip", **names), continuous_update=False)
+        return w.Text(
+            description=self.say(field),
+            placeholder=placeholder,
+            tooltip=self.say(f"{field}_tip", **names),
+            continuous_update=False,
+        )
 
     def set(self, config: Mapping[str, Any]) -> None:
         "Fill the row from a config"
         more = {k: v for k, v in config.items() if k not in _FIELDS and v is not None}
-        written = (lambda v: json.dumps(v, ensure_ascii=False) if v else "")
+        written = lambda v: json.dumps(v, ensure_ascii=False) if v else ""
         temperature = config.get("temperature")
-        for control, value in ((self.model, config.get("model") or ""), (self.temperature, "" if temperature is None else str(temperature)),
-                               (self.suffix, config.get("name_suffix") or ""), (self.metadata, written(config.get("metadata"))),
-                               (self.settings, written(more))):
+        for control, value in (
+            (self.model, config.get("model") or ""),
+            (self.temperature, "" if temperature is None else str(temperature)),
+            (self.suffix, config.get("name_suffix") or ""),
+            (self.metadata, written(config.get("metadata"))),
+            (self.settings, written(more)),
+        ):
             control.value = str(value)
         self.check()
 
@@ -132,7 +168,9 @@ class ConfigRow:
             config["metadata"] = tags
         further = read_object(say, "settings", self.settings.value)
         if own := [k for k in further if k in _FIELDS]:
-            raise FieldProblem("settings", say("in_field", field=say("settings"), what=f"{own[0]!r} has a field of its own"))
+            raise FieldProblem(
+                "settings", say("in_field", field=say("settings"), what=f"{own[0]!r} has a field of its own")
+            )
         try:
             check_config(config | further)
         except ValueError as error:
@@ -146,7 +184,10 @@ class ConfigRow:
         except FieldProblem as error:
             config, problem = {}, error
         self.suffix.placeholder = default_suffix(self.model.value.strip() or "…", config.get("temperature"))
-        self.duplicate.tooltip, self.remove.tooltip = self.say("duplicate", name=self.name), self.say("remove", name=self.name)
+        self.duplicate.tooltip, self.remove.tooltip = (
+            self.say("duplicate", name=self.name),
+            self.say("remove", name=self.name),
+        )
         self.head.value = Html("<h3>{}</h3>").format(self.name)
         self.tell(problem)
         return problem
@@ -156,7 +197,9 @@ class ConfigRow:
         self.problem = problem
         for field, control in self.controls.items():
             (control.add_class if problem is not None and problem.field == field else control.remove_class)("ve-wrong")
-        self.message.value = "" if problem is None else Html('<div class="ve-in-place" role="alert">✕ {}</div>').format(problem)
+        self.message.value = (
+            "" if problem is None else Html('<div class="ve-in-place" role="alert">✕ {}</div>').format(problem)
+        )
 
     def advise(self, note: str | None) -> None:
         "Show what does not keep the row from being right: a missing key, settings without effect"

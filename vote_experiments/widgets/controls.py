@@ -70,7 +70,7 @@ def folded(
     on_open: Callable[[], None] | None = None,  # called when it is opened
 ) -> w.VBox:
     "A widget behind a button"
-    sign = (lambda is_open: f"{'▾' if is_open else '▸'} {title}")
+    sign = lambda is_open: f"{'▾' if is_open else '▸'} {title}"
     button = classed(w.ToggleButton(is_open, description=sign(is_open), tooltip=title), "ve-fold")
 
     def turned(change: Mapping[str, Any]) -> None:
@@ -84,9 +84,18 @@ def folded(
     return w.VBox([button, content])
 
 # %% ../../nbs/widgets/01_controls.ipynb #13c774c4
-_HINTS = {"DatasetNotFoundError": "hint_dataset", "RunNotFoundError": "hint_run", "ApiError": "hint_server", "StoreError": "hint_store",
-          "MissingCredentials": "hint_key", "ItemFailedError": "hint_item", "RunBusyError": "hint_busy", "PlatformDown": "hint_platform",
-          "FileNotFoundError": "hint_file", "ExtractionError": "hint_item"}
+_HINTS = {
+    "DatasetNotFoundError": "hint_dataset",
+    "RunNotFoundError": "hint_run",
+    "ApiError": "hint_server",
+    "StoreError": "hint_store",
+    "MissingCredentials": "hint_key",
+    "ItemFailedError": "hint_item",
+    "RunBusyError": "hint_busy",
+    "PlatformDown": "hint_platform",
+    "FileNotFoundError": "hint_file",
+    "ExtractionError": "hint_item",
+}
 
 # %% ../../nbs/widgets/01_controls.ipynb #f003323d
 def problem(say: Words, error: BaseException | str, kind: str | None = None) -> Html:
@@ -95,7 +104,10 @@ def problem(say: Words, error: BaseException | str, kind: str | None = None) -> 
     hint = next((_HINTS[n] for n in names if n in _HINTS), None)
     text = redact(str(error)) or names[0]
     return Html('<div class="ve-message ve-problem" role="alert"><strong>{}</strong> {}{}</div>').format(
-        say("problem_kind", kind=names[0]) if names[0] else say("problem"), text, Html("<br>{}").format(say(hint)) if hint else "")
+        say("problem_kind", kind=names[0]) if names[0] else say("problem"),
+        text,
+        Html("<br>{}").format(say(hint)) if hint else "",
+    )
 
 # %% ../../nbs/widgets/01_controls.ipynb #7c457668
 def message(text: Any, kind: str = "") -> Html:
@@ -109,11 +121,13 @@ def safely(
     failed: Callable[[Exception], Any],  # told what went wrong
 ) -> Callable[..., None]:
     "A handler for `on_click` and `observe` whose errors are told"
+
     def handler(*_: Any) -> None:
         try:
             do()
         except Exception as error:
             failed(error)
+
     return handler
 
 # %% ../../nbs/widgets/01_controls.ipynb #39e0ab25
@@ -150,7 +164,11 @@ def progress_words(
     has_ended: bool = False,  # nobody works on the run any more
 ) -> str:
     "Items done, failed, rate, time to go and cost of one experiment"
-    total = say("of_total", done=f"{e['done']:,}", total=f"{e['total']:,}") if e.get("total") is not None else f"{e['done']:,}"
+    total = (
+        say("of_total", done=f"{e['done']:,}", total=f"{e['total']:,}")
+        if e.get("total") is not None
+        else f"{e['done']:,}"
+    )
     parts = [total, say("n_failed", n=f"{e['failed']:,}")]
     is_going = not has_ended and not e.get("finished")
     if has_ended and not e.get("finished"):
@@ -182,27 +200,33 @@ def _bar(say: Words, name: str, e: Mapping[str, Any] | None, has_ended: bool) ->
     share = 0 if not e or not e.get("total") else min(100, 100 * e["done"] / e["total"])
     waits = say("never_began" if has_ended else "waits")
     css = "ve-bar" + (" ve-some-failed" if e and e["failed"] else " ve-done" if e and e.get("finished") else "")
-    return Html('<div><div class="ve-named"><b>{}</b><span>{}</span></div><div class="{}" role="progressbar" aria-label="{}" aria-valuemin="0" '
-                'aria-valuemax="100" aria-valuenow="{}"><div style="width:{}%"></div></div></div>').format(
-        name, progress_words(say, e, has_ended) if e else waits, css, name, round(share), round(share, 1))
+    return Html(
+        '<div><div class="ve-named"><b>{}</b><span>{}</span></div><div class="{}" role="progressbar" aria-label="{}" aria-valuemin="0" '
+        'aria-valuemax="100" aria-valuenow="{}"><div style="width:{}%"></div></div></div>'
+    ).format(name, progress_words(say, e, has_ended) if e else waits, css, name, round(share), round(share, 1))
 
 # %% ../../nbs/widgets/01_controls.ipynb #82865702
 def download(label: str, file_name: str, content: bytes | str, kind: str = "text/plain") -> Html:
     "A link that saves a file"
     data = base64.b64encode(content.encode() if isinstance(content, str) else content).decode()
-    return Html('<a class="ve-link" download="{}" href="data:{};charset=utf-8;base64,{}">{}</a>').format(file_name, kind, data, label)
+    return Html('<a class="ve-link" download="{}" href="data:{};charset=utf-8;base64,{}">{}</a>').format(
+        file_name, kind, data, label
+    )
 
 
-_COPY = ("const t=this.nextElementSibling.innerText,b=this;const ok=()=>{b.innerText=b.dataset.done};"
-         "if(navigator.clipboard&&window.isSecureContext){navigator.clipboard.writeText(t).then(ok)}else{"
-         "const r=document.createRange();r.selectNodeContents(this.nextElementSibling);const s=getSelection();s.removeAllRanges();s.addRange(r);"
-         "document.execCommand('copy')&&ok()}")
+_COPY = (
+    "const t=this.nextElementSibling.innerText,b=this;const ok=()=>{b.innerText=b.dataset.done};"
+    "if(navigator.clipboard&&window.isSecureContext){navigator.clipboard.writeText(t).then(ok)}else{"
+    "const r=document.createRange();r.selectNodeContents(this.nextElementSibling);const s=getSelection();s.removeAllRanges();s.addRange(r);"
+    "document.execCommand('copy')&&ok()}"
+)
 
 # %% ../../nbs/widgets/01_controls.ipynb #2b274b3c
 def copyable(say: Words, text: str) -> Html:
     "A text with a button that copies it"
-    return Html('<div class="ve-copied"><button type="button" class="ve-copy" data-done="{}" onclick="{}">{}</button><pre tabindex="0">{}</pre></div>').format(
-        say("copied"), _COPY, say("copy"), text)
+    return Html(
+        '<div class="ve-copied"><button type="button" class="ve-copy" data-done="{}" onclick="{}">{}</button><pre tabindex="0">{}</pre></div>'
+    ).format(say("copied"), _COPY, say("copy"), text)
 
 
 def as_json(value: Any) -> str:
@@ -221,7 +245,9 @@ class RequestProblem(ValueError):
 def problem_list(say: Words, error: RequestProblem) -> Html:
     "What to correct, as a list"
     its = joined(Html("<li>{}</li>").format(p) for p in error.problems)
-    return Html('<div class="ve-message ve-problem" role="alert"><strong>{}</strong><ul>{}</ul></div>').format(say("correct_first"), its)
+    return Html('<div class="ve-message ve-problem" role="alert"><strong>{}</strong><ul>{}</ul></div>').format(
+        say("correct_first"), its
+    )
 
 # %% ../../nbs/widgets/01_controls.ipynb #549486e0
 class Messages:
@@ -240,7 +266,9 @@ class Messages:
 
     def failed(self, error: BaseException) -> None:
         "Say what went wrong"
-        self.html.value = problem_list(self.say, error) if isinstance(error, RequestProblem) else problem(self.say, error)
+        self.html.value = (
+            problem_list(self.say, error) if isinstance(error, RequestProblem) else problem(self.say, error)
+        )
 
 # %% ../../nbs/widgets/01_controls.ipynb #59fa91ef
 def button(

@@ -25,11 +25,33 @@ import sqlalchemy as sa
 
 from ..datasets.files import export_dataset, import_dataset, import_folder
 from vote_experiments.datasets.dataset import (
-    Dataset, DatasetDiff, _in_version, diff_versions, get_dataset, list_datasets, list_versions, save_dataset,
+    Dataset,
+    DatasetDiff,
+    _in_version,
+    diff_versions,
+    get_dataset,
+    list_datasets,
+    list_versions,
+    save_dataset,
 )
 from vote_experiments.datasets.ground_truth import (
-    Disagreement, ReviewFlag, ValueOrigin, adjudicate, annotate, close_flag, correct_truth, disagreements, flag_failed_checks, flag_item,
-    flag_suspects, items_to_review, queue_counts, review_queue, truth_values, value_origins, version_author,
+    Disagreement,
+    ReviewFlag,
+    ValueOrigin,
+    adjudicate,
+    annotate,
+    close_flag,
+    correct_truth,
+    disagreements,
+    flag_failed_checks,
+    flag_item,
+    flag_suspects,
+    items_to_review,
+    queue_counts,
+    review_queue,
+    truth_values,
+    value_origins,
+    version_author,
 )
 from ..store.results import list_experiments, list_groups
 from ..store.database import Store, dataset_items, open_store
@@ -40,7 +62,15 @@ from ..synthesis.layouts import DRAWN_KINDS
 from ..reports.cards import field_label, value_text
 from ..reports.findings import Html, joined, read_answers
 from vote_experiments.widgets.controls import (
-    card, classed, download, fields, framed, line, message, problem, shown,
+    card,
+    classed,
+    download,
+    fields,
+    framed,
+    line,
+    message,
+    problem,
+    shown,
 )
 from ..reports.stored_run import open_run
 from .page_viewer import Aside, LoadedPages, PageViewer, load_pages, records_style
@@ -61,10 +91,16 @@ def listed_items(
 ) -> tuple[list[str], int]:  # ids in the order of the data, how many there are in all
     "Ids of a part of the items"
     d = dataset_items.c
-    where = (*_in_version(dataset.id, dataset.version), d.status == "ACTIVE", *([d.item_id.icontains(text, autoescape=True)] if text else []))
+    where = (
+        *_in_version(dataset.id, dataset.version),
+        d.status == "ACTIVE",
+        *([d.item_id.icontains(text, autoescape=True)] if text else []),
+    )
     query = sa.select(d.item_id).where(*where).order_by(d.position).limit(limit).offset(start)
     with dataset._store.read() as c:
-        total = c.scalar(sa.select(sa.func.count()).select_from(dataset_items).where(*where)) if text else dataset.n_items
+        total = (
+            c.scalar(sa.select(sa.func.count()).select_from(dataset_items).where(*where)) if text else dataset.n_items
+        )
         return list(c.scalars(query)), total or 0
 
 # %% ../../nbs/widgets/09_dataset_manager.ipynb #67cedf16
@@ -74,24 +110,42 @@ def multi_model_runs(store: Store, dataset_name: str) -> list[tuple[str, str]]: 
     for e in list_experiments(store, dataset_name=dataset_name):
         if e["group_id"]:
             counts[e["group_id"]] = counts.get(e["group_id"], 0) + 1
-    return [(f"{redact(g['name'] or g['kind'])} · {g['id']}", g["id"]) for g in list_groups(store, 200) if counts.get(g["id"], 0) > 1]
+    return [
+        (f"{redact(g['name'] or g['kind'])} · {g['id']}", g["id"])
+        for g in list_groups(store, 200)
+        if counts.get(g["id"], 0) > 1
+    ]
 
 # %% ../../nbs/widgets/09_dataset_manager.ipynb #ba730e57
 CHANGES_SHOWN = 60
 
 
 def _change_table(rows: Sequence[tuple[str, str, Any, Any]], say: Words) -> Html:  # item, field, old, new
-    head = joined(Html('<th scope="col">{}</th>').format(say(k)) for k in ("col_item", "col_field", "col_old", "col_new"))
+    head = joined(
+        Html('<th scope="col">{}</th>').format(say(k)) for k in ("col_item", "col_field", "col_old", "col_new")
+    )
     blank = Html("<em>{}</em>").format(say("blank"))
-    lines = joined(Html('<tr><th scope="row">{}</th><td>{}</td><td><span class="ve-old">{}</span></td><td><span class="ve-new">{}</span></td></tr>').format(
-        item, name, blank if old is None else value_text(old), blank if new is None else value_text(new)) for item, name, old, new in rows[:CHANGES_SHOWN])
-    more = Html("<p>{}</p>").format(say("n_more_changes", n=len(rows) - CHANGES_SHOWN)) if len(rows) > CHANGES_SHOWN else ""
-    return Html('<div class="scroll"><table class="ve-diffs"><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>{}').format(head, lines, more)
+    lines = joined(
+        Html(
+            '<tr><th scope="row">{}</th><td>{}</td><td><span class="ve-old">{}</span></td><td><span class="ve-new">{}</span></td></tr>'
+        ).format(item, name, blank if old is None else value_text(old), blank if new is None else value_text(new))
+        for item, name, old, new in rows[:CHANGES_SHOWN]
+    )
+    more = (
+        Html("<p>{}</p>").format(say("n_more_changes", n=len(rows) - CHANGES_SHOWN))
+        if len(rows) > CHANGES_SHOWN
+        else ""
+    )
+    return Html(
+        '<div class="scroll"><table class="ve-diffs"><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>{}'
+    ).format(head, lines, more)
 
 # %% ../../nbs/widgets/09_dataset_manager.ipynb #7023877b
 def diff_html(diff: DatasetDiff, say: Words) -> Html:
     "A difference between two versions, value by value"
-    rows: list[tuple[str, str, Any, Any]] = [(i, say("item_added"), None, "") for i in diff.added] + [(i, say("item_removed"), "", None) for i in diff.removed]
+    rows: list[tuple[str, str, Any, Any]] = [(i, say("item_added"), None, "") for i in diff.added] + [
+        (i, say("item_removed"), "", None) for i in diff.removed
+    ]
     rows += [(c.item_id, _changed_name(f.path, say), f.old, f.new) for c in diff.changed for f in c.fields]
     if not rows:
         return message(say("no_difference"))
@@ -111,7 +165,12 @@ class Desk:
         self.store, self.language, self.say = open_store(store), language, Words("datasets", language)
         self.dataset: Dataset | None = None
         self.said = w.HTML()
-        self.name = w.Text(_login(), description=self.say("your_name"), tooltip=self.say("your_name_tip"), layout=w.Layout(width="auto"))
+        self.name = w.Text(
+            _login(),
+            description=self.say("your_name"),
+            tooltip=self.say("your_name_tip"),
+            layout=w.Layout(width="auto"),
+        )
         self.opened: list[Callable[[], None]] = []  # called when another dataset or version is open
 
     def tell(self, text: Any, kind: str = "good") -> None:
@@ -134,12 +193,14 @@ class Desk:
 
     def guarded(self, work: Callable[..., Any]) -> Callable[..., None]:
         "For `on_click` and `observe`, which would swallow what goes wrong"
+
         @functools.wraps(work)
         def handler(*_: Any) -> None:
             try:
                 work()
             except Exception as error:
                 self.failed(error)
+
         return handler
 
     def button(self, key: str, work: Callable[[], Any], *classes: str, **options: Any) -> w.Button:
@@ -178,8 +239,14 @@ def flag_words(f: ReviewFlag, say: Words) -> str:
     "What a flag says, in the reader's language where we know how"
     known = f.detail if isinstance(f.detail, Mapping) else {}
     if f.reason == "suspect_label" and "n_models" in known:
-        return say("suspect_says", field=field_label(f.path, say.language), truth=say("blank") if known["expected"] is None else value_text(known["expected"]),
-                   answered=value_text(known["answered"]), n=len(known["models"]), total=known["n_models"])
+        return say(
+            "suspect_says",
+            field=field_label(f.path, say.language),
+            truth=say("blank") if known["expected"] is None else value_text(known["expected"]),
+            answered=value_text(known["answered"]),
+            n=len(known["models"]),
+            total=known["n_models"],
+        )
     if f.reason == "disagreement" and known.get("paths"):
         paths = known["paths"]
         names = ", ".join(field_label(p, say.language) for p in paths[:4]) + (" …" if len(paths) > 4 else "")
@@ -244,9 +311,11 @@ class FlagLine:
         self._flagged()
 
 # %% ../../nbs/widgets/09_dataset_manager.ipynb #f5cc3fa9
-def decision_options(d: Disagreement, say: Words) -> list[tuple[str, tuple[str, Any]]]:  # (text, ("is", value) or ("third", None))
+def decision_options(
+    d: Disagreement, say: Words
+) -> list[tuple[str, tuple[str, Any]]]:  # (text, ("is", value) or ("third", None))
     "What can be decided about a value"
-    blank = (lambda v: say("blank") if v is None else value_text(v))
+    blank = lambda v: say("blank") if v is None else value_text(v)
     found: list[tuple[str, tuple[str, Any]]] = [(say("decide_keep", value=blank(d.truth)), ("is", d.truth))]
     found += [(say("decide_other", who=who, value=blank(v)), ("is", v)) for who, v in d.answers.items()]
     return [*found, (say("decide_third"), ("third", None))]
@@ -277,7 +346,9 @@ class DecisionList:
 
     def _row(self, d: Disagreement) -> tuple[w.Dropdown, w.Text]:
         options = [(redact(name), i) for i, (name, _) in enumerate(decision_options(d, self.say))]
-        chosen = w.Dropdown(options=options, description=field_label(d.path, self.say.language), layout=w.Layout(width="auto"))
+        chosen = w.Dropdown(
+            options=options, description=field_label(d.path, self.say.language), layout=w.Layout(width="auto")
+        )
         return chosen, text_field(self.say, "third")
 
     def decided(self) -> dict[str, Any]:  # by path, as `adjudicate` takes it
@@ -362,7 +433,11 @@ class ItemList:
 
     def _tell_part(self, is_any: bool) -> None:
         last = min(self._start + ITEMS_SHOWN, self._total)
-        text = self.say("part", first=min(self._start + 1, self._total), last=last, total=f"{self._total:,}") if is_any else self.say("no_items")
+        text = (
+            self.say("part", first=min(self._start + 1, self._total), last=last, total=f"{self._total:,}")
+            if is_any
+            else self.say("no_items")
+        )
         self.part.value = Html('<span class="ve-hint">{}</span>').format(text)
         shown(self._pager, self._total > ITEMS_SHOWN)
         self.earlier.disabled, self.later.disabled = self._start == 0, self._start + ITEMS_SHOWN >= self._total
@@ -376,6 +451,7 @@ class ItemList:
 @dataclass
 class ItemRead:
     "An item and everything that is known of its ground truth"
+
     item: DatasetItem
     pages: LoadedPages
     origins: dict[str, ValueOrigin]  # by path
@@ -386,8 +462,13 @@ class ItemRead:
 def read_item(dataset: Dataset, item_id: str, language: str = "en") -> ItemRead:
     "Read an item. Raises `LookupError` when there is none."
     item, name, store = dataset.item(item_id), dataset.name, dataset._store
-    return ItemRead(item, load_pages(item.id, item.input, dataset.roots, language), value_origins(name, item_id, dataset.version, store),
-                    review_queue(name, item_id=item_id, limit=12, store=store), disagreements(name, item_id, store))
+    return ItemRead(
+        item,
+        load_pages(item.id, item.input, dataset.roots, language),
+        value_origins(name, item_id, dataset.version, store),
+        review_queue(name, item_id=item_id, limit=12, store=store),
+        disagreements(name, item_id, store),
+    )
 
 # %% ../../nbs/widgets/09_dataset_manager.ipynb #1b1bb730
 def origins_html(origins: Mapping[str, ValueOrigin], say: Words) -> Html:
@@ -395,8 +476,13 @@ def origins_html(origins: Mapping[str, ValueOrigin], say: Words) -> Html:
     by: dict[str, list[str]] = {}
     for path, o in origins.items():
         by.setdefault(say("origin_tip", who=str(o.author), at=f"{o.at:%Y-%m-%d}", version=o.version), []).append(path)
-    lines = [Html("<li><b>{}</b>: {}</li>").format(who, say("n_values", n=len(paths)) if len(paths) > 3 else ", ".join(
-        field_label(p, say.language) for p in paths)) for who, paths in by.items()]
+    lines = [
+        Html("<li><b>{}</b>: {}</li>").format(
+            who,
+            say("n_values", n=len(paths)) if len(paths) > 3 else ", ".join(field_label(p, say.language) for p in paths),
+        )
+        for who, paths in by.items()
+    ]
     return Html("<h3>{}</h3><ul>{}</ul>").format(say("origins"), joined(lines)) if lines else Html("")
 
 # %% ../../nbs/widgets/09_dataset_manager.ipynb #72d21282
@@ -427,13 +513,23 @@ class ItemEditor:
 
     def fields(self, flag_line: FlagLine) -> w.VBox:
         "The card with the fields"
-        return card(self.say("tab_truth"), self.mode, self.hint, self.form.widget, line(self.keep), self.origins, flag_line.widget)
+        return card(
+            self.say("tab_truth"),
+            self.mode,
+            self.hint,
+            self.form.widget,
+            line(self.keep),
+            self.origins,
+            flag_line.widget,
+        )
 
     def show(self, found: ItemRead, draft: Draft) -> None:
         "Show an item"
         self.head.value = Html('<div class="ve-record"><h3>{}</h3></div>').format(found.item.id)
         self.viewer.show(found.pages)
-        self.form.load(draft, found.origins, {f.path: f.message for f in found.flags if f.reason == "suspect_label"}, self.is_blind)
+        self.form.load(
+            draft, found.origins, {f.path: f.message for f in found.flags if f.reason == "suspect_label"}, self.is_blind
+        )
         self.origins.value = "" if self.is_blind else origins_html(found.origins, self.say)
         self.hint.value = message(self.say("second_hint")) if self.is_blind else ""
         shown(self.keep, self.is_blind)
@@ -445,8 +541,10 @@ def pending_rows(drafts: Mapping[str, Draft], say: Words) -> list[tuple[str, str
     rows: list[tuple[str, str, Any, Any]] = []
     for item_id, draft in drafts.items():
         old = truth_values(draft.base) | {"": "…"}
-        rows += [(item_id, field_label(path, say.language) if path else say("json"), old.get(path), typed)
-                 for path, typed in (draft.typed or {"": "…"}).items()]
+        rows += [
+            (item_id, field_label(path, say.language) if path else say("json"), old.get(path), typed)
+            for path, typed in (draft.typed or {"": "…"}).items()
+        ]
     return rows
 
 # %% ../../nbs/widgets/09_dataset_manager.ipynb #e5ce08f4
@@ -493,7 +591,9 @@ class SavePart:
     ) -> None:
         "List what waits"
         rows = pending_rows(drafts, self.say)
-        self.pending.value = _change_table(rows, self.say) if rows else Html('<p class="note">{}</p>').format(self.say("no_changes"))
+        self.pending.value = (
+            _change_table(rows, self.say) if rows else Html('<p class="note">{}</p>').format(self.say("no_changes"))
+        )
         self.save.disabled = self.discard.disabled = not rows
         shown(self.widget, is_needed or bool(rows))
 
@@ -522,14 +622,20 @@ class Saving:
         if not changes:
             self.desk.tell(self.say("no_changes"), "")
             return
-        self.aside.run(lambda: correct_truth(dataset.name, changes, author, note=note, base_version=dataset.version, store=self.desk.store),
-                       lambda saved: self._saved(dataset, saved, self.say("saved", version=saved.version)))
+        self.aside.run(
+            lambda: correct_truth(
+                dataset.name, changes, author, note=note, base_version=dataset.version, store=self.desk.store
+            ),
+            lambda saved: self._saved(dataset, saved, self.say("saved", version=saved.version)),
+        )
 
     def decide(self, dataset: Dataset, item_id: str, decisions: Mapping[str, Any]) -> None:
         "Store decisions, as `DecisionList.decided` has them. Raises as `save`."
         author = self.desk.author()
-        self.aside.run(lambda: adjudicate(dataset.name, item_id, decisions, author, store=self.desk.store),
-                       lambda saved: self._saved(dataset, saved, self.say("decided", n=len(decisions), who=author)))
+        self.aside.run(
+            lambda: adjudicate(dataset.name, item_id, decisions, author, store=self.desk.store),
+            lambda saved: self._saved(dataset, saved, self.say("decided", n=len(decisions), who=author)),
+        )
 
     def keep_reading(self, dataset: Dataset, item_id: str, reading: Any) -> None:
         "Store what a second reader has read. Raises as `save`."
@@ -557,7 +663,9 @@ class ItemPart:
         self.flags = FlagList(desk, self.editor.form.put, again)
         self.flag_line = FlagLine(desk, self.opened, again)
         self.decisions = DecisionList(desk, decide)
-        self.column = classed(w.VBox([self.flags.widget, self.decisions.widget, self.editor.fields(self.flag_line)]), "ve-column")
+        self.column = classed(
+            w.VBox([self.flags.widget, self.decisions.widget, self.editor.fields(self.flag_line)]), "ve-column"
+        )
 
     def changed(self) -> dict[str, Draft]:
         "Drafts with changes that are not saved, by item"
@@ -606,11 +714,35 @@ class TruthTab:
     def _name_controls(self) -> None:
         "What one fills in, presses and reads"
         items, its, editor, changes = self._items, self._shown, self._shown.editor, self._changes
-        self.order, self.find, self.items, self.part, self.earlier, self.later = items.order, items.find, items.items, items.part, items.earlier, items.later
-        self.mode, self.form, self.viewer, self.head, self.hint = editor.mode, editor.form, editor.viewer, editor.head, editor.hint
-        self.origins, self.keep, self.flags, self.decisions = editor.origins, editor.keep, its.flags.flags, its.decisions.decisions
+        self.order, self.find, self.items, self.part, self.earlier, self.later = (
+            items.order,
+            items.find,
+            items.items,
+            items.part,
+            items.earlier,
+            items.later,
+        )
+        self.mode, self.form, self.viewer, self.head, self.hint = (
+            editor.mode,
+            editor.form,
+            editor.viewer,
+            editor.head,
+            editor.hint,
+        )
+        self.origins, self.keep, self.flags, self.decisions = (
+            editor.origins,
+            editor.keep,
+            its.flags.flags,
+            its.decisions.decisions,
+        )
         self.flag_text, self.flag = its.flag_line.text, its.flag_line.button
-        self.pending, self.outcome, self.note, self.save, self.discard = changes.pending, changes.outcome, changes.note, changes.save, changes.discard
+        self.pending, self.outcome, self.note, self.save, self.discard = (
+            changes.pending,
+            changes.outcome,
+            changes.note,
+            changes.save,
+            changes.discard,
+        )
 
     @property
     def changed(self) -> dict[str, Draft]:
@@ -678,16 +810,26 @@ class TruthTab:
         if item_id is not None:
             self.open_item(item_id)
         if saved.version != before.version:
-            self.outcome.value = joined([message(text, "good"), diff_html(diff_versions(saved.name, before.version, saved.version, self.desk.store), self.say)])
+            self.outcome.value = joined(
+                [
+                    message(text, "good"),
+                    diff_html(diff_versions(saved.name, before.version, saved.version, self.desk.store), self.say),
+                ]
+            )
         self.desk.tell(text)
 
     def _reading_kept(self, found: Sequence[Disagreement]) -> None:
         self.mode.value = "correct"
         self._items.fill(self.item_id)
-        self.desk.tell(self.say("second_differs", n=len(found)) if found else self.say("second_same"), "warning" if found else "good")
+        self.desk.tell(
+            self.say("second_differs", n=len(found)) if found else self.say("second_same"),
+            "warning" if found else "good",
+        )
 
 # %% ../../nbs/widgets/09_dataset_manager.ipynb #c14ee7bc
-def flag_suspects_of(dataset: Dataset, run: str) -> tuple[int, int]:  # how many labels were flagged, how many items were looked at
+def flag_suspects_of(
+    dataset: Dataset, run: str
+) -> tuple[int, int]:  # how many labels were flagged, how many items were looked at
     "Flag the labels that several models of a run contradict. Raises `RunNotFoundError`."
     answers = read_answers(open_run(run, dataset._store))
     return flag_suspects(dataset.name, answers.suspects, f"model:run {run}", store=dataset._store), answers.n_items
@@ -710,13 +852,25 @@ class ReviewTab:
         self.state.observe(desk.guarded(self.refresh), "value")
         self.queue = classed(w.Select(description=say("queue"), rows=10, layout=w.Layout(width="auto")), "ve-wide")
         self.open = desk.button("open_item", self._open, "ve-primary")
-        self.resolve, self.dismiss = (desk.button(k, functools.partial(self._close, s)) for k, s in (("resolve", "resolved"), ("dismiss", "dismissed")))
+        self.resolve, self.dismiss = (
+            desk.button(k, functools.partial(self._close, s))
+            for k, s in (("resolve", "resolved"), ("dismiss", "dismissed"))
+        )
         self.check_all = desk.button("check_all", self.check)
         self.run = classed(choice(say, "suspect_run"), "ve-two")
         self.suspects = desk.button("flag_suspects", self.find_suspects)
         self.counts, self.progress = w.HTML(), w.HTML()
-        self.widget = card(say("tab_review"), line(self.check_all), fields(self.run), line(self.suspects), self.progress,
-                           fields(self.state), self.counts, self.queue, line(self.open, self.resolve, self.dismiss))
+        self.widget = card(
+            say("tab_review"),
+            line(self.check_all),
+            fields(self.run),
+            line(self.suspects),
+            self.progress,
+            fields(self.state),
+            self.counts,
+            self.queue,
+            line(self.open, self.resolve, self.dismiss),
+        )
         desk.opened.append(self.refresh)
 
     def refresh(self) -> None:
@@ -727,7 +881,9 @@ class ReviewTab:
         runs = multi_model_runs(self.desk.store, dataset.name)
         self.run.options = runs or [(self.say("no_run"), None)]
         self.run.index, self.suspects.disabled = 0, not runs
-        self.counts.value = Html("<p>{}</p>").format(self.say("queue_counts", **queue_counts(dataset.name, self.desk.store)))
+        self.counts.value = Html("<p>{}</p>").format(
+            self.say("queue_counts", **queue_counts(dataset.name, self.desk.store))
+        )
         flags = review_queue(dataset.name, self.state.value, limit=200, store=self.desk.store)
         self._flags = {f.id: f for f in flags}
         self.queue.options = [(queue_line(f, self.say), f.id) for f in flags]
@@ -754,14 +910,19 @@ class ReviewTab:
     def check(self) -> None:
         "Flag every item whose ground truth does not add up"
         if (dataset := self.desk.dataset) is not None:
-            self._aside.run(lambda: flag_failed_checks(dataset.name, store=self.desk.store),
-                            lambda n: self._found(self.say("checked", n=f"{n:,}", total=f"{len(dataset):,}")))
+            self._aside.run(
+                lambda: flag_failed_checks(dataset.name, store=self.desk.store),
+                lambda n: self._found(self.say("checked", n=f"{n:,}", total=f"{len(dataset):,}")),
+            )
 
     def find_suspects(self) -> None:
         "Flag the labels that several models of a run contradict"
         dataset, run = self.desk.dataset, self.run.value
         if dataset is not None and run is not None:
-            self._aside.run(lambda: flag_suspects_of(dataset, run), lambda found: self._found(self.say("suspects_found", n=found[0], items=f"{found[1]:,}")))
+            self._aside.run(
+                lambda: flag_suspects_of(dataset, run),
+                lambda found: self._found(self.say("suspects_found", n=found[0], items=f"{found[1]:,}")),
+            )
 
     def _found(self, text: str) -> None:
         self.refresh()
@@ -793,7 +954,11 @@ def dataset_folder(store: Store) -> Path:
 # %% ../../nbs/widgets/09_dataset_manager.ipynb #4438144f
 def import_path(path: Path, name: str | None, store: Store) -> Dataset:
     "A file of items, or a folder of pages. Raises what `import_dataset` and `import_folder` do."
-    return import_folder(path, name or path.name, store=store) if path.is_dir() else import_dataset(path, name, store=store)
+    return (
+        import_folder(path, name or path.name, store=store)
+        if path.is_dir()
+        else import_dataset(path, name, store=store)
+    )
 
 # %% ../../nbs/widgets/09_dataset_manager.ipynb #f7019f1f
 def import_uploads(
@@ -841,12 +1006,22 @@ class DrawPart:
 
     def _draw(self) -> None:
         store, name = self.desk.store, self.name.value.strip() or None
-        how = {"n": self.n.value, "seed": self.seed.value, "level": self.level.value, "options": self.options.value, "kind": self.kind.value}
+        how = {
+            "n": self.n.value,
+            "seed": self.seed.value,
+            "level": self.level.value,
+            "options": self.options.value,
+            "kind": self.kind.value,
+        }
         folder = dataset_folder(store) / (name or "-".join(map(str, how.values())).replace("/", "_"))
         self.progress.value, self.progress.max = 0, how["n"]
         shown(self.progress, True)
         tell = _from_thread(lambda done: setattr(self.progress, "value", done))
-        self._begin(lambda: import_dataset(synthesize_dataset(out_dir=folder, name=name, progress=lambda done, _: tell(done), **how), store=store))
+        self._begin(
+            lambda: import_dataset(
+                synthesize_dataset(out_dir=folder, name=name, progress=lambda done, _: tell(done), **how), store=store
+            )
+        )
 
 # %% ../../nbs/widgets/09_dataset_manager.ipynb #02d67614
 class AddTab:
@@ -860,7 +1035,9 @@ class AddTab:
         self.desk, self.say, self._added = desk, desk.say, added
         self._aside = Aside(desk.failed, self._busy)
         self._drawing = DrawPart(desk, lambda draw: self._aside.run(draw, self._done))
-        self.widget = classed(w.VBox([self._import_card(), self._upload_card(), self._drawing.widget, self._create_card()]), "ve-columns")
+        self.widget = classed(
+            w.VBox([self._import_card(), self._upload_card(), self._drawing.widget, self._create_card()]), "ve-columns"
+        )
         its = self._drawing
         self.n, self.seed, self.level, self.options, self.kind = its.n, its.seed, its.level, its.options, its.kind
         self.drawn_name, self.draw, self.progress = its.name, its.draw, its.progress
@@ -874,8 +1051,12 @@ class AddTab:
     def _upload_card(self) -> w.VBox:
         say = self.say
         self.upload_name = text_field(say, "new_name")
-        self.upload = w.FileUpload(accept=".json,.jsonl,.csv,.jpg,.jpeg,.png,.tif,.tiff,.webp,.pdf", multiple=True, description=say("upload"),
-                                   layout=w.Layout(width="auto"))
+        self.upload = w.FileUpload(
+            accept=".json,.jsonl,.csv,.jpg,.jpeg,.png,.tif,.tiff,.webp,.pdf",
+            multiple=True,
+            description=say("upload"),
+            layout=w.Layout(width="auto"),
+        )
         self.upload.observe(self.desk.guarded(self._upload), "value")
         hint = w.HTML(Html('<p class="ve-hint">{}</p>').format(say("upload_hint")))
         return card(say("upload_title"), hint, fields(self.upload_name), line(self.upload))
@@ -883,7 +1064,9 @@ class AddTab:
     def _create_card(self) -> w.VBox:
         self.new_name, self.description = text_field(self.say, "new_name"), text_field(self.say, "create_description")
         self.create = self.desk.button("create", self._create)
-        return card(self.say("create_title"), fields(self.new_name, classed(self.description, "ve-two")), line(self.create))
+        return card(
+            self.say("create_title"), fields(self.new_name, classed(self.description, "ve-two")), line(self.create)
+        )
 
     def _busy(self, busy: bool) -> None:
         for control in (self.importing, self.draw, self.create, self.upload):
@@ -916,7 +1099,15 @@ class AddTab:
         if not self.new_name.value.strip():
             raise ValueError(self.say("name_needed"))
         who = {"set_by": {"kind": "person", "name": self.desk.author()}}
-        self._done(save_dataset(self.new_name.value, [], description=self.description.value or None, store=self.desk.store, provenance=who))
+        self._done(
+            save_dataset(
+                self.new_name.value,
+                [],
+                description=self.description.value or None,
+                store=self.desk.store,
+                provenance=who,
+            )
+        )
 
 # %% ../../nbs/widgets/09_dataset_manager.ipynb #de4a4992
 ENDINGS = {"local": "json", "datadog": "json", "jsonl": "jsonl", "csv": "csv"}  # by export format
@@ -933,7 +1124,11 @@ def exported_html(path: Path, say: Words) -> Html:
     "Where a file was written; a small one can be downloaded, too"
     told = message(say("exported", path=path), "good")
     small = path.stat().st_size <= DOWNLOADED
-    return joined([told, download(say("download"), path.name, path.read_bytes(), "application/octet-stream")]) if small else told
+    return (
+        joined([told, download(say("download"), path.name, path.read_bytes(), "application/octet-stream")])
+        if small
+        else told
+    )
 
 # %% ../../nbs/widgets/09_dataset_manager.ipynb #393aed94
 def history_html(
@@ -941,10 +1136,18 @@ def history_html(
     say: Words,
 ) -> Html:
     "A line for every version"
-    head = joined(Html('<th scope="col">{}</th>').format(say(k)) for k in ("col_version", "col_made", "items", "col_by"))
-    lines = joined(Html('<tr><th scope="row">{}</th><td>{}</td><td>{}</td><td>{}</td></tr>').format(
-        v.version, f"{v.created_at:%Y-%m-%d %H:%M} UTC", f"{v.n_items:,}", str(version_author(v.provenance))) for v in versions)
-    return Html('<div class="scroll"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>').format(head, lines)
+    head = joined(
+        Html('<th scope="col">{}</th>').format(say(k)) for k in ("col_version", "col_made", "items", "col_by")
+    )
+    lines = joined(
+        Html('<tr><th scope="row">{}</th><td>{}</td><td>{}</td><td>{}</td></tr>').format(
+            v.version, f"{v.created_at:%Y-%m-%d %H:%M} UTC", f"{v.n_items:,}", str(version_author(v.provenance))
+        )
+        for v in versions
+    )
+    return Html('<div class="scroll"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>').format(
+        head, lines
+    )
 
 # %% ../../nbs/widgets/09_dataset_manager.ipynb #b244b884
 def pushed_html(
@@ -954,8 +1157,14 @@ def pushed_html(
 ) -> Html:
     "Where a dataset is now; only a web address becomes a link"
     url = str(remote.url or "")
-    link = Html(' <a href="{}" target="_blank" rel="noopener">{}</a>').format(url, url) if url.startswith(("https://", "http://")) else ""
-    return message(Html("{}{}").format(say("pushed", name=remote.name, backend=backend, version=remote.version), link), "good")
+    link = (
+        Html(' <a href="{}" target="_blank" rel="noopener">{}</a>').format(url, url)
+        if url.startswith(("https://", "http://"))
+        else ""
+    )
+    return message(
+        Html("{}{}").format(say("pushed", name=remote.name, backend=backend, version=remote.version), link), "good"
+    )
 
 # %% ../../nbs/widgets/09_dataset_manager.ipynb #1e916a84
 BACKENDS = ("datadog", "langfuse", "interactiveai")
@@ -978,10 +1187,21 @@ class VersionsTab:
         self.backend = choice(say, "push_backend", BACKENDS)
         self.project = text_field(say, "push_project", DEFAULT_PROJECT)
         self.push = desk.button("push", self._push, "ve-primary")
-        self.widget = classed(w.VBox([
-            card(say("versions"), self.history, fields(self.a, self.b, self.compare), self.difference),
-            card(say("export_title"), fields(self.format, classed(self.path, "ve-two")), line(self.export), self.exported),
-            card(say("push_title"), fields(self.backend, self.project), line(self.push), self.pushed)]), "ve-columns")
+        self.widget = classed(
+            w.VBox(
+                [
+                    card(say("versions"), self.history, fields(self.a, self.b, self.compare), self.difference),
+                    card(
+                        say("export_title"),
+                        fields(self.format, classed(self.path, "ve-two")),
+                        line(self.export),
+                        self.exported,
+                    ),
+                    card(say("push_title"), fields(self.backend, self.project), line(self.push), self.pushed),
+                ]
+            ),
+            "ve-columns",
+        )
         desk.opened.append(self.refresh)
 
     def refresh(self) -> None:
@@ -1012,7 +1232,10 @@ class VersionsTab:
     def _compare(self) -> None:
         dataset, a, b = self.desk.dataset, self.a.value, self.b.value
         if dataset is not None:
-            self._aside.run(lambda: diff_versions(dataset.name, a, b, self.desk.store), lambda d: self._said(self.difference, diff_html(d, self.say)))
+            self._aside.run(
+                lambda: diff_versions(dataset.name, a, b, self.desk.store),
+                lambda d: self._said(self.difference, diff_html(d, self.say)),
+            )
 
     def _said(self, place: w.HTML, what: Html) -> None:
         place.value, self.desk.said.value = what, ""
@@ -1030,8 +1253,10 @@ class VersionsTab:
 
     def _push(self) -> None:
         dataset, backend, project = self.desk.dataset, self.backend.value, self.project.value.strip() or DEFAULT_PROJECT
-        self._aside.run(lambda: push_dataset(dataset, backend, store=self.desk.store, project_name=project),  # type: ignore[arg-type]
-                        lambda remote: self._said(self.pushed, pushed_html(remote, backend, self.say)))
+        self._aside.run(
+            lambda: push_dataset(dataset, backend, store=self.desk.store, project_name=project),  # type: ignore[arg-type]
+            lambda remote: self._said(self.pushed, pushed_html(remote, backend, self.say)),
+        )
 
 # %% ../../nbs/widgets/09_dataset_manager.ipynb #fe4cfa9f
 class DatasetManager:
@@ -1068,7 +1293,13 @@ class DatasetManager:
         "Look again which datasets there are, and open the one chosen at its newest version"
         found = list_datasets(self.desk.store)
         names = [d.name for d in found]
-        chosen = self.dataset.value if self.dataset.value in names else max(found, key=lambda d: d.version_created_at).name if found else None  # type: ignore[arg-type,return-value]
+        chosen = (
+            self.dataset.value
+            if self.dataset.value in names
+            else max(found, key=lambda d: d.version_created_at).name  # type: ignore[arg-type,return-value]
+            if found
+            else None
+        )
         self._choose(names, chosen)
         self.desk.open(chosen)
 
@@ -1102,9 +1333,23 @@ class DatasetManager:
 
     def _about(self) -> None:
         d = self.desk.dataset
-        self.about.value = "" if d is None else Html('<span class="note">{}</span>').format(" · ".join([
-            self.say("about", version=d.version, n=f"{len(d):,}", made=f"{d.version_created_at:%Y-%m-%d %H:%M} UTC"),
-            self.say("to_review", n=f"{queue_counts(d.name, self.desk.store)['open']:,}")]))
+        self.about.value = (
+            ""
+            if d is None
+            else Html('<span class="note">{}</span>').format(
+                " · ".join(
+                    [
+                        self.say(
+                            "about",
+                            version=d.version,
+                            n=f"{len(d):,}",
+                            made=f"{d.version_created_at:%Y-%m-%d %H:%M} UTC",
+                        ),
+                        self.say("to_review", n=f"{queue_counts(d.name, self.desk.store)['open']:,}"),
+                    ]
+                )
+            )
+        )
 
     def _ipython_display_(self) -> None:
         from IPython.display import display

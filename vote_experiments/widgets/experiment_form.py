@@ -23,7 +23,21 @@ from ..engine.progress import duration
 from .config_rows import ConfigRows, FieldProblem, advice
 from .sections import DataPart, SettingsPart, Work, as_python
 from vote_experiments.widgets.controls import (
-    Messages, RequestProblem, as_json, button, card, classed, copyable, folded, framed, line, message, problem, problem_list, progress_bars, shown,
+    Messages,
+    RequestProblem,
+    as_json,
+    button,
+    card,
+    classed,
+    copyable,
+    folded,
+    framed,
+    line,
+    message,
+    problem,
+    problem_list,
+    progress_bars,
+    shown,
 )
 from ..experiments.request import differing
 from ..html.markup import Html, joined, paragraph, table
@@ -81,7 +95,9 @@ def fill_in(
 ) -> None:
     "Put a request into the parts"
     if request.get("dataset_name"):
-        version = request.get("dataset_version") if request.get("backend", "local") == "local" else None  # a platform counts its own
+        version = (
+            request.get("dataset_version") if request.get("backend", "local") == "local" else None
+        )  # a platform counts its own
         data.choose(request["dataset_name"], version, request.get("sample_size"))
     rows.set([{k: v for k, v in c.items() if v not in (None, {})} for c in request.get("model_configs") or ()])
     settings.set(request)
@@ -120,7 +136,14 @@ def preset_buttons(
     return {**made, "reset": button(say, "preset_reset", work.safely(reset), "ve-small", "ve-chip")}
 
 # %% ../../nbs/widgets/05_experiment_form.ipynb #effdfed1
-SESSION_KEYS = ("GEMINI_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "MISTRAL_API_KEY", "DD_API_KEY", "LANGFUSE_SECRET_KEY")
+SESSION_KEYS = (
+    "GEMINI_API_KEY",
+    "OPENAI_API_KEY",
+    "ANTHROPIC_API_KEY",
+    "MISTRAL_API_KEY",
+    "DD_API_KEY",
+    "LANGFUSE_SECRET_KEY",
+)
 
 # %% ../../nbs/widgets/05_experiment_form.ipynb #3db0489a
 class SessionKey:
@@ -133,8 +156,16 @@ class SessionKey:
         on_set: Callable[[str], None],  # gets the name of the variable
     ):
         self.say, self._on_set = say, on_set
-        self.name = w.Combobox(value=SESSION_KEYS[0], options=SESSION_KEYS, ensure_option=False, description=say("key_name"), tooltip=say("key_placeholder"))
-        self.value = w.Password(description=say("key_value"), placeholder=say("key_placeholder"), tooltip=say("key_placeholder"))
+        self.name = w.Combobox(
+            value=SESSION_KEYS[0],
+            options=SESSION_KEYS,
+            ensure_option=False,
+            description=say("key_name"),
+            tooltip=say("key_placeholder"),
+        )
+        self.value = w.Password(
+            description=say("key_value"), placeholder=say("key_placeholder"), tooltip=say("key_placeholder")
+        )
         self.use = button(say, "key_use", work.safely(self._set), "ve-small")
         self.widget = folded(say("key_title"), classed(w.Box([self.name, self.value, self.use]), "ve-pair"))
 
@@ -167,7 +198,16 @@ class RequestPart:
         self.presets = preset_buttons(say, work, self.apply_preset, reset)
         chips = line(w.HTML(Html('<span class="ve-hint">{}</span>').format(say("presets"))), *self.presets.values())
         self.key = SessionKey(say, work, self._key_set)
-        self.widget = classed(w.VBox([self.data.widget, card(say("models"), chips, *([self.key.widget] if place.has_datasets else []), self.rows.widget), self.settings.widget]), "ve-column")
+        self.widget = classed(
+            w.VBox(
+                [
+                    self.data.widget,
+                    card(say("models"), chips, *([self.key.widget] if place.has_datasets else []), self.rows.widget),
+                    self.settings.widget,
+                ]
+            ),
+            "ve-column",
+        )
 
     def _first_configs(self) -> Any:
         return starting_configs() if self._started_with is None else self._started_with
@@ -206,8 +246,10 @@ class RequestView:
 
     def __init__(self, say: Words, place: RunPlace):
         self.say, self.place, self.json, self.python = say, place, w.HTML(), w.HTML()
-        heading = (lambda key: w.HTML(Html("<h3>{}</h3>").format(say(key))))
-        self.widget = folded(say("request"), w.VBox([heading("request_python"), self.python, heading("request_json"), self.json]))
+        heading = lambda key: w.HTML(Html("<h3>{}</h3>").format(say(key)))
+        self.widget = folded(
+            say("request"), w.VBox([heading("request_python"), self.python, heading("request_json"), self.json])
+        )
 
     def show(self, arguments: Mapping[str, Any]) -> None:
         "Show a request"
@@ -223,12 +265,32 @@ def estimate_html(say: Words, found: Any) -> Html:
     "`Estimates` as a sentence and a table"
     if found is None:
         return message(say("estimate_server"))
-    cost = (lambda v: say("not_known") if v is None else dollars(v) if not v else say("about", value=dollars(v)))
-    took = (lambda v: say("not_known") if v is None else say("about", value=duration(v)))
-    line_ = say("estimate_line", calls=f"{sum(c.calls for c in found.configs):,}", items=f"{found.n_items:,}", cost=cost(found.cost_usd), time=took(found.seconds))
-    rows = [{say("experiment"): c.experiment_name.removeprefix("vote-extraction-"), say("calls"): f"{c.calls:,}", say("cost"): cost(c.cost_usd),
-             say("time"): took(c.seconds), say("notes"): "; ".join(c.notes)} for c in found.configs]
-    return joined([Html('<p class="ve-finding" role="status">{}</p>').format(line_), table(rows), paragraph(say("estimate_note"), "note")])
+    cost = lambda v: say("not_known") if v is None else dollars(v) if not v else say("about", value=dollars(v))
+    took = lambda v: say("not_known") if v is None else say("about", value=duration(v))
+    line_ = say(
+        "estimate_line",
+        calls=f"{sum(c.calls for c in found.configs):,}",
+        items=f"{found.n_items:,}",
+        cost=cost(found.cost_usd),
+        time=took(found.seconds),
+    )
+    rows = [
+        {
+            say("experiment"): c.experiment_name.removeprefix("vote-extraction-"),
+            say("calls"): f"{c.calls:,}",
+            say("cost"): cost(c.cost_usd),
+            say("time"): took(c.seconds),
+            say("notes"): "; ".join(c.notes),
+        }
+        for c in found.configs
+    ]
+    return joined(
+        [
+            Html('<p class="ve-finding" role="status">{}</p>').format(line_),
+            table(rows),
+            paragraph(say("estimate_note"), "note"),
+        ]
+    )
 
 # %% ../../nbs/widgets/05_experiment_form.ipynb #c0a02cdf
 class EstimatePart:
@@ -260,7 +322,9 @@ class EstimatePart:
 
 # %% ../../nbs/widgets/05_experiment_form.ipynb #9a1c5980
 LOOK_EVERY_S = 0.3  # seconds between two looks at a run: at most four messages a second to the browser
-PART_EVERY_S = 5.0  # seconds between two updates of the results of a run that goes on; longer when reading them takes long
+PART_EVERY_S = (
+    5.0  # seconds between two updates of the results of a run that goes on; longer when reading them takes long
+)
 AWAY_S = 2.0  # seconds to the next look when a place did not answer
 
 # %% ../../nbs/widgets/05_experiment_form.ipynb #fbf4589f
@@ -294,9 +358,15 @@ def progress_html(
     "How far a run is"
     asked = (arguments or seen.arguments or {}).get("model_configs") or ()
     names = [c.experiment_name for c in check_configs(list(asked))] if asked else []
-    head = say("state_line", state=say(f"state_{seen.state}"), done=seen.progress.get("experiments_done", 0),
-               total=seen.progress.get("experiments_total") or len(names) or "–")
-    return joined([Html('<p role="status"><b>{}</b></p>').format(head), progress_bars(say, seen.progress, names, seen.has_ended)])
+    head = say(
+        "state_line",
+        state=say(f"state_{seen.state}"),
+        done=seen.progress.get("experiments_done", 0),
+        total=seen.progress.get("experiments_total") or len(names) or "–",
+    )
+    return joined(
+        [Html('<p role="status"><b>{}</b></p>').format(head), progress_bars(say, seen.progress, names, seen.has_ended)]
+    )
 
 # %% ../../nbs/widgets/05_experiment_form.ipynb #a8c51214
 def ending_html(say: Words, seen: Followed) -> Html:
@@ -339,11 +409,20 @@ class FollowPart:
         buttons: RunButtons,
         ended: Callable[[Followed], Awaitable[None]],  # awaited when a run has ended
     ):
-        self.say, self.place, self.work, self.messages, self.buttons, self._ended = say, place, work, messages, buttons, ended
+        self.say, self.place, self.work, self.messages, self.buttons, self._ended = (
+            say,
+            place,
+            work,
+            messages,
+            buttons,
+            ended,
+        )
         self.job_id = ""  # of the run that is followed; "": none is
         self.seen: Followed | None = None  # at the last look
         self.progress = w.HTML()
-        self.on_part: Callable[[str], Awaitable[None]] | None = None  # awaited with the run while it goes on: a part can be shown
+        self.on_part: Callable[[str], Awaitable[None]] | None = (
+            None  # awaited with the run while it goes on: a part can be shown
+        )
         self.on_running: Callable[[str], None] | None = None  # gets what goes on, in words; "" when nothing does
         self._part_shown, self._part_at = 0, 0.0
         self.take_up = button(say, "continue_run", work.safely(lambda: work.begin(self._take_up())), "ve-small")
@@ -388,8 +467,16 @@ class FollowPart:
     def _tell_running(self, seen: Followed | None) -> None:
         if self.on_running is not None:
             progress = {} if seen is None else seen.progress
-            self.on_running("" if seen is None or seen.has_ended else self.say(
-                "still_running", run=seen.run or seen.id, done=f"{progress.get('items_done', 0):,}", total=f"{progress.get('items_total') or 0:,}"))
+            self.on_running(
+                ""
+                if seen is None or seen.has_ended
+                else self.say(
+                    "still_running",
+                    run=seen.run or seen.id,
+                    done=f"{progress.get('items_done', 0):,}",
+                    total=f"{progress.get('items_total') or 0:,}",
+                )
+            )
 
     def _let_go(self, job_id: str) -> None:
         self._tell_running(None)
@@ -421,7 +508,9 @@ class ElsewherePart:
     ):
         self.say = say
         self.running = w.Dropdown(description=say("running_runs"), tooltip=say("running_runs"))
-        self.follow = button(say, "follow", work.safely(lambda: self.running.value and follow(self.running.value)), "ve-small")
+        self.follow = button(
+            say, "follow", work.safely(lambda: self.running.value and follow(self.running.value)), "ve-small"
+        )
         self.widget = classed(w.Box([self.running, self.follow]), "ve-line", "ve-hidden")
 
     def offer(self, runs: Sequence[Followed]) -> None:
@@ -450,8 +539,16 @@ class RunPart:
         self.estimate = EstimatePart(say, place, work, arguments)
         self.elsewhere = ElsewherePart(say, work, self.follow.begin)
         self.request = RequestView(say, place)
-        self.widget = card(say("run"), line(buttons.wait, buttons.background, buttons.stop, self.estimate.button), messages.html,
-                           self.follow.take_up, self.estimate.told, self.follow.progress, self.elsewhere.widget, self.request.widget)
+        self.widget = card(
+            say("run"),
+            line(buttons.wait, buttons.background, buttons.stop, self.estimate.button),
+            messages.html,
+            self.follow.take_up,
+            self.estimate.told,
+            self.follow.progress,
+            self.elsewhere.widget,
+            self.request.widget,
+        )
 
     def asks(self, arguments: Mapping[str, Any]) -> None:
         "Show what is asked now"
@@ -472,7 +569,9 @@ class RunPart:
         except Exception:
             self.buttons.can_start(True)
             raise
-        self.messages.tell(self.say("started_background" if background else "started_here", job=job_id), "good" if background else "")
+        self.messages.tell(
+            self.say("started_background" if background else "started_here", job=job_id), "good" if background else ""
+        )
         self.follow.progress.value = ""
         self.follow.begin(job_id, waits=not background, arguments=arguments)
 
@@ -503,8 +602,18 @@ class ExperimentForm:
         self.say, self.place, self._is_built = Words("form", language), place_of(store, api_base_url, api_key), False
         self._make_parts(model_configs)
         self._name_controls()
-        self.widget = framed(form_heading(self.say, self.place), classed(w.Box([
-            self._asked.widget, classed(w.VBox([self._runs.widget, self._results.widget, self._past.widget]), "ve-column")]), "ve-columns"))
+        self.widget = framed(
+            form_heading(self.say, self.place),
+            classed(
+                w.Box(
+                    [
+                        self._asked.widget,
+                        classed(w.VBox([self._runs.widget, self._results.widget, self._past.widget]), "ve-column"),
+                    ]
+                ),
+                "ve-columns",
+            ),
+        )
         if dataset_name is not None:
             self.data.choose(dataset_name)
         self._is_built = True
@@ -529,11 +638,22 @@ class ExperimentForm:
         self.run, self.follow_run, self.stop_run = runs.run, runs.follow.begin, runs.follow.stop
         self.run_wait, self.run_background, self.stop = runs.buttons.wait, runs.buttons.background, runs.buttons.stop
         self.estimate, self.estimated, self.progress = runs.estimate.button, runs.estimate.told, runs.follow.progress
-        self.take_up, self.running, self.follow, self.others = runs.follow.take_up, runs.elsewhere.running, runs.elsewhere.follow, runs.elsewhere.widget
+        self.take_up, self.running, self.follow, self.others = (
+            runs.follow.take_up,
+            runs.elsewhere.running,
+            runs.elsewhere.follow,
+            runs.elsewhere.widget,
+        )
         self.json, self.python = runs.request.json, runs.request.python
         self.results, self.clear, self.clear_results = results.html, results.clear_button, results.clear
         self.items, self.items_link, self.items_line = results.items, results.items_link, results.items_line
-        self.past, self.past_note, self.show_past, self.use_past, self.refresh = past.choice, past.note, past.show, past.use, past.refresh
+        self.past, self.past_note, self.show_past, self.use_past, self.refresh = (
+            past.choice,
+            past.note,
+            past.show,
+            past.use,
+            past.refresh,
+        )
 
     def _ipython_display_(self) -> None:
         from IPython.display import display

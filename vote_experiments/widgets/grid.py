@@ -21,9 +21,15 @@ def grid_words(say: Words) -> dict[str, Any]:
     "The texts of DataTables, from the table of translations"
     numbers = {"first": "_START_", "last": "_END_", "total": "_TOTAL_"}
     return {
-        "search": say("grid_search"), "info": say("grid_info", **numbers), "infoEmpty": say("grid_empty"),
-        "infoFiltered": "", "zeroRecords": say("grid_none"), "emptyTable": say("grid_none"), "lengthMenu": "_MENU_",
-        "select": {"rows": {"_": "", "0": "", "1": ""}}, "buttons": {"colvis": say("grid_columns")},
+        "search": say("grid_search"),
+        "info": say("grid_info", **numbers),
+        "infoEmpty": say("grid_empty"),
+        "infoFiltered": "",
+        "zeroRecords": say("grid_none"),
+        "emptyTable": say("grid_none"),
+        "lengthMenu": "_MENU_",
+        "select": {"rows": {"_": "", "0": "", "1": ""}},
+        "buttons": {"colvis": say("grid_columns")},
     }
 
 # %% ../../nbs/widgets/12_grid.ipynb #40fa60f8
@@ -39,10 +45,25 @@ class Grid:
     ):
         self.say, self._chosen, self._is_filling = say, chosen, False
         self._options: dict[str, Any] = {
-            "select": "single", "maxBytes": 0, "maxRows": 0, "showIndex": False, "scrollY": height, "scrollX": True, "scrollCollapse": True,
-            "pageLength": page_length, "language": grid_words(say), "allow_html": False, "classes": "display compact nowrap ve-grid",
-            "layout": {"topStart": "search", "topEnd": {"buttons": ["colvis"]}, "bottomStart": "info", "bottomEnd": "paging"},
-            "autoWidth": True, "style": "width:100%;max-width:100%",
+            "select": "single",
+            "maxBytes": 0,
+            "maxRows": 0,
+            "showIndex": False,
+            "scrollY": height,
+            "scrollX": True,
+            "scrollCollapse": True,
+            "pageLength": page_length,
+            "language": grid_words(say),
+            "allow_html": False,
+            "classes": "display compact nowrap ve-grid",
+            "layout": {
+                "topStart": "search",
+                "topEnd": {"buttons": ["colvis"]},
+                "bottomStart": "info",
+                "bottomEnd": "paging",
+            },
+            "autoWidth": True,
+            "style": "width:100%;max-width:100%",
         }
         self.index: list[Hashable] = []
         self.table: ITable | None = None

@@ -52,13 +52,27 @@ class ItemFilters:
         self.group = _choice(say("group_by"), [nobody])
         self.find = w.Text(description=say("find"), continuous_update=False, layout=w.Layout(**_WIDE))
         more = fields(self.field, self.right, self.wrong, self.key, self.value, self.tag, self.group, self.find)
-        self.widget = classed(w.VBox([fields(self.run, self.order, self.model, self.score), folded(say("filters_more"), more)]), "ve-stack")
+        self.widget = classed(
+            w.VBox([fields(self.run, self.order, self.model, self.score), folded(say("filters_more"), more)]),
+            "ve-stack",
+        )
         self._table: ItemTable | None = None
         self.key.observe(lambda _: self._offer_values(), "value")
 
     def listen(self, run: Callable[[Any], Any], score: Callable[[Any], Any], filtered: Callable[[Any], Any]) -> None:
         "Register what is called for another run, for another score, and for every other filter"
-        others = (self.order, self.model, self.field, self.right, self.wrong, self.key, self.value, self.tag, self.group, self.find)
+        others = (
+            self.order,
+            self.model,
+            self.field,
+            self.right,
+            self.wrong,
+            self.key,
+            self.value,
+            self.tag,
+            self.group,
+            self.find,
+        )
         for control, then in ((self.run, run), (self.score, score), *((control, filtered) for control in others)):
             control.observe(self._filling.by_hand(then), "value")
 
@@ -85,8 +99,11 @@ class ItemFilters:
         "Models, metadata and fields of a run that is open"
         self._table, say = table, self.say
         nobody, models = (say("anyone"), None), [(label, label) for label in table.models]
-        for control, first, rest in ((self.model, (say("judge_all"), None), models), (self.right, nobody, models),
-                                     (self.wrong, nobody, [(say("any_model"), ANY_MODEL), *models])):
+        for control, first, rest in (
+            (self.model, (say("judge_all"), None), models),
+            (self.right, nobody, models),
+            (self.wrong, nobody, [(say("any_model"), ANY_MODEL), *models]),
+        ):
             with self._filling:
                 keep_choice(control, [first, *rest])
         keys = [(key.replace("_", " "), key) for key in table.metadata.columns]
@@ -100,7 +117,9 @@ class ItemFilters:
         options = [(self.say("field_any"), None)]
         for path, n in list(table.fields().items())[:300]:
             if path:
-                options.append((self.say("wrong_field_option", field=field_label(path, self.say.language), n=f"{n:,}"), path))  # type: ignore[arg-type]
+                options.append(
+                    (self.say("wrong_field_option", field=field_label(path, self.say.language), n=f"{n:,}"), path)  # type: ignore[arg-type]
+                )
         with self._filling:
             keep_choice(self.field, options)
 

@@ -39,9 +39,12 @@ from .page_viewer import LoadedPages, load_pages
 @dataclass
 class FieldRow:
     "A field as the ground truth has it, and as every model read it"
+
     path: str
     expected: Any
-    answers: dict[str, tuple[Any, str]] = field(default_factory=dict)  # by model: value, same | differs | missing | invented
+    answers: dict[str, tuple[Any, str]] = field(
+        default_factory=dict
+    )  # by model: value, same | differs | missing | invented
 
     @property
     def n_off(self) -> int:
@@ -108,7 +111,13 @@ def _table_row(row: FieldRow, models: Sequence[str], say: Words, prefix: str = "
     name = sender("field", path, field_label(row.path, say.language), title=say("show_place"))
     fix = sender("fix", path, say("fix_short"), "ve-send ve-fix", say("fix_truth")) if row.n_off else Html("")
     return Html('<tr class="{}" data-path="{}"><th scope="row">{}</th><td>{}{}</td>{}</tr>').format(
-        "ve-off" if row.n_off else "", path, name, _value(row.expected, say), fix, joined(Html("<td>{}</td>").format(c) for c in cells))
+        "ve-off" if row.n_off else "",
+        path,
+        name,
+        _value(row.expected, say),
+        fix,
+        joined(Html("<td>{}</td>").format(c) for c in cells),
+    )
 
 # %% ../../nbs/widgets/14_item_view.ipynb #915d6307
 def _found(n_off: int, n_answers: int, n_models: int, say: Words) -> str:
@@ -134,8 +143,9 @@ def compare_table(
     if not rows:
         return Html('<table class="ve-compare"><caption>{}</caption></table>').format(caption)
     head = joined(Html('<th scope="col">{}</th>').format(h) for h in (say("field"), say("truth"), *models))
-    return Html('<table class="ve-compare"><caption>{}</caption><thead><tr>{}</tr></thead><tbody>{}</tbody></table>').format(
-        caption, head, joined(_table_row(r, models, say, prefix) for r in rows))
+    return Html(
+        '<table class="ve-compare"><caption>{}</caption><thead><tr>{}</tr></thead><tbody>{}</tbody></table>'
+    ).format(caption, head, joined(_table_row(r, models, say, prefix) for r in rows))
 
 # %% ../../nbs/widgets/14_item_view.ipynb #bd3dccfb
 SHOWN_CHECKS = (*ARITHMETIC_CHECKS, "voters_present", "words_match_digits")
@@ -145,8 +155,12 @@ def _check_cell(check: Check | None, truths: Check | None, say: Words) -> Html:
     "A check's outcome; with its message when that is news after what the ground truth's check says"
     if check is None:
         return Html("<td>–</td>")
-    is_news = check.status in ("fail", "warn") and (truths is None or truths is check or truths.message != check.message)
-    return Html("<td>{}{}</td>").format(check_mark(check, say), Html("<small>{}</small>").format(value_text(check.message)) if is_news else "")
+    is_news = check.status in ("fail", "warn") and (
+        truths is None or truths is check or truths.message != check.message
+    )
+    return Html("<td>{}{}</td>").format(
+        check_mark(check, say), Html("<small>{}</small>").format(value_text(check.message)) if is_news else ""
+    )
 
 # %% ../../nbs/widgets/14_item_view.ipynb #63cef7ba
 def checks_table(
@@ -157,15 +171,25 @@ def checks_table(
 ) -> Html:
     "What every answer's arithmetic says"
     reports = {**({} if expected is None else {say("truth"): expected}), **{m: answers.get(m) for m in models}}
-    checked = {who: {} if r is None else {c.name: c for c in check_report(r, list(SHOWN_CHECKS)).checks} for who, r in reports.items()}
+    checked = {
+        who: {} if r is None else {c.name: c for c in check_report(r, list(SHOWN_CHECKS)).checks}
+        for who, r in reports.items()
+    }
     names = [n for n in SHOWN_CHECKS if any(n in its and its[n].status != "skipped" for its in checked.values())]
     if not names:
         return Html("")
     words, own = Words("report", say.language), checked.get(say("truth"), {})
-    called = (lambda n: words(f"check_{n}") if f"check_{n}" in words else n.replace("_", " "))
+    called = lambda n: words(f"check_{n}") if f"check_{n}" in words else n.replace("_", " ")
     head = joined(Html('<th scope="col">{}</th>').format(h) for h in (say("check"), *checked))
-    lines = joined(Html('<tr><th scope="row">{}</th>{}</tr>').format(called(n), joined(_check_cell(its.get(n), own.get(n), say) for its in checked.values())) for n in names)
-    return Html('<table class="ve-compare ve-checks"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>').format(head, lines)
+    lines = joined(
+        Html('<tr><th scope="row">{}</th>{}</tr>').format(
+            called(n), joined(_check_cell(its.get(n), own.get(n), say) for its in checked.values())
+        )
+        for n in names
+    )
+    return Html('<table class="ve-compare ve-checks"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>').format(
+        head, lines
+    )
 
 # %% ../../nbs/widgets/14_item_view.ipynb #380d45d7
 def score_text(result: ItemResult | None, score: str, say: Words) -> str:
@@ -174,7 +198,11 @@ def score_text(result: ItemResult | None, score: str, say: Words) -> str:
         return say("not_run")
     if result.error:
         return say("failed")
-    value = item_accuracy(result.scores, result.status == "failed", WEIGHTS) if score == OVERALL else result.scores.get(score)
+    value = (
+        item_accuracy(result.scores, result.status == "failed", WEIGHTS)
+        if score == OVERALL
+        else result.scores.get(score)
+    )
     if not isinstance(value, (int, float)) or (isinstance(value, float) and math.isnan(value)):
         return "–"
     return f"{100 * value:.1f} %" if 0 <= value <= 1 else f"{value:.4g}"
@@ -187,21 +215,31 @@ def record_head(
     say: Words,
 ) -> Html:
     "What an item is, and how every model did"
-    lines = joined(Html("<li>{} <b>{}</b></li>").format(model, score_text(r, score, say)) for model, r in results.items())
+    lines = joined(
+        Html("<li>{} <b>{}</b></li>").format(model, score_text(r, score, say)) for model, r in results.items()
+    )
     scores = Html('<ul class="ve-scores" aria-label="{}">{}</ul>').format(score_label(score, say.language), lines)
-    return Html('<div class="ve-record"><h3>{}</h3><p class="note">{}</p>{}</div>').format(item.id, about_item(item, say, None), scores)
+    return Html('<div class="ve-record"><h3>{}</h3><p class="note">{}</p>{}</div>').format(
+        item.id, about_item(item, say, None), scores
+    )
 
 # %% ../../nbs/widgets/14_item_view.ipynb #d0e3cf12
 def _region(name: str, parts: Sequence[Html]) -> Html:
     "Tables that scroll, also by keyboard; nothing when there are none"
-    return Html('<div class="ve-scroll" tabindex="0" role="region" aria-label="{}">{}</div>').format(name, joined(parts)) if any(parts) else Html("")
+    return (
+        Html('<div class="ve-scroll" tabindex="0" role="region" aria-label="{}">{}</div>').format(name, joined(parts))
+        if any(parts)
+        else Html("")
+    )
 
 # %% ../../nbs/widgets/14_item_view.ipynb #231280c4
 def _plain_answers(expected: Any, by_label: Mapping[str, ItemResult], say: Words) -> Html:
     "Answers that are no reports, as they are"
-    word = (lambda r: "same" if expected is None or r.output == expected else "differs")
+    word = lambda r: "same" if expected is None or r.output == expected else "differs"
     cells = {say("truth"): "–" if expected is None else value_text(expected, 2000)} | {
-        label: _cell("–", "same", say) if r.error else _cell(r.output, word(r), say, 2000) for label, r in by_label.items()}
+        label: _cell("–", "same", say) if r.error else _cell(r.output, word(r), say, 2000)
+        for label, r in by_label.items()
+    }
     rows = joined(Html('<tr><th scope="row">{}</th><td>{}</td></tr>').format(*pair) for pair in cells.items())
     note = paragraph(say("no_truth"), "note") if expected is None else Html("")
     return note + _region(say("answers"), [Html('<table class="ve-compare"><tbody>{}</tbody></table>').format(rows)])
@@ -216,13 +254,20 @@ def readings_table(
     by_model = {m: report_fields(r) for m, r in answers.items()}
     paths = list(dict.fromkeys(p for found in by_model.values() for p in found))
     disputed = [p for p in paths if len({repr(found.get(p)) for found in by_model.values()}) > 1]
-    rows = joined(Html('<tr class="{}" data-path="{}"><th scope="row">{}</th>{}</tr>').format(
-        "ve-off" if p in disputed else "", p, sender("field", p, field_label(p, say.language), title=say("show_place")),
-        joined(Html("<td>{}</td>").format(_value(found.get(p), say)) for found in by_model.values()))
-        for p in (disputed if only_differences and len(by_model) > 1 else paths))
+    rows = joined(
+        Html('<tr class="{}" data-path="{}"><th scope="row">{}</th>{}</tr>').format(
+            "ve-off" if p in disputed else "",
+            p,
+            sender("field", p, field_label(p, say.language), title=say("show_place")),
+            joined(Html("<td>{}</td>").format(_value(found.get(p), say)) for found in by_model.values()),
+        )
+        for p in (disputed if only_differences and len(by_model) > 1 else paths)
+    )
     caption = form_label(next(iter(answers.values())).form_info.form_type, say.language)
     head = joined(Html('<th scope="col">{}</th>').format(h) for h in (say("field"), *by_model))
-    return Html('<table class="ve-compare"><caption>{}</caption><thead><tr>{}</tr></thead><tbody>{}</tbody></table>').format(caption, head, rows)
+    return Html(
+        '<table class="ve-compare"><caption>{}</caption><thead><tr>{}</tr></thead><tbody>{}</tbody></table>'
+    ).format(caption, head, rows)
 
 # %% ../../nbs/widgets/14_item_view.ipynb #711f3e18
 def _readings(by_label: Mapping[str, ItemResult], say: Words, only_differences: bool) -> tuple[Html, Html] | None:
@@ -269,7 +314,9 @@ MOST_TEXT = 20_000  # characters of a prompt or a response that are shown
 def _calls(store: Store, trace_ids: Sequence[str | None]) -> dict[str, list[Any]]:  # by trace id
     "Stored model calls of results"
     o = observations.c
-    query = sa.select(o.trace_id, o.type, o.name, o.input, o.output, o.metadata).where(o.trace_id.in_([t for t in trace_ids if t]))
+    query = sa.select(o.trace_id, o.type, o.name, o.input, o.output, o.metadata).where(
+        o.trace_id.in_([t for t in trace_ids if t])
+    )
     found: dict[str, list[Any]] = {}
     with store.read() as connection:
         for row in connection.execute(query.order_by(o.start_time)):
@@ -292,11 +339,17 @@ def _block(title: str, value: Any) -> Html:
 def _facts_of(r: ItemResult, say: Words) -> dict[str, Any]:
     usage = r.usage
     tokens = None if usage is None else f"{usage.prompt_tokens:,} / {usage.output_tokens:,}"
-    return {say("fact_status"): say("failed") if r.error else say("fact_ok"), say("fact_served"): r.model_version,
-            say("fact_time"): None if r.latency_s is None else seconds(r.latency_s), say("fact_attempts"): r.attempts,
-            say("fact_tokens"): tokens, say("fact_cost"): None if r.cost_usd is None else dollars(r.cost_usd),
-            say("fact_cached"): say("yes") if r.cached else None, say("fact_trace"): r.trace_id,
-            **{say("fact_score", name=score_label(k, say.language)): str(v) for k, v in r.scores.items()}}
+    return {
+        say("fact_status"): say("failed") if r.error else say("fact_ok"),
+        say("fact_served"): r.model_version,
+        say("fact_time"): None if r.latency_s is None else seconds(r.latency_s),
+        say("fact_attempts"): r.attempts,
+        say("fact_tokens"): tokens,
+        say("fact_cost"): None if r.cost_usd is None else dollars(r.cost_usd),
+        say("fact_cached"): say("yes") if r.cached else None,
+        say("fact_trace"): r.trace_id,
+        **{say("fact_score", name=score_label(k, say.language)): str(v) for k, v in r.scores.items()},
+    }
 
 # %% ../../nbs/widgets/14_item_view.ipynb #3babfce9
 def details_html(
@@ -310,15 +363,24 @@ def details_html(
     for label, r in by_label.items():
         own = [c for c in calls.get(str(r.trace_id), ()) if c.type == "GENERATION"]
         asked, answered = (decode_json(own[-1].input), decode_json(own[-1].output)) if own else (None, None)
-        blocks = [_block(say("fact_error"), None if r.error is None else str(r.error)), _block(say("fact_response"), r.output),
-                  _block(say("fact_raw"), answered), _block(say("fact_prompt"), asked)]
-        parts.append(Html("<details><summary>{}</summary>{}{}</details>").format(label, fact_table(_facts_of(r, say)), joined(blocks)))
+        blocks = [
+            _block(say("fact_error"), None if r.error is None else str(r.error)),
+            _block(say("fact_response"), r.output),
+            _block(say("fact_raw"), answered),
+            _block(say("fact_prompt"), asked),
+        ]
+        parts.append(
+            Html("<details><summary>{}</summary>{}{}</details>").format(
+                label, fact_table(_facts_of(r, say)), joined(blocks)
+            )
+        )
     return joined(parts)
 
 # %% ../../nbs/widgets/14_item_view.ipynb #4540173d
 @dataclass
 class ReadRecord:
     "One item, ready to be shown"
+
     item: DatasetItem
     results: dict[str, ItemResult]  # by model; those that ran it
     head: Html
@@ -370,9 +432,20 @@ def read_record(
     every = {label: _of_repeat(found.get(i, []), repeat) for i, label in labels.items() if label not in hidden}
     chosen = {label: r for label, r in every.items() if r is not None}
     item = next(r for results in found.values() for r in results).item
-    failed = [message(say("model_failed", model=m, why=redact(str(r.error))), "problem") for m, r in chosen.items() if r.error]
+    failed = [
+        message(say("model_failed", model=m, why=redact(str(r.error))), "problem") for m, r in chosen.items() if r.error
+    ]
     answers, checks = answers_html(item.expected_output, chosen, say, only_differences)
     pages = load_pages(item.id, item.input, roots(next(iter(found))), say.language)
     wrong = wrong_paths(item.expected_output, {model: chosen[model]} if model in chosen else chosen)
-    return ReadRecord(item, chosen, record_head(item, every, score, say), joined([*failed, answers]), checks,
-                      details_html(store, chosen, say), pages, place.n_repeats, wrong)
+    return ReadRecord(
+        item,
+        chosen,
+        record_head(item, every, score, say),
+        joined([*failed, answers]),
+        checks,
+        details_html(store, chosen, say),
+        pages,
+        place.n_repeats,
+        wrong,
+    )

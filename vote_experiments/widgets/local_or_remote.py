@@ -24,7 +24,17 @@ from ..store.results import get_group, list_groups
 from ..store.database import Store, from_us, open_store
 from ..engine.run_status import ExperimentState, RunState, run_state, run_states
 from ..experiments.estimate import estimate
-from ..server.jobs import ENDED, Job, cancel_job, get_job, jobs_to_do, list_jobs, resume_job, run_own_job, submit_job
+from vote_experiments.server.jobs import (
+    ENDED,
+    Job,
+    cancel_job,
+    get_job,
+    jobs_to_do,
+    list_jobs,
+    resume_job,
+    run_own_job,
+    submit_job,
+)
 from ..server.client import ApiError, ExperimentsClient
 from ..reports.stored_run import open_run
 from ..models.registry import provider_of
@@ -34,6 +44,7 @@ from ..settings import runs_folder
 @dataclass(frozen=True)
 class Followed:
     "How far a run is"
+
     id: str  # of the job
     state: str  # queued | running | success | partial | failed | cancelled
     arguments: dict[str, Any] = field(default_factory=dict)  # of run_model_experiments, as far as they are known
@@ -51,6 +62,7 @@ class Followed:
 @dataclass(frozen=True)
 class DatasetChoice:
     "A dataset at its newest version"
+
     name: str
     version: int
     n_items: int
@@ -59,6 +71,7 @@ class DatasetChoice:
 @dataclass(frozen=True)
 class PastRun:
     "A line of the list of runs"
+
     run: str  # id of the group
     name: str | None
     kind: str
@@ -75,6 +88,7 @@ class PastRun:
 # %% ../../nbs/widgets/00_local_or_remote.ipynb #1ceb3555
 class RunPlace(Protocol):
     "Where runs happen"
+
     title: str  # the store's or the server's address, without secrets
     has_datasets: bool  # items of datasets can be looked at, versions listed
 
@@ -96,11 +110,15 @@ class RunPlace(Protocol):
 
     def past(self, limit: int) -> list[PastRun]: ...  # newest first
 
-    def result(self, run: str) -> dict[str, Any]: ...  # as run_model_experiments returns it, with the statuses of this moment
+    def result(
+        self, run: str
+    ) -> dict[str, Any]: ...  # as run_model_experiments returns it, with the statuses of this moment
 
     def resume(self, run: str) -> str: ...  # continue an interrupted run; the job's id
 
-    def compare(self, runs: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]: ...  # rows and sentences; item by item
+    def compare(
+        self, runs: Sequence[str]
+    ) -> tuple[list[dict[str, Any]], list[str]]: ...  # rows and sentences; item by item
 
     def request(self, run: str) -> dict[str, Any]: ...  # its arguments, as far as they are known
 
@@ -109,9 +127,14 @@ class RunPlace(Protocol):
     def finding(self, run: str, language: str) -> str | None: ...  # None: as the result says it
 
 # %% ../../nbs/widgets/00_local_or_remote.ipynb #34b04f6c
-ENTRY_STATUS = {"finished": "success"}  # a result calls a finished experiment a success; other statuses keep their names
-_METRICS = {"overall_accuracy": ("overall_accuracy", None), "success_rate": ("success_rate", None),
-            "avg_ballot_accuracy": ("scores", "ballot_accuracy_score")}
+ENTRY_STATUS = {
+    "finished": "success"
+}  # a result calls a finished experiment a success; other statuses keep their names
+_METRICS = {
+    "overall_accuracy": ("overall_accuracy", None),
+    "success_rate": ("success_rate", None),
+    "avg_ballot_accuracy": ("scores", "ballot_accuracy_score"),
+}
 
 # %% ../../nbs/widgets/00_local_or_remote.ipynb #c88a2da0
 def entry_of(
@@ -124,19 +147,38 @@ def entry_of(
 ) -> dict[str, Any]:
     "An entry of `experiments`, from what is stored of an experiment"
     s, config = summary or {}, config or {}
-    found = {m: (s.get(key) or {}) if score is None else (s.get(key) or {}).get(score) or {} for m, (key, score) in _METRICS.items()}
+    found = {
+        m: (s.get(key) or {}) if score is None else (s.get(key) or {}).get(score) or {}
+        for m, (key, score) in _METRICS.items()
+    }
     served = list(s.get("model_versions") or {})
-    return {"experiment_id": experiment_id, "experiment_name": name, "model": config.get("model"), "temperature": config.get("temperature"),
-            "status": ENTRY_STATUS.get(status, status), "total_records": s.get("n_items", 0), "successful_records": s.get("n_ok", 0),
-            "failed_records": s.get("n_failed", 0), "summary_metrics": {m: f["mean"] for m, f in found.items() if f},
-            "metrics_ci": {m: [f["lower"], f["upper"]] for m, f in found.items() if f}, "latency": s.get("latency"),
-            "usage": s.get("usage"), "cost_usd": s.get("cost_usd"),
-            "known_cost_usd": s.get("known_cost_usd"), "n_unpriced": s.get("n_unpriced", 0), "n_cached": s.get("n_cached", 0), "url": "",
-            "model_version": served[0] if len(served) == 1 else served or None, **known}
+    return {
+        "experiment_id": experiment_id,
+        "experiment_name": name,
+        "model": config.get("model"),
+        "temperature": config.get("temperature"),
+        "status": ENTRY_STATUS.get(status, status),
+        "total_records": s.get("n_items", 0),
+        "successful_records": s.get("n_ok", 0),
+        "failed_records": s.get("n_failed", 0),
+        "summary_metrics": {m: f["mean"] for m, f in found.items() if f},
+        "metrics_ci": {m: [f["lower"], f["upper"]] for m, f in found.items() if f},
+        "latency": s.get("latency"),
+        "usage": s.get("usage"),
+        "cost_usd": s.get("cost_usd"),
+        "known_cost_usd": s.get("known_cost_usd"),
+        "n_unpriced": s.get("n_unpriced", 0),
+        "n_cached": s.get("n_cached", 0),
+        "url": "",
+        "model_version": served[0] if len(served) == 1 else served or None,
+        **known,
+    }
 
 # %% ../../nbs/widgets/00_local_or_remote.ipynb #8b3c1332
-_WORK = ("from vote_experiments.server.jobs import JobRunner, work_until_told; "
-         "work_until_told(JobRunner(workers=1, poll_s=0.25), idle_s=2.0)")
+_WORK = (
+    "from vote_experiments.server.jobs import JobRunner, work_until_told; "
+    "work_until_told(JobRunner(workers=1, poll_s=0.25), idle_s=2.0)"
+)
 _workers: list[subprocess.Popen] = []  # kept, so that those that have ended are taken off the process table
 
 # %% ../../nbs/widgets/00_local_or_remote.ipynb #4b79c89c
@@ -145,8 +187,14 @@ def start_worker(store: Store) -> subprocess.Popen:
     _workers[:] = [w for w in _workers if w.poll() is None]
     told = tempfile.TemporaryFile()  # noqa: SIM115 (the worker's, too)
     env = {**os.environ, "VOTE_EXPERIMENTS_STORE": store.url, "VOTE_EXPERIMENTS_RUNS": str(runs_folder())}
-    worker = subprocess.Popen([sys.executable, "-c", _WORK], env=env,
-                              stdin=subprocess.DEVNULL, stdout=told, stderr=told, start_new_session=True)
+    worker = subprocess.Popen(
+        [sys.executable, "-c", _WORK],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=told,
+        stderr=told,
+        start_new_session=True,
+    )
     told.close()
     _workers.append(worker)
     return worker
@@ -161,16 +209,30 @@ def with_state(
     entries = [_entry_now(e, by_id.get(e.get("experiment_id"))) for e in result["experiments"]]
     n_good = sum(e["status"] == "success" for e in entries)
     n_bad = sum(e["status"] == "failed" for e in entries)
-    return {**result, "experiments": entries, "successful_experiments": n_good, "failed_experiments": n_bad, "status": state.status,
-            "can_continue": state.can_continue}
+    return {
+        **result,
+        "experiments": entries,
+        "successful_experiments": n_good,
+        "failed_experiments": n_bad,
+        "status": state.status,
+        "can_continue": state.can_continue,
+    }
 
 # %% ../../nbs/widgets/00_local_or_remote.ipynb #fe6d5113
 def _entry_now(entry: Mapping[str, Any], state: ExperimentState | None) -> dict[str, Any]:
     if state is None:
         return {**entry, "status": "failed"}
-    status = "failed" if entry["status"] == "failed" and state.is_complete else ENTRY_STATUS.get(state.status, state.status)
-    return {**entry, "status": status, "total_records": state.n_done, "planned_records": state.n_planned,
-            "successful_records": state.n_ok, "failed_records": state.n_failed}
+    status = (
+        "failed" if entry["status"] == "failed" and state.is_complete else ENTRY_STATUS.get(state.status, state.status)
+    )
+    return {
+        **entry,
+        "status": status,
+        "total_records": state.n_done,
+        "planned_records": state.n_planned,
+        "successful_records": state.n_ok,
+        "failed_records": state.n_failed,
+    }
 
 # %% ../../nbs/widgets/00_local_or_remote.ipynb #c832f083
 def _past_run(group: Mapping[str, Any], state: RunState) -> PastRun:
@@ -178,13 +240,25 @@ def _past_run(group: Mapping[str, Any], state: RunState) -> PastRun:
     result = group["result"] or {}
     means = [(e.get("summary_metrics") or {}).get("overall_accuracy") for e in result.get("experiments") or ()]
     known = [m for m in means if isinstance(m, (int, float)) and not isinstance(m, bool)]
-    return PastRun(group["id"], group["name"], group["kind"], state.status, f"{from_us(group['created_at']):%Y-%m-%d %H:%M}",
-                   result.get("headline"), result.get("dataset_name") or (group["request"] or {}).get("dataset_name"), state.n_experiments,
-                   state.n_done, state.n_failed, max(known, default=None), state.can_continue)
+    return PastRun(
+        group["id"],
+        group["name"],
+        group["kind"],
+        state.status,
+        f"{from_us(group['created_at']):%Y-%m-%d %H:%M}",
+        result.get("headline"),
+        result.get("dataset_name") or (group["request"] or {}).get("dataset_name"),
+        state.n_experiments,
+        state.n_done,
+        state.n_failed,
+        max(known, default=None),
+        state.can_continue,
+    )
 
 # %% ../../nbs/widgets/00_local_or_remote.ipynb #a728f1d6
 class StoreRuns:
     "Runs kept and worked on by this machine"
+
     has_datasets = True
 
     def __init__(self, store: Any = None):  # a path, URL or `Store`; None: the default store
@@ -208,7 +282,16 @@ class StoreRuns:
 
     def estimate(self, arguments: Mapping[str, Any]) -> Any:
         "Money and time of a run, as `Estimates`"
-        taken = ("dataset_name", "model_configs", "dataset_version", "sample_size", "sample_seed", "stratify_by", "jobs", "repeats")
+        taken = (
+            "dataset_name",
+            "model_configs",
+            "dataset_version",
+            "sample_size",
+            "sample_seed",
+            "stratify_by",
+            "jobs",
+            "repeats",
+        )
         return estimate(**{k: arguments[k] for k in taken if k in arguments}, store=self.store)
 
     def start(self, arguments: Mapping[str, Any], background: bool) -> str:
@@ -236,10 +319,14 @@ class StoreRuns:
 
     def look(self, job_id: str) -> Followed:
         "How far a run is"
-        return self._followed(get_job(job_id, self.store), {row["id"] for row in jobs_to_do(self.store) if row["status"] == "running"})
+        return self._followed(
+            get_job(job_id, self.store), {row["id"] for row in jobs_to_do(self.store) if row["status"] == "running"}
+        )
 
     def _followed(self, job: Job, orphans: set[str]) -> Followed:
-        return Followed(job.id, job.status, job.arguments, job.progress, job.result, job.error, job.group_id, job.id in orphans)
+        return Followed(
+            job.id, job.status, job.arguments, job.progress, job.result, job.error, job.group_id, job.id in orphans
+        )
 
     def take_up(self) -> None:
         "Have jobs that nobody works on taken by a worker"
@@ -268,12 +355,30 @@ class StoreRuns:
         opened = open_run(run, self.store)
         request, compared = opened.request, opened.comparison
         statuses = {e.experiment_id: e.status for e in state.experiments}
-        entries = [entry_of(e["id"], e["name"], e["config"], e["summary"], statuses.get(e["id"], e["status"]), url=e["url"] or "")  # type: ignore[arg-type]
-                   for e in opened.experiments]
+        entries = [
+            entry_of(
+                e["id"],
+                e["name"],
+                e["config"],
+                e["summary"],
+                statuses.get(e["id"], e["status"]),
+                url=e["url"] or "",  # type: ignore[arg-type]
+            )
+            for e in opened.experiments
+        ]
         n_requested = len(request.get("model_configs") or entries)
-        partial = {"experiments": entries, "dataset_name": request.get("dataset_name"), "group_id": group["id"], "comparison_url": "",
-                   "total_experiments": n_requested, "comparison": compared.to_dict() if compared else None, "best": None,
-                   "headline": compared.sentence if compared else "", "report_path": group["archive"], "is_partial": True}
+        partial = {
+            "experiments": entries,
+            "dataset_name": request.get("dataset_name"),
+            "group_id": group["id"],
+            "comparison_url": "",
+            "total_experiments": n_requested,
+            "comparison": compared.to_dict() if compared else None,
+            "best": None,
+            "headline": compared.sentence if compared else "",
+            "report_path": group["archive"],
+            "is_partial": True,
+        }
         return with_state(partial, state)
 
     def resume(self, run: str) -> str:
@@ -299,10 +404,16 @@ class StoreRuns:
 
     def failures(self, run: str, language: str = "en") -> Any:
         "Failed items grouped by cause, as escaped HTML; None when nothing failed"
-        from vote_experiments.reports.findings import failures  # with all that draws pictures: not before somebody needs it
+        from vote_experiments.reports.findings import (
+            failures,
+        )  # with all that draws pictures: not before somebody needs it
 
         opened = open_run(run, self.store, language)
-        return failures(opened) if any(e["summary"].get("n_failed") for e in opened.experiments) or opened.never_began else None
+        return (
+            failures(opened)
+            if any(e["summary"].get("n_failed") for e in opened.experiments) or opened.never_began
+            else None
+        )
 
 # %% ../../nbs/widgets/00_local_or_remote.ipynb #7c40b1f1
 _NOT_OVER_HTTP = ("holdout", "weights")
@@ -310,6 +421,7 @@ _NOT_OVER_HTTP = ("holdout", "weights")
 # %% ../../nbs/widgets/00_local_or_remote.ipynb #e39d5143
 class ServerRuns:
     "Runs that a server keeps and works on"
+
     has_datasets = False
 
     def __init__(
@@ -344,7 +456,15 @@ class ServerRuns:
 
     def _followed(self, task: Mapping[str, Any]) -> Followed:
         result = task.get("result")
-        return Followed(task["task_id"], task["state"], {}, task["progress"] or {}, result and self._whole(result), task.get("error"), task.get("run"))
+        return Followed(
+            task["task_id"],
+            task["state"],
+            {},
+            task["progress"] or {},
+            result and self._whole(result),
+            task.get("error"),
+            task.get("run"),
+        )
 
     def take_up(self) -> None:
         "Nothing: a server takes up its jobs itself"
@@ -359,8 +479,17 @@ class ServerRuns:
 
     def past(self, limit: int = 20) -> list[PastRun]:
         "What was run there, newest first"
-        return [PastRun(r["run"], r["name"], r["kind"], r["status"], (r["created_at"] or "")[:16].replace("T", " "), r["headline"])
-                for r in self.client.runs(limit)]
+        return [
+            PastRun(
+                r["run"],
+                r["name"],
+                r["kind"],
+                r["status"],
+                (r["created_at"] or "")[:16].replace("T", " "),
+                r["headline"],
+            )
+            for r in self.client.runs(limit)
+        ]
 
     def resume(self, run: str) -> str:
         "Not over HTTP. Raises `ValueError` with the command that does it."
@@ -369,37 +498,72 @@ class ServerRuns:
     def result(self, run: str) -> dict[str, Any]:
         "The result of a run, from its stored experiments. Raises `ApiError`."
         its = self.client.get(run)["experiments"]
-        return self._whole({"run": run, "experiments": [
-            {"experiment_id": e["experiment_id"], "experiment_name": e["experiment_name"]} for e in its],
-            "dataset_name": next((e["dataset_name"] for e in its), None), "total_experiments": len(its),
-            "successful_experiments": sum(e["status"] == "finished" for e in its),
-            "failed_experiments": sum(e["status"] == "failed" for e in its), "comparison_url": f"{self.title}/api/v1/experiments/runs/{run}/report"}, its)
+        return self._whole(
+            {
+                "run": run,
+                "experiments": [
+                    {"experiment_id": e["experiment_id"], "experiment_name": e["experiment_name"]} for e in its
+                ],
+                "dataset_name": next((e["dataset_name"] for e in its), None),
+                "total_experiments": len(its),
+                "successful_experiments": sum(e["status"] == "finished" for e in its),
+                "failed_experiments": sum(e["status"] == "failed" for e in its),
+                "comparison_url": f"{self.title}/api/v1/experiments/runs/{run}/report",
+            },
+            its,
+        )
 
     def _whole(self, told: Mapping[str, Any], its: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
         "A server's answer in the shape that run_model_experiments returns: intervals, times and the comparison are asked for"
         begun = [e for e in told["experiments"] if e["experiment_id"]]
-        rows = {e["experiment_id"]: e for e in (self.client.get(told["run"])["experiments"] if its is None and begun else its or ())}
+        rows = {
+            e["experiment_id"]: e
+            for e in (self.client.get(told["run"])["experiments"] if its is None and begun else its or ())
+        }
         entries = []
         for e in told["experiments"]:
             row = rows.get(e["experiment_id"], {})
             known = {k: e[k] for k in ("model", "temperature", "error") if e.get(k) is not None}
-            entries.append(entry_of(e["experiment_id"], e["experiment_name"], row.get("config"), row.get("summary"), row.get("status") or e.get("status") or "failed",
-                                    url=e.get("experiment_url", ""), **known))
+            entries.append(
+                entry_of(
+                    e["experiment_id"],
+                    e["experiment_name"],
+                    row.get("config"),
+                    row.get("summary"),
+                    row.get("status") or e.get("status") or "failed",
+                    url=e.get("experiment_url", ""),
+                    **known,
+                )
+            )
         compared = self.client.compare(told["run"]) if any(e["summary_metrics"] for e in entries) else None
-        return {**told, "experiments": entries, "group_id": told["run"], "comparison": compared, "best": told.get("best"),
-                "headline": told.get("headline") or (compared or {}).get("sentence") or ""}
+        return {
+            **told,
+            "experiments": entries,
+            "group_id": told["run"],
+            "comparison": compared,
+            "best": told.get("best"),
+            "headline": told.get("headline") or (compared or {}).get("sentence") or "",
+        }
 
     def compare(self, runs: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
         "Rows and sentences of several runs, compared item by item. Raises `ApiError`."
         found = self.client.compare(*runs)
-        rows = [{k: e.get(k) for k in ("experiment", "n", "mean", "lower", "upper")} for e in found.get("experiments") or ()]
+        rows = [
+            {k: e.get(k) for k in ("experiment", "n", "mean", "lower", "upper")} for e in found.get("experiments") or ()
+        ]
         return rows, [s for s in (found.get("sentence"),) if s]
 
     def request(self, run: str) -> dict[str, Any]:
         "What a run asked, as far as its experiments tell. Raises `ApiError`."
         its = self.client.get(run)["experiments"]
-        return {"dataset_name": its[0]["dataset_name"] if its else None, "dataset_version": its[0]["dataset_version"] if its else None,
-                "model_configs": [{**(e["config"] or {}), "name_suffix": e["experiment_name"].removeprefix("vote-extraction-")} for e in its]}
+        return {
+            "dataset_name": its[0]["dataset_name"] if its else None,
+            "dataset_version": its[0]["dataset_version"] if its else None,
+            "model_configs": [
+                {**(e["config"] or {}), "name_suffix": e["experiment_name"].removeprefix("vote-extraction-")}
+                for e in its
+            ],
+        }
 
     def failures(self, run: str, language: str = "en") -> None:
         "Told per experiment only"

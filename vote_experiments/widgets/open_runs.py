@@ -41,8 +41,15 @@ def run_ids(
 def run_choices(store: Store, limit: int = 50) -> list[tuple[str, str]]:  # (what is shown, id), newest first
     "Runs that can be looked through"
     rows = [(g["created_at"], g["name"] or g["kind"], g["id"]) for g in list_groups(store, limit)]
-    rows += [(e["created_at"], e["name"], e["id"]) for e in list_experiments(store, limit=limit, newest_first=True) if not e["group_id"]]
-    return [(f"{from_us(at):%Y-%m-%d %H:%M} · {redact(name)} · {i}", i) for at, name, i in sorted(rows, key=lambda r: -r[0])[:limit]]
+    rows += [
+        (e["created_at"], e["name"], e["id"])
+        for e in list_experiments(store, limit=limit, newest_first=True)
+        if not e["group_id"]
+    ]
+    return [
+        (f"{from_us(at):%Y-%m-%d %H:%M} · {redact(name)} · {i}", i)
+        for at, name, i in sorted(rows, key=lambda r: -r[0])[:limit]
+    ]
 
 # %% ../../nbs/widgets/16_open_runs.ipynb #e8c5c8ff
 def run_name(run_or_runs: Any, store: Store) -> str:
@@ -60,6 +67,7 @@ def weights_of(score: str) -> Mapping[str, float]:
 @dataclass
 class RunRecords:
     "A run that is open"
+
     store: Store
     labels: dict[str, str]  # what its experiments are called, by id
     rows: dict[str, Any]  # of its experiments, by id
@@ -73,7 +81,11 @@ class RunRecords:
         if experiment_id not in self._roots:
             row = self.rows[experiment_id]
             try:
-                dataset = get_dataset(row["dataset_name"], row["dataset_version"], self.store) if row["dataset_name"] else None
+                dataset = (
+                    get_dataset(row["dataset_name"], row["dataset_version"], self.store)
+                    if row["dataset_name"]
+                    else None
+                )
             except (LookupError, ValueError):
                 dataset = None  # deleted since
             self._roots[experiment_id] = dataset.roots if dataset else image_roots()
@@ -103,12 +115,19 @@ class RecordSource:
         store: Store,
         opened: Callable[[RunRecords], None],
         judged: Callable[[ItemTable], None],  # gets the items by another score
-        counted: Callable[[dict[tuple[str, str], set[str]]], None],  # gets ids of items by difficulty, as `record_tags` has them
+        counted: Callable[
+            [dict[tuple[str, str], set[str]]], None
+        ],  # gets ids of items by difficulty, as `record_tags` has them
         compared: Callable[[ItemTable], None],  # gets the items when their fields were compared
         failed: Callable[[Exception], None],
         busy: Callable[[bool], None] | None = None,
     ):
-        self.store, self.opening, self.counting, self.comparing = store, Aside(failed, busy), Aside(failed), Aside(failed)
+        self.store, self.opening, self.counting, self.comparing = (
+            store,
+            Aside(failed, busy),
+            Aside(failed),
+            Aside(failed),
+        )
         self.records: RunRecords | None = None  # of the run opened last
         self._on_opened, self._judged, self._counted, self._compared = opened, judged, counted, compared
         self._wanted, self._is_open = None, False
@@ -122,7 +141,7 @@ class RecordSource:
         self.records, self._is_open = records, True
         self._on_opened(records)
         self.counting.run(lambda: record_tags(self.store, list(records.labels)), self._counted)
-        is_wanted = (lambda _: self.records is records)
+        is_wanted = lambda _: self.records is records
         self.comparing.run(lambda: read_fields(records.table, progress=is_wanted), self._compared)
 
     def judge(self, score: str) -> None:

@@ -17,11 +17,26 @@ from ..html.translations import Words
 from ..outcome.check import OutcomeCheck, Station
 from ..outcome.check_store import list_checks
 from ..store.database import open_store
-from .controls import card, classed, download, fields, framed, line, message, problem, safely, shown
+from vote_experiments.widgets.controls import (
+    card,
+    classed,
+    download,
+    fields,
+    framed,
+    line,
+    message,
+    problem,
+    safely,
+    shown,
+)
 from .page_viewer import PageViewer, load_pages, records_style
 
 # %% ../../nbs/widgets/18_outcome_panel.ipynb #9417fcf4
-_STATES = {"continue": ("state_continue", ""), "confirmed": ("state_confirmed", "good"), "wrong outcome": ("state_wrong", "warning")}
+_STATES = {
+    "continue": ("state_continue", ""),
+    "confirmed": ("state_confirmed", "good"),
+    "wrong outcome": ("state_wrong", "warning"),
+}
 
 # %% ../../nbs/widgets/18_outcome_panel.ipynb #1cdf7342
 def status_bar(
@@ -31,11 +46,19 @@ def status_bar(
     "The status of a check in a line"
     now = check.status()
     key, kind = _STATES[now.state]
-    values = {"risk": f"{now.risk:.3f}" if now.risk < 1000 else "> 1,000", "limit": f"{now.risk_limit:g}", "read": f"{now.forms_read:,}",
-              "left": f"{now.to_read:,}", "low": f"{now.to_read_low:,}", "high": f"{now.to_read_high:,}"}
+    values = {
+        "risk": f"{now.risk:.3f}" if now.risk < 1000 else "> 1,000",
+        "limit": f"{now.risk_limit:g}",
+        "read": f"{now.forms_read:,}",
+        "left": f"{now.to_read:,}",
+        "low": f"{now.to_read_low:,}",
+        "high": f"{now.to_read_high:,}",
+    }
     text = say("bar" if now.state == "continue" else "bar_done", **values)
     parts = [Html("<b>{}</b>: {}").format(say(key), text), Html("<br>{}").format(say("outcome", outcome=now.outcome))]
-    return Html('<div class="ve-message {}" role="status" aria-live="polite">{}</div>').format(f"ve-{kind}" if kind else "", joined(parts))
+    return Html('<div class="ve-message {}" role="status" aria-live="polite">{}</div>').format(
+        f"ve-{kind}" if kind else "", joined(parts)
+    )
 
 # %% ../../nbs/widgets/18_outcome_panel.ipynb #5fddd479
 class VoteEntry:
@@ -100,7 +123,9 @@ class OutcomePanel:
         self.station: Station | None = None
         self.reader = w.Text(description=self.say("your_name"), continuous_update=False)
         self.choice = w.Dropdown(description=self.say("check"))
-        self.mode = w.Dropdown(options=[(self.say("mode_read"), "read"), (self.say("mode_verify"), "verify")], description=self.say("mode"))
+        self.mode = w.Dropdown(
+            options=[(self.say("mode_read"), "read"), (self.say("mode_verify"), "verify")], description=self.say("mode")
+        )
         self.bar, self.news, self.head = w.HTML(), w.HTML(), w.HTML()
         self.entry, self.viewer = VoteEntry(self.say, self._guarded(self.record)), PageViewer(language)
         self.note = w.Text(description=self.say("note"))
@@ -117,19 +142,34 @@ class OutcomePanel:
         self.seed_button = classed(w.Button(description=say("enter_seed")), "ve-primary")
         self.save = w.HTML()
         self.commitment = w.HTML()
-        for button, do in ((self.store_button, self.record), (self.unreadable, self.record_unreadable), (self.again, self.refresh),
-                           (self.seed_button, self.enter_seed)):
+        for button, do in (
+            (self.store_button, self.record),
+            (self.unreadable, self.record_unreadable),
+            (self.again, self.refresh),
+            (self.seed_button, self.enter_seed),
+        ):
             button.on_click(self._guarded(do))
         for control in (self.choice, self.mode, self.reader):
             control.observe(self._guarded(self.open), "value")
         self.seed_part = w.VBox([self.commitment, line(self.seed, self.seed_button)])
         self.work = w.VBox([self.head, self.entry.widget, self.note, line(self.store_button, self.unreadable)])
-        side = w.VBox([classed(self.bar, "ve-check-bar"), self.news, self.seed_part, self.work, self.save], layout=w.Layout(flex="0 0 24rem"))
+        side = w.VBox(
+            [classed(self.bar, "ve-check-bar"), self.news, self.seed_part, self.work, self.save],
+            layout=w.Layout(flex="0 0 24rem"),
+        )
         desk = w.HBox([w.VBox([self.viewer.widget], layout=w.Layout(flex="1 1 auto", min_width="0")), side])
         self.desk = desk
         self.begin = BeginCheck(self.store, say, self._begun)
-        self.widget = framed(records_style(), card(say("title"), w.HTML(Html("<p>{}</p>").format(say("about"))),
-                                                   fields(self.reader, self.choice, self.mode, self.again), desk), self.begin.widget)
+        self.widget = framed(
+            records_style(),
+            card(
+                say("title"),
+                w.HTML(Html("<p>{}</p>").format(say("about"))),
+                fields(self.reader, self.choice, self.mode, self.again),
+                desk,
+            ),
+            self.begin.widget,
+        )
 
     def _guarded(self, do: Callable[[], Any]) -> Callable[..., None]:
         return safely(do, lambda error: setattr(self.news, "value", problem(self.say, error)))
@@ -139,7 +179,10 @@ class OutcomePanel:
     def refresh(self) -> None:
         "Look for checks, and at what others have read"
         rows = list_checks(self.store)
-        options = [(self.say("check_line", name=r["name"] or r["kind"], attempt=r["attempt"], read=r["read"]), r["id"]) for r in rows]
+        options = [
+            (self.say("check_line", name=r["name"] or r["kind"], attempt=r["attempt"], read=r["read"]), r["id"])
+            for r in rows
+        ]
         present = self.choice.value
         self.choice.options = options
         known = [value for _, value in options]
@@ -171,7 +214,11 @@ class OutcomePanel:
         self.station = None
         waits = self.check.status().phase == "seed"
         shown(self.seed_part, waits)
-        self.commitment.value = message(joined([self.say("committed"), Html("<pre>{}</pre>").format(self.check.commitment)])) if waits else ""
+        self.commitment.value = (
+            message(joined([self.say("committed"), Html("<pre>{}</pre>").format(self.check.commitment)]))
+            if waits
+            else ""
+        )
         person = self.reader.value.strip()
         if waits or not person:
             shown(self.work, False)
@@ -247,13 +294,19 @@ class BeginCheck:
     def __init__(self, store: Any, say: Words, begun: Callable[[OutcomeCheck], Any]):
         self._store, self.say, self._begun = store, say, begun
         self.file = w.Text(description=say("table_file"), tooltip=say("table_tip"), placeholder="readings.csv")
-        kinds = [(say("constituency"), "constituency"), (say("party_list"), "party list"), (say("referendum"), "referendum")]
+        kinds = [
+            (say("constituency"), "constituency"),
+            (say("party_list"), "party list"),
+            (say("referendum"), "referendum"),
+        ]
         self.contest = w.Dropdown(options=kinds, description=say("contest"))
         self.which = w.Text(description=say("which"))
         self.limit = w.BoundedFloatText(0.05, min=0.001, max=0.5, step=0.01, description=say("risk_limit"))
         self.button, self.news = w.Button(description=say("start")), w.HTML()
         self.button.on_click(safely(self.start, lambda error: setattr(self.news, "value", problem(say, error))))
-        self.widget = card(say("begin"), fields(self.file, self.contest, self.which, self.limit), line(self.button), self.news)
+        self.widget = card(
+            say("begin"), fields(self.file, self.contest, self.which, self.limit), line(self.button), self.news
+        )
 
     def start(self) -> None:
         "Freeze the table and begin"
@@ -261,6 +314,8 @@ class BeginCheck:
         from vote_experiments.outcome.frame import read_readings
 
         table = read_readings(self.file.value.strip())
-        check = start_outcome_check(table, self.contest.value, self.limit.value, which=self.which.value.strip() or None, store=self._store)
+        check = start_outcome_check(
+            table, self.contest.value, self.limit.value, which=self.which.value.strip() or None, store=self._store
+        )
         self.news.value = ""
         self._begun(check)

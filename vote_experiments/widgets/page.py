@@ -43,7 +43,10 @@ class PageTabs:
         on_running: Callable[[str], None] | None = None,  # gets what goes on, in words
     ):
         self.say, self._on_running = Words("form", language), on_running
-        self._makers = [("tab_run", lambda: self._form(ExperimentForm(language, store, api_base_url))), *_others(language, store)]
+        self._makers = [
+            ("tab_run", lambda: self._form(ExperimentForm(language, store, api_base_url))),
+            *_others(language, store),
+        ]
         self.panels: dict[str, Any] = {}  # by name of the tab; those that were opened
         titles = [self.say(name) for name, _ in self._makers]
         self.widget = classed(w.Tab([w.VBox() for _ in self._makers], titles=titles), "ve-tabs")
@@ -93,6 +96,7 @@ def experiments_page(
 # %% ../../nbs/widgets/10_page.ipynb #aed41d3d
 def _others(language: str, store: Any) -> list[tuple[str, Callable[[], Any]]]:
     "The other panels: the name of the tab, and what makes its panel"
+
     def explorer() -> Any:
         from vote_experiments.widgets.record_explorer import RecordExplorer
 

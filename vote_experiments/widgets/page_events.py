@@ -42,10 +42,13 @@ class PageEvents(anywidget.AnyWidget):
 
     def listen(
         self,
-        handlers: Mapping[str, Callable[[str], Any]],  # by kind: `key`, `link`, or what an element sends; each gets the value
+        handlers: Mapping[
+            str, Callable[[str], Any]
+        ],  # by kind: `key`, `link`, or what an element sends; each gets the value
         failed: Callable[[Exception], Any],  # gets what a handler raised
     ) -> None:
         "Call a handler for every event"
+
         def react(change: Mapping[str, Any]) -> None:
             handler = handlers.get(str(change["new"].get("kind")))
             try:
@@ -82,4 +85,6 @@ def sender(
     title: str = "",  # what it does, for the mouse and for screen readers
 ) -> Html:
     "A button inside HTML that reports itself to `PageEvents`"
-    return Html('<button type="button" class="{}" data-ve-send="{}" data-ve-value="{}" title="{}">{}</button>').format(css, kind, value, title, label)
+    return Html('<button type="button" class="{}" data-ve-send="{}" data-ve-value="{}" title="{}">{}</button>').format(
+        css, kind, value, title, label
+    )

@@ -10,7 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..forms.layout import FORM_TYPES, PAGE_HEIGHT, PAGE_WIDTH, blank_first_page, blank_table_page, table_pages
+from vote_experiments.forms.layout import (
+    FORM_TYPES,
+    PAGE_HEIGHT,
+    PAGE_WIDTH,
+    blank_first_page,
+    blank_table_page,
+    table_pages,
+)
 from ..forms.schema import parse_reports
 from ..records import Record
 
@@ -18,6 +25,7 @@ from ..records import Record
 @dataclass(frozen=True)
 class PageMark(Record):
     "Where a field is on an item's pages"
+
     page: int  # of the item, from 1
     box: tuple[float, float, float, float]  # left, top, right, bottom: fractions of the page
     source: str  # reader | drawing | layout
@@ -43,8 +51,12 @@ def read_mark(
     if right <= left or bottom <= top:
         return None
     confidence = entry.get("confidence")
-    return PageMark(int(entry.get("page") or 0) + (0 if entry.get("first_page_is_1") else 1), (left, top, right, bottom), source,
-                    float(confidence) if isinstance(confidence, (int, float)) else None)
+    return PageMark(
+        int(entry.get("page") or 0) + (0 if entry.get("first_page_is_1") else 1),
+        (left, top, right, bottom),
+        source,
+        float(confidence) if isinstance(confidence, (int, float)) else None,
+    )
 
 # %% ../../nbs/widgets/13_page_marks.ipynb #83c86497
 def _with_prefix(path: str) -> list[str]:
@@ -76,7 +88,7 @@ def _slot_mark(slot: Any, page: int) -> PageMark:
 def _split(path: str) -> tuple[int, str]:  # report, path in it
     if not path.startswith("reports["):
         return 0, path
-    number, _, rest = path[len("reports["):].partition("].")
+    number, _, rest = path[len("reports[") :].partition("].")
     return int(number), rest
 
 # %% ../../nbs/widgets/13_page_marks.ipynb #30414fc3
@@ -107,7 +119,7 @@ def layout_mark(
         first += 1 + len(table_pages(str(report.form_info.form_type), max(1, len(report.vote_results))))
     form_type, rows = str(reports[at].form_info.form_type), reports[at].vote_results
     if name.startswith("vote_results["):
-        key, _, column = name[len("vote_results["):].partition("].")
+        key, _, column = name[len("vote_results[") :].partition("].")
         places = [i for i, row in enumerate(rows) if key in (f"number={row.number}", f"row={i}")]
         return _row_mark(form_type, len(rows), places[0], column, first) if places else None
     if name == "total_votes_recorded" and rows:

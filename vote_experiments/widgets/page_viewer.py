@@ -96,6 +96,7 @@ SHARPEST = 2200  # pixels of the longer side
 @dataclass
 class LoadedPages:
     "The pages of an item, and the first one ready to be shown"
+
     item: str
     pages: list[tuple[str, int]]  # (file, page in it)
     first: Html
@@ -137,7 +138,8 @@ def page_html(
     n: int,  # within the item, from 1
     roots: Sequence[Any] | None,
     language: str = "en",
-    mark: tuple[Sequence[float], str] | None = None,  # left, top, right, bottom as fractions of the page, and where they come from
+    mark: tuple[Sequence[float], str]
+    | None = None,  # left, top, right, bottom as fractions of the page, and where they come from
 ) -> Html:
     "One page, with a place marked when one is given; or why it cannot be shown"
     say = Words("records", language)
@@ -145,10 +147,12 @@ def page_html(
         picture = _picture(path, page, roots)
     except (OSError, ValueError) as error:
         return Html('<div class="ve-nosheet" role="alert">{}<small>{}</small></div>').format(
-            say("page_gone", n=n, why=redact(str(error))), say("page_hint"))
+            say("page_gone", n=n, why=redact(str(error))), say("page_hint")
+        )
     alt = say("page_alt", n=n, item=item)
-    return Html('<div class="ve-sheet" tabindex="0" role="region" aria-label="{}"><div class="ve-frame"><img alt="{}" src="{}">{}</div></div>').format(
-        alt, alt, picture, _region(mark))
+    return Html(
+        '<div class="ve-sheet" tabindex="0" role="region" aria-label="{}"><div class="ve-frame"><img alt="{}" src="{}">{}</div></div>'
+    ).format(alt, alt, picture, _region(mark))
 
 # %% ../../nbs/widgets/06_page_viewer.ipynb #664bcf05
 def _region(mark: tuple[Sequence[float], str] | None) -> Html:
@@ -172,7 +176,11 @@ def load_pages(
     except ExtractionError:
         paths = []
     pages = [p for path in paths for p in _pages_of(path, roots)]
-    first = page_html(item, pages[0][0], pages[0][1], 1, roots, language) if pages else Html('<p class="note">{}</p>').format(Words("records", language)("no_pages"))
+    first = (
+        page_html(item, pages[0][0], pages[0][1], 1, roots, language)
+        if pages
+        else Html('<p class="note">{}</p>').format(Words("records", language)("no_pages"))
+    )
     return LoadedPages(item, pages, first, roots)
 
 # %% ../../nbs/widgets/06_page_viewer.ipynb #1a74ca55
@@ -229,8 +237,10 @@ class PageViewer:
     def _draw(self, loaded: LoadedPages, n: int) -> None:
         path, page = loaded.pages[n - 1]
         mark = self.mark[1] if self.mark is not None and self.mark[0] == n else None
-        self.aside.run(lambda: page_html(loaded.item, path, page, n, loaded.roots, self.language, mark),
-                       lambda html: setattr(self.picture, "value", html))
+        self.aside.run(
+            lambda: page_html(loaded.item, path, page, n, loaded.roots, self.language, mark),
+            lambda html: setattr(self.picture, "value", html),
+        )
 
     def show_place(
         self,
@@ -260,4 +270,6 @@ class PageViewer:
         self.zoom.value = min(max(self.zoom.value + step * 50, self.zoom.min), self.zoom.max)
 
     def _failed(self, error: Exception) -> None:
-        self.picture.value = Html('<div class="ve-nosheet" role="alert">{}: {}</div>').format(type(error).__name__, redact(str(error)))
+        self.picture.value = Html('<div class="ve-nosheet" role="alert">{}: {}</div>').format(
+            type(error).__name__, redact(str(error))
+        )

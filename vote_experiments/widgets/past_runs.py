@@ -61,7 +61,12 @@ def report_file(say: Words, place: Any, run: str) -> Html:
 
     folder = archive(run, store=place.store, language=say.language)
     page = folder / "report.html"
-    link = download(say("report_ready", size=f"{page.stat().st_size / 1e6:.1f} MB"), f"{run}-report.html", page.read_bytes(), "text/html")
+    link = download(
+        say("report_ready", size=f"{page.stat().st_size / 1e6:.1f} MB"),
+        f"{run}-report.html",
+        page.read_bytes(),
+        "text/html",
+    )
     return Html("{} {}").format(link, paragraph(say("comparison_file", path=str(page)), "note"))
 
 # %% ../../nbs/widgets/18_past_runs.ipynb #819866af
@@ -75,8 +80,12 @@ class ResultsPart:
         self.html, self.items_link = w.HTML(paragraph(say("no_results"), "note")), w.HTML()
         self.clear_button = button(say, "clear_results", work.safely(self.clear), "ve-small")
         self.explore = button(say, "explore_run", work.safely(self._explore), "ve-small", "ve-primary")
-        self.items = button(say, "download_items", work.safely(lambda: work.begin(self._make(self.items, items_file))), "ve-small")
-        self.report = button(say, "make_report", work.safely(lambda: work.begin(self._make(self.report, report_file))), "ve-small")
+        self.items = button(
+            say, "download_items", work.safely(lambda: work.begin(self._make(self.items, items_file))), "ve-small"
+        )
+        self.report = button(
+            say, "make_report", work.safely(lambda: work.begin(self._make(self.report, report_file))), "ve-small"
+        )
         self.items_line = classed(line(self.explore, self.items, self.report, self.items_link), "ve-hidden")
         self.widget = card(say("results"), self.items_line, self.html, aside=[self.clear_button])
 
@@ -129,12 +138,22 @@ PAST = 200  # previous runs listed
 # %% ../../nbs/widgets/18_past_runs.ipynb #19991737
 def past_frame(say: Words, past: Sequence[PastRun]) -> pd.DataFrame:  # index: the runs' ids
     "Previous runs as rows"
-    unknown = (lambda value: "–" if value is None else value)
-    rows = [{say("when"): p.when, say("status"): say(f"status_{p.status}") if f"status_{p.status}" in say else p.status,
-             say("run_of"): p.dataset or p.name or p.kind, say("kind"): p.kind, say("tile_experiments"): unknown(p.n_experiments),
-             say("records"): unknown(p.n_done), say("failed"): unknown(p.n_failed),
-             say("highest_percent"): None if p.accuracy is None else round(100 * p.accuracy, 1),
-             say("finding"): p.headline or "", "ID": p.run} for p in past]
+    unknown = lambda value: "–" if value is None else value
+    rows = [
+        {
+            say("when"): p.when,
+            say("status"): say(f"status_{p.status}") if f"status_{p.status}" in say else p.status,
+            say("run_of"): p.dataset or p.name or p.kind,
+            say("kind"): p.kind,
+            say("tile_experiments"): unknown(p.n_experiments),
+            say("records"): unknown(p.n_done),
+            say("failed"): unknown(p.n_failed),
+            say("highest_percent"): None if p.accuracy is None else round(100 * p.accuracy, 1),
+            say("finding"): p.headline or "",
+            "ID": p.run,
+        }
+        for p in past
+    ]
     return pd.DataFrame(rows, index=[p.run for p in past])
 
 # %% ../../nbs/widgets/18_past_runs.ipynb #5ba07800
@@ -169,8 +188,14 @@ def comparison_html(
     "Two runs compared item by item. Raises what `place.compare` does."
     frame, sentences = place.compare([baseline, run])
     title = Html("<h3>{}</h3>").format(say("compared_runs", run=run, baseline=baseline))
-    return joined([title, *(Html('<p class="ve-finding">{}</p>').format(s) for s in sentences[:1]),
-                   table(frame, "wide"), *(paragraph(s, "note") for s in sentences[1:])])
+    return joined(
+        [
+            title,
+            *(Html('<p class="ve-finding">{}</p>').format(s) for s in sentences[:1]),
+            table(frame, "wide"),
+            *(paragraph(s, "note") for s in sentences[1:]),
+        ]
+    )
 
 # %% ../../nbs/widgets/18_past_runs.ipynb #9053732a
 class PastPart:
@@ -186,16 +211,41 @@ class PastPart:
         refresh: Callable[[], Coroutine[Any, Any, None]],  # looks for runs and calls `list`
         follow: Callable[[str], None] = lambda job: None,  # follows a job
     ):
-        self.say, self.place, self.work, self.results, self._fill, self._follow, self.note = say, place, work, results, fill, follow, w.HTML()
+        self.say, self.place, self.work, self.results, self._fill, self._follow, self.note = (
+            say,
+            place,
+            work,
+            results,
+            fill,
+            follow,
+            w.HTML(),
+        )
         self.choice, self.past = RunList(say), {}
-        press = (lambda text, do: button(say, text, work.safely(lambda: self._with_chosen(do)), "ve-small"))
-        self.show, self.use, self.resume = press("show_results", self._show), press("use_settings", self._use), press("continue_run", self._resume)
-        self.baseline = w.Dropdown(description=say("compare_with"), tooltip=say("choose_baseline_first"), options=[(say("choose_baseline"), None)], layout=w.Layout(width="auto"))
+        press = lambda text, do: button(say, text, work.safely(lambda: self._with_chosen(do)), "ve-small")
+        self.show, self.use, self.resume = (
+            press("show_results", self._show),
+            press("use_settings", self._use),
+            press("continue_run", self._resume),
+        )
+        self.baseline = w.Dropdown(
+            description=say("compare_with"),
+            tooltip=say("choose_baseline_first"),
+            options=[(say("choose_baseline"), None)],
+            layout=w.Layout(width="auto"),
+        )
         self.compare = press("compare_runs", self._compare)
         self.refresh = button(say, "refresh", work.safely(lambda: work.begin(refresh())), "ve-small")
         pair = classed(w.Box([self.baseline, self.compare]), "ve-pair")
         self.compared = w.HTML()
-        self.widget = card(say("past"), self.choice.widget, line(self.show, self.use, self.resume), pair, self.note, self.compared, aside=[self.refresh])
+        self.widget = card(
+            say("past"),
+            self.choice.widget,
+            line(self.show, self.use, self.resume),
+            pair,
+            self.note,
+            self.compared,
+            aside=[self.refresh],
+        )
 
     def list(self, past: Sequence[PastRun]) -> None:
         "List runs"
@@ -245,6 +295,8 @@ class PastPart:
             self.note.value = message(self.say("choose_baseline_first"), "warning")
             return
         try:
-            self.compared.value = await asyncio.to_thread(comparison_html, self.say, self.place, run, self.baseline.value)
+            self.compared.value = await asyncio.to_thread(
+                comparison_html, self.say, self.place, run, self.baseline.value
+            )
         except Exception as error:
             self.note.value = problem(self.say, error)

@@ -21,7 +21,18 @@ from ..reports.item_table import ItemTable, grid_frame
 from ..scoring.summary import OVERALL
 from ..store.database import Store, open_store
 from ..store.record_paths import Place
-from .controls import Filling, card, classed, folded, framed, line, message, problem, safely, shown
+from vote_experiments.widgets.controls import (
+    Filling,
+    card,
+    classed,
+    folded,
+    framed,
+    line,
+    message,
+    problem,
+    safely,
+    shown,
+)
 from .grid import Grid
 from .item_filters import ItemFilters
 from .item_view import ReadRecord, read_record
@@ -85,7 +96,9 @@ class RecordView:
         self.path: str | None = None  # of the field that is chosen
         self._class = f"ve-item-{next(_numbers)}"
         self._changed: Callable[[Any], Any] = lambda change: None
-        self._checks = card(say("checks"), w.HTML(Html('<p class="ve-hint">{}</p>').format(say("checks_note"))), self.checks)
+        self._checks = card(
+            say("checks"), w.HTML(Html('<p class="ve-hint">{}</p>').format(say("checks_note"))), self.checks
+        )
         more = card(say("details_title"), self.details)
         answers = card(say("answers"), self.models, self._style, self.answers, aside=[self.only, self.repeat])
         values = classed(w.VBox([answers, self._checks, more]), "ve-column")
@@ -105,7 +118,9 @@ class RecordView:
         shown(self.models, len(labels) > 1)
 
     def _model_button(self, label: str) -> w.ToggleButton:
-        button = classed(w.ToggleButton(True, description=label, tooltip=self.say("hide_models")), "ve-small", "ve-chip")
+        button = classed(
+            w.ToggleButton(True, description=label, tooltip=self.say("hide_models")), "ve-small", "ve-chip"
+        )
         button.observe(self._changed, "value")
         return button
 
@@ -118,7 +133,12 @@ class RecordView:
         "Show an item"
         is_same = self.record is not None and self.record.item.id == record.item.id
         self.record = record
-        self.head.value, self.answers.value, self.checks.value, self.details.value = record.head, record.answers, record.checks, record.details
+        self.head.value, self.answers.value, self.checks.value, self.details.value = (
+            record.head,
+            record.answers,
+            record.checks,
+            record.details,
+        )
         shown(self._checks, bool(record.checks))
         shown(self.repeat, record.n_repeats > 1)
         if len(self.repeat.options) != record.n_repeats:
@@ -144,7 +164,9 @@ class RecordView:
         source = self.say(f"place_{mark.source}")
         if mark.source == "reader" and mark.confidence is not None:
             source = self.say("place_reader_sure", sure=f"{100 * mark.confidence:.0f} %")
-        self.place_note.value = Html("{}").format(self.say("place_on", field=field_label(self.path, self.say.language), n=mark.page, source=source))
+        self.place_note.value = Html("{}").format(
+            self.say("place_on", field=field_label(self.path, self.say.language), n=mark.page, source=source)
+        )
 
 # %% ../../nbs/widgets/17_record_explorer.ipynb #b9ddfc8c
 class TruthFix:
@@ -179,7 +201,17 @@ class TruthFix:
         self._closed()
 
 # %% ../../nbs/widgets/17_record_explorer.ipynb #caf11c42
-_FIRST_COLUMNS = ("form_code", "form_type", "kind", "province", "district", "constituency_number", "polling_station_number", "level", "difficulties")
+_FIRST_COLUMNS = (
+    "form_code",
+    "form_type",
+    "kind",
+    "province",
+    "district",
+    "constituency_number",
+    "polling_station_number",
+    "level",
+    "difficulties",
+)
 _NOT_SHOWN = ("seed", "options", "gray", "candidates", "regions")
 MOST_COLUMNS = 8
 
@@ -187,7 +219,9 @@ MOST_COLUMNS = 8
 def table_columns(table: ItemTable) -> list[str]:
     "Metadata keys that are columns of the table"
     keys = [k for k in table.metadata.columns if k not in _NOT_SHOWN and table.metadata[k].nunique() > 1]
-    return sorted(keys, key=lambda k: _FIRST_COLUMNS.index(k) if k in _FIRST_COLUMNS else len(_FIRST_COLUMNS))[:MOST_COLUMNS]
+    return sorted(keys, key=lambda k: _FIRST_COLUMNS.index(k) if k in _FIRST_COLUMNS else len(_FIRST_COLUMNS))[
+        :MOST_COLUMNS
+    ]
 
 # %% ../../nbs/widgets/17_record_explorer.ipynb #f3cab3ad
 class RecordExplorer:
@@ -199,7 +233,12 @@ class RecordExplorer:
         store: Any = None,  # a path, URL or `Store`; None: the default store
         language: str = "en",  # en | th
     ):
-        self.say, self.language, self.store, self._given = Words("records", language), language, open_store(store), run_or_runs
+        self.say, self.language, self.store, self._given = (
+            Words("records", language),
+            language,
+            open_store(store),
+            run_or_runs,
+        )
         self.labels: dict[str, str] = {}
         self.places: dict[str, Place] = {}  # by item id
         self.shown_places: list[Place] = []
@@ -213,7 +252,9 @@ class RecordExplorer:
     def _make_parts(self) -> None:
         say = self.say
         self.said, self.busy, self.note = w.HTML(), classed(w.HTML(), "ve-busy"), classed(w.HTML(), "ve-hint")
-        self.source = RecordSource(self.store, self._opened, self._judged, self._counted, self._compared, self._failed, self._is_busy)
+        self.source = RecordSource(
+            self.store, self._opened, self._judged, self._counted, self._compared, self._failed, self._is_busy
+        )
         self.opening, self.reading = self.source.opening, Aside(self._failed, self._is_busy)
         self.filters, self.steps, self.view = ItemFilters(say), RecordSteps(say, self.busy), RecordView(say)
         self.grid = Grid(say, self._row_chosen, "220px")
@@ -229,17 +270,38 @@ class RecordExplorer:
     def _name_controls(self) -> None:
         "What a person chooses, presses and reads"
         f, s, v = self.filters, self.steps, self.view
-        self.run, self.order, self.score, self.tag, self.find, self.model = f.run, f.order, f.score, f.tag, f.find, f.model
+        self.run, self.order, self.score, self.tag, self.find, self.model = (
+            f.run,
+            f.order,
+            f.score,
+            f.tag,
+            f.find,
+            f.model,
+        )
         self.previous, self.next, self.at, self.place, self.step = s.previous, s.next, s.at, s.place, s.step
-        self.head, self.answers, self.checks, self.viewer, self.only, self.repeat = v.head, v.answers, v.checks, v.viewer, v.only, v.repeat
+        self.head, self.answers, self.checks, self.viewer, self.only, self.repeat = (
+            v.head,
+            v.answers,
+            v.checks,
+            v.viewer,
+            v.only,
+            v.repeat,
+        )
 
     def _connect(self) -> None:
         "Who is called for what"
         f = self.filters
-        f.listen(*(safely(then, self._failed) for then in (self._open, lambda: self.source.judge(f.score.value), self._filter)))
+        f.listen(
+            *(
+                safely(then, self._failed)
+                for then in (self._open, lambda: self.source.judge(f.score.value), self._filter)
+            )
+        )
         self.steps.listen(safely(self._show, self._failed))
         self.view.listen(safely(self._show, self._failed))
-        self.events.listen({"key": self._key, "field": self._field_chosen, "fix": self._fix, "link": self.go_to}, self._failed)
+        self.events.listen(
+            {"key": self._key, "field": self._field_chosen, "fix": self._fix, "link": self.go_to}, self._failed
+        )
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
@@ -352,9 +414,18 @@ class RecordExplorer:
             return
         self.steps.tell()
         place, score, model = self._now(), self.score.value or OVERALL, self.filters.model.value
-        repeat, only, hidden = min(self.repeat.value or 0, place.n_repeats - 1), self.only.value, tuple(self.view.hidden)
+        repeat, only, hidden = (
+            min(self.repeat.value or 0, place.n_repeats - 1),
+            self.only.value,
+            tuple(self.view.hidden),
+        )
         self.grid.choose(place.item_id)
-        self.reading.run(lambda: read_record(self.store, records.labels, place, records.roots, self.say, score, repeat, only, hidden, model), self._shown)
+        self.reading.run(
+            lambda: read_record(
+                self.store, records.labels, place, records.roots, self.say, score, repeat, only, hidden, model
+            ),
+            self._shown,
+        )
 
     def _shown(self, record: ReadRecord) -> None:
         if not self.shown_places:  # filtered away meanwhile
@@ -377,7 +448,9 @@ class RecordExplorer:
         record, run = self.view.record, self.run.value
         if record is not None and isinstance(run, str):
             given = self._given if isinstance(self._given, str) else None
-            self.events.link = write_link(run=given if run == "given" else run, item=record.item.id, field=self.view.path, model=self.model.value)
+            self.events.link = write_link(
+                run=given if run == "given" else run, item=record.item.id, field=self.view.path, model=self.model.value
+            )
 
     def go_to(self, fragment: str) -> None:
         "Show what an address asks for: `#run=…&item=…&field=…`"
@@ -395,10 +468,16 @@ class RecordExplorer:
     def _key(self, name: str) -> None:
         "What a key does"
         acts: dict[str, Callable[[], Any]] = {
-            "next": lambda: self.step(1), "previous": lambda: self.step(-1), "help": self._toggle_help,
-            "zoom_in": lambda: self.viewer.zoom_by(1), "zoom_out": lambda: self.viewer.zoom_by(-1),
-            "next_page": lambda: self.viewer.turn(1), "previous_page": lambda: self.viewer.turn(-1),
-            "differences": lambda: setattr(self.only, "value", not self.only.value), "fix": lambda: self._fix(self.view.path or "")}
+            "next": lambda: self.step(1),
+            "previous": lambda: self.step(-1),
+            "help": self._toggle_help,
+            "zoom_in": lambda: self.viewer.zoom_by(1),
+            "zoom_out": lambda: self.viewer.zoom_by(-1),
+            "next_page": lambda: self.viewer.turn(1),
+            "previous_page": lambda: self.viewer.turn(-1),
+            "differences": lambda: setattr(self.only, "value", not self.only.value),
+            "fix": lambda: self._fix(self.view.path or ""),
+        }
         acts[name]()
 
     def _toggle_help(self) -> None:

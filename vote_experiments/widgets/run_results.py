@@ -29,14 +29,19 @@ METRICS = ("overall_accuracy", "success_rate", "avg_ballot_accuracy")
 
 def metric(say: Words, entry: Mapping[str, Any], name: str) -> Html:
     "A metric of an experiment with its interval in small print"
-    mean, interval = (entry.get("summary_metrics") or {}).get(name), (entry.get("metrics_ci") or {}).get(name) or (None, None)
+    mean, interval = (
+        (entry.get("summary_metrics") or {}).get(name),
+        (entry.get("metrics_ci") or {}).get(name) or (None, None),
+    )
     if not isinstance(mean, (int, float)) or isinstance(mean, bool):
         return Html("–") if mean is None else Html("{}").format(mean)
     return estimate(float(mean), *interval, is_share=0 <= mean <= 1, to=say("to_word"))
 
 # %% ../../nbs/widgets/03_run_results.ipynb #900e4e6c
 def _tile(label: str, value: Any, more: Any = "") -> Html:
-    return Html('<div class="ve-tile"><span>{}</span><b>{}{}</b></div>').format(label, value, Html("<small>{}</small>").format(more) if more else "")
+    return Html('<div class="ve-tile"><span>{}</span><b>{}{}</b></div>').format(
+        label, value, Html("<small>{}</small>").format(more) if more else ""
+    )
 
 
 def _accuracy(entry: Mapping[str, Any]) -> float:
@@ -51,11 +56,25 @@ def tiles(say: Words, result: Mapping[str, Any]) -> Html:
     costs = [e.get("cost_usd") for e in entries if e["experiment_id"]]
     cost = None if not costs or None in costs else sum(costs)
     highest = max(entries, key=_accuracy, default=None)
-    shown = [_tile(say("tile_experiments"), f"{len(entries)}", say("tile_ok", n=result["successful_experiments"], total=result["total_experiments"]))]
+    shown = [
+        _tile(
+            say("tile_experiments"),
+            f"{len(entries)}",
+            say("tile_ok", n=result["successful_experiments"], total=result["total_experiments"]),
+        )
+    ]
     if highest is not None and _accuracy(highest) > -math.inf:
-        shown.append(_tile(say("tile_highest"), f"{100 * _accuracy(highest):.1f} %", highest["experiment_name"].removeprefix("vote-extraction-")))
-    shown += [_tile(say("tile_items"), f"{read:,}", say("tile_failed", n=f"{bad:,}")),
-              _tile(say("tile_cost"), say("not_known") if cost is None else dollars(cost))]
+        shown.append(
+            _tile(
+                say("tile_highest"),
+                f"{100 * _accuracy(highest):.1f} %",
+                highest["experiment_name"].removeprefix("vote-extraction-"),
+            )
+        )
+    shown += [
+        _tile(say("tile_items"), f"{read:,}", say("tile_failed", n=f"{bad:,}")),
+        _tile(say("tile_cost"), say("not_known") if cost is None else dollars(cost)),
+    ]
     return Html('<div class="ve-tiles">{}</div>').format(joined(shown))
 
 # %% ../../nbs/widgets/03_run_results.ipynb #bff4f4eb
@@ -67,12 +86,23 @@ def _row(say: Words, e: Mapping[str, Any]) -> dict[str, Any]:
     status = f"{_MARKS.get(e['status'], '')} {say('status_' + e['status']) if 'status_' + e['status'] in say else e['status']}".strip()
     planned = e.get("planned_records") or e["total_records"]
     is_whole = not e["failed_records"] and planned == e["total_records"]
-    records = f"{e['successful_records']:,}" if is_whole else say("n_of", n=f"{e['successful_records']:,}", total=f"{planned:,}")
-    asked = Html("{}<small>T = {}</small>").format(e.get("model") or "–", say("model_default") if temperature is None else temperature)
-    return {say("experiment"): e["experiment_name"].removeprefix("vote-extraction-"), say("model"): asked,
-            say("records"): Html("{}<small>{}</small>").format(records, status),
-            **{say(m): metric(say, e, m) for m in METRICS},
-            say("time_and_cost"): Html("{}<small>{}</small>").format(seconds((e.get("latency") or {}).get("p50")), cost_text(e))}
+    records = (
+        f"{e['successful_records']:,}"
+        if is_whole
+        else say("n_of", n=f"{e['successful_records']:,}", total=f"{planned:,}")
+    )
+    asked = Html("{}<small>T = {}</small>").format(
+        e.get("model") or "–", say("model_default") if temperature is None else temperature
+    )
+    return {
+        say("experiment"): e["experiment_name"].removeprefix("vote-extraction-"),
+        say("model"): asked,
+        say("records"): Html("{}<small>{}</small>").format(records, status),
+        **{say(m): metric(say, e, m) for m in METRICS},
+        say("time_and_cost"): Html("{}<small>{}</small>").format(
+            seconds((e.get("latency") or {}).get("p50")), cost_text(e)
+        ),
+    }
 
 # %% ../../nbs/widgets/03_run_results.ipynb #0235522b
 def comparison_table(say: Words, result: Mapping[str, Any]) -> Html:
@@ -91,13 +121,16 @@ def comparison_figure(say: Words, result: Mapping[str, Any]) -> Html:
     frame = pd.DataFrame(compared.get("experiments") or [])
     if not len(frame) or not {"experiment", "mean", "lower", "upper"} <= set(frame):
         return Html("")
-    frame = frame.assign(**{c: pd.to_numeric(frame[c], errors="coerce") for c in ("mean", "lower", "upper")},
-                         experiment=frame["experiment"].astype(str).str.removeprefix("vote-extraction-"))
+    frame = frame.assign(
+        **{c: pd.to_numeric(frame[c], errors="coerce") for c in ("mean", "lower", "upper")},
+        experiment=frame["experiment"].astype(str).str.removeprefix("vote-extraction-"),
+    )
     words = {english: its[say.language] for english, its in texts("plots").items()}
     label = say("overall_accuracy") if compared.get("score") == "overall_accuracy" else compared.get("score")
     svg = figure_bytes(plot_comparison(frame, label=label, words=words))
     return Html('<figure><img alt="{}" src="data:image/svg+xml;base64,{}"></figure>').format(
-        say("figure_alt", headline=result.get("headline") or ""), base64.b64encode(svg).decode())
+        say("figure_alt", headline=result.get("headline") or ""), base64.b64encode(svg).decode()
+    )
 
 # %% ../../nbs/widgets/03_run_results.ipynb #61001bb8
 def details(say: Words, result: Mapping[str, Any]) -> Html:
@@ -108,16 +141,32 @@ def details(say: Words, result: Mapping[str, Any]) -> Html:
 def _detail(say: Words, e: Mapping[str, Any]) -> Html:
     latency, usage = e.get("latency") or {}, e.get("usage") or {}
     served, tokens = e.get("model_version"), [usage.get("prompt_tokens"), usage.get("output_tokens")]
-    facts = {say("served_as"): ", ".join(map(str, served)) if isinstance(served, list) else served,
-             say("latency"): f"{seconds(latency.get('p50'))} · {seconds(latency.get('p95'))}" if latency.get("p50") is not None else None,
-             say("tokens"): " / ".join("–" if t is None else f"{t:,.0f}" for t in tokens) if any(tokens) else None,
-             say("cost"): cost_text(e), say("from_cache"): f"{e.get('n_cached') or 0:,}", "ID": e.get("experiment_id")}
-    rows = [{say("metric"): say(k) if k in say else k.replace("_", " "), say("value"): metric(say, e, k)} for k in e.get("summary_metrics") or {}]
+    facts = {
+        say("served_as"): ", ".join(map(str, served)) if isinstance(served, list) else served,
+        say("latency"): f"{seconds(latency.get('p50'))} · {seconds(latency.get('p95'))}"
+        if latency.get("p50") is not None
+        else None,
+        say("tokens"): " / ".join("–" if t is None else f"{t:,.0f}" for t in tokens) if any(tokens) else None,
+        say("cost"): cost_text(e),
+        say("from_cache"): f"{e.get('n_cached') or 0:,}",
+        "ID": e.get("experiment_id"),
+    }
+    rows = [
+        {say("metric"): say(k) if k in say else k.replace("_", " "), say("value"): metric(say, e, k)}
+        for k in e.get("summary_metrics") or {}
+    ]
     rows += [{say("metric"): k, say("value"): v} for k, v in facts.items() if v not in (None, "")]
-    notes = [message(redact(str(e[k])), "problem" if k == "error" else "warning") for k in ("error", "rerouted") if e.get(k)]
-    link = Html('<p><a href="{}" target="_blank" rel="noopener">{}</a></p>').format(e["url"], say("open_link")) if is_web(e.get("url")) else Html("")
+    notes = [
+        message(redact(str(e[k])), "problem" if k == "error" else "warning") for k in ("error", "rerouted") if e.get(k)
+    ]
+    link = (
+        Html('<p><a href="{}" target="_blank" rel="noopener">{}</a></p>').format(e["url"], say("open_link"))
+        if is_web(e.get("url"))
+        else Html("")
+    )
     return Html("<details><summary>{} · {}</summary>{}</details>").format(
-        e["experiment_name"], e.get("model") or "", joined([*notes, table(rows), link]))
+        e["experiment_name"], e.get("model") or "", joined([*notes, table(rows), link])
+    )
 
 # %% ../../nbs/widgets/03_run_results.ipynb #ebdacf1a
 def is_web(url: Any) -> bool:
@@ -125,16 +174,36 @@ def is_web(url: Any) -> bool:
     return isinstance(url, str) and urlparse(url).scheme in ("http", "https")
 
 # %% ../../nbs/widgets/03_run_results.ipynb #65216f5a
-CSV_COLUMNS = ("experiment_id", "experiment_name", "model", "temperature", "status", "total_records", "successful_records", "failed_records")
+CSV_COLUMNS = (
+    "experiment_id",
+    "experiment_name",
+    "model",
+    "temperature",
+    "status",
+    "total_records",
+    "successful_records",
+    "failed_records",
+)
 
 
 def _csv_lines(result: Mapping[str, Any]) -> Iterator[list[Any]]:
     names = list(dict.fromkeys([*METRICS, *(k for e in result["experiments"] for k in e.get("summary_metrics") or {})]))
-    yield [*CSV_COLUMNS, *(c for n in names for c in (n, f"{n}_lower", f"{n}_upper")), "latency_p50_s", "cost_usd", "error"]
+    yield [
+        *CSV_COLUMNS,
+        *(c for n in names for c in (n, f"{n}_lower", f"{n}_upper")),
+        "latency_p50_s",
+        "cost_usd",
+        "error",
+    ]
     for e in result["experiments"]:
         metrics, intervals = e.get("summary_metrics") or {}, e.get("metrics_ci") or {}
-        yield [*(e.get(c) for c in CSV_COLUMNS), *(c for n in names for c in (metrics.get(n), *(intervals.get(n) or (None, None)))),
-               (e.get("latency") or {}).get("p50"), e.get("cost_usd"), e.get("error")]
+        yield [
+            *(e.get(c) for c in CSV_COLUMNS),
+            *(c for n in names for c in (metrics.get(n), *(intervals.get(n) or (None, None)))),
+            (e.get("latency") or {}).get("p50"),
+            e.get("cost_usd"),
+            e.get("error"),
+        ]
 
 # %% ../../nbs/widgets/03_run_results.ipynb #fa94023c
 def result_csv(result: Mapping[str, Any]) -> str:
@@ -147,7 +216,13 @@ def result_csv(result: Mapping[str, Any]) -> str:
 def page_of(result: Mapping[str, Any]) -> Path | None:
     "The archived page of a run on this disk"
     found = urlparse(str(result.get("comparison_url") or ""))
-    path = Path(unquote(found.path)) if found.scheme == "file" else Path(result["report_path"]) / "index.html" if result.get("report_path") else None
+    path = (
+        Path(unquote(found.path))
+        if found.scheme == "file"
+        else Path(result["report_path"]) / "index.html"
+        if result.get("report_path")
+        else None
+    )
     if path is None:
         return None
     return next((p for p in (path.with_name("report.html"), path) if p.is_file()), None)
@@ -156,9 +231,15 @@ def page_of(result: Mapping[str, Any]) -> Path | None:
 def links(say: Words, result: Mapping[str, Any]) -> Html:
     "The comparison, and files to save"
     name, url, page = f"{result.get('group_id') or 'result'}", result.get("comparison_url"), page_of(result)
-    shown = [Html('<a class="ve-link" href="{}" target="_blank" rel="noopener">{}</a>').format(url, say("comparison_link"))] if is_web(url) else []
-    shown += [download(say("download_json"), f"{name}.json", as_json(result), "application/json"),
-              download(say("download_csv"), f"{name}.csv", "\ufeff" + result_csv(result), "text/csv")]
+    shown = (
+        [Html('<a class="ve-link" href="{}" target="_blank" rel="noopener">{}</a>').format(url, say("comparison_link"))]
+        if is_web(url)
+        else []
+    )
+    shown += [
+        download(say("download_json"), f"{name}.json", as_json(result), "application/json"),
+        download(say("download_csv"), f"{name}.csv", "\ufeff" + result_csv(result), "text/csv"),
+    ]
     shown += [download(say("download_page"), f"{name}.html", page.read_bytes(), "text/html")] if page else []
     told = paragraph(say("comparison_file", path=str(page)), "note") if page else Html("")
     return Html('<p class="ve-downloads">{}</p>{}').format(Html(" ").join(shown), told)
@@ -170,10 +251,16 @@ def result_html(
     failures: Any = None,  # escaped HTML: what failed, grouped by cause
 ) -> Html:
     "A result as a page shows it"
-    parts = [paragraph(say("shown_run", run=result.get("group_id") or "", dataset=result.get("dataset_name") or ""), "note")]
+    parts = [
+        paragraph(say("shown_run", run=result.get("group_id") or "", dataset=result.get("dataset_name") or ""), "note")
+    ]
     parts += [message(say("is_partial"), "warning")] if result.get("is_partial") else []
     parts += [tiles(say, result)]
-    parts += [Html('<p class="ve-finding">{}</p>').format(str(result["headline"]).replace("vote-extraction-", ""))] if result.get("headline") else []
+    parts += (
+        [Html('<p class="ve-finding">{}</p>').format(str(result["headline"]).replace("vote-extraction-", ""))]
+        if result.get("headline")
+        else []
+    )
     parts += [comparison_table(say, result), comparison_figure(say, result), links(say, result)]
     parts += [Html("<h3>{}</h3>{}").format(say("failures"), failures)] if failures else []
     return joined([*parts, Html("<h3>{}</h3>").format(say("details")), details(say, result)])

@@ -29,7 +29,14 @@ from .local_or_remote import RunPlace
 from ..html.translations import Words
 from ..models.extraction import ExtractionError, page_paths
 from vote_experiments.settings import (
-    DEFAULT_DATASET, DEFAULT_ML_APP, DEFAULT_PROJECT, SYNTHETIC_DATASET, drawn_pages_folder, environment, redact, setting,
+    DEFAULT_DATASET,
+    DEFAULT_ML_APP,
+    DEFAULT_PROJECT,
+    SYNTHETIC_DATASET,
+    drawn_pages_folder,
+    environment,
+    redact,
+    setting,
 )
 
 # %% ../../nbs/widgets/04_sections.ipynb #69bb0d61
@@ -45,7 +52,9 @@ class Work:
             task: Any = asyncio.get_running_loop().create_task(self._guarded(coroutine))
             task.add_done_callback(self._going_on.discard)
         except RuntimeError:  # there is no loop
-            task = threading.Thread(target=asyncio.run, args=(self._to_the_end(coroutine),), name="vote-experiments-form", daemon=True)
+            task = threading.Thread(
+                target=asyncio.run, args=(self._to_the_end(coroutine),), name="vote-experiments-form", daemon=True
+            )
             task.start()
         self._going_on.add(task)
         return task
@@ -64,7 +73,11 @@ class Work:
 
     def _tasks_here(self) -> list[asyncio.Task]:
         here, me = asyncio.get_running_loop(), asyncio.current_task()
-        return [t for t in list(self._going_on) if isinstance(t, asyncio.Task) and t.get_loop() is here and t is not me and not t.done()]
+        return [
+            t
+            for t in list(self._going_on)
+            if isinstance(t, asyncio.Task) and t.get_loop() is here and t is not me and not t.done()
+        ]
 
     async def ended(self) -> None:
         "Wait for everything that was begun"
@@ -114,7 +127,9 @@ class Fields:
         "Mark a field and say what is wrong; None: all is well"
         for name, control in self.controls.items():
             (control.add_class if problem is not None and problem.field == name else control.remove_class)("ve-wrong")
-        self.told.value = "" if problem is None else Html('<div class="ve-in-place" role="alert">✕ {}</div>').format(problem)
+        self.told.value = (
+            "" if problem is None else Html('<div class="ve-in-place" role="alert">✕ {}</div>').format(problem)
+        )
 
     @contextlib.contextmanager
     def telling(self) -> Iterator[None]:
@@ -141,13 +156,22 @@ def item_pages(say: Words, input_data: Any, roots: Sequence[Any]) -> Html:
         try:
             for page in range(min(count_pages(path, roots), MOST_PAGES - len(shown_pages))):
                 data = base64.b64encode(thumbnail(path, 200, page, roots)).decode()
-                shown_pages.append(Html('<img alt="{}" src="data:image/jpeg;base64,{}">').format(say("page_n", n=len(shown_pages) + 1), data))
+                shown_pages.append(
+                    Html('<img alt="{}" src="data:image/jpeg;base64,{}">').format(
+                        say("page_n", n=len(shown_pages) + 1), data
+                    )
+                )
         except (OSError, ValueError) as error:
-            shown_pages.append(Html('<span class="nopage">{}</span>').format(
-                say("page_not_shown", n=len(shown_pages) + 1, why=redact(str(error)))))
+            shown_pages.append(
+                Html('<span class="nopage">{}</span>').format(
+                    say("page_not_shown", n=len(shown_pages) + 1, why=redact(str(error)))
+                )
+            )
         if len(shown_pages) >= MOST_PAGES:
             break
-    return Html('<div class="pages" tabindex="0" role="group" aria-label="{}">{}</div>').format(say("preview"), joined(shown_pages))
+    return Html('<div class="pages" tabindex="0" role="group" aria-label="{}">{}</div>').format(
+        say("preview"), joined(shown_pages)
+    )
 
 # %% ../../nbs/widgets/04_sections.ipynb #57e4460a
 def item_preview(say: Words, place: Any, name: str, version: Any, at: int) -> tuple[int, Html, Html]:
@@ -157,7 +181,9 @@ def item_preview(say: Words, place: Any, name: str, version: Any, at: int) -> tu
         return 0, Html("{}").format(say("nothing")), Html("")
     item = dataset.items[at := min(at, len(dataset) - 1)]
     truth = say("with_truth" if item.expected_output is not None else "without_truth")
-    where = Html("{} · <b>{}</b> · {}").format(say("item_n_of", n=f"{at + 1:,}", total=f"{len(dataset):,}"), item.id, truth)
+    where = Html("{} · <b>{}</b> · {}").format(
+        say("item_n_of", n=f"{at + 1:,}", total=f"{len(dataset):,}"), item.id, truth
+    )
     return len(dataset), where, item_pages(say, item.input, dataset.roots)
 
 # %% ../../nbs/widgets/04_sections.ipynb #8fc5a12c
@@ -253,7 +279,10 @@ _NEWEST = 0  # a list of ipywidgets cannot have None as a choice
 
 def dataset_choices(say: Words, n_items: Mapping[str, int]) -> list[tuple[str, str]]:  # items by dataset
     "Datasets to choose from, and another name"
-    return [*((say("dataset_option", name=name, n=f"{n:,}"), name) for name, n in n_items.items()), (say("dataset_other"), _OTHER)]
+    return [
+        *((say("dataset_option", name=name, n=f"{n:,}"), name) for name, n in n_items.items()),
+        (say("dataset_other"), _OTHER),
+    ]
 
 # %% ../../nbs/widgets/04_sections.ipynb #362ca2bf
 def first_dataset(n_items: Mapping[str, int], before: Any) -> str:
@@ -273,10 +302,24 @@ class DataPart(Fields):
     def __init__(self, say: Words, place: RunPlace, work: Work, on_change: Callable[[], None]):
         self.say, self.place, self._on_change, self._n_items = say, place, on_change, {}
         self.name = w.Dropdown(description=say("dataset"), tooltip=say("dataset_tip"))
-        self.typed = w.Text(description=say("dataset_typed"), placeholder=DEFAULT_DATASET, tooltip=say("dataset_tip"), continuous_update=False)
-        self.version: Any = (w.Dropdown if place.has_datasets else w.Text)(description=say("version"), tooltip=say("version_tip"))
-        self.size = w.Text(description=say("sample_size"), placeholder=say("all_items"), tooltip=say("sample_tip"), continuous_update=False)
-        super().__init__({"dataset": self.name, "dataset_typed": self.typed, "version": self.version, "sample_size": self.size})
+        self.typed = w.Text(
+            description=say("dataset_typed"),
+            placeholder=DEFAULT_DATASET,
+            tooltip=say("dataset_tip"),
+            continuous_update=False,
+        )
+        self.version: Any = (w.Dropdown if place.has_datasets else w.Text)(
+            description=say("version"), tooltip=say("version_tip")
+        )
+        self.size = w.Text(
+            description=say("sample_size"),
+            placeholder=say("all_items"),
+            tooltip=say("sample_tip"),
+            continuous_update=False,
+        )
+        super().__init__(
+            {"dataset": self.name, "dataset_typed": self.typed, "version": self.version, "sample_size": self.size}
+        )
         self.refresh = classed(w.Button(description=say("refresh")), "ve-small")
         practice = PracticeOffer(say, place, work, self.list)
         self.none, self.draw = practice.widget, practice.draw
@@ -337,15 +380,31 @@ class DataPart(Fields):
             is_typed, version = self.name.value in (_OTHER, None), self.version.value
             name = self.typed.value.strip() if is_typed else self.name.value
             if not name:
-                raise FieldProblem("dataset_typed" if is_typed else "dataset", self.say("dataset_missing", field=self.say("dataset")))
+                raise FieldProblem(
+                    "dataset_typed" if is_typed else "dataset", self.say("dataset_missing", field=self.say("dataset"))
+                )
             version = whole(self.say, "version", version) if isinstance(version, str) else version or None
-            return {"dataset_name": name, "dataset_version": version, "sample_size": whole(self.say, "sample_size", self.size.value)}
+            return {
+                "dataset_name": name,
+                "dataset_version": version,
+                "sample_size": whole(self.say, "sample_size", self.size.value),
+            }
 
 # %% ../../nbs/widgets/04_sections.ipynb #cd9d5219
-DATADOG_SITES = ("datadoghq.com", "us3.datadoghq.com", "us5.datadoghq.com", "datadoghq.eu", "ap1.datadoghq.com", "ap2.datadoghq.com",
-                 "ddog-gov.com")
-_KEYS = {"datadog": ("DD_API_KEY", "DD_APP_KEY"), "langfuse": ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY"),
-         "interactiveai": ("INTERACTIVEAI_PUBLIC_KEY", "INTERACTIVEAI_SECRET_KEY")}
+DATADOG_SITES = (
+    "datadoghq.com",
+    "us3.datadoghq.com",
+    "us5.datadoghq.com",
+    "datadoghq.eu",
+    "ap1.datadoghq.com",
+    "ap2.datadoghq.com",
+    "ddog-gov.com",
+)
+_KEYS = {
+    "datadog": ("DD_API_KEY", "DD_APP_KEY"),
+    "langfuse": ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY"),
+    "interactiveai": ("INTERACTIVEAI_PUBLIC_KEY", "INTERACTIVEAI_SECRET_KEY"),
+}
 _AUTO = "auto"
 
 # %% ../../nbs/widgets/04_sections.ipynb #2b6702aa
@@ -356,13 +415,22 @@ def backend_choices(
     "Platforms to choose from; the first leaves it to the environment, and says what that means here"
     if not is_here:
         return [(say("backend_server"), _AUTO), *((b, b) for b in BACKENDS)]
-    return [(say("backend_auto", name=choose_backend(None)[0]), _AUTO), (say("backend_local"), "local"), *((b, b) for b in BACKENDS if b != "local")]
+    return [
+        (say("backend_auto", name=choose_backend(None)[0]), _AUTO),
+        (say("backend_local"), "local"),
+        *((b, b) for b in BACKENDS if b != "local"),
+    ]
 
 # %% ../../nbs/widgets/04_sections.ipynb #9bd7aecf
 def keys_told(say: Words, backend: str) -> Html:
     "Which of a platform's keys are set; never what they are"
     its = [(name, bool(environment().get(name))) for name in _KEYS.get(backend, ())]
-    return joined(Html('<span class="ve-hint">{} {}</span><br>').format("✓" if there else "✕", say("key_set" if there else "key_missing", name=n)) for n, there in its)
+    return joined(
+        Html('<span class="ve-hint">{} {}</span><br>').format(
+            "✓" if there else "✕", say("key_set" if there else "key_missing", name=n)
+        )
+        for n, there in its
+    )
 
 # %% ../../nbs/widgets/04_sections.ipynb #e06dee8c
 class SettingsPart(Fields):
@@ -370,22 +438,63 @@ class SettingsPart(Fields):
 
     def __init__(self, say: Words, place: RunPlace, work: Work, on_change: Callable[[], None]):
         self.say, self.is_here, self._on_change = say, place.has_datasets, on_change
-        text = (lambda name, value="", **more: w.Text(value, description=say(name), tooltip=say(f"{name}_tip"), continuous_update=False, **more))
+        text = lambda name, value="", **more: w.Text(
+            value, description=say(name), tooltip=say(f"{name}_tip"), continuous_update=False, **more
+        )
         self.jobs, self.repeats = text("jobs", "2"), text("repeats", "1")
         self.max_cost = text("max_cost", placeholder=say("no_limit"))
         self.cluster_by = text("cluster_by", default_of("cluster_by"))
-        self.raise_errors = w.Checkbox(False, description=say("raise_errors"), tooltip=say("raise_errors_tip"), indent=False)
-        self.backend = w.Dropdown(options=backend_choices(say, self.is_here), description=say("backend"), tooltip=say("backend_tip"))
+        self.raise_errors = w.Checkbox(
+            False, description=say("raise_errors"), tooltip=say("raise_errors_tip"), indent=False
+        )
+        self.backend = w.Dropdown(
+            options=backend_choices(say, self.is_here), description=say("backend"), tooltip=say("backend_tip")
+        )
         self.ml_app, self.project = text("ml_app", DEFAULT_ML_APP), text("project", DEFAULT_PROJECT)
         own = setting("DD_SITE") or DATADOG_SITES[0]
-        self.site = w.Dropdown(options=list(dict.fromkeys([*DATADOG_SITES, own])), value=own, description=say("site"), tooltip=say("site"))
+        self.site = w.Dropdown(
+            options=list(dict.fromkeys([*DATADOG_SITES, own])), value=own, description=say("site"), tooltip=say("site")
+        )
         self.agentless = w.Checkbox(True, description=say("agentless"), tooltip=say("agentless"), indent=False)
         self.keys = w.HTML()
-        super().__init__({k: getattr(self, k) for k in ("jobs", "repeats", "max_cost", "cluster_by", "raise_errors", "backend", "ml_app", "site", "project", "agentless")})
-        platform = classed(w.VBox([fields(classed(self.backend, "ve-two"), self.project, self.ml_app, self.site,
-                                          classed(self.agentless, "ve-wide")), self.keys]), "ve-stack")
-        self.widget = card(say("run_settings"), fields(self.jobs, self.repeats, self.max_cost, self.cluster_by, classed(self.raise_errors, "ve-wide")), self.told,
-                           folded(say("platform"), platform))
+        super().__init__(
+            {
+                k: getattr(self, k)
+                for k in (
+                    "jobs",
+                    "repeats",
+                    "max_cost",
+                    "cluster_by",
+                    "raise_errors",
+                    "backend",
+                    "ml_app",
+                    "site",
+                    "project",
+                    "agentless",
+                )
+            }
+        )
+        platform = classed(
+            w.VBox(
+                [
+                    fields(
+                        classed(self.backend, "ve-two"),
+                        self.project,
+                        self.ml_app,
+                        self.site,
+                        classed(self.agentless, "ve-wide"),
+                    ),
+                    self.keys,
+                ]
+            ),
+            "ve-stack",
+        )
+        self.widget = card(
+            say("run_settings"),
+            fields(self.jobs, self.repeats, self.max_cost, self.cluster_by, classed(self.raise_errors, "ve-wide")),
+            self.told,
+            folded(say("platform"), platform),
+        )
         for control in self.controls.values():
             control.observe(work.safely(self._changed), "value")
         self._tell_keys()
@@ -397,7 +506,9 @@ class SettingsPart(Fields):
         self._on_change()
 
     def _tell_keys(self) -> None:
-        chosen = self.backend.value if self.backend.value != _AUTO else choose_backend(None)[0] if self.is_here else "local"
+        chosen = (
+            self.backend.value if self.backend.value != _AUTO else choose_backend(None)[0] if self.is_here else "local"
+        )
         self.keys.value = keys_told(self.say, chosen) if self.is_here else ""
         for control in (self.ml_app, self.site, self.agentless):
             shown(control, chosen == "datadog" or not self.is_here)
@@ -407,18 +518,33 @@ class SettingsPart(Fields):
         "What of the request is about running. Raises `FieldProblem`."
         say = self.say
         with self.telling():
-            return {"jobs": whole(say, "jobs", self.jobs.value, 2), "repeats": whole(say, "repeats", self.repeats.value, 1),
-                    "cluster_by": check_cluster_by(self.cluster_by.value.strip() or "none"), "raise_errors": self.raise_errors.value, "max_cost_usd": amount(say, "max_cost", self.max_cost.value),
-                    "backend": None if self.backend.value == _AUTO else self.backend.value, "ml_app": self.ml_app.value.strip() or DEFAULT_ML_APP,
-                    "site": self.site.value, "project_name": self.project.value.strip() or DEFAULT_PROJECT, "agentless_enabled": self.agentless.value}
+            return {
+                "jobs": whole(say, "jobs", self.jobs.value, 2),
+                "repeats": whole(say, "repeats", self.repeats.value, 1),
+                "cluster_by": check_cluster_by(self.cluster_by.value.strip() or "none"),
+                "raise_errors": self.raise_errors.value,
+                "max_cost_usd": amount(say, "max_cost", self.max_cost.value),
+                "backend": None if self.backend.value == _AUTO else self.backend.value,
+                "ml_app": self.ml_app.value.strip() or DEFAULT_ML_APP,
+                "site": self.site.value,
+                "project_name": self.project.value.strip() or DEFAULT_PROJECT,
+                "agentless_enabled": self.agentless.value,
+            }
 
     def set(self, request: Mapping[str, Any]) -> None:
         "Fill in the part from a request; what it does not say gets its default"
-        written: Callable[..., str] = (lambda key, default="": str(default if request.get(key) is None else request[key]))
-        self.jobs.value, self.repeats.value, self.max_cost.value = written("jobs", 2), written("repeats", 1), written("max_cost_usd")
+        written: Callable[..., str] = lambda key, default="": str(default if request.get(key) is None else request[key])
+        self.jobs.value, self.repeats.value, self.max_cost.value = (
+            written("jobs", 2),
+            written("repeats", 1),
+            written("max_cost_usd"),
+        )
         self.cluster_by.value = str(request.get("cluster_by", default_of("cluster_by")) or "none")
         self.raise_errors.value = bool(request.get("raise_errors", False))
-        self.project.value, self.ml_app.value = written("project_name", DEFAULT_PROJECT), written("ml_app", DEFAULT_ML_APP)
+        self.project.value, self.ml_app.value = (
+            written("project_name", DEFAULT_PROJECT),
+            written("ml_app", DEFAULT_ML_APP),
+        )
         self.agentless.value = bool(request.get("agentless_enabled", True))
         for control, key in ((self.backend, "backend"), (self.site, "site")):
             values = [o[1] if isinstance(o, tuple) else o for o in control.options]
@@ -430,11 +556,29 @@ def as_python(
     place: RunPlace,
 ) -> str:
     "The call that does the same as the form"
-    asked = [f"    {k}={pformat(v, width=96, sort_dicts=False)}," for k, v in differing(redact(dict(arguments))).items()]
+    asked = [
+        f"    {k}={pformat(v, width=96, sort_dicts=False)}," for k, v in differing(redact(dict(arguments))).items()
+    ]
     asked = [a.replace("\n", "\n    " + " " * (a.index("=") - 3)) for a in asked]
     if not place.has_datasets:
-        return "\n".join(["from vote_experiments.server.client import ExperimentsClient", "",
-                          f"with ExperimentsClient({place.title!r}) as server:", "    task = server.run_async(",
-                          *("    " + a.replace("\n", "\n    ") for a in asked), "    )", "    result = server.wait(task)['result']"])
-    return "\n".join(["from vote_experiments import run_model_experiments", "", "result = run_model_experiments(", *asked,
-                      f"    store={place.title!r},", ")"])
+        return "\n".join(
+            [
+                "from vote_experiments.server.client import ExperimentsClient",
+                "",
+                f"with ExperimentsClient({place.title!r}) as server:",
+                "    task = server.run_async(",
+                *("    " + a.replace("\n", "\n    ") for a in asked),
+                "    )",
+                "    result = server.wait(task)['result']",
+            ]
+        )
+    return "\n".join(
+        [
+            "from vote_experiments import run_model_experiments",
+            "",
+            "result = run_model_experiments(",
+            *asked,
+            f"    store={place.title!r},",
+            ")",
+        ]
+    )

@@ -19,7 +19,14 @@ from ..datasets.ground_truth import ValueOrigin, report_prefix, truth_values, wi
 from ..forms.checks import check_report
 from ..forms.kinds import FORM_KINDS, form_kind
 from vote_experiments.forms.schema import (
-    BALLOT_FIELDS, HEADER_FIELDS, OPTIONAL_HEADER_FIELDS, VOTER_FIELDS, Report, numbered_rows, read_reports, report_kind,
+    BALLOT_FIELDS,
+    HEADER_FIELDS,
+    OPTIONAL_HEADER_FIELDS,
+    VOTER_FIELDS,
+    Report,
+    numbered_rows,
+    read_reports,
+    report_kind,
 )
 from ..reports.cards import check_mark, field_label, form_label, value_text
 from .controls import Filling, classed, fields, line, message, shown
@@ -33,16 +40,28 @@ def empty_report(
 ) -> dict[str, Any]:
     "A report of a form kind with every field blank and rows from 1 on. Raises `ValueError` for an unknown kind."
     kind = form_kind(form_type)
-    names = {"form_info": (*kind.header_fields, *kind.optional_header_fields), "voter_statistics": kind.voter_fields,
-             "ballot_statistics": kind.ballot_fields}
-    rows = [{"number": k + 1, "candidate_name": None, "party_name": None, "vote_count": None, "vote_count_text": None} for k in range(n_rows)]
-    return {part: dict.fromkeys(of) for part, of in names.items()} | {"vote_results": rows} | {
-        "form_info": {**dict.fromkeys(names["form_info"]), "form_type": kind.ballot, "form_code": kind.code}}
+    names = {
+        "form_info": (*kind.header_fields, *kind.optional_header_fields),
+        "voter_statistics": kind.voter_fields,
+        "ballot_statistics": kind.ballot_fields,
+    }
+    rows = [
+        {"number": k + 1, "candidate_name": None, "party_name": None, "vote_count": None, "vote_count_text": None}
+        for k in range(n_rows)
+    ]
+    return (
+        {part: dict.fromkeys(of) for part, of in names.items()}
+        | {"vote_results": rows}
+        | {"form_info": {**dict.fromkeys(names["form_info"]), "form_type": kind.ballot, "form_code": kind.code}}
+    )
 
 # %% ../../nbs/widgets/08_truth_form.ipynb #b4bfac5b
 def is_count(path: str) -> bool:
     "A number of voters, ballots or votes, or its words: what a second reader reads without seeing the first reading"
-    return any(p in path for p in ("voter_statistics.", "ballot_statistics.", "total_votes_recorded")) or ".vote_count" in path
+    return (
+        any(p in path for p in ("voter_statistics.", "ballot_statistics.", "total_votes_recorded"))
+        or ".vote_count" in path
+    )
 
 # %% ../../nbs/widgets/08_truth_form.ipynb #28636463
 class Draft:
@@ -51,7 +70,10 @@ class Draft:
     def __init__(self, truth: Any):
         self.truth = self.base = truth  # as stored; what the typed values are put into
         self.typed: dict[str, Any] = {}
-        self._judged: tuple[Any, dict[tuple[str, Any], str]] = (truth, {})  # of a base: what is wrong with a value at a path; "": nothing
+        self._judged: tuple[Any, dict[tuple[str, Any], str]] = (
+            truth,
+            {},
+        )  # of a base: what is wrong with a value at a path; "": nothing
 
     @property
     def is_changed(self) -> bool:
@@ -85,7 +107,9 @@ class Draft:
     def value(self) -> Any:
         "The ground truth with everything that can be read"
         bad = self.problems()
-        return with_values(self.base, {k: v for k, v in self.typed.items() if k not in bad}) if self.typed else self.base
+        return (
+            with_values(self.base, {k: v for k, v in self.typed.items() if k not in bad}) if self.typed else self.base
+        )
 
     def changes(self) -> dict[str, Any]:
         "New values by path, as `correct_truth` takes them. Raises `ValueError` for what cannot be read."
@@ -107,24 +131,32 @@ def drafted_reports(value: Any) -> list[Report]:
 # %% ../../nbs/widgets/08_truth_form.ipynb #97b55a3f
 def live_checks(draft: Draft, say: Words) -> Html:
     "What cannot be read, and what does not add up"
-    wrong = [message(say("cannot_read", field=field_label(path, say.language), why=why), "problem") for path, why in draft.problems().items()]
+    wrong = [
+        message(say("cannot_read", field=field_label(path, say.language), why=why), "problem")
+        for path, why in draft.problems().items()
+    ]
     reports = drafted_reports(draft.value())
-    return Html('<div aria-live="polite">{}</div>').format(joined([*wrong, *(_checks_of_report(r, say, len(reports)) for r in reports)]))
+    return Html('<div aria-live="polite">{}</div>').format(
+        joined([*wrong, *(_checks_of_report(r, say, len(reports)) for r in reports)])
+    )
 
 # %% ../../nbs/widgets/08_truth_form.ipynb #103e9ec2
 def _checks_of_report(report: Report, say: Words, n_reports: int) -> Html:
     checks = [c for c in check_report(report).checks if c.status in ("fail", "warn")]
     mark = Words("records", say.language)
-    name = Html("<b>{}:</b> ").format(form_label(report.form_info.form_type, say.language)) if n_reports > 1 else Html("")
+    name = (
+        Html("<b>{}:</b> ").format(form_label(report.form_info.form_type, say.language)) if n_reports > 1 else Html("")
+    )
     if not checks:
         return Html('<p>{}<span class="is-pass">{}</span></p>').format(name, say("checks_fine"))
     lines = joined(Html("<li>{} {}</li>").format(check_mark(c, mark), value_text(c.message, 240)) for c in checks)
-    return Html('<p>{}</p><ul>{}</ul>').format(name, lines) if name else Html("<ul>{}</ul>").format(lines)
+    return Html("<p>{}</p><ul>{}</ul>").format(name, lines) if name else Html("<ul>{}</ul>").format(lines)
 
 # %% ../../nbs/widgets/08_truth_form.ipynb #5e773af4
 @dataclass
 class Entries:
     "What there is to show of a draft's values, and what typing does"
+
     draft: Draft
     origins: Mapping[str, ValueOrigin] = field(default_factory=dict)  # who set the values, by path
     suspects: Mapping[str, str] = field(default_factory=dict)  # what is suspect about a value, by path
@@ -144,8 +176,11 @@ class Entries:
         return " · ".join(said)
 
     def marks(self, path: str) -> dict[str, bool]:  # by class of the stylesheet
-        return {"ve-changed": path in self.draft.typed and not self.is_blind, "ve-suspect": path in self.suspects and not self.is_blind,
-                "ve-wrong": bool(self.draft.typed) and path in self.draft.problems()}
+        return {
+            "ve-changed": path in self.draft.typed and not self.is_blind,
+            "ve-suspect": path in self.suspects and not self.is_blind,
+            "ve-wrong": bool(self.draft.typed) and path in self.draft.problems(),
+        }
 
     def type(self, path: str, text: str) -> None:
         if not (self.is_blind and is_count(path)):
@@ -197,7 +232,12 @@ class Inputs:
 
 # %% ../../nbs/widgets/08_truth_form.ipynb #fe174f9c
 ROWS_SHOWN = 20
-_ROW_FIELDS = {"candidate_name": "candidate", "party_name": "party", "vote_count": "votes", "vote_count_text": "words"}  # what they are called
+_ROW_FIELDS = {
+    "candidate_name": "candidate",
+    "party_name": "party",
+    "vote_count": "votes",
+    "vote_count_text": "words",
+}  # what they are called
 
 # %% ../../nbs/widgets/08_truth_form.ipynb #740cdd22
 class VoteRows:
@@ -206,10 +246,14 @@ class VoteRows:
     def __init__(self, inputs: Inputs, on_turn: Callable[[int], None]):  # gets by how many rows to go
         say = self.say = inputs.say
         self.inputs, self.first = inputs, 0  # of the rows shown
-        self.rows = [(classed(w.HTML(), "ve-number"), {k: inputs.make("") for k in _ROW_FIELDS}) for _ in range(ROWS_SHOWN)]
+        self.rows = [
+            (classed(w.HTML(), "ve-number"), {k: inputs.make("") for k in _ROW_FIELDS}) for _ in range(ROWS_SHOWN)
+        ]
         self._boxes = [classed(w.Box([number, *cells.values()]), "ve-vote") for number, cells in self.rows]
         head = joined(Html("<span>{}</span>").format(say(k)) for k in ("number", *_ROW_FIELDS.values()))
-        self.table = classed(w.VBox([w.HTML(Html('<div class="ve-vote ve-votes-head">{}</div>').format(head)), *self._boxes]), "ve-votes")
+        self.table = classed(
+            w.VBox([w.HTML(Html('<div class="ve-vote ve-votes-head">{}</div>').format(head)), *self._boxes]), "ve-votes"
+        )
         self.part = w.HTML()
         self.earlier, self.later = (classed(w.Button(description=say(k)), "ve-small") for k in ("earlier", "later"))
         self.earlier.on_click(lambda _: on_turn(-ROWS_SHOWN))
@@ -230,7 +274,9 @@ class VoteRows:
         shown(self.pager, len(keys) > ROWS_SHOWN)
         self.earlier.disabled, self.later.disabled = self.first == 0, last == len(keys)
 
-    def _fill_row(self, number: w.HTML, cells: Mapping[str, w.Text], key: str, prefix: str, values: Mapping[str, Any]) -> None:
+    def _fill_row(
+        self, number: w.HTML, cells: Mapping[str, w.Text], key: str, prefix: str, values: Mapping[str, Any]
+    ) -> None:
         name = key.removeprefix("number=").removeprefix("row=")
         number.value = Html("{}").format(name)
         for row_field, cell in cells.items():
@@ -244,15 +290,28 @@ class ReportFields:
 
     def __init__(self, inputs: Inputs, on_turn: Callable[[int], None]):
         label, self.inputs = functools.partial(field_label, language=inputs.say.language), inputs
-        made = (lambda names: {k: inputs.make(label(k)) for k in names})
+        made = lambda names: {k: inputs.make(label(k)) for k in names}
         self.header: dict[str, w.Text] = made(f"form_info.{k}" for k in (*HEADER_FIELDS, *OPTIONAL_HEADER_FIELDS))
-        self.counts: dict[str, w.Text] = made([*(f"voter_statistics.{k}" for k in VOTER_FIELDS), *(f"ballot_statistics.{k}" for k in BALLOT_FIELDS)])
+        self.counts: dict[str, w.Text] = made(
+            [*(f"voter_statistics.{k}" for k in VOTER_FIELDS), *(f"ballot_statistics.{k}" for k in BALLOT_FIELDS)]
+        )
         self.other: dict[str, w.Text] = made(["total_votes_recorded"]) | {"notes": inputs.make(inputs.say("notes"))}
         self.votes = VoteRows(inputs, on_turn)
-        heading = (lambda key: w.HTML(Html("<h3>{}</h3>").format(inputs.say(key))))
-        section = (lambda its: classed(fields(*its.values()), "ve-form"))
-        self.widget = w.VBox([heading("header"), section(self.header), heading("counts"), section(self.counts),
-                              heading("rows"), self.votes.table, self.votes.pager, heading("other"), section(self.other)])
+        heading = lambda key: w.HTML(Html("<h3>{}</h3>").format(inputs.say(key)))
+        section = lambda its: classed(fields(*its.values()), "ve-form")
+        self.widget = w.VBox(
+            [
+                heading("header"),
+                section(self.header),
+                heading("counts"),
+                section(self.counts),
+                heading("rows"),
+                self.votes.table,
+                self.votes.pager,
+                heading("other"),
+                section(self.other),
+            ]
+        )
 
     def fill(self, entries: Entries, reports: list[Report], at: int) -> None:
         "Show one of a ground truth's reports"
@@ -324,7 +383,12 @@ class TruthForm:
         self._entries, self._filling = Entries(Draft(None)), Filling()
         self._parts = parts = ReportFields(Inputs(self.say, lambda *_: self._changed()), self._turn)
         self.header, self.counts, self.other = parts.header, parts.counts, parts.other
-        self.rows, self.earlier, self.later, self.part = parts.votes.rows, parts.votes.earlier, parts.votes.later, parts.votes.part
+        self.rows, self.earlier, self.later, self.part = (
+            parts.votes.rows,
+            parts.votes.earlier,
+            parts.votes.later,
+            parts.votes.part,
+        )
         self.checks = w.HTML()
         self._json = JsonField(self.say, self._replace, functools.partial(setattr, self.checks, "value"))
         begun = BlankStart(self.say, self._start)
@@ -368,15 +432,23 @@ class TruthForm:
         return with_values(self.draft.base, counts | self.draft.typed)
 
     def _first_report(self) -> None:
-        names = [(form_label(r.form_info.form_type, self.language), i) for i, r in enumerate(drafted_reports(self.draft.base))]
+        names = [
+            (form_label(r.form_info.form_type, self.language), i)
+            for i, r in enumerate(drafted_reports(self.draft.base))
+        ]
         self._filling.set(self.report, options=names or [("", 0)], value=0)
 
     def _fill(self) -> None:
         "Put the draft's values into the fields"
         is_there, reports = self.draft.base is not None, drafted_reports(self.draft.base)
         is_form = bool(reports) and not self.as_json.value
-        for part, is_shown in ((self.start, not is_there), (self._fields, is_form), (self.as_json, bool(reports) and not self.is_blind),
-                               (self.json, is_there and not is_form), (self.report, len(reports) > 1 and is_form)):
+        for part, is_shown in (
+            (self.start, not is_there),
+            (self._fields, is_form),
+            (self.as_json, bool(reports) and not self.is_blind),
+            (self.json, is_there and not is_form),
+            (self.report, len(reports) > 1 and is_form),
+        ):
             shown(part, is_shown)
         if is_form:
             self._parts.fill(self._entries, reports, min(self.report.value or 0, len(reports) - 1))
