@@ -298,9 +298,9 @@ def _history_words(trend: Trend, metric: str, verdict: str, before: float, max_d
         verdict,
         "the earlier runs'",
         before,
-        change,
+        change,  # type: ignore[arg-type]
         max_drop,
         trend.unit == "points",
-        over,  # type: ignore[arg-type]
+        over,
     )
     return f"{text}. {promise}{watched}." + _cluster_words(trend.grouping)

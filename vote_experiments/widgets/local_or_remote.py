@@ -361,8 +361,8 @@ class StoreRuns:
                 e["name"],
                 e["config"],
                 e["summary"],
-                statuses.get(e["id"], e["status"]),
-                url=e["url"] or "",  # type: ignore[arg-type]
+                statuses.get(e["id"], e["status"]),  # type: ignore[arg-type]
+                url=e["url"] or "",
             )
             for e in opened.experiments
         ]
