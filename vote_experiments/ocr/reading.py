@@ -14,9 +14,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..forms.digits import estimate_hand, read_numbers
+from .digits import estimate_hand, read_numbers
 from ..forms.pages import count_pages, load_page
-from ..forms.words import number_candidates, read_text, words_unavailable
+from .words import number_candidates, read_text, words_unavailable
 from .cells import Cell, dark_ink, pieces, without_rules
 from .decoding import SIZE, Evidence, distribution, exactly, settle, unknown
 from .header import header_slot
