@@ -41,7 +41,6 @@ def _about(output: Mapping[str, Any]) -> dict[str, Any] | None:
     "What an output says about its numbers"
     return {k: output[k] for k in ("confidence", "regions") if k in output} or None
 
-
 # %% ../../nbs/models/02_offline.ipynb #8d84d250
 @dataclass(frozen=True)
 class OfflineReader:

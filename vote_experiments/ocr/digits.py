@@ -370,7 +370,7 @@ class DigitModel:
 # %% ../../nbs/ocr/05_digits.ipynb #fdf9df09
 @lru_cache(maxsize=1)
 def digit_model() -> DigitModel:
-    "The network that is shipped, trained by `forms.train_digits`"
+    "The network that is shipped, trained by `benchmarks/train_digits.py`"
     with np.load(asset_path("digits.npz")) as stored:
         return DigitModel(tuple(stored[name].astype(np.float32) for name in ("w1", "b1", "w2", "b2")))
 
