@@ -343,10 +343,8 @@ def _correct(name: str, low: float, high: float) -> Callable[[Draft, random.Rand
 
     def step(draft: Draft, r: random.Random) -> None:
         rows = [row for row in draft.report["vote_results"] if row["vote_count"] is not None]
-        wrong = {
-            f"vote_results.{row['number']}": row["vote_count"]
-            for row in r.sample(rows, max(1, int(len(rows) * r.uniform(low, high))))
-        }
+        n_wrong = min(len(rows), max(1, int(len(rows) * r.uniform(low, high))))  # every cell of a form may be blank
+        wrong = {f"vote_results.{row['number']}": row["vote_count"] for row in r.sample(rows, n_wrong)}
         for path in r.sample(draft.number_fields(), r.randint(0, 2)):
             if number_at(draft.report, path) is not None:
                 wrong[path] = number_at(draft.report, path)
