@@ -817,7 +817,8 @@ def test_a_status_that_is_refused_is_an_error_and_set_the_next_time(server, sqli
     report = one(publish(done.experiment_id, "datadog", store=sqlite_store))
     assert not report.complete and "400 to the status" in report.error
     server.faults.clear()
-    assert one(publish(done.experiment_id, "datadog", store=sqlite_store)).complete
+    report = one(publish(done.experiment_id, "datadog", store=sqlite_store))
+    assert report.complete, dict(report)
     (experiment,) = server.experiments.values()
     assert experiment["attributes"]["status"] == "completed"
 
