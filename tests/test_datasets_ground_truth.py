@@ -1,4 +1,4 @@
-"""Who set a value of the ground truth, a second reader beside the first, and the queue of what needs a look"""
+"""Who set a value of the ground truth, a second reader next to the first, and the queue of what needs a look"""
 
 import copy
 import json

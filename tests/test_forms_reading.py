@@ -198,7 +198,7 @@ def test_hard_forms_never_end_in_an_error():
 
 
 def test_a_mark_beside_the_total_is_no_row():
-    d = form_set(1, level="scan", options="hard", kind="Constituency")  # a shadow lies beside its total
+    d = form_set(1, level="scan", options="hard", kind="Constituency")  # a shadow lies next to its total
     answer = reading.read_form_set([image(p) for p in d.pages], "ocr-digits")
     assert [r["number"] for r in answer["reports"][0]["vote_results"]] == [
         r["number"] for r in d.record["ground_truth"]["vote_results"]

@@ -224,7 +224,7 @@ SCENES = {  # name: (replies before the good one, config, problems of the attemp
 }
 
 
-UNCOUNTED = ("empty 200", "200 that is not JSON", "200 that is a list")  # billed, but nobody knows how much
+UNCOUNTED = ("empty 200", "200 that is not JSON", "200 that is a list")  # billed, but no one knows how much
 
 
 @pytest.mark.parametrize("scene", SCENES)

@@ -73,7 +73,7 @@ DIFFICULTIES: dict[str, Difficulty] = {
     "withdrawn": Difficulty(0.35, "withdrawn: the row is struck through and its count is null"),
     "word_mismatch": Difficulty(0.4, "the number in words is not the number in digits"),
     "bad_arithmetic": Difficulty(0.35, "the written numbers do not add up"),
-    "blank_cells": Difficulty(0.4, "numbers that nobody filled in; they are null"),
+    "blank_cells": Difficulty(0.4, "numbers that were not filled in; they are null"),
     "fold": Difficulty(0.5, "creases where the paper was folded, with their shadows"),
 }
 

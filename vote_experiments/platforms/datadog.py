@@ -61,7 +61,7 @@ def as_record(item: DatasetItem) -> dict[str, Any]:
 
 # %% ../../nbs/platforms/02_datadog.ipynb #3ba3f2cc
 def as_item(record: Mapping[str, Any]) -> DatasetItem:
-    "A Datadog record as an item; the empty text that stands for no expected output becomes None"
+    "A Datadog record as an item; the empty text that means no expected output becomes None"
     metadata = {**(record.get("metadata") or {}), **({"tags": list(record["tags"])} if record.get("tags") else {})}
     expected = record.get("expected_output")
     return DatasetItem(
@@ -342,7 +342,7 @@ class Datadog:
 
     @contextmanager
     def connected(self) -> Iterator["Datadog"]:
-        "The SDK, enabled for this project inside. Raises `ValueError` for wrong keys, `PlatformDown` when nobody answers."
+        "The SDK, enabled for this project inside. Raises `ValueError` for wrong keys, `PlatformDown` without a response."
         with _enabled(self._settings) as self._outbox:
             with self._project.in_words(f"looking for project {self.project!r}"):
                 self._project.client.project_create_or_get(self.project)

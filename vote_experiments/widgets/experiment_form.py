@@ -224,7 +224,7 @@ class RequestPart:
         return request_of(self.say, self.data, self.rows, self.settings)
 
     def fill(self, request: Mapping[str, Any]) -> None:
-        "Ask what a run asked"
+        "Fill in the request of a run"
         fill_in(request, self.data, self.rows, self.settings)
 
     def apply_preset(self, name: str) -> None:
@@ -235,14 +235,14 @@ class RequestPart:
         self.messages.tell(self.say("preset_chosen", name=self.presets[name].description))
 
     def start_over(self) -> None:
-        "Ask what was asked at first"
+        "Fill in the first request"
         self.rows.set(self._first_configs())
         self.data.size.value = ""
         self.settings.set({})
 
 # %% ../../nbs/widgets/05_experiment_form.ipynb #b7424cdf
 class RequestView:
-    "What will be asked, as JSON and as Python"
+    "The request, as JSON and as Python"
 
     def __init__(self, say: Words, place: RunPlace):
         self.say, self.place, self.json, self.python = say, place, w.HTML(), w.HTML()
@@ -301,7 +301,7 @@ class EstimatePart:
         say: Words,
         place: RunPlace,
         work: Work,
-        arguments: Callable[[], Mapping[str, Any]],  # what is asked now; raises `RequestProblem`
+        arguments: Callable[[], Mapping[str, Any]],  # the current request; raises `RequestProblem`
     ):
         self.say, self.place, self.told = say, place, w.HTML()
         self.button = button(say, "estimate", work.safely(lambda: work.begin(self._find(arguments()))), "ve-small")
@@ -331,8 +331,8 @@ AWAY_S = 2.0  # seconds to the next look when a place did not answer
 async def looks(
     place: RunPlace,
     job_id: str,
-    is_wanted: Callable[[], bool],  # False: somebody follows another run now
-    failed: Callable[[BaseException], None],  # told when the place does not answer
+    is_wanted: Callable[[], bool],  # False: another run is followed now
+    failed: Callable[[BaseException], None],  # called when the place does not answer
 ) -> AsyncIterator[Followed]:
     "What is seen of a run, look after look, until it has ended or is not wanted any more. Raises what `place.look` does for a run that is not there."
     while is_wanted():
@@ -384,7 +384,7 @@ class RunButtons:
         self,
         say: Words,
         work: Work,
-        start: Callable[[bool], None],  # told whether in the background
+        start: Callable[[bool], None],  # called with whether it runs in the background
         stop: Callable[[], None],
     ):
         self.wait = button(say, "run_wait", work.safely(lambda: start(False)), "ve-primary", tip="run_wait_tip")
@@ -522,7 +522,7 @@ class ElsewherePart:
 
 # %% ../../nbs/widgets/05_experiment_form.ipynb #62ceb5c1
 class RunPart:
-    "See what is asked and what it would take; start it, follow it, stop it"
+    "Show the request and what it would take; start it, follow it, stop it"
 
     def __init__(
         self,
@@ -530,7 +530,7 @@ class RunPart:
         place: RunPlace,
         work: Work,
         messages: Messages,
-        arguments: Callable[[], dict[str, Any]],  # what is asked now; raises `RequestProblem`
+        arguments: Callable[[], dict[str, Any]],  # the current request; raises `RequestProblem`
         ended: Callable[[Followed], Awaitable[None]],  # awaited when a run has ended
     ):
         self.say, self.place, self.work, self.messages, self._arguments = say, place, work, messages, arguments
@@ -551,7 +551,7 @@ class RunPart:
         )
 
     def asks(self, arguments: Mapping[str, Any]) -> None:
-        "Show what is asked now"
+        "Show the current request"
         self.request.show(arguments)
         self.estimate.outdate()
 

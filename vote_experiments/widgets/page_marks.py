@@ -134,7 +134,7 @@ def field_mark(
     item: Any,  # a `DatasetItem`
     outputs: Sequence[Any],  # responses, the one that is looked at first
     path: str,  # as `report_fields` spells it
-) -> PageMark | None:  # None: nobody knows
+) -> PageMark | None:  # None: no one knows
     "Where a field is on an item's pages"
     for output in outputs:
         found = recorded_mark(output, path, "reader")
