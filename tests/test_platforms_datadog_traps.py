@@ -224,7 +224,7 @@ with datadog_sdk._enabled(settings):
 @promise("D3")
 @pytest.mark.parametrize("imported", ["before", "by us"])
 def test_spans_go_to_their_intake_whoever_imported_the_sdk(imported, tmp_path):
-    "Beside APM traces, where the SDK sends them by default, no one would hear what became of them"
+    "Next to APM traces, where the SDK sends them by default, no one would hear what became of them"
     quiet = {"DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false", "DD_REMOTE_CONFIGURATION_ENABLED": "false"}
     bare = {k: v for k, v in os.environ.items() if not k.startswith(("DD_", "_DD_"))}
     done = subprocess.run(

@@ -345,7 +345,7 @@ GEMINI_PROGRAM = """
     provider = TracerProvider()
     provider.add_span_processor(BatchSpanProcessor(StoreSpanExporter(store)))
     GoogleGenAiSdkInstrumentor().instrument(tracer_provider=provider, skip_dep_check=True)  # it knows google-genai below 3
-    client = genai.Client(api_key="of-no one-0123456789", http_options=types.HttpOptions(base_url=address))
+    client = genai.Client(api_key="of-nobody-0123456789", http_options=types.HttpOptions(base_url=address))
     for question in ("อ่านหน้า 1", "อ่านหน้า 2", "อ่านหน้า 3"):
         client.models.generate_content(model="gemini-2.5-flash", contents=question, config=types.GenerateContentConfig(temperature=0.0))
     provider.shutdown()
