@@ -24,6 +24,7 @@ from ..store.results import get_group, list_groups
 from ..store.database import Store, from_us, open_store
 from ..engine.run_status import ExperimentState, RunState, run_state, run_states
 from ..experiments.estimate import estimate
+from ..experiments.request import fields_of
 from vote_experiments.server.jobs import (
     ENDED,
     Job,
@@ -282,17 +283,8 @@ class StoreRuns:
 
     def estimate(self, arguments: Mapping[str, Any]) -> Any:
         "Money and time of a run, as `Estimates`"
-        taken = (
-            "dataset_name",
-            "model_configs",
-            "dataset_version",
-            "sample_size",
-            "sample_seed",
-            "stratify_by",
-            "jobs",
-            "repeats",
-        )
-        return estimate(**{k: arguments[k] for k in taken if k in arguments}, store=self.store)
+        fields = fields_of("page", "estimate")
+        return estimate(**{k: v for k, v in arguments.items() if k in fields}, store=self.store)
 
     def start(self, arguments: Mapping[str, Any], background: bool) -> str:
         "Begin a run. Raises what is wrong with the request."
@@ -415,9 +407,6 @@ class StoreRuns:
             else None
         )
 
-# %% ../../nbs/widgets/00_local_or_remote.ipynb #7c40b1f1
-_NOT_OVER_HTTP = ("holdout", "weights")
-
 # %% ../../nbs/widgets/00_local_or_remote.ipynb #e39d5143
 class ServerRuns:
     "Runs that a server keeps and works on"
@@ -448,7 +437,7 @@ class ServerRuns:
 
     def start(self, arguments: Mapping[str, Any], background: bool) -> str:
         "Ask the server for a run. Raises `ApiError`."
-        return self.client.run_async(**{k: v for k, v in arguments.items() if k not in _NOT_OVER_HTTP})
+        return self.client.run_async(**arguments)
 
     def look(self, job_id: str) -> Followed:
         "How far a task is. Raises `ApiError`."
