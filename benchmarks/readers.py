@@ -22,7 +22,7 @@ import pandas as pd
 
 from vote_experiments.analysis.comparison import compare
 from vote_experiments.analysis.intervals import mean_interval
-from vote_experiments.forms.reading import READERS, read_form_set
+from vote_experiments.ocr.reading import READERS, read_form_set
 from vote_experiments.synthesis.drawn import form_set
 from vote_experiments.scoring.evaluators import ballot_accuracy_score, exact_form_match, name_cer, vote_results_quality
 

@@ -1,6 +1,7 @@
-"""The experiment form without a browser: every control, and everything that can go wrong, said where somebody looks"""
+"""The experiment form without a browser: every control, and everything that can go wrong, said where someone looks"""
 
 import asyncio
+import html
 import json
 import os
 import re
@@ -16,14 +17,16 @@ import pytest
 from PIL import Image
 
 from vote_experiments.datasets.dataset import delete_dataset, save_dataset
-from vote_experiments.store.results import list_experiments, list_groups, status_counts
+from vote_experiments.store.results import get_group, list_experiments, list_groups, status_counts
 from vote_experiments.store.database import Store
 from vote_experiments.server.jobs import cancel_job, get_job, list_jobs, submit_job, wait_for_job
 from vote_experiments.experiments.comparison import run_model_experiments
+from vote_experiments.experiments.request import fields_of
 from vote_experiments.widgets import local_or_remote as run_places
 from vote_experiments.widgets.config_rows import ConfigRows
 from vote_experiments.widgets.experiment_form import ExperimentForm, RequestProblem
-from vote_experiments.widgets.sections import DATADOG_SITES, as_python
+from vote_experiments.widgets.sections import DATADOG_SITES
+from vote_experiments.widgets.request_view import as_python
 from vote_experiments.widgets.controls import progress_words
 from vote_experiments.widgets.local_or_remote import ServerRuns, StoreRuns
 from vote_experiments.html.translations import Words
@@ -294,9 +297,56 @@ def test_two_rows_of_one_name(home):
 def test_wrong_numbers(home, part, field, value, told):
     form = form_of(home)
     getattr(getattr(form, part), field).value = value
-    assert told in getattr(form, part).told.value
+    assert told in getattr(form, part).problem_line.value
     with pytest.raises(RequestProblem, match=re.escape(told)):
         form.arguments()
+
+
+@pytest.mark.parametrize("language", ["en", "th"])
+def test_the_form_carries_every_field_that_a_page_can(home, language):
+    form = form_of(home, language=language)
+    assert set(form.arguments()) == set(fields_of("page"))
+    words = Words("form", language)
+    for name, control in form.settings.more.controls.items():
+        assert control.description == words(f"option_{name}") and control.tooltip == words(f"option_{name}_tip")
+
+
+@pytest.mark.parametrize(
+    "name, value, said",
+    [
+        ("timeout_s", "-1", "Seconds for one item: write a number above 0, not “-1”"),
+        ("sample_seed", "many", "Seed of the sample: write a whole number of at least 0, not “many”"),
+        ("weights", "judge", "write it as name=number"),
+        ("evaluators", "balot_accuracy_score", "unknown evaluator 'balot_accuracy_score'"),
+    ],
+)
+def test_a_wrong_option_is_explained_in_place_and_nothing_runs(home, name, value, said):
+    form = form_of(home)
+    form.settings.more.controls[name].value = value
+    assert said in html.unescape(form.settings.more.problem_line.value)
+    form.run_wait.click()
+    assert said in html.unescape(form.said.value) and list_jobs(home) == []
+
+
+def test_an_option_is_followed_from_the_panel_to_the_store(home):
+    form = form_of(home)
+    for name, value in {"holdout": "f0, f5", "timeout_s": "30", "weights": "ballot_accuracy_score=0.5"}.items():
+        form.settings.more.controls[name].value = value
+
+    async def pressed():
+        form.run_wait.click()
+        await form.settled()
+
+    asyncio.run(pressed())
+    (group,) = list_groups(home)
+    stored = get_group(home, group["id"])["request"]
+    assert (stored["holdout"], stored["timeout_s"]) == (["f0", "f5"], 30)
+    assert stored["weights"] == {"ballot_accuracy_score": 0.5}
+    assert form.result["experiments"][0]["total_records"] == 4
+    form.reset()
+    assert form.arguments()["holdout"] is None
+    form.settings.set(stored)
+    assert form.arguments()["holdout"] == ["f0", "f5"]
 
 
 def test_no_model_and_no_dataset(tmp_path, monkeypatch):
@@ -535,7 +585,7 @@ def test_a_form_opened_later_follows_a_run_of_another_process_and_stops_it(home,
 
 
 def test_a_run_that_is_not_followed_any_more_is_not_told(home):
-    "its last look is still under way when somebody chooses another one"
+    "its last look is still under way when someone chooses another one"
     jobs = [submit_job({"dataset_name": "stations", "model_configs": [{"model": "quick"}]}, home) for _ in range(2)]
     cancel_job(jobs[0].id, home)
 
@@ -562,7 +612,7 @@ def test_a_run_that_is_not_followed_any_more_is_not_told(home):
 
 
 def test_a_background_run_belongs_to_a_process_of_its_own(home, tmp_path):
-    "it is finished although the form, and whoever made it, is not looked at any more"
+    "it is finished although the form, and anyone who made it, is not looked at any more"
     Image.new("L", (400, 560), 255).save(tmp_path / "blank.png")
     save_dataset(
         "blank",

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Call', 'Interface', 'EVERYWHERE', 'MOST', 'Name', 'Count', 'Moment', 'Above0', 'ModelConfigIn', 'FIELDS', 'STORED',
            'KEEPS_OUTPUTS', 'Option', 'ComparisonRequest', 'option_of', 'fields_of', 'default_of', 'in_words',
-           'field_schema', 'config_schema', 'check_values', 'check_names', 'ComparisonBase', 'request_model',
-           'comparable_request', 'differing', 'request_table']
+           'field_schema', 'config_schema', 'check_values', 'check_names', 'named_numbers', 'ComparisonBase',
+           'request_model', 'comparable_request', 'differing', 'request_table']
 
 # %% ../../nbs/experiments/00_request.ipynb #2d3e1666
 import functools
@@ -367,6 +367,23 @@ def check_names(
             raise ValueError(
                 f"{where} has no argument {name!r}{did_you_mean(name, known, '; it takes ' + ', '.join(known))}"
             )
+
+# %% ../../nbs/experiments/00_request.ipynb #eb809775
+def named_numbers(
+    label: str,  # of the flag or the control, for messages
+    texts: Sequence[str],  # name=number
+) -> dict[str, float]:
+    "`judge=0.2` as a name and a number. Raises `ValueError`."
+    values = {}
+    for text in texts:
+        name, _, number = text.partition("=")
+        try:
+            values[name.strip()] = float(number)
+        except ValueError:
+            raise ValueError(
+                f"{label} {text!r}: write it as name=number, for instance ballot_accuracy_score=0.4"
+            ) from None
+    return values
 
 # %% ../../nbs/experiments/00_request.ipynb #ce58549a
 class ComparisonBase(BaseModel):

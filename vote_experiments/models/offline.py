@@ -19,7 +19,7 @@ from .. import __version__
 from ..settings import OFFLINE_MODELS
 
 # %% ../../nbs/models/02_offline.ipynb #9e2876e5
-VERSION = "offline-2"  # of the readers; part of every result
+VERSION = "offline-3"  # of the readers; part of every result
 
 # %% ../../nbs/models/02_offline.ipynb #f984d425
 def _reading_key(reader: str, images: Sequence[Any], config: Mapping[str, Any]) -> str | None:  # None: no page files
@@ -41,27 +41,6 @@ def _about(output: Mapping[str, Any]) -> dict[str, Any] | None:
     "What an output says about its numbers"
     return {k: output[k] for k in ("confidence", "regions") if k in output} or None
 
-
-_OLD_FORM = {"ocr-numbers": "ocr-digits", "ocr-sums": "ocr-digits"}  # who reads the earlier drawn form for them
-
-# %% ../../nbs/models/02_offline.ipynb #634a7503
-def _read(reader: str, images: Sequence[Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    "What is on the pages; the form that was drawn before the real ones were known has its own readers"
-    from vote_experiments.forms import reading as earlier
-    from vote_experiments.ocr.reading import read_form_set
-
-    try:
-        return read_form_set(images, reader, config.get("candidates"), config.get("roots"))
-    except ValueError as error:
-        if "not a known form" not in str(error):
-            raise
-        try:
-            return earlier.read_form_set(
-                images, _OLD_FORM.get(reader, reader), config.get("candidates"), config.get("roots")
-            )
-        except ValueError as e:
-            raise ValueError(f"{error}; {e}") from None
-
 # %% ../../nbs/models/02_offline.ipynb #8d84d250
 @dataclass(frozen=True)
 class OfflineReader:
@@ -78,6 +57,8 @@ class OfflineReader:
     ) -> Extraction:  # its output is {"reports": [...], "notes": [...]}
         """Read one form set. Raises what `ocr.reading.read_form_set` raises: `FileNotFoundError`, `PermissionError`,
         `ModuleNotFoundError` when a package is missing, `ValueError` when no page has a table of votes."""
+        from vote_experiments.ocr.reading import read_form_set
+
         readings = config.get("readings")
         key = None if readings is None else _reading_key(self.name, images, config)
         if readings is not None and key is not None and (kept := readings.get(key)):
@@ -85,7 +66,7 @@ class OfflineReader:
                 kept["output"], model_version=VERSION, cost_usd=0.0, cached=True, metadata=_about(kept["output"])
             )
         start = time.perf_counter()
-        output = _read(self.name, images, config)
+        output = read_form_set(images, self.name, config.get("candidates"), config.get("roots"))
         if readings is not None and key is not None:
             readings.keep(key, {"model": self.name, "output": output})
         return Extraction(

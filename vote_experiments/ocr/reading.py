@@ -14,13 +14,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..forms.digits import estimate_hand, read_numbers
+from .digits import estimate_hand, read_numbers
 from ..forms.pages import count_pages, load_page
-from ..forms.words import number_candidates, read_text, words_unavailable
+from .words import number_candidates, read_text, words_unavailable
 from .cells import Cell, dark_ink, pieces, without_rules
 from .decoding import SIZE, Evidence, distribution, exactly, settle, unknown
 from .header import header_slot
-from .numbers import NumberPicture, Slot, number_pictures, vote_slot
+from .numbers import NumberPicture, Slot, number_pictures, tick_habit, vote_slot
 from .recogniser import Numbers, read_number, recogniser_unavailable
 from vote_experiments.ocr.sheets import (
     ReportPages,
@@ -85,8 +85,7 @@ class Field:
 def _vote_field(path: str, page: VotePage, cell: Cell) -> Field:
     height = cell.top + cell.height
     words = cell.image[max(0, cell.top - 12) : height, page.bracket.x + 12 : int(0.96 * cell.image.shape[1])]
-    slot = vote_slot(cell, page.bracket)
-    return Field(path, page, cell, slot, words, number_pictures(slot))
+    return Field(path, page, cell, vote_slot(cell, page.bracket), words)
 
 # %% ../../nbs/ocr/10_reading.ipynb #4e5ebf77
 _VOTERS = ("eligible_voters", "voters_present")
@@ -102,7 +101,7 @@ def _header_fields(page: VotePage) -> list[Field]:
             words = page.header.text.image[
                 max(0, int(line.y) - 66) : int(line.y) + 20, line.words[0] + 4 : line.words[1]
             ]
-        fields.append(Field(f"{section}.{line.name}", page, cell, slot, words, number_pictures(slot)))
+        fields.append(Field(f"{section}.{line.name}", page, cell, slot, words))
     return fields
 
 # %% ../../nbs/ocr/10_reading.ipynb #51aebb8b
@@ -121,7 +120,11 @@ def report_fields(
     with_total = next((p for p in reversed(report.pages) if p.total is not None), None)
     if with_total is not None and with_total.total is not None:
         fields.append(_vote_field("total_votes_recorded", with_total, with_total.total))
-    return fields + (_header_fields(report.first) if report.first else []), missing
+    fields += _header_fields(report.first) if report.first else []
+    habit = tick_habit([f.slot for f in fields])
+    for f in fields:
+        f.pictures = number_pictures(f.slot, habit)
+    return fields, missing
 
 # %% ../../nbs/ocr/10_reading.ipynb #679faa0f
 _SMALLER = 0.59  # 150 dots an inch from ten pixels a millimetre

@@ -22,7 +22,7 @@ from .controls import button, card, classed, download, line, message, problem, s
 from .grid import Grid
 from .local_or_remote import PastRun, RunPlace
 from .run_results import result_html
-from .sections import Work
+from .background import Work
 
 # %% ../../nbs/widgets/18_past_runs.ipynb #bb513f74
 def told_result(

@@ -7,17 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vote_experiments.forms.handwriting import (
+from vote_experiments.synthesis.handwriting import (
     DIGIT_STROKES,
     arc,
-    draw_stamp,
     draw_writer,
     smooth,
-    write_corrected,
     write_number,
     write_words,
 )
-from vote_experiments.forms.layout import HANDWRITING_FONTS
+from vote_experiments.synthesis.ink import HANDWRITING_FONTS
+from vote_experiments.synthesis.marks import draw_stamp, write_corrected
 from vote_experiments.forms.thai import number_words
 
 ROOM = (100, 225)  # a cell of 125 pixels
@@ -44,7 +43,7 @@ def test_words_stay_in_their_cell(seed, number):
     r, layer = random.Random(seed), np.zeros((110, 460), np.uint8)
     box = write_words(layer, 108, 347, 65, number_words(number), draw_writer(r), r)
     xs = ink_columns(layer)
-    assert 100 < xs.min() and xs.max() < 355
+    assert 100 < xs.min() and xs.max() < 347 + 16  # an unsteady last letter may lean over the end
     assert box[0] - 4 <= xs.min() and xs.max() <= box[2] + 4
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from vote_experiments.forms import words
+from vote_experiments.ocr import words
 from vote_experiments.forms.thai import number_words
 
 
@@ -51,7 +51,7 @@ def test_large_numbers_are_taken_only_when_spelt_right():
 def test_empty_cells_have_no_picture_and_no_text(shape):
     cell = np.full(shape, 230, np.uint8)
     assert words.line_picture(cell) is None
-    assert words.read_text(cell) == "" and words.read_figures(cell) is None
+    assert words.read_text(cell) == ""
 
 
 def test_noise_is_read_as_something_without_an_error():
