@@ -782,7 +782,7 @@ def test_publishing_killed_at_random_is_complete_in_the_end_without_duplicates(s
     "index_s, kills", [(1.5, 3), pytest.param(15.0, 10, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
 )
 def test_rows_that_are_shown_late_are_not_sent_twice_after_a_kill(server, sqlite_store, index_s, kills):
-    n, draw = 1200, random.Random(3)
+    n = 1200
     done = run_experiment(
         name="late",
         data=save_dataset("golden", items(n), store=sqlite_store),
@@ -792,16 +792,19 @@ def test_rows_that_are_shown_late_are_not_sent_twice_after_a_kill(server, sqlite
     )
     server.index_s, server.delay_s = index_s, 0.05
     doubtful = 0
-    for k in range(kills):
-        seen = len(server.spans)
+    for _ in range(kills):
         process = child(sqlite_store, AGAIN)
-        killed_when(process, lambda: len(server.spans) > seen or process.poll() is not None)
+        killed_when(process, functools.partial(more_than, server, len(server.spans)))
         with sqlite_store.read() as c:
             doubtful += '"doubtful":{}' not in str(c.scalar(sa.select(publications.c.remote)))
     report = one(publish(done.experiment_id, "datadog", store=sqlite_store))
     assert report.complete and doubtful and len(server.experiments) == 1
     assert len(server.rows()) == len(server.calls()) == n
     assert sum(map(len, server.metrics.values())) == n and values(server) == {f"r{i}": True for i in range(n)}
+
+
+def more_than(server, n):
+    return len(server.spans) > n
 
 
 def test_rows_that_are_there_twice_are_counted_and_not_called_complete(server, sqlite_store):

@@ -64,7 +64,7 @@ def as_record(item: DatasetItem) -> dict[str, Any]:
 
 # %% ../../nbs/platforms/02_datadog.ipynb #3ba3f2cc
 def as_item(record: Mapping[str, Any]) -> DatasetItem:
-    "A Datadog record as an item; the empty text that stands for no expected output becomes None"
+    "A Datadog record as an item; the empty text that means no expected output becomes None"
     metadata = {**(record.get("metadata") or {}), **({"tags": list(record["tags"])} if record.get("tags") else {})}
     expected = record.get("expected_output")
     return DatasetItem(

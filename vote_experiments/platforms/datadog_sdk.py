@@ -120,7 +120,7 @@ class Project:
         return _sdk()._instance._dne_client
 
     def in_words(self, doing: str) -> AbstractContextManager[None]:
-        "Failures inside are told in words, whatever the SDK lets through: `ValueError` for wrong keys, otherwise `PlatformDown`"
+        "Failures inside become clear errors, whatever the SDK lets through: `ValueError` for wrong keys, otherwise `PlatformDown`"
         return in_words(lambda error: explained(error, doing, self.site))
 
 # %% ../../nbs/platforms/01_datadog_sdk.ipynb #c5a72ec4

@@ -100,7 +100,7 @@ class Account:
     timeout_s: float = 20.0
 
     def in_words(self, doing: str) -> AbstractContextManager[None]:
-        "Failures inside are told in words. Raises `ValueError` for wrong keys, otherwise `PlatformDown`."
+        "Failures inside become clear errors. Raises `ValueError` for wrong keys, otherwise `PlatformDown`."
         return in_words(lambda error: explained(error, doing, self.title, self.package.upper()), ValueError)
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #5588397b
@@ -255,7 +255,7 @@ def open_connection(
     account: Account,
     api: Any,  # the SDK's REST client
 ) -> Iterator[Connection]:
-    "A connection, open inside. Raises `ValueError` for wrong keys, `PlatformDown` when nobody answers."
+    "A connection, open inside. Raises `ValueError` for wrong keys, `PlatformDown` without a response."
     refusals: list[tuple[int, str]] = []
     exporter = span_exporter(account, refusals)
     try:
@@ -371,7 +371,7 @@ def requests_for_changes(
 def version_moment(
     version: Any,  # a datetime, a text such as 2026-01-31T20:15:00Z, or None for now
 ) -> datetime | None:
-    "The moment that a version of a dataset stands for. Raises `ValueError` when it is none."
+    "The moment of a version of a dataset. Raises `ValueError` when it is none."
     if version is None or isinstance(version, datetime):
         return version
     try:
@@ -606,7 +606,7 @@ def remote_dataset(
     there: Connection,
     dataset: Any,  # as the platform shows it
     items: Sequence[Any],  # likewise
-    version: Any = None,  # as it was asked for; None: the newest
+    version: Any = None,  # as it was requested; None: the newest
     ours: Sequence[DatasetItem] = (),
 ) -> RemoteDataset:
     "A dataset's version, named by a moment"
@@ -623,7 +623,7 @@ def remote_dataset(
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #83299267
 def project_of(account: Account) -> str:
-    "The project's name, as far as it can be told before it is asked for: the keys say which one it is"
+    "The project's name, as far as it is known before it is requested: the keys say which one it is"
     return f"{urlsplit(account.base_url).netloc} {account.public_key[:12]}"
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #f29a076a
@@ -651,7 +651,7 @@ def id_there(
     dataset_name: str,
     item_id: str,  # ours
 ) -> str:
-    "The platform's identifier of an item, asked for once for the whole dataset"
+    "The platform's identifier of an item, fetched once for the whole dataset"
     if dataset_name not in there.item_ids:
         active_items(there, dataset_name)
     return there.item_ids[dataset_name].get(item_id) or remote_item_id(dataset_name, item_id)

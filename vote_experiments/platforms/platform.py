@@ -97,7 +97,7 @@ def check_pushed(
 # %% ../../nbs/platforms/00_platform.ipynb #c54ea865
 @dataclass(slots=True)
 class RunToPublish(Record):
-    "An experiment as a platform is told about it"
+    "An experiment as it is announced to a platform"
 
     id: str  # of the experiment in the local store
     name: str
@@ -280,7 +280,7 @@ def fitting_metadata(
 # %% ../../nbs/platforms/00_platform.ipynb #ddf8859c
 def row_metadata(
     row: RowToPublish,
-    **further: Any,  # what only one platform is told
+    **further: Any,  # for one platform only
 ) -> dict[str, Any]:
     "The item's metadata, with how its result came about"
     r = row.result
@@ -335,7 +335,7 @@ def in_requests(
 # %% ../../nbs/platforms/00_platform.ipynb #fe2d2f6e
 @contextmanager
 def muted(name: str) -> Iterator[None]:
-    "Keep a library from logging failures that are told otherwise"
+    "Keep a library from logging failures that are reported otherwise"
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.CRITICAL)

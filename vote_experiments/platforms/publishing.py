@@ -65,14 +65,14 @@ BACKENDS = ("local", "datadog", "langfuse", "interactiveai")
 
 # %% ../../nbs/platforms/04_publishing.ipynb #0f5b7221
 def choose_backend(
-    backend: str | None,  # as asked for; None: decide
+    backend: str | None,  # as requested; None: decide
     api_key: str | None = None,  # a Datadog key given as an argument
 ) -> tuple[str, str]:  # the backend, and why in words
     "Which backend a run also goes to. Raises `ValueError` for an unknown one."
     if backend is not None and backend not in BACKENDS:
         raise ValueError(f"backend={backend!r} is not one of {', '.join(BACKENDS)}")
     if backend is not None:
-        return backend, "asked for by backend="
+        return backend, "chosen by backend="
     if api_key:
         return "datadog", "because api_key= was given"
     if environment().get("DD_API_KEY"):
