@@ -6448,6 +6448,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'vote_experiments/server/checks.py'),
                                                 'vote_experiments.server.checks.next_forms': ( 'server/checks.html#next_forms',
                                                                                                'vote_experiments/server/checks.py'),
+                                                'vote_experiments.server.checks.page': ( 'server/checks.html#page',
+                                                                                         'vote_experiments/server/checks.py'),
                                                 'vote_experiments.server.checks.record': ( 'server/checks.html#record',
                                                                                            'vote_experiments/server/checks.py'),
                                                 'vote_experiments.server.checks.report': ( 'server/checks.html#report',
