@@ -432,6 +432,8 @@ class Header:
     place: str | None = None  # "station" or "committee"; None: no such lines
     counts_envelopes: bool = True  # of a committee: 5/17, else 5/16
     lines: list[HeaderLine] = field(default_factory=list)
+    lowest: float = 0.0  # pixels above the table: the lowest ballot line
+    pitch: float = 0.0  # pixels between two lines of text; 0 when no lines were recognised
 
 # %% ../../nbs/ocr/07_header.ipynb #5c39b3cb
 def find_header(
@@ -468,7 +470,7 @@ def header_of(
         for line in _lines_by_bracket(g, by_line, order, printed) or _group_lines(g, by_line, order)
     ]
     received, envelopes = _received(rows, order) if order.place == "committee" else (None, True)
-    return Header(text, order.place, envelopes, lines + ([received] if received else []))
+    return Header(text, order.place, envelopes, lines + ([received] if received else []), order.lowest, order.pitch)
 
 # %% ../../nbs/ocr/07_header.ipynb #d5ad9969
 _OVER, _UNDER, _BEHIND = 62, 16, 32  # pixels above, below and right of the dotted line that belong to it

@@ -194,8 +194,9 @@ def is_used(
         cell = cut_cell(row.page.page.gray, row.page.table, row.at, column)
         edge = max(6, int(0.08 * cell.height))
         inside = cell.image[cell.top + edge : cell.top + cell.height - edge, 14:-14]
-        if float(np.median(inside)) < 0.8 * float(np.percentile(cell.image, 95)):
-            return True  # covered by a box
+        paper = float(np.percentile(cell.image, 95))
+        if float(np.median(inside)) < 0.8 * paper and float(np.median(row.cell.image)) > 0.9 * paper:
+            return True  # covered by a box; a shadow falls on the votes as well
         tall = [p for p in pieces(dark_ink(inside).mask)[1] if p.height >= 14 and p.area >= 40]
         if len(tall) >= 2:
             return True
