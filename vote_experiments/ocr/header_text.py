@@ -9,7 +9,6 @@ __all__ = ['blanks_of', 'HeaderBlank', 'header_blanks', 'province_from']
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 from rapidfuzz import fuzz
 

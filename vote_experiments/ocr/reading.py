@@ -17,7 +17,7 @@ import numpy as np
 from .digits import estimate_hand, read_numbers
 from ..forms.pages import count_pages, load_page
 from .words import number_candidates, read_text, words_crop, words_unavailable
-from .cells import Cell, dark_ink, pieces, without_rules
+from .cells import Cell
 from .decoding import SIZE, Evidence, distribution, exactly, settle, unknown
 from .header import header_slot
 from .header_text import header_blanks, province_from
