@@ -71,9 +71,7 @@ class OfflineReader:
         if readings is not None and key is not None:
             readings.keep(key, {"model": self.name, "output": output})
         seconds = time.perf_counter() - start + seconds_saved() - saved  # as if no other reader had seen the pages
-        return Extraction(
-            output, model_version=VERSION, cost_usd=0.0, latency_s=seconds, metadata=_about(output)
-        )
+        return Extraction(output, model_version=VERSION, cost_usd=0.0, latency_s=seconds, metadata=_about(output))
 
 # %% ../../nbs/models/02_offline.ipynb #03f1968e
 _NUMBERS, _WORDS = ("rapidocr", "onnxruntime"), ("tesserocr",)

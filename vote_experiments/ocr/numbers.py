@@ -217,7 +217,7 @@ def tick_habit(
 # %% ../../nbs/ocr/03_numbers.ipynb #d320c0a6
 _FIRST_IS_TICK, _GROUP_ALONE = 0.8, 0.35  # odds against the reading with all pieces
 _UPRIGHT = 0.08  # the same for an upright last stroke, which is nearly always a 1
-_HABIT = 30.0  # the same for a last stroke by somebody who ends each number with one
+_HABIT = 30.0  # the same for a last stroke by someone who ends each number with one
 
 # %% ../../nbs/ocr/03_numbers.ipynb #67f38add
 def _groups(digits: list[Piece], tall: int) -> list[list[Piece]]:
