@@ -117,7 +117,9 @@ class Runner:
             assert step["shell"] == "bash"
             for name in ("env", "output"):
                 (self.folder / name).write_text("")
-            given = values | {f"steps.{s}.outputs.{k}": v for s, given_out in by_step.items() for k, v in given_out.items()}
+            given = values | {
+                f"steps.{s}.outputs.{k}": v for s, given_out in by_step.items() for k, v in given_out.items()
+            }
             own = {
                 k: re.sub(r"\$\{\{ (\S+) \}\}", lambda m, given=given: given[m[1].removeprefix("inputs.")], v)
                 for k, v in step.get("env", {}).items()
