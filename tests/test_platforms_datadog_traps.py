@@ -782,7 +782,7 @@ def test_publishing_killed_at_random_is_complete_in_the_end_without_duplicates(s
     "index_s, kills", [(1.5, 3), pytest.param(15.0, 10, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
 )
 def test_rows_that_are_shown_late_are_not_sent_twice_after_a_kill(server, sqlite_store, index_s, kills):
-    n = 1200
+    n = 400 * kills
     done = run_experiment(
         name="late",
         data=save_dataset("golden", items(n), store=sqlite_store),
