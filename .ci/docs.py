@@ -143,7 +143,7 @@ class Names:
         return found
 
     def url(self, written: str, here: str = "") -> str | None:
-        "Where a name as somebody wrote it is explained: `run_sweep`, `Dataset.items`, `analysis.plots`, `gate_run(…)`"
+        "Where a name as someone wrote it is explained: `run_sweep`, `Dataset.items`, `analysis.plots`, `gate_run(…)`"
         name = re.sub(r"\(.*\)$", "", written, flags=re.S).removeprefix("vote_experiments.")
         if not re.fullmatch(r"[A-Za-z_][\w.]*", name):
             return None
@@ -337,7 +337,7 @@ def code_cell(page: Page, names: Names, module: str, cell) -> str:
 
 
 def source_cell(module: str, code: str) -> str:
-    "Exported code: there for whoever wants to see it"
+    "Exported code: there for anyone who wants to see it"
     defined = re.findall(r"^(?:async )?(?:def|class) (\w+)|^(\w+)\s*(?::[^=]+)?=[^=]", code, re.M)
     words = list(dict.fromkeys(a or b for a, b in defined))
     if not words:  # imports

@@ -240,7 +240,7 @@ def real_digits() -> tuple[dict[int, list[np.ndarray]], np.ndarray, np.ndarray]:
 
 
 Layer = tuple[np.ndarray, int]  # uint8[h, w] of ink, and the class it belongs to
-_STRUCK = -1  # a digit that was struck out: no digit where the line goes through it, else nobody can tell
+_STRUCK = -1  # a digit that was struck out: no digit where the line goes through it, else no one can tell
 _FINE = 16  # sub-pixels of OpenCV's line drawing
 
 
@@ -435,7 +435,7 @@ def _number(r: np.random.Generator, n: int | None = None) -> str:
 
 
 def _corrected(scribe: Scribe, size: tuple[int, int], x: float, baseline: float, above: bool) -> list[Layer]:
-    "A number struck out, and the right one beside it or above it"
+    "A number struck out, and the right one next to it or above it"
     r, (wrong, right) = scribe.chance, (_number(scribe.chance, int(scribe.chance.integers(1, 4))) for _ in range(2))
     scale = r.uniform(0.62, 0.8) if above else r.uniform(0.75, 1.0)
     x0, y = (x + r.uniform(0, 20), size[0] * 0.86 + r.normal(0, 2)) if above else (x, baseline)

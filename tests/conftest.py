@@ -11,7 +11,7 @@ from vote_experiments.store.database import Store
 from vote_experiments.reports.doctor import browser
 
 # A busy machine is no failure, and a check of one commit gives the same answer twice. `pytest --hypothesis-profile=search`
-# looks for what nobody has seen yet; what it finds becomes an `@example`.
+# looks for what no one has seen yet; what it finds becomes an `@example`.
 settings.register_profile("house", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=500)
 settings.load_profile("house")

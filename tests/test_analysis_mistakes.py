@@ -103,7 +103,7 @@ def test_the_two_joins_are_the_two_scores(kinds):
 
 
 def test_a_margin_smaller_than_the_readers_errors_flips_a_seat():
-    "A made-up constituency decided by 12 votes, read by somebody who takes 1 for 7 in one of twenty numbers"
+    "A made-up constituency decided by 12 votes, read by someone who takes 1 for 7 in one of twenty numbers"
     rng = np.random.default_rng(3)
     truth = [(int(v), int(v) - (1 if i % 2 else 0), 15) for i, v in enumerate(rng.integers(100, 180, 24))]
     careless = [

@@ -77,5 +77,5 @@ def test_missing_scores_and_too_few_of_them():
     assert one.within == 0.5 and math.isnan(one.between) and math.isnan(one.error) and one.unstable == 1
     table = repeat_variance(pd.DataFrame({"experiment": ["a"], "item_id": ["x"], "value": [1.0]}))
     assert table["values"].tolist() == [1] and table[["within_sd", "error", "naive_error"]].isna().all(axis=None)
-    assert "nobody knows" in advice(variance_parts([1, 0], list("ab")))
+    assert "it is unknown" in advice(variance_parts([1, 0], list("ab")))
     assert "more items come first" in advice(one)

@@ -1,4 +1,4 @@
-"""Who set a value of the ground truth, a second reader beside the first, and the queue of what needs a look"""
+"""Who set a value of the ground truth, a second reader next to the first, and the queue of what needs a look"""
 
 import copy
 import json
@@ -317,7 +317,7 @@ def test_a_decision_that_keeps_the_ground_truth_makes_no_version(stations):
 def test_a_blank_reading_is_a_difference_and_a_bad_decision_is_refused(stations):
     g.annotate("stations", "s1", second_reading(ballot_statistics__good_ballots=""), "Lek", store=stations)
     assert g.disagreements("stations", "s1", stations)[0].answers == {"Lek": None}
-    with pytest.raises(ValueError, match="nobody disagrees on it; open are ballot_statistics.good_ballots"):
+    with pytest.raises(ValueError, match="no one disagrees on it; open are ballot_statistics.good_ballots"):
         g.adjudicate("stations", "s1", {"form_info.province": "x"}, "Daeng", store=stations)
     with pytest.raises(ValueError, match="4x"):
         g.adjudicate("stations", "s1", {GOOD: "4x"}, "Daeng", store=stations)

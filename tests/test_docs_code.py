@@ -54,7 +54,7 @@ ELSEWHERE = {  # the beginning of a line -> why it is not executed here, and whe
 INSTEAD = {
     "-n 20": "-n 1",
     "import-folder scans/ my-forms": "import-folder scans/ my-forms --yes",
-}  # shorter; nobody is there to ask
+}  # shorter; no one is there to ask
 COMMANDS = ("vote-experiments", "export ")
 PLATFORM = ("nbs/cli/06_publish.ipynb", "nbs/tutorials/06_datadog.ipynb")  # these talk to a stand-in for Datadog
 
@@ -195,7 +195,7 @@ def names(document: Document) -> dict:
 
 
 def unknown_calls(text: str, document: Document, namespace: dict) -> list[str]:
-    "What a sketch calls that nobody defines: not its notebook, not the package, not Python"
+    "What a sketch calls that no one defines: not its notebook, not the package, not Python"
     source = (ROOT / document.name).read_text()
     called = set(re.findall(r"(?<![.\w])([A-Za-z_]\w*)\(", text))
     return sorted(

@@ -388,7 +388,7 @@ def test_at_most_max_concurrency_items_are_judged_at_once(store, kind):
     threads, tasks = (
         threading.Barrier(6),
         asyncio.Barrier(6),
-    )  # nobody leaves before six are there, however slow the machine
+    )  # no one leaves before six are there, however slow the machine
 
     def enter(step):
         nonlocal now, peak

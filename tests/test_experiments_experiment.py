@@ -239,7 +239,7 @@ PLACES = {  # where the money may run out: (task, is a composite, is async, retu
 @pytest.mark.parametrize("place", PLACES)
 def test_an_error_of_stop_on_ends_the_run_wherever_it_comes_up_and_resume_goes_on(store, place):
     task, is_composite, is_async, late = PLACES[place]
-    rich = []  # somebody paid
+    rich = []  # someone paid
 
     def spend(value):
         if value >= 10 and not rich:

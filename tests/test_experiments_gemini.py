@@ -440,7 +440,7 @@ def test_a_reroute_is_told_wherever_the_model_is_named(server, capsys):
     server.serves["gemini-2.5-flash"] = "gemini-3.5-flash"
     results = run_model_experiments(model_configs=[*FLASH, {"model": "gemini-2.5-flash-lite", "name_suffix": "lite"}])
     flash, lite = results["experiments"]
-    note = "asked for gemini-2.5-flash, answered by gemini-3.5-flash (10 items)"
+    note = "requested gemini-2.5-flash, answered by gemini-3.5-flash (10 items)"
     assert flash["rerouted"] == note and flash["model_version"] == "gemini-3.5-flash"
     assert lite["rerouted"] is None and lite["model_version"] == "gemini-2.5-flash-lite"
     assert flash["cost_usd"] == pytest.approx(10 * (3000 * 1.50 + 1000 * 9.00) / 1e6)  # as what answered

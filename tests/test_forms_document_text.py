@@ -198,7 +198,7 @@ def test_words_alone_stay_words_and_bad_digits_stay_a_problem():
     assert len(problems) == 1 and problems[0].startswith("vote_results[1].vote_count") and "3B5" in problems[0]
 
 
-# --- keys of peers, and keys of nobody ---
+# --- keys of peers, and keys of no one ---
 
 
 PEER = {

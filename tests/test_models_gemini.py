@@ -191,7 +191,7 @@ def test_a_reroute_is_flagged_and_priced_as_what_answered(read, server):
     assert found.model_version == "gemini-2.5-flash-lite" and found.output
     assert found.cost_usd == pytest.approx((1290 * 0.10 + 120 * 0.40) / 1e6)
     assert heard[0].level == "WARNING" and heard[0].metadata["rerouted"]
-    assert heard[0].status_message == "asked for gemini-2.5-flash, answered by gemini-2.5-flash-lite"
+    assert heard[0].status_message == "requested gemini-2.5-flash, answered by gemini-2.5-flash-lite"
 
 
 def test_a_price_that_is_not_known_is_none(read, server):
@@ -224,7 +224,7 @@ SCENES = {  # name: (replies before the good one, config, problems of the attemp
 }
 
 
-UNCOUNTED = ("empty 200", "200 that is not JSON", "200 that is a list")  # billed, but nobody knows how much
+UNCOUNTED = ("empty 200", "200 that is not JSON", "200 that is a list")  # billed, but no one knows how much
 
 
 @pytest.mark.parametrize("scene", SCENES)

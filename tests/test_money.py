@@ -124,7 +124,7 @@ SITUATIONS = {  # name: (config, reply, calls until the cap is reached, words of
         1,
         "beyond 200,000 prompt tokens is not known",
     ),
-    "a tier that nobody prices": (
+    "a tier that no one prices": (
         FLASH,
         answered(TEXT, tokens=COSTLY | {"trafficType": "PROVISIONED_THROUGHPUT"}),
         1,

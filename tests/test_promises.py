@@ -1,4 +1,4 @@
-"Every promise has a test that shows it, and no test claims a promise nobody made."
+"Every promise has a test that shows it, and no test claims a promise no one made."
 
 import ast
 import tomllib

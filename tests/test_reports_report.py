@@ -188,7 +188,7 @@ def test_every_section_is_there_and_says_something(archived):
         "cannot be told apart",
         "Overall accuracy",
         "row − column",
-        "What was asked?",
+        "What was requested?",
         "Content hash",
         "Constituency แบ่งเขต",
         "2.2.1 Good ballots บัตรดี",

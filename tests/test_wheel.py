@@ -1,4 +1,4 @@
-"""The package as somebody gets it who never saw this repository: a wheel in an environment of its own"""
+"""The package as someone gets it who never saw this repository: a wheel in an environment of its own"""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The experiment form without a browser: every control, and everything that can go wrong, said where somebody looks"""
+"""The experiment form without a browser: every control, and everything that can go wrong, said where someone looks"""
 
 import asyncio
 import html
@@ -585,7 +585,7 @@ def test_a_form_opened_later_follows_a_run_of_another_process_and_stops_it(home,
 
 
 def test_a_run_that_is_not_followed_any_more_is_not_told(home):
-    "its last look is still under way when somebody chooses another one"
+    "its last look is still under way when someone chooses another one"
     jobs = [submit_job({"dataset_name": "stations", "model_configs": [{"model": "quick"}]}, home) for _ in range(2)]
     cancel_job(jobs[0].id, home)
 
@@ -612,7 +612,7 @@ def test_a_run_that_is_not_followed_any_more_is_not_told(home):
 
 
 def test_a_background_run_belongs_to_a_process_of_its_own(home, tmp_path):
-    "it is finished although the form, and whoever made it, is not looked at any more"
+    "it is finished although the form, and anyone who made it, is not looked at any more"
     Image.new("L", (400, 560), 255).save(tmp_path / "blank.png")
     save_dataset(
         "blank",

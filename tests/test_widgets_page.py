@@ -1,4 +1,4 @@
-"""The page in a real Chromium, on Voila and in JupyterLab, as somebody uses it"""
+"""The page in a real Chromium, on Voila and in JupyterLab, as someone uses it"""
 
 import contextlib
 import json

@@ -75,7 +75,7 @@ class Evaluation(Record):
     value: bool | int | float | str | None = None  # scores are fractions in [0, 1]; None is "not scored"
     comment: str | None = None
     metadata: dict[str, Any] | None = None
-    data_type: str | None = None  # BOOLEAN | NUMERIC | CATEGORICAL; None: told from the value
+    data_type: str | None = None  # BOOLEAN | NUMERIC | CATEGORICAL; None: follows from the value
     config_id: str | None = None
 
 # %% ../nbs/01_records.ipynb #65122291
@@ -123,7 +123,7 @@ class Observation(Record):
     input: Any = None
     output: Any = None
     metadata: dict[str, Any] | None = None
-    model: str | None = None  # as asked for
+    model: str | None = None  # as requested
     model_version: str | None = None  # as answered
     usage: Usage | None = None
     cost_usd: float | None = None  # None: the price is unknown

@@ -110,7 +110,7 @@ def _dotenv(path: str, mtime: float) -> dict[str, str]:
 # %% ../nbs/00_settings.ipynb #1a851935
 def _find_upward(name: str, start: Path | None = None) -> Path | None:
     "The nearest `name` in `start` (the working directory) or a folder above it"
-    folder = os.path.abspath(start) if start else os.getcwd()  # texts: this is asked for every text that is redacted
+    folder = os.path.abspath(start) if start else os.getcwd()  # texts: this is called for every text that is redacted
     while not os.path.exists(os.path.join(folder, name)):
         folder, below = os.path.dirname(folder), folder
         if folder == below:
@@ -298,7 +298,7 @@ def _names_a_secret(variable: str) -> bool:
 
 @lru_cache(maxsize=256)
 def _spellings(secret: str) -> frozenset[str]:
-    "A secret as it is, and as it stands in JSON, HTML and addresses"
+    "A secret as it is, and as it is written in JSON, HTML and addresses"
     return frozenset(
         (
             secret,

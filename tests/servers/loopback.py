@@ -19,7 +19,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def kept_port() -> Iterator[int]:
-    "A port for a server in another process: bound here but not listened on, so the server can take it and nobody else is given it"
+    "A port for a server in another process: bound here but not listened on, so the server can take it and no one else is given it"
     with socket.socket() as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         s.bind(("127.0.0.1", 0))

@@ -23,7 +23,7 @@ from .small_samples import UNIFORM, FailureLimit, beta_binomial_interval, failur
 
 # %% ../../nbs/analysis/04_comparison.ipynb #e9629c27
 def _signed(value: float, unit: str) -> str:
-    "`+4.1` for a fraction told in points, `+0.41` for another quantity"
+    "`+4.1` for a fraction in points, `+0.41` for another quantity"
     size = abs(100 * value)
     text = f"{size:.{1 if size >= 0.1 or size < 0.005 else 2}f}" if unit == "points" else f"{abs(value):.3g}"
     return ("−" if value < 0 and float(text) else "+") + text
@@ -36,7 +36,7 @@ def _p_words(p: float) -> str:
 SENTENCES: dict[str, str] = {
     "nothing_scored": "No experiment has a score, so there is nothing to compare.",
     "only_one": "Only {best} has scores ({items}), so there is nothing to compare it with.",
-    "uneven": "{best} is ahead of {second} by {amount} on the {items}, but has no score for {n} of {all}: nobody knows how it does on "
+    "uneven": "{best} is ahead of {second} by {amount} on the {items}, but has no score for {n} of {all}: it is unknown how it does on "
     "those, so none is called best.",
     "best": "{best} is best: {amount} over {second} ({confidence} % interval {lower} to {upper}; {p} if both were equally good; {items}).",
     "limit": "With {items}, total failures of {best} on up to {unseen} % of forms cannot be excluded; above {outweigh} % they would outweigh "
@@ -52,7 +52,7 @@ SENTENCES: dict[str, str] = {
     "seen": ", and with so few only differences above about {visible} can be seen",
     "advice_range": "If the true difference is that large, {needed} would show it.",
     "advice_none": "So small a difference cannot be shown with any practical number of items.",
-    "advice_unknown": "With so few items nobody can say how many more it would take.",
+    "advice_unknown": "With so few items it is unknown how many more it would take.",
     "ahead": "{best} is ahead of {behind}.",
     "named_amount": "{name} ({amount})",
     "against": "{ahead} is ahead of {best} on the items that both scored.",
@@ -575,15 +575,13 @@ def _plan_of(table: ScoreTable, row: Any) -> Plan:
     "What it would take to tell a pair apart"
     level = 1 - float(row.confidence)
     found = plan(_pair_values(table, row.first, row.second), float(row.difference), float(row.sd), int(row.n), level)
-    floor = max(
-        int(row.n) + 1, fewest_items(0.05 / level, 0.05)
-    )  # what was not told with these items needs more of them
+    floor = max(int(row.n) + 1, fewest_items(0.05 / level, 0.05))  # what these items do not show needs more of them
     more = [None if n is None else max(n, floor) for n in (found.needed, found.low, found.high)]
     return Plan(*more, found.visible)  # type: ignore[call-arg]
 
 # %% ../../nbs/analysis/04_comparison.ipynb #915935a7
 def _closest_plan(full: pd.DataFrame, pairs: pd.DataFrame, best: Any, table: ScoreTable) -> Plan | None:
-    "Of the pair with the smallest difference that cannot be told"
+    "Of the pair with the smallest difference that is not significant"
     open_ones = full[(full["verdict"] == "not distinguishable") & full["items_needed"].notna()]
     if open_ones.empty:
         return None

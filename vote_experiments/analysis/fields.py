@@ -129,7 +129,7 @@ def _answered(output: Any) -> list[Report]:
 
 # %% ../../nbs/analysis/07_fields.ipynb #4f3f5375
 def _differences(expected: Report, answered: Report) -> Iterator[tuple[str, Any, Any, str]]:
-    "Path, expected, answered, kind. A row that only one of the two has is told once, by its votes."
+    "Path, expected, answered, kind. A row that only one of the two has is listed once, by its votes."
     rows, its_rows = numbered_rows(expected), numbered_rows(answered)
     for j in judged_fields(expected, answered):
         key = j.path[len("vote_results[") :].partition("]")[0] if j.path.startswith("vote_results[") else None
@@ -220,7 +220,7 @@ def _is_number(field: str) -> bool:
 def _slices(
     metadata: Any, form_type: str | None, judged: Sequence[JudgedField], by: str
 ) -> Iterator[tuple[str, int, int]]:
-    "(slice, right, asked) of the numbers of one report"
+    "(slice, right, compared) of the numbers of one report"
     numbers = [j for j in judged if _is_number(j.field)]
     known = metadata if isinstance(metadata, Mapping) else {}
     if by != "difficulty":
@@ -241,7 +241,7 @@ class FieldTally:
 
     def __init__(
         self,
-        by: Iterable[str] = SLICES,  # slices that will be asked for: these, or any key of the items' metadata
+        by: Iterable[str] = SLICES,  # slices that will be requested: these, or any key of the items' metadata
     ):
         self.by = tuple(by)
         self.n_results = self.n_judged = 0  # given, and with a truth that is a report
@@ -376,7 +376,7 @@ def _bins() -> list[tuple[str, float, float]]:
 # %% ../../nbs/analysis/07_fields.ipynb #26d8800b
 def vote_error_bins(
     errors: pd.DataFrame,  # from `vote_errors`
-) -> pd.DataFrame:  # experiment, bin, n, share; bins in order, those nobody falls into too
+) -> pd.DataFrame:  # experiment, bin, n, share; bins in order, empty ones too
     "The share of rows that are off by so many votes; the last bin is for rows that were not answered"
     named = errors if "experiment" in errors.columns else errors.assign(experiment="")
     rows = []

@@ -175,7 +175,7 @@ def scores_frame(
     scores: str | Iterable[str] | None = None,  # which; None: every numeric one and `overall_accuracy`
     cluster: str | None = None,  # a key of the items' metadata (station, form set) whose items belong together
     weights: Mapping[str, float] = WEIGHTS,  # of `overall_accuracy`
-) -> pd.DataFrame:  # experiment, item_id, repeat, score, value, and `cluster` when asked for
+) -> pd.DataFrame:  # experiment, item_id, repeat, score, value, and `cluster` on request
     "Scores one below the other, as `compare` takes them; failed items count 0 in accuracies, skipped ones are left out"
     given = labelled(results)
     runs = {label: [r for r in _all_items(result) if r.status != "skipped"] for label, result in given.items()}
@@ -183,7 +183,7 @@ def scores_frame(
     every = list(dict.fromkeys(n for names in own.values() for n in names))
     rows = []
     for label, ran in runs.items():
-        names = own[label] or every  # where everything failed, all that the others were asked
+        names = own[label] or every  # where everything failed, all items of the others
         if OVERALL not in names and (not names or not {*weights, *JUDGE_SCORES}.isdisjoint(names)):
             names = [*names, OVERALL]
         rows += [

@@ -57,7 +57,7 @@ class GateOutcome(Record):
 
 # %% ../../nbs/analysis/14_gates.ipynb #d1f1dfee
 def _check(minimum: float | None, baseline: Any, max_drop: float, proof: str) -> None:
-    "Raises `ValueError` for a question that cannot be asked"
+    "Raises `ValueError` for a condition that cannot be checked"
     if proof not in PROOFS:
         raise ValueError(f"proof must be {' or '.join(map(repr, PROOFS))}; got {proof!r}")
     if minimum is None and baseline is None:

@@ -251,7 +251,7 @@ class YearCheck(NamedTuple):
 
     years: int
     alarms: float  # share of the years with at least one report of `worse` or `better`
-    worse_within: float  # share that reported `worse` within the first weeks asked about
+    worse_within: float  # share that reported `worse` within the requested number of first weeks
     weeks: int  # how many those were
 
 # %% ../../nbs/analysis/12_monitoring.ipynb #62a578db

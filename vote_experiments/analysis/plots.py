@@ -226,7 +226,7 @@ def plot_comparison(
     unit: str | None = None,  # of values that are not fractions
     words: Mapping[str, str] | None = None,  # what the picture says in another language, by the English text
 ) -> Figure:
-    "The mean of every experiment with its interval, and what can be told apart in words"
+    "The mean of every experiment with its interval, and the comparison in words"
     if isinstance(df, Comparison):
         label, unit, df = label or df.score, unit or df.unit.removeprefix("points") or None, df.table
     say, frame = _sayer(words), _needed(df, "experiment", "mean", "lower", "upper")
@@ -330,7 +330,7 @@ def plot_scores_by(
     label: str = "accuracy",  # what the mean is of
     words: Mapping[str, str] | None = None,  # what the picture says in another language, by the English text
 ) -> Figure:
-    "Means with intervals in every slice, experiments beside each other"
+    "Means with intervals in every slice, experiments side by side"
     say, frame = _sayer(words), _needed(df, by, "mean", "lower", "upper")
     by = resolve_column(frame, by)
     frame = frame if "experiment" in frame.columns else frame.assign(experiment="")

@@ -57,7 +57,7 @@ def variance_parts(
 def planned_error(
     parts: VarianceParts,
     items: int,
-    repeats: int = 1,  # how often each is asked
+    repeats: int = 1,  # how often each is read
 ) -> float:
     "The standard error to expect of a mean over so many items and repeats: √(between/items + within/(items·repeats))"
     return math.sqrt(parts.between / items + parts.within / (items * repeats))
@@ -68,9 +68,9 @@ def advice(
 ) -> str:
     "In a sentence, what the next calls are better spent on"
     if math.isnan(parts.within):
-        return "No item was asked more than once, so nobody knows how much the answers vary by themselves."
+        return "No item ran more than once, so it is unknown how much the answers vary by themselves."
     if math.isnan(parts.between):
-        return "With one item nobody knows how much items differ; more items come first."
+        return "With one item it is unknown how much items differ; more items come first."
     repeats = max(1, round(parts.values / parts.items))
     now, more_repeats, more_items = (
         planned_error(parts, k, r)

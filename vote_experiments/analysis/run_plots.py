@@ -43,7 +43,7 @@ def plot_race(
     title: str | None = None,
     words: Mapping[str, str] | None = None,  # what the picture says in another language, by the English text
 ) -> Figure:
-    "Evidence against every config over the items it was asked; those that reach the line are dropped"
+    "Evidence against every config over the items it ran on; those that reach the line are dropped"
     say, frame = _sayer(words), _needed(history, "items", "experiment", "evidence", "still_in")
     names = list(dict.fromkeys(frame["experiment"]))
     figure, axes = new_figure(8.2, max(3.6, 0.3 * len(names) + 1.6))
@@ -88,7 +88,7 @@ def plot_race(
     _titled(
         ax,
         title or say("Evidence that a config is not the best"),
-        say("items asked"),
+        say("items read"),
         say("coins won from one, by betting against it"),
     )
     return figure
@@ -148,7 +148,7 @@ def plot_repeats(
     figure, axes = new_figure(7.6, _rows_height(frame["experiment"]) + 0.2)
     ax = axes[0, 0]
     for k, (column, name, shift) in enumerate(
-        (("between_sd", "between items", -0.17), ("within_sd", "asked again", 0.17))
+        (("between_sd", "between items", -0.17), ("within_sd", "same item again", 0.17))
     ):
         y = [i + shift for i in range(len(frame))]
         ax.barh(y, frame[column].fillna(0), 0.3, color=COLORS[k], label=name)

@@ -236,7 +236,7 @@ def read_expected(
 def _missing(
     expected: Sequence[FormIdentity], forms: Sequence[CountedForm]
 ) -> tuple[list[FormIdentity], list[CountedForm]]:
-    "Expected forms that did not come, and forms that nobody expected; a list without ballots is one of every ballot"
+    "Expected forms that did not come, and unexpected forms; a list without ballots is one of every ballot"
     ballots = list(dict.fromkeys(f.identity.ballot for f in forms)) or [None]
     absent: list[FormIdentity] = []
     unexpected: list[CountedForm] = []
@@ -259,7 +259,7 @@ class Sums(Record):
 
     totals: pd.DataFrame  # a row per ballot, province, constituency and number
     duplicates: list[Duplicate]
-    held_back: list[str]  # names of forms that are in no sum until somebody decides
+    held_back: list[str]  # names of forms that are in no sum until a person decides
     cross_checks: pd.DataFrame  # a row per summary sheet and number: the sheet, the sum, the difference
     rekeyed: list[Rekeyed]
     missing: list[FormIdentity]  # expected, and not there
@@ -382,7 +382,7 @@ def _frame(totals: Mapping[tuple[_Seat, int | None], _Total]) -> pd.DataFrame:
 
 # %% ../../nbs/analysis/14_sums.ipynb #b51a2c6a
 def _cross_checks(sheets: Iterable[CountedForm], totals: Mapping[tuple[_Seat, int | None], _Total]) -> pd.DataFrame:
-    "Every number of every summary sheet beside the sum of the stations"
+    "Every number of every summary sheet next to the sum of the stations"
     rows = []
     for sheet in sheets:
         seat = sheet.identity.seat

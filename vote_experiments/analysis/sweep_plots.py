@@ -85,7 +85,7 @@ def _x_places(values: pd.Series) -> tuple[dict[Any, float], bool]:
 
 # %% ../../nbs/analysis/10_sweep_plots.ipynb #a86b0cf1
 def _x_axis(ax: Axes, places: dict[Any, float], log: bool, room: int = 60) -> None:
-    "Ticks at the values that were swept; `room` is how many letters fit beside each other"
+    "Ticks at the values that were swept; `room` is how many letters fit side by side"
     if log:
         ax.set_xscale("log")
     if len(places) <= 16:

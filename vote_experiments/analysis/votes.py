@@ -38,7 +38,7 @@ OTHERS = 9  # values that an error may take: the other digits
 def agreement(
     values: Sequence[Hashable | None],  # one per member
 ) -> tuple[int, ...]:  # members with the same number agree; −1: blank
-    "Who agrees with whom"
+    "Which readers agree"
     numbers: dict[Any, int] = {}
     return tuple(-1 if v is None else numbers.setdefault(v, len(numbers)) for v in values)
 

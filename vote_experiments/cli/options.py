@@ -35,7 +35,7 @@ def model_configs(
 
 # %% ../../nbs/cli/01_options.ipynb #13f927ef
 def preset_request(name: str) -> dict[str, Any]:
-    "The request that a preset stands for. Raises `ValueError` listing the presets."
+    "The request of a preset. Raises `ValueError` listing the presets."
     if name not in PRESETS:
         there_are = "; ".join(f"{k} ({p.label})" for k, p in PRESETS.items())
         raise ValueError(f"unknown preset {name!r}{did_you_mean(name, PRESETS, '.')} There are: {there_are}")

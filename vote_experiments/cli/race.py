@@ -154,7 +154,7 @@ def race_models(
 ) -> None:
     """Find the best of several models with fewer calls.
 
-    After each round of items, a model that is shown to be worse than the leader is asked no more.
+    After each round of items, a model that is shown to be worse than the leader is not called any more.
 
     \b
       vote-experiments race -d forms --preset offline
@@ -210,7 +210,7 @@ def vote(
 ) -> None:
     """Combine what several models have read already.
 
-    A new experiment over the same items, compared with its members; no model is asked.
+    A new experiment over the same items, compared with its members; no model is called.
 
     \b
       vote-experiments ensemble latest

@@ -143,7 +143,7 @@ def report(
         typer.Argument(
             metavar="RUN...",
             show_default=False,
-            help="Groups or experiments; several are told side by side. Default: latest.",
+            help="Groups or experiments; several are shown side by side. Default: latest.",
         ),
     ] = None,
     pdf: Annotated[bool, typer.Option("--pdf", help="Print it as PDF too; needs Chromium.")] = False,
@@ -161,7 +161,7 @@ def report(
 ) -> None:
     """Archive the full report of a run.
 
-    Several runs are told side by side in one report.
+    Several runs are shown side by side in one report.
 
     \b
       vote-experiments report latest

@@ -68,7 +68,7 @@ def work(
     load: LoadOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Run the tasks that the HTTP API was asked for.
+    """Run the tasks that were requested over HTTP.
 
     \b
       vote-experiments serve --workers 0        answers only

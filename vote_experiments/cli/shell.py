@@ -52,14 +52,14 @@ _INTERRUPTED = {"RunInterrupted", "KeyboardInterrupt", "CancelledError"}
 
 # %% ../../nbs/cli/00_shell.ipynb #686dff44
 def exit_code(error: BaseException) -> int | None:
-    "What a shell is told about an error; None for one that should not have happened"
+    "The exit code of an error; None for one that should not have happened"
     names = {c.__name__ for c in type(error).__mro__}
     known = ((INTERRUPTED, _INTERRUPTED), (USAGE, _USAGE), (FAILED, _FAILED))
     return next((code for code, these in known if names & these), USAGE if type(error) is LookupError else None)
 
 # %% ../../nbs/cli/00_shell.ipynb #8dd3b3ec
 def error_line(error: BaseException) -> str:
-    "What a person is told about an error: one line, without secrets"
+    "The message of an error: one line, without secrets"
     said, code = " ".join(str(redact(str(error))).split()), exit_code(error)
     if code == INTERRUPTED:
         return (
@@ -163,7 +163,7 @@ def people_apart(as_json: bool) -> Iterator[None]:
 # %% ../../nbs/cli/00_shell.ipynb #ca208044
 @dataclass(slots=True)
 class Table:
-    "Rows that become aligned text when somebody looks"
+    "Rows that become aligned text on a terminal"
 
     rows: Sequence[Mapping[str, Any]]
 
@@ -187,11 +187,11 @@ def agreed(
     question: str,
     yes: bool,  # answered beforehand, with --yes
 ) -> None:
-    "Ask before something cannot be undone. Raises `typer.Abort` for no, `ValueError` when nobody can be asked."
+    "Ask before something cannot be undone. Raises `typer.Abort` for no, `ValueError` without a terminal."
     if yes:
         return
     if not sys.stdin.isatty():
-        raise ValueError(f"{question} Nobody can be asked here: add --yes")
+        raise ValueError(f"{question} There is no terminal to answer on: add --yes")
     typer.confirm(question, abort=True)
 
 # %% ../../nbs/cli/00_shell.ipynb #badbb168

@@ -88,7 +88,7 @@ def vacuum(
       vote-experiments store vacuum
       vote-experiments store vacuum --older-than-days 90 --keep 10
 
-    Nobody may write meanwhile, and it needs as much free space as the store has. Running runs are never deleted.
+    Nothing may write meanwhile, and it needs as much free space as the store has. Running runs are never deleted.
     """
     from vote_experiments.store.database import open_store, vacuum_store
     from vote_experiments.store.results import delete_run, runs_to_prune
@@ -159,7 +159,7 @@ def export(
             "-o",
             show_default=False,
             metavar="FILE",
-            help="CSV or JSONL, told by its ending. Default: RUN.csv.",
+            help="CSV or JSONL, by its ending. Default: RUN.csv.",
         ),
     ] = None,
     store: StoreOption = None,
@@ -248,7 +248,7 @@ def import_(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take in a run that somebody shared.
+    """Import a shared run.
 
     \b
       vote-experiments runs import week-12.run.zip

@@ -29,7 +29,7 @@ def free_port(
     wanted: int,
     tries: int = 50,  # the ports looked at, upward from `wanted`
 ) -> int:
-    "A port nobody listens on. Raises `OSError` when all are taken."
+    "A free port. Raises `OSError` when all are taken."
     for port in range(wanted, min(wanted + tries, 65_536)):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -63,7 +63,7 @@ def jupyter_folder() -> Iterator[Path]:
 
 # %% ../../nbs/cli/12_ui.ipynb #b15a0fb7
 def voila_arguments(port: int, token: str) -> list[str]:
-    "What Voilà is told"
+    "Settings of Voilà"
     return [
         str(page_notebook()),
         f"--Voila.ip={HOST}",

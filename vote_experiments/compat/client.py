@@ -76,7 +76,7 @@ class Client:
         input: Any = None,  # noqa: A002
         expected_output: Any = None,
         metadata: dict[str, Any] | None = None,  # a `trace_id` in it is the trace the item came from
-        id: str | None = None,  # None: told from the input  # noqa: A002
+        id: str | None = None,  # None: follows from the input  # noqa: A002
         source_trace_id: str | None = None,
         source_observation_id: str | None = None,
         status: str = "ACTIVE",
@@ -158,7 +158,7 @@ class Client:
         experiment_id: str | None = None,  # for a score of a whole run
         comment: str | None = None,
         metadata: Mapping[str, Any] | None = None,
-        data_type: str | None = None,  # BOOLEAN | NUMERIC | CATEGORICAL; None: told from the value
+        data_type: str | None = None,  # BOOLEAN | NUMERIC | CATEGORICAL; None: follows from the value
         config_id: str | None = None,
         source: str = "API",  # API | ANNOTATION | EVAL
     ) -> Score:
@@ -253,8 +253,8 @@ class Client:
         max_concurrency: int = 50,  # items in flight
         metadata: Mapping[str, Any] | None = None,  # attached to the run and to every trace
         config: Mapping[str, Any] | None = None,  # offered to task and evaluators as `config`
-        repeats: int = 1,  # how often every item is asked
-        resume: bool | str | None = None,  # True: continue the newest unfinished run that asked the same; or an id
+        repeats: int = 1,  # how many times the task runs on each item
+        resume: bool | str | None = None,  # True: continue the newest unfinished run with the same request; or an id
         failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
         retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
         allow_changes: bool = False,  # with resume: go on although the request changed
@@ -265,7 +265,7 @@ class Client:
         raise_errors: bool = False,  # stop at the first failing item and raise
         progress: bool
         | Callable[[Progress], None]
-        | None = None,  # True: print it; a callable is told whenever items were stored
+        | None = None,  # True: print it; a callable is called whenever items were stored
         group_id: str | None = None,
         project: str | None = None,
         position: int = 0,  # place in the group
@@ -297,7 +297,7 @@ class Client:
         composite_evaluator: Callable | None = None,  # combines an item's evaluations
         max_concurrency: int = 50,  # items in flight
         metadata: Mapping[str, Any] | None = None,  # added to every score; an evaluator's own keys win
-        resume_from: Any = None,  # a token, its dict or JSON, a batch id; "latest": the newest unfinished one that asked the same
+        resume_from: Any = None,  # a token, its dict or JSON, a batch id; "latest": the newest unfinished one with the same request
         verbose: bool = False,  # say on the console how it goes
         fields: str | None = None,  # of the later platform's call, which has no scope: all fields are always read
         allow_changes: bool = False,  # with resume_from: go on although mapper or evaluators changed
@@ -355,8 +355,8 @@ class Client:
         summary_evaluators: Sequence[Callable] = (),  # judge the whole run from columns
         max_concurrency: int = 50,  # items in flight
         metadata: Mapping[str, Any] | None = None,  # attached to the run and to every trace
-        repeats: int = 1,  # how often every item is asked
-        resume: bool | str | None = None,  # True: continue the newest unfinished run that asked the same; or an id
+        repeats: int = 1,  # how many times the task runs on each item
+        resume: bool | str | None = None,  # True: continue the newest unfinished run with the same request; or an id
         failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
         retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
         allow_changes: bool = False,  # with resume: go on although the request changed
@@ -367,7 +367,7 @@ class Client:
         raise_errors: bool = False,  # stop at the first failing item and raise
         progress: bool
         | Callable[[Progress], None]
-        | None = None,  # True: print it; a callable is told whenever items were stored
+        | None = None,  # True: print it; a callable is called whenever items were stored
         project: str | None = None,
         parent_id: str | None = None,  # the experiment whose outputs are judged again
         weights: Mapping[str, Any] | None = None,  # of overall_accuracy
@@ -402,8 +402,8 @@ class Client:
         summary_evaluators: Sequence[Callable] = (),  # judge the whole run from columns
         max_concurrency: int = 50,  # items in flight
         metadata: Mapping[str, Any] | None = None,  # attached to the run and to every trace
-        repeats: int = 1,  # how often every item is asked
-        resume: bool | str | None = None,  # True: continue the newest unfinished run that asked the same; or an id
+        repeats: int = 1,  # how many times the task runs on each item
+        resume: bool | str | None = None,  # True: continue the newest unfinished run with the same request; or an id
         failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
         retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
         allow_changes: bool = False,  # with resume: go on although the request changed
@@ -414,7 +414,7 @@ class Client:
         raise_errors: bool = False,  # stop at the first failing item and raise
         progress: bool
         | Callable[[Progress], None]
-        | None = None,  # True: print it; a callable is told whenever items were stored
+        | None = None,  # True: print it; a callable is called whenever items were stored
         project: str | None = None,
         parent_id: str | None = None,  # the experiment whose outputs are judged again
         weights: Mapping[str, Any] | None = None,  # of overall_accuracy

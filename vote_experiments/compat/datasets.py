@@ -38,8 +38,8 @@ class RunnableDataset(Dataset):
         metadata: Mapping[str, Any] | None = None,  # attached to the run and to every trace
         config: Mapping[str, Any] | None = None,  # offered to task and evaluators as `config`
         store: Any = None,  # a path, URL or `Store`; None: the default store
-        repeats: int = 1,  # how often every item is asked
-        resume: bool | str | None = None,  # True: continue the newest unfinished run that asked the same; or an id
+        repeats: int = 1,  # how many times the task runs on each item
+        resume: bool | str | None = None,  # True: continue the newest unfinished run with the same request; or an id
         failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
         retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
         allow_changes: bool = False,  # with resume: go on although the request changed
@@ -50,7 +50,7 @@ class RunnableDataset(Dataset):
         raise_errors: bool = False,  # stop at the first failing item and raise
         progress: bool
         | Callable[[Progress], None]
-        | None = None,  # True: print it; a callable is told whenever items were stored
+        | None = None,  # True: print it; a callable is called whenever items were stored
         group_id: str | None = None,
         project: str | None = None,
         position: int = 0,  # place in the group

@@ -64,7 +64,7 @@ def create_dataset_item(
     input: Any = None,  # noqa: A002
     expected_output: Any = None,
     metadata: dict[str, Any] | None = None,  # a `trace_id` in it is the trace the item came from
-    id: str | None = None,  # None: told from the input  # noqa: A002
+    id: str | None = None,  # None: follows from the input  # noqa: A002
     source_trace_id: str | None = None,
     source_observation_id: str | None = None,
     status: str = "ACTIVE",

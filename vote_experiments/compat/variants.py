@@ -283,8 +283,8 @@ def ab_test(
     summary_evaluators: Sequence[Callable] = (),  # judge the whole run from columns
     max_concurrency: int = 50,  # items in flight
     metadata: Mapping[str, Any] | None = None,  # attached to the run and to every trace
-    repeats: int = 1,  # how often every item is asked
-    resume: bool | str | None = None,  # True: continue the newest unfinished run that asked the same; or an id
+    repeats: int = 1,  # how many times the task runs on each item
+    resume: bool | str | None = None,  # True: continue the newest unfinished run with the same request; or an id
     failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
     retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
     allow_changes: bool = False,  # with resume: go on although the request changed
@@ -293,7 +293,7 @@ def ab_test(
     raise_errors: bool = False,  # stop at the first failing item and raise
     progress: bool
     | Callable[[Progress], None]
-    | None = None,  # True: print it; a callable is told whenever items were stored
+    | None = None,  # True: print it; a callable is called whenever items were stored
     project: str | None = None,
     parent_id: str | None = None,  # the experiment whose outputs are judged again
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
@@ -369,8 +369,8 @@ def prompt_variants(
     summary_evaluators: Sequence[Callable] = (),  # judge the whole run from columns
     max_concurrency: int = 50,  # items in flight
     metadata: Mapping[str, Any] | None = None,  # attached to the run and to every trace
-    repeats: int = 1,  # how often every item is asked
-    resume: bool | str | None = None,  # True: continue the newest unfinished run that asked the same; or an id
+    repeats: int = 1,  # how many times the task runs on each item
+    resume: bool | str | None = None,  # True: continue the newest unfinished run with the same request; or an id
     failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
     retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
     allow_changes: bool = False,  # with resume: go on although the request changed
@@ -379,7 +379,7 @@ def prompt_variants(
     raise_errors: bool = False,  # stop at the first failing item and raise
     progress: bool
     | Callable[[Progress], None]
-    | None = None,  # True: print it; a callable is told whenever items were stored
+    | None = None,  # True: print it; a callable is called whenever items were stored
     project: str | None = None,
     parent_id: str | None = None,  # the experiment whose outputs are judged again
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
@@ -446,8 +446,8 @@ class RunnerContext:
         summary_evaluators: Sequence[Callable] = (),  # judge the whole run from columns
         max_concurrency: int = 50,  # items in flight
         config: Mapping[str, Any] | None = None,  # offered to task and evaluators as `config`
-        repeats: int = 1,  # how often every item is asked
-        resume: bool | str | None = None,  # True: continue the newest unfinished run that asked the same; or an id
+        repeats: int = 1,  # how many times the task runs on each item
+        resume: bool | str | None = None,  # True: continue the newest unfinished run with the same request; or an id
         failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
         retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
         allow_changes: bool = False,  # with resume: go on although the request changed
@@ -458,7 +458,7 @@ class RunnerContext:
         raise_errors: bool = False,  # stop at the first failing item and raise
         progress: bool
         | Callable[[Progress], None]
-        | None = None,  # True: print it; a callable is told whenever items were stored
+        | None = None,  # True: print it; a callable is called whenever items were stored
         group_id: str | None = None,
         project: str | None = None,
         position: int = 0,  # place in the group

@@ -102,7 +102,7 @@ def _first_lines(path: Path) -> list[bytes]:  # at most two that are not blank
 def file_format(
     path: str | os.PathLike,
 ) -> str:  # json | jsonl | csv
-    "The format of a dataset file, told from its content. Raises `ValueError` for what is no dataset file."
+    "The format of a dataset file, detected from its content. Raises `ValueError` for what is no dataset file."
     path = _existing(path)
     lines = _first_lines(path)
     if not lines:
@@ -182,7 +182,7 @@ def _value(cell: str) -> Any:  # None for an empty cell
             raise
         return cell
     is_number = value.__class__ in (int, float)
-    return cell if is_number and _json_text(value).decode() != cell else value  # 1E5 or 1.10 is what somebody wrote
+    return cell if is_number and _json_text(value).decode() != cell else value  # 1E5 or 1.10 is what someone wrote
 
 # %% ../../nbs/datasets/01_files.ipynb #a63514ef
 def _reads_back(text: str) -> bool:
@@ -255,7 +255,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:  # (line, cells); 
 
 # %% ../../nbs/datasets/01_files.ipynb #f0e3b482
 def _not_utf8(path: Path) -> ValueError:
-    "Which line is not UTF-8; asked only when one is not"
+    "Which line is not UTF-8; called only when one is not"
     with open(path, "rb") as f:
         for line, raw in enumerate(f, 1):
             try:
@@ -337,7 +337,7 @@ class PageFolders:
     def __init__(
         self,
         folder: str | os.PathLike,  # relative paths count from it
-        roots: Sequence[str | os.PathLike] | None = None,  # allowed beside it and `settings.image_roots()`
+        roots: Sequence[str | os.PathLike] | None = None,  # allowed in addition to it and `settings.image_roots()`
     ):
         self.folder = os.path.realpath(folder)
         more = [os.path.realpath(os.path.expanduser(r)) for r in roots or ()]
@@ -444,8 +444,8 @@ def read_dataset_file(
     path: str | os.PathLike,
     *,
     columns: Columns | None = None,  # of a CSV file whose columns are not named like fields
-    roots: Sequence[str | os.PathLike] | None = None,  # folders page images may be in, beside the file's own
-    format: str | None = None,  # json | jsonl | csv; None: told from the content  # noqa: A002
+    roots: Sequence[str | os.PathLike] | None = None,  # folders page images may be in, in addition to the file's own
+    format: str | None = None,  # json | jsonl | csv; None: detected from the content  # noqa: A002
 ) -> DatasetFile:
     """A dataset file. Raises `ValueError` naming file, line or record, and field; `PermissionError` for a page outside
     the allowed folders. JSONL and CSV are read while iterating, so that is where their errors come."""
@@ -494,7 +494,7 @@ _NAMES = {
 
 # %% ../../nbs/datasets/01_files.ipynb #d761fbd4
 def _datadog_record(record: dict[str, Any]) -> dict[str, Any]:
-    "Tags stand beside the metadata there"
+    "Tags are next to the metadata there"
     metadata = record.get("metadata")
     tags = (metadata or {}).get("tags")
     if metadata and isinstance(tags, list) and tags and all(isinstance(t, str) for t in tags):
@@ -646,7 +646,7 @@ def import_dataset(
     name: str | None = None,  # None: as the file says, else the file's name
     *,
     store: Any = None,  # a `Store`, a path or a URL; None: the default one
-    roots: Sequence[str | os.PathLike] | None = None,  # folders page images may be in, beside the file's own
+    roots: Sequence[str | os.PathLike] | None = None,  # folders page images may be in, in addition to the file's own
     columns: Columns | None = None,  # of a CSV file whose columns are not named like fields
     mapping: Any = None,  # a table of truth: "auto", a dict of header to field, a `ColumnMapping`, or a saved YAML file
     description: str | None = None,  # None: as the file says

@@ -43,7 +43,7 @@ def archive_folder(
     group_id: str,
     runs: str | os.PathLike | None = None,  # None: `settings.runs_folder()`
 ) -> Path:  # exists
-    "The folder of a group's archive, the same one every time it is asked for"
+    "The folder of a group's archive, the same one every time"
     group = get_group(store, group_id)
     if group["archive"] and runs is None and Path(group["archive"]).is_dir():
         return Path(group["archive"])
@@ -58,7 +58,7 @@ def experiment_folder(
     experiment: Mapping[str, Any],  # its row, as `get_experiment` returns it
     runs: str | os.PathLike | None = None,  # None: `settings.runs_folder()`
 ) -> Path:  # may not exist yet
-    "The folder of the report of a single experiment, told by the experiment alone"
+    "The folder of the report of a single experiment, from the experiment alone"
     stamp = from_us(experiment["created_at"]).strftime("%Y%m%dT%H%M%SZ")  # type: ignore[union-attr]
     return runs_folder(runs) / f"{stamp}-{slug(experiment['name'])}-{experiment['id'].removeprefix('exp_')}"
 
@@ -183,7 +183,7 @@ def _archived_groups(
 
 # %% ../../nbs/engine/06_archive.ipynb #22b6a9df
 def _archived_experiments(store: Store, runs: Path) -> list[tuple[int, Path, dict[str, Any]]]:
-    "Reports of single experiments and of several runs side by side, told by the names of their folders"
+    "Reports of single experiments and of several runs side by side, recognised by the names of their folders"
     found = []
     for page in runs.glob("*/index.html"):
         _, _, its_id = page.parent.name.rpartition("-")

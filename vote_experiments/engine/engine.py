@@ -52,12 +52,12 @@ class Slot:
 
     item: DatasetItem
     position: int  # place in the data, from 0
-    repeat: int = 0  # the k-th time this item is asked, from 0
+    repeat: int = 0  # the k-th run of this item, from 0
     item_row: int | None = None  # dataset_items.row_id; None for local data
     item_hash: str | None = None  # for local data
     answered: ItemResult | None = None  # a stored answer to judge again: the task is not called
     encoded: tuple[str | None, str | None] | None = (
-        None  # input and expected output as JSON: what is stored, whoever changes them
+        None  # input and expected output as JSON: what is stored, anyone who changes them
     )
 
 # %% ../../nbs/engine/01_engine.ipynb #1b1ac48b
@@ -141,7 +141,7 @@ class Threads:
                 self._is_waking = True
                 try:
                     answered.get_loop().call_soon_threadsafe(self._deliver)
-                except RuntimeError:  # the loop has ended, nobody waits for answers
+                except RuntimeError:  # the loop has ended, no one waits for answers
                     return
 
     def _deliver(self) -> None:
@@ -252,7 +252,7 @@ def _is_awaitable(value: Any) -> bool:
 
 # %% ../../nbs/engine/01_engine.ipynb #1ddf4933
 class Judging:
-    "The evaluators of a plan, asked about one item"
+    "The evaluators of a plan, run on one item"
 
     def __init__(self, plan: Plan, in_thread: Threads):
         self.plan, self._in_thread = plan, in_thread
@@ -398,7 +398,7 @@ class Elsewhere:
     def begin(self) -> None:
         if self._executor is None:
             self._executor = self.plan.new_executor(min(self.plan.jobs, os.cpu_count() or 1))  # type: ignore[misc]
-            self._owns = not hasattr(self.plan.new_executor, "close")  # else whoever made the factory ends its pools
+            self._owns = not hasattr(self.plan.new_executor, "close")  # else anyone who made the factory ends its pools
 
     def end(self, is_given_up: bool) -> None:
         if self._owns and self._executor is not None:
@@ -532,13 +532,13 @@ class Run:
         self.stopping = True
 
     def abort(self) -> None:
-        "Stop now; items in flight are given up (and asked again by resume)"
+        "Stop now; items in flight are given up (and run again by resume)"
         self.stopping = self._ask.is_given_up = True
         for t in self._tasks:
             t.cancel()
 
     def end_from_elsewhere(self, at_once: bool = False) -> None:
-        "`stop`, or `abort`, asked for in another thread; nothing happens when the run's loop has ended"
+        "`stop`, or `abort`, requested from another thread; nothing happens when the run's loop has ended"
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self.abort if at_once else self.stop)
 
@@ -679,7 +679,7 @@ class RunInterrupted(KeyboardInterrupt):
 # %% ../../nbs/engine/01_engine.ipynb #5ad16011
 def run_blocking(
     work: Callable[[], Coroutine[Any, Any, T]],  # makes the coroutine; called inside the new loop's thread
-    on_interrupt: Callable[[int], None] | None = None,  # told of the 1st, 2nd … Ctrl-C
+    on_interrupt: Callable[[int], None] | None = None,  # called at the 1st, 2nd … Ctrl-C
 ) -> T:
     "The result of a coroutine, from sync code or from inside a running loop. Raises what it raises."
     outcome: dict[str, Any] = {}

@@ -26,7 +26,7 @@ def local_item(
     "An item of local data; without an id it is named after its position. Raises `TypeError` for anything else."
     if isinstance(record, DatasetItem):
         return record
-    if isinstance(record, (dict, Mapping)):  # a dict is told at once
+    if isinstance(record, (dict, Mapping)):  # a dict is recognised at once
         pick = record.get
     elif hasattr(record, "input"):
         pick = lambda name, default=None: getattr(record, name, default)

@@ -44,7 +44,7 @@ class Progress(Record):
 
     @property
     def eta_s(self) -> float | None:
-        "Seconds to go at the rate so far; None when that cannot be told"
+        "Seconds to go at the rate so far; None when that is unknown"
         return None if self.total is None or self.done == self.done_before else (self.total - self.done) / self.rate
 
 # %% ../../nbs/engine/03_progress.ipynb #363471ac
@@ -82,7 +82,7 @@ def is_forced_plain() -> bool:
 
 
 def is_plain(stream: Any = None) -> bool:
-    "Only plain text may be written: not a terminal, or asked for by `VOTE_EXPERIMENTS_PLAIN`"
+    "Only plain text may be written: not a terminal, or requested by `VOTE_EXPERIMENTS_PLAIN`"
     stream = stream or sys.stdout
     return is_forced_plain() or not getattr(stream, "isatty", lambda: False)()
 
@@ -124,7 +124,7 @@ class ProgressPrinter:
 def progress_reporter(
     progress: bool | Callable[[Progress], None] | None,  # True: print it; a callable gets every `Progress`
 ) -> Callable[[Progress], None] | None:
-    "Whom to tell of progress, if anybody. Raises `TypeError` for anything else."
+    "Return the progress callback, or None. Raises `TypeError` for anything else."
     if progress is None or isinstance(progress, bool):
         return ProgressPrinter() if progress else None
     if not callable(progress):

@@ -112,7 +112,7 @@ def _state_into(h: Any, value: Any, seen: set[int], depth: int = 0) -> None:
 
 # %% ../../nbs/engine/04_resuming.ipynb #a08253eb
 class SettingsChangedError(VoteExperimentsError, ValueError):
-    "A resumed run was asked something else than before; the message names every difference"
+    "The request of a resumed run differs from the stored one; the message names every difference"
 
 # %% ../../nbs/engine/04_resuming.ipynb #cb88127f
 def changed_settings(
@@ -181,7 +181,7 @@ async def working(
 # %% ../../nbs/engine/04_resuming.ipynb #15eaf54d
 def process_lives(
     process: str,  # `host:pid`, as `store.results.owner_name` says it
-) -> bool | None:  # None: it is another machine's, nobody here knows
+) -> bool | None:  # None: it is another machine's, no one here knows
     "A process still runs"
     host, _, pid = process.rpartition(":")
     if host != socket.gethostname():
@@ -215,7 +215,7 @@ def find_resumable(
     settings: Mapping[str, Any],
     is_done: Callable[[Mapping[str, Any]], bool],  # nothing is left to do of this experiment
 ) -> dict[str, Any] | None:  # None: start a new one
-    "The experiment to continue. One of the same name that asked something else is told in the log."
+    "The experiment to continue. One of the same name with another request is named in the log."
     if isinstance(resume, str):
         return get_experiment(store, resume)
     for row in list_experiments(store, name=name, newest_first=True):
@@ -225,7 +225,7 @@ def find_resumable(
         if not differences:
             return row
         log.warning(
-            "%s is unfinished, but asked something else (%s): not continued by resume=True",
+            "%s is unfinished, but its request differs (%s): not continued by resume=True",
             row["id"],
             "; ".join(differences),
         )
@@ -238,10 +238,10 @@ class Wanted:
 
     missing: bool = True  # those without a result
     failed: bool = False  # those that failed
-    n_left_out: int = 0  # items without a result that were not asked, because only failed ones were wanted
+    n_left_out: int = 0  # items without a result that did not run, because only failed ones were wanted
 
     def takes(self, status: str | None) -> bool:
-        "An item with this stored status is asked"
+        "An item with this stored status runs again"
         if status is None and not self.missing:
             self.n_left_out += 1
         return self.missing if status is None else self.failed and status == "failed"

@@ -133,7 +133,7 @@ class RunState(Record):
 
     @property
     def can_continue(self) -> bool:
-        "Some of it is missing, and nobody is working on it"
+        "Some of it is missing, and no one is working on it"
         return self.status in ("interrupted", "failed") and self.n_finished < max(self.n_experiments, 1)
 
 # %% ../../nbs/engine/07_run_status.ipynb #b8900f04
@@ -156,7 +156,7 @@ def _is_between(group: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
 
 # %% ../../nbs/engine/07_run_status.ipynb #ff516dea
 def _job_status(store: Store, group_ids: Sequence[str]) -> dict[str, str]:  # by group id: waiting | running
-    "The status of jobs that have not ended and that somebody works on or will take"
+    "The status of jobs that have not ended and that someone works on or will take"
     columns = (jobs.c.group_id, jobs.c.status, jobs.c.owner, jobs.c.heartbeat)
     query = sa.select(*columns).where(jobs.c.group_id.in_(list(group_ids)), jobs.c.status.in_(("queued", "running")))
     with store.read() as connection:
@@ -166,7 +166,7 @@ def _job_status(store: Store, group_ids: Sequence[str]) -> dict[str, str]:  # by
 
 # %% ../../nbs/engine/07_run_status.ipynb #09416543
 def _ended_status(group: Mapping[str, Any], states: Sequence[ExperimentState], n_never: int) -> str:
-    "The status of a group that nobody works on"
+    "The status of a group that no one works on"
     if group["status"] == "failed":
         return "failed"
     if group["status"] != "finished":

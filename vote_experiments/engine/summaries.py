@@ -40,7 +40,7 @@ log = logging.getLogger("vote_experiments")
 # %% ../../nbs/engine/05_summaries.ipynb #21c64318
 def score_interval(
     values: Sequence[float],  # NaN: not scored
-    clusters: Sequence[int] | None = None,  # an item's number for each value, when items were asked repeatedly
+    clusters: Sequence[int] | None = None,  # an item's number for each value, when items ran repeatedly
 ) -> dict[str, Any]:  # mean, lower, upper, n
     "A mean with its interval; for scores outside [0, 1] by Student's t. Missing bounds are None."
     numbers = np.asarray(values, dtype=float)

@@ -140,7 +140,7 @@ class EvaluatorStats(Record):
 
 # %% ../../nbs/experiments/07_batch.ipynb #416b9674
 class BatchEvaluations(Mapping):
-    "Evaluations by item id, the composite's too, read from the store when asked for"
+    "Evaluations by item id, the composite's too, read from the store on access"
 
     def __init__(self, store: Store, batch_id: str):
         self.store, self.batch_id = store, batch_id
@@ -207,7 +207,7 @@ class BatchEvaluationResult(Record):
 
     @property
     def item_evaluations(self) -> BatchEvaluations:
-        "Evaluations by item id, read when asked for"
+        "Evaluations by item id, read on access"
         return BatchEvaluations(self._store, self.batch_id)
 
     @property
@@ -759,7 +759,7 @@ async def arun_batched_evaluation(
     composite_evaluator: Callable | None = None,  # combines an item's evaluations
     max_concurrency: int = 50,  # items in flight
     metadata: Mapping[str, Any] | None = None,  # added to every score; an evaluator's own keys win
-    resume_from: Any = None,  # a token, its dict or JSON, a batch id; "latest": the newest unfinished one that asked the same
+    resume_from: Any = None,  # a token, its dict or JSON, a batch id; "latest": the newest unfinished one with the same request
     verbose: bool = False,  # say on the console how it goes
     fields: str | None = None,  # of the later platform's call, which has no scope: all fields are always read
     store: Any = None,  # a path, URL or `Store`; None: the default store
@@ -877,7 +877,7 @@ def run_batched_evaluation(
     composite_evaluator: Callable | None = None,  # combines an item's evaluations
     max_concurrency: int = 50,  # items in flight
     metadata: Mapping[str, Any] | None = None,  # added to every score; an evaluator's own keys win
-    resume_from: Any = None,  # a token, its dict or JSON, a batch id; "latest": the newest unfinished one that asked the same
+    resume_from: Any = None,  # a token, its dict or JSON, a batch id; "latest": the newest unfinished one with the same request
     verbose: bool = False,  # say on the console how it goes
     fields: str | None = None,  # of the later platform's call, which has no scope: all fields are always read
     store: Any = None,  # a path, URL or `Store`; None: the default store

@@ -248,7 +248,7 @@ class _Reporter:
         notices: Sequence[str],
     ) -> None:
         some = "" if n == len(dataset) else f", {n} of them chosen"
-        some += f"; sample_size={asked} asks for more than there are" if asked is not None and asked > n else ""
+        some += f"; sample_size={asked} is more than there are" if asked is not None and asked > n else ""
         enabled = (
             []
             if platform is None
@@ -365,7 +365,7 @@ class _Comparable:
         return next((e for e in self.entries if e["experiment_name"] == name), None)
 
     def best(self) -> dict[str, Any] | None:
-        "The entry that the paired comparison supports as the best, or the only one; None when nobody can tell"
+        "The entry that the paired comparison supports as the best, or the only one; None when it cannot be decided"
         alone = len([e for e in self.entries if e["status"] == "success"]) < 2
         return self.leading() if alone or (self.comparison is not None and self.comparison.distinguishable) else None
 
@@ -425,7 +425,7 @@ class _Plan:
         )
 
     def in_flight(self, config: ModelConfig) -> int:
-        "Items asked at once: `jobs`, or all of them when they go into one batch job"
+        "Items in flight: `jobs`, or all of them when they go into one batch job"
         everything = min(len(self.items) * self.options["repeats"], MOST_REQUESTS)
         return everything if self.task is None and _is_batch(config) else self.jobs
 
@@ -464,7 +464,7 @@ def _check_judges(evaluators: Sequence[Any]) -> None:
 def _resumable_group(
     store: Store, resume: bool | str | None, kind: str, request: Mapping[str, Any], allow_changes: bool
 ) -> str | None:
-    "The group to continue, or None to start one. Raises `SettingsChangedError` when the named one asked something else."
+    "The group to continue, or None to start one. Raises `SettingsChangedError` when the request of the named one differs."
     from vote_experiments.store.results import get_experiment, list_groups
 
     if not resume:
@@ -657,7 +657,7 @@ def _write_light_page(plan: _Plan, folder: Path, told: _Comparable, result: Mapp
         parts.append(f'<h2 id="{anchor}">{html.escape(e["experiment_name"])}</h2>')
         parts += [f'<p class="finding">{html.escape(e["rerouted"])}</p>'] if e["rerouted"] else []
         parts.append(f"<p>{html.escape(e['error'])}</p>" if e.get("error") else html_table(_score_rows(e)))
-    parts += ["<h2>What was asked</h2>", f"<pre>{html.escape(asked)}</pre>"]
+    parts += ["<h2>Request</h2>", f"<pre>{html.escape(asked)}</pre>"]
     write_text(
         folder / "index.html",
         html_page(
@@ -825,7 +825,7 @@ async def arun_model_experiments(
     reporter.opening(chosen, why, platform, note, dataset, len(places), sample_size, len(configs), notices)
     try:
         outcomes = await _run_all(plan, group_id, reasons, reporter, tell, on_start)
-    except RunBusyError:  # it is somebody else's: nothing of it is ours to change
+    except RunBusyError:  # it is someone else's: nothing of it is ours to change
         raise
     except BaseException as error:
         noted = (

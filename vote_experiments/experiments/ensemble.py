@@ -332,7 +332,7 @@ RULES: dict[str, Callable[[Sequence[Report | None]], Report]] = {
 
 
 def _member_votes(answers: Sequence[Report | None]) -> Iterator[tuple[int, ...]]:
-    "Who agrees with whom on each number of a report"
+    "Which readers agree on each number of a report"
     fields = [{} if a is None else {path: value for path, (_, value) in _places(a).items()} for a in answers]
     for path in dict.fromkeys(p for f in fields for p in f):
         pattern = agreement([f.get(path) for f in fields])
@@ -415,8 +415,8 @@ async def aensemble(
     run_evaluators: Sequence[Callable] = (),  # judge the whole run from `item_results`
     metadata: Mapping[str, Any] | None = None,  # attached to the run and to every trace
     store: Any = None,  # a path, URL or `Store`; None: the default store
-    repeats: int = 1,  # how often every item is asked
-    resume: bool | str | None = None,  # True: continue the newest unfinished run that asked the same; or an id
+    repeats: int = 1,  # how many times the task runs on each item
+    resume: bool | str | None = None,  # True: continue the newest unfinished run with the same request; or an id
     failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
     retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
     allow_changes: bool = False,  # with resume: go on although the request changed
@@ -425,7 +425,7 @@ async def aensemble(
     raise_errors: bool = False,  # stop at the first failing item and raise
     progress: bool
     | Callable[[Progress], None]
-    | None = None,  # True: print it; a callable is told whenever items were stored
+    | None = None,  # True: print it; a callable is called whenever items were stored
     project: str | None = None,
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
     cluster_by: str
@@ -537,8 +537,8 @@ def ensemble(
     run_evaluators: Sequence[Callable] = (),  # judge the whole run from `item_results`
     metadata: Mapping[str, Any] | None = None,  # attached to the run and to every trace
     store: Any = None,  # a path, URL or `Store`; None: the default store
-    repeats: int = 1,  # how often every item is asked
-    resume: bool | str | None = None,  # True: continue the newest unfinished run that asked the same; or an id
+    repeats: int = 1,  # how many times the task runs on each item
+    resume: bool | str | None = None,  # True: continue the newest unfinished run with the same request; or an id
     failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
     retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
     allow_changes: bool = False,  # with resume: go on although the request changed
@@ -547,7 +547,7 @@ def ensemble(
     raise_errors: bool = False,  # stop at the first failing item and raise
     progress: bool
     | Callable[[Progress], None]
-    | None = None,  # True: print it; a callable is told whenever items were stored
+    | None = None,  # True: print it; a callable is called whenever items were stored
     project: str | None = None,
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
     cluster_by: str

@@ -251,8 +251,8 @@ async def arun_experiment(
     metadata: Mapping[str, Any] | None = None,  # attached to the run and to every trace
     config: Mapping[str, Any] | None = None,  # offered to task and evaluators as `config`
     store: Any = None,  # a path, URL or `Store`; None: the default store
-    repeats: int = 1,  # how often every item is asked
-    resume: bool | str | None = None,  # True: continue the newest unfinished run that asked the same; or an id
+    repeats: int = 1,  # how many times the task runs on each item
+    resume: bool | str | None = None,  # True: continue the newest unfinished run with the same request; or an id
     failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
     retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
     allow_changes: bool = False,  # with resume: go on although the request changed
@@ -261,7 +261,7 @@ async def arun_experiment(
     raise_errors: bool = False,  # stop at the first failing item and raise
     progress: bool
     | Callable[[Progress], None]
-    | None = None,  # True: print it; a callable is told whenever items were stored
+    | None = None,  # True: print it; a callable is called whenever items were stored
     group_id: str | None = None,
     project: str | None = None,
     position: int = 0,  # place in the group
@@ -371,7 +371,7 @@ async def _with_publication(platform: Backend | None, result: ExperimentResult) 
 
 # %% ../../nbs/experiments/02_experiment.ipynb #30a1b7bd
 def _progress(request: _Request, opened: _Opened, wanted: Wanted) -> Progress:
-    "Where the run begins; failures that are to be asked again are not done yet"
+    "Where the run begins; failed items that will run again are not done yet"
     total = None if request.source.n is None else request.source.n * request.repeats
     failed = 0 if wanted.failed else opened.stored.get("failed", 0)
     before = failed + sum(n for status, n in opened.stored.items() if status != "failed")
@@ -494,8 +494,8 @@ def run_experiment(
     metadata: Mapping[str, Any] | None = None,  # attached to the run and to every trace
     config: Mapping[str, Any] | None = None,  # offered to task and evaluators as `config`
     store: Any = None,  # a path, URL or `Store`; None: the default store
-    repeats: int = 1,  # how often every item is asked
-    resume: bool | str | None = None,  # True: continue the newest unfinished run that asked the same; or an id
+    repeats: int = 1,  # how many times the task runs on each item
+    resume: bool | str | None = None,  # True: continue the newest unfinished run with the same request; or an id
     failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
     retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
     allow_changes: bool = False,  # with resume: go on although the request changed
@@ -504,7 +504,7 @@ def run_experiment(
     raise_errors: bool = False,  # stop at the first failing item and raise
     progress: bool
     | Callable[[Progress], None]
-    | None = None,  # True: print it; a callable is told whenever items were stored
+    | None = None,  # True: print it; a callable is called whenever items were stored
     group_id: str | None = None,
     project: str | None = None,
     position: int = 0,  # place in the group
@@ -526,7 +526,7 @@ def run_experiment(
 
 # %% ../../nbs/experiments/02_experiment.ipynb #d04a71ed
 def _stored_output(item: Any) -> Any:
-    raise AssertionError("stored answers are judged again, never asked for")
+    raise AssertionError("stored outputs are scored again; no model is called")
 
 # %% ../../nbs/experiments/02_experiment.ipynb #eae4d249
 async def arescore(
@@ -544,8 +544,8 @@ async def arescore(
     metadata: Mapping[str, Any] | None = None,  # attached to the run and to every trace
     config: Mapping[str, Any] | None = None,  # offered to task and evaluators as `config`
     store: Any = None,  # a path, URL or `Store`; None: the default store
-    repeats: int = 1,  # how often every item is asked
-    resume: bool | str | None = None,  # True: continue the newest unfinished run that asked the same; or an id
+    repeats: int = 1,  # how many times the task runs on each item
+    resume: bool | str | None = None,  # True: continue the newest unfinished run with the same request; or an id
     failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
     retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
     allow_changes: bool = False,  # with resume: go on although the request changed
@@ -554,7 +554,7 @@ async def arescore(
     raise_errors: bool = False,  # stop at the first failing item and raise
     progress: bool
     | Callable[[Progress], None]
-    | None = None,  # True: print it; a callable is told whenever items were stored
+    | None = None,  # True: print it; a callable is called whenever items were stored
     project: str | None = None,
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
     cluster_by: str
@@ -599,8 +599,8 @@ def rescore(
     metadata: Mapping[str, Any] | None = None,  # attached to the run and to every trace
     config: Mapping[str, Any] | None = None,  # offered to task and evaluators as `config`
     store: Any = None,  # a path, URL or `Store`; None: the default store
-    repeats: int = 1,  # how often every item is asked
-    resume: bool | str | None = None,  # True: continue the newest unfinished run that asked the same; or an id
+    repeats: int = 1,  # how many times the task runs on each item
+    resume: bool | str | None = None,  # True: continue the newest unfinished run with the same request; or an id
     failed_only: bool = False,  # with resume: ask the failed items again, and nothing else
     retry_failed: bool = False,  # with resume: ask the failed items again, and what is left
     allow_changes: bool = False,  # with resume: go on although the request changed
@@ -609,7 +609,7 @@ def rescore(
     raise_errors: bool = False,  # stop at the first failing item and raise
     progress: bool
     | Callable[[Progress], None]
-    | None = None,  # True: print it; a callable is told whenever items were stored
+    | None = None,  # True: print it; a callable is called whenever items were stored
     project: str | None = None,
     weights: Mapping[str, Any] | None = None,  # of overall_accuracy
     cluster_by: str

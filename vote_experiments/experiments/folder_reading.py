@@ -259,7 +259,7 @@ def check_readers(
     configs: Sequence[Mapping[str, Any]],
     max_cost_usd: float | None = None,
 ) -> list[ModelConfig]:
-    "Checked configs. Raises `ValueError` for a reader that cannot run here, or whose cost nobody knows where there is a cap."
+    "Checked configs. Raises `ValueError` for a reader that cannot run here, or whose cost no one knows where there is a cap."
     checked = check_configs(configs)
     for config in checked:
         if why := model_available(config.model, config.config):

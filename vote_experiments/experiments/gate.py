@@ -29,7 +29,7 @@ class GateCase(Record):
     experiment_id: str
     outcomes: list[GateOutcome] = field(default_factory=list)  # of the minimum, of the baseline
     error: str | None = None  # why it cannot be judged, which is no pass
-    note: str | None = None  # what was not asked of it, and why
+    note: str | None = None  # what was not checked for it, and why
 
     @property
     def passed(self) -> bool:
@@ -78,7 +78,7 @@ def judge_run(
     false_alarms: float = FALSE_ALARMS,  # against the history: chance of an alarm in a year in which nothing changes
     runs_a_year: int = RUNS_A_YEAR,
 ) -> GateReport:
-    "Every experiment of a run before the gate. Raises `ValueError` when nothing is asked, `RunNotFoundError`."
+    "Every experiment of a run before the gate. Raises `ValueError` when no condition is given, `RunNotFoundError`."
     if fail_under is None and baseline is None:
         raise ValueError("a gate needs fail_under, a baseline, or both")
     _fraction("fail_under", fail_under), _fraction("max_regression", max_regression)
@@ -180,7 +180,7 @@ def gate_markdown(report: GateReport) -> str:
         rows += [_outcome_row(c, o) for o in c.outcomes] or [
             [c.experiment, "–", "–", "–", f"FAILED: {c.error}" if c.error else f"not judged: {c.note}"]
         ]
-    head = "experiment", "score", "mean [95 % interval]", "asked for", "verdict"
+    head = "experiment", "score", "mean [95 % interval]", "condition", "verdict"
     table = [
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),
@@ -213,7 +213,7 @@ _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 # %% ../../nbs/experiments/12_gate.ipynb #062a1671
 def gate_junit(report: GateReport) -> str:
-    "What was found, as JUnit XML: a test case for each thing asked of each experiment"
+    "What was found, as JUnit XML: a test case for each condition on each experiment"
     clean = lambda text: _NO_XML.sub("\ufffd", str(text))  # noqa: E731
     root = ElementTree.Element("testsuites")
     suite = ElementTree.SubElement(root, "testsuite", name=clean(f"vote-experiments gate {report.run}"))

@@ -59,7 +59,7 @@ from ..settings import DEFAULT_DATASET, DEFAULT_MODEL_CONFIGS, DEFAULT_PROJECT, 
 
 # %% ../../nbs/experiments/08_race.ipynb #8c539d99
 class ItemsSoFar(DatasetItems):
-    "All the items of a race, of which only the first `asked` are given out"
+    "All the items of a race, of which only the first `asked` are handed out"
 
     def __init__(self, dataset: Dataset, places: Sequence[int], asked: int):
         super().__init__(dataset, places[:asked])
@@ -89,7 +89,7 @@ class RaceResult(Record):
     tied: list[str]  # experiments still in the race when several are left, best mean first
     table: (
         pd.DataFrame
-    )  # one row per config, survivors first: items asked, mean, difference to the leader with bounds, verdict
+    )  # one row per config, survivors first: items read, mean, difference to the leader with bounds, verdict
     history: (
         pd.DataFrame
     )  # one row per round and config: items, evidence (natural logarithm) and whether it was still in

@@ -50,7 +50,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {".yaml": _yaml, ".yml": _yaml, ".tom
 
 # %% ../../nbs/experiments/05_sweep_files.ipynb #c92d5d3e
 def read_mapping(
-    path: str | Path,  # YAML, TOML or JSON, told by its ending
+    path: str | Path,  # YAML, TOML or JSON, by its ending
 ) -> dict[str, Any]:
     "The names and values in a config file. Raises `ValueError` naming the file and what is wrong with it, `FileNotFoundError`."
     path = Path(path)
@@ -81,7 +81,7 @@ class SweepFile(Record):
     path: Path
     param_grid: dict[str, list[Any]]
     base_config: dict[str, Any] = field(default_factory=dict)
-    workflow: str | None = None  # package.module:name, or file.py:name beside the sweep file
+    workflow: str | None = None  # package.module:name, or file.py:name next to the sweep file
     dataset: str | None = None  # name of a dataset that models read
     execution: dict[str, Any] = field(default_factory=dict)  # how to run: max_parallel, user, …
     output: dict[str, Any] = field(default_factory=dict)  # what to make: folder, metrics, plot, confidence_intervals
@@ -203,7 +203,7 @@ def _several(value: Any) -> list[Any]:
 
 # %% ../../nbs/experiments/05_sweep_files.ipynb #385a9e8b
 def _wanted_plots(file: SweepFile, runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    "Plots asked for, `{}` for one that is to be chosen"
+    "Requested plots, `{}` for one that is to be chosen"
     wanted = [{} if p is True else _only("output.plot", p, _PLOT) for p in _several(file.output.get("plot"))]
     for p in wanted:
         if p and not ("x" in p and ("y" in p or "value" in p)):
@@ -266,7 +266,7 @@ def sweep_figures(
 def sweep_intervals(
     file: SweepFile,
     frame: Any,  # what `collate_sweep_evals` returned
-) -> Any:  # DataFrame: metric, groups, mean, bounds, count, confidence; None when none are asked for
+) -> Any:  # DataFrame: metric, groups, mean, bounds, count, confidence; None when none are requested
     "The table of intervals a sweep file asks for"
     import pandas as pd
 
@@ -288,7 +288,7 @@ class SweepOutcome(Record):
 
     states: SweepStates
     frame: Any  # one row per run and task; None when every run failed
-    intervals: Any  # a DataFrame; None when none were asked for
+    intervals: Any  # a DataFrame; None when none were requested
     files: list[Path]  # what was written
 
 # %% ../../nbs/experiments/05_sweep_files.ipynb #12acdffa

@@ -104,7 +104,7 @@ Date: TypeAlias = Annotated[str | None, BeforeValidator(_date)]
 Count: TypeAlias = Annotated[int | None, BeforeValidator(parse_number)]
 Words: TypeAlias = Annotated[
     str | None, BeforeValidator(_text), SkipJsonSchema()
-]  # kept when given, not asked of a model
+]  # kept when given, not requested from a model
 FormType: TypeAlias = Annotated[Literal["Constituency", "PartyList", "Referendum"] | None, BeforeValidator(_form_type)]
 FormCode: TypeAlias = Annotated[str | None, BeforeValidator(_form_code)]
 
@@ -337,7 +337,7 @@ def _unwrapped(value: Any, depth: int = 0) -> list:
 def read_reports(
     value: Any,  # one report, a list, a wrapper around either, or JSON text of any of these
 ) -> tuple[list[Report], list[str]]:  # the reports, and one sentence per value that could not be read
-    "The reports in `value`, unreadable values left out and told. Raises `ValueError` when there is no report at all."
+    "The reports in `value`, unreadable values left out and listed. Raises `ValueError` when there is no report at all."
     raw = _unwrapped(value)
     try:
         read = [_read_one(one, f"reports[{i}]" if len(raw) > 1 else "") for i, one in enumerate(raw)]

@@ -39,7 +39,7 @@ _RESPELL = (
     (re.compile(f"\u0e4d({_TONE}?)\u0e32"), "\\1\u0e33"),  # nikhahit (+ tone) + aa -> (tone +) am
     (re.compile(f"({_TONE})\u0e4d\u0e32"), "\\1\u0e33"),
     (re.compile(f"\u0e33({_TONE})"), "\\1\u0e33"),  # tone typed after am
-    (re.compile(f"({_TONE})([\u0e31\u0e34-\u0e39])"), "\\2\\1"),  # tone typed before the vowel it stands on
+    (re.compile(f"({_TONE})([\u0e31\u0e34-\u0e39])"), "\\2\\1"),  # tone typed before its vowel
     (re.compile("เเ"), "แ"),
 )
 _MISSPELT = re.compile(f"\u0e4d|\u0e33{_TONE}|{_TONE}[\u0e31\u0e34-\u0e39]|เเ|[\u200b-\u200d\u2060\ufeff\u00ad]")

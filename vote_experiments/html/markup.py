@@ -20,7 +20,7 @@ class Html(Markup):
     def _repr_html_(self) -> str:
         return str(self)
 
-    def __repr__(self) -> str:  # kept beside the HTML in a saved notebook
+    def __repr__(self) -> str:  # kept next to the HTML in a saved notebook
         return f"Html of {len(self):,} characters"
 
 # %% ../../nbs/html/01_markup.ipynb #f2221825

@@ -17,7 +17,7 @@ from typing import Any
 from ..settings import setting
 
 # %% ../../nbs/html/03_terminal.ipynb #88a87180
-def terminal_width(stream: Any = None) -> int | None:  # columns; None: nobody looks at a window
+def terminal_width(stream: Any = None) -> int | None:  # columns; None: not a terminal
     "Columns of the terminal that standard output is"
     stream = stream or sys.stdout
     is_plain = (setting("VOTE_EXPERIMENTS_PLAIN") or "").lower() not in ("", "0", "false", "no")

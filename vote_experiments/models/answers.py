@@ -23,7 +23,7 @@ from ..settings import redact
 # %% ../../nbs/models/08_answers.ipynb #323015d8
 @dataclass(frozen=True)
 class Question:
-    "What a model is asked"
+    "A request to a model"
 
     provider: str  # "gemini", "litellm", …
     model: str  # as the config names it
@@ -31,7 +31,7 @@ class Question:
     schema: Mapping[str, Any]  # JSON schema of the answer
     sent: Mapping[str, Any] = field(default_factory=dict)  # generation settings, as they are sent
     prompt: str | None = None  # the config's prompt, for the record
-    purpose: str = "extract"  # or "judge:…"; judges' calls can so be told from those that are judged
+    purpose: str = "extract"  # or "judge:…"; so calls of judges are distinguished from the calls that they judge
 
     def key(self) -> str:  # 64 hex digits
         "The cache key"
@@ -123,7 +123,7 @@ def deadline(config: Mapping[str, Any]) -> float:  # seconds
 def _note(question: Question, attempt: Attempt, number: int) -> None:
     "Observe one try"
     rerouted = is_reroute(question.model, attempt.model_version)
-    said = attempt.problem or (f"asked for {question.model}, answered by {attempt.model_version}" if rerouted else None)
+    said = attempt.problem or (f"requested {question.model}, answered by {attempt.model_version}" if rerouted else None)
     observe(
         Observation(
             question.name,

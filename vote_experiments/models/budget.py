@@ -16,7 +16,7 @@ class RunEndingError(VoteExperimentsError, RuntimeError):
 
 
 class BudgetExceeded(RunEndingError):
-    "The run has spent what it may spend, or would, or nobody can tell"
+    "The run has spent what it may spend, or would, or no one can tell"
 
 
 class ModelNotServedError(RunEndingError):

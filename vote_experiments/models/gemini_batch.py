@@ -231,7 +231,7 @@ class BatchDesk:
             for key in gathered.keys:
                 future = self._created.pop(key)
                 future.set_exception(e)
-                future.exception()  # those who still wait see it; nobody has to
+                future.exception()  # those who still wait see it; no one has to
         else:
             for key in gathered.keys:
                 self._reserved[key] = each

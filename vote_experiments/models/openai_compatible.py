@@ -61,7 +61,7 @@ def _ollama_address(host: str) -> str:
 def server_address(
     config: Mapping[str, Any],  # a model config
     environment: Mapping[str, str] | None = None,  # None: `settings.environment()`
-) -> str | None:  # with its path; None: nobody says where the server is
+) -> str | None:  # with its path; None: no one says where the server is
     "Where a config's server is"
     env = settings.environment() if environment is None else environment
     address = config.get("api_base") or env.get("OPENAI_COMPATIBLE_API_BASE")
@@ -410,7 +410,7 @@ def cap_problem(name: str, config: Mapping[str, Any]) -> str | None:  # None: th
 
 # %% ../../nbs/models/14_openai_compatible.ipynb #b487ec16
 def unavailable(name: str, config: Mapping[str, Any] | None = None) -> str | None:  # None: it can run
-    "Why a model cannot run here: no package, or nobody says where its server is"
+    "Why a model cannot run here: no package, or no one says where its server is"
     if find_spec("openai") is None:
         return _NO_PACKAGE
     return None if server_address(config or {}) else _no_address(name)

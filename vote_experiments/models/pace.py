@@ -97,7 +97,7 @@ class RateEstimate:
         self._no_growth_until = now + WINDOW_S
 
     def refused(self, sent_at: float, now: float, told_s: float | None = None) -> None:
-        "The call sent at `sent_at` was refused; the server asked to wait `told_s`"
+        "The call sent at `sent_at` was refused; the server requested a wait of `told_s`"
         if sent_at < self._evidence.since:
             return
         self._evidence.refused.append(sent_at)

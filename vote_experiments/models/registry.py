@@ -319,7 +319,7 @@ def is_reroute(
     asked: str,  # the model of the config
     served: str | None,  # `model_version` of the answer; None: the provider does not say
 ) -> bool:
-    "Whether another model answered than the one that was asked for"
+    "Whether another model answered than the requested one"
     asked, served = asked.rpartition("/")[2], (served or "").rpartition("/")[2].removesuffix(":latest")
     if not served or asked.endswith("-latest"):
         return False
@@ -335,7 +335,7 @@ def reroute_note(
         return None  # other providers name their versions in ways of their own
     others = {v: n for v, n in versions.items() if is_reroute(asked, v)}
     counts = ", ".join(f"{v} ({n:,} item{'s' if n != 1 else ''})" for v, n in others.items())
-    return f"asked for {asked}, answered by {counts}" if others else None
+    return f"requested {asked}, answered by {counts}" if others else None
 
 # %% ../../nbs/models/00_registry.ipynb #aa32100a
 def as_extraction(value: Any) -> Extraction:
@@ -447,7 +447,7 @@ def _unknown(name: str) -> ValueError:
 def get_model(
     name: str,  # "ocr-fused", "gemini-2.5-flash", "litellm/openai/gpt-4o", or a registered name
 ) -> Model:
-    "The model of that name. Raises `ValueError` listing near names and the offline models when nobody provides it."
+    "The model of that name. Raises `ValueError` listing near names and the offline models when no one provides it."
     provider = provider_of(name)
     if provider is None:
         raise _unknown(name)

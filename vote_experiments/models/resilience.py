@@ -42,7 +42,7 @@ class CallContext:
 
     cache: ResponseCache | None = None
     cache_mode: str | bool = "use"  # "use", "refresh" (ask again, keep the new answer) or False
-    repeat: int = 0  # the k-th time the same item is asked: a repeat is never answered by another's answer
+    repeat: int = 0  # the k-th run of the same item: a repeat is never answered by another's answer
     budget: Budget | None = None
     roots: Sequence[str | PathLike[str]] | None = None  # folders images may be read from; None: the defaults
     retry: RetryPolicy | None = None  # None: the default policy; a config's `max_attempts` goes before
@@ -192,7 +192,7 @@ def _own() -> dict[Hashable, Any]:
 
 # %% ../../nbs/models/07_resilience.ipynb #23df5dfe
 def loop_state(key: Hashable, make: Callable[[], T]) -> T:
-    "The running loop's own object under `key`, made when it is asked for first"
+    "The running loop's own object under `key`, made on first access"
     own = _own()
     if key not in own:
         own[key] = make()

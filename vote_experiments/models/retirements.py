@@ -72,7 +72,7 @@ def retirement_notice(
     model: str,  # as in the config
     when: date | None = None,  # None: today
 ) -> str | None:  # None: nothing to report
-    "What somebody who is about to use a model has to know about its retirement"
+    "What the user of a model has to know about its retirement"
     retirement, today = retirement_of(model), when or date.today()
     if retirement is None or (retirement.on - today).days > NOTICE_DAYS:
         return None

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 # %% ../../nbs/ocr/08_decoding.ipynb #34c4c091
-SIZE = 4096  # numbers from 0 that are told apart; no station has more ballots
+SIZE = 4096  # numbers from 0 that are distinguished; no station has more ballots
 _SAME_LENGTH, _ANY, _ONE_DIGIT = 0.02, 0.002, 0.03
 
 

@@ -204,7 +204,7 @@ def _readings(check: Any) -> Html:
         }
         for row in readings.to_dict("records")
     ]
-    return table(rows, nothing="Nobody has read a form yet.")
+    return table(rows, nothing="No form has been read yet.")
 
 # %% ../../nbs/outcome/12_certificate.ipynb #1f52a3c5
 class CheckReport:

@@ -77,7 +77,7 @@ class CheckStatus:
         "first", "seed", "draws", "done"
     ]  # reading the first forms | waiting for the dice | drawing | decided
     disputed: tuple[str, ...]  # stations whose readings differ
-    missing: tuple[str, ...]  # stations that nobody, neither machine nor person, has read
+    missing: tuple[str, ...]  # stations that neither machine nor person has read
     attempt: int  # 2 and up: the same contest was checked before
 
     def __str__(self) -> str:

@@ -229,7 +229,7 @@ def claim_stations(
     reader: str,
     last: int = 0,  # the last reading that the caller knows of; stations read since then are left out
 ) -> list[str]:
-    "The first n stations that nobody else reads at the moment, now claimed by this reader"
+    "The first n stations that no one else reads at the moment, now claimed by this reader"
     t, now = outcome_claims, now_us()
     with store.write() as c:
         c.execute(sa.select(outcome_checks.c.id).where(outcome_checks.c.id == check_id).with_for_update())

@@ -29,7 +29,7 @@ class Estimate:
     labelled: int  # forms that people have read
     scans: int  # forms in all
     method: str  # "prediction-powered" | "classical" | "weighted by probability"
-    proxy: str  # what stands for the unlabelled forms
+    proxy: str  # stands in for the score of unlabelled forms
     note: str = ""  # why this method
     weight: float = 0.0  # λ: how much of the proxy is used, 0 to 1
     confidence: float = 0.95
@@ -137,7 +137,7 @@ def _check_sample(n: int, how: str, probabilities: Any) -> None:
 # %% ../../nbs/outcome/10_estimates.ipynb #f1da6353
 def estimate_accuracy(
     labels: Mapping[str, float],  # form → score in [0, 1] by ground truth, of the forms that people have labelled
-    proxy: Mapping[str, float],  # form → what stands for its score, for every scan
+    proxy: Mapping[str, float],  # form → its proxy score, for every scan
     proxy_name: str,  # for instance "confidence" or "agreement with a second reader"
     *,
     clusters: Mapping[str, Any] | None = None,  # form → cluster, where whole clusters were drawn
@@ -149,7 +149,7 @@ def estimate_accuracy(
     doubt without their probabilities."""
     if not str(proxy_name).strip() or str(proxy_name).strip().lower() in ("reading", "output", "prediction"):
         raise OutcomeCheckError(
-            f"proxy_name={proxy_name!r}: name what stands for the accuracy of an unlabelled form, such as 'confidence' or "
+            f"proxy_name={proxy_name!r}: name the proxy for the accuracy of an unlabelled form, such as 'confidence' or "
             "'agreement with a second reader'; the reading alone says nothing about it"
         )
     _check_sample(len(labels), how, probabilities)

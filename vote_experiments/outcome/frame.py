@@ -221,7 +221,7 @@ NO_FORM = "no form at all"
 def _with_expected(
     stations: list[str], votes: np.ndarray, reasons: dict[str, str], expected: Mapping[str, float]
 ) -> tuple[list[str], np.ndarray]:
-    "Expected stations without a form are added as unread; stations that nobody expects are refused"
+    "Expected stations without a form are added as unread; unexpected stations are refused"
     present = set(stations)
     if expected and (extra := sorted(present - set(expected))):
         raise OutcomeCheckError(

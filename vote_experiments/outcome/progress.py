@@ -95,7 +95,7 @@ def risk_path(
 
 # %% ../../nbs/outcome/07_progress.ipynb #b48f3ce7
 def _drawn(frame: CheckFrame, bounds: Bounds, seed: str, observed: Mapping[int, np.ndarray], method: str) -> list[int]:
-    "Draws up to the first one whose form nobody has read"
+    "Draws up to the first one whose form has not been read"
     if method == "betting":
         draws = iter(draw_order(frame.stations, bounds.station, seed).tolist())
     else:
@@ -133,7 +133,7 @@ class Progress:
     risk_limit: float
 
     @cached_property
-    def unknown(self) -> np.ndarray:  # per station: nobody has read it, or it cannot be read
+    def unknown(self) -> np.ndarray:  # per station: it has not been read, or cannot be read
         unknown = np.ones(len(self.frame.stations), dtype=bool)
         for station, votes in self.observed.items():
             unknown[station] = bool(np.isnan(votes).any())
@@ -191,7 +191,7 @@ def reading_queue(
     observed: Mapping[int, np.ndarray],
     method: str,
     n: int,
-) -> list[int]:  # positions of up to n stations that nobody has read
+) -> list[int]:  # positions of up to n stations that have not been read
     "The next forms after the draws have begun"
     queue: dict[int, None] = {}
     drawable = {int(i) for i in np.flatnonzero(base.bounds.station > 0) if int(i) not in observed}

@@ -37,7 +37,7 @@ def clean_seed(
         )
     if len(text) < SEED_DIGITS:
         warnings.warn(
-            f"the seed has {len(text)} characters; with fewer than {SEED_DIGITS} somebody could try out all of them",
+            f"the seed has {len(text)} characters; with fewer than {SEED_DIGITS} it is possible to try out all of them",
             stacklevel=3,
         )
     return text

@@ -20,13 +20,13 @@ from .stored_run import OpenedRun, race_sentences
 
 # %% ../../nbs/reports/05_comparison_findings.ipynb #3827612e
 def groups_of(run: OpenedRun) -> list[dict[str, Any]]:
-    "The groups that are told, in order"
+    "The groups in the report, in order"
     return [run.group] if run.group else [get_group(run.store, r) for r in run.runs if r.startswith("grp")]
 
 # %% ../../nbs/reports/05_comparison_findings.ipynb #70104fc3
 def side_by_side_table(run: OpenedRun) -> Html:
     "A row per experiment: which run it belongs to, when, on which data; and a sentence when the data differ"
-    if run.kind == "race":  # one run, told above
+    if run.kind == "race":  # one run, shown above
         return Html("")
     say, names = run.say, {g["id"]: g["name"] or g["kind"] for g in groups_of(run)}
     rows = [

@@ -111,7 +111,7 @@ def usable_cores() -> int:
 
 # %% ../../nbs/reports/00_doctor.ipynb #26db854a
 def memory_bytes() -> int | None:
-    "Memory of the machine, or of the container when that is less; None where it cannot be told"
+    "Memory of the machine, or of the container when that is less; None where it is unknown"
     try:
         have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         limit = Path("/sys/fs/cgroup/memory.max")

@@ -337,7 +337,7 @@ FIELD_NAMES = {
 
 # %% ../../nbs/reports/03_findings.ipynb #8cb7599c
 def named(run: OpenedRun, name: tuple[str, str] | str, more: str = "") -> Html:
-    "A field's name: in English with the Thai one that stands on the form, in Thai as it stands there"
+    "A field's name: in English with the Thai one on the form, in Thai as it is on the form"
     if isinstance(name, str):
         return Html("{}{}").format(name, more)
     english, thai = name

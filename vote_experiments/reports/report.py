@@ -192,7 +192,7 @@ def keep(
 
 # %% ../../nbs/reports/06_report.ipynb #aaa1e255
 class ReportError(VoteExperimentsError, RuntimeError):
-    "A report could not be made as asked; the message says what is there and what to do"
+    "A report could not be made; the message names what is available and what to do"
 
 # %% ../../nbs/reports/06_report.ipynb #75f4933a
 def template(name: str = "experiment") -> Path:
@@ -557,7 +557,7 @@ def _link_report(run: OpenedRun, folder: Path) -> None:
 
 # %% ../../nbs/reports/06_report.ipynb #10ecc279
 def report_folder(run: OpenedRun, runs: str | os.PathLike | None = None) -> Path:  # may not exist yet
-    "Where the report of a run is kept, the same place every time it is asked for"
+    "Where the report of a run is kept, the same place every time"
     if run.runs:
         return experiment_folder({"created_at": run.created_at, "name": "compare", "id": run.id}, runs)
     return archive_folder(run.store, run.id, runs) if run.group else experiment_folder(run.experiments[0], runs)
@@ -586,7 +586,7 @@ def archive(
     """Archive the full report of a run, or of several side by side, unless it is there and still true.
 
     Raises `RunNotFoundError`; `ReportError` when a cell of the report fails (the notebook is saved and named) or a PDF
-    was asked for and cannot be printed."""
+    was requested and cannot be printed."""
     opened = open_run(run, store, language or "en")
     folder = report_folder(opened, runs)
     folder.mkdir(parents=True, exist_ok=True)
@@ -643,7 +643,7 @@ def _render(run: OpenedRun, path: Path, folder: Path, made_from: str) -> None:
 
 # %% ../../nbs/reports/06_report.ipynb #6148d425
 def _parameters_of(run: OpenedRun) -> dict[str, Any]:
-    "What was asked"
+    "The request"
     if run.runs:
         return {"runs": run.runs}
     return (

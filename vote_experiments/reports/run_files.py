@@ -358,7 +358,7 @@ def _checked(table: sa.Table, where: str, row: dict[str, Any]) -> dict[str, Any]
 
 # %% ../../nbs/reports/08_run_files.ipynb #dd3d29af
 class _Links:
-    "Whom rows may point to: what the file itself brought"
+    "What rows may point to: what the file itself brought"
 
     def __init__(self) -> None:
         self.groups, self.experiments, self.traces = set[str](), set[str](), set[str]()

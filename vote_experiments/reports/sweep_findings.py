@@ -109,7 +109,7 @@ def outcomes(run: OpenedRun) -> list[dict[str, Any]]:  # params, error, and what
 
 # %% ../../nbs/reports/04_sweep_findings.ipynb #4f49fba8
 def outcome_frame(run: OpenedRun) -> pd.DataFrame:  # settings, then metrics; one row a run that succeeded
-    "The measured numbers beside the settings"
+    "The measured numbers next to the settings"
     rows = [r for r in outcomes(run) if not r.get("error")]
     names = short_names(
         dict.fromkeys(p for r in rows for p in r["params"]),

@@ -130,7 +130,7 @@ def _plan(fn: Callable, role: Role) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 # %% ../../nbs/scoring/00_binding.ipynb #9d45f255
 def _by_position(required: Sequence[inspect.Parameter], role: Role) -> tuple[str, ...] | None:
-    "Which values bare positionals get, or None when that cannot be told"
+    "Which values bare positionals get, or None when that is ambiguous"
     positional = [p for p in required if p.kind is not inspect.Parameter.KEYWORD_ONLY]
     if len(positional) != len(required) and any(p.name not in role.names for p in required if p not in positional):
         return None

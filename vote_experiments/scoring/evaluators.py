@@ -507,7 +507,7 @@ def _truth_of(r: ItemResult) -> tuple[Report, ...]:
         raise ValueError(f"item {r.item.id!r}: {e}") from None
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #5df8611c
-_UNANSWERED = ""  # the path under which a report that was not answered at all is told
+_UNANSWERED = ""  # the path under which a report that was not answered at all is listed
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #37f84063
 def _contradictions(truth: Sequence[Report], output: Any) -> dict[_Place, _Told]:

@@ -148,7 +148,7 @@ class LLMJudge:
         return model_available(self.model)
 
     def prompt(self, output: Any, expected_output: Any = None, input: Any = None) -> str:
-        "What the model is told"
+        "The prompt of the judge"
         steps = "\n".join(f"{n}. {step}" for n, step in enumerate(self.steps, 1))
         told = _INSTRUCTION.format(criteria=self.criteria.strip(), steps=steps, low=self.scale[0], high=self.scale[1])
         shown = [_material("input", input)] if self.sees_input and input is not None else []
@@ -212,7 +212,7 @@ extraction_judge = LLMJudge(
     "them. Every field of the expected output has the same value in the output. Matter most: vote counts and the six "
     "ballot numbers, each under the right candidate or party. Matter less: names, where a missing title or a different "
     "spelling of the same name is minor. Matter least: how a date is written. A number that is missing is major, a number "
-    "that is invented or stands in the wrong row is critical. The order of rows and the names of wrappers do not matter.",
+    "that is invented or is in the wrong row is critical. The order of rows and the names of wrappers do not matter.",
     name="llm_judge_evaluator",
     needs_expected=True,
 )
@@ -240,7 +240,7 @@ coherence = LLMJudge(
 
 # %% ../../nbs/scoring/03_judges.ipynb #22019611
 overall = LLMJudge(
-    "Taken as a whole, the output is useful to whoever asked for it: correct, complete, clear, and to the point.",
+    "Taken as a whole, the output is useful to the person who requested it: correct, complete, clear, and to the point.",
     name="g_eval_overall",
     sees_input=True,
 )

@@ -153,7 +153,7 @@ def avg_llm_judge_score(
 
 # %% ../../nbs/scoring/02_summary.ipynb #7d7c17c1
 def _mean_score(name: str, outputs: Sequence[Any], evaluators_results: Mapping[str, Sequence[Any]]) -> float | None:
-    "Mean of one score; None when nobody scored it"
+    "Mean of one score; None without a score"
     known = {k: c for k, c in evaluators_results.items() if k == name or (name == "judge" and k in JUDGE_SCORES)}
     if not known:
         return None

@@ -206,7 +206,7 @@ class ExperimentsClient:
         self,
         task_id: str,
         timeout_s: float | None = None,
-        progress: Callable[[dict[str, Any]], None] | None = None,  # told of every look
+        progress: Callable[[dict[str, Any]], None] | None = None,  # called after every look
         every_s: float = 0.5,
     ) -> dict[str, Any]:  # the task
         "The task once it has ended. Raises `TimeoutError`."

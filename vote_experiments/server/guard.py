@@ -93,7 +93,7 @@ class Rate:
         tokens, at = self._buckets.pop(name, (self.burst, now))
         tokens = min(self.burst, tokens + (now - at) * self.per_s)
         self._buckets[name] = (max(tokens - 1, tokens if tokens < 1 else 0), now)
-        if len(self._buckets) > 10_000:  # the one that was asked for least recently
+        if len(self._buckets) > 10_000:  # the least recently used one
             self._buckets.pop(next(iter(self._buckets)))
         return 0.0 if tokens >= 1 else (1 - tokens) / self.per_s
 
@@ -217,7 +217,7 @@ class Guard:
             await self.app(_as_json(scope), _replayed(body, receive), answer)
         except Refused as refused:
             await _answer(answer, refused, seen.request_id)
-        except Exception as error:  # whoever raised it has answered, or nobody has
+        except Exception as error:  # its caller has answered it, or no one has
             log.exception("request %s: %s", seen.request_id, type(error).__name__)
             if not seen.status:
                 await _answer(

@@ -127,7 +127,9 @@ class RunResponse(BaseModel):
     comparison_url: str
     dataset_id: str
     headline: str = Field(description="What the paired comparison allows to say")
-    best: str | None = Field(None, description="The experiment that is shown to be the best; null when nobody can tell")
+    best: str | None = Field(
+        None, description="The experiment that is shown to be the best; null when it cannot be decided"
+    )
     run: str = Field(description="The id under which the run is found again")
 
 # %% ../../nbs/server/02_messages.ipynb #bb69d69a
@@ -257,7 +259,7 @@ class TaskProgress(BaseModel):
 
 # %% ../../nbs/server/02_messages.ipynb #f8497a4d
 class Task(BaseModel):
-    "A run that was asked for"
+    "A requested run"
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -337,7 +339,7 @@ class DatasetLine(BaseModel):
     "A dataset that a run may ask for"
 
     name: str
-    version: int = Field(description="The newest; older ones may be asked for by number")
+    version: int = Field(description="The newest; older ones are available by number")
     n_items: int
     description: str | None
 

@@ -513,7 +513,7 @@ annotations = _table(
     sa.Column("kind", sa.String(8), nullable=False),  # person | model | import
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("answer", _json),  # the whole ground truth as this annotator has it
-    sa.Column("version", sa.Integer),  # of the dataset it was made beside
+    sa.Column("version", sa.Integer),  # of the dataset it is based on
     sa.Column("note", sa.Text),
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Index("ix_annotations_item", "dataset_id", "item_id"),
@@ -614,7 +614,7 @@ label_draws = _table(
 
 # %% ../../nbs/store/00_database.ipynb #3d2e7117
 class StoreError(VoteExperimentsError, RuntimeError):
-    "The store cannot be used as asked; the message says why and what to do"
+    "The store cannot be used like this; the message says why and what to do"
 
 
 BUSY_TIMEOUT_MS = 60_000
@@ -653,7 +653,7 @@ _NOT_WRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN")
 
 
 def _read_only(path: str, options: dict[str, Any]) -> sqlite3.Connection:
-    "A connection to a file that nobody changes: a store on a CD, in an archive, in the folder of a colleague"
+    "A connection to a file that no one changes: a store on a CD, in an archive, in the folder of a colleague"
     where = f"file:{quote(os.path.abspath(path))}?mode=ro&immutable=1"
     return _prepared(sqlite3.connect(where, uri=True, **options), "PRAGMA query_only=ON")
 

@@ -33,7 +33,7 @@ def record_places(
     experiment_ids: Sequence[str],
     weights: Mapping[str, float],  # of the scores that make one value of a result, by name
 ) -> list[Place]:  # in the order of the data
-    "Every item that ran. Items are known by their id, so runs over different samples can be told together."
+    "Every item that ran. Items are known by their id, so runs over different samples can be shown together."
     r, s = item_results.c, scores.c
     weight = sa.case(*((s.name == name, value) for name, value in weights.items()), else_=0.0)
     known = sa.case((s.value_number.is_not(None), weight), else_=0.0)
@@ -148,7 +148,7 @@ def results_at(
 
 # %% ../../nbs/store/03_record_paths.ipynb #8b18758c
 def score_choices(store: Store, experiment_ids: Sequence[str]) -> list[str]:
-    "Names of the scores that a run has numbers for, told from its first items"
+    "Names of the scores that a run has numbers for, from its first items"
     r, s = item_results.c, scores.c
     few = sa.select(r.trace_id).where(r.experiment_id.in_(list(experiment_ids)), r.repeat == 0, r.position < 50)
     query = (

@@ -142,7 +142,7 @@ def claim_experiment(
     store: Store,
     row: Mapping[str, Any],  # the experiment's row, as it was read
     **values: Any,  # columns to change; JSON columns as values
-) -> bool:  # False: somebody else changed it since
+) -> bool:  # False: someone else changed it since
     "Take an experiment over, unless another process did so first"
     c = experiments.c
     same = [c[k].is_not_distinct_from(row[k]) for k in ("status", "owner", "heartbeat")]
@@ -490,7 +490,7 @@ class ResultWriter:
         environment: str | None = None,
         max_rows: int = 500,  # items a batch
         max_wait_s: float = 0.05,  # seconds an item waits for its batch at most
-        on_stored: Callable[[int, int], None] | None = None,  # told from the writer's thread how many items were
+        on_stored: Callable[[int, int], None] | None = None,  # called from the writer's thread with how many items were
         # stored, and how many of them failed
     ):
         self.store, self.on_stored = store, on_stored
@@ -699,7 +699,7 @@ def _item_result(row: Any, evaluations: list[Any]) -> ItemResult:
 
 # %% ../../nbs/store/01_results.ipynb #5962da83
 class ResultSequence(Sequence):
-    "Item results of one experiment with one status, in the order of the data, read from the store when asked for"
+    "Item results of one experiment with one status, in the order of the data, read from the store on access"
 
     def __init__(
         self,

@@ -290,7 +290,7 @@ def write_number(
             _unsteady(r, writer, squeeze),
         )
     places, width = spread(text, writer, r)
-    lean = writer.slant * writer.height * scale  # what stands on the line reaches over it on one side
+    lean = writer.slant * writer.height * scale  # what is on the line reaches over it on one side
     x0, x1 = x0 - min(0.0, lean), x1 - max(0.0, lean)
     scale = min(scale, (x1 - x0) / width)
     left, boxes = x0 + (x1 - x0 - width * scale) * _placed(writer, r), []

@@ -20,7 +20,7 @@ from .ink import PRINT_BOLD, Box, draw_text, text_width
 
 # %% ../../nbs/synthesis/02_marks.ipynb #0051c58b
 def draw_slash(layer: np.ndarray, box: Box, writer: Writer, r: random.Random, before: bool = False) -> None:
-    "A slash behind a number (or before it), so that nobody can add a digit"
+    "A slash behind a number (or before it), so that no digit can be added"
     x = box[0] - r.uniform(8, 14) if before else box[2] + r.uniform(4, 14)
     lean, tall = r.uniform(4, 12), r.uniform(0.8, 1.15) * (box[3] - box[1])
     foot = box[3] + r.uniform(-2, 7)
@@ -43,7 +43,7 @@ def draw_dashes(layer: np.ndarray, box: Box, writer: Writer, r: random.Random) -
 
 # %% ../../nbs/synthesis/02_marks.ipynb #da290928
 def draw_check(layer: np.ndarray, box: Box, r: random.Random) -> None:
-    "A long pencil stroke through the place of a number, by somebody who checks"
+    "A long pencil stroke through the place of a number, by a person who checks"
     x, y = box[2] + r.uniform(0, 22), (box[1] + box[3]) / 2
     tall, lean = r.uniform(40, 80), r.uniform(12, 40)
     bow = r.uniform(-4, 4)

@@ -325,7 +325,7 @@ def _from_score(rest: dict[str, Any], scope: str) -> list[dict[str, Any]]:
         raise ValueError(f"filter: {scope} have no scores to filter by; use scope='traces'")
     if not bounds or not isinstance(name, str):
         raise ValueError(
-            "filter: a score is asked for by 'score_name' and a bound, for example "
+            "filter: a score is selected by 'score_name' and a bound, for example "
             "{'score_name': 'human_verified', 'score_value_gte': 0.9}"
         )
     return [_score_condition(name, _SCORE_BOUNDS[k], v) for k, v in bounds.items()]

@@ -281,7 +281,7 @@ class StoreSpanExporter:
         self.store = open_store(store)
 
     def export(self, spans: Sequence[Any]) -> Any:
-        "Store a batch of ended spans. Never raises: a failure is logged and told to OpenTelemetry."
+        "Store a batch of ended spans. Never raises: a failure is logged and reported to OpenTelemetry."
         from opentelemetry.sdk.trace.export import SpanExportResult
 
         try:

@@ -45,7 +45,7 @@ def read_page(
 
 # %% ../../nbs/traces/02_search.ipynb #be3e093e
 def page_key(record: Trace | TraceObservation) -> tuple[int, str]:
-    "Where a record stands in the order of pages"
+    "The place of a record in the order of pages"
     moment = record.timestamp if isinstance(record, Trace) else record.start_time
     return to_us(moment), record.id  # type: ignore[arg-type]
 

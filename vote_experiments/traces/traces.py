@@ -516,7 +516,7 @@ def create_score(
     experiment_id: str | None = None,  # for a score of a whole run
     comment: str | None = None,
     metadata: Mapping[str, Any] | None = None,
-    data_type: str | None = None,  # BOOLEAN | NUMERIC | CATEGORICAL; None: told from the value
+    data_type: str | None = None,  # BOOLEAN | NUMERIC | CATEGORICAL; None: follows from the value
     config_id: str | None = None,
     source: str = "API",  # API | ANNOTATION | EVAL
     store: Any = None,  # a `Store`, a path or a URL; None: the default one
@@ -561,7 +561,7 @@ def get_scores(
     history: bool = False,  # also those that were written over
     store: Any = None,  # a `Store`, a path or a URL; None: the default one
 ) -> list[Score]:  # in the order they were written
-    "Current scores of a trace (its observations' are asked for by `observation_id`). Raises `ValueError` without any id."
+    "Current scores of a trace (its observations' are selected by `observation_id`). Raises `ValueError` without any id."
     s = scores.c
     its = [s.source != "ERROR"]
     if observation_id is not None:

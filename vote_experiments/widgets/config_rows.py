@@ -34,7 +34,7 @@ def _no_constant(name: str) -> Any:
 
 # %% ../../nbs/widgets/02_config_rows.ipynb #28c0b682
 def read_object(say: Words, field: str, text: str) -> dict[str, Any]:
-    "A JSON object that somebody typed; nothing typed is an empty one. Raises `FieldProblem`."
+    "A typed JSON object; nothing typed is an empty one. Raises `FieldProblem`."
     if not text.strip():
         return {}
     try:

@@ -43,18 +43,18 @@ def framed(*parts: Any) -> w.VBox:
 
 # %% ../../nbs/widgets/01_controls.ipynb #62e1ccc6
 def card(title: str, *parts: Any, aside: Sequence[Any] = ()) -> w.VBox:
-    "A part of a form under a heading; `aside` stands at the heading's right"
+    "A part of a panel under a heading; `aside` is at the right of the heading"
     head = classed(w.HBox([w.HTML(Html("<h2>{}</h2>").format(title)), *aside]), "ve-head")
     return classed(w.VBox([head, *parts]), "ve-card")
 
 
 def fields(*parts: Any) -> w.Box:
-    "Controls beside each other as far as there is room"
+    "Controls side by side as far as there is room"
     return classed(w.Box(list(parts)), "ve-fields")
 
 # %% ../../nbs/widgets/01_controls.ipynb #c7b4c8d9
 def line(*parts: Any) -> w.Box:
-    "Buttons and short texts beside each other"
+    "Buttons and short texts side by side"
     return classed(w.Box(list(parts)), "ve-line")
 
 # %% ../../nbs/widgets/01_controls.ipynb #eaa526b7
@@ -118,9 +118,9 @@ def message(text: Any, kind: str = "") -> Html:
 # %% ../../nbs/widgets/01_controls.ipynb #d9b432b7
 def safely(
     do: Callable[[], Any],
-    failed: Callable[[Exception], Any],  # told what went wrong
+    failed: Callable[[Exception], Any],  # called with what went wrong
 ) -> Callable[..., None]:
-    "A handler for `on_click` and `observe` whose errors are told"
+    "A handler for `on_click` and `observe` whose errors are shown"
 
     def handler(*_: Any) -> None:
         try:
@@ -132,7 +132,7 @@ def safely(
 
 # %% ../../nbs/widgets/01_controls.ipynb #39e0ab25
 class Filling:
-    "What the form fills in itself, told from what a person does"
+    "What the form fills in itself, as distinct from what a person does"
 
     def __init__(self):
         self._depth = 0
@@ -161,7 +161,7 @@ class Filling:
 def progress_words(
     say: Words,
     e: Mapping[str, Any],  # an experiment, as a job's progress has it
-    has_ended: bool = False,  # nobody works on the run any more
+    has_ended: bool = False,  # no one works on the run any more
 ) -> str:
     "Items done, failed, rate, time to go and cost of one experiment"
     total = (
@@ -188,7 +188,7 @@ def progress_bars(
     say: Words,
     progress: Mapping[str, Any],  # of a job
     names: Sequence[str] = (),  # of the experiments that were requested
-    has_ended: bool = False,  # nobody works on the run any more
+    has_ended: bool = False,  # no one works on the run any more
 ) -> Html:
     "A bar for every experiment: those that have begun, and by name those that wait"
     begun = {e["name"]: e for e in progress.get("experiments") or ()}
@@ -251,7 +251,7 @@ def problem_list(say: Words, error: RequestProblem) -> Html:
 
 # %% ../../nbs/widgets/01_controls.ipynb #549486e0
 class Messages:
-    "The line beside the buttons"
+    "The line next to the buttons"
 
     def __init__(self, say: Words):
         self.say, self.html = say, w.HTML()

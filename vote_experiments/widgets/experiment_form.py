@@ -42,7 +42,7 @@ def form_heading(say: Words, place: RunPlace) -> Any:
 
 # %% ../../nbs/widgets/05_experiment_form.ipynb #62ceb5c1
 class RunPart:
-    "See what is asked and what it would take; start it, follow it, stop it"
+    "Show the request and what it would take; start it, follow it, stop it"
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class RunPart:
         place: RunPlace,
         work: Work,
         messages: Messages,
-        arguments: Callable[[], dict[str, Any]],  # what is asked now; raises `RequestProblem`
+        arguments: Callable[[], dict[str, Any]],  # the current request; raises `RequestProblem`
         ended: Callable[[Followed], Awaitable[None]],  # awaited when a run has ended
     ):
         self.say, self.place, self.work, self.messages, self._arguments = say, place, work, messages, arguments
@@ -71,7 +71,7 @@ class RunPart:
         )
 
     def asks(self, arguments: Mapping[str, Any]) -> None:
-        "Show what is asked now"
+        "Show the current request"
         self.request.show(arguments)
         self.estimate.outdate()
 

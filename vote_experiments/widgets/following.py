@@ -32,8 +32,8 @@ AWAY_S = 2.0  # seconds to the next look when a place did not answer
 async def looks(
     place: RunPlace,
     job_id: str,
-    is_wanted: Callable[[], bool],  # False: somebody follows another run now
-    failed: Callable[[BaseException], None],  # told when the place does not answer
+    is_wanted: Callable[[], bool],  # False: another run is followed now
+    failed: Callable[[BaseException], None],  # called when the place does not answer
 ) -> AsyncIterator[Followed]:
     "What is seen of a run, look after look, until it has ended or is not wanted any more. Raises what `place.look` does for a run that is not there."
     while is_wanted():
@@ -85,7 +85,7 @@ class RunButtons:
         self,
         say: Words,
         work: Work,
-        start: Callable[[bool], None],  # told whether in the background
+        start: Callable[[bool], None],  # called with whether it runs in the background
         stop: Callable[[], None],
     ):
         self.wait = button(say, "run_wait", work.safely(lambda: start(False)), "ve-primary", tip="run_wait_tip")

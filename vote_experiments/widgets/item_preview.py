@@ -93,7 +93,7 @@ class ItemPreview:
         self._at = 0
 
     def refresh(self) -> None:
-        "Show what is chosen now, if somebody looks"
+        "Show what is chosen now, if the preview is open"
         if self._is_open:
             self._look()
 
@@ -120,7 +120,7 @@ class ItemPreview:
 
 # %% ../../nbs/widgets/03c_item_preview.ipynb #1957738f
 def draw_practice(place: Any, counted: list[int]) -> None:
-    "Draw the demo's form sets beside the store and import them; `counted` is told how many of how many are done"
+    "Draw the demo's form sets next to the store and import them; `counted` is called with how many of how many are done"
     from vote_experiments.datasets.files import import_dataset
     from vote_experiments.synthesis.drawn import demo_dataset
 

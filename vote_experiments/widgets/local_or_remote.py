@@ -84,7 +84,7 @@ class PastRun:
     n_done: int | None = None  # stored item results
     n_failed: int | None = None  # of them, with an error
     accuracy: float | None = None  # highest overall accuracy, a fraction
-    can_continue: bool = False  # some of it is missing, and nobody works on it
+    can_continue: bool = False  # some of it is missing, and no one works on it
 
 # %% ../../nbs/widgets/00_local_or_remote.ipynb #1ceb3555
 class RunPlace(Protocol):
@@ -103,7 +103,7 @@ class RunPlace(Protocol):
 
     def look(self, job_id: str) -> Followed: ...
 
-    def take_up(self) -> None: ...  # have jobs taken that nobody works on
+    def take_up(self) -> None: ...  # let a worker take waiting jobs
 
     def stop(self, job_id: str) -> None: ...
 
@@ -321,11 +321,11 @@ class StoreRuns:
         )
 
     def take_up(self) -> None:
-        "Have jobs that nobody works on taken by a worker"
+        "Let a worker take the waiting jobs"
         start_worker(self.store)
 
     def stop(self, job_id: str) -> None:
-        "Cancel a run, whoever works on it; items in flight are stored"
+        "Cancel a run, in whichever process it works; items in flight are stored"
         cancel_job(job_id, self.store)
 
     def unfinished(self) -> list[Followed]:
@@ -387,7 +387,7 @@ class StoreRuns:
         return opened.comparison.display_frame().to_dict("records"), list(opened.sentences)
 
     def request(self, run: str) -> dict[str, Any]:
-        "What a run asked. Raises `RunNotFoundError`."
+        "The request of a run. Raises `RunNotFoundError`."
         return get_group(self.store, run)["request"] or {}
 
     def finding(self, run: str, language: str) -> str | None:
@@ -398,7 +398,7 @@ class StoreRuns:
         "Failed items grouped by cause, as escaped HTML; None when nothing failed"
         from vote_experiments.reports.findings import (
             failures,
-        )  # with all that draws pictures: not before somebody needs it
+        )  # with all that draws pictures: only when it is needed
 
         opened = open_run(run, self.store, language)
         return (
@@ -422,7 +422,7 @@ class ServerRuns:
         self.title = self.client.base_url
 
     def datasets(self) -> list[DatasetChoice]:
-        "What the server has, by name; nothing while it cannot be asked: a name may be typed, and a run says what is wrong"
+        "What the server has, by name; nothing while it does not answer: a name may be typed, and a run reports what is wrong"
         try:
             return [DatasetChoice(d["name"], d["version"], d["n_items"]) for d in self.client.datasets()]
         except ApiError:
@@ -503,7 +503,7 @@ class ServerRuns:
         )
 
     def _whole(self, told: Mapping[str, Any], its: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
-        "A server's answer in the shape that run_model_experiments returns: intervals, times and the comparison are asked for"
+        "A server's answer in the shape that run_model_experiments returns: intervals, times and the comparison are fetched"
         begun = [e for e in told["experiments"] if e["experiment_id"]]
         rows = {
             e["experiment_id"]: e
@@ -543,7 +543,7 @@ class ServerRuns:
         return rows, [s for s in (found.get("sentence"),) if s]
 
     def request(self, run: str) -> dict[str, Any]:
-        "What a run asked, as far as its experiments tell. Raises `ApiError`."
+        "The request of a run, as far as its experiments show it. Raises `ApiError`."
         its = self.client.get(run)["experiments"]
         return {
             "dataset_name": its[0]["dataset_name"] if its else None,
@@ -555,7 +555,7 @@ class ServerRuns:
         }
 
     def failures(self, run: str, language: str = "en") -> None:
-        "Told per experiment only"
+        "Known per experiment only"
 
     def finding(self, run: str, language: str) -> None:
         "As the server says it"

@@ -153,7 +153,7 @@ class ExperimentsPage:
 
 # %% ../../nbs/widgets/10_page.ipynb #8863dac0
 def page_here() -> w.VBox:
-    "The page as the command asked for it; also goes to the folder where the command was called, where `.env` is"
+    "The page with the options of the command; also goes to the folder where the command was called, where `.env` is"
     told = page_settings(os.environ)
     if folder := told.pop("folder", None):
         os.chdir(folder)

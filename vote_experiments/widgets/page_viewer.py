@@ -36,8 +36,8 @@ class Aside:
 
     def __init__(
         self,
-        failed: Callable[[Exception], None],  # told what went wrong
-        busy: Callable[[bool], None] | None = None,  # told when work begins and when none is left
+        failed: Callable[[Exception], None],  # called with what went wrong
+        busy: Callable[[bool], None] | None = None,  # called when work begins and when none is left
     ):
         self._failed, self._busy = failed, busy or (lambda _: None)
         self._newest = 0
@@ -188,7 +188,7 @@ _numbers = itertools.count(1)
 
 
 def records_style() -> w.HTML:
-    "The stylesheet of the record widgets, beside that of all widgets"
+    "The stylesheet of the record widgets, in addition to that of all widgets"
     css = resources.files("vote_experiments.widgets").joinpath("records.css").read_text(encoding="utf-8")
     return w.HTML(f"<style>{css}</style>", layout=w.Layout(display="none"))
 

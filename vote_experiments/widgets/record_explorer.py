@@ -444,7 +444,7 @@ class RecordExplorer:
         self._write_link()
 
     def _write_link(self) -> None:
-        "Let the address name what is shown, so that it can be sent to somebody"
+        "Let the address name what is shown, so that it can be shared"
         record, run = self.view.record, self.run.value
         if record is not None and isinstance(run, str):
             given = self._given if isinstance(self._given, str) else None

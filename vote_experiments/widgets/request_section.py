@@ -185,7 +185,7 @@ class RequestPart:
         return request_of(self.say, self.data, self.rows, self.settings)
 
     def fill(self, request: Mapping[str, Any]) -> None:
-        "Ask what a run asked"
+        "Fill in the request of a run"
         fill_in(request, self.data, self.rows, self.settings)
 
     def apply_preset(self, name: str) -> None:
@@ -196,7 +196,7 @@ class RequestPart:
         self.messages.tell(self.say("preset_chosen", name=self.presets[name].description))
 
     def start_over(self) -> None:
-        "Ask what was asked at first"
+        "Fill in the first request"
         self.rows.set(self._first_configs())
         self.data.size.value = ""
         self.settings.set({})

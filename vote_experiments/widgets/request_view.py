@@ -67,7 +67,7 @@ def as_python(
 
 # %% ../../nbs/widgets/05b_request_view.ipynb #b7424cdf
 class RequestView:
-    "What will be asked, as JSON and as Python"
+    "The request, as JSON and as Python"
 
     def __init__(self, say: Words, place: RunPlace):
         self.say, self.place, self.json, self.python = say, place, w.HTML(), w.HTML()
@@ -126,7 +126,7 @@ class EstimatePart:
         say: Words,
         place: RunPlace,
         work: Work,
-        arguments: Callable[[], Mapping[str, Any]],  # what is asked now; raises `RequestProblem`
+        arguments: Callable[[], Mapping[str, Any]],  # the current request; raises `RequestProblem`
     ):
         self.say, self.place, self.told = say, place, w.HTML()
         self.button = button(say, "estimate", work.safely(lambda: work.begin(self._find(arguments()))), "ve-small")

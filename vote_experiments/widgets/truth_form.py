@@ -208,7 +208,7 @@ class Inputs:
         return made
 
     def begin(self, entries: Entries) -> None:
-        "Forget which field stands for what"
+        "Forget which field is for what"
         self._entries = entries
         self._paths.clear()
 
@@ -332,7 +332,7 @@ class JsonField:
         self,
         say: Words,
         on_value: Callable[[Any], None],  # gets what was typed, when it is JSON
-        on_wrong: Callable[[Html], None],  # is told why it is not
+        on_wrong: Callable[[Html], None],  # called with why it is not
     ):
         self.say, self._on_value, self._on_wrong, self._filling = say, on_value, on_wrong, Filling()
         self.area = w.Textarea(description=say("json"), rows=22, layout=w.Layout(width="auto"))
@@ -421,7 +421,7 @@ class TruthForm:
         self._fill()
 
     def put(self, path: str, value: Any) -> None:
-        "Type a value for somebody, such as the one that models agree on"
+        "Type a value for the user, such as the one that models agree on"
         self.draft.type(path, "" if value is None else str(value))
         self._fill()
         self.on_change()
