@@ -56,7 +56,7 @@ INSTEAD = {
     "import-folder scans/ my-forms": "import-folder scans/ my-forms --yes",
 }  # shorter; no one is there to ask
 COMMANDS = ("vote-experiments", "export ")
-PLATFORM = ("nbs/cli/06_publish.ipynb", "nbs/tutorials/06_datadog.ipynb")  # these talk to a stand-in for Datadog
+PLATFORM = ("nbs/cli/07_publish.ipynb", "nbs/tutorials/06_datadog.ipynb")  # these talk to a stand-in for Datadog
 
 
 @dataclass(frozen=True)
