@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -150,3 +151,33 @@ def test_search_finds_names_and_thai_without_a_server(site, chromium):
     page.click("#theme")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
     page.close()
+
+
+QUESTIONS = {  # what newcomers type -> the page and section that must come first
+    "custom metric": "custom-metric",
+    "cost": "cost",
+    "docker": "docker",
+    "install": "install",
+    "import csv": "import-csv",
+    "timeout": "timeout",
+    "glossary": "glossary",
+    "ภาษาไทย": "ภาษาไทย",
+}
+
+
+@pytest.mark.browser
+def test_what_newcomers_look_for_comes_first(site, chromium):
+    page, first = chromium.new_page(viewport={"width": 1000, "height": 900}), {}
+    page.goto((site / "index.html").as_uri())
+    for words in QUESTIONS:
+        page.fill("#search", words)
+        page.wait_for_function("() => document.querySelector('#found [role=option], #found .none')")
+        link = page.locator("#found [role=option] a").first
+        first[words] = unquote(link.get_attribute("href")).lower()
+        page.fill("#search", "")
+    page.close()
+    assert not {
+        words: first[words]
+        for words, anchor in QUESTIONS.items()
+        if f"questions.html#{anchor}" not in first[words]
+    }

@@ -179,7 +179,7 @@ def test_mistakes_stop_at_the_step_that_finds_them(runner, tmp_path):
     assert code == 2 and "ocr-fused" in said
     code, said, out = runner.run(dataset_name="stations", models="good,gemini-2.5-flash", baseline_run="")
     assert code == 1 and "::error::An experiment failed" in said and out["failed"] == "1", (
-        "a model without its key is told, not left out"
+        "a model without its key is reported, not left out"
     )
     evil = '$(touch hacked); `touch hacked` "; touch hacked'
     code, said, _ = runner.run(dataset_name=evil, models=evil, sample_size=evil)

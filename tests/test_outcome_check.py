@@ -50,7 +50,7 @@ def test_from_a_table_to_a_confirmed_outcome(store, method):
     assert check.risk == 1 and check.status().state == "continue"
     coming = check.next(5)
     assert len(set(coming)) == 5 and all(isinstance(s, str) and s in truth and s.pages == [] for s in coming)
-    assert check.next(5) == coming, "nobody has read them yet"
+    assert check.next(5) == coming, "no one has read them yet"
     status = read_until_decided(check, truth)
     assert status.state == "confirmed" and status.to_read == 0 and check.risk <= 0.05
     assert status.forms_read < 50 and check.next(3) == []

@@ -792,7 +792,7 @@ def all_ended_well(server, store, ids, safe, n) -> None:
         t["result"]["experiments"][0]["total_records"] == 20 for t in done
     )
     calls, found = server.calls.read_text().splitlines(), list_experiments(store)
-    assert len(set(calls)) == 100 and not safe & set(calls[n:]), "nothing that was stored is asked again"
+    assert len(set(calls)) == 100 and not safe & set(calls[n:]), "nothing that was stored runs again"
     assert [status_counts(store, e["id"])["ok"] for e in found] == [20] * 5, "continued, not begun again"
 
 

@@ -130,7 +130,7 @@ def test_the_command_and_the_health_check_of_the_page_work(here, port):
                 server, [w.replace("8501", port) for w in page["healthcheck"]["test"][1:]], env, folder / "log"
             )
             assert f"http://127.0.0.1:{port}/?token=" in (folder / "log").read_text()
-            assert httpx.get(f"http://127.0.0.1:{port}/").status_code in (302, 403), "nobody gets in without the token"
+            assert httpx.get(f"http://127.0.0.1:{port}/").status_code in (302, 403), "no one gets in without the token"
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(30)

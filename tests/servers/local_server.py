@@ -69,7 +69,7 @@ class LocalServer(LoopbackServer):
         text = json.dumps({"reports": [self.read(images(request)[0][1])]}, ensure_ascii=False)
         if wanted == "text":
             text = (
-                f"Here is the report you asked for:\n\n```json\n{text}\n```\n\nLet me know if you need anything else!"
+                f"Here is the requested report:\n\n```json\n{text}\n```\n\nLet me know if you need anything else!"
             )
         return completed(text, model=self.served(), prompt=1400, completion=300)
 

@@ -196,7 +196,7 @@ def process_lives(
 
 # %% ../../nbs/engine/04_resuming.ipynb #cbea9041
 def is_busy(row: Mapping[str, Any]) -> bool:
-    "Somebody who still lives is working on this experiment"
+    "A live process is working on this experiment"
     if row["status"] != "running" or not row["owner"]:
         return False
     process, _ = row["owner"].rsplit(":", 1)

@@ -337,7 +337,7 @@ SWEEP_TEMPLATE = """\
 # A sweep: every combination of param_grid, run once. Check it first: vote-experiments sweep FILE --dry-run
 
 dataset: my-forms            # models read its items; or, instead, a workflow of your own:
-# workflow: my_package.my_module:my_workflow   # or my_file.py:my_workflow, beside this file
+# workflow: my_package.my_module:my_workflow   # or my_file.py:my_workflow, in this file's folder
 
 base_config:                 # what all runs share; or the name of another file
   model: ocr-fused

@@ -88,7 +88,7 @@ def blobs(
 # %% ../../nbs/ocr/05_digits.ipynb #9cadbdca
 @dataclass(frozen=True)
 class Hand:
-    "The size and the slant of somebody's digits"
+    "The size and the slant of one writer's digits"
 
     height: float = 23.0  # pixels
     slant: float = 0.08  # pixels to the right for each pixel upwards
@@ -305,7 +305,7 @@ def place(
     line: Line,
     guess: Guess,
 ) -> list[float]:  # 7 numbers
-    "How a guess stands in its line: width, height, top, bottom; and its blobs' width, run and darkness"
+    "The position of a guess in its line: width, height, top, bottom; and its blobs' width, run and darkness"
     x0, y0, x1, y1 = guess.box
     first, last = line.atoms[guess.start].blob, line.atoms[guess.stop - 1].blob
     width, run, darkness = (max(a, b) for a, b in zip(first, last))

@@ -948,7 +948,7 @@ def keep_uploads(
 
 # %% ../../nbs/widgets/09_dataset_manager.ipynb #ac07193f
 def dataset_folder(store: Store) -> Path:
-    "Where drawn and uploaded pages are kept: beside the store"
+    "Where drawn and uploaded pages are stored: next to the store"
     return (store.path.parent if store.path else Path.cwd()) / "datasets"
 
 # %% ../../nbs/widgets/09_dataset_manager.ipynb #4438144f

@@ -97,7 +97,7 @@ class RunPlace(Protocol):
 
     def versions(self, name: str) -> list[int]: ...  # newest first
 
-    def estimate(self, arguments: Mapping[str, Any]) -> Any: ...  # `Estimates`, or None when it cannot be told
+    def estimate(self, arguments: Mapping[str, Any]) -> Any: ...  # `Estimates`, or None when it is unknown
 
     def start(self, arguments: Mapping[str, Any], background: bool) -> str: ...  # the job's id
 
