@@ -64,7 +64,7 @@ def shell(*words):
     return done.exit_code, done.output
 
 
-@promise("G7")
+@promise("ci-and-packaging-7")
 def test_exit_codes_and_files(home, tmp_path, monkeypatch):
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
     first = run()

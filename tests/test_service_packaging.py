@@ -94,7 +94,7 @@ def wait_until_healthy(service: subprocess.Popen, check: list[str], env: dict, l
         time.sleep(0.3)
 
 
-@promise("G8")
+@promise("ci-and-packaging-8")
 def test_the_command_and_the_health_check_of_the_api_work(here, port):
     folder, env = here
     command = [port if w == "8000" else "127.0.0.1" if w == "0.0.0.0" else w for w in json.loads(one("CMD"))]
@@ -116,7 +116,7 @@ def test_the_command_and_the_health_check_of_the_api_work(here, port):
     assert any("/api/v1/experiments/runs" == line.get("path") for line in lines)
 
 
-@promise("G8")
+@promise("ci-and-packaging-8")
 @pytest.mark.slow  # `vote-experiments ui` has tests of its own
 @pytest.mark.skipif(find_spec("voila") is None, reason="needs Voilà")
 def test_the_command_and_the_health_check_of_the_page_work(here, port):
