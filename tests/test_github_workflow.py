@@ -96,6 +96,7 @@ class Runner:
             "GITHUB_ENV": str(folder / "env"),
             "GITHUB_OUTPUT": str(folder / "output"),
             "GITHUB_ACTIONS": "true",
+            "GITHUB_ACTION_PATH": str(ACTION.parent),
             "VOTE_EXPERIMENTS_STORE": ".vote_experiments/store.db",
             "VOTE_EXPERIMENTS_RUNS": "runs",
             "VOTE_EXPERIMENTS_PLAIN": "1",
@@ -106,16 +107,19 @@ class Runner:
         action = yaml.safe_load(ACTION.read_text())
         values = (
             {k: d.get("default", "") for k, d in action["inputs"].items()}
-            | {"package": "", "full_report": "false"}
+            | {"package": "none", "full_report": "false"}
             | inputs
         )
+        by_step: dict[str, dict[str, str]] = {}
         outputs: dict[str, str] = {}
         said, env = "", dict(self.env)
         for step in action["runs"]["steps"]:
             assert step["shell"] == "bash"
             for name in ("env", "output"):
                 (self.folder / name).write_text("")
-            given = values | {f"steps.run.outputs.{k}": v for k, v in outputs.items()}
+            given = values | {
+                f"steps.{s}.outputs.{k}": v for s, given_out in by_step.items() for k, v in given_out.items()
+            }
             own = {
                 k: re.sub(r"\$\{\{ (\S+) \}\}", lambda m, given=given: given[m[1].removeprefix("inputs.")], v)
                 for k, v in step.get("env", {}).items()
@@ -129,7 +133,9 @@ class Runner:
             )
             said += done.stdout + done.stderr
             env |= dict(line.split("=", 1) for line in (self.folder / "env").read_text().splitlines())
-            outputs |= dict(line.split("=", 1) for line in (self.folder / "output").read_text().splitlines())
+            written = dict(line.split("=", 1) for line in (self.folder / "output").read_text().splitlines())
+            by_step.setdefault(step.get("id", ""), {}).update(written)
+            outputs |= written
             if done.returncode:
                 return done.returncode, said, outputs
         return 0, said, outputs
@@ -181,6 +187,10 @@ def test_mistakes_stop_at_the_step_that_finds_them(runner, tmp_path):
     assert code == 1 and "::error::An experiment failed" in said and out["failed"] == "1", (
         "a model without its key is reported, not left out"
     )
+    code, said, out = runner.run(dataset_name="stations", models="good,gemini-2.5-flash", fail_under="0.5")
+    summary = runner.summary.read_text()
+    assert code == 1 and "### Gate: passed" not in summary and "### stations: 1 of 2 experiments failed" in summary
+    assert "| gemini-2.5-flash | failed |" in summary and "| good | 100.0% | 1 |" in summary
     evil = '$(touch hacked); `touch hacked` "; touch hacked'
     code, said, _ = runner.run(dataset_name=evil, models=evil, sample_size=evil)
     assert code == 2 and not (tmp_path / "hacked").exists()
@@ -192,3 +202,36 @@ def test_the_key_of_a_service_account_becomes_a_private_file(runner, tmp_path):
     runner.run(dataset_name="nowhere")
     path = tmp_path / "gcp.json"
     assert json.loads(path.read_text()) == {"type": "service_account"} and path.stat().st_mode & 0o077 == 0
+
+
+@promise("G5")
+def test_a_schedule_without_any_key_runs_the_offline_readers_over_drawn_forms(runner):
+    "What the shipped schedule does in a repository that has no secrets"
+    workflow = yaml.safe_load(WORKFLOW.read_text())
+    (step,) = [s for s in workflow["jobs"]["experiments"]["steps"] if "actions/vote-experiments" in s.get("uses", "")]
+    default = re.search(r"\|\| '([^']+)'", step["with"]["dataset_name"])[1]
+    code, said, out = runner.run(
+        dataset_name=default, fallback_dataset=step["with"]["fallback_dataset"], sample_size="1", models="ocr-digits"
+    )
+    assert code == 0 and "::warning::There are no Datadog keys" in said, said
+    summary = runner.summary.read_text()
+    assert "### vote-extraction-synthetic-1-10: 1 experiment\n" in summary and "Cost of the run: 0.0000 USD" in summary
+
+
+@promise("G3")
+def test_actions_are_pinned_by_commit_and_credentials_are_not_kept():
+    for path in (GITHUB / "workflows").iterdir():
+        for job in yaml.safe_load(path.read_text())["jobs"].values():
+            for step in job["steps"]:
+                uses = step.get("uses", "./")
+                assert uses.startswith("./") or re.search(r"@[0-9a-f]{40}$", uses), (path.name, uses)
+                if uses.startswith("actions/checkout@"):
+                    assert step["with"]["persist-credentials"] is False, path.name
+
+
+def test_from_another_repository_the_action_installs_its_own_package():
+    action = yaml.safe_load(ACTION.read_text())
+    install = action["runs"]["steps"][0]["run"]
+    own = ACTION.parent / "../../.."
+    assert action["inputs"]["package"]["default"] == "" and '"$GITHUB_ACTION_PATH/../../.."' in install
+    assert (own / "pyproject.toml").is_file()

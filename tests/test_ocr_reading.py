@@ -118,6 +118,71 @@ def test_two_reports_in_one_file(constituency):
     assert share_right(output["reports"][0], truth) >= 0.9 and share_right(output["reports"][1], other_truth) >= 0.8
 
 
+def test_two_stations_in_one_pdf(tmp_path, constituency):
+    from PIL import Image
+
+    others, other_truth = pages_of(9021, "5/18")
+    sheets = [Image.fromarray(np.ascontiguousarray(p)) for p in [*constituency[0], *others]]
+    sheets[0].save(tmp_path / "both.pdf", save_all=True, append_images=sheets[1:], resolution=150)
+    output = read_form_set([tmp_path / "both.pdf"], "ocr-sums", roots=[tmp_path])
+    for report, truth in zip(output["reports"], (constituency[1], other_truth), strict=True):
+        assert share_right(report, truth) >= 0.8
+    assert output["regions"][1]["total_votes_recorded"]["page"] >= len(constituency[0])
+
+
+def test_a_damaged_file_is_noted_and_the_rest_is_read(tmp_path, constituency):
+    cv2.imwrite(str(tmp_path / "1.jpg"), constituency[0][0])
+    (tmp_path / "torn.jpg").write_bytes((tmp_path / "1.jpg").read_bytes()[:3000])
+    output = read_form_set([tmp_path / "1.jpg", tmp_path / "torn.jpg"], "ocr-sums", roots=[tmp_path])
+    assert len(output["reports"]) == 1 and any("image 2" in note for note in output["notes"])
+    with pytest.raises(FileNotFoundError, match="2.jpg"):
+        read_form_set([tmp_path / "2.jpg"], "ocr-sums", roots=[tmp_path])
+    with pytest.raises(PermissionError, match="VOTE_EXPERIMENTS_ROOTS"):
+        read_form_set([tmp_path / "1.jpg"], "ocr-sums", roots=[tmp_path / "else"])
+
+
+@pytest.mark.parametrize("seed, rows", [(511, 13), (507, 57)])
+def test_words_that_form_a_column_and_a_table_that_goes_on_overleaf(seed, rows):
+    drawn = form_set(seed, "scan", "real")
+    pages = [cv2.imdecode(np.frombuffer(p, np.uint8), cv2.IMREAD_GRAYSCALE) for p in drawn.pages]
+    assert len(read_form_set(pages, "ocr-sums")["reports"][0]["vote_results"]) == rows
+
+
+def test_ticks_behind_every_number_are_no_digits():
+    drawn = form_set(594, "scan", "real")
+    pages = [cv2.imdecode(np.frombuffer(p, np.uint8), cv2.IMREAD_GRAYSCALE) for p in drawn.pages]
+    assert "slashes" in drawn.record["metadata"]["difficulties"]
+    assert (
+        share_right(read_form_set(pages, "ocr-sums")["reports"][0], parse_reports(drawn.record["ground_truth"])[0])
+        > 0.85
+    )
+
+
+def test_the_header_names_the_station_or_says_what_was_not_read():
+    right = wrong = 0
+    for seed in range(9030, 9034):
+        pages, truth = pages_of(seed, "5/18")
+        output = read_form_set(pages[:1], "ocr-sums")
+        info, sure = output["reports"][0]["form_info"], output["confidence"][0]
+        for name in ("polling_station_number", "constituency_number", "village_moo"):
+            if info.get(name) and sure[f"form_info.{name}"] >= 0.9:
+                right += info[name] == getattr(truth.form_info, name)
+                wrong += info[name] != getattr(truth.form_info, name)
+        unread = next(note for note in output["notes"] if note.startswith("not read in the header"))
+        assert "district" in unread and info.get("district") is None
+    assert right >= 4 and wrong == 0
+
+
+def test_names_come_from_the_candidate_list_by_number(constituency):
+    pages, truth = constituency
+    listed = [r.model_dump(include={"number", "candidate_name", "party_name"}) for r in truth.vote_results]
+    with_names = read_form_set(pages[:1], "ocr-fused-names", {"Constituency": listed})["reports"][0]
+    without = read_form_set(pages[:1], "ocr-fused", {"Constituency": listed})["reports"][0]
+    assert [r["party_name"] for r in with_names["vote_results"]] == [r["party_name"] for r in listed]
+    assert {r["party_name"] for r in without["vote_results"]} == {None}
+    assert any("no candidate list" in n for n in read_form_set(pages[:1], "ocr-fused-names")["notes"])
+
+
 def test_a_cropped_page_gives_what_is_left(constituency):
     pages, truth = constituency
     h, w = pages[0].shape

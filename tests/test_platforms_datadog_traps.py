@@ -23,8 +23,8 @@ from servers.gemini_server import GeminiServer
 from servers.loopback import Reply
 
 from vote_experiments.platforms import datadog, datadog_sdk
-from vote_experiments.datasets.dataset import save_dataset
-from vote_experiments.store.database import Store, item_results, now_us, traces
+from vote_experiments.datasets.dataset import get_dataset, save_dataset
+from vote_experiments.store.database import Store, item_results, now_us, publications, traces
 from vote_experiments.engine.engine import ItemFailedError
 from vote_experiments.experiments.experiment import run_experiment
 from vote_experiments.experiments.comparison import run_model_experiments
@@ -56,12 +56,47 @@ def sdk(server):
         yield enabled
 
 
+CONFIG = (
+    "_dd_site",
+    "_dd_api_key",
+    "_llmobs_ml_app",
+    "_llmobs_agentless_enabled",
+    "_llmobs_sample_rate",
+    "env",
+    "service",
+)
+
+
+def sdk_state(sdk):
+    "Everything that `enable` sets for the whole process"
+    from ddtrace import config
+    from ddtrace.internal.settings.standalone import standalone_config
+
+    names = {name: getattr(config, name, None) for name in CONFIG}
+    return names | {
+        "app_key": sdk._app_key,
+        "project": sdk._project_name,
+        "apm": standalone_config.apm_tracing_enabled,
+        "enabled": sdk.enabled,
+    }
+
+
+def restore_sdk(sdk, before):
+    from ddtrace import config
+    from ddtrace.internal.settings.standalone import standalone_config
+
+    for name in CONFIG:
+        setattr(config, name, before[name])
+    sdk._app_key, sdk._project_name = before["app_key"], before["project"]
+    standalone_config.apm_tracing_enabled = before["apm"]
+
+
 @contextlib.contextmanager
 def bare_sdk(**settings):
     LLMObs = datadog_sdk._sdk()
     from ddtrace.internal.settings.standalone import standalone_config
 
-    before = datadog_sdk._current(LLMObs)
+    before = sdk_state(LLMObs)
     standalone_config.apm_tracing_enabled = False
     logging.getLogger("ddtrace").setLevel(logging.CRITICAL)
     try:
@@ -80,7 +115,7 @@ def bare_sdk(**settings):
         yield LLMObs
     finally:
         LLMObs.disable()
-        datadog_sdk._put_back(LLMObs, before)
+        restore_sdk(LLMObs, before)
         logging.getLogger("ddtrace").setLevel(logging.NOTSET)
 
 
@@ -201,13 +236,76 @@ def test_bare_sdk_ignores_a_second_enable(sdk):
 
 
 @promise("datadog-3")
-def test_an_sdk_that_was_enabled_otherwise_is_taken_over_and_put_back(sdk, server, sqlite_store, caplog):
+def test_an_sdk_that_was_enabled_otherwise_is_not_touched(sdk, server, sqlite_store):
     done = run_experiment(name="e", data=items(2), task=echo, evaluators=[right], store=sqlite_store, project="ours")
+    before = sdk_state(sdk)
     assert one(publish(done.experiment_id, "datadog", store=sqlite_store)).complete
-    assert set(server.projects) == {"ours"} and "put back" in caplog.text
-    assert sdk.enabled and sdk._project_name == PROJECT
+    assert set(server.projects) == {"ours"} and sdk_state(sdk) == before
     sdk.create_dataset("theirs")
     assert set(server.projects) == {"ours", PROJECT}
+
+
+PROGRAM = """
+import sys, threading, time
+from ddtrace import tracer
+from ddtrace.llmobs import LLMObs
+from ddtrace.trace import TraceFilter
+from vote_experiments.platforms.publishing import publish
+
+class Counter(TraceFilter):
+    n = 0
+    def process_trace(self, trace):
+        Counter.n += len(trace)
+        return None  # counted; there is no agent here
+
+n_redacted = 0
+
+def redacted(span):
+    global n_redacted
+    n_redacted += 1
+    for message in span.input:
+        message["content"] = "redacted"
+    return span
+
+tracer.configure(trace_processors=[Counter()])
+LLMObs.enable(ml_app="theirs", project_name="theirs", agentless_enabled=True, site="datadoghq.com",
+              integrations_enabled=False, api_key="planted-datadog-api-key", app_key="planted-datadog-app-key",
+              span_processor=redacted)
+done, made = threading.Event(), [0, 0]
+
+def work():
+    while not done.is_set():
+        with tracer.trace("web.request"):
+            made[0] += 1
+        with LLMObs.workflow(name="theirs"):
+            LLMObs.annotate(input_data="the name of a voter", output_data="seen")
+        made[1] += 1
+        time.sleep(0.02)
+
+worker = threading.Thread(target=work)
+worker.start()
+report = publish(sys.argv[2], "datadog", store=sys.argv[1])[0]
+done.set()
+worker.join()
+LLMObs.flush()
+time.sleep(1)
+LLMObs.disable()
+tracer.flush()
+print(report.complete, *made, Counter.n, n_redacted)
+"""
+
+
+@promise("datadog-3")
+def test_a_program_that_uses_the_sdk_itself_keeps_every_span_while_a_run_is_published(server, sqlite_store):
+    done = run_experiment(name="e", data=items(400), task=calling_echo, evaluators=[right], store=sqlite_store)
+    words = [sys.executable, "-c", PROGRAM, str(sqlite_store.path), done.experiment_id]
+    program = subprocess.run(words, capture_output=True, text=True, timeout=200, env=os.environ)
+    assert program.returncode == 0, program.stderr[-3000:]
+    complete, *counts = program.stdout.split()
+    requests, workflows, exported, n_redacted = map(int, counts)
+    assert complete == "True" and len(server.rows()) == 400
+    assert exported == requests + workflows > 20 and n_redacted == workflows
+    assert not [s for s in server.spans if "theirs" in str(s)]
 
 
 MODE = """
@@ -238,12 +336,12 @@ def test_spans_go_to_their_intake_whoever_imported_the_sdk(imported, tmp_path):
     assert "LLMOBS_AGENTLESS" in done.stdout, done.stderr[-2000:]
 
 
-def test_an_sdk_that_was_off_is_off_afterwards_with_its_settings(server, sqlite_store):
+def test_an_sdk_that_was_off_stays_off_with_its_settings(server, sqlite_store):
     LLMObs = datadog_sdk._sdk()
-    before = datadog_sdk._current(LLMObs)
+    before = sdk_state(LLMObs)
     done = run_experiment(name="e", data=items(2), task=echo, store=sqlite_store)
     assert one(publish(done.experiment_id, "datadog", store=sqlite_store)).complete
-    assert not LLMObs.enabled and datadog_sdk._current(LLMObs) == {**before, "processor": None}
+    assert not LLMObs.enabled and sdk_state(LLMObs) == before
 
 
 # ── running ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -555,7 +653,9 @@ def test_every_row_score_and_call_of_a_large_run_arrives(server, sqlite_store, n
         store=sqlite_store,
     )
     report = one(publish(done.experiment_id, "datadog", store=sqlite_store))
-    assert report.complete and str(report).startswith(f"published {n}/{n} rows, {n}/{n} scores, {2 * n}/{2 * n} spans")
+    assert report.complete and str(report) == (
+        f"published {n}/{n} rows, {n}/{n} scores of large to datadog; sent {2 * n}/{2 * n} spans (not read back)"
+    )
     assert (len(server.rows()), len(server.calls())) == (n, 2 * n)
     assert values(server) == {f"r{i}": True for i in range(n)}
     parents = {s["span_id"] for s in server.rows()}
@@ -675,6 +775,72 @@ def test_publishing_killed_at_random_is_complete_in_the_end_without_duplicates(s
     assert report.complete and len(server.experiments) == 1
     assert len(server.rows()) == len({s["span_id"] for s in server.rows()}) == n and len(server.calls()) == n, seen
     assert sum(map(len, server.metrics.values())) == n and values(server) == {f"r{i}": True for i in range(n)}
+
+
+@promise("D14")
+@pytest.mark.parametrize(
+    "index_s, kills", [(1.5, 3), pytest.param(15.0, 10, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
+)
+def test_rows_that_are_shown_late_are_not_sent_twice_after_a_kill(server, sqlite_store, index_s, kills):
+    n = 400 * kills
+    done = run_experiment(
+        name="late",
+        data=save_dataset("golden", items(n), store=sqlite_store),
+        task=calling_echo,
+        evaluators=[right],
+        store=sqlite_store,
+    )
+    server.index_s, server.delay_s = index_s, 0.05
+    doubtful = 0
+    for _ in range(kills):
+        process = child(sqlite_store, AGAIN)
+        killed_when(process, functools.partial(more_than, server, len(server.spans)))
+        with sqlite_store.read() as c:
+            doubtful += '"doubtful":{}' not in str(c.scalar(sa.select(publications.c.remote)))
+    report = one(publish(done.experiment_id, "datadog", store=sqlite_store))
+    assert report.complete and doubtful and len(server.experiments) == 1
+    assert len(server.rows()) == len(server.calls()) == n
+    assert sum(map(len, server.metrics.values())) == n and values(server) == {f"r{i}": True for i in range(n)}
+
+
+def more_than(server, n):
+    return len(server.spans) > n
+
+
+def test_rows_that_are_there_twice_are_counted_and_not_called_complete(server, sqlite_store):
+    done = run_experiment(name="e", data=items(3), task=echo, evaluators=[right], store=sqlite_store, backend="datadog")
+    server.spans.append({**server.rows()[0], "span_id": "4711"})
+    report = one(publish(done.experiment_id, "datadog", store=sqlite_store))
+    assert report.surplus == 1 and not report.complete and "more than once" in str(report)
+
+
+def test_a_status_that_is_refused_is_an_error_and_set_the_next_time(server, sqlite_store):
+    done = run_experiment(name="e", data=items(2), task=echo, evaluators=[right], store=sqlite_store)
+    server.fail("PATCH", "/experiments/", Reply(400))
+    report = one(publish(done.experiment_id, "datadog", store=sqlite_store))
+    assert not report.complete and "400 to the status" in report.error
+    server.faults.clear()
+    report = one(publish(done.experiment_id, "datadog", store=sqlite_store))
+    assert report.complete, dict(report)
+    (experiment,) = server.experiments.values()
+    assert experiment["attributes"]["status"] == "completed"
+
+
+def test_another_project_gets_everything_and_a_deleted_dataset_is_pushed_again(server, sqlite_store):
+    done = run_experiment(
+        name="e",
+        data=save_dataset("golden", items(3), store=sqlite_store),
+        task=echo,
+        evaluators=[right],
+        store=sqlite_store,
+    )
+    for project in ("one", "two", "one"):
+        assert one(publish(done.experiment_id, "datadog", store=sqlite_store, project_name=project)).complete
+    assert len(server.experiments) == 2 and len(server.rows()) == 6
+    server.datasets.clear()
+    other = run_experiment(name="f", data=get_dataset("golden", store=sqlite_store), task=echo, store=sqlite_store)
+    assert one(publish(other.experiment_id, "datadog", store=sqlite_store, project_name="one")).complete
+    assert [d.name for d in server.datasets.values()] == ["golden"]
 
 
 def stored(store):

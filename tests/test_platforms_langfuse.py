@@ -269,6 +269,10 @@ def test_items_that_are_gone_here_are_taken_out_there(server):
         assert [i.id for i in there.pull_dataset("golden").items] == ["a", "b"]
         there.push_dataset("golden", [DatasetItem("b", 2)], remove_missing=True)
         assert [i.id for i in there.pull_dataset("golden").items] == ["b"]
+        kept = {i["metadata"]["local_item_id"]: i["status"] for i in server.items["golden"].values()}
+        assert kept == {"a": "ARCHIVED", "b": "ACTIVE"}, "archived there, so that it can be brought back"
+        there.push_dataset("golden", [DatasetItem("a", 1), DatasetItem("b", 2)])
+        assert [i.id for i in there.pull_dataset("golden").items] == ["a", "b"]
 
 
 def test_what_fails_while_connected_is_not_blamed_on_the_keys(server):
@@ -378,3 +382,36 @@ def test_the_bare_sdks_lose_what_ours_keeps(server, tmp_path):
     found = {(s["name"], s["value"], s.get("dataType")) for s in server.scores.values()}
     assert ("as_evaluation", 1.0, "BOOLEAN") not in found and any(n == "as_evaluation" for n, *_ in found)
     assert any(n == "as_dict" for n, *_ in found) == (server.name == "langfuse")
+
+
+@pytest.mark.parametrize("generation", [3, 4, 5])
+def test_servers_of_each_generation_get_the_whole_run_once(generation, sqlite_store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with LangfuseServer(generation=generation) as server, server.environment():
+        server.name = "langfuse"
+        done = run(sqlite_store, server, run_evaluators=[lambda item_results: Evaluation("n", len(item_results))])
+        report = done.publication
+        assert report.complete and (report.rows, report.scores, report.spans) == (4, 8, 4), str(report)
+        assert (len(server.rows()), len(server.calls()), len(server.scores)) == (4, 4, 9)
+        runs = 4 if generation < 5 else 0
+        assert len(server.run_items) == runs and of_run(server)["n"]["value"] == 3.0
+        assert ("8/8 scores" in str(report).partition("sent")[2]) == (generation < 5), "not read back, not published"
+        assert one(publish(done.experiment_id, "langfuse", store=sqlite_store)).complete
+        assert (server.n_spans, len(server.run_items)) == (8, runs)
+        assert all("langfuse.experiment.item.version" in s.attributes for s in server.rows())
+
+
+def test_a_server_that_cannot_take_spans_is_refused_before_the_run_starts(sqlite_store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    n_calls = []
+    with LangfuseServer(generation=2) as server, server.environment():
+        with pytest.raises(ValueError, match="version 2.95.11 .* update it to 3.22 or later"):
+            run_experiment(name="e", data=items(1), task=n_calls.append, store=sqlite_store, backend="langfuse")
+    assert not n_calls and not server.rows()
+
+
+@pytest.mark.parametrize("path", ["otel", "scores"])
+def test_suspended_ingestion_is_not_reported_as_wrong_keys(server, sqlite_store, path):
+    server.fail("POST", path, Reply(403, {"message": "Ingestion suspended: Usage threshold exceeded."}))
+    report = run(sqlite_store, server).publication
+    assert "Ingestion suspended" in report.error and "keys" not in report.error

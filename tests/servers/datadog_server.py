@@ -123,6 +123,8 @@ class DatadogServer(LoopbackServer):
         self.spans: list[dict] = []
         self.faults: list[Fault] = []
         self.delay_s = 0.0
+        self.index_s = 0.0  # seconds until what was taken is shown
+        self.taken_at: dict[str, float] = {}  # span: when it was taken
         self.forget()
 
     # ---------------------------------------------------------------- what a test uses
@@ -326,6 +328,7 @@ class DatadogServer(LoopbackServer):
                 "eval_metrics": by_span[s["span_id"]],
             }
             for s in self.rows(experiment)
+            if time.monotonic() >= self.taken_at.get(s["span_id"], 0.0) + self.index_s
         ]
         summary = [m for m in self.metrics[experiment] if m["metric_source"] == "summary"]
         return Reply(
@@ -341,6 +344,7 @@ class DatadogServer(LoopbackServer):
 
     def take_spans(self, request: Request) -> Reply:
         for event in request.json if isinstance(request.json, list) else [request.json]:
+            self.taken_at |= {span["span_id"]: time.monotonic() for span in event["spans"]}
             self.spans += event["spans"]
         return Reply(202, {})
 

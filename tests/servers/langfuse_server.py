@@ -1,4 +1,7 @@
-"""Langfuse 5 and InteractiveAI 1.1 on the loopback, as far as their SDKs' clients go when experiments are published
+"""Langfuse and InteractiveAI 1.1 on the loopback, as far as their SDKs' clients go when experiments are published
+
+Langfuse has generations: a server of version 2 has no OpenTelemetry endpoint; version 3 keeps dataset runs, and takes one
+score in a request; version 4 knows experiments, but shows them in v4 write mode only; 5 stands for a server in that mode.
 
 Datasets, items, runs, scores and OpenTelemetry traces (protobuf) are kept. InteractiveAI's routes are those of its Platform
 API, with names in snake case and answers in an envelope; traces go the same way on both.
@@ -51,8 +54,11 @@ class Span:
 class LangfuseServer(LoopbackServer):
     "Keeps `datasets`, `items` by dataset, `run_items`, `scores` by id, `spans` by id"
 
-    def __init__(self, prefix: str = "LANGFUSE", port: int = 0):
+    VERSIONS = {2: "2.95.11", 3: "3.63.0", 4: "4.2.0", 5: "4.9.0"}
+
+    def __init__(self, prefix: str = "LANGFUSE", port: int = 0, generation: int = 5):
         super().__init__(port)
+        self.generation = generation
         self.prefix = prefix
         self.wipe()
 
@@ -104,7 +110,9 @@ class LangfuseServer(LoopbackServer):
         basic = f"{KEYS['PUBLIC_KEY']}:{KEYS['SECRET_KEY']}"
         if request.headers.get("authorization") != "Basic " + base64.b64encode(basic.encode()).decode():
             return Reply(401, {"message": "Invalid credentials"})
-        if request.path == "/api/public/otel/v1/traces":
+        if request.path == "/api/public/health":
+            return Reply(200, {"status": "OK", "version": self.VERSIONS[self.generation]})
+        if request.path == "/api/public/otel/v1/traces" and self.generation > 2:
             return self._take_spans(request)
         if request.path.startswith("/api/platform/"):
             return self._platform(request)
@@ -180,7 +188,7 @@ class LangfuseServer(LoopbackServer):
         old = self.items[name].get(body["id"], {})
         item = {
             "id": body["id"],
-            "status": "ACTIVE",
+            "status": body.get("status") or old.get("status", "ACTIVE"),
             "input": body.get("input"),
             "expectedOutput": body.get("expectedOutput"),
             "metadata": body.get("metadata"),
@@ -202,6 +210,8 @@ class LangfuseServer(LoopbackServer):
 
     # ---------------------------------------------------------------- runs
     def post_dataset_run_items(self, query: dict, body: Any, rest: str) -> Reply:
+        if not any(i.get(body["datasetItemId"], {}).get("status") == "ACTIVE" for i in self.items.values()):
+            return _missing("Dataset item")
         made = {
             "id": f"ri{len(self.run_items)}",
             "datasetRunId": f"run-{body['runName']}",
@@ -216,9 +226,16 @@ class LangfuseServer(LoopbackServer):
         return Reply(200, made)
 
     def get_dataset_run_items(self, query: dict, body: Any, rest: str) -> Reply:
-        return self._page([i for i in self.run_items if i["datasetRunName"] == query["runName"]], query)
+        items = [i for i in self.run_items if i["datasetRunName"] == query["runName"]]
+        if not items and self.generation < 5:
+            return _missing("Dataset run")
+        return self._page(items, query)
 
     def get_experiment_items(self, query: dict, body: Any, rest: str) -> Reply:
+        if self.generation < 4:
+            return _missing("route")
+        if self.generation == 4:
+            return Reply(404, {"message": "The experiment items API is only available in a Langfuse v4 write mode."})
         its = [s for s in self.rows() if s.attributes.get("langfuse.experiment.id") == query["experimentId"]]
         start, limit = int(query.get("cursor", 0)), int(query["limit"])
         data = [self._experiment_item(s) for s in its[start : start + limit]]
@@ -263,6 +280,8 @@ class LangfuseServer(LoopbackServer):
 
     # ---------------------------------------------------------------- scores and traces
     def post_scores(self, query: dict, body: Any, rest: str) -> Reply:
+        if isinstance(body, list) and self.generation < 5:
+            return Reply(400, {"message": "Invalid request data", "error": "Expected object, received array"})
         for score in body if isinstance(body, list) else [body]:
             self.scores[score["id"]] = score
         return Reply(202, {"message": "Accepted"}) if isinstance(body, list) else Reply(200, {"id": body["id"]})

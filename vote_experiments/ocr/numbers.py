@@ -59,6 +59,7 @@ class Slot(NamedTuple):
     bare: np.ndarray  # uint8[h, w], without them
     bracket: float | None  # pixels from the left; None: the slot ends at its right side
     end: float | None = None  # pixels from the left: where its dots end; taller ink behind them may still be a digit
+    rule: int | None = None  # pixels from the top: the rule above the row
 
 # %% ../../nbs/ocr/03_numbers.ipynb #ae994dab
 def vote_slot(
@@ -78,6 +79,7 @@ def vote_slot(
         mask[part],
         without_dots(mask[part], line),
         bracket.x - left,
+        rule=cell.top - first,
     )
 
 # %% ../../nbs/ocr/03_numbers.ipynb #c4d7b80a
@@ -95,6 +97,13 @@ def _is_rule(p: Piece, slot: Slot) -> bool:
     )
 
 # %% ../../nbs/ocr/03_numbers.ipynb #30380f4f
+def _hangs_in(p: Piece, slot: Slot) -> bool:
+    "The end of a stroke from the row above, cut off by the rule"
+    if slot.rule is None or abs(p.y - slot.rule) > 6 or p.height > 0.34 * slot.image.shape[0]:
+        return False
+    return bool(slot.bare[max(0, slot.rule - 10) : max(0, slot.rule - 2), max(0, p.x - 3) : p.right + 8].any())
+
+
 def _is_behind(p: Piece, slot: Slot) -> bool:
     "The bracket, the words behind it, or the printed word after a slot"
     width = slot.image.shape[1]
@@ -118,6 +127,7 @@ def _could_be_written(slot: Slot) -> tuple[np.ndarray, list[Piece], list[Piece]]
         and p.y <= 0.8 * height
         and not _is_rule(p, slot)
         and not _is_behind(p, slot)
+        and not _hangs_in(p, slot)
     ]
     return label, every, kept
 
@@ -206,6 +216,7 @@ def tick_habit(
 
 # %% ../../nbs/ocr/03_numbers.ipynb #d320c0a6
 _FIRST_IS_TICK, _GROUP_ALONE = 0.8, 0.35  # odds against the reading with all pieces
+_UPRIGHT = 0.08  # the same for an upright last stroke, which is nearly always a 1
 _HABIT = 30.0  # the same for a last stroke by someone who ends each number with one
 
 # %% ../../nbs/ocr/03_numbers.ipynb #67f38add
@@ -226,8 +237,8 @@ def _readings(label: np.ndarray, digits: list[Piece], habit: float) -> list[tupl
         return readings
     tall = max(p.height for p in digits)
     odds = _tick_odds(label, digits[-1], digits[-1].x - max(p.right for p in digits[:-1]), tall)
-    if habit > 0.5 and len(digits) > 1 and lean(label, digits[-1])[0] < 0.2:
-        odds = max(odds, _HABIT * habit)
+    if lean(label, digits[-1])[0] < 0.2 and digits[-1].height > 0.4 * tall:
+        odds = max(odds, _HABIT * habit if habit > 0.5 else _UPRIGHT)
     if odds:
         readings.append((odds, digits[:-1]))
     if _tick_odds(label, digits[0], 0.0, tall):

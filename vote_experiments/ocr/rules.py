@@ -7,6 +7,7 @@ __all__ = ['SIDE', 'STRIP', 'Upright', 'resized', 'ridge', 'straight_ink', 'Rule
 
 # %% ../../nbs/ocr/00_rules.ipynb #269ebac4
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -110,11 +111,12 @@ class Rule:
     def length(self) -> float:
         return self.stop - self.start
 
-    @property
+    @cached_property
     def middle(self) -> float:
         "Where the rule usually is, across"
         return float(np.median(self.off))
 
+    @cached_property
     def _slopes(self) -> tuple[float, float]:
         k = min(len(self.at) - 1, 10)
         if k < 1:
@@ -128,7 +130,7 @@ class Rule:
     def __call__(self, at: np.ndarray | float) -> np.ndarray:  # float, like `at`
         "Where the rule is, at some places along it"
         at = np.asarray(at, float)
-        first, last = self._slopes()
+        first, last = self._slopes
         off = np.interp(at, self.at, self.off)
         off = np.where(at < self.at[0], self.off[0] + first * (at - self.at[0]), off)
         return np.where(at > self.at[-1], self.off[-1] + last * (at - self.at[-1]), off)

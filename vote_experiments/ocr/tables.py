@@ -196,6 +196,7 @@ def _filled(
 
 # %% ../../nbs/ocr/01_tables.ipynb #8266262a
 _SHARES = 700  # places between the borders that are looked at
+_NARROWEST_VOTES = 0.27  # of the table: digits and words need this much, so a rule further right is handwriting
 
 # %% ../../nbs/ocr/01_tables.ipynb #526e9f13
 def _inked_shares(ink: np.ndarray, left: Rule, right: Rule, rows: list[Rule]) -> np.ndarray:  # float[rows, _SHARES + 1]
@@ -215,8 +216,7 @@ def _inner_columns(ink: np.ndarray, left: Rule, right: Rule, rows: list[Rule]) -
     shares = _inked_shares(ink, left, right, rows)
     body, head = (shares[1:] > 0.85).mean(0), shares[0] > 0.93
     weight = np.where((body > 0.5) | (head & (body > 0.18)), body + 0.3 * head, 0)
-    margin = int(0.03 * _SHARES)
-    weight[:margin] = weight[-margin:] = 0
+    weight[: int(0.03 * _SHARES)] = weight[-int(_NARROWEST_VOTES * _SHARES) :] = 0
     heights = np.linspace(float(rows[0](left.middle)), float(rows[-1](left.middle)), 20)
     found = []
     places = np.nonzero(weight)[0]

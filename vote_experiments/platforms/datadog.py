@@ -4,23 +4,25 @@
 
 # %% auto #0
 __all__ = ['log', 'as_record', 'as_item', 'changes', 'push_changes', 'known_datasets', 'not_there', 'version_number', 'pull',
-           'dataset_to_push_to', 'remote_dataset', 'comparison_url', 'unrun_experiment', 'found_or_created', 'arrived',
-           'pulled_run', 'Datadog', 'open_backend', 'import_files']
+           'dataset_to_push_to', 'remote_dataset', 'comparison_url', 'unrun_experiment', 'set_status',
+           'found_or_created', 'arrived', 'pulled_run', 'DatadogSession', 'Datadog', 'open_backend', 'import_files']
 
 # %% ../../nbs/platforms/02_datadog.ipynb #ec44c572
-import contextvars
 import csv
 import json
 import logging
+import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 from vote_experiments.platforms.platform import (
     Arrived,
+    PlatformDown,
     RemoteDataset,
     RemoteNotFoundError,
     RowToPublish,
@@ -32,12 +34,13 @@ from vote_experiments.platforms.platform import (
 )
 from ..records import DatasetItem, Evaluation
 from ..settings import DEFAULT_ML_APP, DEFAULT_PROJECT, setting
+from ..workers import WorkerDied, WorkerPool
 
 # %% ../../nbs/platforms/02_datadog.ipynb #213ca46f
 log = logging.getLogger("vote_experiments")
 
 # %% ../../nbs/platforms/02_datadog.ipynb #eb62a4d0
-from .datadog_sdk import Project, _Outbox, _enabled, _sdk, check_keys
+from .datadog_sdk import _QUIET, Project, _enabled, _sdk, check_keys
 from .datadog_spans import _send, metric, post_metrics, score_time
 
 # %% ../../nbs/platforms/02_datadog.ipynb #0093ed7f
@@ -242,6 +245,20 @@ def unrun_experiment(
         runs=run.repeats,
     )
 
+# %% ../../nbs/platforms/02_datadog.ipynb #2e5808d3
+def set_status(
+    project: Project,
+    experiment_id: str,
+    status: str,  # running | completed | failed
+    error: str | None = None,
+) -> None:
+    "Set an experiment's status there. Raises `PlatformDown` when it is refused; the SDK itself would only log that."
+    attributes = {"status": status} | ({"error": error} if error else {})
+    body = {"data": {"type": "experiments", "attributes": attributes}}
+    response = project.client.request("PATCH", f"/api/unstable/llm-obs/v1/experiments/{experiment_id}", body=body)
+    if response.status != 200:
+        raise PlatformDown(f"Datadog answered {response.status} to the status {status!r} of experiment {experiment_id}")
+
 # %% ../../nbs/platforms/02_datadog.ipynb #f357a4ce
 def found_or_created(
     project: Project,
@@ -260,8 +277,15 @@ def found_or_created(
             )
             experiment._tags |= {"project_id": experiment._project_id, "experiment_id": experiment._id}
         else:
-            experiment._setup_experiment("LLM Observability is not enabled")
-            experiment._update_status("running")
+            try:
+                experiment._setup_experiment("LLM Observability is not enabled")
+            except ValueError as error:
+                if re.search(r": 404\b", str(error)):
+                    raise RemoteNotFoundError(
+                        f"Datadog has no dataset {run.dataset.name!r} ({run.dataset.id})"
+                    ) from None
+                raise
+            set_status(project, experiment._id, "running")
     return {
         "found": bool(found),
         "experiment_id": experiment._id,
@@ -279,12 +303,14 @@ def arrived(
     "The rows that are there with their handles, and the names of their scores"
     rows: dict[str, Any] = {}
     scores: dict[str, set[str]] = {}
+    surplus = 0
     for row in run.rows:
         key = (row["metadata"] or {}).get("local_trace_id")
         if key:
+            surplus += key in rows
             rows[key] = {"span_id": row["span_id"], "trace_id": row["trace_id"], "ms": row["timestamp"] // 1_000_000}
             scores.setdefault(key, set()).update(row["evaluations"])
-    return Arrived(rows, scores, set(run.summary_evaluations))
+    return Arrived(rows, scores, set(run.summary_evaluations), surplus)
 
 # %% ../../nbs/platforms/02_datadog.ipynb #2f88a966
 def pulled_run(
@@ -301,56 +327,27 @@ def pulled_run(
             raise
 
 # %% ../../nbs/platforms/02_datadog.ipynb #5da1043d
-class Datadog:
-    "Datadog LLM Observability, as `platforms.platform.Backend` describes"
+class DatadogSession:
+    "The SDK, enabled for one project, in the process that publishes"
 
-    name, title = "datadog", "Datadog LLMObs"
-    patience_s = 20.0  # Datadog shows new rows some seconds after it took them
-    batch_rows = 200
-    keeps_failed_scores = True
+    def __init__(self, settings: Mapping[str, Any]):
+        self._settings = settings
+        self._project = Project(settings["project_name"], settings["site"])
+        self._open = ExitStack()
 
-    def __init__(
-        self,
-        ml_app: str | None = None,
-        api_key: str | None = None,
-        app_key: str | None = None,
-        site: str | None = None,
-        agentless_enabled: bool = True,
-        project_name: str | None = None,
-        **_: Any,
-    ):
-        keys = check_keys(api_key, app_key)
-        default = setting("DD_SITE") or "datadoghq.com"
-        self.site = default if site in (None, "", "datadoghq.com") else site
-        self.project = project_name or DEFAULT_PROJECT
-        self._project = Project(self.project, self.site)
-        self._settings = {
-            "ml_app": ml_app or DEFAULT_ML_APP,
-            "api_key": keys[0],
-            "app_key": keys[1],
-            "site": self.site,
-            "agentless_enabled": agentless_enabled,
-            "project_name": self.project,
-            "env": setting("DD_ENV"),
-            "service": setting("DD_SERVICE"),
-        }
-        self._outbox: _Outbox | None = None
-        _sdk()
+    def open(self) -> str:  # the project's id
+        "Enable the SDK. Raises `ValueError` for wrong keys, `PlatformDown` without a response."
+        self._outbox = self._open.enter_context(_enabled(self._settings))
+        with self._project.in_words(f"looking for project {self._project.name!r}"):
+            return self._project.client.project_create_or_get(self._project.name)["_id"]
 
-    def __repr__(self) -> str:
-        return f"Datadog(project={self.project!r}, site={self.site!r})"
+    def close(self) -> None:
+        "Send what is buffered and switch the SDK off"
+        self._open.close()
 
-    @contextmanager
-    def connected(self) -> Iterator["Datadog"]:
-        "The SDK, enabled for this project inside. Raises `ValueError` for wrong keys, `PlatformDown` without a response."
-        with _enabled(self._settings) as self._outbox:
-            with self._project.in_words(f"looking for project {self.project!r}"):
-                self._project.client.project_create_or_get(self.project)
-            yield self
-
-    def pull_dataset(self, name: str, version: Any = None, tags: Sequence[str] | None = None) -> RemoteDataset:
-        "A dataset with its items. Raises `RemoteNotFoundError`, `ValueError` for a version that is no number."
-        dataset = pull(self._project, name, version_number(version), tags)
+    def pull_dataset(self, name: str, version: int | None = None, tags: Sequence[str] | None = None) -> RemoteDataset:
+        "A dataset with its items. Raises `RemoteNotFoundError`, `ValueError` for wrong keys."
+        dataset = pull(self._project, name, version, tags)
         return remote_dataset(self._project, dataset, [as_item(r) for r in dataset])
 
     def push_dataset(
@@ -376,16 +373,18 @@ class Datadog:
         return arrived(pulled_run(self._project, remote["experiment_id"]))
 
     def send_rows(
-        self, run: RunToPublish, remote: Mapping[str, Any], rows: Sequence[RowToPublish], handles: dict[str, Any]
-    ) -> None:
-        "Rows as spans with their model calls. Raises `PlatformDown` unless Datadog accepted all of them."
-        assert self._outbox is not None, "send_rows belongs inside connected()"
-        contextvars.Context().run(
-            _send, _sdk(), self._outbox, run, remote, rows, handles
-        )  # no span of the caller's becomes their parent
+        self, run: RunToPublish, remote: Mapping[str, Any], rows: Sequence[RowToPublish]
+    ) -> tuple[dict[str, Any], Exception | None]:  # handles of the accepted rows, and why others were not
+        "Rows as spans with their model calls"
+        handles: dict[str, Any] = {}
+        try:
+            _send(_sdk(), self._outbox, run, remote, rows, handles)
+        except Exception as error:
+            return handles, error
+        return handles, None
 
     def send_scores(
-        self, remote: Mapping[str, Any], scores: Iterable[tuple[Any, RowToPublish, list[Evaluation]]]
+        self, remote: Mapping[str, Any], scores: Sequence[tuple[Any, RowToPublish, list[Evaluation]]]
     ) -> None:
         "Scores of rows, in requests of at most 1,000. Raises `PlatformDown`."
         now = int(time.time() * 1000)
@@ -394,8 +393,8 @@ class Datadog:
             remote,
             [
                 metric(remote["experiment_id"], e, score_time(handle["ms"], now), handle)
-                for handle, _, its in scores
-                for e in its
+                for handle, _, evaluations in scores
+                for e in evaluations
             ],
         )
 
@@ -406,9 +405,134 @@ class Datadog:
             self._project, remote, [metric(remote["experiment_id"], e, now) for e in scores if e.value is not None]
         )
         with self._project.in_words("closing the experiment"):
-            self._project.client.experiment_update(
-                remote["experiment_id"], status="failed" if error else "completed", error=error
-            )
+            set_status(self._project, remote["experiment_id"], "failed" if error else "completed", error)
+
+# %% ../../nbs/platforms/02_datadog.ipynb #7e2930da
+_session: DatadogSession | None = None  # of this process, when it is the one that publishes
+
+# %% ../../nbs/platforms/02_datadog.ipynb #06378426
+def _open_session(settings: Mapping[str, Any]) -> str:
+    global _session
+    os.environ.update(_QUIET)  # before ddtrace is imported here
+    _session = DatadogSession(settings)
+    return _session.open()
+
+
+def _close_session() -> None:
+    if _session is not None:
+        _session.close()
+
+# %% ../../nbs/platforms/02_datadog.ipynb #29618cb1
+def _call_session(method: str, *arguments: Any) -> Any:
+    "Call a method where the SDK is. Raises `PlatformDown` in a process that is new because the one before it died."
+    if _session is None:
+        raise PlatformDown("the process that publishes to Datadog ended")
+    return getattr(_session, method)(*arguments)
+
+# %% ../../nbs/platforms/02_datadog.ipynb #5d79cecd
+class Datadog:
+    "Datadog LLM Observability, as `platforms.platform.Backend` describes"
+
+    name, title = "datadog", "Datadog LLMObs"
+    patience_s = 20.0  # Datadog shows new rows some seconds after it took them
+    batch_rows = 200
+    keeps_failed_scores = True
+    resends_safely = False  # a row that is sent again is there twice
+    place: str | None = None  # site and project id, known once connected
+
+    def __init__(
+        self,
+        ml_app: str | None = None,
+        api_key: str | None = None,
+        app_key: str | None = None,
+        site: str | None = None,
+        agentless_enabled: bool = True,
+        project_name: str | None = None,
+        **_: Any,
+    ):
+        keys = check_keys(api_key, app_key)
+        default = setting("DD_SITE") or "datadoghq.com"
+        self.site = default if site in (None, "", "datadoghq.com") else site
+        self.project = project_name or DEFAULT_PROJECT
+        self._settings = {
+            "ml_app": ml_app or DEFAULT_ML_APP,
+            "api_key": keys[0],
+            "app_key": keys[1],
+            "site": self.site,
+            "agentless_enabled": agentless_enabled,
+            "project_name": self.project,
+            "env": setting("DD_ENV"),
+            "service": setting("DD_SERVICE"),
+        }
+        if find_spec("ddtrace") is None:
+            raise ValueError("publishing to Datadog needs ddtrace: pip install 'ddtrace>=4.16,<5'")
+        self._pool: WorkerPool | None = None
+
+    def __repr__(self) -> str:
+        return f"Datadog(project={self.project!r}, site={self.site!r})"
+
+    @contextmanager
+    def connected(self) -> Iterator["Datadog"]:
+        "A process with the SDK, enabled for this project inside. Raises `ValueError` for wrong keys, `PlatformDown` without a response."
+        if self._pool is not None:
+            yield self
+            return
+        self._pool = WorkerPool(1)
+        try:
+            self.place = f"{self.site}/{self._in_process(_open_session, self._settings)}"
+            yield self
+            self._in_process(_close_session)
+        finally:
+            self._pool.shutdown(kill_workers=True)
+            self._pool = None
+
+    def _in_process(self, function: Callable, *arguments: Any) -> Any:
+        "Call a function where the SDK is enabled"
+        assert self._pool is not None, "this belongs inside connected()"
+        try:
+            return self._pool.submit(function, *arguments).result()
+        except WorkerDied as error:
+            raise PlatformDown(f"the process that publishes to Datadog ended: {error}") from error
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        return self._in_process(_call_session, method, *arguments)
+
+    def pull_dataset(self, name: str, version: Any = None, tags: Sequence[str] | None = None) -> RemoteDataset:
+        "A dataset with its items. Raises `RemoteNotFoundError`, `ValueError` for a version that is no number."
+        return self._call("pull_dataset", name, version_number(version), tags)
+
+    def push_dataset(
+        self, name: str, items: Sequence[DatasetItem], description: str | None = None, remove_missing: bool = False
+    ) -> RemoteDataset:
+        "Create or update a dataset by the items' ids. Raises `PlatformDown` when reading back does not find them all."
+        return self._call("push_dataset", name, items, description, remove_missing)
+
+    def create_run(self, run: RunToPublish) -> dict[str, Any]:
+        "The experiment on Datadog, found by our id in its tags, or created. Raises `RemoteNotFoundError` for its dataset."
+        return self._call("create_run", run)
+
+    def read_back(self, remote: Mapping[str, Any]) -> Arrived:
+        "What Datadog shows of the experiment. Raises `RemoteNotFoundError` when it was deleted there."
+        return self._call("read_back", remote)
+
+    def send_rows(
+        self, run: RunToPublish, remote: Mapping[str, Any], rows: Sequence[RowToPublish], handles: dict[str, Any]
+    ) -> None:
+        "Rows as spans with their model calls. Raises `PlatformDown` unless Datadog accepted all of them."
+        accepted, error = self._call("send_rows", run, remote, rows)
+        handles.update(accepted)
+        if error is not None:
+            raise error
+
+    def send_scores(
+        self, remote: Mapping[str, Any], scores: Iterable[tuple[Any, RowToPublish, list[Evaluation]]]
+    ) -> None:
+        "Scores of rows, in requests of at most 1,000. Raises `PlatformDown`."
+        self._call("send_scores", remote, list(scores))
+
+    def finish_run(self, remote: Mapping[str, Any], scores: Sequence[Evaluation], error: str | None = None) -> None:
+        "Scores of the whole run, then its status"
+        self._call("finish_run", remote, scores, error)
 
     def comparison_url(self, dataset: RemoteDataset) -> str:
         "The page that shows all experiments over a dataset side by side"

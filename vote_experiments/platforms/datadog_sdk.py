@@ -12,13 +12,12 @@ import logging
 import os
 import re
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
-from .platform import PlatformDown, in_words, muted
+from .platform import NoAnswer, PlatformDown, in_words, muted
 from ..settings import environment, keep_secret, redact
 
 # %% ../../nbs/platforms/01_datadog_sdk.ipynb #24a72a72
@@ -97,14 +96,15 @@ def explained(
 ) -> Exception:
     "A failure of the SDK in words: `ValueError` for wrong keys, otherwise `PlatformDown`"
     text = redact(f"{type(error).__name__}: {error}")[:300]
-    found = _STATUS.search(text) if isinstance(error, ValueError) else None
-    if found and found[1] in ("401", "403"):
+    status = _STATUS.search(text) if isinstance(error, ValueError) else None
+    if status and status[1] in ("401", "403"):
         return ValueError(
-            f"Datadog refused the keys while {doing} ({found[1]}): DD_API_KEY or DD_APP_KEY is wrong, or "
+            f"Datadog refused the keys while {doing} ({status[1]}): DD_API_KEY or DD_APP_KEY is wrong, or "
             f"belongs to another site than {site} (DD_SITE)"
         )
-    said = f"answered {found[1]}" if found else "did not answer"
-    return PlatformDown(f"Datadog {said} while {doing} ({text})")
+    if status:
+        return PlatformDown(f"Datadog answered {status[1]} while {doing} ({text})")
+    return NoAnswer(f"Datadog did not answer while {doing} ({text})")
 
 # %% ../../nbs/platforms/01_datadog_sdk.ipynb #5d924596
 @dataclass(frozen=True, slots=True)
@@ -125,15 +125,16 @@ class Project:
 
 # %% ../../nbs/platforms/01_datadog_sdk.ipynb #c5a72ec4
 class _Outbox:
-    "Hears what the intake said to each span that the SDK sends"
+    "Which spans the intake accepted, of those that the SDK sends"
 
     def __init__(self, writer: Any):
         self.accepted: set[str] = set()
         self.failure: str | None = None
+        self._was_answered = False
         self._writer, self._post = writer, writer._send_payload_with_retry
-        writer._send_payload_with_retry = self._heard
+        writer._send_payload_with_retry = self._posted
 
-    def _heard(self, payload: bytes, n: int) -> Any:
+    def _posted(self, payload: bytes, n: int) -> Any:
         try:
             response = self._post(payload, n)
         except BaseException as error:
@@ -142,105 +143,40 @@ class _Outbox:
         if response.status < 300:
             self.accepted.update(s["span_id"] for event in json.loads(payload) for s in event["spans"])
         else:
-            self.failure = f"the intake answered {response.status}"
+            self.failure, self._was_answered = f"the intake answered {response.status}", True
         return response
 
     def wait_for(self, spans: set[str], flush: Any, seconds: float = 30.0) -> None:
         "Send what is buffered. Raises `PlatformDown` unless all of `spans` were accepted."
-        self.failure = None
+        self.failure, self._was_answered = None, False
         flush()
         deadline = time.monotonic() + seconds
         while not spans <= self.accepted and self.failure is None and time.monotonic() < deadline:
             time.sleep(0.02)  # the SDK's own thread may have taken some of them a moment before
         lost = len(spans - self.accepted)
         if lost:
-            raise PlatformDown(
+            raise (PlatformDown if self._was_answered else NoAnswer)(
                 f"Datadog took {len(spans) - lost} of {len(spans)} spans: "
                 f"{self.failure or f'the SDK sent no more within {seconds:.0f} s'}"
             )
 
-# %% ../../nbs/platforms/01_datadog_sdk.ipynb #de768e44
-_one_at_a_time = threading.RLock()
-_CONFIG = (
-    "_dd_site",
-    "_dd_api_key",
-    "_llmobs_ml_app",
-    "_llmobs_agentless_enabled",
-    "_llmobs_sample_rate",
-    "env",
-    "service",
-)
-
-# %% ../../nbs/platforms/01_datadog_sdk.ipynb #902b7a2b
-def _current(sdk: Any) -> dict[str, Any]:
-    "Everything that `enable` sets for the whole process"
-    from ddtrace import config
-    from ddtrace.internal.settings.standalone import standalone_config
-
-    processor = getattr(getattr(sdk, "_instance", None), "_user_span_processor", None)
-    return {
-        **{n: getattr(config, n, None) for n in _CONFIG},
-        "app_key": sdk._app_key,
-        "project": sdk._project_name,
-        "apm": standalone_config.apm_tracing_enabled,
-        "processor": processor,
-    }
-
-# %% ../../nbs/platforms/01_datadog_sdk.ipynb #d35369ca
-def _put_back(sdk: Any, before: Mapping[str, Any]) -> None:
-    from ddtrace import config
-    from ddtrace.internal.settings.standalone import standalone_config
-
-    for n in _CONFIG:
-        setattr(config, n, before[n])
-    sdk._app_key, sdk._project_name = before["app_key"], before["project"]
-    standalone_config.apm_tracing_enabled = before["apm"]
-
 # %% ../../nbs/platforms/01_datadog_sdk.ipynb #594e5044
 @contextmanager
 def _enabled(settings: Mapping[str, Any]) -> Iterator[_Outbox]:
-    "The SDK, enabled with these settings and no others. Raises `ValueError` when the environment forbids it."
+    "The SDK of this process, enabled with these settings and no others. Raises `ValueError` when the environment forbids it."
     sdk = _sdk()
     from ddtrace.internal.settings.standalone import standalone_config
 
-    with _one_at_a_time:
-        before, was_enabled = _current(sdk), bool(sdk.enabled)
-        if was_enabled:
-            if (before["project"], before["_dd_site"]) != (settings["project_name"], settings["site"]):
-                log.warning(
-                    "LLM Observability was enabled for project %r on %s; it is enabled for project %r on %s while this "
-                    "publishes, and put back afterwards",
-                    before["project"],
-                    before["_dd_site"],
-                    settings["project_name"],
-                    settings["site"],
-                )
-            sdk.disable()
-        standalone_config.apm_tracing_enabled = (
-            False  # spans go to the LLM Observability intake, not along with APM traces
-        )
-        try:
-            sdk.enable(integrations_enabled=False, sample_rate=1.0, **settings)
-            if not sdk.enabled:
-                raise ValueError(
-                    "DD_LLMOBS_ENABLED is set to false, and the SDK obeys it in silence: unset it to publish"
-                )
+    if sdk.enabled:
+        sdk.disable()
+    standalone_config.apm_tracing_enabled = False  # spans go to the LLM Observability intake, not along with APM traces
+    try:
+        sdk.enable(integrations_enabled=False, sample_rate=1.0, **settings)
+        if not sdk.enabled:
+            raise ValueError("DD_LLMOBS_ENABLED is set to false, and the SDK obeys it in silence: unset it to publish")
+        with muted("ddtrace"):
+            yield _Outbox(sdk._instance._llmobs_span_writer)
+    finally:
+        if sdk.enabled:
             with muted("ddtrace"):
-                yield _Outbox(sdk._instance._llmobs_span_writer)
-        finally:
-            if sdk.enabled:
-                with muted("ddtrace"):
-                    sdk.disable()
-            _put_back(sdk, before)
-            if was_enabled:
-                _enable_again(sdk, before)
-
-# %% ../../nbs/platforms/01_datadog_sdk.ipynb #dcf2946a
-def _enable_again(sdk: Any, before: Mapping[str, Any]) -> None:
-    sdk.enable(
-        integrations_enabled=False,
-        ml_app=before["_llmobs_ml_app"],
-        project_name=before["project"],
-        agentless_enabled=before["_llmobs_agentless_enabled"],
-        span_processor=before["processor"],
-    )
+                sdk.disable()

@@ -47,6 +47,7 @@ from ..engine.resuming import process_lives
 from vote_experiments.platforms.platform import (
     Arrived,
     Backend,
+    NoAnswer,
     PlatformDown,
     RemoteDataset,
     RemoteNotFoundError,
@@ -111,6 +112,11 @@ def reachable_backend(
             log.warning("%s; the run goes on and can be published later", error)
     return platform
 
+# %% ../../nbs/platforms/04_publishing.ipynb #aa29c233
+def _place(platform: Backend) -> str:
+    "Which platform, account and project this is: nothing that is known of one may be used for another"
+    return f"{platform.name}/{getattr(platform, 'place', None) or platform.project}"
+
 # %% ../../nbs/platforms/04_publishing.ipynb #fbd41f66
 def _links(store: Store, dataset_id: str) -> dict[str, Any]:
     "What is remembered about a dataset's copies: platform/project → id, url, versions"
@@ -118,9 +124,20 @@ def _links(store: Store, dataset_id: str) -> dict[str, Any]:
         metadata = decode_json(c.scalar(sa.select(datasets.c.metadata).where(datasets.c.id == dataset_id)))
     return dict((metadata or {}).get("platforms") or {})
 
+# %% ../../nbs/platforms/04_publishing.ipynb #8cf286a4
+def _link_to(store: Store, dataset_id: str, platform: Backend) -> dict[str, Any]:
+    "What is remembered of a dataset's copy there; of any account's copy as long as the platform has not said which one this is"
+    links = _links(store, dataset_id)
+    names = [_place(platform), f"{platform.name}/{platform.project}"]  # the second: as earlier versions named it
+    if getattr(platform, "place", None) is None:
+        names += [
+            k for k, v in links.items() if k.startswith(f"{platform.name}/") and v.get("project") == platform.project
+        ]
+    return next((links[name] for name in names if name in links), {})
+
 # %% ../../nbs/platforms/04_publishing.ipynb #25311470
 def _link(store: Store, dataset: Dataset, platform: Backend, remote: RemoteDataset) -> None:
-    key = f"{platform.name}/{platform.project}"
+    key = _place(platform)
     with store.write() as c:
         row = c.execute(sa.select(datasets.c.metadata).where(datasets.c.id == dataset.id).with_for_update()).one()
         metadata = decode_json(row.metadata) or {}
@@ -129,6 +146,7 @@ def _link(store: Store, dataset: Dataset, platform: Backend, remote: RemoteDatas
         links[key] = {
             "id": remote.id,
             "url": remote.url,
+            "project": platform.project,
             "versions": {**versions, str(dataset.version): remote.version},
         }
         c.execute(sa.update(datasets).where(datasets.c.id == dataset.id).values(metadata=encode_json(metadata)))
@@ -140,7 +158,7 @@ def linked_dataset(
     platform: Backend,
 ) -> RemoteDataset | None:  # None: it was neither pulled from there nor pushed
     "The platform's copy of a version, as far as we know of it, without its items"
-    link = _links(store, dataset.id).get(f"{platform.name}/{platform.project}") or {}
+    link = _link_to(store, dataset.id, platform)
     if str(dataset.version) not in link.get("versions", {}):
         return None
     return RemoteDataset(
@@ -212,7 +230,7 @@ def _same_here(store: Store, name: str, platform: Backend, remote: RemoteDataset
         newest = get_dataset(name, store=store)
     except DatasetNotFoundError:
         return None
-    link = _links(store, newest.id).get(f"{platform.name}/{platform.project}") or {}
+    link = _link_to(store, newest.id, platform)
     for here, there in link.get("versions", {}).items() if link.get("id") == remote.id else ():
         if there == remote.version:
             local = get_dataset(name, int(here), store)
@@ -250,7 +268,7 @@ def _kept_snapshot(store: Store, platform: Backend, name: str, version: Any) -> 
         newest = get_dataset(name, store=store)
     except DatasetNotFoundError:
         return None
-    versions = (_links(store, newest.id).get(f"{platform.name}/{platform.project}") or {}).get("versions", {})
+    versions = (_link_to(store, newest.id, platform)).get("versions", {})
     fits = [int(here) for here, there in versions.items() if version is None or str(there) == str(version)]
     return get_dataset(name, max(fits), store) if fits else None
 
@@ -420,29 +438,55 @@ class _Ledger:
 
     store: Store
     experiment_id: str
-    backend: str
+    key: str  # of the stored row: platform, account and project
+    place: str = ""
     remote: dict[str, Any] = field(default_factory=dict)  # the platform's identifiers
     batches: dict[str, list] = field(default_factory=dict)  # hash: [when accepted (s), rows, model calls]
+    doubtful: dict[str, list] = field(
+        default_factory=dict
+    )  # hash: [when sending began (s), rows]; they may have arrived
     half: dict[str, Any] = field(default_factory=dict)  # rows of a batch that was not finished: their handles there
     run_scores: dict[str, float] = field(default_factory=dict)  # name: when accepted
     status: str = "publishing"
     counts: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, store: Store, experiment_id: str, backend: str) -> "_Ledger":
+    def open(cls, store: Store, experiment_id: str, platform: Backend) -> "_Ledger":
         "The stored one, or a new one. Raises `RuntimeError` while another process publishes."
-        row = _publication_row(store, experiment_id, backend)
+        row = _ledger_row(store, experiment_id, platform)
         kept = decode_json(row.remote) or {} if row is not None else {}
         if row is not None and row.status == "publishing" and _is_publishing(kept.get("owner")):
             raise RuntimeError(f"process {kept['owner']} is publishing it right now")
-        ids, batches, half, run_scores = (kept.get(k) or {} for k in ("ids", "batches", "half", "run_scores"))
+        ids, batches, doubtful, half, run_scores = (
+            kept.get(k) or {} for k in ("ids", "batches", "doubtful", "half", "run_scores")
+        )
         counts = decode_json(row.counts) if row is not None else None
-        return cls(store, experiment_id, backend, ids, batches, half, run_scores, counts=counts or {})
+        ledger = cls(
+            store,
+            experiment_id,
+            _ledger_key(platform),
+            _place(platform),
+            ids,
+            batches,
+            doubtful,
+            half,
+            run_scores,
+            counts=counts or {},
+        )
+        if row is not None and row.backend != ledger.key:
+            _rename_row(store, experiment_id, row.backend, ledger.key)
+        return ledger
+
+    def forget(self) -> None:
+        "The run is not there any more: all of it is to be sent"
+        self.remote, self.batches, self.doubtful, self.half, self.run_scores, self.counts = {}, {}, {}, {}, {}, {}
 
     def save(self) -> None:
         kept = {
             "ids": self.remote,
             "batches": self.batches,
+            "doubtful": self.doubtful,
+            "place": self.place,
             "half": self.half,
             "run_scores": self.run_scores,
             "owner": owner_name(),
@@ -453,26 +497,48 @@ class _Ledger:
             "counts": encode_json(self.counts),
             "updated_at": now_us(),
         }
-        mine = (publications.c.experiment_id == self.experiment_id, publications.c.backend == self.backend)
+        mine = (publications.c.experiment_id == self.experiment_id, publications.c.backend == self.key)
         with self.store.write() as c:
             if not c.execute(sa.update(publications).where(*mine).values(**values)).rowcount:
-                c.execute(
-                    sa.insert(publications).values(experiment_id=self.experiment_id, backend=self.backend, **values)
-                )
+                c.execute(sa.insert(publications).values(experiment_id=self.experiment_id, backend=self.key, **values))
 
 # %% ../../nbs/platforms/04_publishing.ipynb #ba285c83
-def _publication_row(store: Store, experiment_id: str, backend: str) -> Any:
+def _publication_rows(store: Store, experiment_id: str, backend: str) -> list[Any]:
+    "What is noted of an experiment for a platform, newest first: a row for each account and project, or a plan"
+    mine = sa.or_(publications.c.backend == backend, publications.c.backend.like(f"{backend}@%"))
+    query = sa.select(publications).where(publications.c.experiment_id == experiment_id, mine)
     with store.read() as c:
-        return c.execute(
-            sa.select(publications).where(
-                publications.c.experiment_id == experiment_id, publications.c.backend == backend
-            )
-        ).first()
+        return list(c.execute(query.order_by(publications.c.updated_at.desc())))
+
+# %% ../../nbs/platforms/04_publishing.ipynb #9321d071
+def _ledger_key(platform: Backend) -> str:  # at most 24 characters, as the column takes
+    return f"{platform.name}@{hashlib.blake2b(_place(platform).encode(), digest_size=4).hexdigest()}"
+
+
+def _ledger_row(store: Store, experiment_id: str, platform: Backend) -> Any:
+    "The row of this account and project; else a plan, or a row of an earlier version that names the same project"
+    known = _publication_rows(store, experiment_id, platform.name)
+    if getattr(platform, "place", None) is None and known:
+        return known[0]  # not connected: which account it is, is not known yet
+    rows = {r.backend: r for r in known}
+    if (row := rows.get(_ledger_key(platform))) is not None:
+        return row
+    plain = rows.get(platform.name)
+    if plain is None or plain.status == "planned":
+        return plain
+    project = str(getattr(platform, "place", None) or platform.project).rpartition("/")[2]
+    return plain if project in str(plain.remote) else None
+
+# %% ../../nbs/platforms/04_publishing.ipynb #25276914
+def _rename_row(store: Store, experiment_id: str, old: str, new: str) -> None:
+    mine = (publications.c.experiment_id == experiment_id, publications.c.backend == old)
+    with store.write() as c:
+        c.execute(sa.update(publications).where(*mine).values(backend=new))
 
 # %% ../../nbs/platforms/04_publishing.ipynb #bd96cefe
 def plan_publication(store: Store, experiment_id: str, backend: str) -> None:
     "Note that an experiment is to be published once it is finished, so that a kill in between is not forgotten"
-    if _publication_row(store, experiment_id, backend) is None:
+    if not _publication_rows(store, experiment_id, backend):
         with store.write() as c:
             c.execute(
                 sa.insert(publications).values(
@@ -483,8 +549,8 @@ def plan_publication(store: Store, experiment_id: str, backend: str) -> None:
 # %% ../../nbs/platforms/04_publishing.ipynb #d7cc6c13
 def awaits_publication(store: Store, experiment_id: str, backend: str | None) -> bool:
     "It was to be published there, and the process that was to do it ended before it could say how that went"
-    row = _publication_row(store, experiment_id, backend) if backend else None
-    return row is not None and row.status in ("planned", "publishing")
+    rows = _publication_rows(store, experiment_id, backend) if backend else []
+    return bool(rows) and rows[0].status in ("planned", "publishing")
 
 
 def _is_publishing(owner: str | None) -> bool:
@@ -506,43 +572,64 @@ class Publication(Record):
     scores: int = 0
     spans: int = 0
     accepted: int = 0  # rows that the platform took, seen or not
+    doubtful: int = 0  # rows that were being sent when a process ended, and that were not seen since
+    surplus: int = 0  # rows that are on the platform more than once
+    unread: tuple[str, ...] = ("spans",)  # what the platform took and cannot show again
     url: str = ""
     error: str | None = None
 
     @property
     def complete(self) -> bool:
-        return self.error is None and (self.rows, self.scores, self.spans) == (self.n_rows, self.n_scores, self.n_spans)
+        counted = (self.rows, self.scores, self.spans) == (self.n_rows, self.n_scores, self.n_spans)
+        return self.error is None and counted and not self.surplus
 
     def __str__(self) -> str:
-        out = (
-            f"published {self.rows}/{self.n_rows} rows, {self.scores}/{self.n_scores} scores, {self.spans}/{self.n_spans} "
-            f"spans of {self.name} to {self.backend}"
-        )
+        counts = {k: f"{self[k]}/{self['n_' + k]} {k}" for k in ("rows", "scores", "spans")}
+        out = f"published {', '.join(v for k, v in counts.items() if k not in self.unread)} of {self.name} to {self.backend}"
+        sent = ", ".join(v for k, v in counts.items() if k in self.unread)
+        if sent:
+            out += f"; sent {sent} (not read back)"
         if self.complete:
             return out
-        delay = "" if self.error else "; new ones are shown with a delay"
-        late = f" ({self.accepted} rows were accepted{delay})" if self.accepted > self.rows else ""
-        why = f": {self.error}" if self.error else ""
-        return (
-            f"{out}{late}{why}. Everything is stored here; repeat with: vote-experiments publish {self.experiment_id}"
-        )
+        return f"{out}{self._missing()}. Everything is stored here; repeat with: vote-experiments publish {self.experiment_id}"
+
+    def _missing(self) -> str:
+        "What is known about rows that are not there, or there twice"
+        parts = []
+        if self.accepted > self.rows:
+            delay = "" if self.error else "; new ones are shown with a delay"
+            parts.append(f" ({self.accepted} rows were accepted{delay})")
+        if self.doubtful:
+            parts.append(f" ({self.doubtful} rows may have been sent when an earlier process ended)")
+        if self.surplus:
+            parts.append(
+                f" ({self.surplus} rows are there more than once; delete the experiment there to publish it anew)"
+            )
+        if self.error:
+            parts.append(f": {self.error}")
+        return "".join(parts)
 
     def _repr_markdown_(self) -> str:
         return f"{self}" + (f" · [open]({self.url})" if self.url else "")
 
 # %% ../../nbs/platforms/04_publishing.ipynb #83537a5b
-def _dataset_there(store: Store, row: Mapping[str, Any], platform: Backend) -> tuple[RemoteDataset, list[Path]]:
+def _dataset_there(
+    store: Store,
+    row: Mapping[str, Any],
+    platform: Backend,
+    known: bool = True,  # trust what is stored about the dataset there
+) -> tuple[RemoteDataset, list[Path]]:
     "The dataset of an experiment on the platform, pushed when it is not there, and its folders here"
     local = _local_dataset(store, row)
     if local is None:
         items = {r.item.id: r.item for r in ResultSequence(store, row["id"], None) if r.status != "skipped"}
         return platform.push_dataset(row["name"], list(items.values())), []
     roots = [Path(r) for r in local._roots]
-    known = linked_dataset(store, local, platform)
-    if known is None:
-        known = platform.push_dataset(local.name, _portable_items(local), local.description)
-        _link(store, local, platform, known)
-    return known, roots
+    remote = linked_dataset(store, local, platform) if known else None
+    if remote is None:
+        remote = platform.push_dataset(local.name, _portable_items(local), local.description)
+        _link(store, local, platform, remote)
+    return remote, roots
 
 # %% ../../nbs/platforms/04_publishing.ipynb #1d5922c1
 def _local_dataset(store: Store, row: Mapping[str, Any]) -> Dataset | None:
@@ -597,7 +684,11 @@ def _in_batches(rows: Iterator[RowToPublish], size: int) -> Iterator[list[RowToP
 def _send_batch(
     platform: Backend, ledger: _Ledger, run: RunToPublish, batch: Sequence[RowToPublish], arrived: Arrived
 ) -> None:
-    "Rows first, then scores; whatever was accepted is remembered before anything else can fail"
+    "Rows first, then scores. That it begins is stored before, and what was accepted before anything else can fail."
+    digest = _digest(batch)
+    if not getattr(platform, "resends_safely", False):
+        ledger.doubtful[digest] = [time.time(), len(batch)]
+        ledger.save()
     try:
         new = [r for r in batch if r.key not in arrived.rows and r.key not in ledger.half]
         if new:
@@ -606,14 +697,22 @@ def _send_batch(
         owed = [(handles[r.key], r, missing) for r in batch if (missing := arrived.missing_scores(r))]
         if owed:
             platform.send_scores(ledger.remote, owed)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, Exception) and not isinstance(error, NoAnswer):  # what it took is known
+            ledger.doubtful.pop(digest, None)
         ledger.save()
         raise
-    ledger.batches[_digest(batch)] = [time.time(), len(batch), sum(len(r.observations) for r in batch)]
+    ledger.doubtful.pop(digest, None)
+    ledger.batches[digest] = [time.time(), len(batch), sum(len(r.observations) for r in batch)]
     ledger.half = {}
     ledger.save()
 
 # %% ../../nbs/platforms/04_publishing.ipynb #dacd1c9e
+def _lacks(arrived: Arrived, batch: Sequence[RowToPublish]) -> bool:
+    "A row of the batch, or one of its scores, is not shown"
+    return any(r.key not in arrived.rows or (arrived.scores is not None and arrived.missing_scores(r)) for r in batch)
+
+# %% ../../nbs/platforms/04_publishing.ipynb #1d6c4589
 def _send_missing(
     platform: Backend,
     ledger: _Ledger,
@@ -622,20 +721,41 @@ def _send_missing(
     arrived: Arrived,
     resend_after_s: float,
 ) -> dict[str, set[str]]:
-    "Send what is not there, batch by batch: the names of the scores of every row"
+    "Send what is not there, batch by batch; doubtful batches last. Returns the names of the scores of every row"
     expected: dict[str, set[str]] = {}
     current: set[str] = set()
+    in_doubt: list[list[RowToPublish]] = []
     for batch in _in_batches(rows, platform.batch_rows):
         expected.update({r.key: {e.name for e in r.scores} for r in batch})
         current.add(digest := _digest(batch))
-        accepted = digest in ledger.batches
-        lacking = any(
-            r.key not in arrived.rows or (arrived.scores is not None and arrived.missing_scores(r)) for r in batch
-        )
-        if not accepted or (lacking and time.time() - ledger.batches[digest][0] >= resend_after_s):
+        if digest in ledger.doubtful:
+            in_doubt.append(batch)
+        elif digest not in ledger.batches:
             _send_batch(platform, ledger, run, batch, arrived)
+        elif _lacks(arrived, batch) and time.time() - ledger.batches[digest][0] >= resend_after_s:
+            _send_batch(platform, ledger, run, batch, arrived)
+    for batch in in_doubt:
+        _settle_doubt(platform, ledger, run, batch, min(resend_after_s, platform.patience_s))
     ledger.batches = {d: b for d, b in ledger.batches.items() if d in current}
     return expected
+
+# %% ../../nbs/platforms/04_publishing.ipynb #62c50c6d
+def _settle_doubt(
+    platform: Backend,
+    ledger: _Ledger,
+    run: RunToPublish,
+    batch: Sequence[RowToPublish],
+    wait_s: float,  # as long as new rows usually take to be shown, from the moment sending began
+) -> None:
+    "A process ended while it sent this batch: look for it, and send what is still not shown when it should be"
+    digest, pause = _digest(batch), 0.25
+    until = ledger.doubtful[digest][0] + wait_s
+    arrived = platform.read_back(ledger.remote)
+    while _lacks(arrived, batch) and time.time() < until:
+        time.sleep(min(pause, max(0.0, until - time.time())))
+        pause = min(4.0, pause * 2)
+        arrived = platform.read_back(ledger.remote)
+    _send_batch(platform, ledger, run, batch, arrived)
 
 # %% ../../nbs/platforms/04_publishing.ipynb #463707b3
 def _finish(
@@ -661,15 +781,14 @@ def _seen(arrived: Arrived, expected: Mapping[str, set[str]]) -> tuple[int, int]
     return len(there), sum(len(names & arrived.scores.get(key, set())) for key, names in there.items())
 
 # %% ../../nbs/platforms/04_publishing.ipynb #cab9a48b
-def _confirm(
-    platform: Backend, ledger: _Ledger, expected: Mapping[str, set[str]], patience_s: float
-) -> tuple[int, int]:
+def _confirm(platform: Backend, ledger: _Ledger, expected: Mapping[str, set[str]], patience_s: float) -> Arrived:
+    "What is there in the end"
     wanted = (len(expected), sum(map(len, expected.values())))
     deadline, pause = time.monotonic() + patience_s, 0.25
     while True:
-        found = _seen(platform.read_back(ledger.remote), expected)
-        if found == wanted or time.monotonic() + pause > deadline:
-            return found
+        arrived = platform.read_back(ledger.remote)
+        if _seen(arrived, expected) == wanted or time.monotonic() + pause > deadline:
+            return arrived
         time.sleep(pause)
         pause = min(4.0, pause * 2)
 
@@ -681,12 +800,25 @@ def _start(platform: Backend, ledger: _Ledger, run: RunToPublish) -> Arrived:
             return platform.read_back(ledger.remote)
         except RemoteNotFoundError as error:
             log.warning("%s; publishing %s anew", error, run.name)
-            ledger.remote, ledger.batches, ledger.half, ledger.run_scores, ledger.counts = {}, {}, {}, {}, {}
+            ledger.forget()
     remote = platform.create_run(run)
     known = remote.pop("found", False)
     ledger.remote = remote
     ledger.save()
     return platform.read_back(remote) if known else Arrived()
+
+# %% ../../nbs/platforms/04_publishing.ipynb #70b7803e
+def _begin(platform: Backend, ledger: _Ledger, row: Mapping[str, Any]) -> tuple[RunToPublish, list[Path], Arrived]:
+    "The run there, with what it has already. A dataset that was deleted there is pushed again, once."
+    dataset, roots = _dataset_there(ledger.store, row, platform)
+    run = _run_to_publish(row, dataset)
+    try:
+        return run, roots, _start(platform, ledger, run)
+    except RemoteNotFoundError as error:
+        log.warning("%s; pushing the dataset again", error)
+    dataset, roots = _dataset_there(ledger.store, row, platform, known=False)
+    run = _run_to_publish(row, dataset)
+    return run, roots, _start(platform, ledger, run)
 
 # %% ../../nbs/platforms/04_publishing.ipynb #6bc79491
 def publish_experiment(
@@ -702,26 +834,26 @@ def publish_experiment(
     row = get_experiment(store, experiment_id)
     report = _last_known(store, row, platform)
     try:
-        ledger = _Ledger.open(store, row["id"], platform.name)
+        ledger = _Ledger.open(store, row["id"], platform)
     except RuntimeError as error:
         report.error = str(error)
         return report
     try:
-        dataset, roots = _dataset_there(store, row, platform)
-        run = _run_to_publish(row, dataset)
-        arrived = _start(platform, ledger, run)
+        run, roots, arrived = _begin(platform, ledger, row)
         rows = rows_to_publish(store, row["id"], roots, platform.keeps_failed_scores)
         expected = _send_missing(platform, ledger, run, rows, arrived, resend_after_s)
         _finish(platform, ledger, row, arrived, resend_after_s)
         if ledger.remote.get("url"):  # some are known only now
             report.url = ledger.remote["url"]
             update_experiment(store, row["id"], url=report.url)
-        report.rows, report.scores = _confirm(
-            platform, ledger, expected, platform.patience_s if patience_s is None else patience_s
-        )
+        there = _confirm(platform, ledger, expected, platform.patience_s if patience_s is None else patience_s)
+        report.rows, report.scores = _seen(there, expected)
+        report.surplus = there.surplus
+        if there.scores is None:
+            report.unread = ("scores", "spans")
     except Exception as error:  # whatever a platform's SDK comes up with must not cost the run
-        told = isinstance(error, (PlatformDown, ValueError, LookupError))
-        report.error = redact(str(error) if told else f"{type(error).__name__}: {error}")
+        is_clear = isinstance(error, (PlatformDown, ValueError, LookupError))
+        report.error = redact(str(error) if is_clear else f"{type(error).__name__}: {error}")
         log.warning("%s is not (all) published: %s", row["name"], report.error)
     return _kept(ledger, report)
 
@@ -729,7 +861,7 @@ def publish_experiment(
 def _last_known(store: Store, row: Mapping[str, Any], platform: Backend) -> Publication:
     "What there is to publish, and what of it was seen on the platform last time"
     totals = _totals(store, row["id"], platform.keeps_failed_scores)
-    before = _publication_row(store, row["id"], platform.name)
+    before = _ledger_row(store, row["id"], platform)
     counts = (decode_json(before.counts) if before is not None else None) or {}
     seen = (min(n, counts.get(k) or 0) for k, n in zip(("rows", "scores", "spans"), totals))
     return Publication(row["id"], row["name"], platform.name, *totals, *seen, url=row["url"] or "")
@@ -741,6 +873,7 @@ def _kept(ledger: _Ledger, report: Publication) -> Publication:
     report.accepted = min(
         report.n_rows, max(report.rows, sum(n for _, n, _ in ledger.batches.values()) + len(ledger.half))
     )
+    report.doubtful = sum(rows for _, rows in ledger.doubtful.values())
     ledger.status = "published" if report.complete else "partial"
     ledger.counts |= {
         k: report[k] for k in ("rows", "n_rows", "scores", "n_scores", "spans", "n_spans", "accepted", "error")
@@ -782,7 +915,8 @@ def _meant_for(store: Store, experiment: Mapping[str, Any]) -> str | None:
         name = (get_group(store, experiment["group_id"])["request"] or {}).get("backend")
         return name if name != "local" else None
     with store.read() as c:
-        return c.scalar(sa.select(publications.c.backend).where(publications.c.experiment_id == experiment["id"]))
+        key = c.scalar(sa.select(publications.c.backend).where(publications.c.experiment_id == experiment["id"]))
+    return key and key.partition("@")[0]
 
 # %% ../../nbs/platforms/04_publishing.ipynb #b0b5c7de
 def publish_all(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CheckId', 'Store', 'ReadingRow', 'CheckRequest', 'SeedRequest', 'ReadingRequest', 'CheckOut', 'StationOut',
            'StationsOut', 'CheckLine', 'CheckList', 'checks_router', 'start', 'listed', 'status', 'seed', 'next_forms',
-           'record', 'report']
+           'page', 'record', 'report']
 
 # %% ../../nbs/server/02_checks.ipynb #b18a3ae2
 from collections.abc import Callable
@@ -17,9 +17,10 @@ import fastapi
 from fastapi import Depends, HTTPException, Query, Request
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..forms.pages import page_bytes
 from ..outcome.assertions import OutcomeCheckError
 from ..outcome.check import OutcomeCheck, start_outcome_check
 from ..outcome.check_store import list_checks
@@ -120,7 +121,7 @@ class StationOut(BaseModel):
     "A form to read"
 
     station: str
-    pages: list[str] = Field(description="File names; the files stay on the server")
+    pages: list[str] = Field(description="File names; `GET …/page?station=…&file=1` returns the first as an image")
 
 # %% ../../nbs/server/02_checks.ipynb #3f92f92d
 class StationsOut(BaseModel):
@@ -172,6 +173,12 @@ _PAGE: dict[int | str, dict[str, Any]] = {  # success is HTML, refusals are JSON
     },
 }
 
+# %% ../../nbs/server/02_checks.ipynb #7b132e86
+_IMAGE: dict[int | str, dict[str, Any]] = {
+    **_PAGE,
+    200: {"content": {"image/*": {}}, "description": "One page, upright"},
+}
+
 # %% ../../nbs/server/02_checks.ipynb #f143ba1e
 def checks_router(key: Any) -> fastapi.APIRouter:
     "The routes of outcome checks, below the key that the other routes have"
@@ -181,6 +188,7 @@ def checks_router(key: Any) -> fastapi.APIRouter:
     for path, method, call, model, status in _ROUTES:
         declared = _DECLARED if path == "" else {**_DECLARED, **_NOT_THERE}
         router.add_api_route(path, call, methods=[method], response_model=model, status_code=status, responses=declared)
+    router.add_api_route("/{check_id}/page", page, methods=["GET"], response_class=Response, responses=_IMAGE)
     router.add_api_route("/{check_id}/report", report, methods=["GET"], response_class=HTMLResponse, responses=_PAGE)
     return router
 
@@ -267,6 +275,24 @@ def next_forms(
         stations=[StationOut(station=str(s), pages=[PurePath(p).name for p in s.pages]) for s in stations],
         choices=check.frame.choices,
     )
+
+# %% ../../nbs/server/02_checks.ipynb #d9670d10
+def page(
+    check_id: CheckId,
+    store: Store,
+    station: Annotated[str, Query(min_length=1, max_length=400)],
+    file: Annotated[int, Query(ge=1, le=1000, description="The k-th of the station's files, from 1")] = 1,
+    number: Annotated[int, Query(ge=1, le=1000, description="Page within the file, from 1")] = 1,
+) -> Any:
+    "One page of a station's form as an image, from the folders that page images may be in."
+    pages = _opened(check_id, store).frame.pages.get(station, [])
+    if file > len(pages):
+        raise HTTPException(404, f"Station {station} has {len(pages)} page files")
+    try:
+        image, kind = page_bytes(pages[file - 1], number - 1, max_side=2200, quality=85)
+    except (OSError, ValueError) as error:  # moved, damaged, outside the allowed folders
+        raise HTTPException(404, f"Page {number} of file {file} cannot be shown: {outside(str(error))}") from None
+    return Response(image, media_type=kind, headers={"cache-control": "private, max-age=900"})
 
 # %% ../../nbs/server/02_checks.ipynb #9a54fffe
 def record(check_id: CheckId, body: ReadingRequest, store: Store) -> Any:
