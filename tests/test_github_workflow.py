@@ -204,7 +204,7 @@ def test_the_key_of_a_service_account_becomes_a_private_file(runner, tmp_path):
     assert json.loads(path.read_text()) == {"type": "service_account"} and path.stat().st_mode & 0o077 == 0
 
 
-@promise("G5")
+@promise("ci-and-packaging-5")
 def test_a_schedule_without_any_key_runs_the_offline_readers_over_drawn_forms(runner):
     "What the shipped schedule does in a repository that has no secrets"
     workflow = yaml.safe_load(WORKFLOW.read_text())
@@ -218,7 +218,7 @@ def test_a_schedule_without_any_key_runs_the_offline_readers_over_drawn_forms(ru
     assert "### vote-extraction-synthetic-1-10: 1 experiment\n" in summary and "Cost of the run: 0.0000 USD" in summary
 
 
-@promise("G3")
+@promise("ci-and-packaging-3")
 def test_actions_are_pinned_by_commit_and_credentials_are_not_kept():
     for path in (GITHUB / "workflows").iterdir():
         for job in yaml.safe_load(path.read_text())["jobs"].values():

@@ -777,7 +777,7 @@ def test_publishing_killed_at_random_is_complete_in_the_end_without_duplicates(s
     assert sum(map(len, server.metrics.values())) == n and values(server) == {f"r{i}": True for i in range(n)}
 
 
-@promise("D14")
+@promise("datadog-14")
 @pytest.mark.parametrize(
     "index_s, kills", [(1.5, 3), pytest.param(15.0, 10, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
 )
