@@ -1,5 +1,7 @@
 """What every platform is handed: rows with their steps, requests of a bearable size, errors that name what is wrong"""
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,3 +90,16 @@ def test_what_was_pushed_is_counted(wanted, there, exactly, wrong):
     check_pushed("golden", "ab", "ba", exactly=True)
     with pytest.raises(PlatformDown, match=f"reading back finds {len(there)} .{wrong}.; push it again"):
         check_pushed("golden", wanted, there, exactly)
+
+
+def test_a_dataset_that_a_platform_does_not_have_is_404_over_http():
+    from fastapi import HTTPException
+
+    from vote_experiments.server.api import ended
+    from vote_experiments.server.jobs import Job
+
+    fields = {f.name: None for f in dataclasses.fields(Job)}
+    job = Job(**{**fields, "status": "failed", "error": "RemoteNotFoundError: Langfuse has no dataset 'golden'"})
+    with pytest.raises(HTTPException, match="Langfuse has no dataset 'golden'") as raised:
+        ended(job, "http://localhost:8000")
+    assert raised.value.status_code == 404

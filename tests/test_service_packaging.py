@@ -41,6 +41,49 @@ def test_the_dockerfile_installs_the_package_and_does_not_run_as_root():
     assert variables.keys() <= {v.name for v in VARIABLES}
 
 
+DOCUMENTED = """
+DD_API_KEY=your-dd-api-key
+DD_APP_KEY=your-dd-app-key
+DD_SITE=datadoghq.com
+DD_ENV=staging
+DD_SERVICE=vote-extractor
+API_KEY=your-api-key
+API_BASE_URL=http://localhost:8000
+GOOGLE_CLOUD_PROJECT=your-gcp-project
+VERTEX_AI_LOCATION=europe-west4
+"""
+
+
+def substituted(text: str, values: dict[str, str]) -> str:
+    "A value of compose.yaml with its variables, as Compose replaces them. Raises KeyError for one that is required."
+
+    def value(match: re.Match) -> str:
+        name, operator, other = match[1], match[2] or "", match[3] or ""
+        if operator == ":+":
+            return other if values.get(name) else ""
+        if operator == ":?" and not values.get(name):
+            raise KeyError(f"{name}: {other}")
+        return values.get(name) or other
+
+    return re.sub(r"\$\{(\w+)(:[-+?])?([^}]*)\}", value, text)
+
+
+def test_the_documented_env_file_is_enough_and_reaches_the_services():
+    values = dict(line.split("=", 1) for line in DOCUMENTED.split())
+    services = yaml.safe_load((HOME / "compose.yaml").read_text())["services"]
+    api = {k: substituted(v, values) for k, v in services["fastapi-backend"]["environment"].items()}
+    page = {k: substituted(v, values) for k, v in services["streamlit-frontend"]["environment"].items()}
+    database = {k: substituted(v, values) for k, v in services["postgres"]["environment"].items()}
+    sent = {k: api[k] for k in values.keys() & api.keys()}
+    assert sent == {k: v for k, v in values.items() if k != "API_BASE_URL"}
+    assert page["API_KEY"] == values["API_KEY"] and database["POSTGRES_PASSWORD"] in api["VOTE_EXPERIMENTS_STORE"]
+    assert api["GOOGLE_APPLICATION_CREDENTIALS"] == "", "no file of credentials: the variable is empty"
+    with pytest.raises(KeyError, match="API_KEY: set API_KEY"):
+        [substituted(v, {}) for v in services["fastapi-backend"]["environment"].values()]
+    volumes = [substituted(v, values) for v in services["fastapi-backend"]["volumes"]]
+    assert "./scans:/scans:ro" in volumes and api["VOTE_EXPERIMENTS_ROOTS"] == "/scans"
+
+
 def test_compose_is_valid_and_asks_for_its_secrets():
     done = subprocess.run(
         [
@@ -60,11 +103,11 @@ def test_compose_is_valid_and_asks_for_its_secrets():
     assert api["ports"] == ["127.0.0.1:8000:8000"] and api["command"] == json.loads(one("CMD"))
     assert (
         api["environment"]["API_KEY"].startswith("${API_KEY:?")
-        and "${POSTGRES_PASSWORD:?" in api["environment"]["VOTE_EXPERIMENTS_STORE"]
+        and "${POSTGRES_PASSWORD:-" in api["environment"]["VOTE_EXPERIMENTS_STORE"]
     )
     page = services["streamlit-frontend"]
     assert page["network_mode"] == "host" and "ports" not in page, "reached from this machine only"
-    ours = {v.name for v in VARIABLES}
+    ours = {v.name for v in VARIABLES} | {"GOOGLE_APPLICATION_CREDENTIALS"}
     assert api["environment"].keys() | page["environment"].keys() <= ours
 
 

@@ -262,7 +262,7 @@ def ended(job: Job, base: str) -> RunResponse:
     kind, _, said = (job.error or "").partition(": ")
     if kind in ("ValueError", "TypeError"):
         raise unfit(said)
-    if kind == "DatasetNotFoundError":
+    if kind in ("DatasetNotFoundError", "RemoteNotFoundError"):
         raise HTTPException(404, said)
     raise HTTPException(
         500, f"Failed to run experiments: {said if kind in _OWN_WORDS else f'internal error, see task {job.id}'}"
