@@ -550,7 +550,21 @@ def made(client, name="by hand", n=3, dataset="d", **config):
     return experiment.id
 
 
-@promise("client-13", "client-14", "client-17", "client-18", "client-19", "client-20", "client-22", "client-42", "client-43", "client-44", "client-50", "guide-differences-21", "run_experiment-44")
+@promise(
+    "client-13",
+    "client-14",
+    "client-17",
+    "client-18",
+    "client-19",
+    "client-20",
+    "client-22",
+    "client-42",
+    "client-43",
+    "client-44",
+    "client-50",
+    "guide-differences-21",
+    "run_experiment-44",
+)
 def test_runs_link_experiment_item_and_trace(client):
     one, other = made(client, model="m", temperature=0.5), made(client, prompt_version=2)
     assert one != other and client.get_experiment(one).model_config == {"model": "m", "temperature": 0.5}
@@ -630,7 +644,9 @@ def test_runs_are_judged_after_the_fact(client, store):
     assert client.get_result(first).summary["scores"]["overall"]["mean"] == 0.5
 
 
-@promise("client-31", "client-32", "client-33", "client-34", "client-37", "client-38", "client-45", "guide-differences-22")
+@promise(
+    "client-31", "client-32", "client-33", "client-34", "client-37", "client-38", "client-45", "guide-differences-22"
+)
 def test_comparison_says_what_averages_say_and_what_they_cannot(client, store):
     ids = {name: made(client, name, n=8) for name in ("good", "poor")}
     ids["empty"] = client.create_experiment(name="empty").id

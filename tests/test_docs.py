@@ -177,7 +177,5 @@ def test_what_newcomers_look_for_comes_first(site, chromium):
         page.fill("#search", "")
     page.close()
     assert not {
-        words: first[words]
-        for words, anchor in QUESTIONS.items()
-        if f"questions.html#{anchor}" not in first[words]
+        words: first[words] for words, anchor in QUESTIONS.items() if f"questions.html#{anchor}" not in first[words]
     }

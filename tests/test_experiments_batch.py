@@ -112,7 +112,9 @@ def told(result):
 # What a call takes and gives -------------------------------------------------------------------------------------
 
 
-@promise("batch-evaluation-46", "batch-evaluation-49", "batch-evaluation-54", "guide-differences-11", "guide-differences-15")
+@promise(
+    "batch-evaluation-46", "batch-evaluation-49", "batch-evaluation-54", "guide-differences-11", "guide-differences-15"
+)
 def test_arguments_are_keywords_and_checked_before_anything_is_fetched(sqlite_store):
     with pytest.raises(TypeError):
         run_batched_evaluation("traces", mapper)
@@ -304,7 +306,14 @@ def test_a_mapper_that_gives_something_else_fails_its_item(store):
     assert (result.total_items_failed, result.error_summary) == (2, {"TypeError": 2}) and result.completed
 
 
-@promise("batch-evaluation-53", "batch-evaluation-61", "batch-evaluation-62", "batch-evaluation-63", "guide-differences-13", "guide-differences-8")
+@promise(
+    "batch-evaluation-53",
+    "batch-evaluation-61",
+    "batch-evaluation-62",
+    "batch-evaluation-63",
+    "guide-differences-13",
+    "guide-differences-8",
+)
 def test_a_failing_evaluator_is_logged_and_every_score_carries_the_metadata(store, caplog):
     filled(store, 4)
 
@@ -449,7 +458,9 @@ def test_it_works_inside_a_running_loop_and_on_it(store):
 # Portions and tokens ---------------------------------------------------------------------------------------------
 
 
-@promise("batch-evaluation-59", "batch-evaluation-67", "batch-evaluation-68", "batch-evaluation-83", "guide-differences-12")
+@promise(
+    "batch-evaluation-59", "batch-evaluation-67", "batch-evaluation-68", "batch-evaluation-83", "guide-differences-12"
+)
 def test_portions_make_one_whole(store):
     filled(store, 10)
     first = told(run_batched_evaluation(**request(store, max_items=4, fetch_batch_size=3)))

@@ -83,7 +83,16 @@ def test_names_and_descriptions_are_stored_as_given(store):
     assert "exact: run/1 - why" in named.format()
 
 
-@promise("run_experiment-7", "run_experiment-8", "run_experiment-9", "run_experiment-13", "run_experiment-14", "run_experiment-15", "run_experiment-19", "run_experiment-45")
+@promise(
+    "run_experiment-7",
+    "run_experiment-8",
+    "run_experiment-9",
+    "run_experiment-13",
+    "run_experiment-14",
+    "run_experiment-15",
+    "run_experiment-19",
+    "run_experiment-45",
+)
 def test_dicts_stored_items_and_datasets_are_data(store):
     save_dataset("d", DATA, store=store)
     dataset = get_dataset("d", store=store)
@@ -117,7 +126,18 @@ def test_dicts_stored_items_and_datasets_are_data(store):
     assert sorted(given) == [(1, None, None), (3, None, None)] and [r.output for r in sparse.item_results] == [2, 6]
 
 
-@promise("run_experiment-10", "run_experiment-11", "run_experiment-12", "run_experiment-16", "run_experiment-29", "run_experiment-39", "run_experiment-41", "run_experiment-42", "run_experiment-44", "guide-differences-16")
+@promise(
+    "run_experiment-10",
+    "run_experiment-11",
+    "run_experiment-12",
+    "run_experiment-16",
+    "run_experiment-29",
+    "run_experiment-39",
+    "run_experiment-41",
+    "run_experiment-42",
+    "run_experiment-44",
+    "guide-differences-16",
+)
 def test_every_item_is_a_trace_linked_with_its_run_item_and_scores(store):
     dataset = save_dataset("d", DATA, store=store)
     stored = run_experiment(
@@ -208,7 +228,15 @@ def test_no_more_than_max_concurrency_and_in_any_loop(store):
 # Evaluators ------------------------------------------------------------------------------------------------------
 
 
-@promise("run_experiment-21", "run_experiment-22", "run_experiment-23", "run_experiment-24", "run_experiment-25", "run_experiment-28", "guide-differences-8")
+@promise(
+    "run_experiment-21",
+    "run_experiment-22",
+    "run_experiment-23",
+    "run_experiment-24",
+    "run_experiment-25",
+    "run_experiment-28",
+    "guide-differences-8",
+)
 def test_evaluators_get_keywords_and_may_return_any_documented_shape(store):
     given = []
 

@@ -72,7 +72,9 @@ def sweep(store, grid, **arguments):
     )
 
 
-@promise("sweeps-4", "sweeps-5", "sweeps-6", "sweeps-7", "sweeps-10", "sweeps-11", "sweeps-20", "sweeps-22", "sweeps-28")
+@promise(
+    "sweeps-4", "sweeps-5", "sweeps-6", "sweeps-7", "sweeps-10", "sweeps-11", "sweeps-20", "sweeps-22", "sweeps-28"
+)
 def test_combinations_run_in_product_order_without_touching_the_base(sqlite_store):
     base = Config()
     grid = {"submit.hyperparameters.learning_rate": [0.1, 0.2, 0.3], "submit.suffix": ["a", "b"], "prepare": [{"n": 2}]}

@@ -242,7 +242,14 @@ def cleaned(value):
 # Spellings -------------------------------------------------------------------------------------------------------
 
 
-@promise("batch-evaluation-54", "batch-evaluation-55", "batch-evaluation-56", "batch-evaluation-57", "batch-evaluation-88", "guide-differences-9")
+@promise(
+    "batch-evaluation-54",
+    "batch-evaluation-55",
+    "batch-evaluation-56",
+    "batch-evaluation-57",
+    "batch-evaluation-88",
+    "guide-differences-9",
+)
 def test_three_spellings_say_the_same(store):
     rows = fill(store)
     listed = [
