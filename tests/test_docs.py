@@ -1,5 +1,6 @@
 """The documentation: whole, readable offline, and quiet on the network"""
 
+import importlib
 import importlib.util
 import os
 import subprocess
@@ -179,3 +180,16 @@ def test_what_newcomers_look_for_comes_first(site, chromium):
     assert not {
         words: first[words] for words, anchor in QUESTIONS.items() if f"questions.html#{anchor}" not in first[words]
     }
+
+
+def test_words_that_readers_do_not_know_are_named_with_their_line(monkeypatch):
+    monkeypatch.syspath_prepend(str(BUILDER.parent))
+    words = importlib.import_module("words")
+    assert list(words.hits("Models that\ncannot be told apart")) == []
+    assert list(words.hits("fine\nThe caller is told of it.")) == [(2, "told")]
+    assert list(words.in_code('told = 1  # stands beside it\ndef f():\n    "Asked twice"\n')) == [
+        (1, "stands"),
+        (1, "beside"),
+        (3, "asked"),
+    ]
+    assert list(words.in_code('get("asked")\nnames("field, told")\n')) == []
