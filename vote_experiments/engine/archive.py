@@ -255,7 +255,8 @@ def runs_index(
     )
     links = {row["run"]: f"{place.name}/index.html" for _, place, row in runs_found}
     rows = [
-        {"run": row["run"], "when (UTC)": from_us(at).strftime("%Y-%m-%d %H:%M"), **row} for at, _, row in runs_found
-    ]  # type: ignore[union-attr]
+        {"run": row["run"], "when (UTC)": from_us(at).strftime("%Y-%m-%d %H:%M"), **row}  # type: ignore[union-attr]
+        for at, _, row in runs_found
+    ]
     body = html_table(rows, {"run": links}) if rows else "<p>No runs yet.</p>"
     return write_text(folder / "index.html", html_page("Runs", body, f"{len(rows)} archived runs"))
