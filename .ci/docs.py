@@ -5,7 +5,7 @@
     python .ci/docs.py --out FOLDER     write elsewhere
 
 Nothing is executed and nothing is fetched, neither now nor by a reader: pages, style, search and pictures are files
-beside each other, which open from a disk as well as from a server.
+next to each other, which open from a disk as well as from a server.
 """
 
 import builtins
@@ -73,6 +73,7 @@ ROOMS = {  # folder of nbs/: its title, in reading order
     "cli": "Command line",
     "project": "Project",
 }
+GUIDES = ("", "tutorials")  # folders whose pages and sections the search lists before names
 FOUNDATIONS = ("00_settings", "01_records", "02_workflow", "03_workers", "04_files")
 PROJECT_FILES = ("CONTRIBUTING.md", "CHANGELOG.md")
 IMAGES = {"image/svg+xml": "", "image/png": "png", "image/jpeg": "jpeg"}
@@ -370,7 +371,7 @@ def room_of(notebook: Path) -> str:
     folder = notebook.parent.relative_to(NBS).as_posix().removeprefix(".")
     room = "foundations" if not folder and notebook.stem in FOUNDATIONS else folder
     if room not in ROOMS:
-        sys.exit(f"{notebook.relative_to(ROOT)} stands in a folder that has no place in ROOMS of .ci/docs.py")
+        sys.exit(f"{notebook.relative_to(ROOT)} is in a folder that has no place in ROOMS of .ci/docs.py")
     return room
 
 
@@ -560,6 +561,7 @@ def search_index(pages: list[Page], names: Names) -> list[list[str]]:
                 continue
             title = plain(words)
             text = f"{page.subtitle} {text}" if level == 1 else text
+            kind = "guide" if page.room in GUIDES else "page" if level == 1 else "section"
             where = place if level == 1 else f"{place} › {page.title}"
             rows.append(
                 [
@@ -567,7 +569,7 @@ def search_index(pages: list[Page], names: Names) -> list[list[str]]:
                     where,
                     page.url + (f"#{anchor}" if anchor else ""),
                     text[:700],
-                    "page" if level == 1 else "section",
+                    kind if level < 3 else "section",
                 ]
             )
     for module, entry in names.entries:

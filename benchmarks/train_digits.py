@@ -246,7 +246,7 @@ _FINE = 16  # sub-pixels of OpenCV's line drawing
 
 @dataclass
 class Scribe:
-    "Somebody whose handwriting the network learns"
+    "A writer whose handwriting the network learns"
 
     chance: np.random.Generator
     thai: bool
@@ -576,7 +576,7 @@ def held_out_scores(
     model: DigitModel | None = None,  # None: the one that is shipped
     cells: int = 500,  # drawn cells of a seed that is never trained on
 ) -> dict[str, float]:
-    "Shares of real digits read right, and of drawn examples told right"
+    "Shares of real digits read right, and of drawn examples classified right"
     _, pictures, labels = real_digits()
     read = [read_numbers([on_paper(p)], Hand(26.0, 0.0), thai=False, model=model).readings[0][0][0] for p in pictures]
     inputs, kinds = training_set(cells, seed=2)
@@ -584,9 +584,9 @@ def held_out_scores(
     digits = kinds < NO_DIGIT
     return {
         "real digits read right": float(np.mean([a == b for a, b in zip(read, labels)])),
-        "drawn digits told right": float((told == kinds)[digits].mean()),
+        "drawn digits classified right": float((told == kinds)[digits].mean()),
         "drawn digits taken for another": float(((told != kinds) & (told < NO_DIGIT))[digits].mean()),
-        "drawn guesses told right": float((told == kinds).mean()),
+        "drawn guesses classified right": float((told == kinds).mean()),
     }
 
 

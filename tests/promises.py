@@ -1,8 +1,8 @@
-"The mark that says which promises of the specification a test shows; `tests/promises.toml` lists them."
+"The mark that names the promises a test shows; `tests/promises.toml` lists them with their texts."
 
 import pytest
 
 
 def promise(*ids: str) -> pytest.MarkDecorator:
-    "Marks a test as showing these promises, such as `@promise('A12', 'A13')`"
+    "Marks a test as showing these promises, such as `@promise('sweeps-4')`"
     return pytest.mark.promise(*ids)

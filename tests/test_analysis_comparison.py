@@ -102,7 +102,7 @@ def test_items_needed_is_the_smallest_number(d, sd, alpha):
 
 
 def test_what_rounding_leaves_of_equal_means_needs_no_items():
-    "Means that are equal but for 1e-17 once asked for more items than an integer column holds"
+    "Means that are equal but for 1e-17 once required more items than an integer column holds"
     assert items_needed(1e-17, 0.1) is None and items_needed(1e-6, 1.0) > 10**9
     a = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.25])
     b = a[::-1].copy()

@@ -197,7 +197,7 @@ def test_median_is_scipys_quantile_test(n, confidence):
 # the compatible ones
 
 
-@promise("S50")
+@promise("sweeps-50")
 @pytest.mark.parametrize("n", [2, 3, 30, 31, 100])
 def test_compute_ci_is_t_up_to_30_and_normal_above(n):
     x = RNG.normal(3, 2, n)
@@ -205,13 +205,13 @@ def test_compute_ci_is_t_up_to_30_and_normal_above(n):
     close(ends(compute_ci(x, 0.9)), described.tconfint_mean(0.1) if n <= 30 else described.zconfint_mean(0.1))
 
 
-@promise("S48")
+@promise("sweeps-48")
 @pytest.mark.parametrize("k, n", [(0, 5), (5, 5), (3, 7), (99, 100)])
 def test_bernoulli_is_wilson(k, n):
     close(ends(compute_bernoulli_ci([True] * k + [False] * (n - k))), proportion_confint(k, n, method="wilson"))
 
 
-@promise("S49")
+@promise("sweeps-49")
 @pytest.mark.parametrize("n", [2, 3, 10, 57])
 def test_probability_is_the_percentile_bootstrap_with_seed_0(n):
     x = RNG.random(n)
@@ -240,7 +240,7 @@ def test_many_samples_at_once_are_the_same_as_one_by_one(method):
     close(high, [s[1] for s in single], eps)
 
 
-@promise("S52", "S53", "S54", "C4")
+@promise("sweeps-52", "sweeps-53", "sweeps-54", "guide-differences-4")
 def test_edges_of_the_compatible_functions():
     assert ends(compute_probability_ci([0.7])) == (0.7, 0.7)
     assert (*ends(compute_probability_ci([])), compute_probability_ci([]).count) == (0.0, 0.0, 0)
@@ -266,7 +266,7 @@ def seeds():
     )
 
 
-@promise("S43", "S44", "S45", "S46", "S47", "C3")
+@promise("sweeps-43", "sweeps-44", "sweeps-45", "sweeps-46", "sweeps-47", "guide-differences-3")
 def test_compute_ci_df_columns_order_and_counts():
     out = compute_ci_df(seeds(), value_col="accuracy", group_cols="learning_rate")
     assert list(out) == ["learning_rate", "mean", "lower_bound", "upper_bound", "count", "confidence"]
@@ -277,7 +277,7 @@ def test_compute_ci_df_columns_order_and_counts():
     assert list(two)[:2] == ["learning_rate", "task"] and len(two) == 5 and set(two["confidence"]) == {0.9}
 
 
-@promise("S48", "S49", "S50", "S51")
+@promise("sweeps-48", "sweeps-49", "sweeps-50", "sweeps-51")
 @pytest.mark.parametrize(
     "column, same",
     [
@@ -299,21 +299,21 @@ def test_the_choice_looks_at_the_whole_column_not_at_one_group():
     close(compute_ci_df(df, "g", "v").loc[0, "lower_bound"], compute_ci([0.1, 0.2]).lower_bound)
 
 
-@promise("C4")
+@promise("guide-differences-4")
 def test_compute_ci_df_drops_nan_and_says_so_in_the_count():
     df = pd.DataFrame({"g": ["x", "x", "y", "y"], "v": [0.5, np.nan, np.nan, np.nan]})
     out = compute_ci_df(df, "g", "v")
     assert out["count"].tolist() == [1, 0]
 
 
-@promise("C4")
+@promise("guide-differences-4")
 @pytest.mark.parametrize("method", [m for m in METHODS])
 def test_compute_ci_df_takes_a_method(method):
     low = compute_ci_df(seeds(), "task", "accuracy", method=method).loc[0, "lower_bound"]
     close(low, METHODS[method](seeds()["accuracy"].to_numpy()[::2], None, 0.95)[0])
 
 
-@promise("S51")
+@promise("sweeps-51")
 def test_compute_ci_df_refuses_with_words():
     df = seeds().assign(words="high")
     for kwargs, words in [

@@ -160,7 +160,7 @@ def test_threads_may_plot_at_the_same_time():
     assert len(set(pictures)) == 1
 
 
-@promise("S55")
+@promise("sweeps-55")
 def test_saving_by_name(tmp_path):
     path = save_figure(EVERY["metric"](), tmp_path / "a.svg")
     assert path.read_text().startswith("<?xml")
@@ -276,7 +276,7 @@ def test_vote_errors_are_shares_of_rows_and_the_exact_ones_a_number():
 # sweeps
 
 
-@promise("S55", "S58", "S59", "S63", "C1")
+@promise("sweeps-55", "sweeps-58", "sweeps-59", "sweeps-63", "guide-differences-1")
 def test_sweep_metric_draws_means_and_sample_standard_deviations():
     df = sweep()
     ax = plot_sweep_metric(df=df, x_col="learning_rate", y_col="accuracy", title="Learning Rate vs Accuracy").axes[0]
@@ -293,7 +293,7 @@ def test_sweep_metric_draws_means_and_sample_standard_deviations():
     )
 
 
-@promise("S58")
+@promise("sweeps-58")
 def test_no_error_bars_when_every_x_is_single_and_raw_points_on_request():
     df = sweep()
     single = plot_sweep_metric(df[(df["seed"] == 1) & (df["lora_rank"] == 4)], x="learning_rate", y="accuracy").axes[0]
@@ -302,7 +302,7 @@ def test_no_error_bars_when_every_x_is_single_and_raw_points_on_request():
     assert len(raw.lines[0].get_xdata()) == len(df) and not raw.containers
 
 
-@promise("S60", "S63")
+@promise("sweeps-60", "sweeps-63")
 @pytest.mark.parametrize(
     "kwargs, title",
     [({}, "accuracy vs learning_rate"), ({"color": "lora_rank"}, "accuracy vs learning_rate by lora_rank")],
@@ -314,7 +314,7 @@ def test_default_titles_and_colours(kwargs, title):
         assert [t.get_text() for t in ax.get_legend().get_texts()] == ["4", "8"]
 
 
-@promise("S60", "C1")
+@promise("sweeps-60", "guide-differences-1")
 def test_facets_make_panels_and_share_their_axes():
     figure = plot_sweep_metric(sweep(), x="learning_rate", y="accuracy", facet_col="lora_rank", facet_row="seed")
     assert len(figure.axes) == 6 and figure.axes[0].get_title(loc="left") == "seed = 1, lora_rank = 4"
@@ -322,7 +322,7 @@ def test_facets_make_panels_and_share_their_axes():
     assert figure.get_suptitle() == "accuracy vs learning_rate"
 
 
-@promise("S56", "S60")
+@promise("sweeps-56", "sweeps-60")
 def test_several_metrics_in_one_figure():
     ax = plot_sweep_metrics(df=sweep(), x_col="learning_rate", y_cols=["accuracy", "f1_score"]).axes[0]
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["accuracy", "f1_score"]
@@ -339,7 +339,7 @@ def test_words_and_bools_are_places_in_order_of_appearance():
     drawn(plot_sweep_metric(df, x="on", y="score"))
 
 
-@promise("S57", "S61")
+@promise("sweeps-57", "sweeps-61")
 @pytest.mark.parametrize("aggregation", ["mean", "std", "min", "max"])
 def test_the_heatmap_is_the_pivot_table(aggregation):
     df = sweep().query("not (learning_rate == 1e-5 and lora_rank == 8)")
@@ -354,7 +354,7 @@ def test_the_heatmap_is_the_pivot_table(aggregation):
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["1e-05", "5e-05", "0.0001"]
 
 
-@promise("C2")
+@promise("guide-differences-2")
 def test_dotted_names_and_an_ax_of_ones_own():
     figure = Figure()
     ax = figure.subplots()
@@ -385,7 +385,7 @@ def test_dotted_names_and_an_ax_of_ones_own():
         (lambda df: plot_scores_by(pd.DataFrame({"mean": [1]}), by="level"), "level"),
     ],
 )
-@promise("S62")
+@promise("sweeps-62")
 def test_what_cannot_be_drawn_is_said(call, words):
     with pytest.raises(ValueError, match=words):
         call(sweep())

@@ -43,7 +43,7 @@ def collate(states, *args, **more):
     return asyncio.run(collate_sweep_evals(states, *args, **more))
 
 
-@promise("S31", "S42")
+@promise("sweeps-31", "sweeps-42")
 def test_rows_follow_states_then_tasks():
     scores = {"b": {"accuracy": 0.5, "stats": 1}, "a": {"accuracy": 0.7, "f1": 0.2, "stats": 2}}
     df = collate([state({}, scores, params={"x.rate": r}) for r in (3, 1)])
@@ -56,7 +56,7 @@ def test_rows_follow_states_then_tasks():
     assert df["f1"].isna().tolist() == [True, False] * 2 and df.index.is_unique and df["rate"].dtype.kind == "i"
 
 
-@promise("S32", "S41")
+@promise("sweeps-32", "sweeps-41")
 @pytest.mark.parametrize(
     "make",
     [
@@ -71,7 +71,7 @@ def test_configs_of_any_kind_show_what_differs_between_runs(make):
     assert list(df.columns) == ["rate", "task", "m"] and df["rate"].tolist() == [0.1, 0.2]
 
 
-@promise("C2")
+@promise("guide-differences-2")
 def test_whole_paths_and_everything_on_request():
     states = [state(Config(Inner(r)), {"t": {"m": 1}}, params={"train.rate": r}) for r in (0.1, 0.2)]
     assert list(collate(states, columns="path").columns) == ["train.rate", "task", "m"]
@@ -100,7 +100,7 @@ def test_a_swept_sub_config_is_told_by_its_leaves_and_every_cell_is_plain(tmp_pa
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "x.csv"), df, check_dtype=False)
 
 
-@promise("S35", "S36", "S37", "S38", "S39", "S40")
+@promise("sweeps-35", "sweeps-36", "sweeps-37", "sweeps-38", "sweeps-39", "sweeps-40")
 def test_what_is_missing_is_named_with_what_there_is():
     good = state({}, {"task1": {"accuracy": 1.0, "stats": {}}})
     for states, more, words in [

@@ -313,7 +313,7 @@ def test_stored_runs(sqlite_store, stored_weeks):
     assert not previous.passed and previous.verdict == "worse" and previous.baseline == pytest.approx(39.5 / 40)
     with pytest.raises(RegressionError) as caught:
         require("latest", "previous", metric="correct", store=sqlite_store)
-    assert exit_code(caught.value) == 1, "a shell is told that the check failed"
+    assert exit_code(caught.value) == 1, "a shell sees that the check failed"
     assert caught.value.result.run_name == "two" and len(caught.value.result.item_results) == 40
 
 

@@ -119,7 +119,7 @@ def test_run_compares_models_and_says_where_everything_is(forms):
     ]
 
 
-@promise("F3")
+@promise("command-line-3")
 def test_json_is_the_result_of_run_model_experiments_and_people_read_standard_error(forms):
     done = shell("run", "-d", "forms", "-m", "right", "-n", "2", "--json", code=0)
     result = json.loads(done.stdout)
@@ -143,7 +143,7 @@ def test_every_model_runs_at_every_temperature(forms):
     ]
 
 
-@promise("F4")
+@promise("command-line-4")
 @pytest.mark.parametrize(
     "name, text",
     [
@@ -171,7 +171,7 @@ def test_a_config_file_says_the_same_and_flags_win(forms, name, text):
     assert value("run", name, "-n", "1")["experiments"][0]["sample_size"] == 1
 
 
-@promise("F4")
+@promise("command-line-4")
 def test_a_config_file_may_name_a_preset_evaluators_and_a_moment(forms):
     (forms / "ask.yaml").write_text(
         "dataset_name: forms\ndataset_version: 2999-01-01\nmodel_configs: [{model: right}]\nevaluators: [row_shift, has_no_errors]\n"
@@ -183,7 +183,7 @@ def test_a_config_file_may_name_a_preset_evaluators_and_a_moment(forms):
     assert cli_run.whole_request(forms / "ask.yaml", {})["model_configs"] == list(PRESETS["offline"].model_configs)
 
 
-@promise("F2")
+@promise("command-line-2")
 def test_a_failed_experiment_is_exit_code_1_and_the_others_are_kept(forms):
     done = shell("run", "-d", "forms", "-m", "right", "-m", "invalid-model", "--no-raise-errors", "--json", code=1)
     result = json.loads(done.stdout)
@@ -266,7 +266,7 @@ def test_runs_show_names_the_items_that_failed(forms):
 # ── datasets ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@promise("F9")
+@promise("command-line-9")
 def test_a_dataset_goes_in_is_shown_changed_compared_exported_and_deleted(home):
     path = write_forms(home)
     assert value("datasets", "import", path)["version"] == 1
@@ -306,7 +306,7 @@ def test_columns_of_a_csv_file_are_chosen(home):
     assert (item["id"], item["input"], item["expected_output"]) == ("007", {"pages": []}, 12)
 
 
-@promise("F9")
+@promise("command-line-9")
 def test_a_folder_of_scans_is_shown_before_it_is_stored(home):
     write_forms(home)
     (home / "forms.json").unlink()
@@ -319,7 +319,7 @@ def test_a_folder_of_scans_is_shown_before_it_is_stored(home):
     assert found["stored"]["items"] == 4 and len(found["form_sets"]) == 4
 
 
-@promise("F9")
+@promise("command-line-9")
 def test_validate_names_every_problem_of_a_dataset_or_a_file(home):
     path = write_forms(home)
     assert value("datasets", "validate", path) == {"problems": [], "errors": 0, "warnings": 0}
@@ -337,7 +337,7 @@ def test_validate_names_every_problem_of_a_dataset_or_a_file(home):
     assert "gone.png" in shell("datasets", "validate", "forms", code=1).stdout
 
 
-@promise("F9")
+@promise("command-line-9")
 def test_synth_draws_and_stores_a_dataset(home):
     found = value(
         "datasets", "synth", "-n", "1", "--seed", "3", "--level", "clean", "--kind", "Constituency", "--name", "drawn"
@@ -350,7 +350,7 @@ def test_synth_draws_and_stores_a_dataset(home):
 # ── bad input: one line that names the value and the remedy ─────────────────────────────────────────────────────────
 
 
-@promise("F2", "F5")
+@promise("command-line-2", "command-line-5")
 @pytest.mark.parametrize(
     "words, said",
     [
@@ -422,7 +422,7 @@ def test_an_empty_dataset_and_a_used_one_are_refused(forms):
     assert value("datasets", "delete", "forms", "-y", "--force")["deleted"] == "forms"
 
 
-@promise("F5")
+@promise("command-line-5")
 def test_a_mistyped_command_or_option_is_exit_code_2_with_the_nearest_name(home):
     assert "'run'" in shell("rnu", code=2).stderr
     assert "--sample-size" in shell("run", "--smaple-size", "3", code=2).stderr
@@ -448,7 +448,7 @@ def test_an_error_that_should_not_happen_is_still_one_line(home, monkeypatch):
 # ── doctor ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@promise("F8")
+@promise("command-line-8")
 def test_doctor_says_what_is_set_and_never_its_value(home, monkeypatch):
     monkeypatch.setenv("GEMINI_API_KEY", "planted-secret-key")
     monkeypatch.setenv("VOTE_EXPERIMENTS_STORE", "postgresql://me:planted-password@nowhere.invalid/db")
@@ -560,7 +560,7 @@ def commands(group, name=""):
             yield f"{name}{own}", command
 
 
-@promise("F1")
+@promise("command-line-1")
 def test_the_whole_tree_of_commands_teaches():
     tree = dict(commands(typer.main.get_command(cli.app)))
     assert set(SPECIFIED) <= set(tree)
@@ -579,7 +579,7 @@ def test_the_whole_tree_of_commands_teaches():
         assert not needs_words or f"vote-experiments {name}" in said, f"{name} --help shows no example"
 
 
-@promise("F6")
+@promise("command-line-6")
 def test_a_pipe_and_plain_mode_get_no_control_codes(home):
     shell("datasets", "import", write_forms(home), code=0)
     piped = process("run", "-d", "forms", "-m", "slow", home=home, command=[sys.executable, "-c", SLOW])
@@ -607,7 +607,7 @@ def test_a_pipe_and_plain_mode_get_no_control_codes(home):
     assert b"\x1b" not in said and b"\r" not in said.replace(b"\r\n", b"\n")
 
 
-@promise("F2")
+@promise("command-line-2")
 def test_ctrl_c_stores_what_is_in_flight_and_says_how_to_continue(home):
     shell("datasets", "import", write_forms(home, 12), code=0)
     words = ["run", "-d", "forms", "-m", "slow", "-j", "1"]

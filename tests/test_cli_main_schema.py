@@ -46,7 +46,7 @@ def published(schema, files, *more):
     )
 
 
-@promise("F10")
+@promise("command-line-10")
 def test_the_schemas_judge_files_as_a_pipeline_would(tmp_path):
     for what in ("run", "sweep"):
         done = CliRunner().invoke(cli.app, ["schema", what])
@@ -65,7 +65,7 @@ def test_the_schemas_judge_files_as_a_pipeline_would(tmp_path):
     assert (done := published(tmp_path / "sweep.schema.json", [tmp_path / "sweep.yaml"])).returncode == 0, done.stdout
 
 
-@promise("F11")
+@promise("command-line-11")
 @pytest.mark.parametrize("name", BAD)
 def test_the_same_schema_words_the_errors_of_run(tmp_path, name):
     (tmp_path / name).write_text(BAD[name][0])
@@ -80,7 +80,7 @@ def test_good_files_are_read(tmp_path):
         assert read_request(tmp_path / name)
 
 
-@promise("F10")
+@promise("command-line-10")
 def test_there_is_one_table_of_settings():
     properties = run_schema()["properties"]["model_configs"]["items"]["properties"]
     assert set(SETTINGS) <= set(properties)

@@ -166,7 +166,7 @@ def test_the_config_may_be_named_by_a_run_a_file_json_or_a_model(home):
 
 
 # -------------------------------------------------------------------------------------------------- cache
-@promise("F13")
+@promise("command-line-13")
 def test_the_cache_is_listed_pruned_and_cleared(home):
     kept = StoredResponses()
     for k in range(4):
@@ -264,7 +264,7 @@ def test_a_capped_extraction_goes_on_where_it_stopped(gemini):
     assert not [p for p in Path.cwd().rglob("*") if p.is_file() and KEY.encode() in p.read_bytes()]
 
 
-@promise("F8")
+@promise("command-line-8")
 def test_doctor_says_what_each_missing_credential_disables(home, monkeypatch):
     said = shell("doctor").stdout
     for name, purpose in (

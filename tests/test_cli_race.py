@@ -47,7 +47,7 @@ def home(tmp_path, monkeypatch):
     forget_model("right"), forget_model("never")
 
 
-@promise("F15")
+@promise("command-line-15")
 def test_a_race_asks_less_and_an_ensemble_nothing(home):
     found = json.loads(shell("race", "-d", "stations", "-m", "right", "-m", "never", "--json"))
     assert (

@@ -49,7 +49,7 @@ def run(tmp_path, monkeypatch):
     store.close()
 
 
-@promise("F14")
+@promise("command-line-14")
 def test_a_run_as_csv_opens_in_a_spreadsheet_and_runs_nothing_there(run, tmp_path):
     shell("export", run.experiment_id, "-o", "out/items.csv")
     raw = (tmp_path / "out/items.csv").read_bytes()
@@ -63,7 +63,7 @@ def test_a_run_as_csv_opens_in_a_spreadsheet_and_runs_nothing_there(run, tmp_pat
     assert not [v for r in rows for v in r.values() if v[:1] in ("=", "+", "-", "@")]
 
 
-@promise("F14")
+@promise("command-line-14")
 def test_a_run_as_json_lines_keeps_every_value(run, tmp_path):
     assert json.loads(shell("export", run.experiment_id, "-o", "items.jsonl", "--json"))["rows"] == 8
     rows = [json.loads(line) for line in (tmp_path / "items.jsonl").read_text().splitlines()]
@@ -75,7 +75,7 @@ def test_a_run_as_json_lines_keeps_every_value(run, tmp_path):
     shell("export", run.experiment_id, "-o", "items.xlsx", code=2), shell("export", "exp_none", code=2)
 
 
-@promise("F12")
+@promise("command-line-12")
 def test_a_backup_is_whole_and_never_written_over(run, tmp_path):
     shell("store", "backup", "safe/copy.db")
     assert len(Store(tmp_path / "safe/copy.db").path.read_bytes()) and shell(
@@ -84,7 +84,7 @@ def test_a_backup_is_whole_and_never_written_over(run, tmp_path):
     shell("store", "backup", "safe/copy.db", code=1)
 
 
-@promise("F12")
+@promise("command-line-12")
 def test_a_damaged_store_is_told(run, tmp_path):
     assert json.loads(shell("store", "check", "--json"))["faults"] == []
     with sqlite3.connect(tmp_path / "store.db") as c:
@@ -93,7 +93,7 @@ def test_a_damaged_store_is_told(run, tmp_path):
     assert "points to a missing" in shell("store", "check", code=1)
 
 
-@promise("F7")
+@promise("command-line-7")
 def test_a_shell_completes_commands(tmp_path):
     program = Path(sys.executable).parent / "vote-experiments"
     env = {

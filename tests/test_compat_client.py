@@ -399,33 +399,33 @@ def the_readers_own(guide):
 
 
 @promise(
-    "B1",
-    "B2",
-    "B3",
-    "B5",
-    "B8",
-    "B9",
-    "B10",
-    "B13",
-    "B15",
-    "B16",
-    "B17",
-    "B19",
-    "B21",
-    "B26",
-    "B27",
-    "B28",
-    "B29",
-    "B30",
-    "B35",
-    "B36",
-    "B39",
-    "B41",
-    "B46",
-    "B53",
-    "C19",
-    "C20",
-    "C23",
+    "client-1",
+    "client-2",
+    "client-3",
+    "client-5",
+    "client-8",
+    "client-9",
+    "client-10",
+    "client-13",
+    "client-15",
+    "client-16",
+    "client-17",
+    "client-19",
+    "client-21",
+    "client-26",
+    "client-27",
+    "client-28",
+    "client-29",
+    "client-30",
+    "client-35",
+    "client-36",
+    "client-39",
+    "client-41",
+    "client-46",
+    "client-53",
+    "guide-differences-19",
+    "guide-differences-20",
+    "guide-differences-23",
 )
 def test_every_example_of_the_guide_runs_as_it_is_written(store, monkeypatch):
     monkeypatch.setenv("VOTE_EXPERIMENTS_STORE", store.url)
@@ -470,7 +470,7 @@ def test_every_example_of_the_guide_runs_as_it_is_written(store, monkeypatch):
 # Datasets --------------------------------------------------------------------------------------------------------
 
 
-@promise("B2", "B4", "B6", "B7", "B12", "B18", "C25")
+@promise("client-2", "client-4", "client-6", "client-7", "client-12", "client-18", "guide-differences-25")
 def test_datasets_and_items(client):
     assert client.create_dataset(name="golden-v1").name == "golden-v1"
     nested = {"page": {"rows": [{"ก": [1, None, {"x": "y"}]}]}}
@@ -513,7 +513,7 @@ def test_a_score_of_one_call_is_no_score_of_its_item(store):
     assert [row[-1] for row in score_numbers(store, result.experiment_id)] == [{"right": 1.0}]
 
 
-@promise("B10")
+@promise("client-10")
 def test_traces_become_a_golden_dataset_with_their_scores(client, store):
     for i in range(6):
         t = client.trace(name="live", input={"n": 1}, output=i, tags=["production"])
@@ -550,7 +550,21 @@ def made(client, name="by hand", n=3, dataset="d", **config):
     return experiment.id
 
 
-@promise("B13", "B14", "B17", "B18", "B19", "B20", "B22", "B42", "B43", "B44", "B50", "C21", "A44")
+@promise(
+    "client-13",
+    "client-14",
+    "client-17",
+    "client-18",
+    "client-19",
+    "client-20",
+    "client-22",
+    "client-42",
+    "client-43",
+    "client-44",
+    "client-50",
+    "guide-differences-21",
+    "run_experiment-44",
+)
 def test_runs_link_experiment_item_and_trace(client):
     one, other = made(client, model="m", temperature=0.5), made(client, prompt_version=2)
     assert one != other and client.get_experiment(one).model_config == {"model": "m", "temperature": 0.5}
@@ -607,7 +621,7 @@ def test_of_two_datasets_with_one_item_the_one_read_last_is_meant(client):
 # Judging and comparing -------------------------------------------------------------------------------------------
 
 
-@promise("B27", "B29", "B30", "B40", "B51")
+@promise("client-27", "client-29", "client-30", "client-40", "client-51")
 def test_runs_are_judged_after_the_fact(client, store):
     async def overall(trace_id, output):
         return {"name": "overall", "value": output / 4}
@@ -630,7 +644,9 @@ def test_runs_are_judged_after_the_fact(client, store):
     assert client.get_result(first).summary["scores"]["overall"]["mean"] == 0.5
 
 
-@promise("B31", "B32", "B33", "B34", "B37", "B38", "B45", "C22")
+@promise(
+    "client-31", "client-32", "client-33", "client-34", "client-37", "client-38", "client-45", "guide-differences-22"
+)
 def test_comparison_says_what_averages_say_and_what_they_cannot(client, store):
     ids = {name: made(client, name, n=8) for name in ("good", "poor")}
     ids["empty"] = client.create_experiment(name="empty").id
@@ -677,7 +693,7 @@ def overall(output, expected_output):
     return output == expected_output
 
 
-@promise("B35", "B36", "B51", "B40")
+@promise("client-35", "client-36", "client-51", "client-40")
 def test_configs_and_prompts_run_as_one_group_and_are_compared(client, store):
     made(client, n=8)
     out = client.ab_test("d", {"right": {"right": True}, "wrong": {"right": False}}, task=answer, evaluators=[overall])
@@ -700,7 +716,7 @@ def test_configs_and_prompts_run_as_one_group_and_are_compared(client, store):
             call()
 
 
-@promise("B46", "B47", "B48", "B49")
+@promise("client-46", "client-47", "client-48", "client-49")
 def test_exports_keep_every_column(client, store):
     experiment = client.create_experiment(name="export").id
     for i, given in enumerate([{"url": "u", "depth": "deep", "run_id": 7}, "a text", {"url": "v"}]):
@@ -723,7 +739,7 @@ def test_exports_keep_every_column(client, store):
 # In CI -----------------------------------------------------------------------------------------------------------
 
 
-@promise("B52", "C29")
+@promise("client-52", "guide-differences-29")
 def test_a_runner_context_pins_data_and_says_who_asked(client):
     made(client, n=3)
     version = client.get_dataset("d").version

@@ -1,10 +1,12 @@
 """The documentation: whole, readable offline, and quiet on the network"""
 
+import importlib
 import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -150,3 +152,42 @@ def test_search_finds_names_and_thai_without_a_server(site, chromium):
     page.click("#theme")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
     page.close()
+
+
+QUESTIONS = {  # what newcomers type -> the page and section that must come first
+    "custom metric": "custom-metric",
+    "cost": "cost",
+    "docker": "docker",
+    "install": "install",
+    "import csv": "import-csv",
+    "timeout": "timeout",
+    "glossary": "glossary",
+    "ภาษาไทย": "ภาษาไทย",
+}
+
+
+@pytest.mark.browser
+def test_what_newcomers_look_for_comes_first(site, chromium):
+    page, first = chromium.new_page(viewport={"width": 1000, "height": 900}), {}
+    page.goto((site / "index.html").as_uri())
+    for words in QUESTIONS:
+        page.fill("#search", words)
+        page.wait_for_function("() => document.querySelector('#found [role=option], #found .none')")
+        link = page.locator("#found [role=option] a").first
+        first[words] = unquote(link.get_attribute("href")).lower()
+        page.fill("#search", "")
+    page.close()
+    assert not {
+        words: first[words] for words, anchor in QUESTIONS.items() if f"questions.html#{anchor}" not in first[words]
+    }
+
+
+def test_words_that_readers_do_not_know_are_named_with_their_line(monkeypatch):
+    monkeypatch.syspath_prepend(str(BUILDER.parent))
+    words = importlib.import_module("words")
+    assert list(words.hits("Models that\ncannot be told apart")) == []
+    first, second, third = "told", "beside", "asked"  # apart, or this file would not pass either
+    assert list(words.hits(f"fine\nThe caller is {first} of it.")) == [(2, first)]
+    code = f'{first} = 1  # it lies {second} it\ndef f():\n    "{third.title()} twice"\n'
+    assert list(words.in_code(code)) == [(1, second), (3, third)]
+    assert list(words.in_code('get("asked")\nnames("field, told")\n')) == []

@@ -1,6 +1,6 @@
 """Every block of code in README.md, CONTRIBUTING.md and the prose of the notebooks does what it says.
 
-A block is executed here, or it is a code cell of a notebook (then nbdev-test executes it), or it stands in `ELSEWHERE`
+A block is executed here, or it is a code cell of a notebook (then nbdev-test executes it), or it is listed in `ELSEWHERE`
 with the reason and what shows it instead. A block without a language is a sketch: its commands are executed; of other calls it
 is checked that what they name exists, since the cells below them make them. Python blocks of a document share one namespace, which begins with the names of
 the notebook's own module; `vote-experiments` commands go through the real command line. All share one folder and one

@@ -112,7 +112,9 @@ def told(result):
 # What a call takes and gives -------------------------------------------------------------------------------------
 
 
-@promise("A46", "A49", "A54", "C11", "C15")
+@promise(
+    "batch-evaluation-46", "batch-evaluation-49", "batch-evaluation-54", "guide-differences-11", "guide-differences-15"
+)
 def test_arguments_are_keywords_and_checked_before_anything_is_fetched(sqlite_store):
     with pytest.raises(TypeError):
         run_batched_evaluation("traces", mapper)
@@ -145,26 +147,26 @@ def test_arguments_are_keywords_and_checked_before_anything_is_fetched(sqlite_st
 
 
 @promise(
-    "A47",
-    "A50",
-    "A52",
-    "A69",
-    "A71",
-    "A72",
-    "A73",
-    "A74",
-    "A75",
-    "A76",
-    "A77",
-    "A78",
-    "A79",
-    "A80",
-    "A81",
-    "A82",
-    "A84",
-    "A85",
-    "C24",
-    "C28",
+    "batch-evaluation-47",
+    "batch-evaluation-50",
+    "batch-evaluation-52",
+    "batch-evaluation-69",
+    "batch-evaluation-71",
+    "batch-evaluation-72",
+    "batch-evaluation-73",
+    "batch-evaluation-74",
+    "batch-evaluation-75",
+    "batch-evaluation-76",
+    "batch-evaluation-77",
+    "batch-evaluation-78",
+    "batch-evaluation-79",
+    "batch-evaluation-80",
+    "batch-evaluation-81",
+    "batch-evaluation-82",
+    "batch-evaluation-84",
+    "batch-evaluation-85",
+    "guide-differences-24",
+    "guide-differences-28",
 )
 def test_every_count_is_exact(store):
     filled(store, 23)
@@ -238,7 +240,7 @@ def test_every_count_is_exact(store):
     assert str(again) == str(result) and again.resume_token is None
 
 
-@promise("A48", "A69")
+@promise("batch-evaluation-48", "batch-evaluation-69")
 def test_observations_are_judged_singly(store):
     for i in range(3):
         t = create_trace(name=f"trace {i}", store=store)
@@ -263,7 +265,7 @@ def test_observations_are_judged_singly(store):
         ]
 
 
-@promise("A51", "A52", "C14", "C8")
+@promise("batch-evaluation-51", "batch-evaluation-52", "guide-differences-14", "guide-differences-8")
 @pytest.mark.parametrize("style", ["positional", "keyword", "async", "dict", "returns awaitable", "partial"])
 def test_mappers_of_every_style(store, style):
     import functools
@@ -304,7 +306,14 @@ def test_a_mapper_that_gives_something_else_fails_its_item(store):
     assert (result.total_items_failed, result.error_summary) == (2, {"TypeError": 2}) and result.completed
 
 
-@promise("A53", "A61", "A62", "A63", "C13", "C8")
+@promise(
+    "batch-evaluation-53",
+    "batch-evaluation-61",
+    "batch-evaluation-62",
+    "batch-evaluation-63",
+    "guide-differences-13",
+    "guide-differences-8",
+)
 def test_a_failing_evaluator_is_logged_and_every_score_carries_the_metadata(store, caplog):
     filled(store, 4)
 
@@ -353,7 +362,7 @@ def test_a_failing_evaluator_is_logged_and_every_score_carries_the_metadata(stor
     )
 
 
-@promise("A55", "A56", "A57", "A70")
+@promise("batch-evaluation-55", "batch-evaluation-56", "batch-evaluation-57", "batch-evaluation-70")
 def test_filters_choose_the_items(store):
     filled(
         store, 40, tags=lambda i: ["production"] if i % 4 == 0 else [], user_id=lambda i: "user123" if i % 2 else None
@@ -367,7 +376,7 @@ def test_filters_choose_the_items(store):
         assert told(run_batched_evaluation(**request(store, filter=filter))).total_items_processed == n
 
 
-@promise("A86")
+@promise("batch-evaluation-86")
 def test_a_batch_can_be_kept_to_one_run(store):
     data = [{"input": i, "expected_output": 2 * i} for i in range(5)]
     one, other = (
@@ -380,7 +389,7 @@ def test_a_batch_can_be_kept_to_one_run(store):
     assert all(r.scores == {} for r in other.item_results)
 
 
-@promise("A60", "C17")
+@promise("batch-evaluation-60", "guide-differences-17")
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_at_most_max_concurrency_items_are_judged_at_once(store, kind):
     filled(store, 30)
@@ -427,7 +436,7 @@ def test_a_slow_item_does_not_hold_up_the_pages_behind_it(store):
     assert len(seen) == 30 and seen[-1] == 0
 
 
-@promise("A66")
+@promise("batch-evaluation-66")
 def test_verbose_tells_and_quiet_is_silent(sqlite_store, capsys):
     filled(sqlite_store, 5)
     run_batched_evaluation(**request(sqlite_store))
@@ -449,7 +458,9 @@ def test_it_works_inside_a_running_loop_and_on_it(store):
 # Portions and tokens ---------------------------------------------------------------------------------------------
 
 
-@promise("A59", "A67", "A68", "A83", "C12")
+@promise(
+    "batch-evaluation-59", "batch-evaluation-67", "batch-evaluation-68", "batch-evaluation-83", "guide-differences-12"
+)
 def test_portions_make_one_whole(store):
     filled(store, 10)
     first = told(run_batched_evaluation(**request(store, max_items=4, fetch_batch_size=3)))
@@ -469,7 +480,7 @@ def test_portions_make_one_whole(store):
     assert done.total_items_processed == 10 and done.completed
 
 
-@promise("A83")
+@promise("batch-evaluation-83")
 def test_max_items_that_takes_the_last_one_has_no_more(store):
     filled(store, 6)
     for limit, more in [(5, True), (6, False), (7, False)]:
@@ -481,7 +492,7 @@ def test_max_items_that_takes_the_last_one_has_no_more(store):
         )
 
 
-@promise("C12")
+@promise("guide-differences-12")
 def test_a_token_of_plain_fields_begins_behind_its_item(store):
     filled(store, 6)
     token = {"scope": "traces", "last_processed_timestamp": "2024-01-01T00:00:02Z", "last_processed_id": "t000002"}
@@ -505,7 +516,7 @@ def test_changed_requests_are_named(store):
     assert grown.completed and grown.total_scores_created == 2 + 4 * 2
 
 
-@promise("A67")
+@promise("batch-evaluation-67")
 def test_latest_is_the_newest_unfinished_that_asked_the_same(store):
     filled(store, 6)
     first = run_batched_evaluation(**request(store, resume_from="latest", max_items=2))
@@ -531,7 +542,7 @@ class BrokenReads:
             raise sa.exc.OperationalError(statement, None, sqlite3.OperationalError("disk I/O error"))
 
 
-@promise("A64", "C10")
+@promise("batch-evaluation-64", "guide-differences-10")
 def test_reads_are_tried_again_after_1_2_and_4_seconds(store):
     filled(store, 9)
     waits = []
@@ -540,7 +551,7 @@ def test_reads_are_tried_again_after_1_2_and_4_seconds(store):
     assert waits == [1, 2, 4, 1] and result.total_items_processed == 9 and result.completed
 
 
-@promise("A65", "A67")
+@promise("batch-evaluation-65", "batch-evaluation-67")
 def test_a_source_that_stays_away_ends_in_a_token_not_an_error(store):
     filled(store, 9)
     waits = []
@@ -564,7 +575,7 @@ def test_a_source_that_stays_away_ends_in_a_token_not_an_error(store):
     assert rest.completed and rest.total_items_processed == 9
 
 
-@promise("C10")
+@promise("guide-differences-10")
 def test_what_will_not_pass_is_not_tried_again(sqlite_store):
     from vote_experiments.experiments.batch import _may_pass
 
@@ -585,7 +596,7 @@ def test_what_will_not_pass_is_not_tried_again(sqlite_store):
 # Memory ----------------------------------------------------------------------------------------------------------
 
 
-@promise("A58")
+@promise("batch-evaluation-58")
 def test_never_more_than_a_page_and_what_is_in_flight_is_held(sqlite_store):
     filled(sqlite_store, 300)
     import gc
@@ -654,7 +665,7 @@ def kill_storm(tmp_path, store, n, kills, seed):
             return row.id, killed
 
 
-@promise("A67", "A68", "A85")
+@promise("batch-evaluation-67", "batch-evaluation-68", "batch-evaluation-85")
 @pytest.mark.parametrize("kills", [2, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_killed_at_random_and_resumed_nothing_is_skipped_or_judged_twice(tmp_path, store, kills):
     n = 200 * (kills + 1)
@@ -672,7 +683,7 @@ def test_killed_at_random_and_resumed_nothing_is_skipped_or_judged_twice(tmp_pat
     assert check_store(store) == []
 
 
-@promise("A85")
+@promise("batch-evaluation-85")
 def test_random_portions_pages_and_failures_keep_the_invariants(store):
     filled(store, 25)
 
@@ -775,7 +786,7 @@ def load(store, n):
     return [float(x) for x in done.stdout.split()]
 
 
-@promise("A58")
+@promise("batch-evaluation-58")
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_hundred_thousand_traces_take_no_more_memory_than_a_thousand(tmp_path_factory):

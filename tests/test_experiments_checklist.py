@@ -34,7 +34,7 @@ def exact(*, input, output, expected_output, metadata, **kwargs):
 # The call --------------------------------------------------------------------------------------------------------
 
 
-@promise("A1", "A2", "A3")
+@promise("run_experiment-1", "run_experiment-2", "run_experiment-3")
 def test_arguments_are_keywords_and_three_are_required(store):
     with pytest.raises(TypeError):
         run_experiment("name", DATA, double)
@@ -62,7 +62,7 @@ def test_arguments_are_keywords_and_three_are_required(store):
     assert len(all_of_it.item_results) == 4
 
 
-@promise("A4", "A5", "A6", "A38", "A43")
+@promise("run_experiment-4", "run_experiment-5", "run_experiment-6", "run_experiment-38", "run_experiment-43")
 def test_names_and_descriptions_are_stored_as_given(store):
     plain = run_experiment(name="nightly", data=DATA, task=double, store=store)
     assert re.fullmatch(r"nightly - \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", plain.run_name)
@@ -83,7 +83,16 @@ def test_names_and_descriptions_are_stored_as_given(store):
     assert "exact: run/1 - why" in named.format()
 
 
-@promise("A7", "A8", "A9", "A13", "A14", "A15", "A19", "A45")
+@promise(
+    "run_experiment-7",
+    "run_experiment-8",
+    "run_experiment-9",
+    "run_experiment-13",
+    "run_experiment-14",
+    "run_experiment-15",
+    "run_experiment-19",
+    "run_experiment-45",
+)
 def test_dicts_stored_items_and_datasets_are_data(store):
     save_dataset("d", DATA, store=store)
     dataset = get_dataset("d", store=store)
@@ -117,7 +126,18 @@ def test_dicts_stored_items_and_datasets_are_data(store):
     assert sorted(given) == [(1, None, None), (3, None, None)] and [r.output for r in sparse.item_results] == [2, 6]
 
 
-@promise("A10", "A11", "A12", "A16", "A29", "A39", "A41", "A42", "A44", "C16")
+@promise(
+    "run_experiment-10",
+    "run_experiment-11",
+    "run_experiment-12",
+    "run_experiment-16",
+    "run_experiment-29",
+    "run_experiment-39",
+    "run_experiment-41",
+    "run_experiment-42",
+    "run_experiment-44",
+    "guide-differences-16",
+)
 def test_every_item_is_a_trace_linked_with_its_run_item_and_scores(store):
     dataset = save_dataset("d", DATA, store=store)
     stored = run_experiment(
@@ -156,7 +176,7 @@ def test_every_item_is_a_trace_linked_with_its_run_item_and_scores(store):
         )
 
 
-@promise("A17", "A26", "A27", "C26")
+@promise("run_experiment-17", "run_experiment-26", "run_experiment-27", "guide-differences-26")
 def test_failures_are_logged_and_kept_apart(store, caplog):
     def fails(*, item):
         if item.input == 2:
@@ -182,7 +202,7 @@ def test_failures_are_logged_and_kept_apart(store, caplog):
     )
 
 
-@promise("A18", "A20")
+@promise("run_experiment-18", "run_experiment-20")
 def test_no_more_than_max_concurrency_and_in_any_loop(store):
     lock, now, peak = threading.Lock(), 0, 0
 
@@ -208,7 +228,15 @@ def test_no_more_than_max_concurrency_and_in_any_loop(store):
 # Evaluators ------------------------------------------------------------------------------------------------------
 
 
-@promise("A21", "A22", "A23", "A24", "A25", "A28", "C8")
+@promise(
+    "run_experiment-21",
+    "run_experiment-22",
+    "run_experiment-23",
+    "run_experiment-24",
+    "run_experiment-25",
+    "run_experiment-28",
+    "guide-differences-8",
+)
 def test_evaluators_get_keywords_and_may_return_any_documented_shape(store):
     given = []
 
@@ -247,7 +275,7 @@ def test_evaluators_get_keywords_and_may_return_any_documented_shape(store):
     )
 
 
-@promise("A30", "A31", "A32", "A33")
+@promise("run_experiment-30", "run_experiment-31", "run_experiment-32", "run_experiment-33")
 @pytest.mark.parametrize("style", ["sync", "async"])
 def test_composites_combine_an_items_evaluations(store, style):
     def half(output):
@@ -295,7 +323,7 @@ def test_composites_combine_an_items_evaluations(store, style):
     assert called == []
 
 
-@promise("A34", "A35", "A36", "A37", "A40")
+@promise("run_experiment-34", "run_experiment-35", "run_experiment-36", "run_experiment-37", "run_experiment-40")
 def test_run_evaluators_see_all_items_once(store, caplog):
     calls = []
 
@@ -335,7 +363,7 @@ def item_result(i, given, expected, output, *evaluations):
     return ItemResult(DatasetItem(f"i{i}", given, expected), output, list(evaluations), trace_id=f"trace{i}")
 
 
-@promise("A43", "A87", "C27")
+@promise("run_experiment-43", "run_experiment-87", "guide-differences-27")
 def test_format_has_exactly_the_documented_pieces():
     long = "x" * 60
     result = ExperimentResult(
@@ -377,7 +405,7 @@ def test_format_has_exactly_the_documented_pieces():
 # A task's own OpenTelemetry spans --------------------------------------------------------------------------------
 
 
-@promise("A16")
+@promise("run_experiment-16")
 @pytest.mark.parametrize("style", ["sync", "async"])
 def test_spans_of_a_task_nest_under_its_item(store, style):
     sdk = pytest.importorskip("opentelemetry.sdk.trace", reason="the OpenTelemetry SDK is not installed")

@@ -693,13 +693,13 @@ def test_sigkill_at_random_moments_loses_and_repeats_nothing(tmp_path, store, ki
     assert sorted(stored) == list(range(n)), "an item was lost or doubled"
     assert len(judged) == len(set(judged)) == n, "an item was scored twice"
     last: dict[int, Answer] = {}
-    ages = []  # seconds before the kill at which an answer came that was asked for again
+    ages = []  # seconds before the kill at which an answer came whose item ran again
     for answer in answers(tmp_path):
         if answer.n in last:
             ages.append(killed[last[answer.n].pid] - last[answer.n].at)
         last[answer.n] = answer
     print(
-        f"{kills} kills: {len(ages)} of {n} asked again, {sum(a > 0.1 for a in ages)} of them answered more than 100 ms before"
+        f"{kills} kills: {len(ages)} of {n} ran again, {sum(a > 0.1 for a in ages)} of them answered more than 100 ms before"
     )
     assert len({a.pid for a in answers(tmp_path)} & set(killed)) > kills / 3, "hardly a kill met a run at work"
     # a batch is begun after 50 ms; a machine with other work may take long to end it, so most must be young, not all
@@ -1043,7 +1043,7 @@ def test_a_removed_item_does_not_hide_another(store, tmp_path, monkeypatch):
     request, run_id = stopped_at(2, store, data=with_ids(0, 1, 2, 3, 4))
     fewer = run_experiment(**request | {"data": with_ids(1, 2, 3, 4)}, resume=run_id, allow_changes=True)
     assert {r.item.id for r in fewer.item_results} == {"i0", "i1", "i3", "i4"}, (
-        "what was stored stays, what was left is asked"
+        "what was stored stays, the remaining items run"
     )
 
 

@@ -64,7 +64,7 @@ def shell(*words):
     return done.exit_code, done.output
 
 
-@promise("G7")
+@promise("ci-and-packaging-7")
 def test_exit_codes_and_files(home, tmp_path, monkeypatch):
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
     first = run()
@@ -152,7 +152,7 @@ def test_a_baseline_without_the_experiment_is_told(home):
         found = judge_run("latest", before)
         assert not found.passed and "no experiment of that name" in found.cases[0].error
         assert judge_run("latest", list_experiments(home)[0]["id"]).passed, (
-            "one experiment is a baseline for whatever is asked"
+            "one experiment is a baseline for every condition"
         )
     finally:
         forget_model("other")

@@ -142,7 +142,7 @@ def store(server, tmp_path):
 
 
 def asked(server):
-    "How often each form set was asked of each model"
+    "How often each model was called on each form set"
     return collections.Counter((c.model, hashlib.sha256(c.images[0][1]).hexdigest()) for c in server.calls if c.images)
 
 

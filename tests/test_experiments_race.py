@@ -1,4 +1,4 @@
-"""Races through the one engine: nothing asked twice, nothing decided otherwise after a stop, ties told as ties."""
+"""Races through the one engine: nothing runs twice, nothing is decided otherwise after a stop, ties are reported as ties."""
 
 import json
 import os

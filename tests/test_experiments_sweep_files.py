@@ -176,7 +176,7 @@ def test_numbers_of_yaml(tmp_path, text, value):
     assert (found, type(found)) == (value, type(value))
 
 
-@promise("S67")
+@promise("sweeps-67")
 def test_from_a_shell(home):
     def typed(*words):
         return subprocess.run(

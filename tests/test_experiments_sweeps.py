@@ -72,7 +72,9 @@ def sweep(store, grid, **arguments):
     )
 
 
-@promise("S4", "S5", "S6", "S7", "S10", "S11", "S20", "S22", "S28")
+@promise(
+    "sweeps-4", "sweeps-5", "sweeps-6", "sweeps-7", "sweeps-10", "sweeps-11", "sweeps-20", "sweeps-22", "sweeps-28"
+)
 def test_combinations_run_in_product_order_without_touching_the_base(sqlite_store):
     base = Config()
     grid = {"submit.hyperparameters.learning_rate": [0.1, 0.2, 0.3], "submit.suffix": ["a", "b"], "prepare": [{"n": 2}]}
@@ -87,7 +89,7 @@ def test_combinations_run_in_product_order_without_touching_the_base(sqlite_stor
     assert all(s.status == "FINISHED" and all(x.runtime_seconds is not None for x in s.step_states) for s in states)
 
 
-@promise("S3", "S13")
+@promise("sweeps-3", "sweeps-13")
 @pytest.mark.parametrize("limit, peak", [(1, 1), (3, 3), (None, 6)])
 def test_at_most_max_parallel_runs_are_active(sqlite_store, limit, peak):
     active, most = 0, 0
@@ -109,7 +111,7 @@ def test_at_most_max_parallel_runs_are_active(sqlite_store, limit, peak):
     assert most == peak
 
 
-@promise("S14", "S15", "S16", "S17", "C5")
+@promise("sweeps-14", "sweeps-15", "sweeps-16", "sweeps-17", "guide-differences-5")
 def test_a_failing_run_is_logged_and_left_out(sqlite_store, caplog):
     caplog.set_level(logging.INFO)
     grid = {"submit.hyperparameters.learning_rate": [0.1, 0.5, 0.9]}
@@ -129,7 +131,7 @@ def test_a_failing_run_is_logged_and_left_out(sqlite_store, caplog):
     assert sweep(sqlite_store, {"submit.hyperparameters.learning_rate": [0.5]}, workflow=workflow(fail_on=0.5)) == []
 
 
-@promise("S25", "S26", "C5")
+@promise("sweeps-25", "sweeps-26", "guide-differences-5")
 def test_everything_is_checked_before_the_first_run(sqlite_store):
     calls = []
     for grid, words in [
@@ -146,14 +148,14 @@ def test_everything_is_checked_before_the_first_run(sqlite_store):
     assert calls == []
 
 
-@promise("S18", "S19")
+@promise("sweeps-18", "sweeps-19")
 def test_empty_grids(sqlite_store):
     assert len(sweep(sqlite_store, {})) == 1
     assert sweep(sqlite_store, {"submit.suffix": []}) == []
     assert combinations({}) == [{}]
 
 
-@promise("S21", "S29")
+@promise("sweeps-21", "sweeps-29")
 def test_steps_are_reused_until_something_they_depend_on_changes(sqlite_store):
     calls = []
     grid = {"submit.hyperparameters.learning_rate": [0.1, 0.2]}
@@ -179,7 +181,7 @@ def test_outputs_without_a_json_form_run_again(sqlite_store):
     assert len(calls) == 2
 
 
-@promise("S8", "S25", "S26")
+@promise("sweeps-8", "sweeps-25", "sweeps-26")
 def test_paths_into_new_keys_and_missing_parts():
     config = {"a": {"b": {}}}
     set_path(config, "a.b.c", 1)
@@ -190,7 +192,7 @@ def test_paths_into_new_keys_and_missing_parts():
         set_path(config, "a.b.c.d", 1)
 
 
-@promise("S27")
+@promise("sweeps-27")
 def test_workflows_name_their_faults(sqlite_store):
     with pytest.raises(ValueError, match="two steps called"):
         Workflow("w", [Step("a", print), Step("a", print)])
@@ -203,7 +205,7 @@ def test_workflows_name_their_faults(sqlite_store):
     assert asks == [] and "asks for 'nothing'" in str(asks.failed[0][1])
 
 
-@promise("S28")
+@promise("sweeps-28")
 def test_the_state_tells_how_far_a_failed_run_came():
     seen = []
 
@@ -269,7 +271,7 @@ class Typed:
     free: object = None
 
 
-@promise("S9", "C6")
+@promise("sweeps-9", "guide-differences-6")
 def test_dicts_become_the_declared_class_and_types_are_checked_before_the_first_run(sqlite_store):
     ran = []
     steps = Workflow("typed", [Step("train", lambda config: ran.append(config), Typed)])

@@ -32,7 +32,7 @@ main()
 """
 
 
-@promise("G1")
+@promise("ci-and-packaging-1")
 @pytest.mark.parametrize(
     "schema, paths",
     [("vendor.github-workflows", [WORKFLOW, GITHUB / "workflows" / "ci.yml"]), ("vendor.github-actions", [ACTION])],
@@ -46,7 +46,7 @@ def test_the_published_schema_accepts_it(schema, paths):
     assert done.returncode == 0, done.stdout
 
 
-@promise("G2")
+@promise("ci-and-packaging-2")
 def test_the_documented_inputs_schedule_and_secrets():
     text, found = WORKFLOW.read_text(), yaml.safe_load(WORKFLOW.read_text())
     on = found[True]  # YAML 1.1 reads `on` as a truth value
@@ -67,7 +67,7 @@ def test_the_documented_inputs_schedule_and_secrets():
     assert found["permissions"] == {"contents": "read"}
 
 
-@promise("G3")
+@promise("ci-and-packaging-3")
 def test_nothing_that_a_person_types_becomes_shell_code():
     "inputs reach a script as environment variables only"
     for step in [
@@ -152,7 +152,7 @@ def runner(tmp_path):
     return found
 
 
-@promise("G4")
+@promise("ci-and-packaging-4")
 def test_a_week_passes_and_the_next_fails_when_a_model_became_worse(runner, tmp_path):
     asked = {"dataset_name": "stations", "dataset_file": "forms.json", "models": "good, changing", "fail_under": "0.5"}
     code, said, out = runner.run(**asked)
@@ -174,7 +174,7 @@ def test_a_week_passes_and_the_next_fails_when_a_model_became_worse(runner, tmp_
     store.close()
 
 
-@promise("G5")
+@promise("ci-and-packaging-5")
 def test_mistakes_stop_at_the_step_that_finds_them(runner, tmp_path):
     code, said, _ = runner.run(dataset_name="nowhere")
     assert code == 2 and "::error::There is no such dataset" in said
@@ -185,7 +185,7 @@ def test_mistakes_stop_at_the_step_that_finds_them(runner, tmp_path):
     assert code == 2 and "ocr-fused" in said
     code, said, out = runner.run(dataset_name="stations", models="good,gemini-2.5-flash", baseline_run="")
     assert code == 1 and "::error::An experiment failed" in said and out["failed"] == "1", (
-        "a model without its key is told, not left out"
+        "a model without its key is reported, not left out"
     )
     code, said, out = runner.run(dataset_name="stations", models="good,gemini-2.5-flash", fail_under="0.5")
     summary = runner.summary.read_text()
@@ -196,7 +196,7 @@ def test_mistakes_stop_at_the_step_that_finds_them(runner, tmp_path):
     assert code == 2 and not (tmp_path / "hacked").exists()
 
 
-@promise("G6")
+@promise("ci-and-packaging-6")
 def test_the_key_of_a_service_account_becomes_a_private_file(runner, tmp_path):
     runner.env |= {"GCP_SA_KEY": '{"type": "service_account"}', "GCP_PROJECT_ID": "my-project"}
     runner.run(dataset_name="nowhere")
@@ -204,7 +204,7 @@ def test_the_key_of_a_service_account_becomes_a_private_file(runner, tmp_path):
     assert json.loads(path.read_text()) == {"type": "service_account"} and path.stat().st_mode & 0o077 == 0
 
 
-@promise("G5")
+@promise("ci-and-packaging-5")
 def test_a_schedule_without_any_key_runs_the_offline_readers_over_drawn_forms(runner):
     "What the shipped schedule does in a repository that has no secrets"
     workflow = yaml.safe_load(WORKFLOW.read_text())
@@ -218,7 +218,7 @@ def test_a_schedule_without_any_key_runs_the_offline_readers_over_drawn_forms(ru
     assert "### vote-extraction-synthetic-1-10: 1 experiment\n" in summary and "Cost of the run: 0.0000 USD" in summary
 
 
-@promise("G3")
+@promise("ci-and-packaging-3")
 def test_actions_are_pinned_by_commit_and_credentials_are_not_kept():
     for path in (GITHUB / "workflows").iterdir():
         for job in yaml.safe_load(path.read_text())["jobs"].values():

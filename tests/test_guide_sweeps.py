@@ -72,7 +72,7 @@ def collated(results, **more):
 RATES = {"submit_training.hyperparameters.learning_rate": [1e-4, 5e-5, 1e-5]}
 
 
-@promise("S64", "S65", "S66", "C7")
+@promise("sweeps-64", "sweeps-65", "sweeps-66", "guide-differences-7")
 def test_the_complete_example(capsys, tmp_path):
     async def main():
         # 1. Define base config
@@ -127,7 +127,7 @@ def test_the_complete_example(capsys, tmp_path):
     pd.testing.assert_frame_equal(pd.read_csv("sweep_results.csv"), df, check_dtype=False)
 
 
-@promise("S1", "S2", "S9", "S14", "S22")
+@promise("sweeps-1", "sweeps-2", "sweeps-9", "sweeps-14", "sweeps-22")
 def test_the_basic_sweep():
     results = swept(RATES)
     assert asyncio.iscoroutinefunction(run_sweep) and len(results) == 3
@@ -140,7 +140,7 @@ def test_the_basic_sweep():
     )
 
 
-@promise("S30", "S31", "S33", "S34")
+@promise("sweeps-30", "sweeps-31", "sweeps-33", "sweeps-34")
 def test_collating_specific_metrics():
     results = swept(RATES)
     assert list(collated(results).columns) == ["learning_rate", "task", "accuracy", "f1_score"]
@@ -153,7 +153,7 @@ def test_collating_specific_metrics():
     ]
 
 
-@promise("S56", "S57")
+@promise("sweeps-56", "sweeps-57")
 def test_every_plot_of_the_guide(tmp_path):
     df = collated(swept({**RATES, "submit_training.hyperparameters.lora_rank": [4, 8]}))
     with warnings.catch_warnings():
@@ -171,7 +171,7 @@ def test_every_plot_of_the_guide(tmp_path):
     assert all(matplotlib.image.imread(f"{n}.png").std() > 0.01 for n in "abc")
 
 
-@promise("S12", "S24")
+@promise("sweeps-12", "sweeps-24")
 def test_meaningful_suffixes_are_a_full_product():
     results = swept(
         {"submit_training.hyperparameters.learning_rate": [1e-4, 5e-5], "submit_training.suffix": ["lr-1e4", "lr-5e5"]}
@@ -183,7 +183,7 @@ def test_meaningful_suffixes_are_a_full_product():
     assert [s.config.submit_training["hyperparameters"]["learning_rate"] for s in results] == [1e-4, 1e-4, 5e-5, 5e-5]
 
 
-@promise("S23")
+@promise("sweeps-23")
 def test_seeds_are_repeated_measures():
     df = collated(
         swept(

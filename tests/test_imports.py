@@ -36,7 +36,7 @@ def package_of(module: str) -> str | None:  # None: the top of the package
 
 
 def base_of(module: str, path: Path, node: ast.ImportFrom) -> str:
-    "The absolute name of what stands after `from`"
+    "The absolute name of what follows `from`"
     if not node.level:
         return node.module or ""
     package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]

@@ -227,7 +227,7 @@ def test_faults_are_handled_as_everywhere(home, page, name):
 
 
 def test_a_public_server_without_a_listed_price_has_an_unknown_cost():
-    "Nothing is sent: the address belongs to nobody"
+    "Nothing is sent: the address belongs to no one"
     config = {"model": NAME, "api_base": "https://llm.example.org/v1"}
     with (
         calling(budget=Budget(1.0), roots=["/"]),

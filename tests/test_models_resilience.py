@@ -162,7 +162,7 @@ def test_refusals_at_random_do_not_bring_a_run_to_a_halt(share, seed):
 
 
 def test_a_minute_quota_that_is_exhausted_is_waited_for():
-    "Told to come back in 40 s, nothing is sent in between once it is clear that everything is refused"
+    "When the server says to come back in 40 s, nothing is sent in between once it is clear that everything is refused"
     provider = Provider(lambda t: 1e9 if t >= 40 else 0, burst=5, told_s=40.0)
     calls = run_virtual(busy(provider, jobs=10, seconds=45))
     assert len(provider.refused) < 20 and len(provider.accepted) > 5

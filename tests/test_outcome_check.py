@@ -50,7 +50,7 @@ def test_from_a_table_to_a_confirmed_outcome(store, method):
     assert check.risk == 1 and check.status().state == "continue"
     coming = check.next(5)
     assert len(set(coming)) == 5 and all(isinstance(s, str) and s in truth and s.pages == [] for s in coming)
-    assert check.next(5) == coming, "nobody has read them yet"
+    assert check.next(5) == coming, "no one has read them yet"
     status = read_until_decided(check, truth)
     assert status.state == "confirmed" and status.to_read == 0 and check.risk <= 0.05
     assert status.forms_read < 50 and check.next(3) == []
@@ -304,36 +304,36 @@ def reading_process(store, check, reader):
     return subprocess.Popen([sys.executable, READS, store.url, check.id, reader], stdout=subprocess.PIPE, text=True)
 
 
-def test_killed_between_any_two_readings_nothing_is_lost_and_no_draw_changes(sqlite_store):
+def test_killed_between_any_two_readings_nothing_is_lost_and_no_draw_changes(store):
     truth, table = election(margin=0.03)
-    check = start_outcome_check(table, seed=SEED, store=sqlite_store)
+    check = start_outcome_check(table, seed=SEED, store=store)
     order = check.next(60)
     printed = []
     for kill_after in (1, 2, 3, 5):
-        process = reading_process(sqlite_store, check, "Anong")
+        process = reading_process(store, check, "Anong")
         printed += [json.loads(line) for line in islice(process.stdout, kill_after)]
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        stored = OutcomeCheck.resume(check.id, sqlite_store)
+        stored = OutcomeCheck.resume(check.id, store)
         read = stored.readings()["station"].tolist()
         assert read == order[: len(read)] and {s for s, _ in printed} <= set(read)
         assert stored.next(60) == order[len(read) :]
-    drawn = OutcomeCheck.resume(check.id, sqlite_store).draws()
+    drawn = OutcomeCheck.resume(check.id, store).draws()
     for station, risk in printed:
         assert drawn.loc[drawn["station"] == station, "risk"].item() == pytest.approx(risk)
 
 
-def test_two_processes_at_once_reach_one_result(sqlite_store):
+def test_two_processes_at_once_reach_one_result(store):
     truth, table = election(margin=0.05)
-    check = start_outcome_check(table, seed=SEED, store=sqlite_store)
-    workers = [reading_process(sqlite_store, check, name) for name in ("Anong", "Boon")]
+    check = start_outcome_check(table, seed=SEED, store=store)
+    workers = [reading_process(store, check, name) for name in ("Anong", "Boon")]
     for worker in workers:
         worker.communicate(timeout=120)
         assert worker.returncode == 0
-    readings = OutcomeCheck.resume(check.id, sqlite_store).readings()
+    readings = OutcomeCheck.resume(check.id, store).readings()
     assert not readings["station"].duplicated().any() and set(readings["reader"]) == {"Anong", "Boon"}
     assert check.status().state == "confirmed"
-    alone = start_outcome_check(table, seed=SEED, store=sqlite_store)
+    alone = start_outcome_check(table, seed=SEED, store=store)
     read_until_decided(alone, truth)
     n = min(len(alone.draws()), len(check.draws()))
     assert alone.draws()["risk"][:n].tolist() == pytest.approx(check.draws()["risk"][:n].tolist())

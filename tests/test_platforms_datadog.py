@@ -333,7 +333,7 @@ def test_the_complete_example(guide, tmp_path, capsys):
     assert "planted" not in (tmp_path / "experiment_results.json").read_text() + capsys.readouterr().out
 
 
-# ── what cannot work is said before a model is asked ────────────────────────────────────────────────────────────────
+# ── what cannot work is reported before a model is called ────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(

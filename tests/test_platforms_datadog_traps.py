@@ -175,7 +175,7 @@ def one(reports):
 # ── keys ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@promise("D1")
+@promise("datadog-1")
 def test_a_missing_api_key_is_named_before_anything_runs(server, sqlite_store):
     asked = []
     with server.environment(DD_API_KEY=None):
@@ -188,7 +188,7 @@ def test_a_missing_api_key_is_named_before_anything_runs(server, sqlite_store):
     assert not asked and not server.requests
 
 
-@promise("D2")
+@promise("datadog-2")
 def test_bare_sdk_goes_ahead_without_an_application_key(server):
     with bare_sdk(app_key=None) as sdk:
         sdk._instance._dne_client._app_key = ""  # the SDK keeps the key of an earlier enable()
@@ -197,7 +197,7 @@ def test_bare_sdk_goes_ahead_without_an_application_key(server):
             sdk.pull_dataset("golden")
 
 
-@promise("D2")
+@promise("datadog-2")
 @pytest.mark.parametrize("how", ["model_experiments", "experiment", "publish"])
 def test_a_missing_application_key_is_named_before_anything_runs(server, sqlite_store, how):
     asked = []
@@ -229,13 +229,13 @@ def test_wrong_keys_are_one_clear_error_before_any_call(server, sqlite_store, wr
 # ── the SDK is one for the process ──────────────────────────────────────────────────────────────────────────────────
 
 
-@promise("D3")
+@promise("datadog-3")
 def test_bare_sdk_ignores_a_second_enable(sdk):
     sdk.enable(ml_app="other", project_name="another-project")
     assert sdk._project_name == PROJECT
 
 
-@promise("D3")
+@promise("datadog-3")
 def test_an_sdk_that_was_enabled_otherwise_is_not_touched(sdk, server, sqlite_store):
     done = run_experiment(name="e", data=items(2), task=echo, evaluators=[right], store=sqlite_store, project="ours")
     before = sdk_state(sdk)
@@ -295,7 +295,7 @@ print(report.complete, *made, Counter.n, n_redacted)
 """
 
 
-@promise("D3")
+@promise("datadog-3")
 def test_a_program_that_uses_the_sdk_itself_keeps_every_span_while_a_run_is_published(server, sqlite_store):
     done = run_experiment(name="e", data=items(400), task=calling_echo, evaluators=[right], store=sqlite_store)
     words = [sys.executable, "-c", PROGRAM, str(sqlite_store.path), done.experiment_id]
@@ -319,7 +319,7 @@ with datadog_sdk._enabled(settings):
 """
 
 
-@promise("D3")
+@promise("datadog-3")
 @pytest.mark.parametrize("imported", ["before", "by us"])
 def test_spans_go_to_their_intake_whoever_imported_the_sdk(imported, tmp_path):
     "Next to APM traces, where the SDK sends them by default, no one would hear what became of them"
@@ -367,7 +367,7 @@ class Peak:
         return input_data
 
 
-@promise("D4")
+@promise("datadog-4")
 def test_bare_sdk_caps_sync_tasks(sdk):
     peak = Peak()
 
@@ -378,7 +378,7 @@ def test_bare_sdk_caps_sync_tasks(sdk):
     assert peak.most <= min(32, (os.cpu_count() or 1) + 4) < 24
 
 
-@promise("D4")
+@promise("datadog-4")
 def test_fifty_jobs_are_fifty_in_flight_for_sync_tasks(server, sqlite_store):
     push_dataset(save_dataset("golden", items(100), store=sqlite_store), store=sqlite_store)
     peak = Peak(together=50)
@@ -395,14 +395,14 @@ def test_fifty_jobs_are_fifty_in_flight_for_sync_tasks(server, sqlite_store):
     assert peak.most == 50 and found["publication"][0]["complete"] and len(server.rows()) == 100
 
 
-@promise("D5")
+@promise("datadog-5")
 @pytest.mark.parametrize("task", [functools.partial(echo, config=None), Peak()], ids=["partial", "object"])
 def test_a_partial_or_an_object_is_a_task(server, sqlite_store, task):
     done = run_experiment(name="e", data=items(3), task=task, evaluators=[right], store=sqlite_store, backend="datadog")
     assert done.publication.complete and values(server) == {f"r{i}": True for i in range(3)}
 
 
-@promise("D5")
+@promise("datadog-5")
 def test_bare_sdk_completes_with_no_rows_for_a_partial(sdk, server):
     def task(input_data, config, factor):
         return input_data
@@ -413,7 +413,7 @@ def test_bare_sdk_completes_with_no_rows_for_a_partial(sdk, server):
     assert next(iter(server.experiments.values()))["attributes"]["status"] == "completed"
 
 
-@promise("D6")
+@promise("datadog-6")
 def test_bare_sdk_loses_records_without_expected_output(sdk, server):
     bare = [{"id": f"r{i}", "input_data": {"i": i}} for i in range(3)]
     with contextlib.suppress(KeyError):
@@ -425,7 +425,7 @@ def lambda_task(input_data, config):
     return input_data
 
 
-@promise("D6")
+@promise("datadog-6")
 def test_records_without_expected_output_arrive(server, sqlite_store):
     data = [{"id": f"r{i}", "input": {"i": i}} for i in range(3)]
     done = run_experiment(
@@ -448,14 +448,14 @@ async def cancelled_at_one(input_data, config=None):
     return input_data
 
 
-@promise("D7")
+@promise("datadog-7")
 def test_bare_sdk_shifts_outputs_when_a_task_is_cancelled(sdk):
     experiment = sdk.async_experiment("e", cancelled_at_one, sdk.create_dataset("d", records=records(4)), [right])
     rows = asyncio.run(experiment.run(jobs=4))["runs"][0].rows
     assert len(rows) == 3 and any(r["input"] != r["output"] for r in rows)
 
 
-@promise("D7")
+@promise("datadog-7")
 def test_a_cancelled_task_fails_its_item_and_no_other(server, sqlite_store):
     done = run_experiment(
         name="e", data=items(4), task=cancelled_at_one, evaluators=[right], store=sqlite_store, backend="datadog"
@@ -468,14 +468,14 @@ def test_a_cancelled_task_fails_its_item_and_no_other(server, sqlite_store):
     assert [r["meta"]["input"]["i"] for r in failed] == [1] and "error_type:CancelledError" in failed[0]["tags"]
 
 
-@promise("D8")
+@promise("datadog-8")
 def test_bare_sdk_changes_the_tags_it_is_given(sdk):
     tags = {"purpose": "baseline"}
     sdk.experiment("first", lambda_task, sdk.create_dataset("d", records=records(1)), [right], tags=tags).run()
     assert tags["experiment_name"] == "first" and "experiment_id" in tags
 
 
-@promise("D8")
+@promise("datadog-8")
 def test_every_experiment_has_tags_of_its_own_all_texts(server, sqlite_store):
     push_dataset(save_dataset("golden", items(2), store=sqlite_store), store=sqlite_store)
     shared = {"purpose": "baseline", "version": 3, "nested": {"a": 1}}
@@ -505,7 +505,7 @@ def same_name(score):
     return accuracy
 
 
-@promise("D9")
+@promise("datadog-9")
 def test_bare_sdk_overwrites_scores_of_one_name(sdk, server):
     sdk.experiment(
         "e", lambda_task, sdk.create_dataset("d", records=records(1)), [same_name(0.1), same_name(0.9)]
@@ -513,7 +513,7 @@ def test_bare_sdk_overwrites_scores_of_one_name(sdk, server):
     assert values(server, "accuracy") == {"r0": 0.9} and sum(map(len, server.metrics.values())) == 1
 
 
-@promise("D9")
+@promise("datadog-9")
 def test_two_evaluators_of_one_name_are_refused(server, sqlite_store):
     with pytest.raises(ValueError, match="two evaluators are called 'accuracy'"):
         run_experiment(
@@ -537,7 +537,7 @@ def failing_at_two(asked):
     return task
 
 
-@promise("D10")
+@promise("datadog-10")
 def test_bare_sdk_raises_after_all_ran_and_keeps_nothing(sdk):
     asked = []
     experiment = sdk.experiment("e", failing_at_two(asked), sdk.create_dataset("d", records=records(8)), [right])
@@ -546,7 +546,7 @@ def test_bare_sdk_raises_after_all_ran_and_keeps_nothing(sdk):
     assert len(asked) == 8 and experiment.result is None
 
 
-@promise("D10")
+@promise("datadog-10")
 def test_the_first_failure_stops_the_run_and_what_was_done_can_be_published(server, sqlite_store):
     push_dataset(save_dataset("golden", items(8), store=sqlite_store), store=sqlite_store)
     asked = []
@@ -569,7 +569,7 @@ def no_json(input_data, output_data, expected_output):
     return b"bytes" if input_data["i"] == 1 else True
 
 
-@promise("D11")
+@promise("datadog-11")
 def test_bare_sdk_loses_every_score_for_one_that_is_no_json(sdk, server):
     def unusable(input_data, output_data, expected_output):
         return {"value": b"bytes"} if input_data["i"] == 1 else True
@@ -579,7 +579,7 @@ def test_bare_sdk_loses_every_score_for_one_that_is_no_json(sdk, server):
     assert next(iter(server.experiments.values()))["attributes"]["status"] == "completed"
 
 
-@promise("D11")
+@promise("datadog-11")
 def test_an_unusable_score_is_a_failure_of_its_evaluator_alone(server, sqlite_store):
     def infinite(input_data, output_data, expected_output):
         return float("nan") if input_data["i"] == 1 else 0.5
@@ -599,7 +599,7 @@ def test_an_unusable_score_is_a_failure_of_its_evaluator_alone(server, sqlite_st
 # ── sending ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@promise("D12")
+@promise("datadog-12")
 def test_bare_sdk_loses_scores_that_the_server_refuses(sdk, server):
     server.fail("POST", "/events$", Reply(400, {"errors": ["no"]}))
     result = sdk.experiment("e", lambda_task, sdk.create_dataset("d", records=records(3)), [right]).run(jobs=100)
@@ -607,7 +607,7 @@ def test_bare_sdk_loses_scores_that_the_server_refuses(sdk, server):
     assert next(iter(server.experiments.values()))["attributes"]["status"] == "completed"
 
 
-@promise("D12")
+@promise("datadog-12")
 @pytest.mark.parametrize("reply", [Reply(400, {"errors": ["no"]}), Reply(202)], ids=["refused", "taken and lost"])
 def test_refused_or_lost_scores_are_told_and_sent_again(server, sqlite_store, reply):
     server.fail("POST", "/events$", reply)
@@ -625,7 +625,7 @@ def test_refused_or_lost_scores_are_told_and_sent_again(server, sqlite_store, re
     assert again.complete and (len(server.rows()), len(values(server)), len(server.calls())) == (3, 3, 3)
 
 
-@promise("D13")
+@promise("datadog-13")
 def test_bare_sdk_drops_what_its_buffer_cannot_hold(server):
     with (
         server.environment(_DD_LLMOBS_WRITER_INTERVAL="600"),
@@ -638,7 +638,7 @@ def test_bare_sdk_drops_what_its_buffer_cannot_hold(server):
         assert len(server.spans) < 1500
 
 
-@promise("D13")
+@promise("datadog-13")
 @pytest.mark.parametrize("n", [500, pytest.param(2500, marks=pytest.mark.slow)])
 def test_every_row_score_and_call_of_a_large_run_arrives(server, sqlite_store, n):
     def twice(item):
@@ -716,7 +716,7 @@ def killed_when(process, happened):
     process.wait()
 
 
-@promise("D14")
+@promise("datadog-14")
 def test_a_run_killed_while_running_and_while_publishing_is_one_complete_experiment(server, sqlite_store):
     n = 250
     save_dataset("golden", items(n), store=sqlite_store)
@@ -734,7 +734,7 @@ def test_a_run_killed_while_running_and_while_publishing_is_one_complete_experim
     assert sum(map(len, server.metrics.values())) == n
 
 
-@promise("D14")
+@promise("datadog-14")
 @pytest.mark.slow
 def test_a_group_killed_before_all_was_published_is_resumed_into_the_same_experiments(server, sqlite_store):
     save_dataset("golden", items(250), store=sqlite_store)
@@ -751,7 +751,7 @@ def test_a_group_killed_before_all_was_published_is_resumed_into_the_same_experi
     )
 
 
-@promise("D14")
+@promise("datadog-14")
 @pytest.mark.slow
 def test_publishing_killed_at_random_is_complete_in_the_end_without_duplicates(server, sqlite_store):
     n, draw = 1500, random.Random(7)
@@ -777,7 +777,7 @@ def test_publishing_killed_at_random_is_complete_in_the_end_without_duplicates(s
     assert sum(map(len, server.metrics.values())) == n and values(server) == {f"r{i}": True for i in range(n)}
 
 
-@promise("D14")
+@promise("datadog-14")
 @pytest.mark.parametrize(
     "index_s, kills", [(1.5, 3), pytest.param(15.0, 10, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
 )
@@ -848,13 +848,13 @@ def stored(store):
         return c.scalar(sa.select(sa.func.count()).select_from(item_results))
 
 
-@promise("D15")
+@promise("datadog-15")
 def test_bare_sdk_posts_once_per_record(sdk, server):
     sdk.experiment("e", lambda_task, sdk.create_dataset("d", records=records(20)), [right]).run(jobs=1)
     assert sum(p.endswith("/events") for p in server.paths()) >= 20
 
 
-@promise("D15")
+@promise("datadog-15")
 def test_scores_go_together_and_are_not_computed_again(server, sqlite_store):
     judged = []
 
@@ -868,7 +868,7 @@ def test_scores_go_together_and_are_not_computed_again(server, sqlite_store):
     assert sum(p.startswith("POST") and p.endswith("/events") for p in server.paths()) <= 3
 
 
-@promise("D16")
+@promise("datadog-16")
 def test_bare_times_of_another_day_are_refused(sdk, server):
     dataset = sdk.create_dataset("d", records=records(1))
     experiment = sdk.experiment("e", lambda_task, dataset, [right])
@@ -883,7 +883,7 @@ def test_bare_times_of_another_day_are_refused(sdk, server):
         sdk._instance._dne_client.experiment_eval_post(experiment._id, [old], [])
 
 
-@promise("D16")
+@promise("datadog-16")
 @pytest.mark.parametrize("days", [0, 5])
 def test_rows_have_their_real_times_and_old_ones_say_so(server, sqlite_store, days):
     done = run_experiment(name="e", data=items(3), task=calling_echo, evaluators=[right], store=sqlite_store)
@@ -897,7 +897,7 @@ def test_rows_have_their_real_times_and_old_ones_say_so(server, sqlite_store, da
         assert abs(started - (time.time() - days * 86400)) < 60
 
 
-@promise("D16")
+@promise("datadog-16")
 def test_scores_that_could_not_be_sent_for_days_arrive(server, sqlite_store):
     "Their rows are old by then, and a score with the time of its row would be refused"
     server.fail("POST", "/events$", Reply(503))
@@ -910,7 +910,7 @@ def test_scores_that_could_not_be_sent_for_days_arrive(server, sqlite_store):
     assert len(server.rows()) == 3 and values(server) == dict.fromkeys(("r0", "r1", "r2"), True)
 
 
-@promise("D17")
+@promise("datadog-17")
 def test_bare_sdk_drops_input_and_output_of_a_large_row(sdk, server):
     def large(input_data, config):
         return "x" * 6_000_000
@@ -920,7 +920,7 @@ def test_bare_sdk_drops_input_and_output_of_a_large_row(sdk, server):
     assert "dropped" in str(row["meta"]["output"]) and "i" not in row["meta"]["input"]
 
 
-@promise("D17")
+@promise("datadog-17")
 def test_a_large_row_keeps_its_input_and_pictures_stay_at_home(server, sqlite_store, tmp_path):
     (tmp_path / "forms").mkdir()
     picture = "data:image/png;base64," + "iVBORw0KGgo" * 60_000
@@ -950,7 +950,7 @@ def test_a_large_row_keeps_its_input_and_pictures_stay_at_home(server, sqlite_st
 # ── privacy ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@promise("D18")
+@promise("datadog-18")
 def test_nothing_is_sent_while_a_run_works_and_calls_to_google_carry_no_trace(server, sqlite_store, monkeypatch):
     LLMObs = datadog_sdk._sdk()
     seen = []
@@ -984,7 +984,7 @@ def test_nothing_is_sent_while_a_run_works_and_calls_to_google_carry_no_trace(se
     assert ENVIRONMENT["DD_API_KEY"].encode() not in kept and b"planted-gemini-key" not in kept
 
 
-@promise("D18")
+@promise("datadog-18")
 def test_an_environment_that_switches_the_sdk_off_is_told(server, sqlite_store):
     done = run_experiment(name="e", data=items(1), task=echo, store=sqlite_store)
     with server.environment(DD_LLMOBS_ENABLED="0"):

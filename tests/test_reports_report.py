@@ -438,7 +438,7 @@ def test_inside_a_running_loop(tmp_path):
     assert failed is None and "42" in json.dumps(made["cells"][-1]["outputs"])
 
 
-# -- other runs, told without a kernel
+# -- other runs, listed without a kernel
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def rows(store, table):
         return sorted(map(repr, c.execute(sa.select(*columns)).all()))
 
 
-@promise("F30")
+@promise("command-line-30")
 def test_another_store_has_the_run_as_if_it_had_been_made_there(shared, store, tmp_path):
     mine, result, file = shared
     taken = import_run(file.path, store, pages_into=tmp_path / "pages")
@@ -125,7 +125,7 @@ def test_another_store_has_the_run_as_if_it_had_been_made_there(shared, store, t
     assert list_groups(store)[0]["result"]["headline"] == result["headline"]
 
 
-@promise("F31")
+@promise("command-line-31")
 def test_twice_is_once_and_a_deleted_half_comes_back(shared, store, tmp_path):
     _, result, file = shared
     import_run(file.path, store, pages_into=tmp_path / "pages")
@@ -141,7 +141,7 @@ def test_twice_is_once_and_a_deleted_half_comes_back(shared, store, tmp_path):
     )
 
 
-@promise("F32")
+@promise("command-line-32")
 def test_conflicts_are_named_and_nothing_is_changed(shared, sqlite_store, tmp_path):
     store, (_, result, file) = sqlite_store, shared
     save_dataset("stations", [{"id": "x", "input": 1}], store=store)
@@ -236,7 +236,7 @@ HOSTILE = {
 }
 
 
-@promise("F33")
+@promise("command-line-33")
 @pytest.mark.parametrize("what", HOSTILE)
 def test_a_hostile_file_is_refused_in_words_and_leaves_nothing(shared, sqlite_store, tmp_path, what):
     change, said = HOSTILE[what]
@@ -248,7 +248,7 @@ def test_a_hostile_file_is_refused_in_words_and_leaves_nothing(shared, sqlite_st
     assert {p.name for p in tmp_path.rglob("*")} == {"in", "evil.zip"}
 
 
-@promise("F33")
+@promise("command-line-33")
 def test_huge_damaged_and_other_files_are_refused(shared, sqlite_store, tmp_path, monkeypatch):
     for name, content in (
         ("text.zip", b"hello"),
@@ -267,7 +267,7 @@ def test_huge_damaged_and_other_files_are_refused(shared, sqlite_store, tmp_path
         import_run(bomb, sqlite_store)
 
 
-@promise("F33")
+@promise("command-line-33")
 def test_a_link_does_not_lead_a_page_out(shared, sqlite_store, tmp_path):
     (tmp_path / "pages").mkdir(), (tmp_path / "elsewhere").mkdir()
     deep = changed(shared[2].path, tmp_path / "deep.zip", page_named("link/0.png"))
@@ -299,7 +299,7 @@ def test_whatever_bytes_are_changed_nothing_but_a_refusal_happens(shared, spare,
         delete_group(spare, shared[1]["group_id"])
 
 
-@promise("F34")
+@promise("command-line-34")
 def test_no_secret_and_no_folder_of_the_machine_travels(shared, tmp_path, monkeypatch):
     monkeypatch.setenv("GEMINI_API_KEY", "planted-share-secret-0123456")
     store, (mine, _, file) = Store(tmp_path / "s.db"), shared

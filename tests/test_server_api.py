@@ -144,7 +144,7 @@ GUIDE = {
 }
 
 
-@promise("E1")
+@promise("http-api-1")
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
 @pytest.mark.parametrize(
     "which, n, items", [("one model", 1, 10), ("ci, sent as a form", 2, 4), ("three temperatures", 3, 10)]
@@ -198,7 +198,7 @@ def test_the_curl_lines_of_the_guide(server, which, n, items):
         assert page.status_code == 200 and e["experiment_name"] in page.text and str(server.folder) not in page.text
 
 
-@promise("E2")
+@promise("http-api-2")
 def test_the_whole_documented_request(http):
     found = http.post(
         f"{ROOT}/run",
@@ -234,7 +234,7 @@ def test_the_whole_documented_request(http):
     ]
 
 
-@promise("E3")
+@promise("http-api-3")
 def test_the_python_of_the_guide(server, tmp_path):
     program = textwrap.dedent(f"""
         import httpx
@@ -254,7 +254,7 @@ def test_the_python_of_the_guide(server, tmp_path):
     assert done.stdout.startswith(f"Comparison URL: {server.url}/api/v1/experiments/runs/grp_")
 
 
-@promise("E4")
+@promise("http-api-4")
 def test_run_async_is_followed_to_its_end(http):
     accepted = http.post(f"{ROOT}/run-async", json={**asked(), "sample_size": 100, "jobs": 4})
     assert accepted.status_code == 202
@@ -271,7 +271,7 @@ def test_run_async_is_followed_to_its_end(http):
     assert http.get(f"/tasks/{said['task_id']}").json() == http.get(f"{ROOT}/tasks/{said['task_id']}").json() == task
 
 
-@promise("E5")
+@promise("http-api-5")
 def test_health_needs_no_key_and_says_what_is_configured(server):
     for path in ("/health", f"{ROOT}/health"):
         found = httpx.get(server.url + path)
@@ -288,7 +288,7 @@ def test_health_needs_no_key_and_says_what_is_configured(server):
         }
 
 
-@promise("E6")
+@promise("http-api-6")
 def test_what_was_run_is_listed_shown_compared_and_read_item_by_item(http):
     ran = http.post(
         f"{ROOT}/run",
@@ -313,7 +313,7 @@ def test_what_was_run_is_listed_shown_compared_and_read_item_by_item(http):
     assert http.get(f"{ROOT}/runs/latest").json()["run"] == "latest"
 
 
-@promise("E22")
+@promise("http-api-22")
 def test_the_client(server, monkeypatch):
     with ExperimentsClient(server.url, KEY) as client:
         ran = client.run(**asked())
@@ -336,7 +336,7 @@ def test_the_client(server, monkeypatch):
 
 
 # ------------------------------------------------------------------------------------------- refusals
-@promise("E7")
+@promise("http-api-7")
 @pytest.mark.parametrize(
     "change, where",
     [
@@ -368,7 +368,7 @@ def test_a_field_that_is_wrong_is_a_422_that_names_it(http, change, where):
     )
 
 
-@promise("E8")
+@promise("http-api-8")
 def test_keys(server):
     paths = [
         ("GET", f"{ROOT}/runs"),
@@ -395,7 +395,7 @@ def test_keys(server):
         assert ci.delete(f"{ROOT}/tasks/{task_id}").status_code == 409
 
 
-@promise("E9")
+@promise("http-api-9")
 def test_without_a_configured_key_nothing_but_health_answers(tmp_path):
     with TestClient(make_app(tmp_path / "store.db", keys="")) as http:
         for path in ("/docs", "/openapi.json", f"{ROOT}/runs", "/", "/tasks/x"):
@@ -406,7 +406,7 @@ def test_without_a_configured_key_nothing_but_health_answers(tmp_path):
         assert http.get(f"{ROOT}/health").json()["api_key_configured"] is False
 
 
-@promise("E10")
+@promise("http-api-10")
 def test_what_is_not_there_is_a_404(server, http):
     for path in (
         "/tasks/job_0",
@@ -427,7 +427,7 @@ def test_what_is_not_there_is_a_404(server, http):
     assert http.put(f"{ROOT}/run").status_code == 405
 
 
-@promise("E11")
+@promise("http-api-11")
 def test_a_run_that_broke_off_is_a_500_without_internals(http):
     found = http.post(f"{ROOT}/run", json=asked(model_configs=[{"model": "torn"}]))
     assert found.status_code == 500
@@ -441,7 +441,7 @@ def test_a_run_that_broke_off_is_a_500_without_internals(http):
     assert "secret-place" not in json.dumps(task)
 
 
-@promise("E12")
+@promise("http-api-12")
 def test_too_much_is_refused(tmp_path):
     with (
         running(
@@ -504,7 +504,7 @@ def test_too_much_is_refused(tmp_path):
 
 
 # ------------------------------------------------------------------------------------------- attacks
-@promise("E13")
+@promise("http-api-13")
 def test_every_answer_has_the_security_headers(server, http):
     for answer in (
         http.get("/health"),
@@ -524,7 +524,7 @@ def test_every_answer_has_the_security_headers(server, http):
     )
 
 
-@promise("E13")
+@promise("http-api-13")
 @pytest.mark.parametrize(
     "path",
     [
@@ -549,7 +549,7 @@ def test_no_path_leads_out(server, path):
     )
 
 
-@promise("E13")
+@promise("http-api-13")
 def test_headers_are_not_injected(server):
     for name, value in (
         ("X-Request-ID", "a\r\nSet-Cookie: x=1"),
@@ -623,14 +623,14 @@ def no_harm(server, http, body):
         http.delete(f"{ROOT}/tasks/{found.json()['task_id']}")
 
 
-@promise("E14")
+@promise("http-api-14")
 @settings(max_examples=120, suppress_health_check=list(HealthCheck))
 @given(body=BODIES)
 def test_random_bodies_do_no_harm(server, http, body):
     no_harm(server, http, body)
 
 
-@promise("E14")
+@promise("http-api-14")
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @settings(max_examples=10_000, suppress_health_check=list(HealthCheck))
@@ -639,7 +639,7 @@ def test_ten_thousand_random_bodies_do_no_harm(server, http, body):
     no_harm(server, http, body)
 
 
-@promise("E14")
+@promise("http-api-14")
 @pytest.mark.parametrize(
     "body",
     [
@@ -661,7 +661,7 @@ def test_bodies_that_are_no_requests(http, body):
     assert http.get("/health").status_code == 200
 
 
-@promise("E16")
+@promise("http-api-16")
 @pytest.mark.browser
 def test_the_documentation_needs_nothing_from_elsewhere_and_its_forms_work(server, chromium):
     tab, elsewhere, complaints = chromium.new_page(), [], []
@@ -725,19 +725,19 @@ def schema_checks(url: str, n: int) -> int:  # cases
     return sum(codes.values())
 
 
-@promise("E15")
+@promise("http-api-15")
 def test_every_answer_is_as_the_openapi_document_declares(server):
     assert schema_checks(server.url, 6) >= 60
 
 
-@promise("E15")
+@promise("http-api-15")
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_two_thousand_cases_are_as_the_openapi_document_declares(server):
     assert schema_checks(server.url, 200) >= 2000
 
 
-@promise("E16")
+@promise("http-api-16")
 def test_the_openapi_document_can_be_used_without_other_docs(server):
     found = httpx.get(f"{server.url}/openapi.json").json()
     for path, methods in found["paths"].items():
@@ -792,11 +792,11 @@ def all_ended_well(server, store, ids, safe, n) -> None:
         t["result"]["experiments"][0]["total_records"] == 20 for t in done
     )
     calls, found = server.calls.read_text().splitlines(), list_experiments(store)
-    assert len(set(calls)) == 100 and not safe & set(calls[n:]), "nothing that was stored is asked again"
+    assert len(set(calls)) == 100 and not safe & set(calls[n:]), "nothing that was stored runs again"
     assert [status_counts(store, e["id"])["ok"] for e in found] == [20] * 5, "continued, not begun again"
 
 
-@promise("E17")
+@promise("http-api-17")
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=[pytest.mark.postgres, pytest.mark.slow])])
 def test_a_killed_server_finishes_its_five_tasks_after_a_restart(kind, request, tmp_path):
     store = request.getfixturevalue("postgres_store" if kind == "postgresql" else "sqlite_store")
@@ -809,7 +809,7 @@ def test_a_killed_server_finishes_its_five_tasks_after_a_restart(kind, request, 
         all_ended_well(server, store, ids, safe, n)
 
 
-@promise("E18")
+@promise("http-api-18")
 def test_a_killed_worker_is_started_again_and_none_outlives_its_server(tmp_path):
     with running(tmp_path) as server:
         ids, store = five_slow_tasks(server), Store(server.store)
@@ -839,7 +839,7 @@ def worker_of(server) -> int:
     return found
 
 
-@promise("E19")
+@promise("http-api-19")
 def test_a_signal_stores_what_is_in_flight(tmp_path):
     with running(tmp_path) as server:
         with server.client() as http:
@@ -875,7 +875,7 @@ def test_a_signal_stores_what_is_in_flight(tmp_path):
         store.close()
 
 
-@promise("E20")
+@promise("http-api-20")
 def test_log_lines_are_json_with_ids_and_without_secrets(server, http):
     http.get(f"{ROOT}/runs", headers={"X-Request-ID": "find-me-17"})
     http.post(
@@ -906,7 +906,7 @@ def test_serving_without_the_extra_says_what_to_install(tmp_path):
 CLIENTS = Path(__file__).parent / "servers" / "fifty_clients.py"
 
 
-@promise("E21")
+@promise("http-api-21")
 @pytest.mark.parametrize("clients, seconds, repeats", [(10, 2, 1), pytest.param(50, 60, 5, marks=pytest.mark.slow)])
 def test_fifty_clients_at_once_lose_no_job(tmp_path, clients, seconds, repeats):
     "one task each and its status twice a second, while items are read all the time"

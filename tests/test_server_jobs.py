@@ -213,7 +213,7 @@ def test_a_killed_runner_is_resumed_and_no_stored_item_runs_twice(tmp_path, monk
     "SIGKILL with five jobs at work; two new processes want them at once; every item is stored once"
     store = Store(tmp_path / "store.db")
     stations(store, 20)
-    register_model("slow", lambda images, config: None)  # known here too, to be asked for
+    register_model("slow", lambda images, config: None)  # known here too, so that a job may name it
     monkeypatch.chdir(tmp_path)
     ids = [
         submit_job(
@@ -254,5 +254,5 @@ def test_a_killed_runner_is_resumed_and_no_stored_item_runs_twice(tmp_path, monk
     assert {e["id"] for e in list_experiments(store)} == set(stored), "continued, not begun again"
     assert [status_counts(store, e) for e in stored] == [{"ok": 20, "failed": 0, "skipped": 0}] * 5
     calls = log.read_text().splitlines()
-    assert len(set(calls)) == 100 and not safe & set(calls[n_before:]), "nothing that was stored is asked again"
+    assert len(set(calls)) == 100 and not safe & set(calls[n_before:]), "nothing that was stored runs again"
     store.close()

@@ -137,7 +137,7 @@ def wait_until_healthy(service: subprocess.Popen, check: list[str], env: dict, l
         time.sleep(0.3)
 
 
-@promise("G8")
+@promise("ci-and-packaging-8")
 def test_the_command_and_the_health_check_of_the_api_work(here, port):
     folder, env = here
     command = [port if w == "8000" else "127.0.0.1" if w == "0.0.0.0" else w for w in json.loads(one("CMD"))]
@@ -159,7 +159,7 @@ def test_the_command_and_the_health_check_of_the_api_work(here, port):
     assert any("/api/v1/experiments/runs" == line.get("path") for line in lines)
 
 
-@promise("G8")
+@promise("ci-and-packaging-8")
 @pytest.mark.slow  # `vote-experiments ui` has tests of its own
 @pytest.mark.skipif(find_spec("voila") is None, reason="needs Voilà")
 def test_the_command_and_the_health_check_of_the_page_work(here, port):
@@ -173,7 +173,7 @@ def test_the_command_and_the_health_check_of_the_page_work(here, port):
                 server, [w.replace("8501", port) for w in page["healthcheck"]["test"][1:]], env, folder / "log"
             )
             assert f"http://127.0.0.1:{port}/?token=" in (folder / "log").read_text()
-            assert httpx.get(f"http://127.0.0.1:{port}/").status_code in (302, 403), "nobody gets in without the token"
+            assert httpx.get(f"http://127.0.0.1:{port}/").status_code in (302, 403), "no one gets in without the token"
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(30)

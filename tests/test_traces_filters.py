@@ -217,7 +217,7 @@ def rows_of(store, filter, scope="traces"):
         return list(c.scalars(query))
 
 
-@promise("A88")
+@promise("batch-evaluation-88")
 def test_random_filters_give_the_rows_a_plain_reading_of_the_grammar_gives(store):
     rows = fill(store)
 
@@ -242,7 +242,14 @@ def cleaned(value):
 # Spellings -------------------------------------------------------------------------------------------------------
 
 
-@promise("A54", "A55", "A56", "A57", "A88", "C9")
+@promise(
+    "batch-evaluation-54",
+    "batch-evaluation-55",
+    "batch-evaluation-56",
+    "batch-evaluation-57",
+    "batch-evaluation-88",
+    "guide-differences-9",
+)
 def test_three_spellings_say_the_same(store):
     rows = fill(store)
     listed = [
@@ -259,7 +266,7 @@ def test_three_spellings_say_the_same(store):
     assert rows_of(store, None) == rows_of(store, "") == rows_of(store, {}) == [r["id"] for r in rows]
 
 
-@promise("B8", "B11")
+@promise("client-8", "client-11")
 def test_scores_names_users_and_times_in_the_short_spelling(store):
     rows = fill(store)
 
@@ -312,7 +319,7 @@ def test_scores_names_users_and_times_in_the_short_spelling(store):
     ]
 
 
-@promise("A86")
+@promise("batch-evaluation-86")
 def test_observations_have_columns_of_their_own_and_the_run_of_their_trace(store):
     with store.write() as c:
         RowInsert(traces, ("id", "timestamp", "experiment_id"), store.dialect)(c, [("t1", 1, "e1"), ("t2", 2, None)])
@@ -380,7 +387,7 @@ def test_observations_have_columns_of_their_own_and_the_run_of_their_trace(store
 # What is refused -------------------------------------------------------------------------------------------------
 
 
-@promise("A88", "C9")
+@promise("batch-evaluation-88", "guide-differences-9")
 @pytest.mark.parametrize(
     "filter, words",
     [
@@ -444,7 +451,7 @@ def plan_of(store, filter):
         return " / ".join(r[0] for r in c.exec_driver_sql("EXPLAIN " + text.replace("%", "%%")))
 
 
-@promise("A88")
+@promise("batch-evaluation-88")
 @pytest.mark.parametrize(
     "filter, indexes",
     [

@@ -68,7 +68,7 @@ def test_secrets_and_characters_databases_refuse_do_not_reach_the_store(store, m
     assert "hunter2" not in repr(made) and made.output == "a\ufffdb?"
 
 
-@promise("B8", "B9", "C18")
+@promise("client-8", "client-9", "guide-differences-18")
 def test_traces_are_found_by_score_with_a_limit(store):
     for i in range(10):
         create_trace(id=f"t{i}", input={"n": i}, output=f"answer {i}", store=store).score("human_verified", i / 10)
@@ -117,7 +117,7 @@ def test_a_trace_goes_with_everything_on_it(store):
 # Scores ----------------------------------------------------------------------------------------------------------
 
 
-@promise("B23", "B24", "B25", "B31", "C20", "C28")
+@promise("client-23", "client-24", "client-25", "client-31", "guide-differences-20", "guide-differences-28")
 def test_the_latest_score_of_a_name_is_read_and_the_history_stays(store):
     one, other = create_trace(store=store), create_trace(store=store)
     for name, value in {
@@ -299,7 +299,7 @@ def run_program(code, *arguments, **environment):
     return done
 
 
-@promise("B10")
+@promise("client-10")
 def test_the_spans_of_an_independent_program_become_traces(store):
     pytest.importorskip("opentelemetry.sdk", reason="the OpenTelemetry SDK is not installed")
     run_program(PROGRAM, store.url)

@@ -113,7 +113,7 @@ def _answers(url):
 
 
 def opened(chromium, url, width, height=1400):
-    "A page with what it asked of others and complained about"
+    "A page with its requests and its console messages"
     page = chromium.new_page(viewport={"width": width, "height": height}, accept_downloads=True)
     page.asked, page.complaints = [], []
     page.on("request", lambda r: page.asked.append(r.url))

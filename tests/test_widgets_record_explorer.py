@@ -409,7 +409,7 @@ def test_in_a_kernel_it_works_beside_the_loop(ran):
     )
 
 
-# -- asked while something else is under way
+# -- requested while something else is under way
 
 
 @pytest.fixture

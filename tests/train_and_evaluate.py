@@ -1,6 +1,6 @@
 """A workflow that really trains and evaluates: logistic regression on points drawn for the occasion.
 
-It stands where a training service and an evaluation backend stand in the guide, with their names for the settings."""
+It takes the place that a training service and an evaluation backend have in the guide, with their names for the settings."""
 
 from dataclasses import dataclass, field
 from importlib import import_module

@@ -4818,6 +4818,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                         'vote_experiments/outcome/check_store.py'),
                                                       'vote_experiments.outcome.check_store.StoredCheck': ( 'outcome/check_store.html#storedcheck',
                                                                                                             'vote_experiments/outcome/check_store.py'),
+                                                      'vote_experiments.outcome.check_store._hold': ( 'outcome/check_store.html#_hold',
+                                                                                                      'vote_experiments/outcome/check_store.py'),
                                                       'vote_experiments.outcome.check_store.accepted_reading': ( 'outcome/check_store.html#accepted_reading',
                                                                                                                  'vote_experiments/outcome/check_store.py'),
                                                       'vote_experiments.outcome.check_store.claim_stations': ( 'outcome/check_store.html#claim_stations',

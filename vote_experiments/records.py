@@ -141,9 +141,9 @@ _listening: ContextVar[list[Observation] | None] = ContextVar("vote_experiments_
 
 def observe(observation: Observation) -> Observation:
     "Add an observation to the trace of the item being worked on, if there is one"
-    heard = _listening.get()
-    if heard is not None:
-        heard.append(observation)
+    observations = _listening.get()
+    if observations is not None:
+        observations.append(observation)
     return observation
 
 # %% ../nbs/01_records.ipynb #eeaea5a8

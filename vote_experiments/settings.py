@@ -171,7 +171,7 @@ def store_url(
 
 # %% ../nbs/00_settings.ipynb #d1cb097a
 def runs_folder(
-    folder: str | os.PathLike | None = None,  # None: `VOTE_EXPERIMENTS_RUNS`, else `runs` beside the default store
+    folder: str | os.PathLike | None = None,  # None: `VOTE_EXPERIMENTS_RUNS`, else `runs` next to the default store
 ) -> Path:
     "Where reports are archived, one folder per run"
     chosen = folder or environment().get("VOTE_EXPERIMENTS_RUNS")

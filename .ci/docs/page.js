@@ -14,7 +14,7 @@ const load = () => loading ??= new Promise((resolve, reject) => {  // a script, 
   document.head.append(script);
 });
 
-const KIND = { public: 28, page: 22, section: 2, name: 1 };  // what most people look for
+const KIND = { guide: 45, public: 28, page: 22, section: 2, name: 1 };  // guides before names: what most people look for
 
 function weigh({ row, title, text }, words) {
   let sum = KIND[row[4]];

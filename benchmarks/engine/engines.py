@@ -11,8 +11,8 @@ class Engine:
     name: str
     prepare: Prepare
     keeps: str  # what is left of a run when its process is gone
-    package: str | None = None  # of which the version is told
-    at_most: int = 10**9  # items; a slow engine is asked for fewer, because its rate does not depend on it
+    package: str | None = None  # whose version is reported
+    at_most: int = 10**9  # items; a slow engine gets fewer, because its rate does not depend on it
 
 
 ENGINES = {

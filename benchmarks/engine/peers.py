@@ -2,7 +2,7 @@
 The other libraries, each called as its own documentation does it
 
 Every adapter runs without a network. A library that keeps results itself writes into the folder it is given; one that
-sends them to a platform talks to `loopback`, or is told to send nothing where it offers that. The fastest documented
+sends them to a platform talks to `loopback`, or sends nothing where it has such a setting. The fastest documented
 way is taken: async tasks and evaluators where they are known, the concurrency of the scenario, no progress display.
 """
 
@@ -255,7 +255,7 @@ def pydantic_evals(folder: Path) -> Iterator[Run]:
 
 @contextmanager
 def braintrust(folder: Path) -> Iterator[Run]:
-    "Told to send nothing: keeps the results in memory"
+    "Set to send nothing: keeps the results in memory"
     from braintrust import EvalAsync
 
     async def exact(input: Any, output: Any, expected: Any) -> float:
@@ -283,7 +283,7 @@ def braintrust(folder: Path) -> Iterator[Run]:
 
 @contextmanager
 def langsmith(folder: Path) -> Iterator[Run]:
-    "Told to upload nothing: keeps the results in memory"
+    "Set to upload nothing: keeps the results in memory"
     with serving() as server:
         os.environ |= {"LANGSMITH_TRACING": "false", "LANGSMITH_API_KEY": "none", "LANGSMITH_ENDPOINT": server.url}
         import uuid

@@ -90,7 +90,7 @@ def scenario_section(runs: Runs, scenario: str, n: int) -> str:
 
 
 def memory_section(runs: Runs) -> str:
-    "Peak memory by number of items, where more than one number was asked for"
+    "Peak memory by number of items, where more than one number was measured"
     its = [r for r in runs if r["scenario"] == "noop" and "skipped" not in r]
     sizes = sorted({r["n"] for r in its})
     if len(sizes) < 2:
@@ -131,7 +131,7 @@ def write_report(
     folder: Path,
     label: str,
     moment: datetime,
-) -> Path:  # the Markdown file; beside it the raw figures and the picture
+) -> Path:  # the Markdown file; next to it the raw figures and the picture
     "Write what was measured"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{label}.json").write_text(json.dumps(runs, indent=1) + "\n")

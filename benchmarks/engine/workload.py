@@ -46,7 +46,7 @@ class Work:
         return self.scenario.jobs
 
     def items(self) -> list[dict[str, Any]]:
-        "A polling station each: how many voted for whom; the answer is the sum"
+        "A polling station each: the votes of each candidate; the answer is the sum"
         return [
             {"input": {"station": i, "votes": [i % 701, i % 89, 3]}, "expected_output": {"valid": i % 701 + i % 89 + 3}}
             for i in range(self.n)

@@ -1,4 +1,4 @@
-"Small readers for a server of the tests; what they are asked is written to the file in CALLS_OF_TEST"
+"Small readers for a server of the tests; their calls are written to the file in CALLS_OF_TEST"
 
 import asyncio
 import os

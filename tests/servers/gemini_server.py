@@ -183,7 +183,7 @@ class GeminiServer(LoopbackServer):
         super().__init__(**options)
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
-        self.batch_state = "SUCCEEDED"  # what a batch that is asked for is
+        self.batch_state = "SUCCEEDED"  # the state that a requested batch has
         self.batch_reply = self.generated  # request -> Reply, for each request of a batch
 
     @property

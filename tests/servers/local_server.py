@@ -68,9 +68,7 @@ class LocalServer(LoopbackServer):
         "JSON that fits when it was requested; a chatty model otherwise"
         text = json.dumps({"reports": [self.read(images(request)[0][1])]}, ensure_ascii=False)
         if wanted == "text":
-            text = (
-                f"Here is the report you asked for:\n\n```json\n{text}\n```\n\nLet me know if you need anything else!"
-            )
+            text = f"Here is the requested report:\n\n```json\n{text}\n```\n\nLet me know if you need anything else!"
         return completed(text, model=self.served(), prompt=1400, completion=300)
 
     def served(self) -> str:

@@ -135,7 +135,7 @@ class LoopbackServer:
         asyncio.run(self.serve(ready.set))
 
     async def serve(self, ready: Callable[[], Any] = lambda: None) -> None:
-        "Serve until told to stop"
+        "Serve until stopped"
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         server = await asyncio.start_server(self._connection, "127.0.0.1", self.port, limit=2**22, backlog=1024)
         self.port = server.sockets[0].getsockname()[1]

@@ -455,8 +455,10 @@ def _own_interval(
     low_end, width = bounds[0], bounds[1] - bounds[0]
     unit = (values - low_end) / width
     if prior is not None:
-        found = beta_binomial_interval(unit.clip(0, 1), confidence, prior, codes)
-        return tuple(low_end + width * v for v in (found.mean, found.lower_bound, found.upper_bound))
+        own_interval = beta_binomial_interval(unit.clip(0, 1), confidence, prior, codes)
+        return tuple(
+            low_end + width * v for v in (own_interval.mean, own_interval.lower_bound, own_interval.upper_bound)
+        )
     low, high = METHODS["beta"](unit.clip(0, 1), codes, confidence)
     return tuple(low_end + width * float(v) for v in (unit.mean(), low, high))
 
@@ -574,10 +576,12 @@ def _pair_values(table: ScoreTable, first: Any, second: Any) -> np.ndarray:
 def _plan_of(table: ScoreTable, row: Any) -> Plan:
     "What it would take to tell a pair apart"
     level = 1 - float(row.confidence)
-    found = plan(_pair_values(table, row.first, row.second), float(row.difference), float(row.sd), int(row.n), level)
+    item_plan = plan(
+        _pair_values(table, row.first, row.second), float(row.difference), float(row.sd), int(row.n), level
+    )
     floor = max(int(row.n) + 1, fewest_items(0.05 / level, 0.05))  # what these items do not show needs more of them
-    more = [None if n is None else max(n, floor) for n in (found.needed, found.low, found.high)]
-    return Plan(*more, found.visible)  # type: ignore[call-arg]
+    more = [None if n is None else max(n, floor) for n in (item_plan.needed, item_plan.low, item_plan.high)]
+    return Plan(*more, item_plan.visible)  # type: ignore[call-arg]
 
 # %% ../../nbs/analysis/04_comparison.ipynb #915935a7
 def _closest_plan(full: pd.DataFrame, pairs: pd.DataFrame, best: Any, table: ScoreTable) -> Plan | None:

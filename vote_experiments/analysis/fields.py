@@ -76,12 +76,16 @@ def judged_fields(
     answered: Report | None,  # None: this report was not answered
 ) -> list[JudgedField]:  # in the order of the form
     "Every field that the truth asks for, with what was answered"
-    truth, found = report_fields(expected), {} if answered is None else report_fields(answered)
+    truth, answered_fields = report_fields(expected), {} if answered is None else report_fields(answered)
     written = {s for s in _WHOLE_SECTIONS if any(v is not None for k, v in truth.items() if k.startswith(s))}
     recorded, zero = recorded_paths(expected), zero_blanks(expected)
     return [
         JudgedField(
-            path, _field_of(path), value, found.get(path), path in found and _is_equal(value, found[path], path in zero)
+            path,
+            _field_of(path),
+            value,
+            answered_fields.get(path),
+            path in answered_fields and _is_equal(value, answered_fields[path], path in zero),
         )
         for path, value in truth.items()
         if _is_asked(path, truth, written, recorded)
@@ -110,14 +114,14 @@ def field_differences(
     output: Any,  # the answer, in any accepted spelling; None or unreadable: nothing was answered
 ) -> list[FieldDifference]:  # in the order of the form; empty when everything is right
     "Where an answer differs from the truth. Raises `ValueError` when the truth cannot be read as a report."
-    found = []
+    differences = []
     for i, (report, answered) in enumerate(match_reports(parse_reports(expected), _answered(output))):
         kind = report.form_info.form_type
         if answered is None:
-            found.append(FieldDifference("", None, None, "no report", kind, i))
+            differences.append(FieldDifference("", None, None, "no report", kind, i))
         else:
-            found += [FieldDifference(*d, kind, i) for d in _differences(report, answered)]
-    return found
+            differences += [FieldDifference(*d, kind, i) for d in _differences(report, answered)]
+    return differences
 
 # %% ../../nbs/analysis/07_fields.ipynb #c71daef7
 def _answered(output: Any) -> list[Report]:
@@ -163,8 +167,8 @@ class _Shares:
 
     def share(self, key: tuple, confidence: float = 0.95) -> tuple[int, Interval]:
         "In how many items, and the interval"
-        right, asked = (np.frombuffer(kept[key], dtype=np.intc) for kept in (self.right, self.asked))
-        return int((asked > 0).sum()), share_interval(right, asked, confidence)
+        right, n_questions = (np.frombuffer(kept[key], dtype=np.intc) for kept in (self.right, self.asked))
+        return int((n_questions > 0).sum()), share_interval(right, n_questions, confidence)
 
 # %% ../../nbs/analysis/07_fields.ipynb #ae4c90dd
 def share_interval(
@@ -274,8 +278,8 @@ class FieldTally:
 
     def _add_report(self, experiment: str, item: int, report: Report, answered: Report | None, metadata: Any) -> None:
         kind, judged = report.form_info.form_type, judged_fields(report, answered)
-        right, asked = Counter(j.field for j in judged if j.correct), Counter(j.field for j in judged)
-        for name, n in asked.items():
+        right, questions = Counter(j.field for j in judged if j.correct), Counter(j.field for j in judged)
+        for name, n in questions.items():
             self._fields.add((experiment, kind, name), item, right[name], n)
         for by, shares in self._sliced.items():
             sums: dict[str, list[int]] = {}
@@ -315,9 +319,17 @@ def _rounded(difference: int) -> int:
 def _frame(names: list[str], shares: _Shares, keys: Sequence[tuple], confidence: float) -> pd.DataFrame:
     rows = []
     for key in keys:
-        items, found = shares.share(key, confidence)
+        items, interval = shares.share(key, confidence)
         rows.append(
-            (*key, items, found.count, int(sum(shares.right[key])), found.mean, found.lower_bound, found.upper_bound)
+            (
+                *key,
+                items,
+                interval.count,
+                int(sum(shares.right[key])),
+                interval.mean,
+                interval.lower_bound,
+                interval.upper_bound,
+            )
         )
     return pd.DataFrame(rows, columns=[*names, "items", "n", "correct", "mean", "lower", "upper"])
 

@@ -462,12 +462,12 @@ def display_table(
     rows: Iterable[Mapping[str, Any]],  # `experiments` of what run_model_experiments returns
 ) -> DisplayTable:  # str() for a terminal, `.frame`, `.to_markdown()`, `.to_html()`
     "The comparison table: experiment, model, temperature, status, records, accuracies, own scores, p50 latency, cost"
-    found = [_display_row(r) for r in rows]
-    own = list(dict.fromkeys(c for r in found for c in r if c not in (*DISPLAY_COLUMNS, *HAND_COLUMNS)))[
+    display_rows = [_display_row(r) for r in rows]
+    own = list(dict.fromkeys(c for r in display_rows for c in r if c not in (*DISPLAY_COLUMNS, *HAND_COLUMNS)))[
         :MOST_OWN_SCORES
     ]
-    by_hand = [c for c in HAND_COLUMNS if any(c in r for r in found)]
+    by_hand = [c for c in HAND_COLUMNS if any(c in r for r in display_rows)]
     at = DISPLAY_COLUMNS.index("p50 latency")
     return DisplayTable(
-        pd.DataFrame(found, columns=[*DISPLAY_COLUMNS[:at], *own, *DISPLAY_COLUMNS[at:], *by_hand]).fillna("–")
+        pd.DataFrame(display_rows, columns=[*DISPLAY_COLUMNS[:at], *own, *DISPLAY_COLUMNS[at:], *by_hand]).fillna("–")
     )

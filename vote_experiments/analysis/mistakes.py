@@ -79,11 +79,13 @@ def row_shifts(
     "Reports in which rows carry the votes of another row, one row each"
     rows = []
     for name, r, expected, answered in answered_pairs(results):
-        truth, found = (_by_number(e) if e is not None else {} for e in (expected, answered))
+        truth, answered_rows = (_by_number(e) if e is not None else {} for e in (expected, answered))
         keys, votes = list(truth), [row.vote_count for row in truth.values()]
-        read = [found[k].vote_count if k in found else None for k in keys]
+        read = [answered_rows[k].vote_count if k in answered_rows else None for k in keys]
         shifts = (
-            {k: _slipped_rows(votes, read, k) for d in range(1, FURTHEST_SLIP + 1) for k in (d, -d)} if found else {}
+            {k: _slipped_rows(votes, read, k) for d in range(1, FURTHEST_SLIP + 1) for k in (d, -d)}
+            if answered_rows
+            else {}
         )
         shift, slipped = max(shifts.items(), key=lambda item: len(item[1]), default=(0, []))
         if slipped:
@@ -133,17 +135,17 @@ def vote_error_by_size(
     order = {_size(a): i for i, (a, _) in enumerate(SIZES)}
     rows = []
     for (name, size), t in sorted(tallies.items(), key=lambda e: order[e[0][1]]):
-        right, asked = np.array(list(t["items"].values())).T
-        found = share_interval(right, asked, confidence)
+        right, questions = np.array(list(t["items"].values())).T
+        interval = share_interval(right, questions, confidence)
         rows.append(
             (
                 name,
                 size,
-                found.count,
+                interval.count,
                 int(right.sum()),
-                found.mean,
-                found.lower_bound,
-                found.upper_bound,
+                interval.mean,
+                interval.lower_bound,
+                interval.upper_bound,
                 t["missing"],
                 float(np.mean(t["off"])) if t["off"] else 0.0,
                 t["all_off"] / t["votes"] if t["votes"] else math.nan,

@@ -103,11 +103,15 @@ def paired_coverage(
     for start in range(0, samples, 1000):
         a, b, clusters = drawn.draw(rng, n, min(1000, samples - start))
         i = np.arange(a.shape[1])
-        found = judged_pairs(np.concatenate([a, b], 1), i, i + len(i), clusters, 1 - confidence, 1.0, method, seed)
-        holds = (found["lower"] <= drawn.difference + 1e-12) & (drawn.difference - 1e-12 <= found["upper"])
-        rejected = found["p_exact"] <= 1 - confidence + 1e-12
-        claimed = found["distinguishable"]
-        totals += [holds.sum(), (found["upper"] - found["lower"]).sum(), rejected.sum(), claimed.sum()]
+        bounds_found = judged_pairs(
+            np.concatenate([a, b], 1), i, i + len(i), clusters, 1 - confidence, 1.0, method, seed
+        )
+        holds = (bounds_found["lower"] <= drawn.difference + 1e-12) & (
+            drawn.difference - 1e-12 <= bounds_found["upper"]
+        )
+        rejected = bounds_found["p_exact"] <= 1 - confidence + 1e-12
+        claimed = bounds_found["distinguishable"]
+        totals += [holds.sum(), (bounds_found["upper"] - bounds_found["lower"]).sum(), rejected.sum(), claimed.sum()]
     return {
         "law": law if isinstance(law, str) else "own",
         "n": n,

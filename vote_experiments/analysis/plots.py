@@ -298,8 +298,8 @@ def _differences(ax: Axes, frame: pd.DataFrame, title: str, unit: str | None) ->
     fraction = _is_fraction(frame["difference"], frame["lower"], frame["upper"]) and unit is None
     ax.axvline(0, color=INK, linewidth=1)
     for i, r in enumerate(frame.itertuples()):
-        said = getattr(r, "verdict", None) in ("behind", "ahead") or bool(getattr(r, "distinguishable", False))
-        color = BEST if said else BEHIND
+        is_decided = getattr(r, "verdict", None) in ("behind", "ahead") or bool(getattr(r, "distinguishable", False))
+        color = BEST if is_decided else BEHIND
         ax.plot([r.lower, r.upper], [i, i], color=color, linewidth=2.2, solid_capstyle="butt")
         ax.plot(
             [r.difference],
@@ -307,11 +307,11 @@ def _differences(ax: Axes, frame: pd.DataFrame, title: str, unit: str | None) ->
             MARKERS[0],
             color=color,
             markersize=8,
-            markerfacecolor=color if said else "white",
+            markerfacecolor=color if is_decided else "white",
             markeredgewidth=1.8,
         )
         amount = f"{100 * r.difference:+.1f}" if fraction else f"{r.difference:+.3g} {unit or ''}".strip()
-        _beside(ax, i, amount.replace("-", "−") + ("" if said else "  not distinguishable"), color)
+        _beside(ax, i, amount.replace("-", "−") + ("" if is_decided else "  not distinguishable"), color)
     _dot_rows(ax, frame["name"])
     if fraction:
         _percent_axis(ax.xaxis, signed=True)
@@ -340,11 +340,11 @@ def plot_scores_by(
     figure, axes = new_figure(7.6, 1.4 + len(slices) * max(0.5, 0.17 * len(names)))
     ax = axes[0, 0]
     for k, (name, shift) in enumerate(zip(names, _spread_rows(len(names)))):
-        its = frame[frame["experiment"] == name]
-        y = np.array([slices.index(s) for s in its[by]]) + shift
+        own_rows = frame[frame["experiment"] == name]
+        y = np.array([slices.index(s) for s in own_rows[by]]) + shift
         color = COLORS[k % len(COLORS)]
-        ax.hlines(y, its["lower"], its["upper"], color=color, linewidth=1.8)
-        ax.plot(its["mean"], y, MARKERS[k % len(MARKERS)], color=color, markersize=6.5, label=_wrapped(name))
+        ax.hlines(y, own_rows["lower"], own_rows["upper"], color=color, linewidth=1.8)
+        ax.plot(own_rows["mean"], y, MARKERS[k % len(MARKERS)], color=color, markersize=6.5, label=_wrapped(name))
     for i in range(1, len(slices)):
         ax.axhline(i - 0.5, color=FAINT, linewidth=0.8)
     _dot_rows(ax, rows)
@@ -439,10 +439,10 @@ def plot_latency(
 ) -> Figure:
     "How long items took, per experiment: median, middle half, 5th to 95th percentile"
     say, frame = _sayer(words), _needed(df, "experiment", "latency_s")
-    its = {e: some["latency_s"].dropna().to_numpy(float) for e, some in frame.groupby("experiment", sort=False)}
-    figure, axes = new_figure(7.6, _rows_height(list(its)))
+    latencies = {e: some["latency_s"].dropna().to_numpy(float) for e, some in frame.groupby("experiment", sort=False)}
+    figure, axes = new_figure(7.6, _rows_height(list(latencies)))
     ax = axes[0, 0]
-    for i, times in enumerate(its.values()):
+    for i, times in enumerate(latencies.values()):
         if not len(times):
             _beside(ax, i, say("no times"), SOFT)
             continue
@@ -453,8 +453,8 @@ def plot_latency(
             ax.plot(times, np.full(len(times), i), "|", color=INK, markersize=9, alpha=0.45)
         ax.plot([p50], [i], MARKERS[0], color=BEST, markersize=7.5, markeredgecolor="white", zorder=4)
         _beside(ax, i, say("p50 {p50} · p95 {p95}", p50=seconds(p50), p95=seconds(p95)))
-    _dot_rows(ax, list(its))
-    every = np.concatenate(list(its.values()))
+    _dot_rows(ax, list(latencies))
+    every = np.concatenate(list(latencies.values()))
     if len(every) and every.min() > 0 and every.max() / every.min() > 30:
         ax.set_xscale("log")
         ax.xaxis.set_minor_locator(NullLocator())
@@ -478,8 +478,8 @@ def plot_vote_error_histogram(
     figure, axes = new_figure(7.6, 1.5 + 1.3 * len(names), rows=len(names), sharex=True, sharey=True)
     top = frame.loc[frame["bin"] != "exact", "share"].max()
     for ax, name in zip(axes[:, 0], names):
-        its = frame[frame["experiment"] == name].set_index("bin")["share"]
-        heights = [float(its.get(b, 0.0)) for b in bins]
+        own_shares = frame[frame["experiment"] == name].set_index("bin")["share"]
+        heights = [float(own_shares.get(b, 0.0)) for b in bins]
         ax.bar(
             range(len(bins)), heights, color=[BEHIND if b == "not answered" else COLORS[1] for b in bins], width=0.78
         )
@@ -488,7 +488,7 @@ def plot_vote_error_histogram(
                 ax.text(
                     i, h, f"{100 * h:.1f}" if h >= 0.001 else "<0.1", ha="center", va="bottom", **_text(fontsize=8.5)
                 )
-        exact = say("{share} % exact", share=f"{100 * float(its.get('exact', 0.0)):.1f}")
+        exact = say("{share} % exact", share=f"{100 * float(own_shares.get('exact', 0.0)):.1f}")
         ax.set_title(f"{name}: {exact}" if name else exact, loc="left", **_text(fontsize=10))
         ax.set_ylim(0, 1.18 * top if top and top > 0 else 0.01)
         _percent_axis(ax.yaxis)

@@ -118,8 +118,8 @@ class Race:
     def evidence(self) -> np.ndarray:
         "Natural logarithm of the leader's evidence against each config; of a dropped one, when it was dropped"
         by = np.where(self.dropped_by >= 0, self.dropped_by, self.leader() if self.n else 0)
-        found = log_evidence(self.wealth)[by, np.arange(self.n)] if self.n else np.empty(0)
-        return np.where(by == np.arange(self.n), 0.0, found)
+        by_time = log_evidence(self.wealth)[by, np.arange(self.n)] if self.n else np.empty(0)
+        return np.where(by == np.arange(self.n), 0.0, by_time)
 
     def add(
         self,
@@ -143,11 +143,11 @@ class Race:
 
     def _behind(self, others: np.ndarray, level: float) -> np.ndarray:
         "Which of these configs an ordinary comparison at this level puts behind the leader"
-        found = np.zeros(self.n, dtype=bool)
+        result = np.zeros(self.n, dtype=bool)
         if len(others):
             pair = judged_pairs(self.table(), np.full(len(others), self.leader()), others, self.codes(), level)
-            found[others] = pair["distinguishable"] & (pair["difference"] > 0)
-        return found
+            result[others] = pair["distinguishable"] & (pair["difference"] > 0)
+        return result
 
     def _bet(self, values: np.ndarray, racing: np.ndarray, clusters: Any) -> None:
         "Bet on the differences of the configs that are still in"

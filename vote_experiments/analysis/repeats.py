@@ -98,7 +98,7 @@ def repeat_variance(
     rows = []
     for name, some in frame.groupby("experiment", sort=False):
         parts = variance_parts(some["value"], some["item_id"])
-        found = mean_interval(some["value"], confidence, some["item_id"], bounds)
+        interval = mean_interval(some["value"], confidence, some["item_id"], bounds)
         naive = (
             float(some["value"].astype(float).std(ddof=1)) / math.sqrt(parts.values) if parts.values > 1 else math.nan
         )
@@ -107,9 +107,9 @@ def repeat_variance(
                 name,
                 parts.items,
                 parts.values,
-                found.mean,
-                found.lower_bound,
-                found.upper_bound,
+                interval.mean,
+                interval.lower_bound,
+                interval.upper_bound,
                 math.sqrt(parts.within),
                 math.sqrt(parts.between),
                 parts.error,

@@ -50,9 +50,9 @@ def plot_race(
     ax, limit = axes[0, 0], Race(len(names), error).threshold / math.log(10)
     ends = []
     for name in names:
-        its = frame[frame["experiment"] == name].drop_duplicates("items")
+        own_rows = frame[frame["experiment"] == name].drop_duplicates("items")
         survives = bool(frame.loc[frame["experiment"] == name, "still_in"].iloc[-1])
-        x, y = [0, *its["items"]], [0.0, *(its["evidence"] / math.log(10)).clip(-1.2, limit + 1.5)]
+        x, y = [0, *own_rows["items"]], [0.0, *(own_rows["evidence"] / math.log(10)).clip(-1.2, limit + 1.5)]
         color = BEST if survives else BEHIND
         ax.plot(x, y, color=color, linewidth=2 if survives else 1.3)
         ax.plot(x[-1:], y[-1:], "o" if survives else "X", color=color, markersize=7)

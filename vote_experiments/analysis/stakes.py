@@ -35,12 +35,14 @@ class _Count:
     reports: int = 0
 
     def add(self, expected: Report, answered: Report | None, blank: str) -> None:
-        truth, found = numbered_rows(expected), {} if answered is None else numbered_rows(answered)
+        truth, answered_rows = numbered_rows(expected), {} if answered is None else numbered_rows(answered)
         self.reports += 1
         for key, row in truth.items():
             self.names.setdefault(key, row.candidate_name or row.party_name or "")
-            self._add_row(key, row.vote_count or 0, found[key].vote_count if key in found else None, blank)
-        for key, row in found.items():
+            self._add_row(
+                key, row.vote_count or 0, answered_rows[key].vote_count if key in answered_rows else None, blank
+            )
+        for key, row in answered_rows.items():
             if key not in truth and row.vote_count:
                 self.invented.append(row.vote_count)
                 self.read[key] = self.read.get(key, 0) + row.vote_count

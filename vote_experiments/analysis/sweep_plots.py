@@ -112,12 +112,12 @@ def _line(
     color, marker = COLORS[k % len(COLORS)], MARKERS[k % len(MARKERS)]
     bars = None
     if error_bars:
-        found = part.astype({y: float}).groupby(x, sort=False)[y].agg(["mean", "std", "count"])
-        found = found.assign(place=[places[v] for v in found.index]).sort_values("place")
-        bars = found["std"].to_numpy() if (found["count"] > 1).any() else None
+        summary_line = part.astype({y: float}).groupby(x, sort=False)[y].agg(["mean", "std", "count"])
+        summary_line = summary_line.assign(place=[places[v] for v in summary_line.index]).sort_values("place")
+        bars = summary_line["std"].to_numpy() if (summary_line["count"] > 1).any() else None
         ax.errorbar(
-            found["place"].to_numpy(),
-            found["mean"].to_numpy(),
+            summary_line["place"].to_numpy(),
+            summary_line["mean"].to_numpy(),
             yerr=bars,
             color=color,
             marker=marker,
@@ -186,7 +186,7 @@ def _plot_lines(
             raise ValueError(f"column {y!r} is not numeric, so it cannot be drawn; make it a number first")
     figure, panels = _panels(frame, *facets, ax, (7.2, 4.0))
     (places, log), series = _x_places(frame[x]), _series(frame, ys, color)
-    for panel, part, said in panels:
+    for panel, part, caption in panels:
         has_bars = [
             _line(panel, part if group is None else part[part[color] == group], x, y, places, error_bars, k, name)
             for k, (name, y, group) in enumerate(series)
@@ -196,7 +196,7 @@ def _plot_lines(
         _x_axis(panel, places, log, 60 if len(panels) == 1 else 28)
         _grid(panel, "y")
         _titled(panel, None, str(x), y_label)
-        _facet(panel, said)
+        _facet(panel, caption)
     if len(series) > 1:
         _legend(
             panels[-1][0], loc="center left", bbox_to_anchor=(1.01, 0.5), title=None if color is None else str(color)

@@ -60,18 +60,18 @@ def exit_code(error: BaseException) -> int | None:
 # %% ../../nbs/cli/00_shell.ipynb #8dd3b3ec
 def error_line(error: BaseException) -> str:
     "The message of an error: one line, without secrets"
-    said, code = " ".join(str(redact(str(error))).split()), exit_code(error)
+    sentence, code = " ".join(str(redact(str(error))).split()), exit_code(error)
     if code == INTERRUPTED:
         return (
-            f"interrupted: {said}"
-            if said
+            f"interrupted: {sentence}"
+            if sentence
             else (
                 "interrupted. What was stored is safe; an unfinished run is continued with: vote-experiments resume latest"
             )
         )
     if code is None:
-        return f"error: {type(error).__name__}: {said} (this should not happen; --debug shows where)"
-    return f"error: {said or type(error).__name__}"
+        return f"error: {type(error).__name__}: {sentence} (this should not happen; --debug shows where)"
+    return f"error: {sentence or type(error).__name__}"
 
 # %% ../../nbs/cli/00_shell.ipynb #7b851bf1
 class Doors(typer.core.TyperGroup):

@@ -41,11 +41,11 @@ def create_dataset(
     "The dataset of this name, made when there is none"
     opened = open_store(store)
     try:
-        found = get_dataset(name, store=opened)
+        result = get_dataset(name, store=opened)
     except DatasetNotFoundError:
-        found = None
-    if found is not None and description is None and metadata is None:
-        return found
+        result = None
+    if result is not None and description is None and metadata is None:
+        return result
     return save_dataset(name, [], description=description, metadata=metadata, store=opened)
 
 # %% ../../nbs/compat/00_runs.ipynb #a61374cf

@@ -140,14 +140,14 @@ async def aevaluate_experiment(
     opened = open_store(store)
     row = get_experiment(opened, experiment_id)
     if evaluators:
-        its = [
+        own_results = [
             {"type": "string", "column": "experiment_id", "operator": "=", "value": row["id"]},
             {"type": "stringOptions", "column": "level", "operator": "none of", "value": ["ERROR"]},
         ]
         await arun_batched_evaluation(
             scope="traces",
             mapper=_run_mapper(opened, row["id"]),
-            filter=its,
+            filter=own_results,
             evaluators=evaluators,
             metadata=metadata,
             composite_evaluator=composite_evaluator,
@@ -213,14 +213,14 @@ def compare_experiments(
     results, frames = {}, []
     for name, experiment_id in experiment_ids.items():
         runs = list(_runs(opened, get_experiment(opened, experiment_id)["id"]))
-        found = {k: [_pick(values, spelled) for *_, values in runs] for k, spelled in names.items()}
+        values_by_key = {k: [_pick(values, spelled) for *_, values in runs] for k, spelled in names.items()}
         if missing == "zero":
-            found = {k: [0.0 if v is None else v for v in values] for k, values in found.items()}
-        known = [v for v in found["overall"] if v is not None]
+            values_by_key = {k: [0.0 if v is None else v for v in values] for k, values in values_by_key.items()}
+        known = [v for v in values_by_key["overall"] if v is not None]
         results[name] = {
             "count": len(runs),
-            "avg_overall": _mean(found["overall"]),
-            "avg_depth": _mean(found["depth"]),
+            "avg_overall": _mean(values_by_key["overall"]),
+            "avg_depth": _mean(values_by_key["depth"]),
             "std_overall": float(np.std(known)) if known else None,
             "n_overall": len(known),
             "n_missing": len(runs) - len(known),
@@ -233,7 +233,7 @@ def compare_experiments(
                     "item_id": [r[2] for r in runs],
                     "repeat": [r[0] for r in runs],
                     "score": "overall",
-                    "value": [math.nan if v is None else v for v in found["overall"]],
+                    "value": [math.nan if v is None else v for v in values_by_key["overall"]],
                 }
             )
         )
@@ -313,10 +313,10 @@ def ab_test(
     opened = open_store(store)
     data = _data(dataset, opened)
     group_id = create_group(opened, kind, name, request={"configs": {k: dict(v) for k, v in configs.items()}})
-    found: dict[str, ExperimentResult] = {}
+    by_variant: dict[str, ExperimentResult] = {}
     try:
         for position, (label, config) in enumerate(configs.items()):
-            found[label] = run_experiment(
+            by_variant[label] = run_experiment(
                 name=f"{name}-{label}",
                 data=data,
                 task=task,
@@ -331,8 +331,8 @@ def ab_test(
     except BaseException:
         update_group(opened, group_id, status="failed", finished_at=now_us())
         raise
-    ids = {label: r.experiment_id for label, r in found.items()}
-    out = compare_experiments(ids, missing=missing, overall=score or _deciding(found), store=opened)
+    ids = {label: r.experiment_id for label, r in by_variant.items()}
+    out = compare_experiments(ids, missing=missing, overall=score or _deciding(by_variant), store=opened)
     update_group(
         opened,
         group_id,
@@ -340,7 +340,7 @@ def ab_test(
         finished_at=now_us(),
         result={"winner": out["winner"], "results": out["results"]},
     )
-    return {**out, "experiments": found, "experiment_ids": ids, "group_id": group_id}
+    return {**out, "experiments": by_variant, "experiment_ids": ids, "group_id": group_id}
 
 # %% ../../nbs/compat/02_variants.ipynb #6ec3aca8
 def _deciding(found: Mapping[str, ExperimentResult]) -> Sequence[str]:

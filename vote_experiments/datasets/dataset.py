@@ -395,11 +395,11 @@ class Dataset(Record):
             return
         wanted = list(ids)[:limit]
         for start in range(0, len(wanted), PAGE):
-            found = self.find(some := wanted[start : start + PAGE])
+            page_items = self.find(some := wanted[start : start + PAGE])
             for item_id in some:
-                if item_id not in found:
+                if item_id not in page_items:
                     raise LookupError(f"dataset {self.name!r} version {self.version} has no item {item_id!r}")
-                yield found[item_id]
+                yield page_items[item_id]
 
     def item(self, item_id: str) -> DatasetItem:
         "One item by its identifier, archived ones too. Raises `LookupError` when there is none."
@@ -543,8 +543,8 @@ def _version(connection: sa.Connection, dataset_id: str, wanted: Any, name: str)
         where = [v.created_at <= to_us(wanted)]
     elif wanted is not None:
         raise TypeError(f"version={wanted!r}: give a number, a datetime or ISO text")
-    if found := _versions(connection, dataset_id, *where, newest=1):
-        return found[0]
+    if versions := _versions(connection, dataset_id, *where, newest=1):
+        return versions[0]
     listed = ", ".join(
         f"{v.version} ({v.created_at:%Y-%m-%dT%H:%M:%SZ})" for v in _versions(connection, dataset_id, newest=10)
     )
@@ -636,12 +636,12 @@ def items_of_rows(
     store: Any = None,  # a `Store`, a path or a URL; None: the default one
 ) -> dict[int, DatasetItem]:
     "Items as they were, by their row in the store. Rows that are gone are left out."
-    found: dict[int, DatasetItem] = {}
+    result: dict[int, DatasetItem] = {}
     with open_store(store).read() as c:
         for start in range(0, len(row_ids), PAGE):
             query = sa.select(*_ITEM_COLUMNS).where(dataset_items.c.row_id.in_(row_ids[start : start + PAGE]))
-            found.update((row[0], _item(row)) for row in c.execute(query))
-    return found
+            result.update((row[0], _item(row)) for row in c.execute(query))
+    return result
 
 # %% ../../nbs/datasets/00_dataset.ipynb #dfb8dbaa
 _BATCH = 256  # items written by one statement
@@ -836,10 +836,10 @@ def save_dataset(
     def roots() -> list[str]:  # looked up again for every batch: `root` may be filled while `items` are read
         return list(dict.fromkeys([*_as_roots(root), *known]))
 
-    found = as_items((f"item {i}", record) for i, record in enumerate(items))
+    new_items = as_items((f"item {i}", record) for i, record in enumerate(items))
     if home := next(iter(roots()), None):
-        found = (_below(item, home) for item in found)
-    with _laid_aside(found, roots) as (batches, ids), store.write() as c:
+        new_items = (_below(item, home) for item in new_items)
+    with _laid_aside(new_items, roots) as (batches, ids), store.write() as c:
         dataset_id, last = _open_dataset(c, name, description, metadata, roots())
         now = max(now_us(), last[1] + 1 if last else 0)
         upsert = _Upsert(c, dataset_id, last[0] + 1 if last else 1, now, item_provenance, base_version)

@@ -88,15 +88,15 @@ _BOM = b"\xef\xbb\xbf"
 
 # %% ../../nbs/datasets/01_files.ipynb #122bf9fa
 def _first_lines(path: Path) -> list[bytes]:  # at most two that are not blank
-    found: list[bytes] = []
+    results: list[bytes] = []
     with open(path, "rb") as f:
         for line in f:
             line = line.removeprefix(_BOM).strip()
             if line:
-                found.append(line)
-            if len(found) == 2:
+                results.append(line)
+            if len(results) == 2:
                 break
-    return found
+    return results
 
 # %% ../../nbs/datasets/01_files.ipynb #06549cfc
 def file_format(
@@ -369,8 +369,8 @@ class PageFolders:
     def _look_up(self, head: str) -> tuple[str, str | None]:  # each folder only once
         real = os.path.realpath(head or os.sep).rstrip(os.sep) + os.sep
         root = next((r for r in self.allowed if real.startswith(r.rstrip(os.sep) + os.sep)), None)
-        self._known[head] = found = real, root
-        return found
+        self._known[head] = results = real, root
+        return results
 
     def item(self, item: DatasetItem, where: str) -> DatasetItem:
         "The item with real paths; errors name the record"
@@ -461,8 +461,8 @@ def _open_file(path: Path, kind: str, columns: Columns, folders: PageFolders) ->
         raise ValueError(f"format={kind!r}: a dataset file is read as json, jsonl or csv")
     about: dict[str, Any] = {"name": path.stem, "format": kind}
     if kind == "json":
-        said, held = _json_records(path)
-        about = _about(path, said)
+        metadata_text, held = _json_records(path)
+        about = _about(path, metadata_text)
         read: Callable[[], Records] = lambda: ((f"{path}, records[{i}]", r) for i, r in enumerate(held))  # noqa: E731
     else:
         read = (lambda: _json_lines(path)) if kind == "jsonl" else (lambda: _csv_records(path, columns))
@@ -775,15 +775,15 @@ def name_pattern(
     if "(?P<" not in pattern:
         text = re.escape(pattern).replace("<station>", "(?P<station>.+?)", 1).replace("<k>", r"(?P<page>\d+)", 1)
     try:
-        found = re.compile(text, re.DOTALL)
+        result = re.compile(text, re.DOTALL)
     except re.error as e:
         raise ValueError(f"pattern={pattern!r} is not a regular expression: {e}") from None
-    if not {"station", "page"} <= set(found.groupindex):
+    if not {"station", "page"} <= set(result.groupindex):
         raise ValueError(
             f"pattern={pattern!r}: write it like '<station>_page<k>', or as a regular expression with the "
             "groups (?P<station>…) and (?P<page>…)"
         )
-    return found
+    return result
 
 # %% ../../nbs/datasets/01_files.ipynb #640df137
 def _files(folder: Path, left_out: dict[Path, str]) -> Iterator[tuple[Path, list[Path]]]:

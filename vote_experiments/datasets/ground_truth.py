@@ -81,11 +81,11 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any, Any, Any]]: 
     "Every value that has no values inside"
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for k, v in pairs:
-        its = f"{path}[{k}]" if isinstance(value, list) else f"{path}.{k}" if path else str(k)
+        leaf_path = f"{path}[{k}]" if isinstance(value, list) else f"{path}.{k}" if path else str(k)
         if isinstance(v, (dict, list)) and v:
-            yield from _leaves(v, its)
+            yield from _leaves(v, leaf_path)
         else:
-            yield its, v, value, k
+            yield leaf_path, v, value, k
 
 # %% ../../nbs/datasets/02_ground_truth.ipynb #96e95e7f
 def truth_values(
@@ -246,12 +246,12 @@ def correct_truth(
     """Change values of the ground truth. Raises `LookupError` for an item that is not there, `ValueError` for a path or a
     value, `DatasetChangedError` for an item that changed after `base_version`."""
     author, dataset = as_author(by), get_dataset(name, base_version, store)
-    found = dataset.find(list(changes))
-    if missing := [i for i in changes if i not in found]:
+    items_by_id = dataset.find(list(changes))
+    if missing := [i for i in changes if i not in items_by_id]:
         raise LookupError(f"dataset {name!r} version {dataset.version} has no item {missing[0]!r}")
     items = []
     for item_id, values in changes.items():
-        item = found[item_id]
+        item = items_by_id[item_id]
         item.expected_output = with_values(item.expected_output, values)
         items.append(item)
     said = {"kind": author.kind, "name": author.name, "reason": reason, **({"note": note} if note else {})}
@@ -325,8 +325,8 @@ def _traced_model(c: sa.Connection, row: Any) -> str | None:
     "The model whose answer became the ground truth of an item made from a trace"
     o = observations.c
     which = o.id == row.source_observation_id if row.source_observation_id else o.trace_id == row.source_trace_id
-    found = c.execute(sa.select(o.model_version, o.model).where(which, o.model.is_not(None)).limit(1)).first()
-    return found and (found.model_version or found.model)
+    model_row = c.execute(sa.select(o.model_version, o.model).where(which, o.model.is_not(None)).limit(1)).first()
+    return model_row and (model_row.model_version or model_row.model)
 
 # %% ../../nbs/datasets/02_ground_truth.ipynb #d407947b
 def _author_of(c: sa.Connection, row: Any) -> tuple[Author, str, str | None]:  # author, reason, note
@@ -703,10 +703,12 @@ def _failed_checks(item: DatasetItem) -> list[_Raised]:
         reports, problems = read_reports(item.expected_output)
     except ValueError:
         return []  # no report: nothing to check
-    found: list[_Raised] = [(item.id, "failed_check", f"unreadable {i}", p, 1.0, None) for i, p in enumerate(problems)]
+    results: list[_Raised] = [
+        (item.id, "failed_check", f"unreadable {i}", p, 1.0, None) for i, p in enumerate(problems)
+    ]
     for i, report in enumerate(reports):
         checks = check_report(report)
-        found += [
+        results += [
             (
                 item.id,
                 "failed_check",
@@ -717,7 +719,7 @@ def _failed_checks(item: DatasetItem) -> list[_Raised]:
             )
             for c in checks.failed
         ]
-    return found
+    return results
 
 # %% ../../nbs/datasets/02_ground_truth.ipynb #c3d73741
 def flag_failed_checks(
@@ -757,9 +759,9 @@ def _resolve_passed(dataset: Dataset, ids: Sequence[str] | None, by: Author) -> 
     )
     with dataset._store.read() as c:
         open_ones = list(c.scalars(query))
-    found = dataset.find(open_ones)
+    items_by_id = dataset.find(open_ones)
     for item_id in open_ones:
-        failed = _failed_checks(found[item_id]) if item_id in found else []
+        failed = _failed_checks(items_by_id[item_id]) if item_id in items_by_id else []
         _close_flags(dataset, item_id, "failed_check", by, [path for _, _, path, *_ in failed])
 
 # %% ../../nbs/datasets/02_ground_truth.ipynb #e23bf4c7
@@ -774,10 +776,10 @@ def flag_suspects(
 ) -> int:  # flags raised, those known already among them
     "Flag values that several models and the arithmetic contradict; items the dataset does not have are left out"
     dataset, suspects = get_dataset(name, store=store), list(suspects)
-    found, raised = dataset.find(list({s.item_id for s in suspects})), []
+    items_by_id, raised = dataset.find(list({s.item_id for s in suspects})), []
     for s in suspects:
-        if s.item_id in found:
-            forms = [r.form_info.form_type for r in _reports_of(found[s.item_id].expected_output)]
+        if s.item_id in items_by_id:
+            forms = [r.form_info.form_type for r in _reports_of(items_by_id[s.item_id].expected_output)]
             path = report_prefix(forms.index(s.form_type) if s.form_type in forms else 0, len(forms)) + s.path
             message = f"the truth says {s.expected}, {len(s.models)} of {s.n_models} models read {s.answered}"
             raised.append(
@@ -829,13 +831,13 @@ def _flag_disagreement(dataset: Dataset, item: DatasetItem, by: Author) -> None:
 # %% ../../nbs/datasets/02_ground_truth.ipynb #a13ec704
 def _refresh_flags(dataset: Dataset, ids: Sequence[str], by: Author) -> None:
     "After a correction: flags whose reason is gone are resolved, new reasons are flagged"
-    f, found = review_flags.c, dataset.find(ids)
+    f, items_by_id = review_flags.c, dataset.find(ids)
     query = sa.select(f.item_id, f.path, f.detail).where(
         f.dataset_id == dataset.id, f.item_id.in_(ids), f.reason == "suspect_label", f.state == "open"
     )
     with dataset._store.read() as c:
         suspected = list(c.execute(query))
-    for item_id, item in found.items():
+    for item_id, item in items_by_id.items():
         values = truth_values(item.expected_output)
         still = [r.path for r in suspected if r.item_id == item_id and not _was_corrected(r, values, dataset, item_id)]
         _close_flags(dataset, item_id, "suspect_label", by, still)

@@ -217,8 +217,8 @@ def _archived_experiments(store: Store, runs: Path) -> list[tuple[int, Path, dic
 def _archived_comparison(store: Store, folder: Path, its_id: str) -> list[tuple[int, Path, dict[str, Any]]]:
     "The line of a report of several runs; none when they are not in this store"
     try:
-        told = json.loads((folder / "parameters.json").read_text(encoding="utf-8"))["runs"]
-        rows = [get_experiment(store, e) for run in told for e in resolve_run(store, run)]
+        runs_shown = json.loads((folder / "parameters.json").read_text(encoding="utf-8"))["runs"]
+        rows = [get_experiment(store, e) for run in runs_shown for e in resolve_run(store, run)]
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError, LookupError):
         return []
@@ -230,7 +230,7 @@ def _archived_comparison(store: Store, folder: Path, its_id: str) -> list[tuple[
                 folder,
                 {
                     "run": its_id,
-                    "what": f"{len(told)} runs side by side",
+                    "what": f"{len(runs_shown)} runs side by side",
                     "experiments": len(rows),
                     "dataset": ", ".join(dict.fromkeys(e["dataset_name"] for e in rows if e["dataset_name"])),
                     "best mean": _best_mean(compared.get("experiments") or []),
@@ -250,10 +250,13 @@ def runs_index(
     "Write the page that lists every archived run of a store, newest first"
     folder = runs_folder(runs)
     folder.mkdir(parents=True, exist_ok=True)
-    found = sorted(
+    runs_found = sorted(
         [*_archived_groups(store, folder), *_archived_experiments(store, folder)], key=lambda f: f[0], reverse=True
     )
-    links = {row["run"]: f"{place.name}/index.html" for _, place, row in found}
-    rows = [{"run": row["run"], "when (UTC)": from_us(at).strftime("%Y-%m-%d %H:%M"), **row} for at, _, row in found]  # type: ignore[union-attr]
+    links = {row["run"]: f"{place.name}/index.html" for _, place, row in runs_found}
+    rows = [
+        {"run": row["run"], "when (UTC)": from_us(at).strftime("%Y-%m-%d %H:%M"), **row}  # type: ignore[union-attr]
+        for at, _, row in runs_found
+    ]
     body = html_table(rows, {"run": links}) if rows else "<p>No runs yet.</p>"
     return write_text(folder / "index.html", html_page("Runs", body, f"{len(rows)} archived runs"))

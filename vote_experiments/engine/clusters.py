@@ -114,12 +114,12 @@ def check_carried(
 ) -> None:
     "Before anything runs: raises `ValueError` when a key was named that no item has"
     if check_cluster_by(by) is not None and by not in PLACES:
-        found = (
+        carried = (
             (i.id, i.metadata, i.expected_output)
             for i in items
             if cluster_label(str(by), i.metadata, i.expected_output) is not None
         )
-        cluster_labels([first] if (first := next(found, None)) else [], by)
+        cluster_labels([first] if (first := next(carried, None)) else [], by)
 
 # %% ../../nbs/engine/05_clusters.ipynb #a1bc721b
 def _stored_items(store: Store, experiment_id: str) -> Iterable[tuple[str, int, Any, Any]]:

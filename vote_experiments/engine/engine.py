@@ -232,16 +232,16 @@ def _named_once(by_name: dict[str, list[Evaluation]], errors: dict[str, str]) ->
     every = [e for its in by_name.values() for e in its]
     if len({e.name for e in every}) == len(every):
         return every
-    found: dict[str, tuple[str, Evaluation]] = {}
+    by_score_name: dict[str, tuple[str, Evaluation]] = {}
     for evaluator, its in by_name.items():
         for e in its:
-            first, _ = found.setdefault(e.name, (evaluator, e))
+            first, _ = by_score_name.setdefault(e.name, (evaluator, e))
             if first != evaluator:
                 errors[evaluator] = (
                     f"ValueError: its score {e.name!r} is already given by {first or 'another evaluator'}; rename one"
                 )
                 log.warning("evaluator %s: %s", evaluator, errors[evaluator])
-    return [e for _, e in found.values()]
+    return [e for _, e in by_score_name.values()]
 
 # %% ../../nbs/engine/01_engine.ipynb #af9e6576
 _PLAIN = (dict, list, str, int, float, bool, type(None))
@@ -301,8 +301,12 @@ class Judging:
     async def _compose(self, composite: Bound, values: dict[str, Any], errors: dict[str, str]) -> list[Evaluation]:
         try:
             values = {**own_values(composite, values), "evaluations": list(values["evaluations"])}
-            found = await composite(values) if composite.is_async else await self._in_thread(composite, values)
-            return as_evaluations(await found if _is_awaitable(found) else found, composite.name)
+            composite_output = (
+                await composite(values) if composite.is_async else await self._in_thread(composite, values)
+            )
+            return as_evaluations(
+                await composite_output if _is_awaitable(composite_output) else composite_output, composite.name
+            )
         except Exception as error:
             self._failed(composite, values, error, errors)
             return []
@@ -469,15 +473,17 @@ def _total(observations: Sequence[Observation]) -> tuple[Usage | None, float | N
     usage = sum((o.usage for o in calls if o.usage), Usage()) if any(o.usage for o in calls) else None
     priced = [o.cost_usd for o in calls if o.cost_usd is not None]
     cost = sum(priced) if calls and len(priced) == len(calls) else None
-    asked = [o for o in calls if not str((o.metadata or {}).get("purpose", "")).startswith("judge")]  # judges only cost
-    version = next((o.model_version for o in reversed(asked) if o.model_version), None)
+    task_calls = [
+        o for o in calls if not str((o.metadata or {}).get("purpose", "")).startswith("judge")
+    ]  # judges only cost
+    version = next((o.model_version for o in reversed(task_calls) if o.model_version), None)
     return (
         usage,
         cost,
-        sum(o.waited_s for o in observations if o not in calls or o in asked),
+        sum(o.waited_s for o in observations if o not in calls or o in task_calls),
         version,
-        bool(asked) and all(o.cached for o in asked),
-        max(1, sum(o.attempts for o in asked)),
+        bool(task_calls) and all(o.cached for o in task_calls),
+        max(1, sum(o.attempts for o in task_calls)),
     )
 
 # %% ../../nbs/engine/01_engine.ipynb #2b3cbc3f

@@ -38,9 +38,9 @@ def fingerprint(fn: Any) -> str:  # 12 hex digits
 def _fingerprint_into(h: Any, fn: Any, seen: set[int]) -> None:
     if id(fn) in seen:
         return
-    said = getattr(fn, "settings_for_resume", None)
-    if said is not None:
-        h.update(f"{type(fn).__qualname__}:{encode_json(said, sort_keys=True)}".encode())
+    declared_settings = getattr(fn, "settings_for_resume", None)
+    if declared_settings is not None:
+        h.update(f"{type(fn).__qualname__}:{encode_json(declared_settings, sort_keys=True)}".encode())
     elif isinstance(fn, functools.partial):
         _state_into(h, [fn.args, fn.keywords], seen)
         _fingerprint_into(h, fn.func, seen)
@@ -196,7 +196,7 @@ def process_lives(
 
 # %% ../../nbs/engine/04_resuming.ipynb #cbea9041
 def is_busy(row: Mapping[str, Any]) -> bool:
-    "Somebody who still lives is working on this experiment"
+    "A live process is working on this experiment"
     if row["status"] != "running" or not row["owner"]:
         return False
     process, _ = row["owner"].rsplit(":", 1)

@@ -188,11 +188,11 @@ async def evaluate_run(
     if not evaluators:
         return []
     values = _run_values(store, experiment_id, config, metadata) | {"weights": weights or WEIGHTS}
-    found: list[Evaluation] = []
+    evaluations_made: list[Evaluation] = []
     for e in evaluators:
         try:
             answer = e(values) if e.is_async else await asyncio.to_thread(e, values)
-            found += as_evaluations(await answer if hasattr(answer, "__await__") else answer, e.name)
+            evaluations_made += as_evaluations(await answer if hasattr(answer, "__await__") else answer, e.name)
         except Exception as error:
             told = redact(f"{type(error).__name__}: {error}"[:2000])
             log.warning("run evaluator %s failed: %s", e.name, told)
@@ -216,5 +216,5 @@ async def evaluate_run(
         store.dialect,
     )
     with store.write() as c:
-        insert(c, [score_row(None, experiment_id, e, now_us()) for e in found])
-    return found
+        insert(c, [score_row(None, experiment_id, e, now_us()) for e in evaluations_made])
+    return evaluations_made

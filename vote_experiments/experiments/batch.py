@@ -252,10 +252,10 @@ class _Made(Evaluation):
 
 # %% ../../nbs/experiments/07_batch.ipynb #fa79fbc9
 def _made(found: Any, name: str, is_composite: bool) -> list[_Made]:
-    its = as_evaluations(found, name)
+    evaluations = as_evaluations(found, name)
     return [
         _Made(e.name, e.value, e.comment, e.metadata, e.data_type, e.config_id, name, is_composite)
-        for e in its
+        for e in evaluations
         if e.value is not None
     ]
 
@@ -355,9 +355,9 @@ class _Counted:
         if error is not None:
             its["failed"] += 1
             self.now["evaluations_failed"] += 1
-            said = redact(error)[:200]
-            if said in its["errors"] or len(its["errors"]) < 20:
-                its["errors"][said] = its["errors"].get(said, 0) + 1
+            message = redact(error)[:200]
+            if message in its["errors"] or len(its["errors"]) < 20:
+                its["errors"][message] = its["errors"].get(message, 0) + 1
 
 # %% ../../nbs/experiments/07_batch.ipynb #b0cc5087
 class _BatchWriter(ResultWriter):
@@ -472,14 +472,16 @@ class _Pages:
 
     async def _fetch(self) -> None:
         limit = self.page if self.left is None else min(self.page, self.left)
-        found = await self._tried(self.after, limit)
-        if found is None:
+        page_rows = await self._tried(self.after, limit)
+        if page_rows is None:
             return
-        self.ended = len(found) < limit
-        if found:
-            self.after = page_key(found[-1])
-        known = await asyncio.to_thread(self._handled, [f.id for f in found]) if self._handled and found else set()
-        for f in found:
+        self.ended = len(page_rows) < limit
+        if page_rows:
+            self.after = page_key(page_rows[-1])
+        known = (
+            await asyncio.to_thread(self._handled, [f.id for f in page_rows]) if self._handled and page_rows else set()
+        )
+        for f in page_rows:
             if f.id not in known:
                 self._slots.append(Slot(DatasetItem(f.id, f), self._n))
                 self._open.append((self._n, page_key(f)))
@@ -508,15 +510,19 @@ class _Pages:
         "Whether anything is left behind the last page"
         after = self.after
         while not self.ended and self.error is None:
-            found = await self._tried(after, self.page)
-            if found is None:
+            next_page = await self._tried(after, self.page)
+            if next_page is None:
                 return False
-            known = await asyncio.to_thread(self._handled, [f.id for f in found]) if self._handled and found else set()
-            if any(f.id not in known for f in found):
+            known = (
+                await asyncio.to_thread(self._handled, [f.id for f in next_page])
+                if self._handled and next_page
+                else set()
+            )
+            if any(f.id not in known for f in next_page):
                 return True
-            if len(found) < self.page:
+            if len(next_page) < self.page:
                 return False
-            after = page_key(found[-1])
+            after = page_key(next_page[-1])
         return False
 
     def place(self, numbers: Sequence[int]) -> Any:

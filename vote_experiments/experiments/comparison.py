@@ -584,7 +584,7 @@ def _finish(
     comparison = compare_experiments_by_item(
         plan.store, ids, plan.options.get("weights"), cluster_by=plan.request["cluster_by"]
     )
-    told = _Comparable(entries, comparison, page)
+    comparable = _Comparable(entries, comparison, page)
     for o in outcomes:
         if o.result:
             update_experiment(plan.store, o.result.experiment_id, url=f"{page}#{o.config.suffix}")
@@ -601,19 +601,21 @@ def _finish(
         "backend": backend,
         "group_id": group_id,
         "comparison": comparison.to_dict() if comparison else None,
-        "best": (told.best() or {}).get("experiment_name"),
-        "headline": told.headline(),
+        "best": (comparable.best() or {}).get("experiment_name"),
+        "headline": comparable.headline(),
         "report_path": str(folder),
         "notices": list(plan.notices),
     }
     result = json.loads(json.dumps(result, default=str, allow_nan=False))
-    told.whole = all(o.result.status == "finished" if o.result else not plan.options["failed_only"] for o in outcomes)
+    comparable.whole = all(
+        o.result.status == "finished" if o.result else not plan.options["failed_only"] for o in outcomes
+    )
     status = (
-        "interrupted" if not told.whole else "finished" if backend == "local" else None
+        "interrupted" if not comparable.whole else "finished" if backend == "local" else None
     )  # else it is still to be published
     update_group(plan.store, group_id, result=result, finished_at=now_us(), **({"status": status} if status else {}))
-    _write_light_page(plan, folder, told, result)
-    return result, told
+    _write_light_page(plan, folder, comparable, result)
+    return result, comparable
 
 # %% ../../nbs/experiments/03_comparison.ipynb #c9b7a081
 async def _published(
@@ -642,7 +644,7 @@ async def _published(
 def _write_light_page(plan: _Plan, folder: Path, told: _Comparable, result: Mapping[str, Any]) -> None:
     import html
 
-    asked = json.dumps(plan.request, ensure_ascii=False, indent=2, default=str)
+    request_json = json.dumps(plan.request, ensure_ascii=False, indent=2, default=str)
     links = {
         "experiment": {
             e["experiment_name"]: f"#{e['experiment_name'].removeprefix('vote-extraction-')}" for e in told.entries
@@ -657,7 +659,7 @@ def _write_light_page(plan: _Plan, folder: Path, told: _Comparable, result: Mapp
         parts.append(f'<h2 id="{anchor}">{html.escape(e["experiment_name"])}</h2>')
         parts += [f'<p class="finding">{html.escape(e["rerouted"])}</p>'] if e["rerouted"] else []
         parts.append(f"<p>{html.escape(e['error'])}</p>" if e.get("error") else html_table(_score_rows(e)))
-    parts += ["<h2>Request</h2>", f"<pre>{html.escape(asked)}</pre>"]
+    parts += ["<h2>Request</h2>", f"<pre>{html.escape(request_json)}</pre>"]
     write_text(
         folder / "index.html",
         html_page(
@@ -840,10 +842,10 @@ async def arun_model_experiments(
             **noted,
         )
         raise
-    result, told = _finish(plan, group_id, outcomes, chosen, project_name)
+    result, comparable = _finish(plan, group_id, outcomes, chosen, project_name)
     if platform is not None:
-        result = await _published(platform, plan, group_id, result, told)
-    reporter.closing(told)
+        result = await _published(platform, plan, group_id, result, comparable)
+    reporter.closing(comparable)
     if report:
         from vote_experiments.reports.report import archive  # a convenience, as `result.report()`
 

@@ -183,11 +183,11 @@ def _sides(name: str) -> np.ndarray:
 def _places(report: Report) -> dict[tuple[Any, ...], tuple[str, int | None]]:
     "Every number that is in a sum: its path, its name in the equations, its value"
     b = report.ballot_statistics
-    found: dict[tuple[Any, ...], tuple[str, int | None]] = {
+    by_place: dict[tuple[Any, ...], tuple[str, int | None]] = {
         ("ballot_statistics", n): (n, getattr(b, n)) for n in BALLOT_FIELDS
     }
-    found |= {("vote_results", key): ("votes", row.vote_count) for key, row in numbered_rows(report).items()}
-    return found | {("total_votes_recorded",): ("total_votes_recorded", report.total_votes_recorded)}
+    by_place |= {("vote_results", key): ("votes", row.vote_count) for key, row in numbered_rows(report).items()}
+    return by_place | {("total_votes_recorded",): ("total_votes_recorded", report.total_votes_recorded)}
 
 # %% ../../nbs/experiments/09_ensemble.ipynb #00281e0b
 def _residuals(report: Report, chosen: Mapping[tuple[Any, ...], int] | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -464,9 +464,9 @@ async def aensemble(
             ties[item.id] = tied
         return combine(outputs, rule, member_weights)
 
-    said = rule if isinstance(rule, str) else getattr(rule, "__name__", "own rule")
-    title = name or f"ensemble-{said}"
-    group = create_group(opened, "ensemble", title, request={"members": ids, "rule": said})
+    rule_name = rule if isinstance(rule, str) else getattr(rule, "__name__", "own rule")
+    title = name or f"ensemble-{rule_name}"
+    group = create_group(opened, "ensemble", title, request={"members": ids, "rule": rule_name})
     result = await arun_experiment(
         name=title,
         data=items,
@@ -475,7 +475,7 @@ async def aensemble(
         group_id=group,
         evaluators=STANDARD_EVALUATORS if evaluators is None else evaluators,
         summary_evaluators=STANDARD_SUMMARIES if summary_evaluators is None else summary_evaluators,
-        config={"model": title, "rule": said, "members": {r["name"]: e for r, e in zip(rows, ids)}},
+        config={"model": title, "rule": rule_name, "members": {r["name"]: e for r, e in zip(rows, ids)}},
         **options,
     )
     if result.dataset_run_id:  # the items are a stored dataset's

@@ -125,8 +125,8 @@ async def _counted(
 
     found = []
     for item in items:
-        its = await pages.pages(page_paths(item.input), roots, config.settings.get("max_image_side"))
-        found.append(await model.count_parts([prompt_text(config.settings.get("prompt")), *its]))
+        page_images = await pages.pages(page_paths(item.input), roots, config.settings.get("max_image_side"))
+        found.append(await model.count_parts([prompt_text(config.settings.get("prompt")), *page_images]))
     return sum(found) / len(found)
 
 # %% ../../nbs/experiments/11_estimate.ipynb #336925bb
@@ -290,8 +290,8 @@ class Estimates(Record):
     @property
     def seconds(self) -> float | None:
         "Of all configs, which run one after another; None when one is not known"
-        its = [c.seconds for c in self.configs]
-        return None if None in its else sum(s for s in its if s is not None)
+        durations = [c.seconds for c in self.configs]
+        return None if None in durations else sum(s for s in durations if s is not None)
 
     def summary(self) -> str:
         "One sentence"

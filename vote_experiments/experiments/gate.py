@@ -83,11 +83,11 @@ def judge_run(
         raise ValueError("a gate needs fail_under, a baseline, or both")
     _fraction("fail_under", fail_under), _fraction("max_regression", max_regression)
     opened = open_store(store)
-    its = resolve_run(opened, run)
-    if not its:
+    experiment_ids = resolve_run(opened, run)
+    if not experiment_ids:
         raise RunNotFoundError(f"no experiment of run {run!r} has begun")
     before = _baselines(opened, baseline)
-    asked = {
+    conditions = {
         "metric": metric,
         "minimum": fail_under,
         "max_drop": max_regression,
@@ -96,9 +96,11 @@ def judge_run(
         "cluster_by": cluster_by,
         "false_alarms": false_alarms,
         "runs_a_year": runs_a_year,
-        "models": len(its),
+        "models": len(experiment_ids),
     }
-    return GateReport(run, [_judged(opened, get_experiment(opened, e), baseline, before, asked) for e in its])
+    return GateReport(
+        run, [_judged(opened, get_experiment(opened, e), baseline, before, conditions) for e in experiment_ids]
+    )
 
 # %% ../../nbs/experiments/12_gate.ipynb #b42f6b31
 def _baselines(store: Store, baseline: str | None) -> dict[str, str] | None:  # experiment ids by name
@@ -186,7 +188,7 @@ def gate_markdown(report: GateReport) -> str:
         "|" + "---|" * len(head),
         *("| " + " | ".join(map(_cell, r)) + " |" for r in rows),
     ]
-    said = [
+    lines = [
         f"- {_cell(c.experiment)}: {_cell(s)}"
         for c in report.cases
         for s in (*(o.sentence for o in c.outcomes), c.note, c.error)
@@ -199,7 +201,7 @@ def gate_markdown(report: GateReport) -> str:
                 "",
                 *table,
                 "",
-                *said,
+                *lines,
                 *_chart(report),
                 "",
                 f"Run {_cell(report.run)}.",

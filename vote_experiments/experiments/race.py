@@ -367,7 +367,7 @@ def _result(
 def _finish(course: _Course, race: Race, history: pd.DataFrame, table: np.ndarray, score: str) -> RaceResult:
     "Close the experiments, keep and show the result"
     names, ids = [c.experiment_name for c in course.configs], course.known()
-    found = race_finding(names, race, course.grouping.by, course.grouping.few)
+    finding = race_finding(names, race, course.grouping.by, course.grouping.few)
     folder = archive_folder(course.store, course.group_id)
     for i, name in enumerate(names):
         update_experiment(
@@ -377,7 +377,7 @@ def _finish(course: _Course, race: Race, history: pd.DataFrame, table: np.ndarra
             n_items=int(race.items[i]) * course.repeats,
             url=f"{(folder / 'index.html').as_uri()}",
         )
-    result = _result(course, race, found, names, history, score, ids, str(folder))
+    result = _result(course, race, finding, names, history, score, ids, str(folder))
     entries = [
         experiment_entry(ConfigOutcome(c, experiment_result(ids[c.experiment_name], course.store)), int(race.items[i]))
         for i, c in enumerate(course.configs)

@@ -60,12 +60,12 @@ def read_mapping(
     if not path.is_file():
         raise FileNotFoundError(f"config file {str(path)!r} does not exist (looked from {str(Path.cwd())!r})")
     try:
-        found = parse(path.read_text("utf-8"))
+        result = parse(path.read_text("utf-8"))
     except ValueError as error:  # the parsers' own errors are ValueErrors, and so is text that is not UTF-8
         raise ValueError(f"config file {str(path)!r} cannot be read: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"config file {str(path)!r} must be a mapping of names to values, not {type(found).__name__}")
-    return found
+    if not isinstance(result, dict):
+        raise ValueError(f"config file {str(path)!r} must be a mapping of names to values, not {type(result).__name__}")
+    return result
 
 # %% ../../nbs/experiments/05_sweep_files.ipynb #57aab111
 FILE_KEYS = ("workflow", "dataset", "base_config", "param_grid", "execution", "output", "name")
@@ -107,25 +107,25 @@ def read_sweep_file(
 ) -> SweepFile:
     "A sweep file, its keys checked. Raises `ValueError` naming the file, the key and the remedy."
     path = Path(path)
-    found = _only(f"sweep file {str(path)!r}:", read_mapping(path), FILE_KEYS)
-    if ("workflow" in found) == ("dataset" in found):
+    settings_read = _only(f"sweep file {str(path)!r}:", read_mapping(path), FILE_KEYS)
+    if ("workflow" in settings_read) == ("dataset" in settings_read):
         raise ValueError(
             f"sweep file {str(path)!r}: say what runs, either workflow: package.module:name, or dataset: name"
         )
-    if not isinstance(found.get("param_grid"), Mapping):
+    if not isinstance(settings_read.get("param_grid"), Mapping):
         raise ValueError(f"sweep file {str(path)!r}: param_grid is needed, a mapping of settings to lists of values")
-    base = found.get("base_config")
+    base = settings_read.get("base_config")
     base = read_mapping(path.parent / base) if isinstance(base, str) else base
-    known = EXECUTION_KEYS if "workflow" in found else MODEL_KEYS
+    known = EXECUTION_KEYS if "workflow" in settings_read else MODEL_KEYS
     return SweepFile(
         path,
-        dict(found["param_grid"]),
+        dict(settings_read["param_grid"]),
         _only(f"sweep file {str(path)!r}: base_config", base, list(base or ())),
-        found.get("workflow"),
-        found.get("dataset"),
-        _only(f"sweep file {str(path)!r}: execution", found.get("execution"), known),
-        _only(f"sweep file {str(path)!r}: output", found.get("output"), OUTPUT_KEYS),
-        str(found.get("name") or path.stem),
+        settings_read.get("workflow"),
+        settings_read.get("dataset"),
+        _only(f"sweep file {str(path)!r}: execution", settings_read.get("execution"), known),
+        _only(f"sweep file {str(path)!r}: output", settings_read.get("output"), OUTPUT_KEYS),
+        str(settings_read.get("name") or path.stem),
     )
 
 # %% ../../nbs/experiments/05_sweep_files.ipynb #74248673
@@ -145,13 +145,13 @@ def load_workflow(
         raise ValueError(
             f"workflow {place!r}: {error}; a file is looked for in {str(folder)!r}, a module where Python finds it"
         ) from error
-    found = getattr(module, name, None)
-    if not isinstance(found, Workflow):
+    result = getattr(module, name, None)
+    if not isinstance(result, Workflow):
         there = [k for k, v in vars(module).items() if isinstance(v, Workflow)]
         raise ValueError(
             f"workflow {place!r}: {module_name} has no workflow {name!r}; it has {', '.join(there) or 'none'}"
         )
-    return found
+    return result
 
 # %% ../../nbs/experiments/05_sweep_files.ipynb #3cbf252f
 def _file_module(path: Path) -> Any:
@@ -276,9 +276,9 @@ def sweep_intervals(
     for wanted in ({} if i is True else dict(i) for i in _several(file.output.get("confidence_intervals"))):
         groups = _several(wanted.pop("group", None)) or _swept_columns(frame) or ["task"]
         for metric in _several(wanted.pop("value", None)) or _metrics_of(frame):
-            found = compute_ci_df(frame, groups, metric, **wanted)
-            found.insert(0, "metric", metric)
-            tables.append(found)
+            ci_df = compute_ci_df(frame, groups, metric, **wanted)
+            ci_df.insert(0, "metric", metric)
+            tables.append(ci_df)
     return pd.concat(tables, ignore_index=True) if tables else None
 
 # %% ../../nbs/experiments/05_sweep_files.ipynb #b3ce789d
@@ -337,7 +337,7 @@ SWEEP_TEMPLATE = """\
 # A sweep: every combination of param_grid, run once. Check it first: vote-experiments sweep FILE --dry-run
 
 dataset: my-forms            # models read its items; or, instead, a workflow of your own:
-# workflow: my_package.my_module:my_workflow   # or my_file.py:my_workflow, beside this file
+# workflow: my_package.my_module:my_workflow   # or my_file.py:my_workflow, in this file's folder
 
 base_config:                 # what all runs share; or the name of another file
   model: ocr-fused

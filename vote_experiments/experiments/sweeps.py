@@ -161,8 +161,8 @@ def check_type(
     except ValidationError as error:
         if _is_json(value) and _as_a_file_says_it(known, value):
             return
-        said = f"it is no {getattr(hint, '__name__', hint)} ({error.errors()[0]['msg']})"
-        raise ValueError(f"{cls.__name__}.{name} = {value!r}: {said}") from None
+        problem = f"it is no {getattr(hint, '__name__', hint)} ({error.errors()[0]['msg']})"
+        raise ValueError(f"{cls.__name__}.{name} = {value!r}: {problem}") from None
 
 # %% ../../nbs/experiments/04_sweeps.ipynb #b027ba5b
 def _as_a_file_says_it(known: Any, value: Any) -> bool:
@@ -266,14 +266,14 @@ def _step_key(workflow: Workflow, step: Step, config: Any, inputs: Mapping[str, 
 async def _run_step(
     workflow: Workflow, step: Step, state: WorkflowState, atoms: dict[str, Any], cache: StoredResponses | None
 ) -> StepState:
-    its = next(s for s in state.step_states if s.step_name == step.name)
-    its.status, its.started_at, started = "RUNNING", datetime.now(UTC), time.perf_counter()
+    result = next(s for s in state.step_states if s.step_name == step.name)
+    result.status, result.started_at, started = "RUNNING", datetime.now(UTC), time.perf_counter()
     try:
         config = step_config(step, state.config)
         key = _step_key(workflow, step, config, atoms) if cache is not None and step.cache else None
         known = cache.get(key) if cache is not None and key else None
         if known is not None:
-            its.output_atoms, its.cached = known["atoms"], True
+            result.output_atoms, result.cached = known["atoms"], True
         else:
             values = {**atoms, "config": config, "inputs": dict(atoms), "user": state.user, "state": state}
             answer = (
@@ -281,16 +281,16 @@ async def _run_step(
                 if inspect.iscoroutinefunction(step.fn)
                 else await asyncio.to_thread(_call_step, step, values)
             )
-            its.output_atoms = _atoms(step, await answer if inspect.isawaitable(answer) else answer)
-            if cache is not None and key and _is_json(its.output_atoms):
-                await cache.put(key, {"model": f"workflow {workflow.name}", "atoms": its.output_atoms})
-        its.status = "FINISHED"
+            result.output_atoms = _atoms(step, await answer if inspect.isawaitable(answer) else answer)
+            if cache is not None and key and _is_json(result.output_atoms):
+                await cache.put(key, {"model": f"workflow {workflow.name}", "atoms": result.output_atoms})
+        result.status = "FINISHED"
     except BaseException as error:  # a cancelled step did not finish either
-        its.status, its.error = "FAILED", f"{type(error).__name__}: {error}"
+        result.status, result.error = "FAILED", f"{type(error).__name__}: {error}"
         raise
     finally:
-        its.runtime_seconds, its.finished_at = time.perf_counter() - started, datetime.now(UTC)
-    return its
+        result.runtime_seconds, result.finished_at = time.perf_counter() - started, datetime.now(UTC)
+    return result
 
 # %% ../../nbs/experiments/04_sweeps.ipynb #7354da3b
 async def run_workflow(
@@ -308,8 +308,8 @@ async def run_workflow(
     state.created_at = datetime.now(UTC)
     atoms = dict(state.input_atoms)
     for step in workflow.steps:
-        its = await _run_step(workflow, step, state, atoms, cache)
-        atoms |= its.output_atoms
+        step_output = await _run_step(workflow, step, state, atoms, cache)
+        atoms |= step_output.output_atoms
     return state
 
 # %% ../../nbs/experiments/04_sweeps.ipynb #598537d5
@@ -392,21 +392,21 @@ async def run_sweep(
     except BaseException:
         update_group(opened, group, status="interrupted")
         raise
-    found = _sorted_out(states, outcomes)
+    outcome = _sorted_out(states, outcomes)
     update_group(
         opened,
         group,
         status="finished",
         finished_at=now_us(),
         result={
-            "succeeded": len(found),
-            "runs": [{"params": s.params, "metrics": _measured(s)} for s in found],
-            "failed": [{"params": p, "error": f"{type(e).__name__}: {e}"} for p, e in found.failed],
+            "succeeded": len(outcome),
+            "runs": [{"params": s.params, "metrics": _measured(s)} for s in outcome],
+            "failed": [{"params": p, "error": f"{type(e).__name__}: {e}"} for p, e in outcome.failed],
         },
     )
-    if raise_on_error and found.failed:
-        raise found.failed[0][1]
-    return found
+    if raise_on_error and outcome.failed:
+        raise outcome.failed[0][1]
+    return outcome
 
 # %% ../../nbs/experiments/04_sweeps.ipynb #1ce4791b
 async def _run_states(
@@ -435,7 +435,7 @@ async def _run_states(
 # %% ../../nbs/experiments/04_sweeps.ipynb #d7b5347a
 def _measured(state: WorkflowState) -> dict[str, float]:
     "Numbers that the steps handed out, by name; those of a task by `task metric`, by the metric alone when there is one task"
-    found: dict[str, float] = {}
+    result: dict[str, float] = {}
     for name, value in ((k, v) for step in state.step_states for k, v in step.output_atoms.items()):
         tasks: Mapping[Any, Any] = (
             value
@@ -443,10 +443,10 @@ def _measured(state: WorkflowState) -> dict[str, float]:
             else {"": {name: value}}
         )
         for task, metrics in tasks.items():
-            found |= {
+            result |= {
                 f"{task} {k}" if len(tasks) > 1 else str(k): float(v) for k, v in metrics.items() if _is_measure(v)
             }
-    return found
+    return result
 
 # %% ../../nbs/experiments/04_sweeps.ipynb #a62db1d7
 def _is_measure(value: Any) -> bool:

@@ -69,9 +69,11 @@ def _trend(
     runs = _run_labels(rows)
     frame, name, higher = _scores(store, {label: r["id"] for label, r in runs.items()}, score, weights, cluster_by)
     moments = {label: iso(r["created_at"]) or "" for label, r in runs.items()}
-    found = trend_of(frame, moments, bounds=_bounds(frame), higher_is_better=higher, cluster_by=cluster_by, **options)
-    found.score = name
-    return found, name, higher
+    trend_found = trend_of(
+        frame, moments, bounds=_bounds(frame), higher_is_better=higher, cluster_by=cluster_by, **options
+    )
+    trend_found.score = name
+    return trend_found, name, higher
 
 # %% ../../nbs/experiments/10_trend.ipynb #c499b29a
 def trend(
@@ -98,7 +100,7 @@ def trend(
         raise RunNotFoundError(
             f"no finished run of {experiment_name!r}; there are {', '.join(names[:20]) or 'none yet'}"
         )
-    found, _, _ = _trend(
+    trend_found, _, _ = _trend(
         opened,
         rows,
         score,
@@ -109,8 +111,8 @@ def trend(
         runs_a_year=runs_a_year,
         models=models,
     )
-    found.table = found.table if limit is None else found.table.tail(limit).reset_index(drop=True)
-    return found
+    trend_found.table = trend_found.table if limit is None else trend_found.table.tail(limit).reset_index(drop=True)
+    return trend_found
 
 # %% ../../nbs/experiments/10_trend.ipynb #037bb002
 HISTORY = ("history", "previous")  # baselines that mean all earlier runs
@@ -168,7 +170,7 @@ def gate_run(
     if baseline not in HISTORY:
         return _gate_runs(opened, row, baseline, metric, weights, own)
     outcomes = [] if minimum is None else _gate_runs(opened, row, None, metric, weights, own)
-    found, name, higher = _trend(
+    trend_found, name, higher = _trend(
         opened,
         _until(opened, row),
         metric,
@@ -179,7 +181,7 @@ def gate_run(
         runs_a_year=runs_a_year,
         models=models,
     )
-    return [*outcomes, gate_history(found, metric=name, higher_is_better=higher, **shared)]
+    return [*outcomes, gate_history(trend_found, metric=name, higher_is_better=higher, **shared)]
 
 # %% ../../nbs/experiments/10_trend.ipynb #9e2cdc0c
 def _gate_runs(

@@ -64,10 +64,10 @@ class Checks(Record):
 
     def named(self, name: str) -> Check:
         "The check with this name. Raises `KeyError`."
-        found = next((c for c in self.checks if c.name == name), None)
-        if found is None:
+        result = next((c for c in self.checks if c.name == name), None)
+        if result is None:
             raise KeyError(f"{name!r} is not a check; there are {', '.join(c.name for c in self.checks)}")
-        return found
+        return result
 
     def _repr_html_(self) -> str:
         return _html(self)
@@ -161,12 +161,12 @@ def _numbers_with_words(r: Report) -> Iterator[tuple[str, int, str]]:
 
 # %% ../../nbs/forms/02_checks.ipynb #a26a3093
 def _words_of_one(path: str, digits: int, words: str) -> Check:
-    said = parse_number_words(words)
-    status: Status = "pass" if said == digits else "warn" if said is None else "fail"
+    number_read = parse_number_words(words)
+    status: Status = "pass" if number_read == digits else "warn" if number_read is None else "fail"
     says = {
         "pass": "as in words",
         "warn": f"but the words say no number: {words}",
-        "fail": f"but the words say {said}: {words}",
+        "fail": f"but the words say {number_read}: {words}",
     }
     return Check("words_match_digits", status, f"{path}: {digits} {says[status]}", path)
 

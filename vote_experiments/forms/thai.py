@@ -221,10 +221,10 @@ def parse_number_words(
 # %% ../../nbs/forms/00_thai.ipynb #e3410133
 def _group_value(part: str, is_first: bool) -> int | None:
     "The value of up to six figures; None when they are not in order"
-    found = _GROUP.fullmatch(part)
-    if found is None:
+    match = _GROUP.fullmatch(part)
+    if match is None:
         return None
-    value, said = 0, found.groupdict()
+    value, said = 0, match.groupdict()
     for p in (5, 4, 3, 2, 1):
         if said[f"u{p}"]:
             if not said[f"p{p}"] and p > 1 and (value or not is_first):
@@ -264,9 +264,9 @@ def parse_date(
         return text.isoformat()[:10]
     if text is None or (isinstance(text, str) and text.strip().lower() in NOTHING_WRITTEN):
         return None
-    found = _day_month_year(to_arabic_digits(normalise_text(text))) if isinstance(text, str) else None
+    date_parts = _day_month_year(to_arabic_digits(normalise_text(text))) if isinstance(text, str) else None
     try:
-        day, month, year = found  # type: ignore[misc]
+        day, month, year = date_parts  # type: ignore[misc]
         return dt.date(_common_era(year), month, day).isoformat()
     except (TypeError, ValueError):
         raise ValueError(
@@ -276,14 +276,14 @@ def parse_date(
 # %% ../../nbs/forms/00_thai.ipynb #7b5b0ab5
 def _day_month_year(text: str) -> tuple[int, int, str] | None:
     "Day, month and the year as written"
-    if found := _ISO.fullmatch(text):
-        return int(found[3]), int(found[2]), found[1]
+    if match := _ISO.fullmatch(text):
+        return int(match[3]), int(match[2]), match[1]
     compact = text.replace(" ", "")
-    if found := _NUMERIC.fullmatch(compact):
-        return int(found[1]), int(found[2]), found[3]
-    found = _WRITTEN.fullmatch(compact)
-    month = _month(found[2]) if found else None
-    return (int(found[1]), month, found[3]) if found and month else None
+    if match := _NUMERIC.fullmatch(compact):
+        return int(match[1]), int(match[2]), match[3]
+    match = _WRITTEN.fullmatch(compact)
+    month = _month(match[2]) if match else None
+    return (int(match[1]), month, match[3]) if match and month else None
 
 # %% ../../nbs/forms/00_thai.ipynb #756e8571
 def _month(name: str) -> int | None:

@@ -82,14 +82,14 @@ def text_problems(
     table: Mapping[str, Any],  # as `texts` gives it
 ) -> list[str]:
     "What is wrong with a group, a line each; empty when nothing is"
-    found = []
-    for key, its in table.items():
-        if not isinstance(its, Mapping) or set(its) != set(LANGUAGES):
-            found.append(f"{key}: needs exactly {' and '.join(LANGUAGES)}")
-        elif not all(isinstance(t, str) and t.strip() for t in its.values()):
-            found.append(f"{key}: a text is empty")
-        elif _placeholders(its["en"]) != _placeholders(its["th"]):
-            found.append(
-                f"{key}: {{{', '.join(sorted(_placeholders(its['en']) ^ _placeholders(its['th'])))}}} is in one language only"
+    results = []
+    for key, problem_texts in table.items():
+        if not isinstance(problem_texts, Mapping) or set(problem_texts) != set(LANGUAGES):
+            results.append(f"{key}: needs exactly {' and '.join(LANGUAGES)}")
+        elif not all(isinstance(t, str) and t.strip() for t in problem_texts.values()):
+            results.append(f"{key}: a text is empty")
+        elif _placeholders(problem_texts["en"]) != _placeholders(problem_texts["th"]):
+            results.append(
+                f"{key}: {{{', '.join(sorted(_placeholders(problem_texts['en']) ^ _placeholders(problem_texts['th'])))}}} is in one language only"
             )
-    return found
+    return results

@@ -198,9 +198,9 @@ async def ask(
     "Answer a question from the cache or by a call. Raises `BudgetExceeded` and `ModelNotServedError`."
     key = question.key()
     kept = await remembered(key)
-    found = _from_cache(question, reading, kept) if kept else None
-    if found is not None:
-        return found
+    result = _from_cache(question, reading, kept) if kept else None
+    if result is not None:
+        return result
     tried: list[Attempt] = []
 
     def note(attempt: Attempt) -> None:

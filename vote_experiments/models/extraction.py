@@ -109,20 +109,20 @@ class ExtractionTask:
         started, config = time.time(), _model_config(self.config, metadata, self.roots)
         if self.readings is not None and getattr(model, "takes_readings", False):
             config["readings"] = self.readings
-        with listening() as heard:
+        with listening() as observations:
             answer = model.extract(page_paths(input_data), config)
         if inspect.isawaitable(answer):
             return self._read_async(answer, started)
-        for o in heard:
+        for o in observations:
             observe(o)
-        return _kept(model.name, answer, started, heard)
+        return _kept(model.name, answer, started, observations)
 
     async def _read_async(self, answer: Any, started: float) -> Any:
-        with listening() as heard:
+        with listening() as observations:
             extraction = await answer
-        for o in heard:
+        for o in observations:
             observe(o)
-        return _kept(self.config["model"], extraction, started, heard)
+        return _kept(self.config["model"], extraction, started, observations)
 
 # %% ../../nbs/models/16_extraction.ipynb #438b0969
 class AsyncExtractionTask(ExtractionTask):
@@ -150,11 +150,11 @@ def vote_extraction_task(
     """Read the page images of one form set with the model that `config` names.
 
     Raises `ExtractionError` when nothing could be read, `ValueError` for an unknown model."""
-    found = ExtractionTask(config)(input_data, None)
-    if not inspect.isawaitable(found):
-        return found
+    result = ExtractionTask(config)(input_data, None)
+    if not inspect.isawaitable(result):
+        return result
 
     async def wait() -> Any:
-        return await found
+        return await result
 
     return run_sync(wait())  # in the loop that all sync calls share: a notebook's own loop is running already

@@ -281,8 +281,8 @@ async def _robustly(access: Access, what: str, make: Callable[[], Any]) -> Any:
         except errors.APIError as e:
             return refused_attempt(e)
         except (*transport_errors(), ValueError) as e:
-            said = settings.redact(f"{type(e).__name__}: {e}")[:300]
-            return Attempt(problem=f"transport: {said}", retry=not isinstance(e, ValueError), faltered=True)
+            message = settings.redact(f"{type(e).__name__}: {e}")[:300]
+            return Attempt(problem=f"transport: {message}", retry=not isinstance(e, ValueError), faltered=True)
 
     call = await robust_call(send, limiter_for(access, "batches"), call_context().retry or RetryPolicy(), 3600.0)
     if call.last.problem:

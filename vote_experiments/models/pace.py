@@ -233,7 +233,7 @@ class RateLimiter:
 
     async def admit(self) -> Turn:
         "Wait for a turn"
-        asked, pressed = self.clock(), self._line.locked()
+        arrived_at, pressed = self.clock(), self._line.locked()
         async with self._line:
             while (wait := self._wait(self.clock())) > 0:
                 pressed = True
@@ -243,7 +243,7 @@ class RateLimiter:
             self.estimate.sent(now, pressed)
             self.requests.spend(now, 1)
             tokens = self.tokens.spend(now, self._mean_tokens) if self.tokens.limit < math.inf else None
-            return Turn(now, now - asked, tokens)
+            return Turn(now, now - arrived_at, tokens)
 
     def learn(self, turn: Turn, attempt: Attempt) -> None:
         "Take in how a call ended"

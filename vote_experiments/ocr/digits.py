@@ -77,18 +77,18 @@ def blobs(
 ) -> list[Blob]:
     "The pieces of ink, from left to right"
     n, label, box, _ = cv2.connectedComponentsWithStats((dark > threshold).astype(np.uint8), connectivity=8)
-    found = []
+    blob_list = []
     for i in range(1, n):
         x, y, w, h, area = (int(v) for v in box[i])
         if area >= 9 and max(w, h) >= smallest:
             own = np.where(label[y : y + h, x : x + w] == i, dark[y : y + h, x : x + w], 0)
-            found.append(Blob(x, y, own, float(own[own > 0].mean())))
-    return sorted(found, key=lambda b: b.x)
+            blob_list.append(Blob(x, y, own, float(own[own > 0].mean())))
+    return sorted(blob_list, key=lambda b: b.x)
 
 # %% ../../nbs/ocr/05_digits.ipynb #9cadbdca
 @dataclass(frozen=True)
 class Hand:
-    "The size and the slant of somebody's digits"
+    "The size and the slant of one writer's digits"
 
     height: float = 23.0  # pixels
     slant: float = 0.08  # pixels to the right for each pixel upwards
@@ -224,7 +224,7 @@ class Line(NamedTuple):
 
 # %% ../../nbs/ocr/05_digits.ipynb #64ce8f88
 def _guesses(atoms: Sequence[Atom], height: float, most: int = 4) -> list[Guess]:
-    found = []
+    results = []
     for i in range(len(atoms)):
         for j in range(i + 1, min(len(atoms), i + most) + 1):
             group = atoms[i:j]
@@ -236,8 +236,8 @@ def _guesses(atoms: Sequence[Atom], height: float, most: int = 4) -> list[Guess]
             )
             if j > i + 1 and box[2] - box[0] > 1.5 * height:
                 break
-            found.append(Guess(i, j, box))
-    return found
+            results.append(Guess(i, j, box))
+    return results
 
 # %% ../../nbs/ocr/05_digits.ipynb #ad10b93c
 def _two_lines(found: Sequence[Blob], height: float) -> list[list[Blob]]:
@@ -273,10 +273,10 @@ def find_lines(
     ink = pen_ink(shear(cell, hand.slant))
     if ink.strongest < FAINTEST:
         return []
-    found = blobs(ink.dark, 0.68 * ink.strongest if strict else ink.threshold)
-    darkest = max((b.darkness for b in found), default=0.0)
-    found = [b for b in found if b.darkness > 0.4 * darkest]
-    groups = _two_lines(found, hand.height) if found else []
+    dark_blobs = blobs(ink.dark, 0.68 * ink.strongest if strict else ink.threshold)
+    darkest = max((b.darkness for b in dark_blobs), default=0.0)
+    dark_blobs = [b for b in dark_blobs if b.darkness > 0.4 * darkest]
+    groups = _two_lines(dark_blobs, hand.height) if dark_blobs else []
     lines = [_line(g, hand.height, darkest, len(groups) == 1) for g in groups]
     return [line for line in lines if line.atoms]
 
@@ -305,7 +305,7 @@ def place(
     line: Line,
     guess: Guess,
 ) -> list[float]:  # 7 numbers
-    "How a guess stands in its line: width, height, top, bottom; and its blobs' width, run and darkness"
+    "The position of a guess in its line: width, height, top, bottom; and its blobs' width, run and darkness"
     x0, y0, x1, y1 = guess.box
     first, last = line.atoms[guess.start].blob, line.atoms[guess.stop - 1].blob
     width, run, darkness = (max(a, b) for a, b in zip(first, last))

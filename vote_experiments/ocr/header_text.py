@@ -104,15 +104,15 @@ def header_blanks(
     "The blanks of the place lines of a station report"
     if header.place != "station" or header.pitch == 0:
         return []
-    found = []
+    results = []
     for key, above in _PLACE_LINES.items():
         up = header.lowest + (_ELIGIBLE + above) * header.pitch
         if up > header.text.image.shape[0] - 0.5 * header.pitch:
             continue
         line, baseline = _line_picture(header, up)
         named = _named(key, blanks_of(line.image, baseline), line.image.shape[1])
-        found += [_blank(name, line, baseline, *b) for name, b in named.items()]
-    return found
+        results += [_blank(name, line, baseline, *b) for name, b in named.items()]
+    return results
 
 # %% ../../nbs/ocr/09_header_text.ipynb #9aed069f
 _SHARP = 0.11  # of the similarity in percent: how fast the probability falls

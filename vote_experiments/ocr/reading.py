@@ -190,11 +190,11 @@ def _evidence_of(f: Field, words: Numbers) -> np.ndarray:  # float[SIZE]
         return _BLANK_SURE * exactly(0) + (1 - _BLANK_SURE) * unknown()
     seen = distribution(f.numbers)
     if words:
-        said = np.zeros(SIZE)
+        evidence = np.zeros(SIZE)
         for text, p in words.items():
             if int(text) < SIZE:
-                said[int(text)] += p
-        seen = seen * ((1 - _WORDS_WRONG) * said + _WORDS_WRONG * unknown())
+                evidence[int(text)] += p
+        seen = seen * ((1 - _WORDS_WRONG) * evidence + _WORDS_WRONG * unknown())
     return seen / seen.sum()
 
 # %% ../../nbs/ocr/10_reading.ipynb #66c1427a
@@ -208,9 +208,9 @@ def _settle(fields: list[Field], words: list[Numbers], missing: int, counted: st
     total = evidence.get("total_votes_recorded", unknown())
     gaps = [np.full(SIZE, 1 / SIZE)] if missing or not rows else []
     beliefs = settle(Evidence([evidence[p] for p in rows] + gaps, total, ballots, counted))
-    found = dict(zip(rows, beliefs.rows)) | {"total_votes_recorded": beliefs.total}
+    settled = dict(zip(rows, beliefs.rows)) | {"total_votes_recorded": beliefs.total}
     for f in fields:
-        belief = found.get(f.path)
+        belief = settled.get(f.path)
         belief = beliefs.ballots[f.path.partition(".")[2]] if belief is None else belief
         f.value, f.confidence = int(belief.argmax()), float(belief.max())
 

@@ -218,13 +218,13 @@ def _inner_columns(ink: np.ndarray, left: Rule, right: Rule, rows: list[Rule]) -
     weight = np.where((body > 0.5) | (head & (body > 0.18)), body + 0.3 * head, 0)
     weight[: int(0.03 * _SHARES)] = weight[-int(_NARROWEST_VOTES * _SHARES) :] = 0
     heights = np.linspace(float(rows[0](left.middle)), float(rows[-1](left.middle)), 20)
-    found = []
+    results = []
     places = np.nonzero(weight)[0]
     for group in np.split(places, np.nonzero(np.diff(places) > 6)[0] + 1) if len(places) else []:
         best = group[weight[group] >= weight[group].max() - 1e-6]
         share = float(best.mean()) / _SHARES
-        found.append(Rule(heights, (1 - share) * left(heights) + share * right(heights)))
-    return found
+        results.append(Rule(heights, (1 - share) * left(heights) + share * right(heights)))
+    return results
 
 # %% ../../nbs/ocr/01_tables.ipynb #5ce02a1b
 def _borders(uprights: list[Rule], horizontals: list[Rule], span: np.ndarray, width: int) -> list[Rule]:

@@ -147,11 +147,17 @@ def store_seed(store: Store, check_id: str, seed: str) -> None:
     if present != seed:
         raise OutcomeCheckError(f"the seed of check {check_id} is {present!r} and cannot be changed to {seed!r}")
 
+# %% ../../nbs/outcome/06_check_store.ipynb #457f5f78
+def _hold(c: sa.Connection, check_id: str) -> None:
+    "Wait until no one else writes to the check, and keep others waiting until the commit"
+    c.execute(sa.select(outcome_checks.c.id).where(outcome_checks.c.id == check_id).with_for_update())
+
 # %% ../../nbs/outcome/06_check_store.ipynb #8eab4b3d
 def store_first_draw(store: Store, check_id: str) -> int:  # the last reading that counts as read before the draws
     "Fix which readings came before the first draw; later calls return what was fixed"
     t, r = outcome_checks, outcome_readings
     with store.write() as c:
+        _hold(c, check_id)
         last = sa.select(sa.func.coalesce(sa.func.max(r.c.id), 0)).where(r.c.check_id == check_id).scalar_subquery()
         c.execute(
             sa.update(t).where(t.c.id == check_id, t.c.drawn_from.is_(None)).values(drawn_from=last, drawn_at=now_us())
@@ -178,6 +184,7 @@ def store_reading(
         "created_at": at,
     }
     with store.write() as c:
+        _hold(c, check_id)
         number = c.execute(sa.insert(t).values(**row)).inserted_primary_key[0]
         claims = outcome_claims
         c.execute(
@@ -232,7 +239,7 @@ def claim_stations(
     "The first n stations that no one else reads at the moment, now claimed by this reader"
     t, now = outcome_claims, now_us()
     with store.write() as c:
-        c.execute(sa.select(outcome_checks.c.id).where(outcome_checks.c.id == check_id).with_for_update())
+        _hold(c, check_id)
         c.execute(sa.delete(t).where(t.c.check_id == check_id, t.c.claimed_at < now - CLAIM_MINUTES * 60_000_000))
         taken = dict(c.execute(sa.select(t.c.station, t.c.reader).where(t.c.check_id == check_id)).tuples().all())
         done = outcome_readings

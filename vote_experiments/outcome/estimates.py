@@ -29,7 +29,7 @@ class Estimate:
     labelled: int  # forms that people have read
     scans: int  # forms in all
     method: str  # "prediction-powered" | "classical" | "weighted by probability"
-    proxy: str  # stands in for the score of unlabelled forms
+    proxy: str  # replaces the score of unlabelled forms
     note: str = ""  # why this method
     weight: float = 0.0  # λ: how much of the proxy is used, 0 to 1
     confidence: float = 0.95

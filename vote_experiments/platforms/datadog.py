@@ -121,8 +121,8 @@ def known_datasets(project: Project) -> dict[str, dict[str, Any]]:
     "Datasets of the project by name, as far as one page of them goes"
     its_id = project.client.project_create_or_get(project.name)["_id"]
     answer = project.client.request("GET", f"/api/v2/llm-obs/v1/{its_id}/datasets")
-    found = (answer.get_json() or {}).get("data", []) if answer.status == 200 else []
-    return {d["attributes"]["name"]: d["attributes"] for d in found}
+    datasets_listed = (answer.get_json() or {}).get("data", []) if answer.status == 200 else []
+    return {d["attributes"]["name"]: d["attributes"] for d in datasets_listed}
 
 # %% ../../nbs/platforms/02_datadog.ipynb #b1518a71
 def not_there(

@@ -169,7 +169,8 @@ def _enabled(settings: Mapping[str, Any]) -> Iterator[_Outbox]:
 
     if sdk.enabled:
         sdk.disable()
-    standalone_config.apm_tracing_enabled = False  # spans go to the LLM Observability intake, not along with APM traces
+    # spans go to the LLM Observability intake, not along with APM traces
+    standalone_config.apm_tracing_enabled = False  # pyright: ignore[reportAttributeAccessIssue]
     try:
         sdk.enable(integrations_enabled=False, sample_rate=1.0, **settings)
         if not sdk.enabled:

@@ -55,14 +55,14 @@ def check_keys(
 ) -> tuple[str, str]:
     "The public and the secret key. Raises `ValueError` naming the variable that is missing."
     given = {f"{prefix}_PUBLIC_KEY": public_key, f"{prefix}_SECRET_KEY": secret_key}
-    found = {name: value or environment().get(name) for name, value in given.items()}
-    missing = [name for name, value in found.items() if not value]
+    keys = {name: value or environment().get(name) for name, value in given.items()}
+    missing = [name for name, value in keys.items() if not value]
     if missing:
         raise ValueError(
             f"backend {prefix.lower()!r} needs {' and '.join(missing)}: set it in the environment or in .env; "
             "backend='local' runs without, and the run can be published later"
         )
-    public, secret = found.values()
+    public, secret = keys.values()
     return public, keep_secret(secret)  # type: ignore[return-value]
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #e1a8de37
@@ -156,7 +156,7 @@ def span_exporter(
     session = requests.Session()
     session.hooks["response"].append(note_refusal)
     basic = base64.b64encode(f"{account.public_key}:{account.secret_key}".encode()).decode()
-    told = {
+    exporter_options = {
         "sdk-name": "python",
         "sdk-version": account.sdk_version,
         "public-key": account.public_key,
@@ -168,7 +168,7 @@ def span_exporter(
         session=session,
         headers={
             "Authorization": f"Basic {basic}",
-            **{f"x-{account.package}-{name}": value for name, value in told.items()},
+            **{f"x-{account.package}-{name}": value for name, value in exporter_options.items()},
         },
     )
 
@@ -471,24 +471,24 @@ def experiment_attributes(
     item_id: str,  # the platform's
 ) -> dict[str, Any]:
     "Which experiment and which item a span belongs to"
-    its = next(v for k, v in vars(names).items() if k.endswith("OtelSpanAttributes"))
+    names_class = next(v for k, v in vars(names).items() if k.endswith("OtelSpanAttributes"))
     text = lambda value: (
         None if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     )
-    found = {
-        its.ENVIRONMENT: "sdk-experiment",
-        its.EXPERIMENT_ID: experiment_id,
-        its.EXPERIMENT_NAME: run.run_name,
-        its.EXPERIMENT_DESCRIPTION: run.description,
-        its.EXPERIMENT_METADATA: text({**run.config, **run.tags, "local_experiment_id": run.id}),
-        its.EXPERIMENT_DATASET_ID: run.dataset.id,
-        its.EXPERIMENT_ITEM_ID: item_id,
-        getattr(its, "EXPERIMENT_ITEM_VERSION", "langfuse.experiment.item.version"): run.dataset.version,
-        its.EXPERIMENT_ITEM_EXPECTED_OUTPUT: text(row.result.item.expected_output),
-        its.EXPERIMENT_ITEM_METADATA: text(row.result.item.metadata),
-        its.EXPERIMENT_ITEM_ROOT_OBSERVATION_ID: item_span_id(row.key),
+    attribute_names = {
+        names_class.ENVIRONMENT: "sdk-experiment",
+        names_class.EXPERIMENT_ID: experiment_id,
+        names_class.EXPERIMENT_NAME: run.run_name,
+        names_class.EXPERIMENT_DESCRIPTION: run.description,
+        names_class.EXPERIMENT_METADATA: text({**run.config, **run.tags, "local_experiment_id": run.id}),
+        names_class.EXPERIMENT_DATASET_ID: run.dataset.id,
+        names_class.EXPERIMENT_ITEM_ID: item_id,
+        getattr(names_class, "EXPERIMENT_ITEM_VERSION", "langfuse.experiment.item.version"): run.dataset.version,
+        names_class.EXPERIMENT_ITEM_EXPECTED_OUTPUT: text(row.result.item.expected_output),
+        names_class.EXPERIMENT_ITEM_METADATA: text(row.result.item.metadata),
+        names_class.EXPERIMENT_ITEM_ROOT_OBSERVATION_ID: item_span_id(row.key),
     }
-    return {k: v for k, v in found.items() if v is not None}
+    return {k: v for k, v in attribute_names.items() if v is not None}
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #fbebf283
 def as_span(
@@ -532,14 +532,14 @@ def row_spans(
 ) -> list[Any]:
     "The spans of one row: the task, and below it what was called"
     root = item_span_id(row.key)
-    found = [
+    results = [
         as_span(
             account, row.key, root, None, task, row.start_time, row.end_time, {**shared, **row_attributes(names, row)}
         )
     ]
     for k, step in enumerate(row.steps):
         o = step.call
-        found.append(
+        results.append(
             as_span(
                 account,
                 row.key,
@@ -551,7 +551,7 @@ def row_spans(
                 {**shared, **call_attributes(names, o)},
             )
         )
-    return found
+    return results
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #40a9d277
 ROWS_AT_ONCE, CHARACTERS_AT_ONCE, SCORES_AT_ONCE = 20, 2_000_000, 100  # in one request
@@ -591,15 +591,15 @@ def active_items(
     "The items of a dataset that are not archived, and remembers their identifiers"
     more = {} if version is None else {"version": version}
     with there.account.in_words(f"reading dataset {dataset_name!r}"):
-        found = [
+        results = [
             i
             for i in by_page(
                 lambda page: there.api.dataset_items.list(dataset_name=dataset_name, page=page, limit=50, **more)
             )
             if getattr(i.status, "value", i.status) == "ACTIVE"
         ]
-    there.item_ids[dataset_name] = {as_item(i).id: i.id for i in found}
-    return found
+    there.item_ids[dataset_name] = {as_item(i).id: i.id for i in results}
+    return results
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #714efd8d
 def remote_dataset(
@@ -693,13 +693,13 @@ def experiment_items(
     remote: Mapping[str, Any],  # from `experiment_there`
 ) -> Iterator[Any]:
     "What Langfuse shows of a run's items, with their scores, a hundred at a time"
-    asked = {
+    item_names = {
         "from_start_time": datetime.fromisoformat(remote["since"]),
         "experiment_id": remote["run"],
         "fields": "core,scores",
     }
     with there.account.in_words("reading the experiment back"):
-        yield from by_cursor(lambda cursor: there.api.experiments.list_items(cursor=cursor, limit=100, **asked))
+        yield from by_cursor(lambda cursor: there.api.experiments.list_items(cursor=cursor, limit=100, **item_names))
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #e456ed8e
 def arrived(

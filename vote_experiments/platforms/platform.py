@@ -145,20 +145,20 @@ class RowToPublish(Record):
     @property
     def scores(self) -> list[Evaluation]:
         "What was scored, the latest of each name; an evaluator that failed has no value and says why in its metadata"
-        found = {e.name: e for e in self.result.evaluations if e.value is not None}
+        by_score_name = {e.name: e for e in self.result.evaluations if e.value is not None}
         failed = {n: Evaluation(n, None, None, {"error": why}) for n, why in self.result.evaluation_errors.items()}
-        return list({**failed, **found}.values())
+        return list({**failed, **by_score_name}.values())
 
     @property
     def steps(self) -> list[Step]:
         "What was called, in order; without a start it began with the row, without an end it took no time"
         ids = {o.id for o in self.observations if o.id}
-        found = []
+        results = []
         for o in self.observations:
             start = self.start_time if o.start_time is None else o.start_time
             parent = o.parent_id if o.parent_id in ids and o.parent_id != o.id else None
-            found.append(Step(o, parent, start, start if o.end_time is None else o.end_time))
-        return found
+            results.append(Step(o, parent, start, start if o.end_time is None else o.end_time))
+        return results
 
 # %% ../../nbs/platforms/00_platform.ipynb #89480c4d
 @dataclass(slots=True)

@@ -863,8 +863,19 @@ def _last_known(store: Store, row: Mapping[str, Any], platform: Backend) -> Publ
     totals = _totals(store, row["id"], platform.keeps_failed_scores)
     before = _ledger_row(store, row["id"], platform)
     counts = (decode_json(before.counts) if before is not None else None) or {}
-    seen = (min(n, counts.get(k) or 0) for k, n in zip(("rows", "scores", "spans"), totals))
-    return Publication(row["id"], row["name"], platform.name, *totals, *seen, url=row["url"] or "")
+    shown_rows, shown_scores, shown_spans = (
+        min(n, counts.get(k) or 0) for k, n in zip(("rows", "scores", "spans"), totals)
+    )
+    return Publication(
+        row["id"],
+        row["name"],
+        platform.name,
+        *totals,
+        rows=shown_rows,
+        scores=shown_scores,
+        spans=shown_spans,
+        url=row["url"] or "",
+    )
 
 # %% ../../nbs/platforms/04_publishing.ipynb #feb49fd9
 def _kept(ledger: _Ledger, report: Publication) -> Publication:

@@ -143,9 +143,9 @@ def about_item(
     "The quality of an item's pages and what is difficult about it, as its metadata has them"
     known = item.metadata if isinstance(item.metadata, Mapping) else {}
     hard = known.get("difficulties")
-    said = [say("level", level=known["level"])] if isinstance(known.get("level"), str) else []
-    said += [str(d).replace("_", " ") for d in hard[:most]] if isinstance(hard, (list, tuple)) else []
-    return " · ".join(said)
+    facts = [say("level", level=known["level"])] if isinstance(known.get("level"), str) else []
+    facts += [str(d).replace("_", " ") for d in hard[:most]] if isinstance(hard, (list, tuple)) else []
+    return " · ".join(facts)
 
 # %% ../../nbs/reports/07_cards.ipynb #aefbd3dc
 def _values_of(report: Report, language: str) -> Html:

@@ -37,12 +37,12 @@ def installed(
 def packages() -> Iterator[dict[str, Any]]:
     "Every package this one asks for: its version or None, and the extra that brings it (None: needed always)"
     for line in metadata.requires("vote-experiments") or []:
-        found = _REQUIREMENT.match(line)
-        if found and found["name"] != "vote-experiments":
-            extra = _EXTRA.search(found["marker"] or "")
+        requirement = _REQUIREMENT.match(line)
+        if requirement and requirement["name"] != "vote-experiments":
+            extra = _EXTRA.search(requirement["marker"] or "")
             yield {
-                "name": found["name"],
-                "version": installed(found["name"]),
+                "name": requirement["name"],
+                "version": installed(requirement["name"]),
                 "extra": extra["extra"] if extra else None,
             }
 
@@ -84,22 +84,22 @@ def examine_store(
     import sqlalchemy as sa
 
     url = sa.engine.make_url(store_url(store))
-    found = {"place": url.render_as_string(hide_password=True), "exists": True, "faults": [], "datasets": 0, "runs": 0}
+    facts = {"place": url.render_as_string(hide_password=True), "exists": True, "faults": [], "datasets": 0, "runs": 0}
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
-        return found | {"exists": False}
+        return facts | {"exists": False}
     from vote_experiments.datasets.dataset import list_datasets
     from vote_experiments.store.results import list_groups
     from vote_experiments.store.database import Store, StoreError, check_store
 
     try:
         opened = Store(store)
-        return found | {
+        return facts | {
             "faults": check_store(opened),
             "datasets": len(list_datasets(opened)),
             "runs": len(list_groups(opened)),
         }
     except StoreError as error:
-        return found | {"faults": [str(error)]}
+        return facts | {"faults": [str(error)]}
 
 # %% ../../nbs/reports/00_doctor.ipynb #df4d5d2b
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -172,8 +172,8 @@ def faults(
     missing = [
         p["name"] for p in found["packages"] if p["extra"] is None and p["version"] is None and p["name"] != "tesserocr"
     ]
-    said = [f"package {name} is not installed: pip install {name}" for name in missing]
-    said += [f"store {found['store']['place']}: {fault}" for fault in found["store"]["faults"]]
+    problems = [f"package {name} is not installed: pip install {name}" for name in missing]
+    problems += [f"store {found['store']['place']}: {fault}" for fault in found["store"]["faults"]]
     if all(found["offline_readers"].values()):
-        said.append(f"no offline reader can run: {next(iter(found['offline_readers'].values()))}")
-    return said if found["fonts"] else [*said, "the package's font files are missing: install it again"]
+        problems.append(f"no offline reader can run: {next(iter(found['offline_readers'].values()))}")
+    return problems if found["fonts"] else [*problems, "the package's font files are missing: install it again"]

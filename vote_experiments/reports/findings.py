@@ -77,7 +77,7 @@ def question(run: OpenedRun) -> str:
 # %% ../../nbs/reports/03_findings.ipynb #5d0ad83e
 def title(run: OpenedRun) -> Html:
     "The question, what the run is about, and the finding"
-    said = [
+    title_parts = [
         run.count(len(run.experiments), "experiment"),
         run.count(items_asked(run), "item"),
         run.moment(run.created_at),
@@ -86,7 +86,7 @@ def title(run: OpenedRun) -> Html:
     return joined(
         [
             Html("<h1>{}</h1>").format(question(run)),
-            paragraph(" · ".join(str(s) for s in said if s), "lead"),
+            paragraph(" · ".join(str(s) for s in title_parts if s), "lead"),
             Html('<div class="finding">{}</div>').format(joined(map(paragraph, run.sentences))),
             _unfinished(run),
         ]
@@ -167,15 +167,15 @@ def _plain(run: OpenedRun, value: Any) -> str | None:
 def _config_row(run: OpenedRun, e: Mapping[str, Any]) -> dict[str, Any]:
     config, say = dict(redact(e["config"] or {})), run.say
     model, temperature = config.pop("model", None), config.pop("temperature", None)
-    told = lambda values: ", ".join(f"{k}={v}" for k, v in (values or {}).items()) or None
+    joined_values = lambda values: ", ".join(f"{k}={v}" for k, v in (values or {}).items()) or None
     return {
         say("col_experiment"): run.labels[e["id"]],
         say("col_model"): model,
         say("col_temperature"): None if model is None else say("default") if temperature is None else str(temperature),
         say("col_served"): ", ".join(e["summary"].get("model_versions") or {}) or None,
         say("col_rerouted"): model and reroute_note(model, e["summary"].get("model_versions") or {}),
-        say("col_further"): told(config),
-        say("col_tags"): told(redact(e["metadata"])),
+        say("col_further"): joined_values(config),
+        say("col_tags"): joined_values(redact(e["metadata"])),
         say("col_id"): Html("<code>{}</code>").format(e["id"]),
     }
 
@@ -210,8 +210,8 @@ def _headline_row(run: OpenedRun, e: Mapping[str, Any], shown: Sequence[str]) ->
     items = f"{s['n_ok']:,}" if s["n_ok"] == s["n_items"] else say("n_of", n=f"{s['n_ok']:,}", all=f"{s['n_items']:,}")
     row: dict[str, Any] = {say("col_experiment"): run.labels[e["id"]], say("col_read"): items}
     for name in shown:
-        found = s.get(OVERALL) if name == OVERALL else s["scores"].get(name)
-        row[run.score_name(name)] = of_summary(run, found)
+        score_row = s.get(OVERALL) if name == OVERALL else s["scores"].get(name)
+        row[run.score_name(name)] = of_summary(run, score_row)
     return row | {say("col_median_time"): seconds((s["latency"] or {}).get("p50")), say("col_cost"): cost_text(s)}
 
 # %% ../../nbs/reports/03_findings.ipynb #4bd0f94b
@@ -233,8 +233,8 @@ def pairs(run: OpenedRun) -> Html:
     if c is None or len(c.table) < 2:
         return paragraph(say("pairs_need_two_none" if c is None else "pairs_need_two"))
     names = [str(n) for n in c.table["experiment"][:MOST_PAIRED]]
-    found = {(r.first, r.second): r for r in c.pairs.itertuples()}
-    rows = [{say("row_minus_column"): a, **{b: _pair(run, found, a, b) for b in names}} for a in names]
+    by_pair = {(r.first, r.second): r for r in c.pairs.itertuples()}
+    rows = [{say("row_minus_column"): a, **{b: _pair(run, by_pair, a, b) for b in names}} for a in names]
     unit = say("percentage_points") if c.unit == "points" else c.unit or say("own_unit")
     more = [say("pairs_left_out", n=len(c.table) - MOST_PAIRED)] if len(c.table) > MOST_PAIRED else []
     note = say("pairs_note", score=run.score_name(run.score).lower(), unit=unit)
@@ -280,12 +280,12 @@ def side_by_side(run: OpenedRun, positions: range) -> Iterator[dict[str, list[It
     "Item after item, what every experiment answered; skipped items are left out"
     span = _WINDOW * positions.step
     for start in range(positions.start, positions.stop, span):
-        window, found = range(start, min(start + span, positions.stop), positions.step), {}
+        window, positions_found = range(start, min(start + span, positions.stop), positions.step), {}
         for experiment_id, label in run.labels.items():
             for r in ResultSequence(run.store, experiment_id, None, positions=window):
                 if r.status != "skipped":
-                    found.setdefault(r.item.id, {}).setdefault(label, []).append(r)
-        yield from found.values()
+                    positions_found.setdefault(r.item.id, {}).setdefault(label, []).append(r)
+        yield from positions_found.values()
 
 # %% ../../nbs/reports/03_findings.ipynb #3e0cdfdd
 def read_answers(
@@ -295,18 +295,18 @@ def read_answers(
 ) -> Answers:
     "Fields, slices and vote errors of all experiments, and labels that several of them contradict"
     n = int(run.values["position"].max()) + 1 if len(run.values) else 0
-    found = Answers(FieldTally(), [], step=max(1, math.ceil(n / most)))
+    result = Answers(FieldTally(), [], step=max(1, math.ceil(n / most)))
     told = 0
-    for by_label in side_by_side(run, range(0, n, found.step)):
-        found.n_items += 1
-        judged = [found.tally.add(r, label) for label, results in by_label.items() for r in results]
+    for by_label in side_by_side(run, range(0, n, result.step)):
+        result.n_items += 1
+        judged = [result.tally.add(r, label) for label, results in by_label.items() for r in results]
         if all(judged):
-            found.suspects += suspect_labels(by_label)
-        if tell and found.tally.n_results >= told + 1000:
-            told = found.tally.n_results
+            result.suspects += suspect_labels(by_label)
+        if tell and result.tally.n_results >= told + 1000:
+            told = result.tally.n_results
             tell(f"{told:,} answers read")
-    found.suspects.sort(key=lambda s: (-len(s.expected_fails), -len(s.models), s.item_id, s.path))
-    return found
+    result.suspects.sort(key=lambda s: (-len(s.expected_fails), -len(s.models), s.item_id, s.path))
+    return result
 
 # %% ../../nbs/reports/03_findings.ipynb #f6d5914e
 FIELD_NAMES = {
@@ -437,8 +437,8 @@ def _in_order(run: OpenedRun, frame: pd.DataFrame, by: str) -> pd.DataFrame:
     "Slices in the order a person expects, named for a person"
     rank = lambda s: (s in _NO_SLICE, _FIRST.index(s) if s in _FIRST else len(_FIRST), s)
     names = sorted(set(frame[by]), key=rank)
-    found = frame.sort_values(by, key=lambda column: column.map(names.index), kind="stable")
-    return found if by == "form_type" else found.assign(**{by: [slice_name(run, s) for s in found[by]]})
+    ordered = frame.sort_values(by, key=lambda column: column.map(names.index), kind="stable")
+    return ordered if by == "form_type" else ordered.assign(**{by: [slice_name(run, s) for s in ordered[by]]})
 
 # %% ../../nbs/reports/03_findings.ipynb #0fdf3c13
 def by_slice(run: OpenedRun, answers: Answers, by: str) -> Html:  # by: form_type | level | difficulty
@@ -612,15 +612,15 @@ def latency(run: OpenedRun, folder: str | os.PathLike | None = None) -> Html:
     rows = []
     for e in run.ranked:
         s, say = e["summary"], run.say
-        found = s["latency"] or {}
+        latency_row = s["latency"] or {}
         rows.append(
             {
                 say("col_experiment"): run.labels[e["id"]],
-                say("col_timed"): f"{found.get('n') or 0:,}",
-                say("col_median"): seconds(found.get("p50")),
-                say("col_p95"): seconds(found.get("p95")),
-                say("col_mean"): seconds(found.get("mean")),
-                say("col_longest"): seconds(found.get("max")),
+                say("col_timed"): f"{latency_row.get('n') or 0:,}",
+                say("col_median"): seconds(latency_row.get("p50")),
+                say("col_p95"): seconds(latency_row.get("p95")),
+                say("col_mean"): seconds(latency_row.get("mean")),
+                say("col_longest"): seconds(latency_row.get("max")),
                 say("col_waited"): seconds(s.get("waited_s")),
                 say("col_cached"): f"{s.get('n_cached') or 0:,}",
             }
@@ -687,10 +687,10 @@ def failure_causes(
     run: OpenedRun,
 ) -> list[dict[str, Any]]:  # cause, what, n, experiments, examples; the most frequent first
     "What failed, how often and where"
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    causes: dict[tuple[str, str], dict[str, Any]] = {}
 
     def add(said: str, what: str, label: str, example: str | None, n: int = 1) -> None:
-        entry = found.setdefault(
+        entry = causes.setdefault(
             (cause(said), what), {"cause": cause(said), "what": what, "n": 0, "experiments": Counter(), "examples": []}
         )
         entry["n"] += n
@@ -719,7 +719,7 @@ def failure_causes(
     for e in run.never_began:
         add(e.get("error") or "no reason was kept", "config", e["experiment_name"], None)
     return sorted(
-        ({**f, "experiments": dict(f["experiments"])} for f in found.values()), key=lambda f: (-f["n"], f["cause"])
+        ({**f, "experiments": dict(f["experiments"])} for f in causes.values()), key=lambda f: (-f["n"], f["cause"])
     )
 
 # %% ../../nbs/reports/03_findings.ipynb #32e0c1a0
@@ -777,7 +777,7 @@ def page_roots(run: OpenedRun) -> list[Path]:
 def _worst_item(run: OpenedRun, by_label: Mapping[str, list[ItemResult]], mean: float, roots: Sequence[Path]) -> Html:
     item = _item_of(by_label)
     known = item.metadata if isinstance(item.metadata, Mapping) else {}
-    said = [
+    sentence_parts = [
         run.say(
             "worst_score",
             score=run.score_name(run.score).lower(),
@@ -785,12 +785,14 @@ def _worst_item(run: OpenedRun, by_label: Mapping[str, list[ItemResult]], mean: 
             experiments=run.count(len(by_label), "experiment"),
         )
     ]
-    said += [run.say("page_level", level=slice_name(run, str(known["level"])))] if known.get("level") else []
+    sentence_parts += [run.say("page_level", level=slice_name(run, str(known["level"])))] if known.get("level") else []
     hard = known.get("difficulties")
-    said += [", ".join(slice_name(run, str(d)) for d in hard)] if isinstance(hard, (list, tuple)) and hard else []
+    sentence_parts += (
+        [", ".join(slice_name(run, str(d)) for d in hard)] if isinstance(hard, (list, tuple)) and hard else []
+    )
     return Html('<section class="item"><h3>{}</h3>\n{}\n{}\n{}</section>').format(
         item.id,
-        paragraph(" · ".join(said), "note"),
+        paragraph(" · ".join(sentence_parts), "note"),
         thumbnails(run, item.input, roots),
         item_differences(run, {label: by_label[label] for label in run.shown if label in by_label} or by_label),
     )

@@ -138,17 +138,19 @@ def item_rows(run: OpenedRun) -> Iterator[dict[str, Any]]:  # `ITEM_COLUMNS`, th
         query = sa.select(*(r[c] for c in kept)).where(r.experiment_id == experiment_id).order_by(r.repeat, r.position)
         with run.store.read() as c:
             for row in c.execute(query):
-                found: dict[str, Any] = {}
+                row_values: dict[str, Any] = {}
                 if current is not None and current[:2] == (row.repeat, row.position):
-                    found, current = current[4], next(scored, None)
+                    row_values, current = current[4], next(scored, None)
                 values = dict(row._mapping)
-                accuracy = None if row.status == "skipped" else item_accuracy(found, row.status == "failed", weights)
+                accuracy = (
+                    None if row.status == "skipped" else item_accuracy(row_values, row.status == "failed", weights)
+                )
                 yield {
                     "experiment": label,
                     "experiment_id": experiment_id,
                     **values,
                     "accuracy": accuracy,
-                    "scores": found,
+                    "scores": row_values,
                 }
 
 # %% ../../nbs/reports/06_report.ipynb #cc003fa2
@@ -472,23 +474,23 @@ def print_pdf(
     timeout_s: float = 120,
 ) -> Path:
     "Print a page as PDF. Raises `ReportError` when there is no Chromium, or it prints nothing."
-    found = browser()
-    if found is None:
+    browser_path = browser()
+    if browser_path is None:
         raise ReportError(
             f"no PDF: none of {', '.join(BROWSERS)} is installed. Install Chromium, or open {page} in any browser and print it"
         )
     with tempfile.TemporaryDirectory() as profile:
         draft = Path(profile) / "page.pdf"
-        words = [found, *_QUIET, f"--user-data-dir={profile}/profile", f"--print-to-pdf={draft}", page.as_uri()]
+        words = [browser_path, *_QUIET, f"--user-data-dir={profile}/profile", f"--print-to-pdf={draft}", page.as_uri()]
         try:
             done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False)
         except subprocess.TimeoutExpired:
             raise ReportError(
-                f"no PDF: {found} did not print {page} within {timeout_s:g} s; open it in a browser and print it"
+                f"no PDF: {browser_path} did not print {page} within {timeout_s:g} s; open it in a browser and print it"
             ) from None
         if not draft.exists():
             raise ReportError(
-                f"no PDF: {found} printed nothing ({done.stderr.strip()[-300:]}); open {page} in a browser and print it"
+                f"no PDF: {browser_path} printed nothing ({done.stderr.strip()[-300:]}); open {page} in a browser and print it"
             )
         shutil.move(draft, pdf)
     return pdf
@@ -545,8 +547,8 @@ def _link_report(run: OpenedRun, folder: Path) -> None:
             for e in run.state.experiments
             if e.experiment_id in run.labels
         ]
-        said = "\n".join(f'<p class="finding">{escape(s)}</p>' for s in run.sentences[:1])
-        write_text(page, html_page(run.name, f"{said}\n{html_table(rows)}", run.id, run.language))
+        finding_html = "\n".join(f'<p class="finding">{escape(s)}</p>' for s in run.sentences[:1])
+        write_text(page, html_page(run.name, f"{finding_html}\n{html_table(rows)}", run.id, run.language))
     before = page.read_text(encoding="utf-8")
     text = re.sub(r'\n?<p id="full-report">.*?</p>', "", before)
     lead = re.search(r'<p class="lead">.*?</p>', text, re.DOTALL)

@@ -111,12 +111,12 @@ def _relative(path: str, roots: Sequence[str]) -> str:
 # %% ../../nbs/reports/08_run_files.ipynb #cb1b5f8a
 def _portable(row: Mapping[str, Any], roots: Sequence[str]) -> dict[str, Any]:
     "A row without what belongs to this machine"
-    found = {k: v for k, v in row.items() if v is not None}
-    if "input" in found:
-        found["input"] = encode_json(map_pages(decode_json(found["input"]), lambda p: _relative(p, roots)))
-    if "item_row" in found:
-        found["item_row"] = 1  # it came from the dataset: the other store finds its own row
-    return found
+    result = {k: v for k, v in row.items() if v is not None}
+    if "input" in result:
+        result["input"] = encode_json(map_pages(decode_json(result["input"]), lambda p: _relative(p, roots)))
+    if "item_row" in result:
+        result["item_row"] = 1  # it came from the dataset: the other store finds its own row
+    return result
 
 # %% ../../nbs/reports/08_run_files.ipynb #02035143
 def _digest(store: Store, experiment_id: str) -> str:
@@ -145,8 +145,8 @@ def share_run(
 ) -> SharedRun:
     "Write a run into one file. Raises `RunNotFoundError`, `ValueError` for a run that is still going on, `FileNotFoundError` for a page."
     opened, target = open_store(store), Path(path)
-    its = resolve_run(opened, run)
-    rows = [get_experiment(opened, e) for e in its]
+    experiment_ids = resolve_run(opened, run)
+    rows = [get_experiment(opened, e) for e in experiment_ids]
     group = rows[0]["group_id"] if rows else get_group(opened, run)["id"]
     if running := [r["name"] for r in rows if r["status"] == "running"]:
         raise ValueError(f"run {run!r} is still going on ({', '.join(running)}); share it when it has ended")
@@ -156,7 +156,7 @@ def share_run(
         with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=2) as z:
             counts = {
                 name: _write_lines(
-                    z, f"rows/{name}.jsonl", (_portable(r, roots) for r in _rows(opened, table, group, its))
+                    z, f"rows/{name}.jsonl", (_portable(r, roots) for r in _rows(opened, table, group, experiment_ids))
                 )
                 for name, table in TABLES.items()
             }
@@ -166,16 +166,16 @@ def share_run(
                 "version": 1,
                 "schema": SCHEMA_VERSION,
                 "made_at": iso(now_us()),
-                "run": group or its[0],
+                "run": group or experiment_ids[0],
                 "counts": counts,
-                "experiments": {e: _digest(opened, e) for e in its},
+                "experiments": {e: _digest(opened, e) for e in experiment_ids},
                 "datasets": kept,
             }
             z.writestr("manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
     return SharedRun(
         str(target),
-        group or its[0],
-        len(its),
+        group or experiment_ids[0],
+        len(experiment_ids),
         counts["item_results"],
         sum(len(d["pages"]) for d in kept),
         target.stat().st_size,
@@ -194,19 +194,19 @@ def _write_lines(z: zipfile.ZipFile, name: str, rows: Iterable[Mapping[str, Any]
 # %% ../../nbs/reports/08_run_files.ipynb #113baddd
 def _write_dataset(z: zipfile.ZipFile, place: int, d: Any, with_pages: bool) -> dict[str, Any]:
     "The items of a dataset's version and, if wanted, its pages; what the manifest says of them"
-    roots, found, written = [str(r) for r in d.roots], dict[str, str](), set[str]()
+    roots, written_paths, written = [str(r) for r in d.roots], dict[str, str](), set[str]()
 
     def items() -> Iterator[dict[str, Any]]:
         for item in d:
             given = map_pages(item.input, lambda p: _relative(p, roots))
             yield {"id": item.id, "input": given, "expected_output": item.expected_output, "metadata": item.metadata}
             for real, name in zip(_pages(item.input), _pages(given), strict=True) if with_pages else ():
-                found[_safe(name)] = real
+                written_paths[_safe(name)] = real
 
     n = _write_lines(z, f"datasets/{place}.jsonl", items())
-    for name, real in found.items():
+    for name, real in written_paths.items():
         content = page_path(real, roots).read_bytes()
-        digest = found[name] = hashlib.sha256(content).hexdigest()
+        digest = written_paths[name] = hashlib.sha256(content).hexdigest()
         if digest not in written:
             z.writestr(zipfile.ZipInfo(f"pages/{digest}"), content)  # an image is packed already
             written.add(digest)
@@ -216,7 +216,7 @@ def _write_dataset(z: zipfile.ZipFile, place: int, d: Any, with_pages: bool) -> 
         "content_hash": d.content_hash,
         "description": d.description,
         "n_items": n,
-        "pages": found,
+        "pages": written_paths,
     }
 
 # %% ../../nbs/reports/08_run_files.ipynb #3921cb7d
@@ -281,28 +281,28 @@ def _opened(path: Path) -> zipfile.ZipFile:
 def _manifest(z: zipfile.ZipFile, path: Path) -> dict[str, Any]:
     try:
         with z.open("manifest.json") as f:
-            found = json.loads(f.read(MOST_LINE))
+            result = json.loads(f.read(MOST_LINE))
     except (KeyError, RecursionError, *_DAMAGE):
         raise RunFileError(f"{str(path)!r} has no readable manifest.json: it is no shared run") from None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    if not isinstance(result, dict) or result.get("format") != FORMAT:
         raise RunFileError(f"{str(path)!r} is no shared run: its manifest does not say {FORMAT!r}")
-    if found.get("version") != 1 or not isinstance(found.get("schema"), int) or found["schema"] > SCHEMA_VERSION:
+    if result.get("version") != 1 or not isinstance(result.get("schema"), int) or result["schema"] > SCHEMA_VERSION:
         raise RunFileError(
-            f"{str(path)!r} was made by another version (format {found.get('version')!r}, schema {found.get('schema')!r}; "
+            f"{str(path)!r} was made by another version (format {result.get('version')!r}, schema {result.get('schema')!r}; "
             f"this one knows format 1, schema {SCHEMA_VERSION}): upgrade vote-experiments"
         )
     is_known = (
-        isinstance(found.get("run"), str)
-        and isinstance(found.get("experiments"), dict)
-        and isinstance(found.get("datasets"), list)
+        isinstance(result.get("run"), str)
+        and isinstance(result.get("experiments"), dict)
+        and isinstance(result.get("datasets"), list)
         and all(
             isinstance(d, dict) and isinstance(d.get("name"), str) and isinstance(d.get("pages"), dict)
-            for d in found["datasets"]
+            for d in result["datasets"]
         )
     )
     if not is_known:
         raise RunFileError(f"{str(path)!r}: the manifest lacks the run, its experiments or its datasets")
-    return found
+    return result
 
 # %% ../../nbs/reports/08_run_files.ipynb #b56b0f15
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
@@ -417,14 +417,14 @@ def import_run(
     with _opened(source) as z:
         manifest = _manifest(z, source)
         said = [row for table, row in _all_rows(z) if table in (experiments, experiment_groups)]
-        found = {r["id"]: r for r in said if "run_name" in r}
-        if set(found) != set(manifest["experiments"]):
+        by_id = {r["id"]: r for r in said if "run_name" in r}
+        if set(by_id) != set(manifest["experiments"]):
             raise RunFileError(f"{str(source)!r}: the manifest and the rows name different experiments")
-        fresh = [e for e in found if not _is_here(opened, e, manifest["experiments"][e])]
-        taken = ImportedRun(manifest["run"], len(fresh), len(found) - len(fresh))
+        fresh = [e for e in by_id if not _is_here(opened, e, manifest["experiments"][e])]
+        taken = ImportedRun(manifest["run"], len(fresh), len(by_id) - len(fresh))
         if not fresh:
             return taken
-        data = _take_datasets(z, opened, manifest, [found[e] for e in fresh], dataset_name, pages_into, taken)
+        data = _take_datasets(z, opened, manifest, [by_id[e] for e in fresh], dataset_name, pages_into, taken)
         _write_rows(z, opened, set(fresh), data, taken)
     return taken
 
@@ -450,7 +450,7 @@ def _take_datasets(
     taken: ImportedRun,
 ) -> dict[tuple[str, int], Any]:
     "The datasets of a file as they are here now, by name and version in the file"
-    kept, found = {(d["name"], d.get("version")): (i, d) for i, d in enumerate(manifest["datasets"])}, {}
+    kept, result = {(d["name"], d.get("version")): (i, d) for i, d in enumerate(manifest["datasets"])}, {}
     if new_name and len(kept) > 1:
         raise ValueError(f"the run is over {len(kept)} datasets; one new name cannot stand for all of them")
     plans = []
@@ -480,8 +480,8 @@ def _take_datasets(
             target.write_bytes(z.read(member))
         taken.pages += len(pages)
         taken.datasets.append(f"{here.name} version {here.version}")
-        found[key] = here
-    return found
+        result[key] = here
+    return result
 
 # %% ../../nbs/reports/08_run_files.ipynb #818b67f4
 def _as_item(where: str, row: Mapping[str, Any]) -> DatasetItem:
@@ -513,7 +513,7 @@ def _same_version(
 def _checked_pages(
     z: zipfile.ZipFile, pages: Mapping[str, Any], folder: Path | None
 ) -> list[tuple[Path, str]]:  # where to, member
-    found = []
+    checked_pages = []
     for name, digest in pages.items():
         assert folder is not None
         target, member = folder / _safe(name), f"pages/{digest}"
@@ -528,8 +528,8 @@ def _checked_pages(
         if target.exists() and target.read_bytes() != content:
             raise ValueError(f"{str(target)!r} exists with another content; name another folder: --pages-into FOLDER")
         if not target.exists():
-            found.append((target, member))
-    return found
+            checked_pages.append((target, member))
+    return checked_pages
 
 # %% ../../nbs/reports/08_run_files.ipynb #62bdc4cf
 def _write_rows(

@@ -267,16 +267,16 @@ def open_run(
 ) -> OpenedRun:
     "A stored run with what is needed to tell it. Raises `RunNotFoundError` listing the newest when there is none."
     opened, wanted = open_store(store), [run] if isinstance(run, str) else list(run)
-    found = [_one_run(latest_run(opened) if r == "latest" else r, opened) for r in dict.fromkeys(wanted)]
-    if not found:
+    opened_runs = [_one_run(latest_run(opened) if r == "latest" else r, opened) for r in dict.fromkeys(wanted)]
+    if not opened_runs:
         raise ValueError("run=[] names no run; give an id, several, or 'latest'")
-    if len(found) > 1:
-        rows = list({e["id"]: e for _, its in found for e in its}.values())
-        ids = [group["id"] if group else its[0]["id"] for group, its in found]
+    if len(opened_runs) > 1:
+        rows = list({e["id"]: e for _, its in opened_runs for e in its}.values())
+        ids = [group["id"] if group else its[0]["id"] for group, its in opened_runs]
         return OpenedRun(
             opened, comparison_id(ids), None, rows, experiment_labels(rows), check_language(language), ids, cluster_by
         )
-    group, rows = found[0]
+    group, rows = opened_runs[0]
     if group and group["kind"] == "ensemble":  # is shown next to its members
         rows += _members(opened, rows)
     labels = setting_labels(rows) if group and group["kind"] == "sweep" else experiment_labels(rows)

@@ -87,15 +87,15 @@ def verdict(run: OpenedRun, label: str) -> Html | None:
     row = next((r for r in run.comparison.table.itertuples() if str(r.experiment) == label), None)
     if row is None or not row.verdict:
         return None
-    said = run.say(f"verdict_{row.verdict}")
+    verdict_text = run.say(f"verdict_{row.verdict}")
     if not row.pairs or label == run.comparison.best:
-        return Html("<strong>{}</strong>" if row.verdict == "best" else "{}").format(said)
+        return Html("<strong>{}</strong>" if row.verdict == "best" else "{}").format(verdict_text)
     return Html('{} <span class="ci">{} {} {}<br>{}</span>').format(
         signed(run, row.difference),
         signed(run, row.difference_lower),
         run.say("to"),
         signed(run, row.difference_upper),
-        said,
+        verdict_text,
     )
 
 # %% ../../nbs/reports/04_sweep_findings.ipynb #97f1e433
@@ -168,24 +168,24 @@ def cannot_be_told_apart(run: OpenedRun) -> Html:
 def setting_comparisons(run: OpenedRun) -> dict[str, Comparison]:  # by setting, those with several values
     "The values of every setting, compared by item over all combinations that have them"
     settings, values = settings_of(run), run.values
-    found = {}
+    result = {}
     for name in settings if len(values) else ():
         texts = {label: setting_text(v) for label, v in settings[name].items()}
         compared = compare_frame(
             values.assign(experiment=values["experiment"].map(texts)), run.higher_is_better, run.clustered_by
         )
         if compared is not None and len(compared.table) > 1:
-            found[name] = compared
-    return found
+            result[name] = compared
+    return result
 
 # %% ../../nbs/reports/04_sweep_findings.ipynb #5db0581a
 def setting_effects(run: OpenedRun) -> Html:
     "A row per value of every setting: its mean, and the difference to the best value"
-    found, say = setting_comparisons(run), run.say
-    if not found:
+    effects, say = setting_comparisons(run), run.say
+    if not effects:
         return paragraph(say("one_value_each" if run.experiments else "workflow_sweep"))
     settings, rows = settings_of(run), []
-    for name, c in found.items():
+    for name, c in effects.items():
         count = settings[name].map(setting_text).value_counts()
         for i, r in enumerate(c.table.itertuples()):
             gap = (

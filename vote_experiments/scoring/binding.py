@@ -314,13 +314,13 @@ _FIELDS = ("comment", "metadata", "data_type", "config_id")
 # %% ../../nbs/scoring/00_binding.ipynb #00b6fdee
 def _from_object(value: Any, name: str) -> Evaluation:
     "An `Evaluation` from a platform's result object"
-    found = getattr(value, "value", getattr(value, "score", None))
+    score_value = getattr(value, "value", getattr(value, "score", None))
     reason = next((getattr(value, k) for k in ("comment", "reasoning", "reason") if getattr(value, k, None)), None)
     kind = getattr(value, "data_type", None)
     metadata = getattr(value, "metadata", None)
     return Evaluation(
         str(getattr(value, "name", None) or name),
-        _scalar(found),
+        _scalar(score_value),
         reason,
         metadata if isinstance(metadata, dict) else None,
         kind if isinstance(kind, str) else None,
@@ -330,10 +330,10 @@ def _from_object(value: Any, name: str) -> Evaluation:
 # %% ../../nbs/scoring/00_binding.ipynb #5541eae5
 def _from_dict(value: Mapping[str, Any], name: str) -> list[Evaluation]:
     if "value" in value or "score" in value:
-        found = value["value"] if "value" in value else value["score"]
+        score_value = value["value"] if "value" in value else value["score"]
         fields = {k: value.get(k) for k in _FIELDS}
         fields["comment"] = fields["comment"] or value.get("reasoning") or value.get("reason")
-        return [Evaluation(str(value.get("name") or name), _scalar(found), **fields)]
+        return [Evaluation(str(value.get("name") or name), _scalar(score_value), **fields)]
     if not value:
         return []
     return [e for k, v in value.items() for e in as_evaluations(v, str(k))]

@@ -196,15 +196,15 @@ def _equal_votes_by_name(expected: Report, answered: Report, zeros: _Zeros) -> f
 # %% ../../nbs/scoring/01_evaluators.ipynb #8ae5adf6
 def _by_name(rows: Sequence[VoteResult], by_candidate: bool) -> dict[tuple[str, int], VoteResult]:
     "Rows by normalised name; a name that comes again is a row of its own"
-    found: dict[tuple[str, int], VoteResult] = {}
+    result: dict[tuple[str, int], VoteResult] = {}
     for row in rows:
         name = normalise_name(row.candidate_name) if by_candidate else normalise_party(row.party_name)
         again = 0
-        while (name, again) in found:
+        while (name, again) in result:
             again += 1
         if name:
-            found[name, again] = row
-    return found
+            result[name, again] = row
+    return result
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #2de8e8db
 @score_rule(higher_is_better=False)
@@ -219,13 +219,13 @@ def absolute_vote_error(
 # %% ../../nbs/scoring/01_evaluators.ipynb #aaafccd7
 def _vote_error(expected: Report, answered: Report) -> float | None:
     truth = {k: row.vote_count for k, row in _by_number(expected).items() if row.vote_count is not None}
-    found = {k: row.vote_count for k, row in _by_number(answered).items()}
+    answered_votes = {k: row.vote_count for k, row in _by_number(answered).items()}
     blank = _by_number(expected).keys() - truth.keys()
     total = sum(abs(v) for v in truth.values())
     if not total:
         return None
-    lost = sum(abs(v - (found.get(k) or 0)) for k, v in truth.items())
-    return (lost + sum(abs(v or 0) for k, v in found.items() if k not in truth and k not in blank)) / total
+    lost = sum(abs(v - (answered_votes.get(k) or 0)) for k, v in truth.items())
+    return (lost + sum(abs(v or 0) for k, v in answered_votes.items() if k not in truth and k not in blank)) / total
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #55ec36bd
 @score_rule(higher_is_better=False)
@@ -252,8 +252,10 @@ def invented_rows(
     "Share of the answered rows whose number is not expected (or that have none); 0 for no answer"
 
     def invented(expected: Report, answered: Report) -> float | None:
-        truth, found = _by_number(expected), numbered_rows(answered)
-        return (len(found.keys() - truth.keys()) / len(found) if found else 0.0) if truth else None
+        truth, answered_rows = _by_number(expected), numbered_rows(answered)
+        return (
+            (len(answered_rows.keys() - truth.keys()) / len(answered_rows) if answered_rows else 0.0) if truth else None
+        )
 
     return mean_over_expected(invented, output_data, expected_output)
 
@@ -270,16 +272,16 @@ def row_shift(
 ) -> Evaluation:  # value in [0, 1], 0 is perfect; None: nothing to compare
     "Share of the rows that carry the votes of another row a fixed distance away; the comment says which and how far"
     slips = [_slip(e, a) for e, a in report_pairs(output_data, expected_output) if a is not None]
-    told = [comment for _, comment in slips if comment]
-    return Evaluation("row_shift", mean(share for share, _ in slips), "; ".join(told) or None)
+    comments = [comment for _, comment in slips if comment]
+    return Evaluation("row_shift", mean(share for share, _ in slips), "; ".join(comments) or None)
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #44bea922
 def _slip(expected: Report, answered: Report) -> tuple[float | None, str | None]:
-    truth, found = _by_number(expected), _by_number(answered)
-    if not truth or not found:
+    truth, answered_rows = _by_number(expected), _by_number(answered)
+    if not truth or not answered_rows:
         return None, None
     keys, votes = list(truth), [row.vote_count for row in truth.values()]
-    read = [found[k].vote_count if k in found else None for k in keys]
+    read = [answered_rows[k].vote_count if k in answered_rows else None for k in keys]
     shifts = {k: _slipped_rows(votes, read, k) for d in range(1, FURTHEST_SLIP + 1) for k in (d, -d)}
     shift, rows = max(shifts.items(), key=lambda item: len(item[1]))
     if not rows:
@@ -319,10 +321,10 @@ def name_cer(
 def _name_errors(expected: Report, answered: Report) -> float | None:
     from rapidfuzz.distance import Levenshtein
 
-    found, edits, characters = _by_number(answered), 0, 0
+    answered_rows, edits, characters = _by_number(answered), 0, 0
     for key, row in _by_number(expected).items():
         for field in ("candidate_name", "party_name"):
-            name, read = getattr(row, field), getattr(found.get(key), field, None)
+            name, read = getattr(row, field), getattr(answered_rows.get(key), field, None)
             if name:
                 characters += len(name)
                 edits += Levenshtein.distance(name, read or "")
@@ -462,9 +464,9 @@ _SUMS = {
 def _checks_of(checks: Checks, path: str) -> dict[str, str]:
     "Status of every check this number takes part in, skipped ones left out"
     sums = _SUMS.get(path.rpartition(".")[2], ())
-    found = {c.name: c.status for c in checks.checks if c.name in sums}
+    statuses = {c.name: c.status for c in checks.checks if c.name in sums}
     words = next((c.status for c in checks.named("words_match_digits").details if c.field == path), "skipped")
-    return {k: s for k, s in {**found, "words_match_digits": words}.items() if s != "skipped"}
+    return {k: s for k, s in {**statuses, "words_match_digits": words}.items() if s != "skipped"}
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #0647fd0a
 def _numbers(report: Report) -> dict[str, int | None]:
@@ -490,14 +492,14 @@ def suspect_labels(
                 truths[r.item.id] = truth = _truth_of(r)
                 told.setdefault(r.item.id, {}).setdefault(config, []).append(_contradictions(truth, r.output))
                 model_of[r.item.id, config] = r.model_version or config
-    found = [
+    suspects = [
         s
         for item_id, by_config in told.items()
         for s in _suspects(
             item_id, truths[item_id], by_config, {c: model_of[item_id, c] for c in by_config}, min_models
         )
     ]
-    return sorted(found, key=lambda s: (-len(s.expected_fails), -len(s.models), s.item_id, s.path))
+    return sorted(suspects, key=lambda s: (-len(s.expected_fails), -len(s.models), s.item_id, s.path))
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #85b1afb4
 def _truth_of(r: ItemResult) -> tuple[Report, ...]:

@@ -75,10 +75,10 @@ def read_verdict(
     scale: tuple[float, float],  # lowest and highest score
 ) -> Verdict:
     "A judge's answer, checked. Raises `ValueError` for what is no verdict or outside the scale."
-    said = json_in_text(text)
-    if not isinstance(said, Mapping):
-        raise ValueError(f"a verdict is an object, not {said!r:.80}")
-    score, reasoning, errors = said.get("score"), said.get("reasoning"), said.get("errors") or []
+    parsed = json_in_text(text)
+    if not isinstance(parsed, Mapping):
+        raise ValueError(f"a verdict is an object, not {parsed!r:.80}")
+    score, reasoning, errors = parsed.get("score"), parsed.get("reasoning"), parsed.get("errors") or []
     if isinstance(score, bool) or not isinstance(score, (int, float)) or not scale[0] <= score <= scale[1]:
         raise ValueError(f"score must be a number from {scale[0]:g} to {scale[1]:g}, not {score!r}")
     if not isinstance(reasoning, str) or not isinstance(errors, Sequence) or isinstance(errors, str):
@@ -150,10 +150,12 @@ class LLMJudge:
     def prompt(self, output: Any, expected_output: Any = None, input: Any = None) -> str:
         "The prompt of the judge"
         steps = "\n".join(f"{n}. {step}" for n, step in enumerate(self.steps, 1))
-        told = _INSTRUCTION.format(criteria=self.criteria.strip(), steps=steps, low=self.scale[0], high=self.scale[1])
+        instruction = _INSTRUCTION.format(
+            criteria=self.criteria.strip(), steps=steps, low=self.scale[0], high=self.scale[1]
+        )
         shown = [_material("input", input)] if self.sees_input and input is not None else []
         shown += [_material("expected_output", expected_output)] if expected_output is not None else []
-        return "\n\n".join([told, *shown, _material("output", output)])
+        return "\n\n".join([instruction, *shown, _material("output", output)])
 
     async def __call__(self, output: Any, expected_output: Any = None, input: Any = None) -> Evaluation:
         "The evaluation of one output; its value is None when it could not be judged. Raises `BudgetExceeded`."

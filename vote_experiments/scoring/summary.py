@@ -32,8 +32,8 @@ def rule_of(
     declared: Mapping[str, Mapping[str, Any]] | None = None,  # as `scoring.binding.declared_rules` gives them
 ) -> ScoreRule:
     "How a score is compared: as its evaluator declared, as our own evaluators do, else more is better"
-    said = (declared or {}).get(score)
-    return ScoreRule(**said) if said else _KNOWN.get(score, ScoreRule())
+    declared_rule = (declared or {}).get(score)
+    return ScoreRule(**declared_rule) if declared_rule else _KNOWN.get(score, ScoreRule())
 
 # %% ../../nbs/scoring/02_summary.ipynb #47c4b69e
 WEIGHTS: Mapping[str, float] = {"exact_form_match": 0.2, "ballot_accuracy_score": 0.4, "vote_results_quality": 0.4}
@@ -66,9 +66,9 @@ def item_accuracy(
         raise ValueError(f"weights={dict(weights)!r}: give every score a weight of at least 0, and one of them more")
     if failed:
         return 0.0
-    found = {name: _score(scores, name) for name in weights}
-    total = sum(weights[name] for name, value in found.items() if value is not None)
-    return sum(weights[name] * value for name, value in found.items() if value is not None) / total if total else None
+    numbers = {name: _score(scores, name) for name in weights}
+    total = sum(weights[name] for name, value in numbers.items() if value is not None)
+    return sum(weights[name] * value for name, value in numbers.items() if value is not None) / total if total else None
 
 # %% ../../nbs/scoring/02_summary.ipynb #060c43de
 def _score(scores: Mapping[str, Any], name: str) -> float | None:

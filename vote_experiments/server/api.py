@@ -206,8 +206,8 @@ _IN_CONFIG = re.compile(r"model_configs\[(\d+)\]\['([^']+)'\]")
 
 def unfit(message: str, *where: str | int) -> RequestValidationError:
     "A request that can be read but not done"
-    found = _IN_CONFIG.match(message)
-    loc = ("body", "model_configs", int(found[1]), found[2]) if found else ("body", *where)
+    in_config = _IN_CONFIG.match(message)
+    loc = ("body", "model_configs", int(in_config[1]), in_config[2]) if in_config else ("body", *where)
     return RequestValidationError([{"loc": loc, "msg": outside(message), "type": "value_error"}])
 
 # %% ../../nbs/server/03_api.ipynb #c22848d7
@@ -392,14 +392,14 @@ def _estimated(service: Service, asked: RunRequest) -> Any:  # vote_experiments.
 @api.post("/estimate", response_model=EstimateOut, responses=_declared(404), tags=["run"])
 async def estimate(asked: RunRequest, service: Here) -> Any:
     "What a run would take: calls, tokens, money and time of each config, and models that retire. Nothing is paid for."
-    found = await asyncio.to_thread(_estimated, service, asked)
+    thread = await asyncio.to_thread(_estimated, service, asked)
     notices = run_notices(check_configs(asked.arguments()["model_configs"]))
-    configs = [{k: outside(v) if isinstance(v, str) else v for k, v in c.to_dict().items()} for c in found.configs]
+    configs = [{k: outside(v) if isinstance(v, str) else v for k, v in c.to_dict().items()} for c in thread.configs]
     return EstimateOut(
-        summary=outside(found.summary()),
-        n_items=found.n_items,
-        cost_usd=found.cost_usd,
-        seconds=found.seconds,
+        summary=outside(thread.summary()),
+        n_items=thread.n_items,
+        cost_usd=thread.cost_usd,
+        seconds=thread.seconds,
         notices=notices,
         configs=configs,
     )
@@ -419,8 +419,10 @@ def tasks(
 @api.get("/tasks/{task_id}", response_model=Task, responses=_declared(404), tags=["tasks"])
 async def task(task_id: TaskId, service: Here, base: Base) -> Any:
     "How far a task is, and its result once it has ended. Ask as often as twice a second, or follow its events."
-    found = task_of(await asyncio.to_thread(get_job, task_id, service.store), base)
-    return Response(found.model_dump_json(), media_type="application/json")  # it is a Task already: not checked twice
+    job_task = task_of(await asyncio.to_thread(get_job, task_id, service.store), base)
+    return Response(
+        job_task.model_dump_json(), media_type="application/json"
+    )  # it is a Task already: not checked twice
 
 # %% ../../nbs/server/03_api.ipynb #5b69a35d
 @api.delete("/tasks/{task_id}", response_model=Task, responses=_declared(403, 404, 409), tags=["tasks"])
@@ -536,10 +538,10 @@ def run_detail(run_id: RunId, service: Here) -> Any:
 
 # %% ../../nbs/server/03_api.ipynb #2c0bdddb
 def _resolved(service: Service, run_id: str) -> list[str]:
-    found = resolve_run(service.store, run_id)
-    if not found:
+    result = resolve_run(service.store, run_id)
+    if not result:
         raise RunNotFoundError(f"no experiment of run {run_id!r} has begun")
-    return found
+    return result
 
 # %% ../../nbs/server/03_api.ipynb #822997fc
 @api.get("/runs/{run_id}/items", response_model=ItemPage, responses=_declared(404), tags=["runs"])
@@ -551,17 +553,17 @@ def items(
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> Any:
     "Item by item: what was read, what is true, scores, failures. Pages stay on the server."
-    found, total = [], 0
+    item_list, total = [], 0
     for experiment_id in _resolved(service, run_id):
         rows = ResultSequence(service.store, experiment_id, status)
         n, first = len(rows), max(0, offset - total)
-        found += (
-            [_item(experiment_id, r) for r in rows[first : min(n, first + limit - len(found))]]
-            if first < n and len(found) < limit
+        item_list += (
+            [_item(experiment_id, r) for r in rows[first : min(n, first + limit - len(item_list))]]
+            if first < n and len(item_list) < limit
             else []
         )
         total += n
-    return ItemPage(total=total, offset=offset, items=found)
+    return ItemPage(total=total, offset=offset, items=item_list)
 
 # %% ../../nbs/server/03_api.ipynb #44802cdf
 def _item(experiment_id: str, r: Any) -> ItemOut:
@@ -605,7 +607,7 @@ def trend(
     from vote_experiments.experiments.trend import trend as trend_of_runs
 
     try:
-        found = trend_of_runs(
+        trend_found = trend_of_runs(
             experiment_name,
             score,
             service.store,
@@ -617,7 +619,7 @@ def trend(
         )
     except ValueError as error:
         raise unfit(str(error), "score") from None
-    return decode_json(encode_json(found.to_dict()))
+    return decode_json(encode_json(trend_found.to_dict()))
 
 # %% ../../nbs/server/03_api.ipynb #a61b0dba
 @api.get("/runs/{run_id}/compare", response_model=ComparisonOut, responses=_declared(404), tags=["runs"])
@@ -655,12 +657,12 @@ def compare(
         )
     try:
         by = run_cluster_by(service.store, chosen.values()) if cluster_by is None else check_cluster_by(cluster_by)
-        found = compare_experiments_by_item(service.store, chosen, score=score, cluster_by=by, assume=assume)
+        comparison = compare_experiments_by_item(service.store, chosen, score=score, cluster_by=by, assume=assume)
     except ValueError as error:
         raise unfit(str(error), "cluster_by" if "cluster_by" in str(error) else "score") from None
-    if found is None:
+    if comparison is None:
         raise unfit(f"nothing to compare: no experiment has a number for {score or 'overall accuracy'!r}", "score")
-    return decode_json(encode_json(found.to_dict()))
+    return decode_json(encode_json(comparison.to_dict()))
 
 # %% ../../nbs/server/03_api.ipynb #43ecf2f3
 @api.get(

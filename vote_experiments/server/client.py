@@ -36,14 +36,14 @@ _REMEDIES = {401: "; set API_KEY to a key of the server", 413: "; ask for less a
 def refusal(status: int, body: Any, request_id: str | None = None) -> ApiError:
     "What an answer that is no success says"
     detail = body.get("detail") if isinstance(body, Mapping) else None
-    said = (
+    message_text = (
         detail
         if isinstance(detail, str)
         else "; ".join(f"{'.'.join(map(str, p['loc'][1:])) or 'body'}: {p['msg']}" for p in detail)
         if isinstance(detail, list)
         else "no reason given"
     )
-    return ApiError(redact(f"HTTP {status}: {said}{_REMEDIES.get(status, '')}"), status, detail, request_id)
+    return ApiError(redact(f"HTTP {status}: {message_text}{_REMEDIES.get(status, '')}"), status, detail, request_id)
 
 # %% ../../nbs/server/04_client.ipynb #142b90b9
 _ENDED = ("success", "partial", "failed", "cancelled")
@@ -211,13 +211,13 @@ class ExperimentsClient:
     ) -> dict[str, Any]:  # the task
         "The task once it has ended. Raises `TimeoutError`."
         until = None if timeout_s is None else time.monotonic() + timeout_s
-        while (found := self.task(task_id))["state"] not in _ENDED:
+        while (result := self.task(task_id))["state"] not in _ENDED:
             if progress is not None:
-                progress(found["progress"])
+                progress(result["progress"])
             if until is not None and time.monotonic() > until:
-                raise TimeoutError(f"task {task_id} is still {found['state']} after {timeout_s:g} s")
+                raise TimeoutError(f"task {task_id} is still {result['state']} after {timeout_s:g} s")
             time.sleep(every_s)
-        return found
+        return result
 
     def events(self, task_id: str) -> Iterator[tuple[str, dict[str, Any]]]:  # (progress | end, what it says)
         "Follow a task until it ends or the server stops"

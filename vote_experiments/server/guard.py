@@ -36,8 +36,8 @@ def read_keys(
     "The keys that open the door; empty when none is configured. Raises `ValueError` for a label that is there twice."
     keys: dict[str, bytes] = {}
     for part in filter(None, (p.strip() for p in (setting("API_KEY") or "" if text is None else text).split(","))):
-        found = _LABELLED.fullmatch(part)
-        label, key = (found["label"], found["key"]) if found else ("default", part)
+        match = _LABELLED.fullmatch(part)
+        label, key = (match["label"], match["key"]) if match else ("default", part)
         if label in keys:
             raise ValueError(f"API_KEY has two keys with the label {label!r}; write them as label:key,label:key")
         keys[label] = hashlib.sha256((keep_secret(key) or "").encode()).digest()
@@ -49,11 +49,11 @@ def label_of(
     keys: Mapping[str, bytes],
 ) -> str | None:  # None: no such key
     "Whose key this is"
-    given, found = hashlib.sha256(key.encode() if isinstance(key, str) else key or b"").digest(), None
+    given, matched = hashlib.sha256(key.encode() if isinstance(key, str) else key or b"").digest(), None
     for label, known in keys.items():
         if hmac.compare_digest(given, known):
-            found = label
-    return found if key else None
+            matched = label
+    return matched if key else None
 
 # %% ../../nbs/server/01_guard.ipynb #d3a87a59
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ _PATH = re.compile(r"(?<![\w:/.])(?:file://)?(?:/[^\s/'\"<>|:,;()]+){2,}/?|[A-Za
 
 def outside(text: Any) -> str:
     "A message as a client may read it: no secrets, no folders of this machine"
-    said = _STORE.sub("…", clean_text(str(redact(str(text)))) or "")
-    return _PATH.sub(lambda m: "…/" + re.split(r"[/\\]", m[0].rstrip("/\\"))[-1], said)[:2000]
+    cleaned = _STORE.sub("…", clean_text(str(redact(str(text)))) or "")
+    return _PATH.sub(lambda m: "…/" + re.split(r"[/\\]", m[0].rstrip("/\\"))[-1], cleaned)[:2000]
 
 # %% ../../nbs/server/01_guard.ipynb #456b719f
 def page_outside(page: str) -> str:
@@ -251,8 +251,8 @@ class Guard:
         "The whole body. Raises `Refused` when it is too large or too slow."
         most, parts, size = self.limits.body_bytes, [], 0
         refused = Refused(413, f"Body too large: {most:,} bytes are allowed", connection="close")
-        said = seen.header(b"content-length") or b"0"
-        if not said.isdigit() or int(said[:20]) > most:
+        length_header = seen.header(b"content-length") or b"0"
+        if not length_header.isdigit() or int(length_header[:20]) > most:
             raise refused
         try:
             async with asyncio.timeout(self.limits.body_s):

@@ -152,7 +152,7 @@ def run_response(
     run, state = result["group_id"], job_state(result)
     n, bad = result["total_experiments"], result["failed_experiments"]
     plural = f"{n} experiment{'' if n == 1 else 's'}"
-    found = [
+    entries_found = [
         ExperimentOut(
             experiment_id=e["experiment_id"],
             experiment_name=e["experiment_name"],
@@ -171,7 +171,7 @@ def run_response(
     ]
     return RunResponse(
         status=state,
-        experiments=found,
+        experiments=entries_found,
         run=run,
         headline=outside(result["headline"]),
         best=result["best"],  # type: ignore[arg-type]

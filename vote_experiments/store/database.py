@@ -792,20 +792,20 @@ class Store:
     def _migrate(self) -> None:
         "Create what is missing; bring an older store up to date; refuse one made by a newer version"
         with self.read() as connection:  # no lock is taken to open a store that is complete
-            found = self._schema_found(connection)
-        if found is None:
+            schema_number = self._schema_found(connection)
+        if schema_number is None:
             with self.engine.connect().execution_options(writing=True) as connection, connection.begin():
                 if self.dialect == "postgresql":  # two processes creating at once
                     connection.exec_driver_sql("SELECT pg_advisory_xact_lock(718281828)")
                 schema.create_all(connection)
                 if self._schema_found(connection) is None:
                     connection.execute(sa.insert(store_info).values(key="schema_version", value=str(SCHEMA_VERSION)))
-        elif int(found) > SCHEMA_VERSION:
+        elif int(schema_number) > SCHEMA_VERSION:
             raise StoreError(
-                f"{self!r} was made by a newer version (schema {found}, this one knows "
+                f"{self!r} was made by a newer version (schema {schema_number}, this one knows "
                 f"{SCHEMA_VERSION}): upgrade vote_experiments, or name another store"
             )
-        elif int(found) < SCHEMA_VERSION:
+        elif int(schema_number) < SCHEMA_VERSION:
             self._upgrade()
 
     def _upgrade(self) -> None:

@@ -77,32 +77,32 @@ def _tag_queries(dialect: str, experiment_id: str) -> list[sa.Select]:  # item i
     r = item_results.c
     text = sa.func.coalesce(r.item_metadata, dataset_items.c.metadata)
     joined = item_results.outerjoin(dataset_items, dataset_items.c.row_id == r.item_row)
-    its = (r.experiment_id == experiment_id, r.repeat == 0, text.is_not(None))
+    own_condition = (r.experiment_id == experiment_id, r.repeat == 0, text.is_not(None))
     if dialect == "sqlite":
         each = sa.func.json_each(text, "$.difficulties").table_valued("value", joins_implicitly=True)
         level = sa.func.json_extract(text, "$.level")
         hard = (
             sa.select(r.item_id, sa.literal("difficulty"), sa.cast(each.c.value, sa.Text))
             .select_from(joined)
-            .where(*its, sa.func.json_type(text, "$.difficulties") == "array", each.c.value.is_not(None))
+            .where(*own_condition, sa.func.json_type(text, "$.difficulties") == "array", each.c.value.is_not(None))
         )
     else:
         data = sa.cast(text, sa.dialects.postgresql.JSONB)
-        found = sa.case(
+        tag_found = sa.case(
             (sa.func.jsonb_typeof(data["difficulties"]) == "array", data["difficulties"]),
             else_=sa.cast(sa.literal("[]"), sa.dialects.postgresql.JSONB),
         )
         level = data["level"].astext
         hard = (
-            sa.select(r.item_id, sa.literal("difficulty"), sa.func.jsonb_array_elements_text(found))
+            sa.select(r.item_id, sa.literal("difficulty"), sa.func.jsonb_array_elements_text(tag_found))
             .select_from(joined)
-            .where(*its)
+            .where(*own_condition)
         )
     return [
         hard,
         sa.select(r.item_id, sa.literal("level"), sa.cast(level, sa.Text))
         .select_from(joined)
-        .where(*its, level.is_not(None)),
+        .where(*own_condition, level.is_not(None)),
     ]
 
 # %% ../../nbs/store/03_record_paths.ipynb #c7e2fb9c
@@ -119,12 +119,12 @@ def record_tags(
         ones = {
             (row.dataset_id, row.dataset_version, row.n_items) if row.dataset_id else row.id: row.id for row in rows
         }
-        found: dict[tuple[str, str], set[str]] = {}
+        tags_by_key: dict[tuple[str, str], set[str]] = {}
         for experiment_id in ones.values():
             for query in _tag_queries(store.dialect, experiment_id):
                 for item_id, kind, name in c.execute(query):
-                    found.setdefault((kind, name), set()).add(item_id)
-    return dict(sorted(found.items(), key=lambda entry: (entry[0][0] != "level", -len(entry[1]), entry[0])))
+                    tags_by_key.setdefault((kind, name), set()).add(item_id)
+    return dict(sorted(tags_by_key.items(), key=lambda entry: (entry[0][0] != "level", -len(entry[1]), entry[0])))
 
 # %% ../../nbs/store/03_record_paths.ipynb #58d2cd9e
 def results_at(
@@ -140,11 +140,11 @@ def results_at(
         r.position.between(place.first, place.last),
         r.item_id == place.item_id,
     ).order_by(r.experiment_id, r.repeat)
-    found: dict[str, list[ItemResult]] = {}
+    by_label: dict[str, list[ItemResult]] = {}
     for result in ResultSequence(store, "")._read(query):
         if result.status != "skipped":
-            found.setdefault(str(result.experiment_id), []).append(result)
-    return {i: found[i] for i in experiment_ids if i in found}
+            by_label.setdefault(str(result.experiment_id), []).append(result)
+    return {i: by_label[i] for i in experiment_ids if i in by_label}
 
 # %% ../../nbs/store/03_record_paths.ipynb #8b18758c
 def score_choices(store: Store, experiment_ids: Sequence[str]) -> list[str]:

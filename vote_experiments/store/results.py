@@ -178,13 +178,15 @@ def _find(store: Store, table: sa.Table, wanted: str, what: str) -> Any:
         row = c.execute(sa.select(table).where(table.c.id == wanted)).first()
         if row is not None:
             return row
-        found = c.execute(sa.select(table).where(table.c.id.startswith(wanted or "\0", autoescape=True)).limit(6)).all()
+        rows_found = c.execute(
+            sa.select(table).where(table.c.id.startswith(wanted or "\0", autoescape=True)).limit(6)
+        ).all()
         newest = c.scalars(sa.select(table.c.id).order_by(table.c.created_at.desc()).limit(5)).all()
-    if len(found) == 1:
-        return found[0]
+    if len(rows_found) == 1:
+        return rows_found[0]
     fits = (
-        f"several begin with {wanted!r}: {', '.join(r.id for r in found)}"
-        if found
+        f"several begin with {wanted!r}: {', '.join(r.id for r in rows_found)}"
+        if rows_found
         else (f"the newest are {', '.join(newest)}" if newest else "the store has none yet")
     )
     raise RunNotFoundError(f"no {what} {wanted!r}; {fits}")
@@ -458,13 +460,13 @@ def _without_secrets(rows: list[tuple]) -> list[tuple]:
 # %% ../../nbs/store/01_results.ipynb #fa687199
 def _trace_row(f: Finished, name: str, metadata: str | None, environment: str | None) -> tuple:
     r, u = f.result, f.result.usage
-    asked, answered = f.encoded[0] if f.encoded else encode_json(r.item.input), f.output or encode_json(r.output)
+    input_json, answered = f.encoded[0] if f.encoded else encode_json(r.item.input), f.output or encode_json(r.output)
     return (
         r.trace_id,
         f.started_us,
         f.ended_us,
         name,
-        asked,
+        input_json,
         answered,
         metadata,
         encode_json(list(f.tags)) if f.tags else None,
@@ -713,11 +715,14 @@ class ResultSequence(Sequence):
         self.positions = positions
 
     def _where(self) -> list[Any]:
-        its = [item_results.c.experiment_id == self.experiment_id]
+        conditions = [item_results.c.experiment_id == self.experiment_id]
         if self.positions is not None:
             start, stop, step = self.positions.start, self.positions.stop, self.positions.step
-            its += [item_results.c.position.between(start, stop - 1), (item_results.c.position - start) % step == 0]
-        return its + ([item_results.c.status == self.status] if self.status else [])
+            conditions += [
+                item_results.c.position.between(start, stop - 1),
+                (item_results.c.position - start) % step == 0,
+            ]
+        return conditions + ([item_results.c.status == self.status] if self.status else [])
 
     def __len__(self) -> int:
         with self.store.read() as c:
@@ -1007,8 +1012,8 @@ def spent(store: Store, experiment_id: str) -> dict[str, Any]:
 
     `cost_usd` is None as soon as the cost of one call is unknown; `known_cost_usd` is what is known of it."""
     r = item_results.c
-    its = r.experiment_id == experiment_id
-    timed = sa.and_(its, r.status == "ok", r.latency_s.is_not(None), r.cached == 0)
+    own_condition = r.experiment_id == experiment_id
+    timed = sa.and_(own_condition, r.status == "ok", r.latency_s.is_not(None), r.cached == 0)
     total = lambda column: sa.func.coalesce(sa.func.sum(column), 0)
     with store.read() as c:
         sums = c.execute(
@@ -1024,7 +1029,7 @@ def spent(store: Store, experiment_id: str) -> dict[str, Any]:
                 total(r.attempts),
                 total(r.waited_s),
                 sa.func.count(),
-            ).where(its)
+            ).where(own_condition)
         ).one()
         unpriced = _n_unpriced(c, experiment_id) if sums[5] < sums[10] else 0
         latency = _latency(sorted(s for (s,) in _streamed(c, sa.select(r.latency_s).where(timed))))
@@ -1032,7 +1037,7 @@ def spent(store: Store, experiment_id: str) -> dict[str, Any]:
             v: k
             for v, k in c.execute(
                 sa.select(r.model_version, sa.func.count())
-                .where(its, r.model_version.is_not(None))
+                .where(own_condition, r.model_version.is_not(None))
                 .group_by(r.model_version)
             )
         }

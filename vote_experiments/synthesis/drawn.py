@@ -306,9 +306,9 @@ def synthesize_dataset(
     "Draw a dataset. Raises `ValueError` for arguments that cannot be drawn, `OSError` when `out_dir` cannot be written."
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ValueError(f"n={n!r}: a dataset has at least one form set")
-    asked = _Plan(seed, level, options, kind, skew, pen_width, printer)
-    _settled(asked)  # wrong arguments are reported at once
-    plans = [_settled(replace(asked, seed=seed + i)) for i in range(n)]
+    first_plan = _Plan(seed, level, options, kind, skew, pen_width, printer)
+    _settled(first_plan)  # wrong arguments are reported at once
+    plans = [_settled(replace(first_plan, seed=seed + i)) for i in range(n)]
     word = options if isinstance(options, str) else "chosen"
     return _write_dataset(
         plans,

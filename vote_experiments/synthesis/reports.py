@@ -416,10 +416,10 @@ def drawn_kind(
     kind: str | FormKind,  # a printed code in any spelling, or Constituency or PartyList
 ) -> FormKind:
     "A form kind that can be drawn. Raises `ValueError` for another one."
-    found = kind if isinstance(kind, FormKind) else form_kind(kind)
-    if found.code not in DRAWN_KINDS:
-        raise ValueError(f"kind={found.code!r} is not drawn; drawn are {', '.join(DRAWN_KINDS)}")
-    return found
+    result = kind if isinstance(kind, FormKind) else form_kind(kind)
+    if result.code not in DRAWN_KINDS:
+        raise ValueError(f"kind={result.code!r} is not drawn; drawn are {', '.join(DRAWN_KINDS)}")
+    return result
 
 # %% ../../nbs/synthesis/06_reports.ipynb #d318aabb
 def draft_report(

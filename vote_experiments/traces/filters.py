@@ -248,17 +248,17 @@ def _checked(given: Any, scope: str) -> Condition:
 def _from_object(given: Mapping[str, Any], scope: str) -> list[dict[str, Any]]:
     "The object form as the list form"
     rest = dict(given)
-    found = _from_score(rest, scope)
+    conditions = _from_score(rest, scope)
     for name, value in rest.items():
         if name in _BOUNDS_OF_TIME:
             time = "timestamp" if scope == "traces" else "startTime"
-            found.append({"type": "datetime", "column": time, "operator": _BOUNDS_OF_TIME[name], "value": value})
+            conditions.append({"type": "datetime", "column": time, "operator": _BOUNDS_OF_TIME[name], "value": value})
             continue
         column = _column(name, scope)
         several = isinstance(value, (list, tuple)) and value and all(isinstance(v, Mapping) for v in value)
         for one in value if several else [value]:
-            found += _tested(column, COLUMNS[scope][column].types, one)
-    return found
+            conditions += _tested(column, COLUMNS[scope][column].types, one)
+    return conditions
 
 # %% ../../nbs/traces/00_filters.ipynb #4360fa83
 _BOUNDS_OF_TIME = {"from_timestamp": ">=", "to_timestamp": "<"}
@@ -424,7 +424,7 @@ def _compare_field(value: Any, c: Condition, dialect: str) -> Any:
 # %% ../../nbs/traces/00_filters.ipynb #dc130ba2
 def _latest_score(what: Any, trace_id: Any, name: str, data_type: str | None = None) -> Any:
     s = scores.c
-    its = (
+    latest = (
         sa.select(what, s.data_type)
         .where(s.trace_id == trace_id, s.name == name, s.observation_id.is_(None), s.source != "ERROR")
         .order_by(s.id.desc())
@@ -432,8 +432,8 @@ def _latest_score(what: Any, trace_id: Any, name: str, data_type: str | None = N
         .correlate(traces)
     )
     if data_type is None:
-        return its.with_only_columns(what).scalar_subquery()
-    return its.with_only_columns(sa.case((s.data_type == data_type, what))).scalar_subquery()
+        return latest.with_only_columns(what).scalar_subquery()
+    return latest.with_only_columns(sa.case((s.data_type == data_type, what))).scalar_subquery()
 
 # %% ../../nbs/traces/00_filters.ipynb #6bed22dd
 def _score_test(column: Any, c: Condition) -> Any:
@@ -483,8 +483,8 @@ def compile_filter(
     dialect: str = "sqlite",  # sqlite | postgresql, as `store.dialect` says
 ) -> list[Any]:  # SQLAlchemy conditions for `.where(*…)`
     "A filter as SQL. Raises `ValueError` naming whatever the grammar does not know."
-    found = []
+    results = []
     for c in parse_filter(filter, scope):
         test = _positive(c, COLUMNS[scope][c.column], dialect)
-        found.append(sa.not_(sa.func.coalesce(test, sa.false())) if c.operator in _NEGATIONS else test)
-    return found
+        results.append(sa.not_(sa.func.coalesce(test, sa.false())) if c.operator in _NEGATIONS else test)
+    return results

@@ -96,28 +96,28 @@ def _decoded(value: Any) -> Any:
 # %% ../../nbs/traces/03_opentelemetry.ipynb #374405a0
 def _messages(attributes: Mapping[str, Any], side: str) -> list[dict[str, Any]] | None:
     "Messages spread over numbered attributes, such as gen_ai.prompt.0.content"
-    found: dict[int, dict[str, Any]] = {}
+    by_number: dict[int, dict[str, Any]] = {}
     for name, value in attributes.items():
         m = _INDEXED.fullmatch(name)
         if m and (m[1] or m[2]) in (("prompt", "input") if side == "input" else ("completion", "output")):
-            found.setdefault(int(m[3]), {})[m[4].removeprefix("message.")] = value
-    return [found[i] for i in sorted(found)] or None
+            by_number.setdefault(int(m[3]), {})[m[4].removeprefix("message.")] = value
+    return [by_number[i] for i in sorted(by_number)] or None
 
 # %% ../../nbs/traces/03_opentelemetry.ipynb #57352821
 def _from_events(span: Any, side: str) -> Any:
     "Messages that older conventions put into span events"
-    its: list[Any] = []
+    observations_made: list[Any] = []
     for event in span.events or ():
         a = dict(event.attributes or {})
         if event.name == f"gen_ai.content.{'prompt' if side == 'input' else 'completion'}":
-            its.append(_decoded(_first(a, ("gen_ai.prompt", "gen_ai.completion"))))
+            observations_made.append(_decoded(_first(a, ("gen_ai.prompt", "gen_ai.completion"))))
         elif event.name.startswith("gen_ai.") and f"gen_ai.{side}.messages" in a:
-            its.append(_decoded(a[f"gen_ai.{side}.messages"]))
+            observations_made.append(_decoded(a[f"gen_ai.{side}.messages"]))
         elif event.name.startswith("gen_ai.") and (
             event.name.endswith(".message") if side == "input" else event.name == "gen_ai.choice"
         ):
-            its.append({k: _decoded(v) for k, v in a.items()})
-    return its[0] if len(its) == 1 else its or None
+            observations_made.append({k: _decoded(v) for k, v in a.items()})
+    return observations_made[0] if len(observations_made) == 1 else observations_made or None
 
 # %% ../../nbs/traces/03_opentelemetry.ipynb #4fd6d0cd
 def _content(span: Any, attributes: Mapping[str, Any], side: str) -> Any:
@@ -158,8 +158,8 @@ def _span_cost(attributes: Mapping[str, Any]) -> float | None:
 
 # %% ../../nbs/traces/03_opentelemetry.ipynb #1a47aa23
 def _span_kind(attributes: Mapping[str, Any], usage: Usage | None) -> str:
-    said = _first(attributes, ("langfuse.observation.type", "gen_ai.operation.name", "openinference.span.kind"))
-    kind = str(said or "").lower()
+    kind_given = _first(attributes, ("langfuse.observation.type", "gen_ai.operation.name", "openinference.span.kind"))
+    kind = str(kind_given or "").lower()
     if kind in _GENERATIONS or (not kind and usage is not None and _first(attributes, _MODEL) is not None):
         return "GENERATION"
     return "EVENT" if kind == "event" else "SPAN"

@@ -101,9 +101,9 @@ def export_traces(
 ) -> int:  # traces written
     "Write the traces a filter means, the oldest first, a page at a time"
     opened, n = open_store(store), 0
-    found = iter_traces(filter, store=opened)
+    matching = iter_traces(filter, store=opened)
     with open_aside(path, encoding="utf-8", newline="\n") as file:
-        while some := list(islice(found, 500)):
+        while some := list(islice(matching, 500)):
             ids = [t.id for t in some]
             by_trace: dict[str, tuple[list, list]] = {i: ([], []) for i in ids}
             with opened.read() as c:
@@ -124,18 +124,18 @@ def _read_line(text: str, where: str) -> tuple[str, dict[str, Any], list[tuple],
         if not isinstance(record, dict):
             raise ValueError("a trace is an object")
         trace_id = clean_text(str(record.pop("id", None) or "")) or new_trace_id()
-        its, found = record.pop("observations", None) or [], record.pop("scores", None) or []
+        its, score_records = record.pop("observations", None) or [], record.pop("scores", None) or []
         values = _trace_values(record)
         values["timestamp"] = values.get("timestamp") or now_us()
         rows = [_observation_values(trace_id, _observation_of(o), o.get("environment")) for o in its]
-        for s in found:
+        for s in score_records:
             if not isinstance(s.get("name"), str):
                 raise ValueError(f"a score has no name: {s}")
             s["value"] = _checked_value(s.get("value"), s.get("data_type"))
             s["created_at"] = now_us() if s.get("created_at") is None else to_us(s["created_at"])
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise ValueError(f"{where}: {error}") from None
-    return trace_id, values, rows, found
+    return trace_id, values, rows, score_records
 
 # %% ../../nbs/traces/04_trace_files.ipynb #4e485d71
 def _observation_of(record: Mapping[str, Any]) -> Observation:
@@ -189,8 +189,8 @@ def import_traces(
     opened, n = open_store(store), 0
     for _ in _lines(path):
         pass
-    found = _lines(path)
-    while batch := list(islice(found, 500)):
+    read_lines = _lines(path)
+    while batch := list(islice(read_lines, 500)):
         _write_lines(opened, batch)
         n += len(batch)
     return n

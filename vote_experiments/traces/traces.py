@@ -254,8 +254,8 @@ def _upsert(c: sa.Connection, table: sa.Table, values: Mapping[str, Any], if_new
 
 # %% ../../nbs/traces/01_traces.ipynb #20924e4a
 def _add_tags(c: sa.Connection, rows: Iterable[tuple[str, str]]) -> None:
-    its = [(clean_text(tag[:200]), trace_id) for tag, trace_id in rows]
-    RowInsert(trace_tags, ("tag", "trace_id"), c.dialect.name, "ON CONFLICT DO NOTHING")(c, its)
+    tag_rows = [(clean_text(tag[:200]), trace_id) for tag, trace_id in rows]
+    RowInsert(trace_tags, ("tag", "trace_id"), c.dialect.name, "ON CONFLICT DO NOTHING")(c, tag_rows)
 
 
 _TRACE_FIELDS = (
@@ -454,8 +454,8 @@ def add_observation(
     with opened.write() as c:
         _insert_observations(c, [row])
         _add_up(c, [trace_id])
-        found = c.execute(sa.select(observations).where(observations.c.id == row[0])).one()
-    return _observation(found, opened)
+        stored = c.execute(sa.select(observations).where(observations.c.id == row[0])).one()
+    return _observation(stored, opened)
 
 # %% ../../nbs/traces/01_traces.ipynb #c29de657
 def get_observations(
@@ -575,8 +575,8 @@ def get_scores(
     if name is not None:
         its.append(s.name == name)
     with open_store(store).read() as c:
-        found = [_score(r) for r in c.execute(sa.select(scores).where(*its).order_by(s.id))]
+        score_list = [_score(r) for r in c.execute(sa.select(scores).where(*its).order_by(s.id))]
     if history:
-        return found
-    latest = {(f.trace_id, f.observation_id, f.name): f.id for f in found}
-    return [f for f in found if latest[f.trace_id, f.observation_id, f.name] == f.id]
+        return score_list
+    latest = {(f.trace_id, f.observation_id, f.name): f.id for f in score_list}
+    return [f for f in score_list if latest[f.trace_id, f.observation_id, f.name] == f.id]

@@ -38,14 +38,14 @@ def read_object(say: Words, field: str, text: str) -> dict[str, Any]:
     if not text.strip():
         return {}
     try:
-        found = json.loads(text, parse_constant=_no_constant)
+        result = json.loads(text, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise FieldProblem(field, say("bad_json", field=say(field), what=error.msg, at=error.pos + 1)) from None
     except (ValueError, RecursionError) as error:
         raise FieldProblem(field, say("in_field", field=say(field), what=str(error))) from None
-    if not isinstance(found, dict):
+    if not isinstance(result, dict):
         raise FieldProblem(field, say("not_an_object", field=say(field), example='{"purpose": "baseline"}'))
-    return found
+    return result
 
 # %% ../../nbs/widgets/02_config_rows.ipynb #43c22798
 _PLACE = re.compile(r"model_configs\[\d+\](?:\['(?P<key>[^']*)'\])?: ?")
@@ -61,9 +61,14 @@ def field_problem(say: Words, error: ValueError) -> FieldProblem:
     if place is None:
         return FieldProblem("model", text)
     field = _FIELDS.get(place["key"] or "", "settings")
-    told = text[place.end() :]
+    problem_text = text[place.end() :]
     return FieldProblem(
-        field, say("in_field", field=say(field), what=f"{place['key']!r} {told}" if field == "settings" else told)
+        field,
+        say(
+            "in_field",
+            field=say(field),
+            what=f"{place['key']!r} {problem_text}" if field == "settings" else problem_text,
+        ),
     )
 
 # %% ../../nbs/widgets/02_config_rows.ipynb #e03246c3
@@ -293,15 +298,15 @@ class ConfigRows:
 
     def check(self) -> list[tuple[int, FieldProblem]]:  # (index, what is wrong)
         "Every row that is wrong"
-        found, first = [], {}
+        result, first = [], {}
         for i, row in enumerate(self.rows):
             problem = row.check()
             name = row.suffix.value.strip() or row.suffix.placeholder
             if problem is None and (j := first.setdefault(name, i)) != i:
                 problem = FieldProblem("suffix", self.say("same_name", field=self.say("suffix"), n=j + 1, name=name))
                 row.tell(problem)
-            found += [(i, problem)] if problem else []
-        return found
+            result += [(i, problem)] if problem else []
+        return result
 
     @property
     def value(self) -> list[dict[str, Any]]:

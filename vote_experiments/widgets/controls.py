@@ -244,9 +244,9 @@ class RequestProblem(ValueError):
 # %% ../../nbs/widgets/01_controls.ipynb #8327b543
 def problem_list(say: Words, error: RequestProblem) -> Html:
     "What to correct, as a list"
-    its = joined(Html("<li>{}</li>").format(p) for p in error.problems)
+    problem_items = joined(Html("<li>{}</li>").format(p) for p in error.problems)
     return Html('<div class="ve-message ve-problem" role="alert"><strong>{}</strong><ul>{}</ul></div>').format(
-        say("correct_first"), its
+        say("correct_first"), problem_items
     )
 
 # %% ../../nbs/widgets/01_controls.ipynb #549486e0

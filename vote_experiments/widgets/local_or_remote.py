@@ -97,7 +97,7 @@ class RunPlace(Protocol):
 
     def versions(self, name: str) -> list[int]: ...  # newest first
 
-    def estimate(self, arguments: Mapping[str, Any]) -> Any: ...  # `Estimates`, or None when it cannot be told
+    def estimate(self, arguments: Mapping[str, Any]) -> Any: ...  # `Estimates`, or None when it is unknown
 
     def start(self, arguments: Mapping[str, Any], background: bool) -> str: ...  # the job's id
 
@@ -186,17 +186,17 @@ _workers: list[subprocess.Popen] = []  # kept, so that those that have ended are
 def start_worker(store: Store) -> subprocess.Popen:
     "A process that does not end with this one: it takes jobs of a store until there are none"
     _workers[:] = [w for w in _workers if w.poll() is None]
-    told = tempfile.TemporaryFile()  # noqa: SIM115 (the worker's, too)
+    output_file = tempfile.TemporaryFile()  # noqa: SIM115 (the worker's, too)
     env = {**os.environ, "VOTE_EXPERIMENTS_STORE": store.url, "VOTE_EXPERIMENTS_RUNS": str(runs_folder())}
     worker = subprocess.Popen(
         [sys.executable, "-c", _WORK],
         env=env,
         stdin=subprocess.DEVNULL,
-        stdout=told,
-        stderr=told,
+        stdout=output_file,
+        stderr=output_file,
         start_new_session=True,
     )
-    told.close()
+    output_file.close()
     _workers.append(worker)
     return worker
 
@@ -305,9 +305,9 @@ class StoreRuns:
                 begun.put(error)
 
         threading.Thread(target=run, name="vote-experiments-form", daemon=True).start()
-        if isinstance(found := begun.get(), Exception):
-            raise found
-        return found
+        if isinstance(result := begun.get(), Exception):
+            raise result
+        return result
 
     def look(self, job_id: str) -> Followed:
         "How far a run is"
@@ -536,11 +536,12 @@ class ServerRuns:
 
     def compare(self, runs: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
         "Rows and sentences of several runs, compared item by item. Raises `ApiError`."
-        found = self.client.compare(*runs)
+        comparison = self.client.compare(*runs)
         rows = [
-            {k: e.get(k) for k in ("experiment", "n", "mean", "lower", "upper")} for e in found.get("experiments") or ()
+            {k: e.get(k) for k in ("experiment", "n", "mean", "lower", "upper")}
+            for e in comparison.get("experiments") or ()
         ]
-        return rows, [s for s in (found.get("sentence"),) if s]
+        return rows, [s for s in (comparison.get("sentence"),) if s]
 
     def request(self, run: str) -> dict[str, Any]:
         "The request of a run, as far as its experiments show it. Raises `ApiError`."
