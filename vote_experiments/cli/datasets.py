@@ -445,22 +445,22 @@ def diff(
     """
     from vote_experiments.datasets.dataset import diff_versions
 
-    found = diff_versions(name, a, b, store)
+    changes = diff_versions(name, a, b, store)
     rows = [
         {"item": i, "what": what, "field": "", "old": "", "new": ""}
         for what in ("added", "removed")
-        for i in found[what]
+        for i in changes[what]
     ]
     rows += [
         {"item": c.item_id, "what": f.kind, "field": f.path, "old": f.old, "new": f.new}
-        for c in found.changed
+        for c in changes.changed
         for f in c.fields
     ]
     show(
-        found,
+        changes,
         as_json,
-        f"{found.name}, version {found.a} to {found.b}: {len(found.added)} added, {len(found.removed)} removed, "
-        f"{len(found.changed)} changed.",
+        f"{changes.name}, version {changes.a} to {changes.b}: {len(changes.added)} added, {len(changes.removed)} removed, "
+        f"{len(changes.changed)} changed.",
         *([Table(rows)] if rows else []),
     )
 

@@ -89,7 +89,7 @@ def gate(
     from vote_experiments.experiments.gate import gate_junit, gate_markdown, judge_run
 
     opened = open_store(store)
-    found = judge_run(
+    gate_report = judge_run(
         run_id(opened, run),
         baseline,
         fail_under=fail_under,
@@ -101,16 +101,16 @@ def gate(
         false_alarms=false_alarms,
         runs_a_year=runs_a_year,
     )
-    page = gate_markdown(found)
-    for path, text in ((summary, page), (junit, gate_junit(found))):
+    page = gate_markdown(gate_report)
+    for path, text in ((summary, page), (junit, gate_junit(gate_report))):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
     if os.environ.get("GITHUB_STEP_SUMMARY"):
         with open(os.environ["GITHUB_STEP_SUMMARY"], "a", encoding="utf-8") as out:
             out.write(page)
-    show(found.to_dict(), as_json, page.rstrip())
-    if not found.passed:
+    show(gate_report.to_dict(), as_json, page.rstrip())
+    if not gate_report.passed:
         raise typer.Exit(FAILED)
 
 # %% ../../nbs/cli/11_gate.ipynb #d90bd553
@@ -144,7 +144,7 @@ def trend(
     from vote_experiments.engine.clusters import check_cluster_by
     from vote_experiments.experiments.trend import trend as trend_of_runs
 
-    found = trend_of_runs(
+    trend_found = trend_of_runs(
         experiment,
         score,
         open_store(store),
@@ -155,4 +155,6 @@ def trend(
         runs_a_year=runs_a_year,
         models=models,
     )
-    show(found.to_dict(), as_json, Table(found.display_frame().to_dict("records")), "", found.sentence)
+    show(
+        trend_found.to_dict(), as_json, Table(trend_found.display_frame().to_dict("records")), "", trend_found.sentence
+    )

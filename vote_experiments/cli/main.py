@@ -106,12 +106,12 @@ def doctor(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """
     from vote_experiments.reports.doctor import examine, faults
 
-    found = examine(store)
-    wrong = faults(found)
+    examination = examine(store)
+    wrong = faults(examination)
     show(
-        {**found, "faults": wrong},
+        {**examination, "faults": wrong},
         as_json,
-        *doctor_lines(found),
+        *doctor_lines(examination),
         "",
         *(wrong or ["Nothing keeps the offline work from going on."]),
     )

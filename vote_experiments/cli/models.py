@@ -37,10 +37,10 @@ def chosen_config(
     "A model config, however it was named. Raises `ValueError` when it is not one config."
     if text.lstrip().startswith("{"):
         try:
-            found = json.loads(text)
+            result = json.loads(text)
         except ValueError as error:
             raise ValueError(f"--config {shortened(text)!r} is not JSON: {error}") from None
-        return found
+        return result
     if text == "latest" or text.startswith(("exp_", "grp_")):
         return _config_of_run(text, store)
     if Path(text).suffix.lower() in (".yaml", ".yml", ".toml", ".json"):
@@ -70,12 +70,12 @@ def _config_of_run(run: str, store: Any) -> dict[str, Any]:
     if wanted.startswith("exp_"):
         return dict(get_experiment(opened, wanted)["config"] or {})
     group = get_group(opened, wanted)
-    its = list_experiments(opened, group_id=group["id"])
-    best = [e for e in its if len(its) == 1 or e["name"] == (group["result"] or {}).get("best")]
+    experiments = list_experiments(opened, group_id=group["id"])
+    best = [e for e in experiments if len(experiments) == 1 or e["name"] == (group["result"] or {}).get("best")]
     if not best:
         raise ValueError(
             f"the comparison of run {group['id']} did not decide which config is best; name an experiment: "
-            + "; ".join(f"{e['id']} ({e['name']})" for e in its)
+            + "; ".join(f"{e['id']} ({e['name']})" for e in experiments)
         )
     return dict(best[0]["config"] or {})
 
@@ -249,7 +249,7 @@ def extract_folder(
             decisions=decisions,
         )
     rows = _doubtful_rows(found, 20)
-    told = [
+    notices = [
         *(["", "Doubtful, to be looked at:", Table(rows)] if rows else []),
         *([f"… and {found.n_doubtful - len(rows)} more"] if found.n_doubtful > len(rows) else []),
     ]
@@ -269,7 +269,7 @@ def extract_folder(
             **_account(found),
         },
         as_json,
-        *told,
+        *notices,
         "",
         *found.account(),
         "",
@@ -310,7 +310,7 @@ def list_cache(store: StoreOption = None, as_json: JsonOption = False) -> None:
     "What is kept, by model."
     from vote_experiments.store.response_cache import list_responses
 
-    found = list_responses(store)
+    responses = list_responses(store)
     day = lambda moment: f"{moment:%Y-%m-%d %H:%M}" if moment else ""
     rows = [
         {
@@ -320,9 +320,9 @@ def list_cache(store: StoreOption = None, as_json: JsonOption = False) -> None:
             "oldest (UTC)": day(m.oldest),
             "newest (UTC)": day(m.newest),
         }
-        for m in found
+        for m in responses
     ]
-    show([m.to_dict() for m in found], as_json, Table(rows) if rows else "No answer is kept yet.")
+    show([m.to_dict() for m in responses], as_json, Table(rows) if rows else "No answer is kept yet.")
 
 # %% ../../nbs/cli/04_models.ipynb #2f69b4d0
 @cache_app.command("size")
@@ -330,8 +330,8 @@ def cache_size(store: StoreOption = None, as_json: JsonOption = False) -> None:
     "How much is kept."
     from vote_experiments.store.response_cache import list_responses
 
-    found = list_responses(store)
-    n, size = sum(m.n for m in found), sum(m.n_bytes for m in found)
+    responses = list_responses(store)
+    n, size = sum(m.n for m in responses), sum(m.n_bytes for m in responses)
     show({"answers": n, "bytes": size}, as_json, f"{n:,} answers, {_size(size)}")
 
 # %% ../../nbs/cli/04_models.ipynb #59a604a4

@@ -48,13 +48,15 @@ def publish(
 
     settings: dict[str, Any] = {"project_name": project} if project else {}
     with people_apart(as_json):
-        found = publishing.publish(
+        published = publishing.publish(
             run, backend, store=store, resend_after_s=0.0 if again else publishing.RESEND_AFTER_S, **settings
         )
     show(
-        [{**p.to_dict(), "complete": p.complete} for p in found], as_json, *(f"{p}\n   {p.url}".rstrip() for p in found)
+        [{**p.to_dict(), "complete": p.complete} for p in published],
+        as_json,
+        *(f"{p}\n   {p.url}".rstrip() for p in published),
     )
-    if not all(p.complete for p in found):
+    if not all(p.complete for p in published):
         raise typer.Exit(FAILED)
 
 # %% ../../nbs/cli/07_publish.ipynb #5a42cbd3
@@ -92,14 +94,14 @@ def push(
     if files is not None:
         paths = dataset_files_for_import(name, files, version=version, store=store)
         return show({"files": [str(p) for p in paths]}, as_json, *(f"Written: {p}" for p in paths))
-    found = push_dataset(
+    pushed = push_dataset(
         name, backend, version=version, store=store, remove_missing=remove_missing, project_name=project
     )
     show(
-        found,
+        pushed,
         as_json,
-        f"Pushed: {name}, version {found.version} of {backend} project {found.project}.",
-        f"   {found.url}",
+        f"Pushed: {name}, version {pushed.version} of {backend} project {pushed.project}.",
+        f"   {pushed.url}",
     )
 
 # %% ../../nbs/cli/07_publish.ipynb #e315856d
@@ -126,9 +128,9 @@ def pull(
     """
     from vote_experiments.platforms.publishing import pull_dataset
 
-    found = pull_dataset(backend, name, version, store=store, tags=tag, project_name=project)
+    pulled = pull_dataset(backend, name, version, store=store, tags=tag, project_name=project)
     show(
-        {"name": found.name, "version": found.version, "items": len(found)},
+        {"name": pulled.name, "version": pulled.version, "items": len(pulled)},
         as_json,
-        Table([{"dataset": found.name, "version": found.version, "items": len(found)}]),
+        Table([{"dataset": pulled.name, "version": pulled.version, "items": len(pulled)}]),
     )

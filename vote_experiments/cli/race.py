@@ -229,18 +229,18 @@ def vote(
             evaluators=evaluators_named(evaluator) if evaluator else None,
             store=opened,
         )
-    found = compare_with_members(result, opened)
+    agreement = compare_with_members(result, opened)
     show(
         {
             "experiment_id": result.experiment_id,
             "name": result.name,
             "members": (result.config or {}).get("members"),
-            "comparison": found.to_dict(),
+            "comparison": agreement.to_dict(),
         },
         as_json,
         "",
-        Table(found.display_frame().to_dict("records")),
+        Table(agreement.display_frame().to_dict("records")),
         "",
-        *found.sentences,
+        *agreement.sentences,
         f"Experiment: {result.experiment_id}",
     )

@@ -208,18 +208,19 @@ def _show_estimate(request: Mapping[str, Any], as_json: bool) -> None:
     from vote_experiments.scoring.judges import evaluators_named
 
     evaluators = evaluators_named(request.get("evaluators") or ())
-    found, cap = estimate_request(request), request.get("max_cost_usd")
+    estimates, cap = estimate_request(request), request.get("max_cost_usd")
     judges = [e.name for e in evaluators if hasattr(e, "criteria")]
-    told = [f"Not counted: the calls of {', '.join(judges)}."] if judges else []
-    if cap is not None and found.cost_usd is not None:
-        told.append(
-            f"max_cost_usd={cap:g} " + ("is enough." if found.cost_usd < cap else "would stop the run before its end.")
+    notices = [f"Not counted: the calls of {', '.join(judges)}."] if judges else []
+    if cap is not None and estimates.cost_usd is not None:
+        notices.append(
+            f"max_cost_usd={cap:g} "
+            + ("is enough." if estimates.cost_usd < cap else "would stop the run before its end.")
         )
     show(
-        {**found.to_dict(), "cost_usd": found.cost_usd, "seconds": found.seconds, "max_cost_usd": cap},
+        {**estimates.to_dict(), "cost_usd": estimates.cost_usd, "seconds": estimates.seconds, "max_cost_usd": cap},
         as_json,
-        *found.lines(),
-        *told,
+        *estimates.lines(),
+        *notices,
     )
 
 # %% ../../nbs/cli/02_run.ipynb #c727a441
@@ -495,8 +496,8 @@ def resume(
     from vote_experiments.experiments.comparison import stored_request
 
     opened = open_store(store)
-    said = {"raise_errors": raise_errors, "max_cost_usd": max_cost_usd}
-    request = stored_request(opened, run_id(opened, run)) | {k: v for k, v in said.items() if v is not None}
+    overrides = {"raise_errors": raise_errors, "max_cost_usd": max_cost_usd}
+    request = stored_request(opened, run_id(opened, run)) | {k: v for k, v in overrides.items() if v is not None}
     run_and_show(
         {
             **request,

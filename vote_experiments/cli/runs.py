@@ -34,11 +34,11 @@ def _chosen_experiments(store: Any, runs: Sequence[str]) -> dict[str, dict[str, 
     "The experiments that several RUN arguments mean"
     from vote_experiments.store.results import get_experiment, resolve_run
 
-    found: dict[str, dict[str, Any]] = {}
+    result: dict[str, dict[str, Any]] = {}
     for experiment_id in dict.fromkeys(e for run in runs for e in resolve_run(store, run)):
         row = get_experiment(store, experiment_id)
-        found[row["name"] if row["name"] not in found else f"{row['name']} ({row['id']})"] = row
-    return found
+        result[row["name"] if row["name"] not in result else f"{row['name']} ({row['id']})"] = row
+    return result
 
 # %% ../../nbs/cli/06_runs.ipynb #771f5c8c
 def _not_complete(store: Any, chosen: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -72,14 +72,14 @@ def _comparison(
 
     ids = {label: e["id"] for label, e in chosen.items()}
     by = run_cluster_by(store, ids.values()) if cluster_by is None else check_cluster_by(cluster_by)
-    found = compare_experiments_by_item(store, ids, score=score, cluster_by=by, assume=assume)
-    if found is None:
+    result = compare_experiments_by_item(store, ids, score=score, cluster_by=by, assume=assume)
+    if result is None:
         known = dict.fromkeys(n for e in chosen.values() for n in score_names(store, e["id"]))
         raise ValueError(
             f"nothing to compare: no experiment has a number for {score or 'overall accuracy'!r}"
             f"{did_you_mean(score or '', known, '.')} Scores are {', '.join(known) or 'none'}"
         )
-    return found
+    return result
 
 # %% ../../nbs/cli/06_runs.ipynb #761b6672
 @app.command()
@@ -128,11 +128,16 @@ def compare(
 
     opened = open_store(store)
     chosen = _chosen_experiments(opened, runs or ["latest"])
-    found = _comparison(opened, chosen, score, cluster_by, assume)
-    rows = found.display_frame().to_dict("records")
+    comparison = _comparison(opened, chosen, score, cluster_by, assume)
+    rows = comparison.display_frame().to_dict("records")
     notes = [*_other_data(chosen), *_not_complete(opened, chosen)]
     show(
-        {**found.to_dict(), "sentences": [*found.sentences, *notes]}, as_json, Table(rows), "", *found.sentences, *notes
+        {**comparison.to_dict(), "sentences": [*comparison.sentences, *notes]},
+        as_json,
+        Table(rows),
+        "",
+        *comparison.sentences,
+        *notes,
     )
 
 # %% ../../nbs/cli/06_runs.ipynb #44aafa73
@@ -297,7 +302,7 @@ def show_run(
     for e in rows:
         failed = _failures(opened, e)
         lines += ["", e["name"], Table(_score_rows(e)), *(["Failed items:", *failed] if failed else [])]
-    told = [
+    shown_experiments = [
         {
             **{k: v for k, v in e.items() if k != "settings"},
             "status": s.status,
@@ -306,7 +311,7 @@ def show_run(
         }
         for e, s in zip(rows, state.experiments)
     ]
-    show(told, as_json, *lines)
+    show(shown_experiments, as_json, *lines)
 
 # %% ../../nbs/cli/06_runs.ipynb #08650766
 @runs_app.command("delete")

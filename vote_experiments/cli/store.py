@@ -224,12 +224,12 @@ def share(
     path = out or Path(f"{wanted}.run.zip")
     if path.exists():
         raise ValueError(f"{str(path)!r} exists already; name another file with --out")
-    found = share_run(wanted, path, opened, pages=pages)
+    shared = share_run(wanted, path, opened, pages=pages)
     show(
-        found,
+        shared,
         as_json,
-        f"Written: {found.path} ({found.n_bytes / 1e6:.1f} MB): {found.experiments} experiments, {found.items} items"
-        + (f", {found.pages} pages" if pages else ", without pages"),
+        f"Written: {shared.path} ({shared.n_bytes / 1e6:.1f} MB): {shared.experiments} experiments, {shared.items} items"
+        + (f", {shared.pages} pages" if pages else ", without pages"),
         f"Take it in with: vote-experiments runs import {path.name}",
     )
 
@@ -258,14 +258,14 @@ def import_(
     """
     from vote_experiments.reports.run_files import import_run
 
-    found = import_run(file, store, dataset_name=dataset, pages_into=pages_into)
-    said = f"Imported: {found.experiments} experiments, {found.items} items" + (
-        f", {found.pages} pages" if found.pages else ""
+    imported = import_run(file, store, dataset_name=dataset, pages_into=pages_into)
+    sentence = f"Imported: {imported.experiments} experiments, {imported.items} items" + (
+        f", {imported.pages} pages" if imported.pages else ""
     )
     show(
-        found,
+        imported,
         as_json,
-        said if found.experiments else "Nothing to do: all of it is here already.",
-        *(f"Dataset: {d}" for d in found.datasets),
-        f"Look at it with: vote-experiments runs show {found.run}",
+        sentence if imported.experiments else "Nothing to do: all of it is here already.",
+        *(f"Dataset: {d}" for d in imported.datasets),
+        f"Look at it with: vote-experiments runs show {imported.run}",
     )

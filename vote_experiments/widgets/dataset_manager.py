@@ -353,11 +353,11 @@ class DecisionList:
 
     def decided(self) -> dict[str, Any]:  # by path, as `adjudicate` takes it
         "The decisions that are chosen"
-        found = {}
+        result = {}
         for path, (chosen, third) in self.choices.items():
             kind, value = self._meant[path][chosen.value]
-            found[path] = third.value.strip() if kind == "third" else "" if value is None else value
-        return found
+            result[path] = third.value.strip() if kind == "third" else "" if value is None else value
+        return result
 
 # %% ../../nbs/widgets/22_dataset_manager.ipynb #5d86f4b6
 def review_first(
@@ -367,8 +367,8 @@ def review_first(
     text: str = "",  # part of the item's id
 ) -> list[str]:
     "The items that need a look, then the others"
-    found = dataset.find([i for i in flagged if text.lower() in i.lower()][:ITEMS_SHOWN])
-    first = [i for i in flagged if i in found and found[i].status == "ACTIVE"]
+    items_by_id = dataset.find([i for i in flagged if text.lower() in i.lower()][:ITEMS_SHOWN])
+    first = [i for i in flagged if i in items_by_id and items_by_id[i].status == "ACTIVE"]
     return list(dict.fromkeys([*first, *ids]))
 
 # %% ../../nbs/widgets/22_dataset_manager.ipynb #bc6dce1c
@@ -443,9 +443,9 @@ class ItemList:
         self.earlier.disabled, self.later.disabled = self._start == 0, self._start + ITEMS_SHOWN >= self._total
 
     def _name(self, item_id: str, n_flags: int) -> str:
-        told = [self.say("to_review", n=n_flags)] if n_flags else []
-        told += [self.say("edited")] if self._is_edited(item_id) else []
-        return " · ".join([redact(item_id), *told])
+        remarks = [self.say("to_review", n=n_flags)] if n_flags else []
+        remarks += [self.say("edited")] if self._is_edited(item_id) else []
+        return " · ".join([redact(item_id), *remarks])
 
 # %% ../../nbs/widgets/22_dataset_manager.ipynb #ba6ff4a9
 @dataclass
@@ -948,7 +948,7 @@ def keep_uploads(
 
 # %% ../../nbs/widgets/22_dataset_manager.ipynb #ac07193f
 def dataset_folder(store: Store) -> Path:
-    "Where drawn and uploaded pages are kept: beside the store"
+    "Where drawn and uploaded pages are stored: next to the store"
     return (store.path.parent if store.path else Path.cwd()) / "datasets"
 
 # %% ../../nbs/widgets/22_dataset_manager.ipynb #4438144f
@@ -1122,12 +1122,12 @@ def export_path(dataset: Dataset, kind: str) -> Path:
 # %% ../../nbs/widgets/22_dataset_manager.ipynb #9713ec15
 def exported_html(path: Path, say: Words) -> Html:
     "Where a file was written; a small one can be downloaded, too"
-    told = message(say("exported", path=path), "good")
+    message_html = message(say("exported", path=path), "good")
     small = path.stat().st_size <= DOWNLOADED
     return (
-        joined([told, download(say("download"), path.name, path.read_bytes(), "application/octet-stream")])
+        joined([message_html, download(say("download"), path.name, path.read_bytes(), "application/octet-stream")])
         if small
-        else told
+        else message_html
     )
 
 # %% ../../nbs/widgets/22_dataset_manager.ipynb #393aed94

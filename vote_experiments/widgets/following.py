@@ -57,8 +57,8 @@ def progress_html(
     arguments: Mapping[str, Any] | None = None,  # of the run, where they are known better than it says itself
 ) -> Html:
     "How far a run is"
-    asked = (arguments or seen.arguments or {}).get("model_configs") or ()
-    names = [c.experiment_name for c in check_configs(list(asked))] if asked else []
+    configs = (arguments or seen.arguments or {}).get("model_configs") or ()
+    names = [c.experiment_name for c in check_configs(list(configs))] if configs else []
     head = say(
         "state_line",
         state=say(f"state_{seen.state}"),

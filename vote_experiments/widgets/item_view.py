@@ -137,8 +137,8 @@ def compare_table(
 ) -> Html:
     "A report's fields, its ground truth and the answers"
     rows = field_rows(expected, answers)
-    found = _found(sum(r.n_off > 0 for r in rows), len(answers), len(models), say)
-    caption = Html("{} · {}").format(form_label(expected.form_info.form_type, say.language), found)
+    heading = _found(sum(r.n_off > 0 for r in rows), len(answers), len(models), say)
+    caption = Html("{} · {}").format(form_label(expected.form_info.form_type, say.language), heading)
     rows = [r for r in rows if r.n_off] if only_differences else rows
     if not rows:
         return Html('<table class="ve-compare"><caption>{}</caption></table>').format(caption)
@@ -317,11 +317,11 @@ def _calls(store: Store, trace_ids: Sequence[str | None]) -> dict[str, list[Any]
     query = sa.select(o.trace_id, o.type, o.name, o.input, o.output, o.metadata).where(
         o.trace_id.in_([t for t in trace_ids if t])
     )
-    found: dict[str, list[Any]] = {}
+    by_item: dict[str, list[Any]] = {}
     with store.read() as connection:
         for row in connection.execute(query.order_by(o.start_time)):
-            found.setdefault(row.trace_id, []).append(row)
-    return found
+            by_item.setdefault(row.trace_id, []).append(row)
+    return by_item
 
 # %% ../../nbs/widgets/19_item_view.ipynb #e76863ce
 def _shown_text(value: Any) -> str:
@@ -362,12 +362,12 @@ def details_html(
     parts = []
     for label, r in by_label.items():
         own = [c for c in calls.get(str(r.trace_id), ()) if c.type == "GENERATION"]
-        asked, answered = (decode_json(own[-1].input), decode_json(own[-1].output)) if own else (None, None)
+        input_value, answered = (decode_json(own[-1].input), decode_json(own[-1].output)) if own else (None, None)
         blocks = [
             _block(say("fact_error"), None if r.error is None else str(r.error)),
             _block(say("fact_response"), r.output),
             _block(say("fact_raw"), answered),
-            _block(say("fact_prompt"), asked),
+            _block(say("fact_prompt"), input_value),
         ]
         parts.append(
             Html("<details><summary>{}</summary>{}{}</details>").format(

@@ -256,9 +256,9 @@ class OutcomePanel:
             self.entry.inputs[empty[0]].focus()
             return
         check.record(station, votes, reader=self.reader.value.strip(), note=self.note.value.strip() or None)  # type: ignore[arg-type]
-        told = self._compared(check, station)
+        comparison_html = self._compared(check, station)
         self.take()
-        self.news.value = told
+        self.news.value = comparison_html
 
     def _compared(self, check: OutcomeCheck, station: Station) -> Html:
         "What the machine, or another person, read"

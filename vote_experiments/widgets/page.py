@@ -27,9 +27,9 @@ def page_settings(
     environ: Mapping[str, str],  # of the kernel
 ) -> dict[str, Any]:  # folder, store, language, api_base_url; those that were said
     "What the command and the address say"
-    told = json.loads(environ.get(PAGE_VARIABLE) or "{}")
-    asked = parse_qs(environ.get("QUERY_STRING") or "").get("language", [])
-    return {**told, **({"language": asked[-1]} if asked and asked[-1] in LANGUAGES else {})}
+    stored_settings = json.loads(environ.get(PAGE_VARIABLE) or "{}")
+    languages = parse_qs(environ.get("QUERY_STRING") or "").get("language", [])
+    return {**stored_settings, **({"language": languages[-1]} if languages and languages[-1] in LANGUAGES else {})}
 
 # %% ../../nbs/widgets/25_page.ipynb #774fb1d3
 class PageTabs:
@@ -154,7 +154,7 @@ class ExperimentsPage:
 # %% ../../nbs/widgets/25_page.ipynb #8863dac0
 def page_here() -> w.VBox:
     "The page with the options of the command; also goes to the folder where the command was called, where `.env` is"
-    told = page_settings(os.environ)
-    if folder := told.pop("folder", None):
+    settings_here = page_settings(os.environ)
+    if folder := settings_here.pop("folder", None):
         os.chdir(folder)
-    return ExperimentsPage(**told).widget
+    return ExperimentsPage(**settings_here).widget

@@ -121,14 +121,14 @@ def _picture(path: str, page: int, roots: Any) -> str:
         key = (path, page, Path(path).stat().st_mtime_ns)
     except (OSError, ValueError):
         key = (path, page, 0)
-    found = _kept.pop(key, None)
-    if found is None:
+    result = _kept.pop(key, None)
+    if result is None:
         data, kind = page_bytes(path, page, roots, max_side=SHARPEST, quality=85)
-        found = f"data:{kind};base64,{base64.b64encode(data).decode()}"
-    _kept[key] = found
+        result = f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    _kept[key] = result
     while len(_kept) > KEPT:
         _kept.popitem(last=False)
-    return found
+    return result
 
 # %% ../../nbs/widgets/15_page_viewer.ipynb #38b81209
 def page_html(

@@ -32,10 +32,15 @@ def told_result(
     run: str | None,  # the group that is stored
 ) -> tuple[dict[str, Any], Html]:  # the result, the result in words and pictures
     "A result as it is at this moment. Raises what `place.result` does."
-    found, language = dict(place.result(str(run)) if run else result or {}), say.language
-    bad = any(e["failed_records"] or e["status"] == "failed" for e in found["experiments"])
-    shown_result = {**found, "headline": place.finding(found["group_id"], language) or found.get("headline")}
-    return found, result_html(say, shown_result, place.failures(found["group_id"], language) if bad else None)
+    result_found, language = dict(place.result(str(run)) if run else result or {}), say.language
+    bad = any(e["failed_records"] or e["status"] == "failed" for e in result_found["experiments"])
+    shown_result = {
+        **result_found,
+        "headline": place.finding(result_found["group_id"], language) or result_found.get("headline"),
+    }
+    return result_found, result_html(
+        say, shown_result, place.failures(result_found["group_id"], language) if bad else None
+    )
 
 # %% ../../nbs/widgets/12_past_runs.ipynb #396d39e4
 MOST_BYTES_IN_A_LINK = 20_000_000

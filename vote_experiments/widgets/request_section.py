@@ -34,18 +34,18 @@ def starting_configs() -> list[dict[str, Any]]:
 # %% ../../nbs/widgets/08_request_section.ipynb #dbad3963
 def request_of(say: Words, data: DataPart, rows: ConfigRows, settings: SettingsPart) -> dict[str, Any]:
     "Arguments for run_model_experiments. Raises `RequestProblem` with everything that is wrong."
-    found: dict[str, Any] = {}
+    arguments_found: dict[str, Any] = {}
     problems: list[str] = []
     for part in (data, settings):
         try:
-            found |= part.value
+            arguments_found |= part.value
         except FieldProblem as wrong:
             problems.append(str(wrong))
     problems += [f"{say('row_n', n=i + 1)}: {wrong}" for i, wrong in rows.check()]
     problems += [] if rows.rows else [say("no_models")]
     if problems:
         raise RequestProblem(problems)
-    return {**found, "model_configs": rows.value}
+    return {**arguments_found, "model_configs": rows.value}
 
 # %% ../../nbs/widgets/08_request_section.ipynb #ae3acb22
 def fill_in(

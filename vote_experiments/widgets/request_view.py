@@ -38,10 +38,10 @@ def as_python(
     place: RunPlace,
 ) -> str:
     "The call that does the same as the form"
-    asked = [
+    argument_lines = [
         f"    {k}={pformat(v, width=96, sort_dicts=False)}," for k, v in differing(redact(dict(arguments))).items()
     ]
-    asked = [a.replace("\n", "\n    " + " " * (a.index("=") - 3)) for a in asked]
+    argument_lines = [a.replace("\n", "\n    " + " " * (a.index("=") - 3)) for a in argument_lines]
     if not place.has_datasets:
         return "\n".join(
             [
@@ -49,7 +49,7 @@ def as_python(
                 "",
                 f"with ExperimentsClient({place.title!r}) as server:",
                 "    task = server.run_async(",
-                *("    " + a.replace("\n", "\n    ") for a in asked),
+                *("    " + a.replace("\n", "\n    ") for a in argument_lines),
                 "    )",
                 "    result = server.wait(task)['result']",
             ]
@@ -59,7 +59,7 @@ def as_python(
             "from vote_experiments import run_model_experiments",
             "",
             "result = run_model_experiments(",
-            *asked,
+            *argument_lines,
             f"    store={place.title!r},",
             ")",
         ]

@@ -91,12 +91,12 @@ def _row(say: Words, e: Mapping[str, Any]) -> dict[str, Any]:
         if is_whole
         else say("n_of", n=f"{e['successful_records']:,}", total=f"{planned:,}")
     )
-    asked = Html("{}<small>T = {}</small>").format(
+    settings_html = Html("{}<small>T = {}</small>").format(
         e.get("model") or "–", say("model_default") if temperature is None else temperature
     )
     return {
         say("experiment"): e["experiment_name"].removeprefix("vote-extraction-"),
-        say("model"): asked,
+        say("model"): settings_html,
         say("records"): Html("{}<small>{}</small>").format(records, status),
         **{say(m): metric(say, e, m) for m in METRICS},
         say("time_and_cost"): Html("{}<small>{}</small>").format(
@@ -215,10 +215,10 @@ def result_csv(result: Mapping[str, Any]) -> str:
 # %% ../../nbs/widgets/10_run_results.ipynb #d741b63d
 def page_of(result: Mapping[str, Any]) -> Path | None:
     "The archived page of a run on this disk"
-    found = urlparse(str(result.get("comparison_url") or ""))
+    page_url = urlparse(str(result.get("comparison_url") or ""))
     path = (
-        Path(unquote(found.path))
-        if found.scheme == "file"
+        Path(unquote(page_url.path))
+        if page_url.scheme == "file"
         else Path(result["report_path"]) / "index.html"
         if result.get("report_path")
         else None
@@ -241,8 +241,8 @@ def links(say: Words, result: Mapping[str, Any]) -> Html:
         download(say("download_csv"), f"{name}.csv", "\ufeff" + result_csv(result), "text/csv"),
     ]
     shown += [download(say("download_page"), f"{name}.html", page.read_bytes(), "text/html")] if page else []
-    told = paragraph(say("comparison_file", path=str(page)), "note") if page else Html("")
-    return Html('<p class="ve-downloads">{}</p>{}').format(Html(" ").join(shown), told)
+    file_note = paragraph(say("comparison_file", path=str(page)), "note") if page else Html("")
+    return Html('<p class="ve-downloads">{}</p>{}').format(Html(" ").join(shown), file_note)
 
 # %% ../../nbs/widgets/10_run_results.ipynb #8bcd39d3
 def result_html(

@@ -211,12 +211,12 @@ def backend_choices(
 # %% ../../nbs/widgets/07_sections.ipynb #9bd7aecf
 def key_status(say: Words, backend: str) -> Html:
     "Which of a platform's keys are set; never what they are"
-    its = [(name, bool(environment().get(name))) for name in _KEYS.get(backend, ())]
+    keys_present = [(name, bool(environment().get(name))) for name in _KEYS.get(backend, ())]
     return joined(
         Html('<span class="ve-hint">{} {}</span><br>').format(
             "✓" if there else "✕", say("key_set" if there else "key_missing", name=n)
         )
-        for n, there in its
+        for n, there in keys_present
     )
 
 # %% ../../nbs/widgets/07_sections.ipynb #e06dee8c
