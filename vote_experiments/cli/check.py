@@ -111,6 +111,7 @@ def start(
       vote-experiments check seed 27182818284590452353
     """
     from vote_experiments.outcome.check import start_outcome_check
+    from vote_experiments.outcome.sampling import typed_seed
     from vote_experiments.store.database import open_store
 
     opened = open_store(store)
@@ -119,7 +120,7 @@ def start(
         contest,
         risk_limit,
         method,
-        seed,
+        seed and typed_seed(seed),
         _expected(expected),
         _lines(first),
         which,
@@ -164,8 +165,10 @@ def seed_command(
     as_json: JsonOption = False,
 ) -> None:
     "Enter the seed; it can be entered once."
+    from vote_experiments.outcome.sampling import typed_seed
+
     opened = _check(check, store)
-    opened.enter_seed(digits)
+    opened.enter_seed(typed_seed(digits))
     _show_status(opened, as_json)
 
 # %% ../../nbs/cli/10_check.ipynb #8184671c

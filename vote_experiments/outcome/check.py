@@ -81,7 +81,7 @@ class CheckStatus:
     attempt: int  # 2 and up: the same contest was checked before
 
     def __str__(self) -> str:
-        head = f"{self.outcome}: {self.state}. Risk {self.risk:.4f} (limit {self.risk_limit:g}), {self.forms_read:,} forms read"
+        head = f"{self.outcome}: {self.state}. Risk {self.risk:.4f} (limit {self.risk_limit:g}), {self.forms_read:,} {'form' if self.forms_read == 1 else 'forms'} read"
         if self.state != "continue":
             return f"{head}."
         return f"{head}, about {self.to_read:,} more (80 % range {self.to_read_low:,} to {self.to_read_high:,}).{self._remarks()}"
@@ -182,7 +182,7 @@ class OutcomeCheck:
         self._refresh()
         if self.seed is None:
             raise OutcomeCheckError(
-                f"the check has no seed: roll a ten-sided die {SEED_DIGITS} times in public and call enter_seed"
+                f"the check has no seed: roll a ten-sided die {SEED_DIGITS} times in public and enter it (enter_seed; in a shell `vote-experiments check seed DIGITS`)"
             )
         self._stored.drawn_from = store_first_draw(self._store, self.id)
         self._forget()

@@ -24,6 +24,7 @@ from ..forms.pages import page_bytes
 from ..outcome.assertions import OutcomeCheckError
 from ..outcome.check import OutcomeCheck, start_outcome_check
 from ..outcome.check_store import list_checks
+from ..outcome.sampling import typed_seed
 from .guard import REPORT_POLICY, outside, page_outside
 from .messages import FieldProblems, Problem
 from ..store.database import iso
@@ -228,6 +229,8 @@ def start(body: CheckRequest, store: Store) -> Any:
     "Freeze what a machine read and begin to check its outcome."
     values = body.model_dump(exclude={"rows"})
     rows = [{k: v for k, v in r.model_dump().items() if k != "contest" or v is not None} for r in body.rows]
+    if body.seed is not None:
+        values["seed"] = _refusing(lambda: typed_seed(body.seed), "seed")
     return _status(_refusing(lambda: start_outcome_check(rows, store=store, **values)))
 
 # %% ../../nbs/server/02_checks.ipynb #c3d93bfc
@@ -257,7 +260,7 @@ def status(check_id: CheckId, store: Store) -> Any:
 def seed(check_id: CheckId, body: SeedRequest, store: Store) -> Any:
     "Enter the seed; it can be entered once."
     check = _opened(check_id, store)
-    _refusing(lambda: check.enter_seed(body.seed), "seed")
+    _refusing(lambda: check.enter_seed(typed_seed(body.seed)), "seed")
     return _status(check)
 
 # %% ../../nbs/server/02_checks.ipynb #c5ecdd39

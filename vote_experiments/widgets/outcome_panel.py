@@ -16,6 +16,7 @@ from ..html.markup import Html, joined
 from ..html.translations import Words
 from ..outcome.check import OutcomeCheck, Station
 from ..outcome.check_store import list_checks
+from ..outcome.sampling import typed_seed
 from ..store.database import open_store
 from vote_experiments.widgets.controls import (
     card,
@@ -275,7 +276,7 @@ class OutcomePanel:
     def enter_seed(self) -> None:
         "Enter what the dice showed"
         if self.check is not None:
-            self.check.enter_seed(self.seed.value)
+            self.check.enter_seed(typed_seed(self.seed.value))
             self.seed.value = ""
             self.take()
 
@@ -286,6 +287,11 @@ class OutcomePanel:
         decided = self.check.status().state != "continue"
         page = str(self.check.report().html) if decided else ""
         self.save.value = download(self.say("report"), f"{self.check.id}.html", page, "text/html") if decided else ""
+
+# %% ../../nbs/widgets/24_outcome_panel.ipynb #6f3c56be
+def _lines(text: str) -> list[str]:
+    "Names typed one a line"
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 # %% ../../nbs/widgets/24_outcome_panel.ipynb #710e37e4
 class BeginCheck:
@@ -302,11 +308,25 @@ class BeginCheck:
         self.contest = w.Dropdown(options=kinds, description=say("contest"))
         self.which = w.Text(description=say("which"))
         self.limit = w.BoundedFloatText(0.05, min=0.001, max=0.5, step=0.01, description=say("risk_limit"))
+        self.expected = w.Textarea(description=say("expected_stations"), placeholder=say("one_a_line"))
+        self.first = w.Textarea(description=say("first_stations"), placeholder=say("one_a_line"))
+        self.rule = w.Text("yes > no", description=say("rule"))
+        self.seats = w.BoundedIntText(100, min=1, max=100_000, description=say("seats"))
+        self.contest.observe(lambda _: self._contest_changed(), "value")
+        self._contest_changed()
         self.button, self.news = w.Button(description=say("start")), w.HTML()
         self.button.on_click(safely(self.start, lambda error: setattr(self.news, "value", problem(say, error))))
         self.widget = card(
-            say("begin"), fields(self.file, self.contest, self.which, self.limit), line(self.button), self.news
+            say("begin"),
+            fields(self.file, self.contest, self.which, self.limit, self.rule, self.seats, self.expected, self.first),
+            line(self.button),
+            self.news,
         )
+
+    def _contest_changed(self) -> None:
+        "A rule belongs to a referendum, seats to a party list"
+        shown(self.rule, self.contest.value == "referendum")
+        shown(self.seats, self.contest.value == "party list")
 
     def start(self) -> None:
         "Freeze the table and begin"
@@ -315,7 +335,15 @@ class BeginCheck:
 
         table = read_readings(self.file.value.strip())
         check = start_outcome_check(
-            table, self.contest.value, self.limit.value, which=self.which.value.strip() or None, store=self._store
+            table,
+            self.contest.value,
+            self.limit.value,
+            which=self.which.value.strip() or None,
+            expected=dict.fromkeys(_lines(self.expected.value)) or None,
+            first=_lines(self.first.value) or None,
+            rule=self.rule.value.strip(),
+            seats=self.seats.value,
+            store=self._store,
         )
         self.news.value = ""
         self._begun(check)
