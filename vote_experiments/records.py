@@ -305,9 +305,12 @@ class RegressionError(VoteExperimentsError):
 
 # %% ../nbs/01_records.ipynb #155867b9
 def _regression(metric: str | None, value: float | None, threshold: float | None) -> str:
+    what = metric or "the result"
+    if value is None and metric is None:
+        return f"{what} is worse than allowed"
     if value is None or threshold is None:
-        return f"{metric or 'the result'} is {'missing' if value is None else f'{value:.4g}'}; a regression was found"
-    return f"{metric or 'the result'} is {value:.4g}, {'below' if value < threshold else 'above'} the threshold {threshold:.4g}"
+        return f"{what} is {'missing' if value is None else f'{value:.4g}'}; a regression was found"
+    return f"{what} is {value:.4g}, {'below' if value < threshold else 'above'} the threshold {threshold:.4g}"
 
 # %% ../nbs/01_records.ipynb #fb692866
 @runtime_checkable

@@ -237,7 +237,12 @@ PRESETS: dict[str, Preset] = {
         None,
     ),
     "ci": Preset(
-        "Quick CI test", (_gemini("gemini-2.5-flash-lite", "ci-lite"), _gemini("gemini-2.5-flash", "ci-flash")), 4
+        "Quick CI test",
+        (
+            _gemini("gemini-2.5-flash-lite", "ci-lite", metadata={"purpose": "ci-test"}),
+            _gemini("gemini-2.5-flash", "ci-flash", metadata={"purpose": "ci-test"}),
+        ),
+        4,
     ),
     "thinking": Preset(
         "Thinking, low against high",
