@@ -610,7 +610,7 @@ def test_never_more_than_a_page_and_what_is_in_flight_is_held(sqlite_store):
             most = max(most, sum(isinstance(o, Trace) and o._store is sqlite_store for o in gc.get_objects()))
 
     run_batched_evaluation(**request(sqlite_store, evaluators=[count], fetch_batch_size=20, max_concurrency=5))
-    assert 0 < most <= 20 + 2 * 5  # a page, those in flight, those the threads had last
+    assert 0 < most <= 2 * 20 + 2 * 5  # two pages at a change, those in flight
 
 
 # Killed and resumed ----------------------------------------------------------------------------------------------
