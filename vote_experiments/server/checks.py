@@ -229,8 +229,8 @@ def start(body: CheckRequest, store: Store) -> Any:
     "Freeze what a machine read and begin to check its outcome."
     values = body.model_dump(exclude={"rows"})
     rows = [{k: v for k, v in r.model_dump().items() if k != "contest" or v is not None} for r in body.rows]
-    if body.seed is not None:
-        values["seed"] = _refusing(lambda: typed_seed(body.seed), "seed")
+    if (seed := body.seed) is not None:
+        values["seed"] = _refusing(lambda: typed_seed(seed), "seed")
     return _status(_refusing(lambda: start_outcome_check(rows, store=store, **values)))
 
 # %% ../../nbs/server/02_checks.ipynb #c3d93bfc
