@@ -123,7 +123,7 @@ def opened(chromium, url, width, height=1400):
 
 
 def ready(page):
-    page.wait_for_selector("button.ve-primary", timeout=120 * SECONDS)
+    page.wait_for_selector("button.ve-primary", timeout=300 * SECONDS)
     page.wait_for_function("document.querySelector('button.ve-primary').innerText.length > 0")
     return page
 
@@ -305,6 +305,7 @@ def run_cell(page):
 
 
 @pytest.mark.browser
+@pytest.mark.timeout(600)  # a kernel, JupyterLab and a browser, on a machine under load
 def test_the_form_in_jupyterlab(lab, home, chromium):
     page = run_cell(opened(chromium, f"{lab}/lab/workspaces/form/tree/form.ipynb", 1600, TALL))
     page.keyboard.press("Control+b")  # the side bar
