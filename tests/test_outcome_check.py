@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from vote_experiments import OutcomeCheck, start_outcome_check
+from vote_experiments.outcome.check_store import list_checks
 from vote_experiments.outcome.frame import OutcomeCheckError
 from vote_experiments.outcome.sampling import draws_with_replacement
 from vote_experiments.outcome.simulation import ballots_used, simulated_election
@@ -177,6 +178,21 @@ def test_a_duplicate_and_an_unread_form_are_read_or_count_at_their_worst(store):
             s for s in draws_before if s not in (double, blank)
         ][:5]
     assert read_until_decided(check, truth).state == "confirmed"
+
+
+def test_a_station_in_two_spellings_is_refused_before_anything_is_frozen(store):
+    truth, table = election()
+    name = table["station"].iloc[0]
+    thai = name.translate(str.maketrans("0123456789", "๐๑๒๓๔๕๖๗๘๙"))
+    assert thai != name
+    twice = pd.concat([table, table[table["station"] == name].assign(station=thai)])
+    with pytest.raises(OutcomeCheckError, match="differ only in spelling"):
+        start_outcome_check(twice, seed=SEED, store=store)
+    with pytest.raises(OutcomeCheckError, match="differ only in spelling"):
+        start_outcome_check(
+            table.replace({name: thai}), seed=SEED, store=store, expected=list(table["station"].unique())
+        )
+    assert list_checks(store) == []
 
 
 def test_unread_forms_that_eat_up_the_margin_are_read_before_any_draw(store):

@@ -1,6 +1,7 @@
 """The same statistics through every interface: clusters of a constituency in Python, stored runs, shell, HTTP and reports."""
 
 import json
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -165,6 +166,22 @@ def test_the_shell_and_http_say_what_python_says(home, monkeypatch):
         ).json()
         assert "There is one run" in over_time["sentence"] and over_time["cluster_by"] == "constituency"
         assert http.get(f"{root}/trend", params={"experiment_name": "nothing"}).status_code == 404
+
+
+def test_a_report_counts_items_together_as_the_shell_says(home):
+    group = run()["group_id"]
+    shell = lambda *words: CliRunner().invoke(cli.app, ["report", group, *words, "--json"])  # noqa: E731
+
+    def clusters(*words):
+        done = shell(*words)
+        assert done.exit_code == 0, done.output
+        folder = Path(json.loads(done.output)["folder"])
+        return json.loads((folder / "result.json").read_text(encoding="utf-8"))["analysis"]["comparison"]["clusters"]
+
+    assert (clusters(), clusters("--cluster-by", "batch.id"), clusters("--cluster-by", "none")) == (8, 6, None)
+    assert clusters() == 8, "without the option, as the run was made"
+    refused = shell("--cluster-by", "printer")
+    assert refused.exit_code == 2 and "printer" in refused.output
 
 
 def test_race_gate_trend_and_ensemble_carry_clusters(home):

@@ -161,6 +161,15 @@ def report(
             "--language", show_default=False, help="en or th. Default: the one it is in already, else English."
         ),
     ] = None,
+    cluster_by: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster-by",
+            show_default=False,
+            metavar="KEY",
+            help="What items have in common: constituency, another place, a metadata key, or none. Default: as the run was made.",
+        ),
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -174,12 +183,15 @@ def report(
       vote-experiments report grp_0197 exp_0198
     """
     from vote_experiments.store.database import open_store
+    from vote_experiments.engine.clusters import check_cluster_by
     from vote_experiments.reports.report import archive
+    from vote_experiments.reports.stored_run import AS_RUN
 
     opened = open_store(store)
     wanted = [run_id(opened, run) for run in runs or ["latest"]]
+    by = AS_RUN if cluster_by is None else check_cluster_by(cluster_by)
     with people_apart(as_json):
-        folder = archive(wanted, store=opened, pdf=pdf, rerender=rerender, language=language)
+        folder = archive(wanted, store=opened, pdf=pdf, rerender=rerender, language=language, cluster_by=by)
     files = sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file())
     show(
         {"run": wanted if len(wanted) > 1 else wanted[0], "folder": str(folder), "files": files},

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..forms.thai import normalise_text, to_arabic_digits
 from .assertions import Contest, OutcomeCheckError
 from .bounds import Batches
 from ..settings import did_you_mean
@@ -142,6 +143,18 @@ def _whole_numbers(rows: pd.DataFrame, column: str) -> np.ndarray:
         )
     return numbers
 
+# %% ../../nbs/outcome/05_frame.ipynb #48df6f74
+def _refuse_spellings(stations: Iterable[str]) -> None:
+    "Raises `OutcomeCheckError` where two names of stations differ only in spelling"
+    names: dict[str, str] = {}
+    for station in stations:
+        other = names.setdefault("".join(normalise_text(to_arabic_digits(station)).split()), station)
+        if other != station:
+            raise OutcomeCheckError(
+                f"stations {other!r} and {station!r} differ only in spelling, so their votes could count twice. Give both "
+                "the same name if they are one station, or names that differ by more than digits and spaces"
+            )
+
 # %% ../../nbs/outcome/05_frame.ipynb #acd24cd3
 def _bounds_of(
     stations: Sequence[str], rows: pd.DataFrame, ballots: Any, expected: Mapping[str, float]
@@ -207,6 +220,7 @@ def check_frame(
     choices = list(dict.fromkeys(rows["choice"].astype(str)))
     stations, votes, reasons = _votes_by_station(rows, choices)
     wanted = _expected_bounds(expected)
+    _refuse_spellings([*stations, *sorted(set(wanted) - set(stations))])
     stations, votes = _with_expected(stations, votes, reasons, wanted)
     bounds, assumed = _all_bounds(stations, _bounds_of(stations, rows, ballots, wanted), ballots)
     _refuse_impossible(stations, votes, bounds, reasons, {str(s) for s in first}, assumed)

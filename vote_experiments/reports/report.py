@@ -48,7 +48,7 @@ from .doctor import BROWSERS, browser
 from .findings import Answers, failure_causes, worst
 from ..html.markup import Html, joined, paragraph
 from ..html.styles import font_faces, page, sheet  # noqa: F401 the font is known here, too
-from .stored_run import OpenedRun, open_run
+from .stored_run import AS_RUN, OpenedRun, open_run
 from .sortable_items import scripts_for
 from .provenance import environment_of, how_to_repeat  # noqa: F401 the templates call it here
 from .sweep_findings import sweep_analysis
@@ -503,6 +503,8 @@ def fingerprint(run: OpenedRun, path: Path) -> str:  # 16 hex digits
     h = hashlib.blake2b(digest_size=8)
     add = lambda value: h.update(json.dumps(value, sort_keys=True, default=str).encode())
     add([__version__, run.language, path.read_text(encoding="utf-8"), run.id, {**(run.group or {}), "archive": None}])
+    if run.cluster_by != AS_RUN:
+        add(["cluster_by", run.cluster_by])
     with run.store.read() as c:
         for e in run.experiments:
             newest = c.scalar(sa.select(sa.func.max(scores.c.id)).where(scores.c.experiment_id == e["id"]))
@@ -584,16 +586,19 @@ def archive(
     pdf: bool = False,  # also print report.pdf; needs Chromium
     rerender: bool = False,  # make it again although it is there
     language: str | None = None,  # en | th; None: the one it is in already, else English
+    cluster_by: str | None = AS_RUN,  # what items have in common; None: nothing; "": as the run was called with
 ) -> Path:  # the run's folder
     """Archive the full report of a run, or of several side by side, unless it is there and still true.
 
-    Raises `RunNotFoundError`; `ReportError` when a cell of the report fails (the notebook is saved and named) or a PDF
-    was requested and cannot be printed."""
-    opened = open_run(run, store, language or "en")
+    Raises `RunNotFoundError`; `ValueError` for a `cluster_by` that no item has; `ReportError` when a cell of the report
+    fails (the notebook is saved and named) or a PDF was requested and cannot be printed."""
+    opened = open_run(run, store, language or "en", cluster_by)
+    if cluster_by != AS_RUN:
+        _ = opened.comparison  # an unknown key is refused before anything is written
     folder = report_folder(opened, runs)
     folder.mkdir(parents=True, exist_ok=True)
     if language is None and (kept := _language_of(folder)) != "en":
-        opened = open_run(opened.runs or opened.id, opened.store, kept)
+        opened = open_run(opened.runs or opened.id, opened.store, kept, cluster_by)
     path = template_of(opened)
     made_from = fingerprint(opened, path)
     if rerender or _kept_fingerprint(folder) != made_from:
@@ -622,7 +627,13 @@ def _render(run: OpenedRun, path: Path, folder: Path, made_from: str) -> None:
         items = pool.submit(lambda: (write_items(run, folder / "items.csv"), run.comparison))
         notebook, failed = execute(
             path,
-            {"run": run.runs or run.id, "store": given, "folder": str(folder), "language": run.language},
+            {
+                "run": run.runs or run.id,
+                "store": given,
+                "folder": str(folder),
+                "language": run.language,
+                "cluster_by": run.cluster_by,
+            },
             folder,
             variables,
             run.language,
