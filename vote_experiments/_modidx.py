@@ -4890,6 +4890,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'vote_experiments/outcome/frame.py'),
                                                 'vote_experiments.outcome.frame._refuse_impossible': ( 'outcome/frame.html#_refuse_impossible',
                                                                                                        'vote_experiments/outcome/frame.py'),
+                                                'vote_experiments.outcome.frame._refuse_spellings': ( 'outcome/frame.html#_refuse_spellings',
+                                                                                                      'vote_experiments/outcome/frame.py'),
                                                 'vote_experiments.outcome.frame._some': ( 'outcome/frame.html#_some',
                                                                                           'vote_experiments/outcome/frame.py'),
                                                 'vote_experiments.outcome.frame._tidy': ( 'outcome/frame.html#_tidy',

@@ -632,7 +632,7 @@ def _render(run: OpenedRun, path: Path, folder: Path, made_from: str) -> None:
                 "store": given,
                 "folder": str(folder),
                 "language": run.language,
-                "cluster_by": run.cluster_by,
+                **({} if run.cluster_by == AS_RUN else {"cluster_by": run.cluster_by}),
             },
             folder,
             variables,
