@@ -66,8 +66,8 @@ def in_notebook(path: Path) -> Iterator[tuple[int, str]]:
     for cell in json.loads(raw)["cells"]:
         source = "".join(cell["source"])
         line = raw[: max(raw.find(f'"id": "{cell.get("id")}"'), 0)].count("\n") + 1
-        found = hits(source) if cell["cell_type"] == "markdown" else in_code(source)
-        yield from ((line, word) for _, word in found)
+        in_cell = hits(source) if cell["cell_type"] == "markdown" else in_code(source)
+        yield from ((line, word) for _, word in in_cell)
 
 
 def files() -> Iterator[Path]:

@@ -210,9 +210,13 @@ def test_a_schedule_without_any_key_runs_the_offline_readers_over_drawn_forms(ru
     workflow = yaml.safe_load(WORKFLOW.read_text())
     (step,) = [s for s in workflow["jobs"]["experiments"]["steps"] if "actions/vote-experiments" in s.get("uses", "")]
     default = re.search(r"\|\| '([^']+)'", step["with"]["dataset_name"])[1]
-    code, said, out = runner.run(
-        dataset_name=default, fallback_dataset=step["with"]["fallback_dataset"], sample_size="1", models="ocr-digits"
+    condition, fallback = re.fullmatch(
+        r"\$\{\{ (.+) && '([^']+)' \|\| '' \}\}", step["with"]["fallback_dataset"]
+    ).groups()
+    assert condition == f"(inputs.dataset_name || '{default}') == '{default}'", (
+        "a dataset that a person names is not replaced"
     )
+    code, said, out = runner.run(dataset_name=default, fallback_dataset=fallback, sample_size="1", models="ocr-digits")
     assert code == 0 and "::warning::There are no Datadog keys" in said, said
     summary = runner.summary.read_text()
     assert "### vote-extraction-synthetic-1-10: 1 experiment\n" in summary and "Cost of the run: 0.0000 USD" in summary

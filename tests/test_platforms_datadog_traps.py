@@ -807,6 +807,29 @@ def more_than(server, n):
     return len(server.spans) > n
 
 
+def test_rows_of_a_half_sent_batch_are_not_sent_again_after_other_batches(server, sqlite_store):
+    "The connection is lost in the middle of the first of two batches, and nothing is shown for a long time"
+    done = run_experiment(name="half", data=items(400), task=calling_echo, evaluators=[right], store=sqlite_store)
+    take, requests = server.take_spans, []
+
+    def take_the_first(request):
+        requests.append(request)
+        return take(request) if len(requests) == 1 else Reply(reset=True)
+
+    server.index_s = 1000.0
+    server.take_spans = take_the_first
+    try:
+        assert not one(publish(done.experiment_id, "datadog", store=sqlite_store, patience_s=0)).complete
+    finally:
+        del server.take_spans
+    n_first = len(server.rows())
+    assert 0 < n_first < 200
+    publish(done.experiment_id, "datadog", store=sqlite_store, patience_s=0, resend_after_s=0)
+    server.index_s = 0.0
+    assert len(server.rows()) == 400
+    assert one(publish(done.experiment_id, "datadog", store=sqlite_store)).complete
+
+
 def test_rows_that_are_there_twice_are_counted_and_not_called_complete(server, sqlite_store):
     done = run_experiment(name="e", data=items(3), task=echo, evaluators=[right], store=sqlite_store, backend="datadog")
     server.spans.append({**server.rows()[0], "span_id": "4711"})

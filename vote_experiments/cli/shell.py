@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OK', 'FAILED', 'USAGE', 'INTERRUPTED', 'app', 'datasets_app', 'runs_app', 'StoreOption', 'JsonOption', 'YesOption',
-           'LoadOption', 'exit_code', 'error_line', 'Doors', 'stop_like_ctrl_c', 'told', 'json_text', 'show',
+           'LoadOption', 'exit_code', 'error_line', 'CommandGroup', 'stop_like_ctrl_c', 'told', 'json_text', 'show',
            'people_apart', 'Table', 'agreed', 'shortened', 'percent', 'load_modules', 'run_id', 'report_page']
 
 # %% ../../nbs/cli/00_shell.ipynb #e67d7dda
@@ -74,7 +74,7 @@ def error_line(error: BaseException) -> str:
     return f"error: {sentence or type(error).__name__}"
 
 # %% ../../nbs/cli/00_shell.ipynb #7b851bf1
-class Doors(typer.core.TyperGroup):
+class CommandGroup(typer.core.TyperGroup):
     "A group of commands whose errors are one line and an exit code"
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **more: Any) -> Any:
@@ -209,7 +209,7 @@ def percent(value: Any, low: Any = None, high: Any = None) -> str:
 # %% ../../nbs/cli/00_shell.ipynb #2e3be49f
 app = typer.Typer(
     name="vote-experiments",
-    cls=Doors,
+    cls=CommandGroup,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

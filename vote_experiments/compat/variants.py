@@ -140,14 +140,14 @@ async def aevaluate_experiment(
     opened = open_store(store)
     row = get_experiment(opened, experiment_id)
     if evaluators:
-        own_results = [
+        of_this_run = [
             {"type": "string", "column": "experiment_id", "operator": "=", "value": row["id"]},
             {"type": "stringOptions", "column": "level", "operator": "none of", "value": ["ERROR"]},
         ]
         await arun_batched_evaluation(
             scope="traces",
             mapper=_run_mapper(opened, row["id"]),
-            filter=own_results,
+            filter=of_this_run,
             evaluators=evaluators,
             metadata=metadata,
             composite_evaluator=composite_evaluator,

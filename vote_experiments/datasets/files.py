@@ -461,8 +461,8 @@ def _open_file(path: Path, kind: str, columns: Columns, folders: PageFolders) ->
         raise ValueError(f"format={kind!r}: a dataset file is read as json, jsonl or csv")
     about: dict[str, Any] = {"name": path.stem, "format": kind}
     if kind == "json":
-        metadata_text, held = _json_records(path)
-        about = _about(path, metadata_text)
+        description, held = _json_records(path)
+        about = _about(path, description)
         read: Callable[[], Records] = lambda: ((f"{path}, records[{i}]", r) for i, r in enumerate(held))  # noqa: E731
     else:
         read = (lambda: _json_lines(path)) if kind == "jsonl" else (lambda: _csv_records(path, columns))

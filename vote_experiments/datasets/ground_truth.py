@@ -703,12 +703,10 @@ def _failed_checks(item: DatasetItem) -> list[_Raised]:
         reports, problems = read_reports(item.expected_output)
     except ValueError:
         return []  # no report: nothing to check
-    results: list[_Raised] = [
-        (item.id, "failed_check", f"unreadable {i}", p, 1.0, None) for i, p in enumerate(problems)
-    ]
+    raised: list[_Raised] = [(item.id, "failed_check", f"unreadable {i}", p, 1.0, None) for i, p in enumerate(problems)]
     for i, report in enumerate(reports):
         checks = check_report(report)
-        results += [
+        raised += [
             (
                 item.id,
                 "failed_check",
@@ -719,7 +717,7 @@ def _failed_checks(item: DatasetItem) -> list[_Raised]:
             )
             for c in checks.failed
         ]
-    return results
+    return raised
 
 # %% ../../nbs/datasets/02_ground_truth.ipynb #c3d73741
 def flag_failed_checks(

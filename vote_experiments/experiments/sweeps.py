@@ -266,14 +266,14 @@ def _step_key(workflow: Workflow, step: Step, config: Any, inputs: Mapping[str, 
 async def _run_step(
     workflow: Workflow, step: Step, state: WorkflowState, atoms: dict[str, Any], cache: StoredResponses | None
 ) -> StepState:
-    result = next(s for s in state.step_states if s.step_name == step.name)
-    result.status, result.started_at, started = "RUNNING", datetime.now(UTC), time.perf_counter()
+    step_state = next(s for s in state.step_states if s.step_name == step.name)
+    step_state.status, step_state.started_at, started = "RUNNING", datetime.now(UTC), time.perf_counter()
     try:
         config = step_config(step, state.config)
         key = _step_key(workflow, step, config, atoms) if cache is not None and step.cache else None
         known = cache.get(key) if cache is not None and key else None
         if known is not None:
-            result.output_atoms, result.cached = known["atoms"], True
+            step_state.output_atoms, step_state.cached = known["atoms"], True
         else:
             values = {**atoms, "config": config, "inputs": dict(atoms), "user": state.user, "state": state}
             answer = (
@@ -281,16 +281,16 @@ async def _run_step(
                 if inspect.iscoroutinefunction(step.fn)
                 else await asyncio.to_thread(_call_step, step, values)
             )
-            result.output_atoms = _atoms(step, await answer if inspect.isawaitable(answer) else answer)
-            if cache is not None and key and _is_json(result.output_atoms):
-                await cache.put(key, {"model": f"workflow {workflow.name}", "atoms": result.output_atoms})
-        result.status = "FINISHED"
+            step_state.output_atoms = _atoms(step, await answer if inspect.isawaitable(answer) else answer)
+            if cache is not None and key and _is_json(step_state.output_atoms):
+                await cache.put(key, {"model": f"workflow {workflow.name}", "atoms": step_state.output_atoms})
+        step_state.status = "FINISHED"
     except BaseException as error:  # a cancelled step did not finish either
-        result.status, result.error = "FAILED", f"{type(error).__name__}: {error}"
+        step_state.status, step_state.error = "FAILED", f"{type(error).__name__}: {error}"
         raise
     finally:
-        result.runtime_seconds, result.finished_at = time.perf_counter() - started, datetime.now(UTC)
-    return result
+        step_state.runtime_seconds, step_state.finished_at = time.perf_counter() - started, datetime.now(UTC)
+    return step_state
 
 # %% ../../nbs/experiments/04_sweeps.ipynb #7354da3b
 async def run_workflow(
@@ -308,8 +308,8 @@ async def run_workflow(
     state.created_at = datetime.now(UTC)
     atoms = dict(state.input_atoms)
     for step in workflow.steps:
-        step_output = await _run_step(workflow, step, state, atoms, cache)
-        atoms |= step_output.output_atoms
+        step_state = await _run_step(workflow, step, state, atoms, cache)
+        atoms |= step_state.output_atoms
     return state
 
 # %% ../../nbs/experiments/04_sweeps.ipynb #598537d5

@@ -82,14 +82,14 @@ def text_problems(
     table: Mapping[str, Any],  # as `texts` gives it
 ) -> list[str]:
     "What is wrong with a group, a line each; empty when nothing is"
-    results = []
-    for key, problem_texts in table.items():
-        if not isinstance(problem_texts, Mapping) or set(problem_texts) != set(LANGUAGES):
-            results.append(f"{key}: needs exactly {' and '.join(LANGUAGES)}")
-        elif not all(isinstance(t, str) and t.strip() for t in problem_texts.values()):
-            results.append(f"{key}: a text is empty")
-        elif _placeholders(problem_texts["en"]) != _placeholders(problem_texts["th"]):
-            results.append(
-                f"{key}: {{{', '.join(sorted(_placeholders(problem_texts['en']) ^ _placeholders(problem_texts['th'])))}}} is in one language only"
+    problems = []
+    for key, by_language in table.items():
+        if not isinstance(by_language, Mapping) or set(by_language) != set(LANGUAGES):
+            problems.append(f"{key}: needs exactly {' and '.join(LANGUAGES)}")
+        elif not all(isinstance(t, str) and t.strip() for t in by_language.values()):
+            problems.append(f"{key}: a text is empty")
+        elif _placeholders(by_language["en"]) != _placeholders(by_language["th"]):
+            problems.append(
+                f"{key}: {{{', '.join(sorted(_placeholders(by_language['en']) ^ _placeholders(by_language['th'])))}}} is in one language only"
             )
-    return results
+    return problems

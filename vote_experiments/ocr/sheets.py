@@ -88,7 +88,7 @@ def seconds_saved() -> float:
 def _known_table(gray: np.ndarray) -> Table | None:
     "The table on a page, found now or when an earlier reader looked at the same pixels"
     global _saved
-    key = hashlib.blake2b(np.ascontiguousarray(gray)).digest()
+    key = hashlib.blake2b(np.ascontiguousarray(gray), salt=str(gray.shape).encode()[:16]).digest()
     if key in _tables:
         table, seconds = _tables[key]
         _saved += seconds

@@ -11,7 +11,6 @@ __all__ = ['log', 'as_record', 'as_item', 'changes', 'push_changes', 'known_data
 import csv
 import json
 import logging
-import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -40,7 +39,7 @@ from ..workers import WorkerDied, WorkerPool
 log = logging.getLogger("vote_experiments")
 
 # %% ../../nbs/platforms/02_datadog.ipynb #eb62a4d0
-from .datadog_sdk import _QUIET, Project, _enabled, _sdk, check_keys
+from .datadog_sdk import Project, _enabled, _sdk, check_keys
 from .datadog_spans import _send, metric, post_metrics, score_time
 
 # %% ../../nbs/platforms/02_datadog.ipynb #0093ed7f
@@ -119,10 +118,10 @@ def push_changes(
 # %% ../../nbs/platforms/02_datadog.ipynb #01869279
 def known_datasets(project: Project) -> dict[str, dict[str, Any]]:
     "Datasets of the project by name, as far as one page of them goes"
-    its_id = project.client.project_create_or_get(project.name)["_id"]
-    answer = project.client.request("GET", f"/api/v2/llm-obs/v1/{its_id}/datasets")
-    datasets_listed = (answer.get_json() or {}).get("data", []) if answer.status == 200 else []
-    return {d["attributes"]["name"]: d["attributes"] for d in datasets_listed}
+    project_id = project.client.project_create_or_get(project.name)["_id"]
+    answer = project.client.request("GET", f"/api/v2/llm-obs/v1/{project_id}/datasets")
+    listed = (answer.get_json() or {}).get("data", []) if answer.status == 200 else []
+    return {d["attributes"]["name"]: d["attributes"] for d in listed}
 
 # %% ../../nbs/platforms/02_datadog.ipynb #b1518a71
 def not_there(
@@ -413,7 +412,6 @@ _session: DatadogSession | None = None  # of this process, when it is the one th
 # %% ../../nbs/platforms/02_datadog.ipynb #06378426
 def _open_session(settings: Mapping[str, Any]) -> str:
     global _session
-    os.environ.update(_QUIET)  # before ddtrace is imported here
     _session = DatadogSession(settings)
     return _session.open()
 

@@ -156,7 +156,7 @@ def span_exporter(
     session = requests.Session()
     session.hooks["response"].append(note_refusal)
     basic = base64.b64encode(f"{account.public_key}:{account.secret_key}".encode()).decode()
-    exporter_options = {
+    about_sdk = {
         "sdk-name": "python",
         "sdk-version": account.sdk_version,
         "public-key": account.public_key,
@@ -168,7 +168,7 @@ def span_exporter(
         session=session,
         headers={
             "Authorization": f"Basic {basic}",
-            **{f"x-{account.package}-{name}": value for name, value in exporter_options.items()},
+            **{f"x-{account.package}-{name}": value for name, value in about_sdk.items()},
         },
     )
 
@@ -231,7 +231,7 @@ class Connection:
     item_ids: dict[str, dict[str, str]] = field(
         default_factory=dict
     )  # by dataset: the platform's ids of items, by ours
-    refusals: list[tuple[int, str]] = field(default_factory=list)  # of spans: status and text
+    refusals: list[tuple[int, str]] = field(default_factory=list)  # of the spans sent last: status and text
     can: Capabilities = field(default_factory=Capabilities)
 
     def page(self, path: str) -> str:
@@ -242,6 +242,7 @@ class Connection:
         "Post spans. Raises `PlatformDown` when they were not taken."
         from opentelemetry.sdk.trace.export import SpanExportResult
 
+        self.refusals.clear()
         if self.exporter.export(spans) is not SpanExportResult.SUCCESS:
             what = f"{self.account.title} did not take {len(spans)} spans"
             if not self.refusals:
@@ -471,24 +472,24 @@ def experiment_attributes(
     item_id: str,  # the platform's
 ) -> dict[str, Any]:
     "Which experiment and which item a span belongs to"
-    names_class = next(v for k, v in vars(names).items() if k.endswith("OtelSpanAttributes"))
+    keys = next(v for k, v in vars(names).items() if k.endswith("OtelSpanAttributes"))
     text = lambda value: (
         None if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     )
-    attribute_names = {
-        names_class.ENVIRONMENT: "sdk-experiment",
-        names_class.EXPERIMENT_ID: experiment_id,
-        names_class.EXPERIMENT_NAME: run.run_name,
-        names_class.EXPERIMENT_DESCRIPTION: run.description,
-        names_class.EXPERIMENT_METADATA: text({**run.config, **run.tags, "local_experiment_id": run.id}),
-        names_class.EXPERIMENT_DATASET_ID: run.dataset.id,
-        names_class.EXPERIMENT_ITEM_ID: item_id,
-        getattr(names_class, "EXPERIMENT_ITEM_VERSION", "langfuse.experiment.item.version"): run.dataset.version,
-        names_class.EXPERIMENT_ITEM_EXPECTED_OUTPUT: text(row.result.item.expected_output),
-        names_class.EXPERIMENT_ITEM_METADATA: text(row.result.item.metadata),
-        names_class.EXPERIMENT_ITEM_ROOT_OBSERVATION_ID: item_span_id(row.key),
+    attributes = {
+        keys.ENVIRONMENT: "sdk-experiment",
+        keys.EXPERIMENT_ID: experiment_id,
+        keys.EXPERIMENT_NAME: run.run_name,
+        keys.EXPERIMENT_DESCRIPTION: run.description,
+        keys.EXPERIMENT_METADATA: text({**run.config, **run.tags, "local_experiment_id": run.id}),
+        keys.EXPERIMENT_DATASET_ID: run.dataset.id,
+        keys.EXPERIMENT_ITEM_ID: item_id,
+        getattr(keys, "EXPERIMENT_ITEM_VERSION", "langfuse.experiment.item.version"): run.dataset.version,
+        keys.EXPERIMENT_ITEM_EXPECTED_OUTPUT: text(row.result.item.expected_output),
+        keys.EXPERIMENT_ITEM_METADATA: text(row.result.item.metadata),
+        keys.EXPERIMENT_ITEM_ROOT_OBSERVATION_ID: item_span_id(row.key),
     }
-    return {k: v for k, v in attribute_names.items() if v is not None}
+    return {k: v for k, v in attributes.items() if v is not None}
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #fbebf283
 def as_span(
@@ -532,14 +533,14 @@ def row_spans(
 ) -> list[Any]:
     "The spans of one row: the task, and below it what was called"
     root = item_span_id(row.key)
-    results = [
+    spans = [
         as_span(
             account, row.key, root, None, task, row.start_time, row.end_time, {**shared, **row_attributes(names, row)}
         )
     ]
     for k, step in enumerate(row.steps):
         o = step.call
-        results.append(
+        spans.append(
             as_span(
                 account,
                 row.key,
@@ -551,7 +552,7 @@ def row_spans(
                 {**shared, **call_attributes(names, o)},
             )
         )
-    return results
+    return spans
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #40a9d277
 ROWS_AT_ONCE, CHARACTERS_AT_ONCE, SCORES_AT_ONCE = 20, 2_000_000, 100  # in one request
@@ -591,15 +592,15 @@ def active_items(
     "The items of a dataset that are not archived, and remembers their identifiers"
     more = {} if version is None else {"version": version}
     with there.account.in_words(f"reading dataset {dataset_name!r}"):
-        results = [
+        items = [
             i
             for i in by_page(
                 lambda page: there.api.dataset_items.list(dataset_name=dataset_name, page=page, limit=50, **more)
             )
             if getattr(i.status, "value", i.status) == "ACTIVE"
         ]
-    there.item_ids[dataset_name] = {as_item(i).id: i.id for i in results}
-    return results
+    there.item_ids[dataset_name] = {as_item(i).id: i.id for i in items}
+    return items
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #714efd8d
 def remote_dataset(
@@ -693,13 +694,13 @@ def experiment_items(
     remote: Mapping[str, Any],  # from `experiment_there`
 ) -> Iterator[Any]:
     "What Langfuse shows of a run's items, with their scores, a hundred at a time"
-    item_names = {
+    request = {
         "from_start_time": datetime.fromisoformat(remote["since"]),
         "experiment_id": remote["run"],
         "fields": "core,scores",
     }
     with there.account.in_words("reading the experiment back"):
-        yield from by_cursor(lambda cursor: there.api.experiments.list_items(cursor=cursor, limit=100, **item_names))
+        yield from by_cursor(lambda cursor: there.api.experiments.list_items(cursor=cursor, limit=100, **request))
 
 # %% ../../nbs/platforms/03_langfuse.ipynb #e456ed8e
 def arrived(

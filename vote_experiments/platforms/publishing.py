@@ -305,33 +305,7 @@ def dataset_files_for_import(
     return write(_portable_items(local), Path(folder), slug(local.name))
 
 # %% ../../nbs/platforms/04_publishing.ipynb #6b3d8031
-_SPAN_COLUMNS = [
-    observations.c[n]
-    for n in (
-        "id",
-        "trace_id",
-        "parent_id",
-        "type",
-        "name",
-        "start_time",
-        "end_time",
-        "input",
-        "output",
-        "metadata",
-        "level",
-        "status_message",
-        "model",
-        "model_version",
-        "prompt_tokens",
-        "output_tokens",
-        "thoughts_tokens",
-        "cached_tokens",
-        "cost_usd",
-        "cached",
-        "waited_s",
-        "attempts",
-    )
-]
+_SPAN_COLUMNS = [c for c in observations.columns if c.name not in ("tags", "environment")]
 _AT_ONCE = 400  # rows read together
 
 # %% ../../nbs/platforms/04_publishing.ipynb #7d44958b
@@ -704,7 +678,8 @@ def _send_batch(
         raise
     ledger.doubtful.pop(digest, None)
     ledger.batches[digest] = [time.time(), len(batch), sum(len(r.observations) for r in batch)]
-    ledger.half = {}
+    for row in batch:
+        ledger.half.pop(row.key, None)
     ledger.save()
 
 # %% ../../nbs/platforms/04_publishing.ipynb #dacd1c9e

@@ -392,14 +392,14 @@ def _estimated(service: Service, asked: RunRequest) -> Any:  # vote_experiments.
 @api.post("/estimate", response_model=EstimateOut, responses=_declared(404), tags=["run"])
 async def estimate(asked: RunRequest, service: Here) -> Any:
     "What a run would take: calls, tokens, money and time of each config, and models that retire. Nothing is paid for."
-    thread = await asyncio.to_thread(_estimated, service, asked)
+    estimates = await asyncio.to_thread(_estimated, service, asked)
     notices = run_notices(check_configs(asked.arguments()["model_configs"]))
-    configs = [{k: outside(v) if isinstance(v, str) else v for k, v in c.to_dict().items()} for c in thread.configs]
+    configs = [{k: outside(v) if isinstance(v, str) else v for k, v in c.to_dict().items()} for c in estimates.configs]
     return EstimateOut(
-        summary=outside(thread.summary()),
-        n_items=thread.n_items,
-        cost_usd=thread.cost_usd,
-        seconds=thread.seconds,
+        summary=outside(estimates.summary()),
+        n_items=estimates.n_items,
+        cost_usd=estimates.cost_usd,
+        seconds=estimates.seconds,
         notices=notices,
         configs=configs,
     )
@@ -419,10 +419,8 @@ def tasks(
 @api.get("/tasks/{task_id}", response_model=Task, responses=_declared(404), tags=["tasks"])
 async def task(task_id: TaskId, service: Here, base: Base) -> Any:
     "How far a task is, and its result once it has ended. Ask as often as twice a second, or follow its events."
-    job_task = task_of(await asyncio.to_thread(get_job, task_id, service.store), base)
-    return Response(
-        job_task.model_dump_json(), media_type="application/json"
-    )  # it is a Task already: not checked twice
+    body = task_of(await asyncio.to_thread(get_job, task_id, service.store), base)
+    return Response(body.model_dump_json(), media_type="application/json")  # it is a Task already: not checked twice
 
 # %% ../../nbs/server/03_api.ipynb #5b69a35d
 @api.delete("/tasks/{task_id}", response_model=Task, responses=_declared(403, 404, 409), tags=["tasks"])
@@ -538,10 +536,10 @@ def run_detail(run_id: RunId, service: Here) -> Any:
 
 # %% ../../nbs/server/03_api.ipynb #2c0bdddb
 def _resolved(service: Service, run_id: str) -> list[str]:
-    result = resolve_run(service.store, run_id)
-    if not result:
+    ids = resolve_run(service.store, run_id)
+    if not ids:
         raise RunNotFoundError(f"no experiment of run {run_id!r} has begun")
-    return result
+    return ids
 
 # %% ../../nbs/server/03_api.ipynb #822997fc
 @api.get("/runs/{run_id}/items", response_model=ItemPage, responses=_declared(404), tags=["runs"])

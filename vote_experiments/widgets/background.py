@@ -61,5 +61,5 @@ class Work:
         self._going_on.clear()
 
     def safely(self, fn: Callable[[], Any]) -> Callable[[Any], None]:
-        "As `form_pieces.safely`, shown where the form shows what its coroutines raise"
+        "As `controls.safely`; the error is shown where the form shows errors of its coroutines"
         return safely(fn, self.on_error)
