@@ -15,15 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vote_experiments.store.results import (
-    RunNotFoundError,
-    get_experiment,
-    get_group,
-    list_groups,
-    resolve_run,
-    update_group,
-)
-from ..store.database import Store, clean_text, from_us
+from ..store.runs import RunNotFoundError, get_experiment, get_group, list_groups, resolve_run, update_group
+from ..store.database import Store
+from ..store.encoding import clean_text, from_us
 from ..files import writing_aside
 from ..settings import redact, runs_folder
 
