@@ -17,7 +17,14 @@ import nbformat
 import pytest
 
 from vote_experiments.datasets.dataset import get_dataset, save_dataset
-from vote_experiments.store.runs import RunNotFoundError, create_experiment_row, create_group, get_group, list_experiments, update_group
+from vote_experiments.store.runs import (
+    RunNotFoundError,
+    create_experiment_row,
+    create_group,
+    get_group,
+    list_experiments,
+    update_group,
+)
 from vote_experiments.experiments.result import experiment_result
 from vote_experiments.store.database import Store
 from vote_experiments.engine.archive import runs_index

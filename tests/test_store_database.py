@@ -66,7 +66,9 @@ def test_every_value_becomes_json_that_both_databases_take(value):
 
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), PLAIN, min_size=2, max_size=5))
 def test_sorted_keys_give_one_text_for_one_content(value):
-    assert encoding.encode_json(dict(reversed(value.items())), sort_keys=True) == encoding.encode_json(value, sort_keys=True)
+    assert encoding.encode_json(dict(reversed(value.items())), sort_keys=True) == encoding.encode_json(
+        value, sort_keys=True
+    )
 
 
 @pytest.mark.parametrize("text", [r"a \u0000 b", r"\\u0000", "\\", "\\\\u0000\x01"])
@@ -75,7 +77,12 @@ def test_written_out_escapes_are_not_taken_for_nul(text):
 
 
 def test_what_json_cannot_say_becomes_null_or_a_mark():
-    assert encoding.decode_json(encoding.encode_json([math.nan, math.inf, "a\0b", "\ud800"])) == [None, None, "a\ufffdb", "?"]
+    assert encoding.decode_json(encoding.encode_json([math.nan, math.inf, "a\0b", "\ud800"])) == [
+        None,
+        None,
+        "a\ufffdb",
+        "?",
+    ]
     assert encoding.decode_json(encoding.encode_json({"page": Path("f/p1.jpg")})) == {"page": "f/p1.jpg"}
 
 
@@ -120,7 +127,9 @@ def test_identifiers_are_their_own_and_sort_by_time():
 def test_a_store_keeps_json_text_exactly(store):
     value = {"ชื่อ": "กำนัน", "quote": "'\"%s?:x", "nested": [{"n": None}]}
     with store.write() as c:
-        s.RowInsert(tables.store_info, ("key", "value"), store.dialect)(c, [("a", encoding.encode_json(value)), ("b", "100%")])
+        s.RowInsert(tables.store_info, ("key", "value"), store.dialect)(
+            c, [("a", encoding.encode_json(value)), ("b", "100%")]
+        )
     with store.read() as c:
         rows = dict(c.execute(sa.select(tables.store_info.c.key, tables.store_info.c.value)).tuples().all())
     assert encoding.decode_json(rows["a"]) == value and rows["b"] == "100%"
@@ -276,7 +285,11 @@ def test_texts_beyond_what_an_array_takes_go_in_parts(postgres_store, monkeypatc
         s.RowInsert(tables.traces, ("id", "timestamp", "input"), "postgresql")(c, rows)
     with postgres_store.read() as c:
         assert (
-            c.execute(sa.select(tables.traces.c.id, tables.traces.c.timestamp, tables.traces.c.input).order_by(tables.traces.c.timestamp))
+            c.execute(
+                sa.select(tables.traces.c.id, tables.traces.c.timestamp, tables.traces.c.input).order_by(
+                    tables.traces.c.timestamp
+                )
+            )
             .tuples()
             .all()
             == rows
@@ -343,7 +356,9 @@ def test_a_full_disk_is_told_in_words_and_the_store_stays_sound(sqlite_store):
 
 def test_a_store_damaged_while_open_is_told_in_words(sqlite_store):
     with sqlite_store.write() as c:
-        s.RowInsert(tables.projects, ("name", "created_at"), "sqlite")(c, [(f"{i} {'x' * 100}", 1) for i in range(3000)])
+        s.RowInsert(tables.projects, ("name", "created_at"), "sqlite")(
+            c, [(f"{i} {'x' * 100}", 1) for i in range(3000)]
+        )
     with sqlite_store.read() as c:
         c.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     sqlite_store.close()

@@ -16,7 +16,15 @@ import sqlalchemy as sa
 from ..datasets.dataset import Dataset, DatasetNotFoundError, derive_id, get_dataset, save_dataset
 from ..store.results import ResultSequence
 from ..store.runs import create_experiment_row, get_experiment
-from ..store.tables import dataset_items, dataset_versions, datasets, experiments, item_results, scores, traces
+from vote_experiments.store.tables import (
+    dataset_items,
+    dataset_versions,
+    datasets,
+    experiments,
+    item_results,
+    scores,
+    traces,
+)
 from ..store.encoding import encode_json, new_trace_id, now_us
 from ..store.database import open_store
 from ..records import DatasetItem, ItemResult, Record

@@ -20,7 +20,14 @@ import sqlalchemy as sa
 
 from .dataset import Dataset, get_dataset, save_dataset
 from ..store.database import RowInsert, open_store
-from ..store.tables import adjudications, annotations, dataset_items, dataset_versions, observations, review_flags
+from vote_experiments.store.tables import (
+    adjudications,
+    annotations,
+    dataset_items,
+    dataset_versions,
+    observations,
+    review_flags,
+)
 from ..store.encoding import clean_text, decode_json, encode_json, from_us, now_us
 from ..forms.checks import check_report
 from ..forms.field_names import has_only_known_keys, respell_report

@@ -15,7 +15,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..store.runs import RunNotFoundError, get_experiment, get_group, list_groups, resolve_run, update_group
+from vote_experiments.store.runs import (
+    RunNotFoundError,
+    get_experiment,
+    get_group,
+    list_groups,
+    resolve_run,
+    update_group,
+)
 from ..store.database import Store
 from ..store.encoding import clean_text, from_us
 from ..files import writing_aside

@@ -26,7 +26,14 @@ from ..engine.clusters import check_cluster_by, cluster_labels
 from ..documented import documented
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.response_cache import StoredResponses
-from ..store.runs import create_group, get_group, list_experiments, list_groups, update_experiment, update_group
+from vote_experiments.store.runs import (
+    create_group,
+    get_group,
+    list_experiments,
+    list_groups,
+    update_experiment,
+    update_group,
+)
 from ..store.run_totals import status_counts
 from .result import experiment_result
 from ..store.database import Store, open_store

@@ -26,7 +26,16 @@ import sqlalchemy as sa
 from ..datasets.dataset import DatasetNotFoundError, get_dataset, list_versions, map_pages, save_dataset
 from ..store.runs import get_experiment, get_group, resolve_run
 from ..store.database import RowInsert, Store, open_store
-from ..store.tables import SCHEMA_VERSION, experiment_groups, experiments, item_results, observations, scores, trace_tags, traces
+from vote_experiments.store.tables import (
+    SCHEMA_VERSION,
+    experiment_groups,
+    experiments,
+    item_results,
+    observations,
+    scores,
+    trace_tags,
+    traces,
+)
 from ..store.encoding import decode_json, encode_json, iso, now_us
 from ..forms.pages import page_path
 from ..records import DatasetItem, Record, VoteExperimentsError

@@ -17,7 +17,16 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from ..store.result_writer import score_row
 from ..store.database import RowInsert, Store, open_store
-from ..store.encoding import clean_text, decode_json, encode_json, from_us, new_span_id, new_trace_id, now_us, to_us
+from vote_experiments.store.encoding import (
+    clean_text,
+    decode_json,
+    encode_json,
+    from_us,
+    new_span_id,
+    new_trace_id,
+    now_us,
+    to_us,
+)
 from ..store.tables import experiments, observations, scores, trace_tags, traces
 from ..records import Evaluation, Observation, Record, Usage, VoteExperimentsError
 from ..settings import redact
