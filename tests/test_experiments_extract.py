@@ -3,7 +3,8 @@
 import pytest
 from PIL import Image
 
-from vote_experiments.store.results import ResultSequence, list_experiments
+from vote_experiments.store.results import ResultSequence
+from vote_experiments.store.runs import list_experiments
 from vote_experiments.engine.engine import RunStoppedError
 from vote_experiments.experiments.extract import extract
 from vote_experiments.synthesis.drawn import form_set

@@ -18,7 +18,7 @@ from .models.budget import BudgetExceeded, ModelNotServedError
 from .platforms.platform import PlatformDown, RemoteNotFoundError
 from .records import RegressionError, VoteExperimentsError
 from .store.database import StoreError
-from .store.results import RunNotFoundError
+from .store.runs import RunNotFoundError
 from .traces.traces import TraceNotFoundError
 
 # %% ../nbs/07_errors.ipynb #04200ffc

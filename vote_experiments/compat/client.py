@@ -31,7 +31,8 @@ from ..experiments.experiment import run_experiment
 from ..experiments.result import ExperimentResult, experiment_result
 from ..records import DatasetItem, ItemResult
 from ..store.database import Store, open_store
-from ..store.results import ResultSequence, get_experiment, list_experiments
+from ..store.results import ResultSequence
+from ..store.runs import get_experiment, list_experiments
 from ..traces.filters import Filter
 from ..traces.traces import Score, Trace, create_score, create_trace, get_scores, get_trace
 from ..traces.search import Traces, get_traces

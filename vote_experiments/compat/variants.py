@@ -21,15 +21,12 @@ from ..analysis.comparison import compare
 from ..analysis.frames import score_columns
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset, save_dataset
 from ..traces.filters import Filter
-from vote_experiments.store.results import (
-    ResultSequence,
-    create_group,
-    get_experiment,
-    score_table,
-    update_experiment,
-    update_group,
-)
-from ..store.database import Store, item_results, now_us, open_store
+from ..store.results import ResultSequence
+from ..store.runs import create_group, get_experiment, update_experiment, update_group
+from ..store.run_totals import score_table
+from ..store.database import Store, open_store
+from ..store.tables import item_results
+from ..store.encoding import now_us
 from ..traces.traces import Trace
 from ..traces.search import get_traces
 from ..experiments.batch import EvaluatorInputs, arun_batched_evaluation

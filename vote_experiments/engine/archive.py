@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vote_experiments.store.results import (
+from vote_experiments.store.runs import (
     RunNotFoundError,
     get_experiment,
     get_group,
@@ -23,7 +23,8 @@ from vote_experiments.store.results import (
     resolve_run,
     update_group,
 )
-from ..store.database import Store, clean_text, from_us
+from ..store.database import Store
+from ..store.encoding import clean_text, from_us
 from ..files import writing_aside
 from ..settings import redact, runs_folder
 

@@ -24,8 +24,8 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from ..store.results import Finished, ResultWriter
-from ..store.database import encode_json, new_trace_id
+from ..store.result_writer import Finished, ResultWriter
+from ..store.encoding import encode_json, new_trace_id
 from ..traces.opentelemetry import TRACE_STATE_KEY
 from .processes import call_pickled, item_error, late, load_task, pickled_task, unpacked
 from vote_experiments.records import (

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..datasets.dataset import Dataset, DatasetItems
-from ..store.results import ResultSequence, get_experiment
-from ..store.database import encode_json
+from ..store.results import ResultSequence
+from ..store.runs import get_experiment
+from ..store.encoding import encode_json
 from .engine import Slot
 from ..records import DatasetItem
 

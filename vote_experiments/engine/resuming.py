@@ -19,8 +19,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
-from ..store.results import get_experiment, list_experiments, owner_name
-from ..store.database import Store, StoreError, encode_json, new_span_id, now_us
+from ..store.runs import get_experiment, list_experiments
+from ..store.results import owner_name
+from ..store.database import Store, StoreError
+from ..store.encoding import encode_json, new_span_id, now_us
 from .engine import Slot
 from ..records import VoteExperimentsError
 

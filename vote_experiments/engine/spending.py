@@ -18,8 +18,10 @@ from ..models.images import EncodedPages
 from ..models.registry import ModelConfig, cap_problem
 from ..models.resilience import calling
 from ..models.retirements import retirement_notices
-from ..store.database import Store, item_results, observations
-from ..store.results import get_group, list_experiments, spent
+from ..store.database import Store
+from ..store.tables import item_results, observations
+from ..store.runs import get_group, list_experiments
+from ..store.run_totals import spent
 
 # %% ../../nbs/engine/08_spending.ipynb #80457ce3
 def _judges(evaluators: Sequence[Any]) -> list[tuple[str, Mapping[str, Any]]]:  # (model, its settings)

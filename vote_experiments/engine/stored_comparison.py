@@ -18,7 +18,8 @@ from .summaries import score_rules_of
 from ..records import as_number
 from ..scoring.summary import OVERALL, WEIGHTS, ScoreRule, is_weighted, item_accuracy, rule_of
 from ..store.database import Store
-from ..store.results import get_experiment, get_group, score_names, score_table
+from ..store.runs import get_experiment, get_group
+from ..store.run_totals import score_names, score_table
 
 # %% ../../nbs/engine/07_stored_comparison.ipynb #cbbc3f50
 def compared_score(

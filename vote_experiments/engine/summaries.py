@@ -17,18 +17,13 @@ import numpy as np
 from ..analysis.intervals import mean_interval
 from ..analysis.paired import FEWEST_CLUSTERS, Grouping
 from .clusters import CONSTITUENCY, position_clusters
-from vote_experiments.store.results import (
-    ResultColumn,
-    ResultSequence,
-    evaluator_errors,
-    get_experiment,
-    score_names,
-    score_numbers,
-    score_row,
-    spent,
-    status_counts,
-)
-from ..store.database import RowInsert, Store, now_us, scores
+from ..store.results import ResultColumn, ResultSequence
+from ..store.run_totals import evaluator_errors, score_names, score_numbers, spent, status_counts
+from ..store.runs import get_experiment
+from ..store.result_writer import score_row
+from ..store.database import RowInsert, Store
+from ..store.encoding import now_us
+from ..store.tables import scores
 from ..records import Evaluation
 from ..scoring.binding import Bound, as_evaluations
 from ..scoring.summary import WEIGHTS, is_weighted, item_accuracy, rule_of

@@ -22,23 +22,10 @@ from typing import Any
 import sqlalchemy as sa
 from ..documented import documented
 from ..traces.filters import Filter, compile_filter, parse_filter
-from ..store.results import Finished, ResultWriter, score_row
-from vote_experiments.store.database import (
-    RowInsert,
-    Store,
-    StoreError,
-    batch_items,
-    batches,
-    clean_text,
-    decode_json,
-    encode_json,
-    iso,
-    new_id,
-    now_us,
-    open_store,
-    scores,
-    to_us,
-)
+from ..store.result_writer import Finished, ResultWriter, score_row
+from ..store.database import RowInsert, Store, StoreError, open_store
+from ..store.tables import batch_items, batches, scores
+from ..store.encoding import clean_text, decode_json, encode_json, iso, new_id, now_us, to_us
 from ..traces.traces import SCORE_COLUMNS, Trace, TraceObservation
 from ..traces.search import page_key, read_page
 from ..engine.engine import Plan, Run, Slot

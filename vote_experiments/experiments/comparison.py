@@ -23,14 +23,9 @@ from ..analysis.frames import DisplayTable, display_table
 from ..documented import documented
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.response_cache import StoredResponses
-from vote_experiments.store.results import (
-    create_group,
-    get_group,
-    list_experiments,
-    update_experiment,
-    update_group,
-)
-from ..store.database import Store, decode_json, encode_json, now_us, open_store
+from ..store.runs import create_group, get_group, list_experiments, update_experiment, update_group
+from ..store.database import Store, open_store
+from ..store.encoding import decode_json, encode_json, now_us
 from ..engine.archive import archive_folder, html_page, html_table, runs_index, write_json, write_text
 from .experiment import Run, arun_experiment, run_in_own_loop
 from .request import check_values, comparable_request, fields_of, option_of
@@ -465,7 +460,7 @@ def _resumable_group(
     store: Store, resume: bool | str | None, kind: str, request: Mapping[str, Any], allow_changes: bool
 ) -> str | None:
     "The group to continue, or None to start one. Raises `SettingsChangedError` when the request of the named one differs."
-    from vote_experiments.store.results import get_experiment, list_groups
+    from vote_experiments.store.runs import get_experiment, list_groups
 
     if not resume:
         return None
@@ -915,7 +910,7 @@ def stored_request(
     run: str,  # group or experiment id, or an unambiguous beginning
 ) -> dict[str, Any]:  # arguments for run_model_experiments
     "The call that began a run. Raises `ValueError` when it used functions that only its own program has."
-    from vote_experiments.store.results import get_experiment
+    from vote_experiments.store.runs import get_experiment
     from vote_experiments.scoring.judges import JUDGES
 
     group_id = run if run.startswith("grp") else get_experiment(store, run)["group_id"]

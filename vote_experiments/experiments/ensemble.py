@@ -24,16 +24,10 @@ from ..engine.progress import Progress
 from ..analysis.comparison import Comparison
 from ..analysis.votes import agreement, heaviest, member_weights
 from ..engine.clusters import CONSTITUENCY
-from vote_experiments.store.results import (
-    ResultSequence,
-    StoredOutputs,
-    create_group,
-    get_experiment,
-    resolve_run,
-    update_experiment,
-    update_group,
-)
-from ..store.database import Store, now_us, open_store
+from ..store.results import ResultSequence, StoredOutputs
+from ..store.runs import create_group, get_experiment, resolve_run, update_experiment, update_group
+from ..store.database import Store, open_store
+from ..store.encoding import now_us
 from .experiment import arun_experiment, run_in_own_loop
 from ..engine.stored_comparison import compare_experiments_by_item
 from vote_experiments.forms.schema import (

@@ -19,8 +19,9 @@ from ..analysis.frames import DisplayTable, dollars
 from ..analysis.intervals import mean_interval
 from ..documented import documented
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
-from ..store.results import list_experiments
-from ..store.database import Store, item_results, observations, open_store
+from ..store.runs import list_experiments
+from ..store.database import Store, open_store
+from ..store.tables import item_results, observations
 from ..engine.engine import run_blocking
 from .comparison import chosen_places
 from .request import check_values

@@ -14,19 +14,13 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import datetime, UTC
 from typing import Any
-from vote_experiments.store.results import (
-    ResultSequence,
-    ResultWriter,
-    claim_experiment,
-    create_experiment_row,
-    get_experiment,
-    spent,
-    status_counts,
-    stored_items,
-    update_experiment,
-)
+from ..store.results import ResultSequence, stored_items
+from ..store.result_writer import ResultWriter
+from ..store.runs import claim_experiment, create_experiment_row, get_experiment, update_experiment
+from ..store.run_totals import spent, status_counts
 from .result import experiment_result
-from ..store.database import Store, decode_json, encode_json, now_us, open_store
+from ..store.database import Store, open_store
+from ..store.encoding import decode_json, encode_json, now_us
 from ..documented import documented
 from vote_experiments.engine.engine import (
     ItemFailedError,

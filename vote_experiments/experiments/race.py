@@ -26,17 +26,18 @@ from ..engine.clusters import check_cluster_by, cluster_labels
 from ..documented import documented
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.response_cache import StoredResponses
-from vote_experiments.store.results import (
+from vote_experiments.store.runs import (
     create_group,
     get_group,
     list_experiments,
     list_groups,
-    status_counts,
     update_experiment,
     update_group,
 )
+from ..store.run_totals import status_counts
 from .result import experiment_result
-from ..store.database import Store, decode_json, encode_json, now_us, open_store
+from ..store.database import Store, open_store
+from ..store.encoding import decode_json, encode_json, now_us
 from ..engine.archive import archive_folder, html_page, html_table, runs_index, write_json, write_text
 from ..engine.engine import Run, RunInterrupted, RunStoppedError
 from .experiment import arun_experiment, run_in_own_loop

@@ -20,17 +20,10 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 import sqlalchemy as sa
 from ..datasets.dataset import get_dataset
-from ..store.results import get_experiment, get_group
-from vote_experiments.store.database import (
-    Store,
-    StoreError,
-    decode_json,
-    encode_json,
-    jobs,
-    new_id,
-    now_us,
-    open_store,
-)
+from ..store.runs import get_experiment, get_group
+from ..store.database import Store, StoreError, open_store
+from ..store.encoding import decode_json, encode_json, new_id, now_us
+from ..store.tables import jobs
 from ..engine.engine import Run, RunInterrupted, run_blocking
 from ..experiments.comparison import arun_model_experiments, stored_request
 from ..experiments.request import check_names, check_values, fields_of
