@@ -15,7 +15,7 @@ from ..datasets.dataset import Dataset, _in_version
 from ..datasets.ground_truth import items_to_review
 from ..html.markup import Html
 from ..settings import redact
-from ..store.database import dataset_items
+from ..store.tables import dataset_items
 from .controls import card, classed, line, shown
 from .dataset_desk import Desk, choice, text_field
 

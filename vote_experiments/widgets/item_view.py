@@ -17,7 +17,6 @@ import sqlalchemy as sa
 
 from ..analysis.fields import _answered
 from ..analysis.frames import dollars, seconds
-from .field_comparison import answer_cell, value_html
 from ..forms.schema import Report, parse_reports, report_fields
 from ..html.markup import Html, fact_table, joined, paragraph
 from ..html.translations import Words
@@ -26,10 +25,12 @@ from ..reports.cards import about_item, field_label, form_label, score_label, va
 from ..scoring.pairs import match_reports
 from ..scoring.summary import OVERALL, WEIGHTS, item_accuracy
 from ..settings import redact
-from ..store.database import Store, decode_json, observations
+from ..store.database import Store
+from ..store.encoding import decode_json
 from ..store.record_paths import Place, results_at
+from ..store.tables import observations
 from .controls import message
-from .field_comparison import checks_table, compare_table, field_rows
+from .field_comparison import answer_cell, checks_table, compare_table, field_rows, value_html
 from .page_events import sender
 from .page_viewer import LoadedPages, load_pages
 

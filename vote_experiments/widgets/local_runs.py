@@ -34,8 +34,9 @@ from vote_experiments.server.jobs import (
     submit_job,
 )
 from ..settings import runs_folder
-from ..store.database import Store, from_us, open_store
-from ..store.results import get_group, list_groups
+from ..store.database import Store, open_store
+from ..store.encoding import from_us
+from ..store.runs import get_group, list_groups
 from .run_backend import DatasetChoice, ENTRY_STATUS, Followed, PastRun, entry_of
 
 # %% ../../nbs/widgets/01_local_runs.ipynb #8b3c1332

@@ -26,9 +26,8 @@ from vote_experiments.forms.schema import (
 from ..html.markup import Html, joined
 from ..html.translations import Words
 from ..reports.cards import field_label, value_text
-from .truth_draft import Draft
 from .controls import Filling, classed, fields, line, shown
-from .truth_draft import is_count
+from .truth_draft import Draft, is_count
 
 # %% ../../nbs/widgets/25_report_fields.ipynb #5e773af4
 @dataclass

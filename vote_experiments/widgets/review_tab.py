@@ -26,7 +26,7 @@ from ..reports.findings import read_answers
 from ..reports.stored_run import open_run
 from ..settings import redact
 from ..store.database import Store
-from ..store.results import list_experiments, list_groups
+from ..store.runs import list_experiments, list_groups
 from .controls import card, classed, fields, line, message
 from .dataset_desk import Desk, choice
 from .page_viewer import Aside

@@ -18,10 +18,9 @@ from ..forms.kinds import FORM_KINDS
 from ..html.markup import Html
 from ..html.translations import Words
 from ..reports.cards import form_label
-from .truth_draft import Draft
 from .controls import Filling, line, message, shown
 from .report_fields import Entries, Inputs, ReportFields
-from .truth_draft import drafted_reports, empty_report, is_count, live_checks
+from .truth_draft import Draft, drafted_reports, empty_report, is_count, live_checks
 
 # %% ../../nbs/widgets/26_truth_form.ipynb #001a7f8c
 class JsonField:
