@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from vote_experiments.store.results import get_experiment, list_experiments, status_counts
 from vote_experiments.store.database import StoreError, check_store, item_results, open_store, scores, traces
-from vote_experiments.engine.engine import ItemFailedError, RunStoppedError
+from vote_experiments.engine.plan import ItemFailedError, RunStoppedError
 from vote_experiments.experiments.experiment import arun_experiment, rescore, run_experiment
 from vote_experiments.engine.processes import ProcessPools, TaskNotPicklableError, process_pool
 from vote_experiments.engine.resuming import RunBusyError, SettingsChangedError, fingerprint

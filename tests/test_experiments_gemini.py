@@ -34,7 +34,7 @@ from servers.loopback import Reply
 from vote_experiments.datasets.dataset import save_dataset
 from vote_experiments.store.results import evaluator_errors, list_experiments, list_groups, status_counts
 from vote_experiments.store.database import Store
-from vote_experiments.engine.engine import ItemFailedError, RunStoppedError
+from vote_experiments.engine.plan import ItemFailedError, RunStoppedError
 from vote_experiments.experiments.estimate import estimate
 from vote_experiments.experiments.comparison import arun_model_experiments, run_model_experiments, stored_request
 from vote_experiments.synthesis.drawn import form_set

@@ -25,7 +25,7 @@ from servers.loopback import Reply
 from vote_experiments.platforms import datadog, datadog_sdk
 from vote_experiments.datasets.dataset import get_dataset, save_dataset
 from vote_experiments.store.database import Store, item_results, now_us, publications, traces
-from vote_experiments.engine.engine import ItemFailedError
+from vote_experiments.engine.plan import ItemFailedError
 from vote_experiments.experiments.experiment import run_experiment
 from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.platforms.publishing import publish, pull_dataset, push_dataset

@@ -10,7 +10,8 @@ __all__ = ['DatasetChangedError', 'DatasetNotFoundError', 'ItemFailedError', 'Ru
 
 # %% ../nbs/07_errors.ipynb #7ac8aac6
 from .datasets.dataset import DatasetChangedError, DatasetNotFoundError
-from .engine.engine import ItemFailedError, RunInterrupted, RunStoppedError
+from .engine.plan import ItemFailedError, RunStoppedError
+from .engine.blocking import RunInterrupted
 from .engine.processes import TaskNotPicklableError
 from .engine.resuming import RunBusyError, SettingsChangedError
 from .models.extraction import ExtractionError

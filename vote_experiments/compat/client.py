@@ -24,7 +24,8 @@ from vote_experiments.compat.runs import (
     get_experiment_runs,
 )
 from ..datasets.dataset import Dataset, list_datasets
-from ..engine.engine import Run, Slot
+from ..engine.engine import Run
+from ..engine.plan import Slot
 from ..engine.progress import Progress
 from ..experiments.batch import BatchEvaluationResult, run_batched_evaluation
 from ..experiments.experiment import run_experiment

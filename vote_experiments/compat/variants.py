@@ -34,7 +34,9 @@ from ..traces.traces import Trace
 from ..traces.search import get_traces
 from ..experiments.batch import EvaluatorInputs, arun_batched_evaluation
 from .runs import get_experiment_runs
-from ..engine.engine import Run, Slot, run_blocking
+from ..engine.engine import Run
+from ..engine.plan import Slot
+from ..engine.blocking import run_blocking
 from ..engine.progress import Progress
 from ..experiments.experiment import run_experiment
 from ..engine.summaries import summarise

@@ -41,7 +41,8 @@ from vote_experiments.store.database import (
 )
 from ..traces.traces import SCORE_COLUMNS, Trace, TraceObservation
 from ..traces.search import page_key, read_page
-from ..engine.engine import Plan, Run, Slot
+from ..engine.engine import Run
+from ..engine.plan import Plan, Slot
 from .experiment import run_in_own_loop
 from vote_experiments.engine.resuming import (
     RunBusyError,

@@ -37,7 +37,8 @@ from .request import check_values, comparable_request, fields_of, option_of
 from ..engine.resuming import RunBusyError, SettingsChangedError, changed_settings
 from ..engine.clusters import check_carried, check_cluster_by
 from ..engine.stored_comparison import compare_experiments_by_item
-from ..engine.engine import ItemFailedError, RunInterrupted, RunStoppedError
+from ..engine.plan import ItemFailedError, RunStoppedError
+from ..engine.blocking import RunInterrupted
 from ..platforms.platform import Backend
 from ..engine.processes import ProcessPools
 from ..engine.spending import already_spent, call_setting, check_cap, expected_output_tokens, run_notices

@@ -19,7 +19,8 @@ import numpy as np
 
 
 from ..documented import documented
-from ..engine.engine import Run, Slot
+from ..engine.engine import Run
+from ..engine.plan import Slot
 from ..engine.progress import Progress
 from ..analysis.comparison import Comparison
 from ..analysis.votes import agreement, heaviest, member_weights

@@ -21,7 +21,7 @@ from ..documented import documented
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..store.results import list_experiments
 from ..store.database import Store, item_results, observations, open_store
-from ..engine.engine import run_blocking
+from ..engine.blocking import run_blocking
 from .comparison import chosen_places
 from .request import check_values
 from ..engine.progress import duration

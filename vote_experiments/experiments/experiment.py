@@ -28,15 +28,9 @@ from vote_experiments.store.results import (
 from .result import experiment_result
 from ..store.database import Store, decode_json, encode_json, now_us, open_store
 from ..documented import documented
-from vote_experiments.engine.engine import (
-    ItemFailedError,
-    Plan,
-    Run,
-    RunInterrupted,
-    RunStoppedError,
-    Slot,
-    run_blocking,
-)
+from ..engine.engine import Run
+from ..engine.plan import ItemFailedError, Plan, RunStoppedError, Slot
+from ..engine.blocking import RunInterrupted, run_blocking
 from ..engine.items import Source
 from ..models.budget import RunEndingError
 from ..platforms.platform import Backend

@@ -38,7 +38,9 @@ from vote_experiments.store.results import (
 from .result import experiment_result
 from ..store.database import Store, decode_json, encode_json, now_us, open_store
 from ..engine.archive import archive_folder, html_page, html_table, runs_index, write_json, write_text
-from ..engine.engine import Run, RunInterrupted, RunStoppedError
+from ..engine.engine import Run
+from ..engine.plan import RunStoppedError
+from ..engine.blocking import RunInterrupted
 from .experiment import arun_experiment, run_in_own_loop
 from .request import check_values
 from .comparison import ConfigOutcome, chosen_places, experiment_entry

@@ -31,7 +31,8 @@ from vote_experiments.store.database import (
     now_us,
     open_store,
 )
-from ..engine.engine import Run, RunInterrupted, run_blocking
+from ..engine.engine import Run
+from ..engine.blocking import RunInterrupted, run_blocking
 from ..experiments.comparison import arun_model_experiments, stored_request
 from ..experiments.request import check_names, check_values, fields_of
 from ..engine.progress import Progress
