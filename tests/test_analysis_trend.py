@@ -14,7 +14,7 @@ from simulated import assert_not_exceeded, report
 from vote_experiments.analysis.gates import gate, gate_history
 from vote_experiments.analysis.monitoring import WINDOW, drift_statistics, look_levels, run_spread, simulated_years
 from vote_experiments.analysis.trend import trend_of
-from vote_experiments.store.results import RunNotFoundError
+from vote_experiments.store.runs import RunNotFoundError
 from vote_experiments.experiments.experiment import arun_experiment
 from vote_experiments.cli.shell import exit_code
 from vote_experiments.experiments.trend import gate_run, require, trend

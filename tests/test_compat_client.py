@@ -11,7 +11,8 @@ import pytest
 
 from promises import promise
 from vote_experiments import run_experiment
-from vote_experiments.store.results import RunNotFoundError, score_names, score_numbers, score_table
+from vote_experiments.store.runs import RunNotFoundError
+from vote_experiments.store.run_totals import score_names, score_numbers, score_table
 from vote_experiments.traces.traces import add_observation, create_score
 from vote_experiments.compat.client import Client
 from vote_experiments.experiments.trend import trend

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
 from vote_experiments.datasets import dataset as d
-from vote_experiments.store.database import Store, dataset_items, experiments
+from vote_experiments.store.database import Store
+from vote_experiments.store.tables import dataset_items, experiments
 from vote_experiments.records import DatasetItem
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)

@@ -15,7 +15,8 @@ from vote_experiments.datasets.dataset import (
     get_dataset,
     save_dataset,
 )
-from vote_experiments.store.database import RowInsert, dataset_items, observations, traces
+from vote_experiments.store.database import RowInsert
+from vote_experiments.store.tables import dataset_items, observations, traces
 from vote_experiments.compat.variants import dataset_from_traces
 from vote_experiments.forms.schema import read_reports
 from vote_experiments.synthesis.reports import draft_report

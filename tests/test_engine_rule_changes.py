@@ -10,8 +10,9 @@ from vote_experiments.engine.stored_comparison import compare_experiments_by_ite
 from vote_experiments.experiments.experiment import run_experiment
 from vote_experiments.scoring import evaluators
 from vote_experiments.scoring.pairs import SCORING_RULES
-from vote_experiments.store.database import decode_json, encode_json, experiments
-from vote_experiments.store.results import get_experiment
+from vote_experiments.store.encoding import decode_json, encode_json
+from vote_experiments.store.tables import experiments
+from vote_experiments.store.runs import get_experiment
 
 BALLOTS = {
     "ballots_allocated": 340,

@@ -17,17 +17,10 @@ import sqlalchemy as sa
 from hypothesis import given, settings, strategies as st
 
 from promises import promise
-from vote_experiments.store.database import (
-    RowInsert,
-    batch_items,
-    batches,
-    check_store,
-    encode_json,
-    scores,
-    to_us,
-    trace_tags,
-    traces,
-)
+from vote_experiments.store.database import RowInsert
+from vote_experiments.store.tables import batch_items, batches, scores, trace_tags, traces
+from vote_experiments.store.maintenance import check_store
+from vote_experiments.store.encoding import encode_json, to_us
 from vote_experiments.traces.traces import Trace, create_trace, get_scores
 from vote_experiments.traces.search import get_traces
 from vote_experiments.experiments.batch import (

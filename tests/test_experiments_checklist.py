@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from promises import promise
 from vote_experiments.compat.datasets import get_dataset
 from vote_experiments.datasets.dataset import save_dataset
-from vote_experiments.store.results import get_experiment, list_experiments
+from vote_experiments.store.runs import get_experiment, list_experiments
 from vote_experiments.experiments.result import experiment_result
-from vote_experiments.store.database import item_results, scores, traces
+from vote_experiments.store.tables import item_results, scores, traces
 from vote_experiments.traces.traces import get_scores, get_trace
 from vote_experiments.traces.opentelemetry import StoreSpanExporter
 from vote_experiments.experiments.experiment import run_experiment

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from vote_experiments.datasets.dataset import get_dataset, save_dataset
-from vote_experiments.store.results import get_experiment, list_groups
+from vote_experiments.store.runs import get_experiment, list_groups
 from vote_experiments.experiments.ensemble import (
     arithmetic,
     combine,

@@ -19,9 +19,12 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from vote_experiments.store.results import get_experiment, list_experiments, status_counts
-from vote_experiments.store.database import StoreError, check_store, item_results, open_store, scores, traces
 from vote_experiments.engine.plan import ItemFailedError, RunStoppedError
+from vote_experiments.store.database import StoreError, open_store
+from vote_experiments.store.maintenance import check_store
+from vote_experiments.store.run_totals import status_counts
+from vote_experiments.store.runs import get_experiment, list_experiments
+from vote_experiments.store.tables import item_results, scores, traces
 from vote_experiments.experiments.experiment import arun_experiment, rescore, run_experiment
 from vote_experiments.engine.processes import ProcessPools, TaskNotPicklableError, process_pool
 from vote_experiments.engine.resuming import RunBusyError, SettingsChangedError, fingerprint
@@ -1015,7 +1018,7 @@ def test_one_run_is_worked_on_once_in_one_process(store):
 
 
 def test_a_claim_is_taken_once(store, tmp_path, monkeypatch):
-    from vote_experiments.store.results import claim_experiment, get_experiment
+    from vote_experiments.store.runs import claim_experiment, get_experiment
 
     monkeypatch.chdir(tmp_path)
     _, run_id = stopped_at(2, store)

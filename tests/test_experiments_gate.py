@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from promises import promise
 from vote_experiments.analysis.gates import GateOutcome
 from vote_experiments.datasets.dataset import save_dataset
-from vote_experiments.store.results import RunNotFoundError, list_experiments, update_experiment
+from vote_experiments.store.runs import RunNotFoundError, list_experiments, update_experiment
 from vote_experiments.store.database import Store
 from vote_experiments.experiments.gate import GateCase, GateReport, gate_junit, gate_markdown, judge_run
 from vote_experiments.experiments.comparison import run_model_experiments

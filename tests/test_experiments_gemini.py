@@ -32,7 +32,8 @@ from servers.gemini_server import (
 from servers.loopback import Reply
 
 from vote_experiments.datasets.dataset import save_dataset
-from vote_experiments.store.results import evaluator_errors, list_experiments, list_groups, status_counts
+from vote_experiments.store.run_totals import evaluator_errors, status_counts
+from vote_experiments.store.runs import list_experiments, list_groups
 from vote_experiments.store.database import Store
 from vote_experiments.engine.plan import ItemFailedError, RunStoppedError
 from vote_experiments.experiments.estimate import estimate

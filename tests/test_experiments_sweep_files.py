@@ -12,7 +12,7 @@ from promises import promise
 from typer.testing import CliRunner
 
 from vote_experiments.datasets.dataset import DatasetNotFoundError, save_dataset
-from vote_experiments.store.results import list_groups
+from vote_experiments.store.runs import list_groups
 from vote_experiments.experiments.sweep_files import (
     SWEEP_TEMPLATE,
     load_workflow,

@@ -10,7 +10,7 @@ from promises import promise
 
 from vote_experiments.analysis.sweeps import collate_sweep_evals
 from vote_experiments.datasets.dataset import save_dataset
-from vote_experiments.store.results import list_experiments, list_groups
+from vote_experiments.store.runs import list_experiments, list_groups
 from vote_experiments.experiments.sweeps import (
     Step,
     Workflow,

@@ -12,7 +12,7 @@ import yaml
 
 from promises import promise
 from vote_experiments.datasets.dataset import save_dataset
-from vote_experiments.store.results import list_experiments, list_groups
+from vote_experiments.store.runs import list_experiments, list_groups
 from vote_experiments.store.database import Store
 from vote_experiments.settings import VARIABLES
 

@@ -12,8 +12,9 @@ from PIL import Image
 
 from vote_experiments.experiments.extract import extract
 from vote_experiments.models.registry import forget_model
-from vote_experiments.store.database import Store, backup_store, open_store
-from vote_experiments.store.results import create_group, list_groups, resolve_run, runs_to_prune
+from vote_experiments.store.database import Store, open_store
+from vote_experiments.store.maintenance import backup_store
+from vote_experiments.store.runs import create_group, list_groups, resolve_run, runs_to_prune
 
 READER = """
 import os, time
@@ -176,7 +177,7 @@ def test_the_newest_run_stays_the_newest_when_the_clock_is_set_back(sqlite_store
 
 
 def test_retention_names_old_runs_and_never_running_ones(sqlite_store):
-    from vote_experiments.store.results import update_group
+    from vote_experiments.store.runs import update_group
 
     ids = [create_group(sqlite_store, "models", f"run {i}") for i in range(4)]
     for i in ids[:3]:
@@ -190,7 +191,7 @@ def test_retention_names_old_runs_and_never_running_ones(sqlite_store):
 
 def test_one_answer_that_no_reader_of_json_takes_blocks_nothing(sqlite_store):
     from vote_experiments import experiment_result, rescore, run_experiment, seat_flips
-    from vote_experiments.store.database import check_store
+    from vote_experiments.store.maintenance import check_store
 
     def task(input_data):
         return {"reports": [{"vote_results": [{"number": 1, "vote_count": 10**400 if input_data == 1 else 5}]}]}

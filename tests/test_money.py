@@ -34,7 +34,8 @@ from vote_experiments.reports.findings import cost_and_accuracy
 from vote_experiments.reports.stored_run import open_run
 from vote_experiments.server.messages import run_response
 from vote_experiments.settings import DEFAULT_MODEL_CONFIGS, PRESETS, VARIABLES
-from vote_experiments.store.results import list_experiments, spent
+from vote_experiments.store.runs import list_experiments
+from vote_experiments.store.run_totals import spent
 
 KEY = "planted-money-key-1234567890"
 REPORT = {"form_info": {"province": "ตาก"}, "vote_results": [{"number": 1, "vote_count": 7}]}

@@ -14,7 +14,8 @@ from vote_experiments.datasets.dataset import get_dataset, save_dataset, validat
 from vote_experiments.datasets.files import import_dataset, import_folder
 from vote_experiments.datasets.relocation import relocate_dataset
 from vote_experiments.forms.pages import page_path
-from vote_experiments.store.database import Store, StoreError, decode_json, encode_json
+from vote_experiments.store.database import Store, StoreError
+from vote_experiments.store.encoding import decode_json, encode_json
 
 
 def _page(path, value=200):

@@ -17,8 +17,9 @@ from vote_experiments.experiments.comparison import run_model_experiments, store
 from vote_experiments.experiments.result import experiment_result
 from vote_experiments.models.registry import forget_model, register_model
 from vote_experiments.server.jobs import list_jobs
-from vote_experiments.store.database import check_store, open_store
-from vote_experiments.store.results import list_experiments, list_groups
+from vote_experiments.store.maintenance import check_store
+from vote_experiments.store.database import open_store
+from vote_experiments.store.runs import list_experiments, list_groups
 from vote_experiments.traces.search import get_traces
 
 OLD = Path(__file__).parent / "old_store/first_version.db.gz"

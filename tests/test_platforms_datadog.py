@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 import vote_experiments.platforms.publishing as publishing
 from vote_experiments.platforms import datadog, datadog_sdk
 from vote_experiments.datasets.dataset import get_dataset, list_versions, save_dataset, upsert_item
-from vote_experiments.store.results import list_experiments, list_groups
+from vote_experiments.store.runs import list_experiments, list_groups
 from vote_experiments.store.database import Store
 from vote_experiments.experiments.experiment import rescore, run_experiment
 from vote_experiments.experiments.comparison import run_model_experiments

@@ -17,7 +17,7 @@ import nbformat
 import pytest
 
 from vote_experiments.datasets.dataset import get_dataset, save_dataset
-from vote_experiments.store.results import (
+from vote_experiments.store.runs import (
     RunNotFoundError,
     create_experiment_row,
     create_group,
@@ -696,7 +696,7 @@ def test_the_fingerprint_sees_what_a_report_would_show(home):
     seen = lambda: report.fingerprint(findings.open_run(result.experiment_id, home.store), report.template())
     before = seen()
     assert seen() == before
-    from vote_experiments.store.results import update_experiment
+    from vote_experiments.store.runs import update_experiment
 
     update_experiment(home.store, result.experiment_id, url="file:///elsewhere")
     assert seen() == before

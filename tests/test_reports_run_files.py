@@ -13,26 +13,12 @@ from PIL import Image
 from promises import promise
 from vote_experiments.reports import run_files
 from vote_experiments.datasets.dataset import delete_dataset, get_dataset, list_datasets, save_dataset
-from vote_experiments.store.results import (
-    ResultSequence,
-    delete_experiment,
-    delete_group,
-    get_experiment,
-    list_experiments,
-    list_groups,
-)
+from vote_experiments.store.results import ResultSequence
+from vote_experiments.store.runs import delete_experiment, delete_group, get_experiment, list_experiments, list_groups
 from vote_experiments.reports.run_files import RunFileError, import_run, share_run
-from vote_experiments.store.database import (
-    Store,
-    check_store,
-    experiments,
-    item_results,
-    observations,
-    schema,
-    scores,
-    trace_tags,
-    traces,
-)
+from vote_experiments.store.database import Store
+from vote_experiments.store.maintenance import check_store
+from vote_experiments.store.tables import experiments, item_results, observations, schema, scores, trace_tags, traces
 from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.engine.stored_comparison import compare_experiments_by_item
 from vote_experiments.models.registry import forget_model, register_model

@@ -25,8 +25,10 @@ from hypothesis import strategies as st
 from promises import promise
 from servers.loopback import kept_port
 from vote_experiments.datasets.dataset import save_dataset
-from vote_experiments.store.results import list_experiments, status_counts
-from vote_experiments.store.database import Store, item_results
+from vote_experiments.store.runs import list_experiments
+from vote_experiments.store.run_totals import status_counts
+from vote_experiments.store.database import Store
+from vote_experiments.store.tables import item_results
 from vote_experiments.server.jobs import get_job, list_jobs
 from vote_experiments.server.api import make_app
 from vote_experiments.server.client import ApiError, ExperimentsClient

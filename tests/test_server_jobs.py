@@ -13,8 +13,10 @@ import pytest
 import sqlalchemy as sa
 
 from vote_experiments.datasets.dataset import DatasetNotFoundError, save_dataset
-from vote_experiments.store.results import get_group, list_experiments, status_counts
-from vote_experiments.store.database import Store, item_results, jobs
+from vote_experiments.store.runs import get_group, list_experiments
+from vote_experiments.store.run_totals import status_counts
+from vote_experiments.store.database import Store
+from vote_experiments.store.tables import item_results, jobs
 from vote_experiments.engine.archive import write_text
 from vote_experiments.server.jobs import (
     JobEndedError,

@@ -24,7 +24,7 @@ from vote_experiments.reports.stored_run import open_run
 from vote_experiments.server.api import make_app
 from vote_experiments.settings import VARIABLES
 from vote_experiments.store.database import Store
-from vote_experiments.store.results import get_experiment, list_experiments
+from vote_experiments.store.runs import get_experiment, list_experiments
 
 KEY = "key-of-ci-0123456789"
 

@@ -9,16 +9,9 @@ from hypothesis import given, settings, strategies as st
 
 from promises import promise
 from vote_experiments.traces.filters import COLUMNS, OPERATORS, compile_filter, parse_filter
-from vote_experiments.store.database import (
-    RowInsert,
-    decode_json,
-    encode_json,
-    observations,
-    scores,
-    to_us,
-    trace_tags,
-    traces,
-)
+from vote_experiments.store.database import RowInsert
+from vote_experiments.store.encoding import decode_json, encode_json, to_us
+from vote_experiments.store.tables import observations, scores, trace_tags, traces
 
 # A store full of awkward values ----------------------------------------------------------------------------------
 

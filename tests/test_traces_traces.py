@@ -11,7 +11,8 @@ from hypothesis import given, settings, strategies as st
 
 from promises import promise
 from servers.gemini_server import GeminiServer
-from vote_experiments.store.database import RowInsert, Store, observations, scores, trace_tags, traces
+from vote_experiments.store.database import RowInsert, Store
+from vote_experiments.store.tables import observations, scores, trace_tags, traces
 from vote_experiments.traces.traces import (
     TraceNotFoundError,
     add_observation,

@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from vote_experiments.datasets.dataset import delete_dataset, save_dataset
-from vote_experiments.store.results import get_group, list_experiments, list_groups, status_counts
+from vote_experiments.store.runs import get_group, list_experiments, list_groups
+from vote_experiments.store.run_totals import status_counts
 from vote_experiments.store.database import Store
 from vote_experiments.server.jobs import cancel_job, get_job, list_jobs, submit_job, wait_for_job
 from vote_experiments.experiments.comparison import run_model_experiments

@@ -14,9 +14,11 @@ import vote_experiments
 from vote_experiments.analysis.comparison import compare
 from vote_experiments.datasets.dataset import delete_dataset, get_dataset, save_dataset
 from vote_experiments.store.record_paths import record_places, record_tags, results_at
-from vote_experiments.store.results import Finished, ResultWriter, create_experiment_row
+from vote_experiments.store.result_writer import Finished, ResultWriter
+from vote_experiments.store.runs import create_experiment_row
 from vote_experiments.experiments.result import experiment_result
-from vote_experiments.store.database import Store, new_trace_id, now_us
+from vote_experiments.store.database import Store
+from vote_experiments.store.encoding import new_trace_id, now_us
 from vote_experiments.widgets import open_runs
 from vote_experiments.widgets.item_view import field_rows
 from vote_experiments.widgets.open_runs import run_choices, run_ids

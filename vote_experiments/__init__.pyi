@@ -45,6 +45,6 @@ from .records import Evaluation as Evaluation
 from .records import ItemResult as ItemResult
 from .records import RegressionError as RegressionError
 from .records import VoteExperimentsError as VoteExperimentsError
-from .store.results import list_experiments as list_experiments
+from .store.runs import list_experiments as list_experiments
 
 __version__: str

@@ -287,7 +287,8 @@ def status(
 def list_command(store: StoreOption = None, as_json: JsonOption = False) -> None:
     "Every check in the store, the newest first."
     from vote_experiments.outcome.check_store import list_checks
-    from vote_experiments.store.database import iso, open_store
+    from vote_experiments.store.encoding import iso
+    from vote_experiments.store.database import open_store
 
     rows = [{**r, "created_at": iso(r["created_at"])} for r in list_checks(open_store(store))]
     shown = [

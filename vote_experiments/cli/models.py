@@ -61,7 +61,7 @@ def _config_in_file(path: Path) -> dict[str, Any]:
 # %% ../../nbs/cli/04_models.ipynb #df1c9eda
 def _config_of_run(run: str, store: Any) -> dict[str, Any]:
     "The config of an experiment, or of the best one of a group"
-    from vote_experiments.store.results import get_experiment, get_group, list_experiments, list_groups
+    from vote_experiments.store.runs import get_experiment, get_group, list_experiments, list_groups
     from vote_experiments.store.database import open_store
 
     opened = open_store(store)

@@ -32,7 +32,7 @@ from ..settings import did_you_mean
 # %% ../../nbs/cli/06_runs.ipynb #bac582bf
 def _chosen_experiments(store: Any, runs: Sequence[str]) -> dict[str, dict[str, Any]]:  # by a label of its own
     "The experiments that several RUN arguments mean"
-    from vote_experiments.store.results import get_experiment, resolve_run
+    from vote_experiments.store.runs import get_experiment, resolve_run
 
     result: dict[str, dict[str, Any]] = {}
     for experiment_id in dict.fromkeys(e for run in runs for e in resolve_run(store, run)):
@@ -66,7 +66,7 @@ def _other_data(chosen: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _comparison(
     store: Any, chosen: Mapping[str, Mapping[str, Any]], score: str | None, cluster_by: str | None, assume: str | None
 ) -> Any:
-    from vote_experiments.store.results import score_names
+    from vote_experiments.store.run_totals import score_names
     from vote_experiments.engine.clusters import check_cluster_by
     from vote_experiments.engine.stored_comparison import compare_experiments_by_item, run_cluster_by
 
@@ -202,7 +202,7 @@ def report(
 
 # %% ../../nbs/cli/06_runs.ipynb #e0676224
 def _moment(us: int | None) -> str:
-    from vote_experiments.store.database import from_us
+    from vote_experiments.store.encoding import from_us
 
     moment = from_us(us)
     return f"{moment:%Y-%m-%d %H:%M}" if moment else ""
@@ -216,13 +216,13 @@ def list_runs(
 ) -> None:
     "What was run, newest first."
     from vote_experiments.engine.run_status import experiment_status, run_states
-    from vote_experiments.store import results
+    from vote_experiments.store import runs
     from vote_experiments.store.database import open_store
 
     opened = open_store(store)
-    groups = results.list_groups(opened, limit)
+    groups = runs.list_groups(opened, limit)
     states = run_states(opened, groups)
-    alone = [e for e in results.list_experiments(opened, newest_first=True, limit=limit) if e["group_id"] is None]
+    alone = [e for e in runs.list_experiments(opened, newest_first=True, limit=limit) if e["group_id"] is None]
     every = sorted([*groups, *alone], key=lambda r: -r["created_at"])[:limit]
     rows = [
         {
@@ -296,7 +296,7 @@ def show_run(
     """
     from vote_experiments.engine.run_status import run_state
     from vote_experiments.engine.summaries import summarise
-    from vote_experiments.store.results import get_experiment
+    from vote_experiments.store.runs import get_experiment
     from vote_experiments.store.database import open_store
 
     opened = open_store(store)
@@ -340,17 +340,17 @@ def delete_run(
 
     Everything stored about it goes: results, scores, traces. The folder of its report stays.
     """
-    from vote_experiments.store import results
+    from vote_experiments.store import runs as stored_runs
     from vote_experiments.store.database import open_store
 
     opened = open_store(store)
     wanted = run_id(opened, run)
     if wanted.startswith("grp"):
-        gone = results.get_group(opened, wanted)["id"]
+        gone = stored_runs.get_group(opened, wanted)["id"]
         agreed(f"Delete run {gone} with all its experiments?", yes)
-        n = results.delete_group(opened, gone)
+        n = stored_runs.delete_group(opened, gone)
     else:
-        gone, n = results.get_experiment(opened, wanted)["id"], 1
+        gone, n = stored_runs.get_experiment(opened, wanted)["id"], 1
         agreed(f"Delete experiment {gone}?", yes)
-        results.delete_experiment(opened, gone)
+        stored_runs.delete_experiment(opened, gone)
     show({"deleted": gone, "experiments": n}, as_json, f"Deleted: {gone}, {n} experiments.")

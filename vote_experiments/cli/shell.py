@@ -126,7 +126,7 @@ def told(
 # %% ../../nbs/cli/00_shell.ipynb #85d62cae
 def json_text(value: Any) -> str:
     "A value as indented JSON. What JSON does not have (NaN, dates, records) is null or text."
-    from vote_experiments.store.database import decode_json, encode_json
+    from vote_experiments.store.encoding import decode_json, encode_json
 
     plain = value.to_dict() if hasattr(value, "to_dict") else value
     readable = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
@@ -312,7 +312,7 @@ def run_id(
     run: str,  # as typed; latest is the newest group, or experiment without one
 ) -> str:
     "What RUN means, with the word latest replaced. Raises `RunNotFoundError` when there is no run yet."
-    from vote_experiments.store.results import latest_run
+    from vote_experiments.store.runs import latest_run
 
     return latest_run(store) if run == "latest" else run
 

@@ -40,7 +40,8 @@ def backup(
     \b
       vote-experiments store backup safe/store.db
     """
-    from vote_experiments.store.database import backup_store, open_store
+    from vote_experiments.store.maintenance import backup_store
+    from vote_experiments.store.database import open_store
 
     path = backup_store(open_store(store), file)
     show(
@@ -54,7 +55,8 @@ def backup(
 @store_app.command("check")
 def check(store: StoreOption = None, as_json: JsonOption = False) -> None:
     "Ask the database to check itself and the links between its rows; exit 1 when something is wrong."
-    from vote_experiments.store.database import check_store, open_store
+    from vote_experiments.store.maintenance import check_store
+    from vote_experiments.store.database import open_store
 
     opened = open_store(store)
     faults = check_store(opened)
@@ -90,8 +92,9 @@ def vacuum(
 
     Nothing may write meanwhile, and it needs as much free space as the store has. Running runs are never deleted.
     """
-    from vote_experiments.store.database import open_store, vacuum_store
-    from vote_experiments.store.results import delete_run, runs_to_prune
+    from vote_experiments.store.database import open_store
+    from vote_experiments.store.maintenance import vacuum_store
+    from vote_experiments.store.runs import delete_run, runs_to_prune
 
     opened = open_store(store)
     old = [] if older_than_days is None and keep is None else runs_to_prune(opened, older_than_days, keep)
@@ -114,7 +117,8 @@ def item_rows(
     run: str,  # a group or an experiment
 ) -> Any:  # an iterator of dicts
     "Every item of a run, experiment by experiment"
-    from vote_experiments.store.results import ResultSequence, get_experiment, resolve_run
+    from vote_experiments.store.results import ResultSequence
+    from vote_experiments.store.runs import get_experiment, resolve_run
 
     for experiment_id in resolve_run(store, run):
         name = get_experiment(store, experiment_id)["name"]
@@ -141,7 +145,7 @@ def item_rows(
 # %% ../../nbs/cli/13_store.ipynb #52469fc5
 def _csv_row(row: dict[str, Any], scores: list[str]) -> list[Any]:
     from vote_experiments.files import safe_cell
-    from vote_experiments.store.database import encode_json
+    from vote_experiments.store.encoding import encode_json
 
     plain = {
         k: encode_json(v) if isinstance(v, (dict, list)) else safe_cell(v) for k, v in row.items() if k != "scores"
@@ -174,8 +178,10 @@ def export(
     import csv
     import json
 
-    from vote_experiments.store.results import resolve_run, score_names
-    from vote_experiments.store.database import decode_json, encode_json, open_store
+    from vote_experiments.store.runs import resolve_run
+    from vote_experiments.store.run_totals import score_names
+    from vote_experiments.store.encoding import decode_json, encode_json
+    from vote_experiments.store.database import open_store
     from vote_experiments.files import open_aside
     from vote_experiments.settings import redactor
 

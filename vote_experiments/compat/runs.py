@@ -14,20 +14,19 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..datasets.dataset import Dataset, DatasetNotFoundError, derive_id, get_dataset, save_dataset
-from ..store.results import ResultSequence, create_experiment_row, get_experiment
-from vote_experiments.store.database import (
+from ..store.results import ResultSequence
+from ..store.runs import create_experiment_row, get_experiment
+from vote_experiments.store.tables import (
     dataset_items,
     dataset_versions,
     datasets,
-    encode_json,
     experiments,
     item_results,
-    new_trace_id,
-    now_us,
-    open_store,
     scores,
     traces,
 )
+from ..store.encoding import encode_json, new_trace_id, now_us
+from ..store.database import open_store
 from ..records import DatasetItem, ItemResult, Record
 from ..settings import redact
 

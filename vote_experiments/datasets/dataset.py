@@ -25,22 +25,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from vote_experiments.store.database import (
-    RowInsert,
-    Store,
-    clean_text,
-    dataset_items,
-    dataset_versions,
-    datasets,
-    decode_json,
-    encode_json,
-    experiments,
-    from_us,
-    new_id,
-    now_us,
-    open_store,
-    to_us,
-)
+from ..store.database import RowInsert, Store, open_store
+from ..store.encoding import clean_text, decode_json, encode_json, from_us, new_id, now_us, to_us
+from ..store.tables import dataset_items, dataset_versions, datasets, experiments
 from ..records import DatasetItem, Listing, Record, VoteExperimentsError
 from ..settings import image_roots
 

@@ -36,7 +36,8 @@ from vote_experiments.datasets.dataset import (
 )
 from .truth_files import read_truth
 from ..forms.pages import find_moved
-from ..store.database import encode_json, iso, open_store, to_us
+from ..store.encoding import encode_json, iso, to_us
+from ..store.database import open_store
 from ..records import DatasetItem, Record
 from ..settings import image_roots
 

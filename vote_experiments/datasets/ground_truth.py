@@ -19,21 +19,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from .dataset import Dataset, get_dataset, save_dataset
-from vote_experiments.store.database import (
-    RowInsert,
+from ..store.database import RowInsert, open_store
+from vote_experiments.store.tables import (
     adjudications,
     annotations,
-    clean_text,
     dataset_items,
     dataset_versions,
-    decode_json,
-    encode_json,
-    from_us,
-    now_us,
     observations,
-    open_store,
     review_flags,
 )
+from ..store.encoding import clean_text, decode_json, encode_json, from_us, now_us
 from ..forms.checks import check_report
 from ..forms.field_names import has_only_known_keys, respell_report
 from vote_experiments.forms.schema import (

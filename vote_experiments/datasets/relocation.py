@@ -17,7 +17,9 @@ import sqlalchemy as sa
 from .dataset import Dataset, get_dataset, map_pages
 from ..forms.pages import find_moved
 from ..records import Record
-from ..store.database import dataset_items, datasets, decode_json, encode_json, open_store
+from ..store.tables import dataset_items, datasets
+from ..store.encoding import decode_json, encode_json
+from ..store.database import open_store
 
 # %% ../../nbs/datasets/08_relocation.ipynb #6023baec
 @dataclass

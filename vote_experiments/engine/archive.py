@@ -14,11 +14,11 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
 from ..files import writing_aside
 from ..settings import redact, runs_folder
-from ..store.database import Store, clean_text, from_us
-from vote_experiments.store.results import (
+from ..store.database import Store
+from ..store.encoding import clean_text, from_us
+from vote_experiments.store.runs import (
     RunNotFoundError,
     get_experiment,
     get_group,

@@ -17,8 +17,10 @@ import sqlalchemy as sa
 
 from ..forms.places import LEVELS, plain_place
 from ..forms.thai import to_arabic_digits
-from ..store.database import Store, dataset_items, decode_json, item_results
-from ..store.results import _streamed
+from ..store.database import Store
+from ..store.tables import dataset_items, item_results
+from ..store.encoding import decode_json
+from ..store.run_totals import _streamed
 
 # %% ../../nbs/engine/11_clusters.ipynb #c3e674b0
 CONSTITUENCY = "constituency"  # what items are clustered by, unless something else is named

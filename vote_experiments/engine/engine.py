@@ -20,8 +20,8 @@ from .task_calls import Asking, ExecutorLostError, _join_trace, _leave_trace
 from .threads import Threads
 from ..records import Evaluation, ItemError, ItemResult, Observation, Usage, _listening
 from ..settings import redact
-from ..store.database import encode_json, new_trace_id
-from ..store.results import Finished, ResultWriter
+from ..store.encoding import encode_json, new_trace_id
+from ..store.result_writer import Finished, ResultWriter
 
 # %% ../../nbs/engine/06_engine.ipynb #8b2c84c4
 log = logging.getLogger("vote_experiments")

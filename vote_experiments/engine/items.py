@@ -11,12 +11,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
-
 from ..datasets.dataset import Dataset, DatasetItems
 from .plan import Slot
 from ..records import DatasetItem
-from ..store.database import encode_json
-from ..store.results import ResultSequence, get_experiment
+from ..store.encoding import encode_json
+from ..store.results import ResultSequence
+from ..store.runs import get_experiment
 
 # %% ../../nbs/engine/08_items.ipynb #7618865d
 def local_item(

@@ -19,11 +19,12 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
-
 from .plan import Slot
 from ..records import VoteExperimentsError
-from ..store.database import Store, StoreError, encode_json, new_span_id, now_us
-from ..store.results import get_experiment, list_experiments, owner_name
+from ..store.database import Store, StoreError
+from ..store.encoding import encode_json, new_span_id, now_us
+from ..store.results import owner_name
+from ..store.runs import get_experiment, list_experiments
 
 # %% ../../nbs/engine/10_resuming.ipynb #7db38fbb
 log = logging.getLogger("vote_experiments")

@@ -13,7 +13,8 @@ from ..records import Evaluation
 from ..scoring.evaluators import FURTHER_EVALUATORS, STANDARD_EVALUATORS
 from ..scoring.pairs import SCORING_CHANGES, SCORING_RULES
 from ..store.database import Store
-from ..store.results import ResultSequence, get_experiment
+from ..store.results import ResultSequence
+from ..store.runs import get_experiment
 
 # %% ../../nbs/engine/14_rule_changes.ipynb #c5f52526
 def scoring_version(

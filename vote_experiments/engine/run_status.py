@@ -14,8 +14,10 @@ import sqlalchemy as sa
 
 from .resuming import is_busy, process_lives
 from ..records import Record
-from ..store.database import Store, decode_json, experiments, item_results, jobs, now_us, open_store
-from ..store.results import get_experiment, get_group, latest_run, list_experiments, list_groups
+from ..store.database import Store, open_store
+from ..store.encoding import decode_json, now_us
+from ..store.tables import experiments, item_results, jobs
+from ..store.runs import get_experiment, get_group, latest_run, list_experiments, list_groups
 
 # %% ../../nbs/engine/15_run_status.ipynb #ca31c96c
 RUN_STATUSES = ("waiting", "running", "finished", "partial", "interrupted", "failed")

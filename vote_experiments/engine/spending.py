@@ -6,20 +6,20 @@
 __all__ = ['check_cap', 'run_notices', 'already_spent', 'mean_tokens', 'expected_output_tokens', 'call_setting']
 
 # %% ../../nbs/engine/17_spending.ipynb #64287e1f
+import sqlalchemy as sa
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import Any
-
-import sqlalchemy as sa
-
 from .plan import Slot
 from ..models.budget import Budget
 from ..models.images import EncodedPages
 from ..models.registry import ModelConfig, cap_problem
 from ..models.resilience import calling
 from ..models.retirements import retirement_notices
-from ..store.database import Store, item_results, observations
-from ..store.results import get_group, list_experiments, spent
+from ..store.database import Store
+from ..store.run_totals import spent
+from ..store.runs import get_group, list_experiments
+from ..store.tables import item_results, observations
 
 # %% ../../nbs/engine/17_spending.ipynb #80457ce3
 def _judges(evaluators: Sequence[Any]) -> list[tuple[str, Mapping[str, Any]]]:  # (model, its settings)

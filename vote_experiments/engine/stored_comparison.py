@@ -10,7 +10,6 @@ __all__ = ['compared_score', 'compared_rule', 'accuracy_frame', 'with_clusters',
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
 from ..analysis.comparison import Comparison, compare
 from .clusters import CONSTITUENCY, item_clusters
 from .rule_changes import scoring_remarks
@@ -19,7 +18,8 @@ from ..records import as_number
 from ..scoring.binding import ScoreRule
 from ..scoring.summary import OVERALL, WEIGHTS, is_weighted, item_accuracy, rule_of
 from ..store.database import Store
-from ..store.results import get_experiment, get_group, score_names, score_table
+from ..store.run_totals import score_names, score_table
+from ..store.runs import get_experiment, get_group
 
 # %% ../../nbs/engine/16_stored_comparison.ipynb #cbbc3f50
 def compared_score(

@@ -9,13 +9,11 @@ __all__ = ['log', 'score_interval', 'score_rules_of', 'summarise', 'evaluate_run
 import asyncio
 import logging
 import math
+import numpy as np
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
-
 from ..analysis.intervals import mean_interval
 from ..analysis.paired import FEWEST_CLUSTERS, Grouping
 from .clusters import CONSTITUENCY, position_clusters
@@ -23,18 +21,13 @@ from ..records import Evaluation
 from ..scoring.binding import Bound, as_evaluations
 from ..scoring.summary import WEIGHTS, is_weighted, item_accuracy, rule_of
 from ..settings import redact
-from ..store.database import RowInsert, Store, now_us, scores
-from vote_experiments.store.results import (
-    ResultColumn,
-    ResultSequence,
-    evaluator_errors,
-    get_experiment,
-    score_names,
-    score_numbers,
-    score_row,
-    spent,
-    status_counts,
-)
+from ..store.database import RowInsert, Store
+from ..store.encoding import now_us
+from ..store.result_writer import score_row
+from ..store.results import ResultColumn, ResultSequence
+from ..store.run_totals import evaluator_errors, score_names, score_numbers, spent, status_counts
+from ..store.runs import get_experiment
+from ..store.tables import scores
 
 # %% ../../nbs/engine/12_summaries.ipynb #b53987b2
 log = logging.getLogger("vote_experiments")

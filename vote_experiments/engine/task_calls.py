@@ -19,7 +19,7 @@ from .plan import Plan, RunStoppedError, _StopRun
 from .processes import call_pickled, item_error, late, load_task, pickled_task, unpacked
 from .threads import Threads
 from ..records import Observation
-from ..store.database import encode_json
+from ..store.encoding import encode_json
 from ..traces.opentelemetry import TRACE_STATE_KEY
 from ..workers import WorkerDied, WorkerPool, WorkerTimeout
 

@@ -36,26 +36,13 @@ from vote_experiments.models.registry import (
 from ..models.budget import Budget
 from ..records import DatasetItem, ItemError, ItemResult
 from ..scoring.evaluators import arithmetic_consistency, has_no_errors, words_match_digits
-from vote_experiments.store.database import (
-    Store,
-    dataset_items,
-    decode_json,
-    encode_json,
-    experiment_groups,
-    item_results,
-    now_us,
-    traces,
-)
+from ..store.database import Store
+from ..store.tables import dataset_items, experiment_groups, item_results, traces
+from ..store.encoding import decode_json, encode_json, now_us
 from ..store.response_cache import StoredResponses
-from vote_experiments.store.results import (
-    StoredOutputs,
-    create_group,
-    list_experiments,
-    spent,
-    status_counts,
-    update_experiment,
-    update_group,
-)
+from ..store.results import StoredOutputs
+from ..store.runs import create_group, list_experiments, update_experiment, update_group
+from ..store.run_totals import spent, status_counts
 
 # %% ../../nbs/experiments/06_folder_reading.ipynb #c10018db
 def _change(file: Any) -> tuple[int, int]:  # bytes, nanoseconds

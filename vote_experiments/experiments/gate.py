@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 from ..analysis.gates import GateOutcome
 from ..analysis.monitoring import FALSE_ALARMS, RUNS_A_YEAR
-from ..store.results import RunNotFoundError, get_experiment, resolve_run
+from ..store.runs import RunNotFoundError, get_experiment, resolve_run
 from ..store.database import Store, open_store
 from .trend import HISTORY, gate_run, is_all_cached
 from ..records import Record

@@ -11,7 +11,8 @@ from typing import Any
 
 from ..records import Evaluation, ExperimentRecord, ItemResult, as_number
 from ..store.database import Store, open_store
-from ..store.results import ResultSequence, get_experiment, list_experiments
+from ..store.results import ResultSequence
+from ..store.runs import get_experiment, list_experiments
 
 # %% ../../nbs/experiments/01_result.ipynb #08a340dd
 def _cut(value: Any) -> str:

@@ -23,8 +23,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, UTC
 from typing import Any
 from ..store.response_cache import StoredResponses
-from ..store.results import create_group, update_group
-from ..store.database import encode_json, now_us, open_store
+from ..store.runs import create_group, update_group
+from ..store.encoding import encode_json, now_us
+from ..store.database import open_store
 from ..engine.resuming import fingerprint
 from ..models.registry import check_configs
 from ..records import Record

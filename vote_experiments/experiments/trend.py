@@ -14,9 +14,11 @@ import pandas as pd
 from ..analysis.gates import GateOutcome, gate, gate_history
 from ..analysis.monitoring import FALSE_ALARMS, RUNS_A_YEAR
 from ..analysis.trend import Trend, trend_of
-from ..store.results import RunNotFoundError, get_experiment, list_experiments, resolve_run, score_names
+from ..store.runs import RunNotFoundError, get_experiment, list_experiments, resolve_run
+from ..store.run_totals import score_names
 from .result import experiment_result
-from ..store.database import Store, iso, open_store
+from ..store.database import Store, open_store
+from ..store.encoding import iso
 from ..engine.stored_comparison import accuracy_frame, compared_rule, compared_score
 
 # %% ../../nbs/experiments/10_trend.ipynb #8549f132

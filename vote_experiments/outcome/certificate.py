@@ -16,7 +16,7 @@ import numpy as np
 from ..analysis.plots import BEST, COLORS, SOFT, figure_bytes, new_figure
 from ..html.markup import Html, fact_table, joined, paragraph, table
 from ..html.styles import page
-from ..store.database import iso
+from ..store.encoding import iso
 
 # %% ../../nbs/outcome/12_certificate.ipynb #07abf3cc
 def plot_risk(

@@ -45,7 +45,8 @@ from vote_experiments.outcome.progress import (
 from .sampling import SEED_DIGITS, clean_seed, commitment_hash
 from .simulation import METHODS
 from ..settings import did_you_mean
-from ..store.database import Store, iso, open_store
+from ..store.database import Store, open_store
+from ..store.encoding import iso
 
 # %% ../../nbs/outcome/09_check.ipynb #8f7fb5a8
 class Station(str):

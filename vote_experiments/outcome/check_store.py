@@ -15,16 +15,9 @@ import sqlalchemy as sa
 
 from .assertions import OutcomeCheckError
 from .frame import CheckFrame
-from vote_experiments.store.database import (
-    Store,
-    decode_json,
-    encode_json,
-    new_id,
-    now_us,
-    outcome_checks,
-    outcome_claims,
-    outcome_readings,
-)
+from ..store.database import Store
+from ..store.encoding import decode_json, encode_json, new_id, now_us
+from ..store.tables import outcome_checks, outcome_claims, outcome_readings
 
 # %% ../../nbs/outcome/06_check_store.ipynb #dc017253
 @dataclass

@@ -16,7 +16,9 @@ import sqlalchemy as sa
 from .assertions import OutcomeCheckError
 from .sampling import uniform
 from ..settings import did_you_mean
-from ..store.database import label_draws, now_us, open_store
+from ..store.tables import label_draws
+from ..store.encoding import now_us
+from ..store.database import open_store
 
 # %% ../../nbs/outcome/11_labels.ipynb #2300e974
 GOALS = ("compare", "outcome", "accuracy")

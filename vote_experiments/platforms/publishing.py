@@ -20,28 +20,11 @@ from pathlib import Path
 from typing import Any
 import sqlalchemy as sa
 from ..datasets.dataset import Dataset, DatasetNotFoundError, get_dataset, map_pages, save_dataset
-from vote_experiments.store.results import (
-    ResultSequence,
-    get_experiment,
-    get_group,
-    owner_name,
-    resolve_run,
-    update_experiment,
-)
-from vote_experiments.store.database import (
-    Store,
-    datasets,
-    decode_json,
-    encode_json,
-    item_results,
-    iso,
-    now_us,
-    observations,
-    open_store,
-    publications,
-    scores,
-    traces,
-)
+from ..store.results import ResultSequence, owner_name
+from ..store.runs import get_experiment, get_group, resolve_run, update_experiment
+from ..store.database import Store, open_store
+from ..store.tables import datasets, item_results, observations, publications, scores, traces
+from ..store.encoding import decode_json, encode_json, iso, now_us
 from ..engine.archive import slug
 from ..engine.resuming import process_lives
 from vote_experiments.platforms.platform import (

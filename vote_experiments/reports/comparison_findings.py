@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from ..analysis.run_plots import plot_race
-from ..store.results import get_group
+from ..store.runs import get_group
 from .findings import picture
 from ..html.markup import Html, filled, joined, paragraph, percent, table
 from .stored_run import OpenedRun, race_sentences

@@ -88,8 +88,9 @@ def examine_store(
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
         return facts | {"exists": False}
     from vote_experiments.datasets.dataset import list_datasets
-    from vote_experiments.store.results import list_groups
-    from vote_experiments.store.database import Store, StoreError, check_store
+    from vote_experiments.store.runs import list_groups
+    from vote_experiments.store.database import Store, StoreError
+    from vote_experiments.store.maintenance import check_store
 
     try:
         opened = Store(store)

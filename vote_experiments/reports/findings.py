@@ -40,7 +40,7 @@ from vote_experiments.analysis.plots import (
 from ..datasets.dataset import DatasetNotFoundError, get_dataset
 from ..outcome.plan import CheckSetting, hand_reading
 from ..store.results import ResultSequence
-from ..store.database import item_results, scores
+from ..store.tables import item_results, scores
 from ..models.registry import reroute_note
 from ..forms.pages import count_pages, thumbnail
 from .doctor import usable_cores

@@ -22,7 +22,9 @@ from ..forms.schema import read_reports
 from ..records import Record
 from ..scoring.summary import WEIGHTS
 from ..settings import redact
-from ..store.database import Store, dataset_items, decode_json, experiments, item_results, scores, traces
+from ..store.database import Store
+from ..store.tables import dataset_items, experiments, item_results, scores, traces
+from ..store.encoding import decode_json
 from ..store.record_paths import Place
 
 # %% ../../nbs/reports/09_item_table.ipynb #bc48f245

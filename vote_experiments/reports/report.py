@@ -33,8 +33,9 @@ import sqlalchemy as sa
 from ..files import open_aside, safe_cell
 from ..analysis.comparison import plain_rows
 from ..analysis.fields import vote_error_bins
-from ..store.results import score_names, score_table, status_counts
-from ..store.database import Store, item_results, scores
+from ..store.run_totals import score_names, score_table, status_counts
+from ..store.database import Store
+from ..store.tables import item_results, scores
 from vote_experiments.engine.archive import (
     archive_folder,
     experiment_folder,

@@ -24,24 +24,19 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..datasets.dataset import DatasetNotFoundError, get_dataset, list_versions, map_pages, save_dataset
-from ..store.results import get_experiment, get_group, resolve_run
-from vote_experiments.store.database import (
-    RowInsert,
+from ..store.runs import get_experiment, get_group, resolve_run
+from ..store.database import RowInsert, Store, open_store
+from vote_experiments.store.tables import (
     SCHEMA_VERSION,
-    Store,
-    decode_json,
-    encode_json,
     experiment_groups,
     experiments,
-    iso,
     item_results,
-    now_us,
     observations,
-    open_store,
     scores,
     trace_tags,
     traces,
 )
+from ..store.encoding import decode_json, encode_json, iso, now_us
 from ..forms.pages import page_path
 from ..records import DatasetItem, Record, VoteExperimentsError
 from ..files import writing_aside

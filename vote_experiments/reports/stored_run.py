@@ -20,8 +20,9 @@ from ..analysis.comparison import Comparison, Speaker
 from ..analysis.race_finding import race_words
 from ..analysis.sweeps import config_leaves, short_names
 from ..engine.run_status import RunState, experiment_states, run_state
-from ..store.results import get_experiment, get_group, latest_run, list_experiments
-from ..store.database import Store, from_us, open_store
+from ..store.runs import get_experiment, get_group, latest_run, list_experiments
+from ..store.database import Store, open_store
+from ..store.encoding import from_us
 from ..engine.rule_changes import scoring_remarks
 from ..engine.stored_comparison import accuracy_frame, compare_frame, compared_rule, run_cluster_by
 from ..engine.summaries import summarise

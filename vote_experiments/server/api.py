@@ -43,25 +43,11 @@ from ..engine.spending import already_spent, run_notices
 from ..experiments.estimate import estimate as estimate_run
 from ..experiments.request import fields_of
 from ..models.registry import check_configs
-from vote_experiments.store.results import (
-    ResultSequence,
-    RunNotFoundError,
-    get_experiment,
-    get_group,
-    list_groups,
-    resolve_run,
-    score_names,
-)
-from vote_experiments.store.database import (
-    Store,
-    StoreError,
-    clean_text,
-    decode_json,
-    encode_json,
-    iso,
-    now_us,
-    open_store,
-)
+from ..store.results import ResultSequence
+from ..store.runs import RunNotFoundError, get_experiment, get_group, list_groups, resolve_run
+from ..store.run_totals import score_names
+from ..store.database import Store, StoreError, open_store
+from ..store.encoding import clean_text, decode_json, encode_json, iso, now_us
 from vote_experiments.server.jobs import (
     Job,
     JobEndedError,

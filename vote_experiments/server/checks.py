@@ -27,7 +27,7 @@ from ..outcome.check_store import list_checks
 from ..outcome.sampling import typed_seed
 from .guard import REPORT_POLICY, outside, page_outside
 from .messages import FieldProblems, Problem
-from ..store.database import iso
+from ..store.encoding import iso
 
 # %% ../../nbs/server/02_checks.ipynb #b2ed2e39
 _Name = Annotated[str, Field(min_length=1, max_length=400)]

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from ..store.database import clean_text, new_span_id
+from ..store.encoding import clean_text, new_span_id
 from ..settings import keep_secret, redact, runs_folder, setting
 
 # %% ../../nbs/server/01_guard.ipynb #5668d5e7

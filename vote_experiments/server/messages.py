@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..store.database import iso
+from ..store.encoding import iso
 from .jobs import Job, job_state
 from .guard import outside
 from ..experiments.request import request_model

@@ -15,7 +15,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..store.database import clean_text, observations, scores, to_us, trace_tags, traces
+from ..store.encoding import clean_text, to_us
+from ..store.tables import observations, scores, trace_tags, traces
 from ..records import Record
 
 # %% ../../nbs/traces/00_filters.ipynb #13a88776

@@ -13,7 +13,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 import sqlalchemy as sa
-from ..store.database import RowInsert, clean_text, decode_json, encode_json, open_store, traces
+from ..store.database import RowInsert, open_store
+from ..store.encoding import clean_text, decode_json, encode_json
+from ..store.tables import traces
 from ..records import Observation, Usage, as_number
 from ..settings import redact
 

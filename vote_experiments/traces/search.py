@@ -12,7 +12,9 @@ from itertools import islice
 from typing import Any
 import sqlalchemy as sa
 from .filters import Filter, compile_filter
-from ..store.database import Store, observations, open_store, scores, to_us, trace_tags, traces
+from ..store.database import Store, open_store
+from ..store.tables import observations, scores, trace_tags, traces
+from ..store.encoding import to_us
 
 # %% ../../nbs/traces/02_search.ipynb #48bdbeec
 log = logging.getLogger("vote_experiments")

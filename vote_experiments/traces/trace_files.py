@@ -16,21 +16,10 @@ from typing import Any
 import sqlalchemy as sa
 from ..files import open_aside
 from .filters import Filter
-from ..store.results import score_row
-from vote_experiments.store.database import (
-    RowInsert,
-    Store,
-    clean_text,
-    decode_json,
-    encode_json,
-    new_trace_id,
-    now_us,
-    observations,
-    open_store,
-    scores,
-    to_us,
-    traces,
-)
+from ..store.result_writer import score_row
+from ..store.database import RowInsert, Store, open_store
+from ..store.encoding import clean_text, decode_json, encode_json, new_trace_id, now_us, to_us
+from ..store.tables import observations, scores, traces
 from ..records import Evaluation, Observation, Usage
 
 # %% ../../nbs/traces/04_trace_files.ipynb #dcfb6855

@@ -15,25 +15,19 @@ from datetime import datetime
 from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from ..store.results import score_row
-from vote_experiments.store.database import (
-    RowInsert,
-    Store,
+from ..store.result_writer import score_row
+from ..store.database import RowInsert, Store, open_store
+from vote_experiments.store.encoding import (
     clean_text,
     decode_json,
     encode_json,
-    experiments,
     from_us,
     new_span_id,
     new_trace_id,
     now_us,
-    observations,
-    open_store,
-    scores,
     to_us,
-    trace_tags,
-    traces,
 )
+from ..store.tables import experiments, observations, scores, trace_tags, traces
 from ..records import Evaluation, Observation, Record, Usage, VoteExperimentsError
 from ..settings import redact
 

@@ -53,8 +53,9 @@ from vote_experiments.datasets.ground_truth import (
     value_origins,
     version_author,
 )
-from ..store.results import list_experiments, list_groups
-from ..store.database import Store, dataset_items, open_store
+from ..store.runs import list_experiments, list_groups
+from ..store.database import Store, open_store
+from ..store.tables import dataset_items
 from ..platforms.publishing import push_dataset
 from ..synthesis.difficulties import DIFFICULTIES
 from ..synthesis.drawn import synthesize_dataset

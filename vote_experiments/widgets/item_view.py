@@ -29,7 +29,9 @@ from ..reports.cards import about_item, check_mark, field_label, form_label, sco
 from ..scoring.evaluators import match_reports
 from ..scoring.summary import OVERALL, WEIGHTS, item_accuracy
 from ..settings import redact
-from ..store.database import Store, decode_json, observations
+from ..store.database import Store
+from ..store.encoding import decode_json
+from ..store.tables import observations
 from ..store.record_paths import Place, results_at
 from .controls import message
 from .page_events import sender

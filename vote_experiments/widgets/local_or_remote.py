@@ -20,8 +20,9 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from ..datasets.dataset import DatasetNotFoundError, get_dataset, list_datasets, list_versions
-from ..store.results import get_group, list_groups
-from ..store.database import Store, from_us, open_store
+from ..store.runs import get_group, list_groups
+from ..store.database import Store, open_store
+from ..store.encoding import from_us
 from ..engine.run_status import ExperimentState, RunState, run_state, run_states
 from ..experiments.estimate import estimate
 from ..experiments.request import fields_of

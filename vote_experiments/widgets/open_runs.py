@@ -16,9 +16,10 @@ from ..reports.item_table import ItemTable, item_table, read_fields
 from ..reports.stored_run import experiment_labels
 from ..scoring.summary import OVERALL, WEIGHTS
 from ..settings import image_roots, redact
-from ..store.database import Store, from_us
+from ..store.database import Store
+from ..store.encoding import from_us
 from ..store.record_paths import record_tags, score_choices
-from ..store.results import get_experiment, list_experiments, list_groups, resolve_run
+from ..store.runs import get_experiment, list_experiments, list_groups, resolve_run
 from .page_viewer import Aside
 
 # %% ../../nbs/widgets/20_open_runs.ipynb #c56681fb
