@@ -11,7 +11,7 @@ from servers.loopback import LoopbackServer, Reply
 from servers.openai_server import completed, failed
 
 from vote_experiments.datasets.dataset import get_dataset, save_dataset
-from vote_experiments.engine.engine import RunStoppedError
+from vote_experiments.engine.plan import RunStoppedError
 from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.experiments.estimate import estimate
 from vote_experiments.experiments.experiment import run_experiment

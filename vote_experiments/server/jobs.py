@@ -12,28 +12,29 @@ import contextlib
 import logging
 import os
 import signal
+import sqlalchemy as sa
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
-import sqlalchemy as sa
 from ..datasets.dataset import get_dataset
-from ..store.runs import get_experiment, get_group
-from ..store.database import Store, StoreError, open_store
-from ..store.encoding import decode_json, encode_json, new_id, now_us
-from ..store.tables import jobs
-from ..engine.engine import Run, RunInterrupted, run_blocking
+from ..engine.blocking import RunInterrupted, run_blocking
+from ..engine.engine import Run
+from ..engine.progress import Progress
+from ..engine.resuming import HEARTBEAT_S, RunBusyError, at_work, is_busy, new_owner
 from ..experiments.comparison import arun_model_experiments, stored_request
 from ..experiments.request import check_names, check_values, fields_of
-from ..engine.progress import Progress
-from ..platforms.publishing import choose_backend
-from ..engine.resuming import HEARTBEAT_S, RunBusyError, at_work, is_busy, new_owner
 from ..models.registry import check_configs, model_available
+from ..platforms.publishing import choose_backend
 from ..records import Record, VoteExperimentsError
 from ..scoring.judges import evaluators_named
 from ..settings import redact
+from ..store.database import Store, StoreError, open_store
+from ..store.encoding import decode_json, encode_json, new_id, now_us
+from ..store.runs import get_experiment, get_group
+from ..store.tables import jobs
 
 # %% ../../nbs/server/00_jobs.ipynb #c139991c
 log = logging.getLogger("vote_experiments.jobs")
