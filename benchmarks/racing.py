@@ -8,7 +8,7 @@ import sys
 
 import pandas as pd
 
-from vote_experiments.analysis.comparison import markdown_table
+from vote_experiments.analysis.wording import markdown_table
 from vote_experiments.analysis.racing import SCENARIOS, simulate_race
 
 

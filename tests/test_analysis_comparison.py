@@ -14,7 +14,8 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 import statsmodels.api as sm
 
-from vote_experiments.analysis.comparison import compare, markdown_table
+from vote_experiments.analysis.comparison import compare
+from vote_experiments.analysis.wording import markdown_table
 from vote_experiments.analysis.pair_laws import PAIR_LAWS, paired_coverage
 from vote_experiments.analysis.paired import holm, mcnemar_p, paired_comparisons, score_table, sign_flip_p
 from vote_experiments.analysis.planning import fewest_items, items_needed, power

@@ -7,11 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vote_experiments.analysis.comparison import compare, markdown_table
+from vote_experiments.analysis.comparison import compare
+from vote_experiments.analysis.wording import markdown_table
 from vote_experiments.analysis.frames import (
-    DISPLAY_COLUMNS,
     ITEM_COLUMNS,
-    display_table,
     dollars,
     labelled,
     results_frame,
@@ -20,9 +19,8 @@ from vote_experiments.analysis.frames import (
     seconds,
     summary_frame,
     summary_markdown,
-    text_table,
-    text_width,
 )
+from vote_experiments.analysis.comparison_table import DISPLAY_COLUMNS, display_table, text_table, text_width
 from vote_experiments.analysis.intervals import mean_interval
 from vote_experiments.experiments.experiment import run_experiment
 from vote_experiments.records import DatasetItem, Evaluation, ItemError, ItemResult

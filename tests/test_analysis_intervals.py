@@ -15,19 +15,18 @@ from statsmodels.stats.proportion import proportion_confint
 
 from vote_experiments.analysis.intervals import (
     CI,
-    DISTRIBUTIONS,
     METHODS,
     Interval,
     compute_bernoulli_ci,
     compute_ci,
     compute_ci_df,
     compute_probability_ci,
-    coverage,
     interval_from_sums,
     mean_interval,
     median_interval,
     resolve_column,
 )
+from vote_experiments.analysis.coverage import DISTRIBUTIONS, coverage
 
 close = lambda a, b, eps=1e-9: np.testing.assert_allclose(a, b, rtol=0, atol=eps)
 ends = lambda i: (i.lower_bound, i.upper_bound)

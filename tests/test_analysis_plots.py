@@ -23,16 +23,14 @@ from vote_experiments.analysis.mistake_plots import (
     plot_vote_error_by_size,
 )
 from vote_experiments.analysis.plots import (
-    COLORS,
-    figure_bytes,
     plot_comparison,
     plot_cost_accuracy,
     plot_latency,
     plot_paired_differences,
     plot_scores_by,
     plot_vote_error_histogram,
-    save_figure,
 )
+from vote_experiments.analysis.figures import COLORS, figure_bytes, save_figure
 from vote_experiments.analysis.run_plots import plot_race, plot_repeats, plot_trend
 from vote_experiments.analysis.sweep_plots import plot_sweep_heatmap, plot_sweep_metric, plot_sweep_metrics
 

@@ -7,16 +7,8 @@ from hypothesis import given, settings, strategies as st
 
 from vote_experiments.datasets.dataset import get_dataset, save_dataset
 from vote_experiments.store.runs import get_experiment, list_groups
-from vote_experiments.experiments.ensemble import (
-    arithmetic,
-    combine,
-    compare_with_members,
-    ensemble,
-    majority,
-    matched_answers,
-    tied_fields,
-    weights_of,
-)
+from vote_experiments.experiments.ensemble import combine, compare_with_members, ensemble, tied_fields, weights_of
+from vote_experiments.experiments.combining import arithmetic, majority, matched_answers
 from vote_experiments.experiments.experiment import run_experiment
 from vote_experiments.forms.checks import ARITHMETIC_CHECKS, check_report
 from vote_experiments.forms.schema import parse_reports, report_fields

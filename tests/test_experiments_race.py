@@ -16,7 +16,8 @@ from vote_experiments.store.runs import get_group, list_experiments, list_groups
 from vote_experiments.experiments.result import experiment_result
 from vote_experiments.store.database import open_store
 from vote_experiments.experiments.comparison import stored_request
-from vote_experiments.experiments.race import drawn_order, race, round_ends
+from vote_experiments.experiments.race import race
+from vote_experiments.experiments.race_rounds import drawn_order, round_ends
 from vote_experiments.engine.resuming import SettingsChangedError
 from vote_experiments.models.registry import forget_model, register_model
 from vote_experiments.records import Evaluation

@@ -11,15 +11,8 @@ from promises import promise
 from vote_experiments.analysis.sweeps import collate_sweep_evals
 from vote_experiments.datasets.dataset import save_dataset
 from vote_experiments.store.runs import list_experiments, list_groups
-from vote_experiments.experiments.sweeps import (
-    Step,
-    Workflow,
-    WorkflowState,
-    combinations,
-    run_sweep,
-    run_workflow,
-    set_path,
-)
+from vote_experiments.experiments.sweeps import run_sweep
+from vote_experiments.experiments.workflows import Step, Workflow, WorkflowState, combinations, run_workflow, set_path
 from vote_experiments.models.registry import forget_model, register_model
 
 

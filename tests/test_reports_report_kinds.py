@@ -13,15 +13,16 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from vote_experiments.analysis.comparison import SENTENCES, compare
+from vote_experiments.analysis.comparison import compare
+from vote_experiments.analysis.wording import SENTENCES
 from vote_experiments.analysis.plots import (
-    figure_bytes,
     plot_comparison,
     plot_cost_accuracy,
     plot_latency,
     plot_scores_by,
     plot_vote_error_histogram,
 )
+from vote_experiments.analysis.figures import figure_bytes
 from vote_experiments.analysis.run_plots import plot_race
 from vote_experiments.analysis.sweep_plots import plot_sweep_metric
 from vote_experiments.datasets.dataset import save_dataset
@@ -32,7 +33,8 @@ from vote_experiments.experiments.ensemble import ensemble
 from vote_experiments.experiments.experiment import run_experiment
 from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.experiments.race import race
-from vote_experiments.experiments.sweeps import Step, Workflow, run_sweep
+from vote_experiments.experiments.sweeps import run_sweep
+from vote_experiments.experiments.workflows import Step, Workflow
 from vote_experiments.compat.variants import ab_test
 from vote_experiments.synthesis.reports import draft_report
 from vote_experiments.reports import comparison_findings

@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-from vote_experiments.analysis.comparison import SENTENCES
+from vote_experiments.analysis.wording import SENTENCES
 from vote_experiments.cli import main as cli
 from vote_experiments.datasets.dataset import save_dataset
 from vote_experiments.engine.clusters import check_cluster_by, cluster_label, item_clusters, position_clusters

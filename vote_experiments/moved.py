@@ -35,7 +35,7 @@ MOVED = {  # module: names that the top of the package offered
     "experiments.experiment": "arescore arun_experiment",
     "experiments.extract": "Extracted",
     "experiments.race": "RaceResult arace",
-    "experiments.sweeps": "Step Workflow run_workflow",
+    "experiments.workflows": "Step Workflow run_workflow",
     "experiments.trend": "trend",
     "forms.checks": "check_report",
     "forms.schema": "plain_reports report_schema",

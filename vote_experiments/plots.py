@@ -23,8 +23,8 @@ from vote_experiments.analysis.plots import (
     plot_paired_differences,
     plot_scores_by,
     plot_vote_error_histogram,
-    save_figure,
 )
+from .analysis.figures import save_figure
 from .analysis.run_plots import plot_race, plot_repeats, plot_trend
 from .analysis.sweep_plots import plot_sweep_heatmap, plot_sweep_metric, plot_sweep_metrics
 

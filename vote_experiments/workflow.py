@@ -6,15 +6,8 @@
 __all__ = ['Step', 'StepState', 'SweepStates', 'Workflow', 'WorkflowState', 'run_sweep', 'run_workflow']
 
 # %% ../nbs/02_workflow.ipynb #9d09ad6d
-from vote_experiments.experiments.sweeps import (
-    Step,
-    StepState,
-    SweepStates,
-    Workflow,
-    WorkflowState,
-    run_sweep,
-    run_workflow,
-)
+from .experiments.sweeps import SweepStates, run_sweep
+from .experiments.workflows import Step, StepState, Workflow, WorkflowState, run_workflow
 
 # %% ../nbs/02_workflow.ipynb #faaf7e45
 _all_ = ["Step", "StepState", "SweepStates", "Workflow", "WorkflowState", "run_sweep", "run_workflow"]

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .comparison import Speaker, _means_table, _signed
+from .ranking import _means_table
+from .wording import Speaker, _signed
 from .intervals import _share
 from .paired import Grouping, ScoreTable, grouped, judged_pairs, score_table
 from .trend import Trend

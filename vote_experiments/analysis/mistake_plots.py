@@ -13,26 +13,22 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from .mistakes import JOINS
-from vote_experiments.analysis.plots import (
+from .plots import _beside, _dot_rows, _nothing, _rows_height, plot_scores_by
+from vote_experiments.analysis.figures import (
     BEHIND,
     BEST,
     COLORS,
     FAINT,
     INK,
     SOFT,
-    _beside,
-    _dot_rows,
     _grid,
     _legend,
     _needed,
-    _nothing,
     _percent_axis,
-    _rows_height,
     _text,
     _titled,
     _wrapped,
     new_figure,
-    plot_scores_by,
 )
 
 # %% ../../nbs/analysis/18_mistake_plots.ipynb #9bd9b744

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .comparison import Comparison, Speaker, compare
+from .comparison import Comparison, compare
+from .wording import Speaker
 from .racing import Race, places
 from .small_samples import FailureLimit, failure_limit
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .comparison import adjusted_means
+from .ranking import adjusted_means
 from .paired import best_level, judged_pairs
 
 # %% ../../nbs/analysis/15_racing.ipynb #060768d2

@@ -13,22 +13,19 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vote_experiments.analysis.plots import (
+from .plots import _declutter, _dot_rows, _rows_height, _sayer
+from vote_experiments.analysis.figures import (
     BEHIND,
     BEST,
     COLORS,
     FAINT,
     INK,
     SOFT,
-    _declutter,
-    _dot_rows,
     _grid,
     _is_fraction,
     _legend,
     _needed,
     _percent_axis,
-    _rows_height,
-    _sayer,
     _text,
     _titled,
     _wrapped,

@@ -298,7 +298,7 @@ class Sums(Record):
         return lines
 
     def _repr_markdown_(self) -> str:
-        from vote_experiments.analysis.comparison import markdown_table
+        from vote_experiments.analysis.wording import markdown_table
 
         lines = "".join(f"\n- {line}" for line in self.findings()[:40])
         return markdown_table(self.totals.fillna("").astype(str)) + ("\n\n" + lines if lines else "")

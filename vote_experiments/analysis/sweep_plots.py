@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from .intervals import resolve_column
-from vote_experiments.analysis.plots import (
+from vote_experiments.analysis.figures import (
     COLORS,
     FAINT,
     FONTS,

@@ -14,7 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from .comparison import Speaker, _means_table, _signed, markdown_table, plain_rows
+from .ranking import _means_table
+from .wording import Speaker, _signed, markdown_table, plain_rows
 from .intervals import _share
 from .monitoring import ASSUMED_SD, FALSE_ALARMS, RUNS_A_YEAR, control_chart, run_levels
 from .paired import Grouping, grouped, score_table

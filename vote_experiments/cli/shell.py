@@ -172,7 +172,7 @@ class Table:
             return "(nothing)"
         import pandas as pd
 
-        from vote_experiments.analysis.frames import text_table
+        from vote_experiments.analysis.comparison_table import text_table
         from vote_experiments.html.terminal import fitted_table, terminal_width
 
         width = terminal_width()

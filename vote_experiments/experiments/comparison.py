@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from ..analysis.comparison import Comparison
-from ..analysis.frames import DisplayTable, display_table
+from ..analysis.comparison_table import DisplayTable, display_table
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..documented import documented
 from ..engine.archive import archive_folder, html_page, html_table, runs_index, write_json, write_text

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from ..analysis.frames import DisplayTable, dollars
+from ..analysis.frames import dollars
+from ..analysis.comparison_table import DisplayTable
 from ..analysis.intervals import mean_interval
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..documented import documented

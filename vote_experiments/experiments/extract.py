@@ -209,7 +209,7 @@ class Extracted:
         )
 
     def _repr_markdown_(self) -> str:
-        from vote_experiments.analysis.comparison import markdown_table
+        from vote_experiments.analysis.wording import markdown_table
 
         import pandas as pd
 

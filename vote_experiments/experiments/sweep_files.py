@@ -20,7 +20,8 @@ from typing import Any
 
 from ..files import write_csv
 from .request import fields_of
-from .sweeps import SweepStates, Workflow, check_sweep, combinations, run_sweep
+from .sweeps import SweepStates, check_sweep, run_sweep
+from .workflows import Workflow, combinations
 from ..records import Record
 from ..settings import did_you_mean
 
@@ -298,7 +299,7 @@ async def run_sweep_file(
     folder: str | Path | None = None,  # for tables and pictures; None: as the file says, else <name>-results
 ) -> SweepOutcome:
     "Run a sweep and write results.csv, intervals.csv, failed.json and the plots it asks for. Raises as `planned_runs` does."
-    from vote_experiments.analysis.plots import save_figure
+    from vote_experiments.analysis.figures import save_figure
     from vote_experiments.analysis.sweeps import collate_sweep_evals
 
     planned_runs(file, store)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.plots import BEST, COLORS, SOFT, figure_bytes, new_figure
+from ..analysis.figures import BEST, COLORS, SOFT, figure_bytes, new_figure
 from ..html.markup import Html, fact_table, joined, paragraph, table
 from ..html.styles import page
 from ..store.encoding import iso

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CLAIM_MINUTES', 'StoredCheck', 'Reading', 'earlier_checks', 'store_check', 'load_check', 'list_checks', 'store_seed',
-           'store_first_draw', 'store_reading', 'readings_after', 'Accepted', 'accepted_reading', 'claim_stations']
+           'store_first_draw', 'checked_votes', 'store_reading', 'readings_after', 'Accepted', 'accepted_reading',
+           'accepted_readings', 'claim_stations']
 
 # %% ../../nbs/outcome/06_check_store.ipynb #d30e6525
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ import sqlalchemy as sa
 
 from .assertions import OutcomeCheckError
 from .frame import CheckFrame
+from ..settings import did_you_mean
 from ..store.database import Store
 from ..store.encoding import decode_json, encode_json, new_id, now_us
 from ..store.tables import outcome_checks, outcome_claims, outcome_readings
@@ -157,6 +159,53 @@ def store_first_draw(store: Store, check_id: str) -> int:  # the last reading th
         )
         return c.scalar(sa.select(t.c.drawn_from).where(t.c.id == check_id))
 
+# %% ../../nbs/outcome/06_check_store.ipynb #9719ef0e
+def _whole(value: Any, station: str, choice: str) -> int:
+    "A number of votes. Raises `OutcomeCheckError` unless it is whole and not negative."
+    try:
+        number = int(value)
+        fits = not isinstance(value, bool) and number == float(value) and number >= 0
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise OutcomeCheckError(
+            f"votes of station {station!r} for {choice!r} are {value!r}; they must be a whole number, 0 or more"
+        )
+    return number
+
+# %% ../../nbs/outcome/06_check_store.ipynb #418ddd67
+def checked_votes(
+    frame: CheckFrame,
+    station: str,  # one of the frame's stations
+    votes: Mapping[str, int],  # by choice, as a person typed them
+) -> dict[str, int]:  # by choice, in the order of the form
+    """Whole numbers for every choice, no more than the ballots.
+
+    Raises `OutcomeCheckError` for an unknown or missing choice, a number that is none, and more votes than the form can hold."""
+    given = {str(k): v for k, v in votes.items()}
+    for choice in given:
+        if choice not in frame.choices:
+            raise OutcomeCheckError(f"{choice!r} is not a choice{did_you_mean(choice, frame.choices)}")
+    missing = [c for c in frame.choices if c not in given]
+    if missing:
+        raise OutcomeCheckError(
+            f"votes of station {station!r} lack {', '.join(map(repr, missing))}; a dash on the form is 0, and a "
+            "form that cannot be read is votes=None"
+        )
+    checked = {c: _whole(given[c], station, c) for c in frame.choices}
+    bound = frame.ballots[frame.stations.index(station)]
+    if sum(checked.values()) > bound:
+        own = (
+            ""
+            if station not in frame.assumed
+            else ", a number assumed for stations without their own; the check is conditional on it"
+        )
+        raise OutcomeCheckError(
+            f"station {station!r} has {sum(checked.values())} votes, more than the {bound:.0f} ballots that can be "
+            f"on its form{own}. Read it again; if it is so, the bound must be corrected and the check started anew"
+        )
+    return checked
+
 # %% ../../nbs/outcome/06_check_store.ipynb #c4db830d
 def store_reading(
     store: Store,
@@ -216,6 +265,14 @@ def accepted_reading(readings: Sequence[Reading]) -> Accepted:
     ranked = sorted(by_value.values(), key=len, reverse=True)
     disputed = len(ranked) > 1 and len(ranked[0]) == len(ranked[1])
     return Accepted(latest[ranked[0][0]], tuple(latest), disputed)
+
+# %% ../../nbs/outcome/06_check_store.ipynb #e3e9f9bb
+def accepted_readings(readings: Iterable[Reading]) -> dict[str, Accepted]:  # by station
+    "What the readings of each station come to"
+    by_station: dict[str, list[Reading]] = {}
+    for r in readings:
+        by_station.setdefault(r.station, []).append(r)
+    return {station: accepted_reading(some) for station, some in by_station.items()}
 
 # %% ../../nbs/outcome/06_check_store.ipynb #27aed34a
 CLAIM_MINUTES = 15

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..analysis.plots import BEST, new_figure
+from ..analysis.figures import BEST, new_figure
 from .assertions import Contest
 from .bounds import Batches, error_bounds
 from .plan import PERSON_MINUTES

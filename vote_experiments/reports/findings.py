@@ -30,13 +30,13 @@ import sqlalchemy as sa
 from ..analysis.fields import FieldDifference, FieldTally, field_differences, vote_error_bins
 from ..analysis.frames import cost_text, dollars, seconds
 from vote_experiments.analysis.plots import (
-    figure_bytes,
     plot_comparison,
     plot_cost_accuracy,
     plot_latency,
     plot_scores_by,
     plot_vote_error_histogram,
 )
+from ..analysis.figures import figure_bytes
 from ..datasets.dataset import DatasetNotFoundError, get_dataset
 from ..outcome.plan import CheckSetting, hand_reading
 from ..store.results import ResultSequence

@@ -31,7 +31,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..files import open_aside, safe_cell
-from ..analysis.comparison import plain_rows
+from ..analysis.wording import plain_rows
 from ..analysis.fields import vote_error_bins
 from ..store.run_totals import score_names, score_table, status_counts
 from ..store.database import Store

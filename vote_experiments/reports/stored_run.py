@@ -16,7 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..analysis.comparison import Comparison, Speaker
+from ..analysis.comparison import Comparison
+from ..analysis.wording import Speaker
 from ..analysis.race_finding import race_words
 from ..analysis.sweeps import config_leaves, short_names
 from ..engine.run_status import RunState, experiment_states, run_state

@@ -14,7 +14,8 @@ import numpy as np
 
 from ..html.markup import Html, joined
 from ..html.translations import Words
-from ..outcome.check import OutcomeCheck, Station
+from ..outcome.check import OutcomeCheck
+from ..outcome.status import Station
 from ..outcome.check_store import list_checks
 from ..outcome.sampling import typed_seed
 from ..store.database import open_store

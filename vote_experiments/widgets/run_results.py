@@ -115,7 +115,8 @@ def comparison_figure(say: Words, result: Mapping[str, Any]) -> Html:
     "Means with their intervals; nothing when there is nothing to compare"
     import pandas as pd
 
-    from vote_experiments.analysis.plots import figure_bytes, plot_comparison
+    from vote_experiments.analysis.plots import plot_comparison
+    from vote_experiments.analysis.figures import figure_bytes
 
     compared = result.get("comparison") or {}
     frame = pd.DataFrame(compared.get("experiments") or [])
