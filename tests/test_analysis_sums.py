@@ -403,7 +403,7 @@ def test_two_thousand_stations_with_planted_faults(night, sqlite_store, tmp_path
 def test_page_one_without_a_suffix_and_a_pdf_called_p1_are_read(night, sqlite_store):
     import pypdfium2
 
-    from vote_experiments.datasets.files import group_folder
+    from vote_experiments.datasets.folders import group_folder
 
     scans, _ = night
     scans.mkdir()

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from promises import promise
 from servers.loopback import kept_port
-from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.store.runs import list_experiments
 from vote_experiments.store.run_totals import status_counts
 from vote_experiments.store.database import Store

@@ -12,7 +12,8 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from vote_experiments.datasets.dataset import DatasetNotFoundError, save_dataset
+from vote_experiments.datasets.dataset import DatasetNotFoundError
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.store.runs import get_group, list_experiments
 from vote_experiments.store.run_totals import status_counts
 from vote_experiments.store.database import Store

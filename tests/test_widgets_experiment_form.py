@@ -16,7 +16,7 @@ import ipywidgets as w
 import pytest
 from PIL import Image
 
-from vote_experiments.datasets.dataset import delete_dataset, save_dataset
+from vote_experiments.datasets.saving import delete_dataset, save_dataset
 from vote_experiments.store.runs import get_group, list_experiments, list_groups
 from vote_experiments.store.run_totals import status_counts
 from vote_experiments.store.database import Store

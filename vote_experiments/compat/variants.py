@@ -19,7 +19,9 @@ import pandas as pd
 
 from ..analysis.comparison import compare
 from ..analysis.frames import score_columns
-from ..datasets.dataset import Dataset, DatasetItems, get_dataset, save_dataset
+from ..datasets.dataset import Dataset, get_dataset
+from ..datasets.dataset import DatasetItems
+from ..datasets.saving import save_dataset
 from ..traces.filters import Filter
 from ..store.results import ResultSequence
 from ..store.runs import create_group, get_experiment, update_experiment, update_group

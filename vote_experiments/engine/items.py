@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..datasets.dataset import Dataset, DatasetItems
+from ..datasets.dataset import Dataset
+from ..datasets.dataset import DatasetItems
 from ..store.results import ResultSequence
 from ..store.runs import get_experiment
 from ..store.encoding import encode_json

@@ -21,7 +21,8 @@ from typing import Any
 from ..analysis.comparison import Comparison
 from ..analysis.frames import DisplayTable, display_table
 from ..documented import documented
-from ..datasets.dataset import Dataset, DatasetItems, get_dataset
+from ..datasets.dataset import Dataset, get_dataset
+from ..datasets.dataset import DatasetItems
 from ..store.response_cache import StoredResponses
 from ..store.runs import create_group, get_group, list_experiments, update_experiment, update_group
 from ..store.database import Store, open_store

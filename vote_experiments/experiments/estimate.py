@@ -18,7 +18,8 @@ import sqlalchemy as sa
 from ..analysis.frames import DisplayTable, dollars
 from ..analysis.intervals import mean_interval
 from ..documented import documented
-from ..datasets.dataset import Dataset, DatasetItems, get_dataset
+from ..datasets.dataset import Dataset, get_dataset
+from ..datasets.dataset import DatasetItems
 from ..store.runs import list_experiments
 from ..store.database import Store, open_store
 from ..store.tables import item_results, observations

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.sums import CountedForm, Sums, add_up, read_expected, read_official
-from ..datasets.files import DONE_BEFORE, FormSets, group_folder
+from ..datasets.folders import DONE_BEFORE, FormSets, group_folder
 from ..datasets.scans import identical_form_sets
 from ..store.database import Store, open_store
 from ..engine.archive import slug

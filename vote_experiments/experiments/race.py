@@ -24,7 +24,8 @@ from ..analysis.race_finding import RaceFinding, cluster_order, race_finding, ra
 from ..analysis.racing import Race, places
 from ..engine.clusters import check_cluster_by, cluster_labels
 from ..documented import documented
-from ..datasets.dataset import Dataset, DatasetItems, get_dataset
+from ..datasets.dataset import Dataset, get_dataset
+from ..datasets.dataset import DatasetItems
 from ..store.response_cache import StoredResponses
 from vote_experiments.store.runs import (
     create_group,

@@ -23,36 +23,17 @@ from typing import Any
 import ipywidgets as w
 import sqlalchemy as sa
 
-from ..datasets.files import export_dataset, import_dataset, import_folder
-from vote_experiments.datasets.dataset import (
-    Dataset,
-    DatasetDiff,
-    _in_version,
-    diff_versions,
-    get_dataset,
-    list_datasets,
-    list_versions,
-    save_dataset,
-)
-from vote_experiments.datasets.ground_truth import (
-    Disagreement,
-    ReviewFlag,
-    ValueOrigin,
-    adjudicate,
-    annotate,
-    close_flag,
-    correct_truth,
-    disagreements,
-    flag_failed_checks,
-    flag_item,
-    flag_suspects,
-    items_to_review,
-    queue_counts,
-    review_queue,
-    truth_values,
-    value_origins,
-    version_author,
-)
+from ..datasets.files import export_dataset, import_dataset
+from ..datasets.folders import import_folder
+from ..datasets.dataset import Dataset, get_dataset, list_datasets, list_versions
+from ..datasets.changes import DatasetDiff, diff_versions
+from ..datasets.items import _in_version
+from ..datasets.saving import save_dataset
+from ..datasets.second_readings import Disagreement, disagreements
+from ..datasets.review_flags import ReviewFlag, flag_failed_checks, flag_item, flag_suspects
+from ..datasets.truth_origins import ValueOrigin, value_origins, version_author
+from ..datasets.ground_truth import adjudicate, annotate, close_flag, correct_truth, items_to_review, queue_counts, review_queue
+from ..datasets.truth_values import truth_values
 from ..store.runs import list_experiments, list_groups
 from ..store.database import Store, open_store
 from ..store.tables import dataset_items

@@ -15,7 +15,8 @@ from typing import Any
 
 import ipywidgets as w
 
-from ..datasets.ground_truth import ValueOrigin, report_prefix, truth_values, with_values
+from ..datasets.truth_origins import ValueOrigin
+from ..datasets.truth_values import report_prefix, truth_values, with_values
 from ..forms.checks import check_report
 from ..forms.kinds import FORM_KINDS, form_kind
 from vote_experiments.forms.schema import (
