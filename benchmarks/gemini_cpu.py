@@ -23,7 +23,8 @@ import numpy as np
 from PIL import Image
 
 from vote_experiments.forms.schema import report_schema
-from vote_experiments.models.gemini import DEFAULT_OUTPUT_TOKENS, Access, GeminiModel, gemini_client
+from vote_experiments.models.gemini_api import DEFAULT_OUTPUT_TOKENS
+from vote_experiments.models.gemini import Access, GeminiModel, gemini_client
 from vote_experiments.models.images import EncodedPages
 from vote_experiments.models.prompts import prompt_text
 from vote_experiments.models.resilience import calling, limiter_for

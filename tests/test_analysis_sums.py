@@ -6,15 +6,8 @@ import random
 import pytest
 from PIL import Image
 
-from vote_experiments.analysis.sums import (
-    CONFLICT,
-    SAME_NUMBERS,
-    SAME_REPORT,
-    SAME_SCAN,
-    CountedForm,
-    add_up,
-    read_official,
-)
+from vote_experiments.analysis.counted_forms import CONFLICT, SAME_NUMBERS, SAME_REPORT, SAME_SCAN, CountedForm
+from vote_experiments.analysis.sums import add_up, read_official
 from vote_experiments.experiments.extract import extract
 from vote_experiments.forms.places import place_list
 from vote_experiments.forms.schema import Report

@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from vote_experiments.store.runs import get_experiment, list_experiments
-from vote_experiments.store.run_totals import status_counts
+from vote_experiments.engine.plan import ItemFailedError, RunStoppedError
 from vote_experiments.store.database import StoreError, open_store
 from vote_experiments.store.maintenance import check_store
+from vote_experiments.store.run_totals import status_counts
+from vote_experiments.store.runs import get_experiment, list_experiments
 from vote_experiments.store.tables import item_results, scores, traces
-from vote_experiments.engine.engine import ItemFailedError, RunStoppedError
 from vote_experiments.experiments.experiment import arun_experiment, rescore, run_experiment
 from vote_experiments.engine.processes import ProcessPools, TaskNotPicklableError, process_pool
 from vote_experiments.engine.resuming import RunBusyError, SettingsChangedError, fingerprint

@@ -3,9 +3,9 @@
 import pytest
 from PIL import Image
 
+from vote_experiments.engine.plan import RunStoppedError
 from vote_experiments.store.results import ResultSequence
 from vote_experiments.store.runs import list_experiments
-from vote_experiments.engine.engine import RunStoppedError
 from vote_experiments.experiments.extract import extract
 from vote_experiments.synthesis.drawn import form_set
 from vote_experiments.forms.thai import number_words

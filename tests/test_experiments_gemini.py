@@ -35,7 +35,7 @@ from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.store.run_totals import evaluator_errors, status_counts
 from vote_experiments.store.runs import list_experiments, list_groups
 from vote_experiments.store.database import Store
-from vote_experiments.engine.engine import ItemFailedError, RunStoppedError
+from vote_experiments.engine.plan import ItemFailedError, RunStoppedError
 from vote_experiments.experiments.estimate import estimate
 from vote_experiments.experiments.comparison import arun_model_experiments, run_model_experiments, stored_request
 from vote_experiments.synthesis.drawn import form_set

@@ -11,7 +11,7 @@ from servers.loopback import Reply
 from servers.openai_server import OpenAIServer, completed, failed, images
 
 from vote_experiments.datasets.saving import save_dataset
-from vote_experiments.engine.engine import RunStoppedError
+from vote_experiments.engine.plan import RunStoppedError
 from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.forms.schema import report_schema
 from vote_experiments.models.prompts import prompt_text

@@ -12,7 +12,7 @@ from servers.openai_server import completed, failed
 
 from vote_experiments.datasets.dataset import get_dataset
 from vote_experiments.datasets.saving import save_dataset
-from vote_experiments.engine.engine import RunStoppedError
+from vote_experiments.engine.plan import RunStoppedError
 from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.experiments.estimate import estimate
 from vote_experiments.experiments.experiment import run_experiment

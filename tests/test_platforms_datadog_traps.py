@@ -25,10 +25,10 @@ from servers.loopback import Reply
 from vote_experiments.platforms import datadog, datadog_sdk
 from vote_experiments.datasets.dataset import get_dataset
 from vote_experiments.datasets.saving import save_dataset
+from vote_experiments.engine.plan import ItemFailedError
 from vote_experiments.store.database import Store
-from vote_experiments.store.tables import item_results, publications, traces
 from vote_experiments.store.encoding import now_us
-from vote_experiments.engine.engine import ItemFailedError
+from vote_experiments.store.tables import item_results, publications, traces
 from vote_experiments.experiments.experiment import run_experiment
 from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.platforms.publishing import publish, pull_dataset, push_dataset

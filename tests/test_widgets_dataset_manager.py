@@ -34,8 +34,11 @@ from vote_experiments.datasets.dataset import get_dataset, list_datasets, list_v
 from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.store.database import Store
 from vote_experiments.platforms import publishing
-from vote_experiments.widgets.dataset_manager import DatasetManager, keep_uploads, listed_items
-from vote_experiments.widgets.truth_form import Draft, TruthForm
+from vote_experiments.widgets.dataset_manager import DatasetManager
+from vote_experiments.widgets.add_tab import keep_uploads
+from vote_experiments.widgets.item_list import listed_items
+from vote_experiments.widgets.truth_draft import Draft
+from vote_experiments.widgets.truth_form import TruthForm
 
 GOOD = "ballot_statistics.good_ballots"
 
@@ -468,7 +471,7 @@ def test_a_failing_platform_is_a_message(desk, monkeypatch):
     def refuses(*_, **__):
         raise publishing.PlatformDown(f"no answer {SCRIPT}{IMAGE}")
 
-    monkeypatch.setattr("vote_experiments.widgets.dataset_manager.push_dataset", refuses)
+    monkeypatch.setattr("vote_experiments.widgets.versions_tab.push_dataset", refuses)
     desk.versions.push.click()
     assert "PlatformDown" in harmless(said(desk)) and not desk.versions.push.disabled
 

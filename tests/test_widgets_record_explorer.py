@@ -21,7 +21,7 @@ from vote_experiments.experiments.result import experiment_result
 from vote_experiments.store.database import Store
 from vote_experiments.store.encoding import new_trace_id, now_us
 from vote_experiments.widgets import open_runs
-from vote_experiments.widgets.item_view import field_rows
+from vote_experiments.widgets.field_comparison import field_rows
 from vote_experiments.widgets.open_runs import run_choices, run_ids
 from vote_experiments.widgets.record_explorer import RecordExplorer
 from vote_experiments.records import DatasetItem, Evaluation, ItemError, ItemResult

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from vote_experiments.engine.engine import ExecutorLostError, RunStoppedError
+from vote_experiments.engine.plan import RunStoppedError
+from vote_experiments.engine.task_calls import ExecutorLostError
 from vote_experiments.experiments.experiment import run_experiment
 from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.engine.processes import process_pool

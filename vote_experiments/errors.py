@@ -9,13 +9,14 @@ __all__ = ['DatasetChangedError', 'DatasetNotFoundError', 'ItemFailedError', 'Ru
            'StoreError', 'RunNotFoundError', 'TraceNotFoundError']
 
 # %% ../nbs/07_errors.ipynb #7ac8aac6
-from .datasets.saving import DatasetChangedError
 from .datasets.dataset import DatasetNotFoundError
-from .engine.engine import ItemFailedError, RunInterrupted, RunStoppedError
+from .datasets.saving import DatasetChangedError
+from .engine.blocking import RunInterrupted
+from .engine.plan import ItemFailedError, RunStoppedError
 from .engine.processes import TaskNotPicklableError
 from .engine.resuming import RunBusyError, SettingsChangedError
-from .models.extraction import ExtractionError
 from .models.budget import BudgetExceeded, ModelNotServedError
+from .models.extraction import ExtractionError
 from .platforms.platform import PlatformDown, RemoteNotFoundError
 from .records import RegressionError, VoteExperimentsError
 from .store.database import StoreError

@@ -74,7 +74,7 @@ async def resumable(input_data: Any) -> Any:
 def do_half(folder: Path, n: int) -> None:
     "Run the first half of `n` items and stop, as Ctrl-C does"
     from vote_experiments import run_experiment
-    from vote_experiments.engine.engine import RunInterrupted
+    from vote_experiments.engine.blocking import RunInterrupted
 
     def on_start(run: Any) -> None:
         global _stop_at

@@ -68,7 +68,7 @@ def sweep(
 
     Step results and model answers are kept in the store, so a sweep that is run again or extended repeats nothing.
     """
-    from vote_experiments.engine.engine import run_blocking
+    from vote_experiments.engine.blocking import run_blocking
     from vote_experiments.experiments.sweep_files import SWEEP_TEMPLATE, planned_runs, read_sweep_file, run_sweep_file
 
     if config == "template":

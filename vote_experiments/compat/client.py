@@ -7,14 +7,13 @@ __all__ = ['D', 'Client']
 
 # %% ../../nbs/compat/03_client.ipynb #950f1c04
 import asyncio
+import pandas as pd
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import datetime
 from typing import Any, TypeVar
-import pandas as pd
 from . import variants
 from .datasets import RunnableDataset, get_dataset
-from .variants import DEPTH, OVERALL
 from vote_experiments.compat.runs import (
     Experiment,
     create_dataset,
@@ -23,8 +22,10 @@ from vote_experiments.compat.runs import (
     create_run,
     get_experiment_runs,
 )
+from .variants import DEPTH, OVERALL
 from ..datasets.dataset import Dataset, list_datasets
-from ..engine.engine import Run, Slot
+from ..engine.engine import Run
+from ..engine.plan import Slot
 from ..engine.progress import Progress
 from ..experiments.batch import BatchEvaluationResult, run_batched_evaluation
 from ..experiments.experiment import run_experiment
@@ -34,8 +35,8 @@ from ..store.database import Store, open_store
 from ..store.results import ResultSequence
 from ..store.runs import get_experiment, list_experiments
 from ..traces.filters import Filter
-from ..traces.traces import Score, Trace, create_score, create_trace, get_scores, get_trace
 from ..traces.search import Traces, get_traces
+from ..traces.traces import Score, Trace, create_score, create_trace, get_scores, get_trace
 
 # %% ../../nbs/compat/03_client.ipynb #d341219e
 D = TypeVar("D", bound=Dataset)

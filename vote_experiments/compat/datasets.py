@@ -13,7 +13,8 @@ from typing import Any
 
 from ..datasets import dataset as stored
 from ..datasets.dataset import Dataset
-from ..engine.engine import Run, Slot
+from ..engine.engine import Run
+from ..engine.plan import Slot
 from ..engine.progress import Progress
 from ..experiments.experiment import run_experiment
 from ..experiments.result import ExperimentResult

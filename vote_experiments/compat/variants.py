@@ -9,36 +9,35 @@ __all__ = ['OVERALL', 'DEPTH', 'PASS_MARK', 'batch_evaluate_experiment', 'datase
 
 # %% ../../nbs/compat/02_variants.ipynb #57f86148
 import math
+import numpy as np
+import pandas as pd
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import datetime
 from typing import Any
-
-import numpy as np
-import pandas as pd
-
 from ..analysis.comparison import compare
 from ..analysis.frames import score_columns
-from ..datasets.dataset import Dataset, get_dataset
-from ..datasets.dataset import DatasetItems
-from ..datasets.saving import save_dataset
-from ..traces.filters import Filter
-from ..store.results import ResultSequence
-from ..store.runs import create_group, get_experiment, update_experiment, update_group
-from ..store.run_totals import score_table
-from ..store.database import Store, open_store
-from ..store.tables import item_results
-from ..store.encoding import now_us
-from ..traces.traces import Trace
-from ..traces.search import get_traces
-from ..experiments.batch import EvaluatorInputs, arun_batched_evaluation
 from .runs import get_experiment_runs
-from ..engine.engine import Run, Slot, run_blocking
+from ..datasets.dataset import Dataset, DatasetItems, get_dataset
+from ..datasets.saving import save_dataset
+from ..engine.blocking import run_blocking
+from ..engine.engine import Run
+from ..engine.plan import Slot
 from ..engine.progress import Progress
-from ..experiments.experiment import run_experiment
 from ..engine.summaries import summarise
-from ..records import as_number
+from ..experiments.batch import EvaluatorInputs, arun_batched_evaluation
+from ..experiments.experiment import run_experiment
 from ..experiments.result import ExperimentResult
+from ..records import as_number
+from ..store.database import Store, open_store
+from ..store.encoding import now_us
+from ..store.results import ResultSequence
+from ..store.run_totals import score_table
+from ..store.runs import create_group, get_experiment, update_experiment, update_group
+from ..store.tables import item_results
+from ..traces.filters import Filter
+from ..traces.search import get_traces
+from ..traces.traces import Trace
 
 # %% ../../nbs/compat/02_variants.ipynb #4ff9b999
 def _golden(t: Trace) -> dict[str, Any]:

@@ -17,9 +17,9 @@ import signal
 import threading
 import time
 import traceback
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from typing import Any
-from collections.abc import Awaitable, Callable, Iterator
 
 from ..models.registry import adopt_models, registered_models
 from ..records import ItemError, Observation, VoteExperimentsError, listening

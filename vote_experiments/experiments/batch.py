@@ -13,23 +13,16 @@ import functools
 import inspect
 import json
 import logging
+import sqlalchemy as sa
 import sys
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-import sqlalchemy as sa
 from ..documented import documented
-from ..traces.filters import Filter, compile_filter, parse_filter
-from ..store.result_writer import Finished, ResultWriter, score_row
-from ..store.database import RowInsert, Store, StoreError, open_store
-from ..store.tables import batch_items, batches, scores
-from ..store.encoding import clean_text, decode_json, encode_json, iso, new_id, now_us, to_us
-from ..traces.traces import SCORE_COLUMNS, Trace, TraceObservation
-from ..traces.search import page_key, read_page
-from ..engine.engine import Plan, Run, Slot
-from .experiment import run_in_own_loop
+from ..engine.engine import Run
+from ..engine.plan import Plan, Slot
 from vote_experiments.engine.resuming import (
     RunBusyError,
     SettingsChangedError,
@@ -39,9 +32,17 @@ from vote_experiments.engine.resuming import (
     new_owner,
     working,
 )
+from .experiment import run_in_own_loop
 from ..records import DatasetItem, Evaluation, Record
-from ..scoring.binding import COMPOSITE, EVALUATOR, MAPPER, Bound, as_evaluations, bind, bind_all
+from ..scoring.binding import Bound, COMPOSITE, EVALUATOR, MAPPER, as_evaluations, bind, bind_all
 from ..settings import redact
+from ..store.database import RowInsert, Store, StoreError, open_store
+from ..store.encoding import clean_text, decode_json, encode_json, iso, new_id, now_us, to_us
+from ..store.result_writer import Finished, ResultWriter, score_row
+from ..store.tables import batch_items, batches, scores
+from ..traces.filters import Filter, compile_filter, parse_filter
+from ..traces.search import page_key, read_page
+from ..traces.traces import SCORE_COLUMNS, Trace, TraceObservation
 
 # %% ../../nbs/experiments/07_batch.ipynb #4b497ed0
 log = logging.getLogger("vote_experiments")

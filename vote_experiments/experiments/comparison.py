@@ -17,60 +17,32 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
 from ..analysis.comparison import Comparison
 from ..analysis.frames import DisplayTable, display_table
+from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..documented import documented
-from ..datasets.dataset import Dataset, get_dataset
-from ..datasets.dataset import DatasetItems
-from ..store.response_cache import StoredResponses
-from ..store.runs import create_group, get_group, list_experiments, update_experiment, update_group
-from ..store.database import Store, open_store
-from ..store.encoding import decode_json, encode_json, now_us
 from ..engine.archive import archive_folder, html_page, html_table, runs_index, write_json, write_text
+from ..engine.blocking import RunInterrupted
+from ..engine.clusters import check_carried, check_cluster_by
+from ..engine.plan import ItemFailedError, RunStoppedError
+from ..engine.processes import ProcessPools
+from ..engine.progress import Progress, is_forced_plain, progress_reporter
+from ..engine.resuming import RunBusyError, SettingsChangedError, changed_settings
+from ..engine.spending import already_spent, call_setting, check_cap, expected_output_tokens, run_notices
+from ..engine.stored_comparison import compare_experiments_by_item
 from .experiment import Run, arun_experiment, run_in_own_loop
 from .request import check_values, comparable_request, fields_of, option_of
-from ..engine.resuming import RunBusyError, SettingsChangedError, changed_settings
-from ..engine.clusters import check_carried, check_cluster_by
-from ..engine.stored_comparison import compare_experiments_by_item
-from ..engine.engine import ItemFailedError, RunInterrupted, RunStoppedError
-from ..platforms.platform import Backend
-from ..engine.processes import ProcessPools
-from ..engine.spending import already_spent, call_setting, check_cap, expected_output_tokens, run_notices
-from ..engine.progress import Progress, is_forced_plain, progress_reporter
-from vote_experiments.platforms.publishing import (
-    choose_backend,
-    dataset_for_run,
-    linked_dataset,
-    open_backend,
-    publish_all,
-)
+from .result import ExperimentResult
+from ..models.budget import Budget, ModelNotServedError
 from ..models.extraction import extraction_task, vote_extraction_task
 from ..models.gemini_batch import MOST_REQUESTS
-from ..models.budget import Budget, ModelNotServedError
-from vote_experiments.models.registry import (
-    ModelConfig,
-    check_configs,
-    model_available,
-    reroute_note,
-)
-from .result import ExperimentResult
-from vote_experiments.scoring.binding import (
-    EVALUATOR,
-    SUMMARY_EVALUATOR,
-    TASK,
-    bind,
-    bind_all,
-    callable_name,
-    declared_rules,
-)
+from ..models.registry import ModelConfig, check_configs, model_available, reroute_note
+from ..platforms.platform import Backend
+from ..platforms.publishing import choose_backend, dataset_for_run, linked_dataset, open_backend, publish_all
+from ..scoring.binding import EVALUATOR, SUMMARY_EVALUATOR, TASK, bind, bind_all, callable_name, declared_rules
 from ..scoring.evaluators import FURTHER_EVALUATORS, OPTIONAL_EVALUATORS, STANDARD_EVALUATORS
 from ..scoring.judges import evaluators_named
-from vote_experiments.scoring.summary import (
-    JUDGE_SCORES,
-    OVERALL,
-    STANDARD_SUMMARIES,
-)
+from ..scoring.summary import JUDGE_SCORES, OVERALL, STANDARD_SUMMARIES
 from vote_experiments.settings import (
     DEFAULT_DATASET,
     DEFAULT_ML_APP,
@@ -80,6 +52,10 @@ from vote_experiments.settings import (
     keep_secret,
     redact,
 )
+from ..store.database import Store, open_store
+from ..store.encoding import decode_json, encode_json, now_us
+from ..store.response_cache import StoredResponses
+from ..store.runs import create_group, get_group, list_experiments, update_experiment, update_group
 
 # %% ../../nbs/experiments/03_comparison.ipynb #5e01b9f1
 def _metadata_label(metadata: Mapping[str, Any] | None, key: str) -> str:

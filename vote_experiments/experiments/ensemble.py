@@ -10,30 +10,25 @@ __all__ = ['Weights', 'RULES', 'MOST_TIES', 'matched_answers', 'majority', 'arit
 import functools
 import itertools
 import math
+import numpy as np
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
-
-import numpy as np
-
-
-from ..documented import documented
-from ..engine.engine import Run, Slot
-from ..engine.progress import Progress
 from ..analysis.comparison import Comparison
 from ..analysis.votes import agreement, heaviest, member_weights
+from ..documented import documented
 from ..engine.clusters import CONSTITUENCY
-from ..store.results import ResultSequence, StoredOutputs
-from ..store.runs import create_group, get_experiment, resolve_run, update_experiment, update_group
-from ..store.database import Store, open_store
-from ..store.encoding import now_us
-from .experiment import arun_experiment, run_in_own_loop
+from ..engine.engine import Run
+from ..engine.plan import Slot
+from ..engine.progress import Progress
 from ..engine.stored_comparison import compare_experiments_by_item
+from .experiment import arun_experiment, run_in_own_loop
+from .result import ExperimentResult
 from vote_experiments.forms.schema import (
     BALLOT_FIELDS,
-    VOTER_FIELDS,
     Report,
+    VOTER_FIELDS,
     VoteResult,
     comparable_header,
     numbered_rows,
@@ -43,9 +38,12 @@ from vote_experiments.forms.schema import (
 )
 from ..forms.thai import normalise_name
 from ..records import DatasetItem
-from .result import ExperimentResult
 from ..scoring.evaluators import STANDARD_EVALUATORS, match_reports
 from ..scoring.summary import STANDARD_SUMMARIES
+from ..store.database import Store, open_store
+from ..store.encoding import now_us
+from ..store.results import ResultSequence, StoredOutputs
+from ..store.runs import create_group, get_experiment, resolve_run, update_experiment, update_group
 
 # %% ../../nbs/experiments/09_ensemble.ipynb #8961a58d
 def _reports(output: Any) -> list[Report]:

@@ -8,34 +8,31 @@ __all__ = ['MOST_SEEN', 'Known', 'seen_before', 'ConfigEstimate', 'Estimates', '
 # %% ../../nbs/experiments/11_estimate.ipynb #0a9e5aea
 import json
 import math
+import sqlalchemy as sa
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-import sqlalchemy as sa
-
 from ..analysis.frames import DisplayTable, dollars
 from ..analysis.intervals import mean_interval
+from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..documented import documented
-from ..datasets.dataset import Dataset, get_dataset
-from ..datasets.dataset import DatasetItems
-from ..store.runs import list_experiments
-from ..store.database import Store, open_store
-from ..store.tables import item_results, observations
-from ..engine.engine import run_blocking
+from ..engine.blocking import run_blocking
+from ..engine.progress import duration
 from .comparison import chosen_places
 from .request import check_values
-from ..engine.progress import duration
 from ..models.extraction import page_paths
 from ..models.images import EncodedPages
+from ..models.openai_compatible import is_own_server, server_address
 from ..models.prices import RunEstimate, estimate_run, price_of
 from ..models.registry import ModelConfig, check_configs, get_model, model_available, provider_of
-from ..models.openai_compatible import is_own_server, server_address
 from ..models.resilience import calling
 from ..models.retirements import retirement_notice, serving_model
 from ..records import Record
 from ..settings import DEFAULT_DATASET, redact
+from ..store.database import Store, open_store
+from ..store.runs import list_experiments
+from ..store.tables import item_results, observations
 
 # %% ../../nbs/experiments/11_estimate.ipynb #90864710
 @dataclass(frozen=True)

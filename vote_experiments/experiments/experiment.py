@@ -12,30 +12,15 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from datetime import datetime, UTC
+from datetime import UTC, datetime
 from typing import Any
-from ..store.results import ResultSequence, stored_items
-from ..store.result_writer import ResultWriter
-from ..store.runs import claim_experiment, create_experiment_row, get_experiment, update_experiment
-from ..store.run_totals import spent, status_counts
-from .result import experiment_result
-from ..store.database import Store, open_store
-from ..store.encoding import decode_json, encode_json, now_us
 from ..documented import documented
-from vote_experiments.engine.engine import (
-    ItemFailedError,
-    Plan,
-    Run,
-    RunInterrupted,
-    RunStoppedError,
-    Slot,
-    run_blocking,
-)
+from ..engine.blocking import RunInterrupted, run_blocking
+from ..engine.clusters import check_cluster_by
+from ..engine.engine import Run
 from ..engine.items import Source
-from ..models.budget import RunEndingError
-from ..platforms.platform import Backend
+from ..engine.plan import ItemFailedError, Plan, RunStoppedError, Slot
 from ..engine.progress import Progress, progress_reporter
-from ..platforms.publishing import awaits_publication, plan_publication, publish_all, reachable_backend
 from vote_experiments.engine.resuming import (
     RunBusyError,
     SettingsChangedError,
@@ -49,22 +34,30 @@ from vote_experiments.engine.resuming import (
     new_owner,
     working,
 )
-from ..engine.clusters import check_cluster_by
 from ..engine.summaries import evaluate_run, summarise
-from .result import ExperimentResult
-from ..settings import did_you_mean, redact
-from ..scoring.pairs import SCORING_RULES
+from .result import ExperimentResult, experiment_result
+from ..models.budget import RunEndingError
+from ..platforms.platform import Backend
+from ..platforms.publishing import awaits_publication, plan_publication, publish_all, reachable_backend
 from vote_experiments.scoring.binding import (
+    Bound,
     COMPOSITE,
     EVALUATOR,
     RUN_EVALUATOR,
     SUMMARY_EVALUATOR,
     TASK,
-    Bound,
     bind,
     bind_all,
     declared_rules,
 )
+from ..scoring.pairs import SCORING_RULES
+from ..settings import did_you_mean, redact
+from ..store.database import Store, open_store
+from ..store.encoding import decode_json, encode_json, now_us
+from ..store.result_writer import ResultWriter
+from ..store.results import ResultSequence, stored_items
+from ..store.run_totals import spent, status_counts
+from ..store.runs import claim_experiment, create_experiment_row, get_experiment, update_experiment
 
 # %% ../../nbs/experiments/02_experiment.ipynb #adad2db5
 log = logging.getLogger("vote_experiments")

@@ -9,55 +9,47 @@ __all__ = ['ItemsSoFar', 'drawn_order', 'round_ends', 'RaceResult', 'arace', 'ra
 import base64
 import html
 import math
+import numpy as np
+import pandas as pd
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-
-import numpy as np
-import pandas as pd
-
 from ..analysis.comparison import _and, _signed, markdown_table, plain_rows
 from ..analysis.paired import FEWEST_CLUSTERS
 from ..analysis.race_finding import RaceFinding, cluster_order, race_finding, race_words, whole_clusters
 from ..analysis.racing import Race, places
-from ..engine.clusters import check_cluster_by, cluster_labels
+from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..documented import documented
-from ..datasets.dataset import Dataset, get_dataset
-from ..datasets.dataset import DatasetItems
-from ..store.response_cache import StoredResponses
-from vote_experiments.store.runs import (
-    create_group,
-    get_group,
-    list_experiments,
-    list_groups,
-    update_experiment,
-    update_group,
-)
-from ..store.run_totals import status_counts
-from .result import experiment_result
-from ..store.database import Store, open_store
-from ..store.encoding import decode_json, encode_json, now_us
 from ..engine.archive import archive_folder, html_page, html_table, runs_index, write_json, write_text
-from ..engine.engine import Run, RunInterrupted, RunStoppedError
-from .experiment import arun_experiment, run_in_own_loop
-from .request import check_values
-from .comparison import ConfigOutcome, chosen_places, experiment_entry
-from ..engine.stored_comparison import accuracy_frame, compared_rule, compared_score
+from ..engine.blocking import RunInterrupted
+from ..engine.clusters import check_cluster_by, cluster_labels
+from ..engine.engine import Run
+from ..engine.plan import RunStoppedError
 from ..engine.processes import ProcessPools
 from ..engine.progress import Progress, progress_reporter
 from ..engine.resuming import SettingsChangedError, changed_settings, fingerprint
 from ..engine.spending import already_spent, call_setting, check_cap, expected_output_tokens, run_notices
+from ..engine.stored_comparison import accuracy_frame, compared_rule, compared_score
+from .comparison import ConfigOutcome, chosen_places, experiment_entry
+from .experiment import arun_experiment, run_in_own_loop
+from .request import check_values
+from .result import experiment_result
+from ..models.budget import Budget
 from ..models.extraction import extraction_task, vote_extraction_task
 from ..models.registry import ModelConfig, check_configs, model_available
-from ..models.budget import Budget
 from ..records import Record
 from ..scoring.binding import EVALUATOR, SUMMARY_EVALUATOR, TASK, bind, bind_all
 from ..scoring.evaluators import STANDARD_EVALUATORS
 from ..scoring.judges import evaluators_named
 from ..scoring.summary import STANDARD_SUMMARIES
 from ..settings import DEFAULT_DATASET, DEFAULT_MODEL_CONFIGS, DEFAULT_PROJECT, redact
+from ..store.database import Store, open_store
+from ..store.encoding import decode_json, encode_json, now_us
+from ..store.response_cache import StoredResponses
+from ..store.run_totals import status_counts
+from ..store.runs import create_group, get_group, list_experiments, list_groups, update_experiment, update_group
 
 # %% ../../nbs/experiments/08_race.ipynb #8c539d99
 class ItemsSoFar(DatasetItems):
