@@ -5,6 +5,19 @@
 # %% auto #0
 __all__ = ['health', 'make_app', 'worker_process', 'serve']
 
+# %% ../../nbs/server/09_api.ipynb #d8ed3d65
+from vote_experiments.server.service import (
+    Here,
+    Service,
+    _on_anything,
+    _on_problem,
+    _on_store,
+    _on_unfit,
+    health_routes,
+    key_header,
+    log,
+)  # first: it says what to install
+
 # %% ../../nbs/server/09_api.ipynb #b0edc0e8
 import asyncio
 import os
@@ -30,17 +43,6 @@ from .job_runner import JobRunner, WorkerProcess
 from .jobs import JobEndedError, JobNotFoundError, list_jobs
 from .messages import Health
 from .run_routes import run_routes
-from vote_experiments.server.service import (
-    Here,
-    Service,
-    _on_anything,
-    _on_problem,
-    _on_store,
-    _on_unfit,
-    health_routes,
-    key_header,
-    log,
-)
 from .task_routes import cancel, events, task, task_routes
 from ..settings import environment
 from ..store.database import Store, StoreError, open_store
