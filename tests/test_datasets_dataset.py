@@ -72,7 +72,9 @@ def test_only_changes_make_a_version_and_unchanged_items_keep_their_row(store):
 
 
 def test_description_metadata_and_order_of_keys_make_no_version(store):
-    saving.save_dataset("a", [{"id": "x", "input": {"p": 1, "q": 2}}], store=store, description="first", metadata={"k": 1})
+    saving.save_dataset(
+        "a", [{"id": "x", "input": {"p": 1, "q": 2}}], store=store, description="first", metadata={"k": 1}
+    )
     again = saving.save_dataset("a", [{"id": "x", "input": {"q": 2, "p": 1}}], store=store, description="second")
     assert (again.version, again.description, again.metadata) == (1, "second", {"k": 1})
 
@@ -310,7 +312,9 @@ def test_a_moved_folder_has_the_same_hash_and_its_items_are_told_the_new_place(s
     assert moved.items[0].input["image_paths"] == [str(there / "f1_page1.jpg"), str(there / "deep/f1_page2.jpg")]
     assert moved.root == str(there) and {here, there} <= set(moved.roots)
     assert (
-        saving.save_dataset("a", [{**pages[0], "input": {"image_paths": ["f1_page3.jpg"]}}], root=there, store=store).version
+        saving.save_dataset(
+            "a", [{**pages[0], "input": {"image_paths": ["f1_page3.jpg"]}}], root=there, store=store
+        ).version
         == 2
     )
 
@@ -325,7 +329,8 @@ def test_paths_stay_as_given_in_a_dataset_without_a_folder(store):
 
 def test_a_folder_whose_name_is_the_start_of_another_is_not_its_parent(sqlite_store):
     one, other = (
-        item_records.content_hash(DatasetItem("a", {"image_paths": [p]}), ["/data"]) for p in ("/data/x.jpg", "/data2/x.jpg")
+        item_records.content_hash(DatasetItem("a", {"image_paths": [p]}), ["/data"])
+        for p in ("/data/x.jpg", "/data2/x.jpg")
     )
     assert one != other
 
@@ -513,7 +518,9 @@ def test_differences_between_any_two_versions(store):
     assert (diff.added, diff.removed, [c.item_id for c in diff.changed]) == (["f003"], ["f002"], ["f001"])
     (change,) = diff.changed[0].fields
     assert change == changes.FieldChange("expected_output.votes", "changed", 1, 2)
-    assert not changes.diff_versions("a", 1, 3, store).changed and changes.diff_versions("a", 1, 3, store).added == ["f003"]
+    assert not changes.diff_versions("a", 1, 3, store).changed and changes.diff_versions("a", 1, 3, store).added == [
+        "f003"
+    ]
     assert not changes.diff_versions("a", 2, 2, store)
     assert "| f001 | changed | expected_output.votes | 1 | 2 |" in diff._repr_markdown_()
 

@@ -268,7 +268,10 @@ def test_cells_of_a_plain_spreadsheet(tmp_path):
         'station,province,votes,note,checked\n1,กรุงเทพมหานคร,"1,200",[unclear],\n2,"{x}",12,"two\nlines",true\n',
     )
     items = read(
-        path, columns=file_formats.Columns(id="station", input=["province"], expected=["votes", "checked"], metadata=["note"])
+        path,
+        columns=file_formats.Columns(
+            id="station", input=["province"], expected=["votes", "checked"], metadata=["note"]
+        ),
     )
     assert [(i.id, i.input, i.expected_output, i.metadata) for i in items] == [
         ("1", {"province": "กรุงเทพมหานคร"}, {"votes": "1,200"}, {"note": "[unclear]"}),
@@ -675,14 +678,19 @@ def test_a_folder_without_scans(tmp_path, sqlite_store):
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6), max_size=6))
 def test_natural_order_sorts_anything(names):
-    assert sorted(sorted(names, key=dataset_folders.natural_order), key=dataset_folders.natural_order) == sorted(names[::-1], key=dataset_folders.natural_order)
+    assert sorted(sorted(names, key=dataset_folders.natural_order), key=dataset_folders.natural_order) == sorted(
+        names[::-1], key=dataset_folders.natural_order
+    )
 
 
 def test_a_column_of_page_images_is_looked_after_even_alone(sqlite_store, tmp_path):
     file = tmp_path / "flat.csv"
     file.write_text("id,image_paths,eligible_voters\na,pages/none_page1.jpg,100\n")
     dataset = f.import_dataset(
-        file, "flat", columns=file_formats.Columns(input="image_paths", expected=["eligible_voters"]), store=sqlite_store
+        file,
+        "flat",
+        columns=file_formats.Columns(input="image_paths", expected=["eligible_voters"]),
+        store=sqlite_store,
     )
     assert dataset[0].input["image_paths"]
     kinds = {p.kind: p for p in validate_items(dataset)}

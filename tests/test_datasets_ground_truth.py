@@ -140,7 +140,9 @@ def test_a_value_that_could_not_be_read_before_does_not_forbid_correcting_anothe
     truth["ballot_statistics"]["bad_ballots"] = "l5"
     assert truth_values.truth_values(truth_values.with_values(truth, {GOOD: 479}))[GOOD] == 479
     assert (
-        truth_values.truth_values(truth_values.with_values(truth, {"ballot_statistics.bad_ballots": 15}))["ballot_statistics.bad_ballots"]
+        truth_values.truth_values(truth_values.with_values(truth, {"ballot_statistics.bad_ballots": 15}))[
+            "ballot_statistics.bad_ballots"
+        ]
         == 15
     )
 
@@ -303,9 +305,9 @@ def test_the_adjudicator_accepts_one_or_types_a_third_and_is_kept(stations):
         (f.state, f.closed_by) for f in g.review_queue("stations", None, reason="disagreement", store=stations)
     ] == [("resolved", "Daeng")]
     g.annotate("stations", "s1", second_reading(ballot_statistics__bad_ballots=25), "Noi", store=stations)
-    assert "ballot_statistics.bad_ballots" in [d.path for d in second_readings.disagreements("stations", "s1", stations)], (
-        "a new reader opens it again"
-    )
+    assert "ballot_statistics.bad_ballots" in [
+        d.path for d in second_readings.disagreements("stations", "s1", stations)
+    ], "a new reader opens it again"
 
 
 def test_a_decision_that_keeps_the_ground_truth_makes_no_version(stations):
@@ -390,7 +392,9 @@ def test_flags_of_a_second_report_say_which(store):
     save_dataset("pairs", [{"id": "p", "input": 1, "ground_truth": both}], store=store)
     assert dataset_review_flags.flag_failed_checks("pairs", store=store) == 1
     assert all(f.path.startswith("reports[1].") for f in g.review_queue("pairs", store=store) if "ballots" in f.path)
-    dataset_review_flags.flag_suspects("pairs", [SuspectLabel("p", "PartyList", GOOD, 470, 480, ("a", "b"), 2, (), ())], store=store)
+    dataset_review_flags.flag_suspects(
+        "pairs", [SuspectLabel("p", "PartyList", GOOD, 470, 480, ("a", "b"), 2, (), ())], store=store
+    )
     assert g.review_queue("pairs", reason="suspect_label", store=store)[0].path == f"reports[1].{GOOD}"
 
 

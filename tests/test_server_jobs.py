@@ -19,7 +19,17 @@ from vote_experiments.store.run_totals import status_counts
 from vote_experiments.store.database import Store
 from vote_experiments.store.tables import item_results, jobs
 from vote_experiments.engine.archive import write_text
-from vote_experiments.server.jobs import JobEndedError, JobNotFoundError, cancel_job, claim_job, get_job, jobs_to_do, list_jobs, submit_job, wait_for_job
+from vote_experiments.server.jobs import (
+    JobEndedError,
+    JobNotFoundError,
+    cancel_job,
+    claim_job,
+    get_job,
+    jobs_to_do,
+    list_jobs,
+    submit_job,
+    wait_for_job,
+)
 from vote_experiments.server.job_runner import JobRunner
 from vote_experiments.engine.resuming import new_owner
 from vote_experiments.models.registry import forget_model, register_model

@@ -160,7 +160,10 @@ def test_what_somebody_else_saved_meanwhile_is_not_overwritten(desk):
     g.correct_truth("stations", {item_id: {GOOD: 2}}, "Lek", store=desk.desk.store)
     desk.truth.save.click()
     assert "DatasetChangedError" in said(desk) and "version 2" in said(desk)
-    assert truth_values.truth_values(get_dataset("stations", store=desk.desk.store).item(item_id).expected_output)[GOOD] == 2
+    assert (
+        truth_values.truth_values(get_dataset("stations", store=desk.desk.store).item(item_id).expected_output)[GOOD]
+        == 2
+    )
     assert desk.truth.changed, "what was typed is not lost"
 
 
@@ -310,7 +313,9 @@ def test_the_same_reading_agrees(drawn):
     for (_, cells), row in zip(form.rows, record["ground_truth"]["vote_results"]):
         cells["vote_count"].value, cells["vote_count_text"].value = str(row["vote_count"]), row["vote_count_text"] or ""
     differing = {
-        k for k, v in truth_values.truth_values(record["ground_truth"]).items() if truth_values.truth_values(form.reading()).get(k) != v
+        k
+        for k, v in truth_values.truth_values(record["ground_truth"]).items()
+        if truth_values.truth_values(form.reading()).get(k) != v
     }
     assert {k for k in differing if not k.endswith("_text")} == set()
 

@@ -38,8 +38,22 @@ from ..models.extraction import extraction_task, vote_extraction_task
 from ..models.gemini_batch import MOST_REQUESTS
 from ..models.registry import ModelConfig, check_configs, model_available, reroute_note
 from ..platforms.platform import Backend
-from ..platforms.publishing import choose_backend, dataset_for_run, linked_dataset, open_backend, publish_all
-from ..scoring.binding import EVALUATOR, SUMMARY_EVALUATOR, TASK, bind, bind_all, callable_name, declared_rules
+from vote_experiments.platforms.publishing import (
+    choose_backend,
+    dataset_for_run,
+    linked_dataset,
+    open_backend,
+    publish_all,
+)
+from vote_experiments.scoring.binding import (
+    EVALUATOR,
+    SUMMARY_EVALUATOR,
+    TASK,
+    bind,
+    bind_all,
+    callable_name,
+    declared_rules,
+)
 from ..scoring.evaluators import FURTHER_EVALUATORS, OPTIONAL_EVALUATORS, STANDARD_EVALUATORS
 from ..scoring.judges import evaluators_named
 from ..scoring.summary import JUDGE_SCORES, OVERALL, STANDARD_SUMMARIES

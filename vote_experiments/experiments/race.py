@@ -49,7 +49,14 @@ from ..store.database import Store, open_store
 from ..store.encoding import decode_json, encode_json, now_us
 from ..store.response_cache import StoredResponses
 from ..store.run_totals import status_counts
-from ..store.runs import create_group, get_group, list_experiments, list_groups, update_experiment, update_group
+from vote_experiments.store.runs import (
+    create_group,
+    get_group,
+    list_experiments,
+    list_groups,
+    update_experiment,
+    update_group,
+)
 
 # %% ../../nbs/experiments/08_race.ipynb #8c539d99
 class ItemsSoFar(DatasetItems):

@@ -258,9 +258,7 @@ key_header = APIKeyHeader(name="X-API-Key", description="One of the keys in API_
 # %% ../../nbs/server/06_service.ipynb #fa7e2041
 def new_router() -> fastapi.APIRouter:
     "Routes below the API's address that need a key and declare the usual refusals"
-    return fastapi.APIRouter(
-        prefix="/api/v1/experiments", dependencies=[Depends(key_header)], responses=_declared()
-    )
+    return fastapi.APIRouter(prefix="/api/v1/experiments", dependencies=[Depends(key_header)], responses=_declared())
 
 
 health_routes = fastapi.APIRouter(
