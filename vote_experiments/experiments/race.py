@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ..analysis.race_finding import RaceFinding, race_finding, race_words, whole_clusters
-from ..analysis.racing import Race, places
+from ..analysis.racing import Race
 from ..analysis.wording import _signed, markdown_table, plain_rows
 from ..datasets.dataset import get_dataset
 from ..documented import documented
@@ -32,7 +32,7 @@ from ..engine.resuming import SettingsChangedError, changed_settings, fingerprin
 from ..engine.spending import already_spent, call_setting, check_cap, expected_output_tokens, run_notices
 from .comparison import ConfigOutcome, chosen_places, experiment_entry
 from .experiment import run_in_own_loop
-from .race_rounds import _Course, _drawn, _run_rounds, round_ends
+from .race_rounds import _Course, _drawn, _run_rounds, _standing, round_ends
 from .request import check_values
 from .result import experiment_result
 from ..models.budget import Budget
@@ -106,45 +106,6 @@ class RaceResult(Record):
 
     def _repr_markdown_(self) -> str:
         return f"{html.escape(self.sentence, quote=False)}\n\n{markdown_table(self.display_frame())}"
-
-# %% ../../nbs/experiments/08_race.ipynb #588809e8
-def _standing(names: Sequence[str], race: Race, winner: str | None) -> pd.DataFrame:
-    "One row per config, those still in first"
-    table, evidence, rows = race.table(), race.evidence(), []
-    for p in places(race):
-        own = table[: race.items[p.config], p.config]
-        mean = float(np.nanmean(own)) if (~np.isnan(own)).any() else math.nan
-        verdict = f"dropped after {race.dropped_at[p.config]} items"
-        if race.alive[p.config]:
-            verdict = "winner" if names[p.config] == winner else "not distinguishable"
-        against = None if p.against == p.config else names[p.against]
-        rows.append(
-            (
-                names[p.config],
-                int(race.items[p.config]),
-                mean,
-                p.shared,
-                against,
-                p.difference,
-                p.lower,
-                p.upper,
-                float(evidence[p.config]),
-                verdict,
-            )
-        )
-    columns = [
-        "experiment",
-        "items",
-        "mean",
-        "shared",
-        "against",
-        "difference",
-        "lower",
-        "upper",
-        "evidence",
-        "verdict",
-    ]
-    return pd.DataFrame(rows, columns=columns)
 
 # %% ../../nbs/experiments/08_race.ipynb #527258d7
 def _result(

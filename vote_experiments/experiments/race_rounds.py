@@ -17,7 +17,7 @@ import pandas as pd
 
 from ..analysis.paired import FEWEST_CLUSTERS
 from ..analysis.race_finding import cluster_order
-from ..analysis.racing import Race
+from ..analysis.racing import Race, places
 from ..analysis.wording import _and
 from ..datasets.dataset import Dataset, DatasetItems
 from ..engine.clusters import cluster_labels
@@ -206,3 +206,42 @@ async def _run_rounds(
             if race.alive.sum() == 1:
                 break
     return race, pd.DataFrame(history, columns=["round", "items", "experiment", "evidence", "still_in"]), table, score
+
+# %% ../../nbs/experiments/07_race_rounds.ipynb #81d2a8aa
+def _standing(names: Sequence[str], race: Race, winner: str | None) -> pd.DataFrame:
+    "One row per config, those still in first"
+    table, evidence, rows = race.table(), race.evidence(), []
+    for p in places(race):
+        own = table[: race.items[p.config], p.config]
+        mean = float(np.nanmean(own)) if (~np.isnan(own)).any() else math.nan
+        verdict = f"dropped after {race.dropped_at[p.config]} items"
+        if race.alive[p.config]:
+            verdict = "winner" if names[p.config] == winner else "not distinguishable"
+        against = None if p.against == p.config else names[p.against]
+        rows.append(
+            (
+                names[p.config],
+                int(race.items[p.config]),
+                mean,
+                p.shared,
+                against,
+                p.difference,
+                p.lower,
+                p.upper,
+                float(evidence[p.config]),
+                verdict,
+            )
+        )
+    columns = [
+        "experiment",
+        "items",
+        "mean",
+        "shared",
+        "against",
+        "difference",
+        "lower",
+        "upper",
+        "evidence",
+        "verdict",
+    ]
+    return pd.DataFrame(rows, columns=columns)

@@ -36,6 +36,7 @@ from vote_experiments.outcome.progress import (
     Path,
     Progress,
     baseline,
+    draws_table,
     forms_left,
     read_missing_first,
     reading_queue,
@@ -229,21 +230,7 @@ class OutcomeCheck:
     def draws(self) -> pd.DataFrame:
         "One row per draw that counts: station, taint at the worst assertion, risk after it"
         self._refresh()
-        now = self._now()
-        bounds = now.base.bounds.station[now.path.drawn] if len(now.path) else np.zeros(0)
-        taints = (
-            now.path.errors.max(axis=1, initial=-np.inf) / bounds
-            if len(now.base.assertions)
-            else np.zeros(len(now.path))
-        )
-        return pd.DataFrame(
-            {
-                "draw": np.arange(1, len(now.path) + 1),
-                "station": [self.frame.stations[i] for i in now.path.drawn],
-                "taint": taints,
-                "risk": now.path.risk,
-            }
-        )
+        return draws_table(self._now())
 
     def readings(self) -> pd.DataFrame:
         "Every reading: station, reader, when, votes by choice; and whether it differs from the machine's"
@@ -284,8 +271,6 @@ class OutcomeCheck:
             if reader not in a.readers and (a.disputed or len(a.readers) == 1)
         ]
         return [self._station(s) for s in chosen[:n]]
-
-    # ── how it is computed ──
 
     @property
     def _last(self) -> int:
