@@ -140,7 +140,7 @@ def test_every_plot_is_a_figure_of_some_size_with_a_title(name):
 
 def test_pyplot_is_never_loaded_and_another_process_draws_the_same_bytes(tmp_path):
     code = (
-        "import sys, pandas as pd, vote_experiments.analysis.plots as p;"
+        "import sys, pandas as pd, vote_experiments.plots as p;"
         "f = p.plot_comparison(pd.DataFrame({'experiment': ['ก'], 'mean': [.5], 'lower': [.2], 'upper': [.8]}));"
         "[p.save_figure(f, sys.argv[1] + '.' + e, 60) for e in ('svg', 'pdf')]; assert 'matplotlib.pyplot' not in sys.modules"
     )
