@@ -30,7 +30,7 @@ from vote_experiments.store.tables import (
 )
 from ..store.encoding import clean_text, decode_json, encode_json, from_us, now_us
 from ..forms.checks import check_report
-from ..forms.field_names import has_only_known_keys, respell_report
+from ..forms.respelling import has_only_known_keys, respell_report
 from vote_experiments.forms.schema import (
     Report,
     _unwrapped,
