@@ -15,7 +15,27 @@ from vote_experiments.forms.thai import number_words, to_thai_digits
 from vote_experiments.records import DatasetItem, Evaluation, ItemError, ItemResult
 from vote_experiments.scoring.binding import EVALUATOR, as_evaluations, bind_all
 from vote_experiments.scoring.pairs import answer_warnings
-from vote_experiments.scoring.evaluators import FURTHER_EVALUATORS, OPTIONAL_EVALUATORS, STANDARD_EVALUATORS, _read, absolute_vote_error, anls_star, arithmetic_consistency, ballot_accuracy_score, exact_form_match, field_f1, has_no_errors, invented_rows, match_reports, name_cer, omitted_rows, row_shift, vote_results_by_name, vote_results_quality, voter_statistics_accuracy, words_match_digits
+from vote_experiments.scoring.evaluators import (
+    FURTHER_EVALUATORS,
+    OPTIONAL_EVALUATORS,
+    STANDARD_EVALUATORS,
+    absolute_vote_error,
+    anls_star,
+    arithmetic_consistency,
+    ballot_accuracy_score,
+    exact_form_match,
+    field_f1,
+    has_no_errors,
+    invented_rows,
+    name_cer,
+    omitted_rows,
+    row_shift,
+    vote_results_by_name,
+    vote_results_quality,
+    voter_statistics_accuracy,
+    words_match_digits,
+)
+from vote_experiments.scoring.pairs import _read, match_reports
 from vote_experiments.scoring.suspect_labels import suspect_labels
 
 ALL = (*STANDARD_EVALUATORS, *FURTHER_EVALUATORS, *OPTIONAL_EVALUATORS)

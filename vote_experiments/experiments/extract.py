@@ -26,7 +26,7 @@ from ..engine.progress import Progress, progress_reporter
 from .doubts import Doubt, report_doubts, worst_first
 from ..forms.schema import BALLOT_FIELDS, VOTER_FIELDS, Report, read_reports, unknown_keys
 from ..records import ItemResult
-from ..scoring.evaluators import match_reports
+from ..scoring.pairs import match_reports
 
 # %% ../../nbs/experiments/06_extract.ipynb #f3ecc029
 def _page_problems(output: Any) -> list[Doubt]:
