@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from vote_experiments.datasets.dataset import DatasetNotFoundError, get_dataset, save_dataset
+from vote_experiments.datasets.dataset import DatasetNotFoundError, get_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.engine.plan import ItemFailedError
 from vote_experiments.store.run_totals import status_counts
 from vote_experiments.store.runs import get_group, list_experiments, list_groups

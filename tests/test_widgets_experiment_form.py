@@ -16,7 +16,7 @@ import ipywidgets as w
 import pytest
 from PIL import Image
 
-from vote_experiments.datasets.dataset import delete_dataset, save_dataset
+from vote_experiments.datasets.saving import delete_dataset, save_dataset
 from vote_experiments.store.runs import get_group, list_experiments, list_groups
 from vote_experiments.store.run_totals import status_counts
 from vote_experiments.store.database import Store
@@ -552,7 +552,7 @@ def test_a_form_opened_later_follows_a_run_of_another_process_and_stops_it(home,
     stations(home, 2000, "many")
     program = textwrap.dedent(f"""
         import asyncio
-        from vote_experiments.server.jobs import run_own_job
+        from vote_experiments.server.job_runner import run_own_job
         from vote_experiments.models.registry import register_model
         async def reads(images, config):
             await asyncio.sleep(0.02)

@@ -12,7 +12,8 @@ from record_stations import IMAGE, SCRIPT, stations_with_a_run
 
 import vote_experiments
 from vote_experiments.analysis.comparison import compare
-from vote_experiments.datasets.dataset import delete_dataset, get_dataset, save_dataset
+from vote_experiments.datasets.saving import delete_dataset, save_dataset
+from vote_experiments.datasets.dataset import get_dataset
 from vote_experiments.store.record_paths import record_places, record_tags, results_at
 from vote_experiments.store.result_writer import Finished, ResultWriter
 from vote_experiments.store.runs import create_experiment_row

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vote_experiments.datasets.ground_truth import truth_values
+from vote_experiments.datasets.truth_values import truth_values
 from vote_experiments.synthesis.reports import draft_report
 from vote_experiments.widgets.report_fields import ROWS_SHOWN, Entries
 from vote_experiments.widgets.truth_draft import Draft

@@ -14,8 +14,10 @@ from typing import Any
 
 import ipywidgets as w
 
-from ..datasets.dataset import Dataset, save_dataset
-from ..datasets.files import import_dataset, import_folder
+from ..datasets.dataset import Dataset
+from ..datasets.saving import save_dataset
+from ..datasets.files import import_dataset
+from ..datasets.folders import import_folder
 from ..html.markup import Html
 from ..store.database import Store
 from ..synthesis.difficulties import DIFFICULTIES

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 import ipywidgets as w
 import sqlalchemy as sa
 
-from ..datasets.dataset import Dataset, _in_version
+from ..datasets.dataset import Dataset
+from ..datasets.items import _in_version
 from ..datasets.ground_truth import items_to_review
 from ..html.markup import Html
 from ..settings import redact

@@ -23,16 +23,8 @@ from ..experiments.estimate import estimate
 from ..experiments.request import fields_of
 from ..models.registry import provider_of
 from ..reports.stored_run import open_run
-from vote_experiments.server.jobs import (
-    Job,
-    cancel_job,
-    get_job,
-    jobs_to_do,
-    list_jobs,
-    resume_job,
-    run_own_job,
-    submit_job,
-)
+from ..server.jobs import Job, cancel_job, get_job, jobs_to_do, list_jobs, resume_job, submit_job
+from ..server.job_runner import run_own_job
 from ..settings import runs_folder
 from ..store.database import Store, open_store
 from ..store.encoding import from_us

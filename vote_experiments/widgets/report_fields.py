@@ -13,7 +13,8 @@ from typing import Any
 
 import ipywidgets as w
 
-from ..datasets.ground_truth import ValueOrigin, report_prefix, truth_values
+from ..datasets.truth_origins import ValueOrigin
+from ..datasets.truth_values import report_prefix, truth_values
 from vote_experiments.forms.schema import (
     BALLOT_FIELDS,
     HEADER_FIELDS,

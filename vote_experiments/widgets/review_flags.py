@@ -13,7 +13,9 @@ from typing import Any
 import ipywidgets as w
 
 from ..datasets.dataset import Dataset
-from ..datasets.ground_truth import Disagreement, ReviewFlag, close_flag, flag_item
+from ..datasets.second_readings import Disagreement
+from ..datasets.review_flags import ReviewFlag, flag_item
+from ..datasets.ground_truth import close_flag
 from ..html.markup import Html
 from ..html.translations import Words
 from ..reports.cards import field_label, value_text

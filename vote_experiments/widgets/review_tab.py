@@ -12,14 +12,8 @@ from collections.abc import Callable
 import ipywidgets as w
 
 from ..datasets.dataset import Dataset
-from vote_experiments.datasets.ground_truth import (
-    ReviewFlag,
-    close_flag,
-    flag_failed_checks,
-    flag_suspects,
-    queue_counts,
-    review_queue,
-)
+from ..datasets.review_flags import ReviewFlag, flag_failed_checks, flag_suspects
+from ..datasets.ground_truth import close_flag, queue_counts, review_queue
 from ..html.markup import Html
 from ..html.translations import Words
 from ..reports.findings import read_answers

@@ -8,7 +8,7 @@ __all__ = ['empty_report', 'is_count', 'Draft', 'drafted_reports', 'live_checks'
 # %% ../../nbs/widgets/24_truth_draft.ipynb #9b2db535
 from typing import Any
 
-from ..datasets.ground_truth import truth_values, with_values
+from ..datasets.truth_values import truth_values, with_values
 from ..forms.checks import check_report
 from ..forms.kinds import form_kind
 from ..forms.schema import Report, read_reports

@@ -13,7 +13,8 @@ from typing import Any
 
 import ipywidgets as w
 
-from ..datasets.ground_truth import ValueOrigin, truth_values, with_values
+from ..datasets.truth_origins import ValueOrigin
+from ..datasets.truth_values import truth_values, with_values
 from ..forms.kinds import FORM_KINDS
 from ..html.markup import Html
 from ..html.translations import Words

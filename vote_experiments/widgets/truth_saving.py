@@ -12,7 +12,9 @@ from typing import Any
 import ipywidgets as w
 
 from ..datasets.dataset import Dataset
-from ..datasets.ground_truth import Disagreement, adjudicate, annotate, correct_truth, truth_values
+from ..datasets.second_readings import Disagreement
+from ..datasets.ground_truth import adjudicate, annotate, correct_truth
+from ..datasets.truth_values import truth_values
 from ..html.markup import Html
 from ..html.translations import Words
 from ..reports.cards import field_label

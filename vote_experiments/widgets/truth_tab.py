@@ -11,15 +11,12 @@ from dataclasses import dataclass
 
 import ipywidgets as w
 
-from ..datasets.dataset import Dataset, diff_versions
-from vote_experiments.datasets.ground_truth import (
-    Disagreement,
-    ReviewFlag,
-    ValueOrigin,
-    disagreements,
-    review_queue,
-    value_origins,
-)
+from ..datasets.dataset import Dataset
+from ..datasets.changes import diff_versions
+from ..datasets.second_readings import Disagreement, disagreements
+from ..datasets.review_flags import ReviewFlag
+from ..datasets.truth_origins import ValueOrigin, value_origins
+from ..datasets.ground_truth import review_queue
 from ..html.markup import Html, joined
 from ..html.translations import Words
 from ..records import DatasetItem

@@ -9,8 +9,8 @@ __all__ = ['CHANGES_SHOWN', 'change_table', 'diff_html', 'history_html']
 from collections.abc import Sequence
 from typing import Any
 
-from ..datasets.dataset import DatasetDiff
-from ..datasets.ground_truth import version_author
+from ..datasets.changes import DatasetDiff
+from ..datasets.truth_origins import version_author
 from ..html.markup import Html, joined
 from ..html.translations import Words
 from ..reports.cards import field_label, value_text

@@ -11,7 +11,8 @@ from typing import Any
 
 import ipywidgets as w
 
-from ..datasets.dataset import Dataset, diff_versions, list_versions
+from ..datasets.dataset import Dataset, list_versions
+from ..datasets.changes import diff_versions
 from ..datasets.files import export_dataset
 from ..html.markup import Html, joined
 from ..html.translations import Words
