@@ -25,7 +25,8 @@ from ..engine.engine import Run
 from ..engine.progress import Progress
 from ..engine.resuming import HEARTBEAT_S, RunBusyError, at_work, is_busy, new_owner
 from ..experiments.comparison import arun_model_experiments, stored_request
-from ..experiments.request import check_names, check_values, fields_of
+from ..experiments.request import fields_of
+from ..experiments.request_checks import check_names, check_values
 from ..models.registry import check_configs, model_available
 from ..platforms.publishing import choose_backend
 from ..records import Record, VoteExperimentsError

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..store.encoding import iso
 from .jobs import Job, job_state
 from .guard import outside
-from ..experiments.request import request_model
+from ..experiments.request_models import request_model
 
 # %% ../../nbs/server/02_messages.ipynb #276b6af1
 _CONFIG = {

@@ -15,7 +15,7 @@ import ipywidgets as w
 
 from ..analysis.frames import dollars
 from ..engine.progress import duration
-from ..experiments.request import differing
+from ..experiments.request_models import differing
 from ..html.markup import Html, joined, paragraph, table
 from ..html.translations import Words
 from ..settings import redact
