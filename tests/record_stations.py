@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.store.database import Store
 from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.synthesis.drawn import form_set

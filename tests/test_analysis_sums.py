@@ -6,15 +6,8 @@ import random
 import pytest
 from PIL import Image
 
-from vote_experiments.analysis.sums import (
-    CONFLICT,
-    SAME_NUMBERS,
-    SAME_REPORT,
-    SAME_SCAN,
-    CountedForm,
-    add_up,
-    read_official,
-)
+from vote_experiments.analysis.counted_forms import CONFLICT, SAME_NUMBERS, SAME_REPORT, SAME_SCAN, CountedForm
+from vote_experiments.analysis.sums import add_up, read_official
 from vote_experiments.experiments.extract import extract
 from vote_experiments.forms.places import place_list
 from vote_experiments.forms.schema import Report
@@ -403,7 +396,7 @@ def test_two_thousand_stations_with_planted_faults(night, sqlite_store, tmp_path
 def test_page_one_without_a_suffix_and_a_pdf_called_p1_are_read(night, sqlite_store):
     import pypdfium2
 
-    from vote_experiments.datasets.files import group_folder
+    from vote_experiments.datasets.folders import group_folder
 
     scans, _ = night
     scans.mkdir()

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from promises import promise
-from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.store.database import Store
 from vote_experiments.cli import main as cli
 from vote_experiments.models.registry import forget_model, register_model

@@ -14,6 +14,10 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
 from vote_experiments.datasets import dataset as d
+from vote_experiments.datasets import changes
+from vote_experiments.datasets import items as item_records
+from vote_experiments.datasets import saving
+from vote_experiments.datasets import validation as dataset_validation
 from vote_experiments.store.database import Store
 from vote_experiments.store.tables import dataset_items, experiments
 from vote_experiments.records import DatasetItem
@@ -49,11 +53,11 @@ def rows(store):
 
 
 def test_only_changes_make_a_version_and_unchanged_items_keep_their_row(store):
-    one = d.save_dataset("a", [item(0), item(1), item(2)], store=store, provenance={"by": "test"})
+    one = saving.save_dataset("a", [item(0), item(1), item(2)], store=store, provenance={"by": "test"})
     before = rows(store)
-    same = d.save_dataset("a", [item(2), item(0)], store=store)
+    same = saving.save_dataset("a", [item(2), item(0)], store=store)
     assert (one.version, same.version, rows(store)) == (1, 1, before)
-    two = d.save_dataset("a", [item(1, 5), item(3)], store=store)
+    two = saving.save_dataset("a", [item(1, 5), item(3)], store=store)
     after = rows(store)
     assert two.version == 2 and after[0] == before[0] and after[2] == before[2]
     assert after[1] == (*before[1][:3], 2) and [r[2] for r in after[3:]] == [2, 2]
@@ -68,39 +72,41 @@ def test_only_changes_make_a_version_and_unchanged_items_keep_their_row(store):
 
 
 def test_description_metadata_and_order_of_keys_make_no_version(store):
-    d.save_dataset("a", [{"id": "x", "input": {"p": 1, "q": 2}}], store=store, description="first", metadata={"k": 1})
-    again = d.save_dataset("a", [{"id": "x", "input": {"q": 2, "p": 1}}], store=store, description="second")
+    saving.save_dataset(
+        "a", [{"id": "x", "input": {"p": 1, "q": 2}}], store=store, description="first", metadata={"k": 1}
+    )
+    again = saving.save_dataset("a", [{"id": "x", "input": {"q": 2, "p": 1}}], store=store, description="second")
     assert (again.version, again.description, again.metadata) == (1, "second", {"k": 1})
 
 
 @pytest.mark.parametrize("old, new", [(1, 1.0), (1, True), (None, {}), ("1", 1), ([], {}), ("a", "a ")])
 def test_values_that_python_or_people_take_for_equal_are_a_change(store, old, new):
-    d.save_dataset("a", [{"id": "x", "input": old}], store=store)
-    assert d.save_dataset("a", [{"id": "x", "input": new}], store=store).version == 2
+    saving.save_dataset("a", [{"id": "x", "input": old}], store=store)
+    assert saving.save_dataset("a", [{"id": "x", "input": new}], store=store).version == 2
     assert repr(d.get_dataset("a", store=store).items[0].input) == repr(new)
-    assert [c.item_id for c in d.diff_versions("a", 1, 2, store).changed] == ["x"]
+    assert [c.item_id for c in changes.diff_versions("a", 1, 2, store).changed] == ["x"]
 
 
 def test_missing_items_stay_unless_they_are_to_be_removed(store):
-    d.save_dataset("a", [item(i) for i in range(3)], store=store)
-    assert len(d.save_dataset("a", [item(0)], store=store)) == 3
-    fewer = d.save_dataset("a", [item(0)], store=store, remove_missing=True)
+    saving.save_dataset("a", [item(i) for i in range(3)], store=store)
+    assert len(saving.save_dataset("a", [item(0)], store=store)) == 3
+    fewer = saving.save_dataset("a", [item(0)], store=store, remove_missing=True)
     assert (fewer.version, [i.id for i in fewer.items]) == (2, ["f000"])
-    back = d.save_dataset("a", [item(1)], store=store)
+    back = saving.save_dataset("a", [item(1)], store=store)
     assert [i.id for i in back.items] == ["f000", "f001"]
-    none = d.save_dataset("a", [], store=store, remove_missing=True)
+    none = saving.save_dataset("a", [], store=store, remove_missing=True)
     assert (none.version, list(none.items)) == (4, [])
 
 
 def test_a_dataset_may_be_empty_and_is_filled_later(store):
-    empty = d.save_dataset("a", [], store=store)
+    empty = saving.save_dataset("a", [], store=store)
     assert (empty.version, len(empty), list(empty)) == (1, 0, [])
-    assert d.upsert_item("a", item(1), store=store).version == 2
+    assert saving.upsert_item("a", item(1), store=store).version == 2
 
 
 def test_a_version_is_found_by_number_text_or_moment(store):
-    one = d.save_dataset("a", [item(0)], store=store)
-    two = d.save_dataset("a", [item(0, 1)], store=store)
+    one = saving.save_dataset("a", [item(0)], store=store)
+    two = saving.save_dataset("a", [item(0, 1)], store=store)
     at = lambda v: d.get_dataset("a", v, store).version  # noqa: E731
     assert [at(v) for v in (None, 1, 2, "1", "2")] == [2, 1, 2, 1, 2]
     assert [at(v) for v in (one.version_created_at, one.version_created_at.isoformat(), two.version_created_at)] == [
@@ -143,17 +149,17 @@ def test_every_version_stays_what_it_was(shared, saves):
     now: dict[str, int] = {}
     for values, remove, archive in saves:
         before = dict(now)
-        saved = d.save_dataset(
+        saved = saving.save_dataset(
             name, [{"id": k, "input": v} for k, v in values.items()], store=shared, remove_missing=remove
         )
         now = {k: v for k, v in now.items() if not remove or k in values} | values
         assert saved.version == len(expected) + (now != before or not expected)
         expected[saved.version] = dict(now)
         if archive in now:
-            saved = d.archive_item(name, archive, store=shared)
+            saved = saving.archive_item(name, archive, store=shared)
             del now[archive]
             expected[saved.version] = dict(now)
-            d.upsert_item(name, {"id": archive, "input": 9}, store=shared)
+            saving.upsert_item(name, {"id": archive, "input": 9}, store=shared)
             now[archive] = 9
             expected[saved.version + 1] = dict(now)
     for version, items in expected.items():
@@ -168,10 +174,10 @@ def test_every_version_stays_what_it_was(shared, saves):
 @settings(max_examples=40)
 def test_any_json_comes_back_unchanged(shared, value, truth, metadata, item_id):
     given_ = DatasetItem(item_id, value, truth, metadata, "trace", "observation")
-    saved = d.save_dataset("json", [copy.deepcopy(given_)], store=shared, remove_missing=True)
+    saved = saving.save_dataset("json", [copy.deepcopy(given_)], store=shared, remove_missing=True)
     (back,) = saved.items
     assert back == given_ and repr(back) == repr(given_)
-    assert d.save_dataset("json", [back], store=shared).version == saved.version
+    assert saving.save_dataset("json", [back], store=shared).version == saved.version
 
 
 def test_nothing_is_stored_when_an_item_is_bad_or_the_source_breaks(store):
@@ -189,14 +195,14 @@ def test_nothing_is_stored_when_an_item_is_bad_or_the_source_breaks(store):
         ([DatasetItem("x", 1, None, [1])], ValueError),
     ):
         with pytest.raises(error):
-            d.save_dataset("a", items, store=store)
+            saving.save_dataset("a", items, store=store)
     assert d.list_datasets(store) == []
 
 
 def test_errors_name_the_item_and_the_field(sqlite_store):
     def said(*items):
         with pytest.raises(ValueError) as e:
-            d.save_dataset("a", items, store=sqlite_store)
+            saving.save_dataset("a", items, store=sqlite_store)
         return str(e.value)
 
     assert (
@@ -216,36 +222,36 @@ def test_errors_name_the_item_and_the_field(sqlite_store):
 @pytest.mark.parametrize("name", ["", "  ", None, 5, "x" * 201, "line\nbreak", "nul\0"])
 def test_a_name_that_cannot_be_is_refused(sqlite_store, name):
     with pytest.raises(ValueError, match="name="):
-        d.save_dataset(name, [], store=sqlite_store)
+        saving.save_dataset(name, [], store=sqlite_store)
 
 
 @pytest.mark.parametrize("name", ["ชุดข้อมูลบางบำหรุ", "'; DROP TABLE datasets; --", "a/b c%20?", "100%s"])
 def test_any_printable_name_works(store, name):
-    d.save_dataset(name, [item(0)], store=store)
+    saving.save_dataset(name, [item(0)], store=store)
     assert d.get_dataset(name, store=store).items[0].id == "f000"
 
 
 def test_a_slow_source_holds_no_lock(sqlite_store):
     def slow():
         for i in range(3):
-            d.save_dataset("other", [item(i)], store=sqlite_store)  # would wait for ever
+            saving.save_dataset("other", [item(i)], store=sqlite_store)  # would wait for ever
             yield item(i)
 
-    assert len(d.save_dataset("slow", slow(), store=sqlite_store)) == 3
+    assert len(saving.save_dataset("slow", slow(), store=sqlite_store)) == 3
 
 
 def test_items_without_id_are_recognised_again(store):
     items = [{"input": {"form_set_name": "f1"}}, {"input": "same"}, {"input": "same"}, {"input": [1]}]
-    one = d.save_dataset("a", items, store=store)
+    one = saving.save_dataset("a", items, store=store)
     assert len({i.id for i in one.items}) == 4 and one.items[0].id == "f1"
-    assert d.save_dataset("a", items, store=store).version == 1
+    assert saving.save_dataset("a", items, store=store).version == 1
 
 
 def test_other_objects_with_an_input_are_taken(sqlite_store):
     class Theirs:
         id, input, expected_output, metadata = "x", {"q": 1}, "a", None
 
-    saved = d.save_dataset("a", [Theirs()], store=sqlite_store)
+    saved = saving.save_dataset("a", [Theirs()], store=sqlite_store)
     assert saved.items[0] == DatasetItem("x", {"q": 1}, "a")
 
 
@@ -255,7 +261,7 @@ def test_two_threads_save_one_dataset_at_once(store):
     def work(k):
         try:
             for i in range(5):
-                d.save_dataset("a", [item(100 * k + i, k)], store=store)
+                saving.save_dataset("a", [item(100 * k + i, k)], store=store)
         except Exception as e:  # noqa: BLE001
             failures.append(e)
 
@@ -273,7 +279,7 @@ def test_two_threads_save_one_dataset_at_once(store):
 
 SAVER = """
 import sys
-from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.datasets.saving import save_dataset
 for i in range(5):
     save_dataset("a", [{"id": f"{sys.argv[2]}{k}", "input": i} for k in range(700)], store=sys.argv[1])
 """
@@ -299,20 +305,22 @@ def test_two_processes_save_one_dataset_at_once(tmp_path):
 def test_a_moved_folder_has_the_same_hash_and_its_items_are_told_the_new_place(store, tmp_path):
     pages = [{"id": "f1", "input": {"image_paths": ["f1_page1.jpg", "deep/f1_page2.jpg"]}, "ground_truth": {"v": 1}}]
     here, there = tmp_path / "here", tmp_path / "there"
-    one = d.save_dataset("a", pages, root=here, store=store)
-    moved = d.save_dataset("a", pages, root=there, store=store)
-    other = d.save_dataset("b", pages, root=there / "b", store=store)
+    one = saving.save_dataset("a", pages, root=here, store=store)
+    moved = saving.save_dataset("a", pages, root=there, store=store)
+    other = saving.save_dataset("b", pages, root=there / "b", store=store)
     assert moved.version == 1 and one.content_hash == moved.content_hash == other.content_hash
     assert moved.items[0].input["image_paths"] == [str(there / "f1_page1.jpg"), str(there / "deep/f1_page2.jpg")]
     assert moved.root == str(there) and {here, there} <= set(moved.roots)
     assert (
-        d.save_dataset("a", [{**pages[0], "input": {"image_paths": ["f1_page3.jpg"]}}], root=there, store=store).version
+        saving.save_dataset(
+            "a", [{**pages[0], "input": {"image_paths": ["f1_page3.jpg"]}}], root=there, store=store
+        ).version
         == 2
     )
 
 
 def test_paths_stay_as_given_in_a_dataset_without_a_folder(store):
-    saved = d.save_dataset(
+    saved = saving.save_dataset(
         "a", [{"input": {"image_paths": ["x.jpg", Path("y.jpg")], "image_path": "z.jpg"}}], store=store
     )
     assert saved.items[0].input == {"image_paths": ["x.jpg", "y.jpg"], "image_path": "z.jpg"}
@@ -321,24 +329,25 @@ def test_paths_stay_as_given_in_a_dataset_without_a_folder(store):
 
 def test_a_folder_whose_name_is_the_start_of_another_is_not_its_parent(sqlite_store):
     one, other = (
-        d.content_hash(DatasetItem("a", {"image_paths": [p]}), ["/data"]) for p in ("/data/x.jpg", "/data2/x.jpg")
+        item_records.content_hash(DatasetItem("a", {"image_paths": [p]}), ["/data"])
+        for p in ("/data/x.jpg", "/data2/x.jpg")
     )
     assert one != other
 
 
 # Reading ---------------------------------------------------------------------------------------------------------
 
-N = 2 * d.PAGE + 7
+N = 2 * item_records.PAGE + 7
 
 
 @pytest.fixture(scope="module")
 def long(shared):
     "A dataset of three pages with gaps in its positions"
-    d.save_dataset(
+    saving.save_dataset(
         "long", [{"id": f"gone{i}" if i % 7 == 3 else f"i{i}", "input": i} for i in range(N * 7 // 6 + 1)], store=shared
     )
     kept = [i for i in d.get_dataset("long", store=shared).iter_items() if not i.id.startswith("gone")][:N]
-    return d.save_dataset("long", kept, store=shared, remove_missing=True), [i.input for i in kept]
+    return saving.save_dataset("long", kept, store=shared, remove_missing=True), [i.input for i in kept]
 
 
 @given(
@@ -376,7 +385,7 @@ def test_items_are_a_sequence(long):
 
 def test_rows_stream_from_any_place(long):
     dataset, values = long
-    for start, limit in ((0, None), (0, 3), (d.PAGE - 1, 2), (N - 1, None), (N, None), (5, 0), (499, 600)):
+    for start, limit in ((0, None), (0, 3), (item_records.PAGE - 1, 2), (N - 1, None), (N, None), (5, 0), (499, 600)):
         found = list(dataset.iter_rows(start, limit))
         end = N if limit is None else min(N, start + limit)
         assert [(place, i.input) for _, place, i in found] == list(enumerate(values))[start:end]
@@ -386,15 +395,15 @@ def test_rows_stream_from_any_place(long):
 
 
 def test_reading_goes_on_while_the_dataset_changes(store):
-    one = d.save_dataset("a", [item(i) for i in range(d.PAGE + 3)], store=store)
+    one = saving.save_dataset("a", [item(i) for i in range(item_records.PAGE + 3)], store=store)
     stream = iter(one.items)
     first = next(stream)
-    d.save_dataset("a", [item(i, 1) for i in range(0, 2 * d.PAGE, 2)], store=store, remove_missing=True)
-    assert [i.expected_output["votes"] for i in [first, *stream]] == [0] * (d.PAGE + 3)
+    saving.save_dataset("a", [item(i, 1) for i in range(0, 2 * item_records.PAGE, 2)], store=store, remove_missing=True)
+    assert [i.expected_output["votes"] for i in [first, *stream]] == [0] * (item_records.PAGE + 3)
 
 
 def test_fields_by_name_items_by_place(store):
-    saved = d.save_dataset("a", [item(0), item(1)], store=store, description="two")
+    saved = saving.save_dataset("a", [item(0), item(1)], store=store, description="two")
     assert (
         saved["name"] == "a" and saved["description"] == "two" and "version" in saved and saved.get("nothing", 3) == 3
     )
@@ -421,9 +430,9 @@ def test_items_by_id(long):
 def test_a_big_dataset_is_never_held_whole(sqlite_store):
     import tracemalloc
 
-    d.save_dataset("warm", [item(0)], store=sqlite_store)
+    saving.save_dataset("warm", [item(0)], store=sqlite_store)
     tracemalloc.start()
-    saved = d.save_dataset("big", ({"id": str(i), "input": "x" * 20_000} for i in range(3000)), store=sqlite_store)
+    saved = saving.save_dataset("big", ({"id": str(i), "input": "x" * 20_000} for i in range(3000)), store=sqlite_store)
     total = sum(len(i.input) for i in saved.items)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -437,7 +446,7 @@ def test_an_unknown_name_gets_help(store):
     with pytest.raises(d.DatasetNotFoundError, match="it has none yet.*import_dataset.*datasets synth"):
         d.get_dataset("stations", store=store)
     for name in ("vote-extraction-bangbamru-1-10", "vote-extraction-synthetic-1-10", "other"):
-        d.save_dataset(name, [item(0)], store=store)
+        saving.save_dataset(name, [item(0)], store=store)
     with pytest.raises(
         LookupError, match="'vote-extraction-bangbamro-1-10'.*nearest names are 'vote-extraction-bangbamru-1-10'"
     ):
@@ -446,10 +455,10 @@ def test_an_unknown_name_gets_help(store):
         d.get_dataset("zzzzzz", store=store)
     for call in (
         d.list_versions,
-        d.delete_dataset,
-        lambda n, store: d.upsert_item(n, item(1), store=store),
-        lambda n, store: d.archive_item(n, "x", store=store),
-        lambda n, store: d.diff_versions(n, 1, 2, store),
+        saving.delete_dataset,
+        lambda n, store: saving.upsert_item(n, item(1), store=store),
+        lambda n, store: saving.archive_item(n, "x", store=store),
+        lambda n, store: changes.diff_versions(n, 1, 2, store),
     ):
         with pytest.raises(d.DatasetNotFoundError):
             call("othr", store=store)
@@ -458,14 +467,14 @@ def test_an_unknown_name_gets_help(store):
 def test_datasets_are_listed_at_their_newest_version(store):
     for name, n in (("b", 2), ("a", 1)):
         for k in range(n):
-            d.save_dataset(name, [item(0, k)], store=store)
+            saving.save_dataset(name, [item(0, k)], store=store)
     assert [(s.name, s.version, s.n_items) for s in d.list_datasets(store)] == [("a", 1, 1), ("b", 2, 1)]
     assert d.list_datasets(store)[1].items[0].expected_output == {"votes": 1}
 
 
 def test_deleting_a_dataset_that_was_used_needs_force(store):
-    saved = d.save_dataset("a", [item(0)], store=store)
-    d.save_dataset("b", [item(0)], store=store)
+    saved = saving.save_dataset("a", [item(0)], store=store)
+    saving.save_dataset("b", [item(0)], store=store)
     with store.write() as c:
         c.execute(
             sa.insert(experiments).values(
@@ -473,8 +482,8 @@ def test_deleting_a_dataset_that_was_used_needs_force(store):
             )
         )
     with pytest.raises(ValueError, match="'a' was used by 1 experiment.*'e - 1'.*force=True"):
-        d.delete_dataset("a", store=store)
-    d.delete_dataset("a", force=True, store=store)
+        saving.delete_dataset("a", store=store)
+    saving.delete_dataset("a", force=True, store=store)
     assert [s.name for s in d.list_datasets(store)] == ["b"] and len(rows(store)) == 1
 
 
@@ -496,30 +505,32 @@ def changed_by_hand(old, new, path=()):
 
 @given(JSON, JSON)
 def test_every_difference_is_found_once(old, new):
-    found = list(d.field_changes(old, new))
+    found = list(changes.field_changes(old, new))
     assert len(found) == len(changed_by_hand(old, new))
-    assert not list(d.field_changes(old, copy.deepcopy(old)))
+    assert not list(changes.field_changes(old, copy.deepcopy(old)))
 
 
 def test_differences_between_any_two_versions(store):
-    d.save_dataset("a", [item(0, 1), item(1, 1), item(2, 1)], store=store)
-    d.save_dataset("a", [item(0, 1), item(1, 2), item(3, 1)], store=store, remove_missing=True)
-    d.save_dataset("a", [item(1, 1)], store=store)
-    diff = d.diff_versions("a", 1, 2, store)
+    saving.save_dataset("a", [item(0, 1), item(1, 1), item(2, 1)], store=store)
+    saving.save_dataset("a", [item(0, 1), item(1, 2), item(3, 1)], store=store, remove_missing=True)
+    saving.save_dataset("a", [item(1, 1)], store=store)
+    diff = changes.diff_versions("a", 1, 2, store)
     assert (diff.added, diff.removed, [c.item_id for c in diff.changed]) == (["f003"], ["f002"], ["f001"])
     (change,) = diff.changed[0].fields
-    assert change == d.FieldChange("expected_output.votes", "changed", 1, 2)
-    assert not d.diff_versions("a", 1, 3, store).changed and d.diff_versions("a", 1, 3, store).added == ["f003"]
-    assert not d.diff_versions("a", 2, 2, store)
+    assert change == changes.FieldChange("expected_output.votes", "changed", 1, 2)
+    assert not changes.diff_versions("a", 1, 3, store).changed and changes.diff_versions("a", 1, 3, store).added == [
+        "f003"
+    ]
+    assert not changes.diff_versions("a", 2, 2, store)
     assert "| f001 | changed | expected_output.votes | 1 | 2 |" in diff._repr_markdown_()
 
 
 def test_an_archived_item_shows_as_such(store):
-    d.save_dataset("a", [item(0)], store=store)
-    d.archive_item("a", "f000", store=store)
-    (change,) = d.diff_versions("a", 1, store=store).changed
-    assert change.fields == [d.FieldChange("status", "changed", "ACTIVE", "ARCHIVED")]
-    assert d.archive_item("a", "f000", store=store).version == 2
+    saving.save_dataset("a", [item(0)], store=store)
+    saving.archive_item("a", "f000", store=store)
+    (change,) = changes.diff_versions("a", 1, store=store).changed
+    assert change.fields == [changes.FieldChange("status", "changed", "ACTIVE", "ARCHIVED")]
+    assert saving.archive_item("a", "f000", store=store).version == 2
 
 
 # Showing ---------------------------------------------------------------------------------------------------------
@@ -527,23 +538,23 @@ def test_an_archived_item_shows_as_such(store):
 
 def test_markdown_is_harmless(store):
     bad = "<script>alert(1)</script> | `x` ![p](http://evil/x.png)"
-    saved = d.save_dataset(
+    saved = saving.save_dataset(
         bad,
         [{"id": bad, "input": {bad: bad}, "ground_truth": bad}, *(item(i) for i in range(9))],
         store=store,
         description=bad,
     )
-    d.save_dataset(bad, [{"id": bad, "input": bad + "!"}], store=store)
-    for text in (saved._repr_markdown_(), d.diff_versions(bad, 1, 2, store)._repr_markdown_()):
+    saving.save_dataset(bad, [{"id": bad, "input": bad + "!"}], store=store)
+    for text in (saved._repr_markdown_(), changes.diff_versions(bad, 1, 2, store)._repr_markdown_()):
         assert "<script" not in text and "![" not in text and "10 items" in text or "1 changed" in text
         table = [line for line in text.splitlines() if line.startswith("|")]
         assert len({line.replace("\\|", "").count("|") for line in table}) == 1
 
 
 def test_a_dataset_says_how_many_items_it_does_not_show(store):
-    text = d.save_dataset("a", [item(i) for i in range(8)], store=store)._repr_markdown_()
+    text = saving.save_dataset("a", [item(i) for i in range(8)], store=store)._repr_markdown_()
     assert "version 1 · 8 items" in text and "and 3 more" in text
-    assert "0 items" in d.save_dataset("b", [], store=store)._repr_markdown_()
+    assert "0 items" in saving.save_dataset("b", [], store=store)._repr_markdown_()
 
 
 # Validation ------------------------------------------------------------------------------------------------------
@@ -570,7 +581,7 @@ REPORT = {
 
 
 def test_sound_items_have_no_problem(scans, store):
-    saved = d.save_dataset(
+    saved = saving.save_dataset(
         "a",
         [
             {
@@ -588,7 +599,7 @@ def test_sound_items_have_no_problem(scans, store):
         root=scans,
         store=store,
     )
-    assert d.validate_items(saved) == []
+    assert dataset_validation.validate_items(saved) == []
 
 
 @pytest.mark.parametrize(
@@ -615,14 +626,14 @@ def test_sound_items_have_no_problem(scans, store):
     ],
 )
 def test_each_problem_is_found_and_named(scans, given_, truth, kind, words):
-    given_ = d.map_pages(given_, lambda p: p if "\0" in p else str(scans / p))
-    problems = d.validate_items([{"id": "i1", "input": given_, "ground_truth": truth}], [scans])
+    given_ = item_records.map_pages(given_, lambda p: p if "\0" in p else str(scans / p))
+    problems = dataset_validation.validate_items([{"id": "i1", "input": given_, "ground_truth": truth}], [scans])
     assert [(p.item_id, p.kind) for p in problems] == [("i1", kind)] and words in problems[0].message
     assert problems[0].severity == ("warning" if kind == "no_ground_truth" else "error")
 
 
 def test_bad_records_do_not_hide_the_others(scans):
-    problems = d.validate_items(
+    problems = dataset_validation.validate_items(
         [{"id": "x", "input": 1, "ground_truth": 1}, "text", {"id": "x", "input": 2, "ground_truth": 1}, {}]
     )
     assert [(p.item_id, p.kind) for p in problems] == [

@@ -13,8 +13,13 @@ from hypothesis import example, given, settings, strategies as st
 from PIL import Image
 
 from vote_experiments.datasets import files as f
-from vote_experiments.datasets.files import Columns, read_dataset_file, write_dataset_file
-from vote_experiments.datasets.dataset import DatasetNotFoundError, save_dataset, upsert_item, validate_items
+from vote_experiments.datasets import file_formats
+from vote_experiments.datasets import folders as dataset_folders
+from vote_experiments.datasets.file_formats import Columns
+from vote_experiments.datasets.files import read_dataset_file, write_dataset_file
+from vote_experiments.datasets.dataset import DatasetNotFoundError
+from vote_experiments.datasets.saving import save_dataset, upsert_item
+from vote_experiments.datasets.validation import validate_items
 from vote_experiments.records import DatasetItem
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=10) | st.sampled_from(
@@ -83,7 +88,7 @@ def place(tmp_path_factory):
 # Round trips -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", f.FORMATS)
+@pytest.mark.parametrize("kind", file_formats.FORMATS)
 @given(items=ITEMS)
 @settings(max_examples=60)
 @example(items=[DatasetItem("=1", {"tags": []}, [], {"tags": ["a", "b"]}), DatasetItem('"', None, None, {})])
@@ -125,7 +130,7 @@ def test_what_is_said_about_a_dataset_comes_back(place, kind, name, description,
 )
 @settings(max_examples=60)
 def test_chosen_columns_come_back(place, rows):
-    columns = f.Columns(id="station", input="question", expected=["a", "ข"], metadata=["level"])
+    columns = file_formats.Columns(id="station", input="question", expected=["a", "ข"], metadata=["level"])
     items = [DatasetItem(f"0{i}", q, a or None, m) for i, (q, a, m) in enumerate(rows)]
     back = read(f.write_dataset_file(items, place / "chosen.csv", columns=columns), columns=columns)
     assert plain(back) == plain(items)
@@ -133,11 +138,11 @@ def test_chosen_columns_come_back(place, rows):
 
 @given(cell=st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_written_cell_is_harmless_and_read_back(cell):
-    text = f._cell(cell)
-    assert f._value(text) == cell and text[:1] not in tuple("=+-@\t\r")
+    text = file_formats._cell(cell)
+    assert file_formats._value(text) == cell and text[:1] not in tuple("=+-@\t\r")
 
 
-@pytest.mark.parametrize("kind", f.FORMATS)
+@pytest.mark.parametrize("kind", file_formats.FORMATS)
 def test_a_stored_dataset_goes_out_and_comes_back_the_same(store, tmp_path, kind):
     scans = tmp_path / "out" / "scans"
     saved = save_dataset(
@@ -243,7 +248,7 @@ def test_null_as_text_stays_text(tmp_path):
 
 def test_huge_fields(tmp_path):
     big = "ก" * 300_000
-    for kind in f.FORMATS:
+    for kind in file_formats.FORMATS:
         (one,) = read(f.write_dataset_file([DatasetItem("a", big, {"t": big})], tmp_path / f"big.{kind}", kind))
         assert one.input == big and one.expected_output == {"t": big}
 
@@ -263,7 +268,10 @@ def test_cells_of_a_plain_spreadsheet(tmp_path):
         'station,province,votes,note,checked\n1,กรุงเทพมหานคร,"1,200",[unclear],\n2,"{x}",12,"two\nlines",true\n',
     )
     items = read(
-        path, columns=f.Columns(id="station", input=["province"], expected=["votes", "checked"], metadata=["note"])
+        path,
+        columns=file_formats.Columns(
+            id="station", input=["province"], expected=["votes", "checked"], metadata=["note"]
+        ),
     )
     assert [(i.id, i.input, i.expected_output, i.metadata) for i in items] == [
         ("1", {"province": "กรุงเทพมหานคร"}, {"votes": "1,200"}, {"note": "[unclear]"}),
@@ -382,9 +390,9 @@ def test_writing_says_what_cannot_be(tmp_path):
     with pytest.raises(ValueError, match="format=None: choose one of local, datadog, jsonl, csv"):
         f.write_dataset_file(items, tmp_path / "a.xml")
     with pytest.raises(ValueError, match="item 'a', field 'input': str has no columns"):
-        f.write_dataset_file(items, tmp_path / "a.csv", columns=f.Columns(input=["q"]))
+        f.write_dataset_file(items, tmp_path / "a.csv", columns=file_formats.Columns(input=["q"]))
     with pytest.raises(ValueError, match=r"\['id'\] would come twice"):
-        f.write_dataset_file(items, tmp_path / "a.csv", columns=f.Columns(expected=["id"]))
+        f.write_dataset_file(items, tmp_path / "a.csv", columns=file_formats.Columns(expected=["id"]))
     with pytest.raises(ValueError, match="item 1: the id 'a' was used"):
         f.write_dataset_file(items * 2, tmp_path / "a.json")
     assert list(tmp_path.iterdir()) == []
@@ -411,7 +419,7 @@ def test_csv_opens_in_other_programs(tmp_path):
 @pytest.mark.parametrize(
     "path", ["/etc/passwd", "../outside.jpg", "a/../../outside.jpg", "link.jpg", "linked/outside.jpg", ".."]
 )
-@pytest.mark.parametrize("kind", f.FORMATS)
+@pytest.mark.parametrize("kind", file_formats.FORMATS)
 def test_no_page_outside_the_allowed_folders(tmp_path, monkeypatch, sqlite_store, path, kind):
     home = tmp_path / "home"
     (home / "a").mkdir(parents=True)
@@ -468,7 +476,7 @@ def touched(folder, *names):
 
 
 def groups(folder, pattern=None):
-    found = f.group_folder(folder, pattern)
+    found = dataset_folders.group_folder(folder, pattern)
     return {s.name: [p.name for p in s.pages] for s in found}, {p.name for p in found.left_out}
 
 
@@ -554,12 +562,12 @@ def test_a_pattern_of_ones_own(tmp_path):
         }
     for bad in ("scan", "<station>", "(?P<station>", r"(?P<page>\d+)"):
         with pytest.raises(ValueError, match="pattern="):
-            f.group_folder(tmp_path, bad)
+            dataset_folders.group_folder(tmp_path, bad)
 
 
 def test_what_looks_odd_is_said(tmp_path):
     touched(tmp_path, "a_page1.jpg", "a_page3.jpg", "b_page1.jpg", "b_page01.png", "_page1.jpg", "c.pdf", "c/1.jpg")
-    found = f.group_folder(tmp_path)
+    found = dataset_folders.group_folder(tmp_path)
     assert {s.name: s.note for s in found} == {"a": "no page 2", "b": "", "c": "", "c (2)": ""}
     assert sorted(found.left_out.values())[1].startswith("page 1 of 'b' is there already: ")
     text = found._repr_markdown_()
@@ -588,10 +596,10 @@ def test_hostile_names(tmp_path, sqlite_store):
         (tmp_path / f"{name}_page1.png").write_bytes(b"")
         (tmp_path / f"d{k} {name.replace('/', '')}").mkdir()
         (tmp_path / f"d{k} {name}" / "1.jpg").write_bytes(b"")
-    found = f.group_folder(tmp_path)
+    found = dataset_folders.group_folder(tmp_path)
     assert len(found) == 2 * len(HOSTILE) - 1 and not found.left_out  # what begins with a dot is hidden
     assert "<img" not in found._repr_markdown_()
-    saved = f.import_folder(found, "hostile", store=sqlite_store)
+    saved = dataset_folders.import_folder(found, "hostile", store=sqlite_store)
     assert all(os.path.exists(p) for i in saved.items for p in i.input["image_paths"])
     back = f.import_dataset(f.export_dataset(saved, tmp_path / "x.csv"), "back", store=sqlite_store)
     assert plain(back.items) == plain(saved.items)
@@ -608,7 +616,7 @@ def test_names_that_are_no_text_and_links_out_are_left_out(tmp_path):
     (tmp_path / "c_page1.jpg").symlink_to(tmp_path / "nothing.jpg")
     (tmp_path / "loop").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "d_page1.jpg")
-    found = f.group_folder(tmp_path)
+    found = dataset_folders.group_folder(tmp_path)
     assert [s.name for s in found] == ["a"]
     assert sorted(found.left_out.values()) == [
         "it is a link to a file outside the allowed folders",
@@ -630,54 +638,59 @@ def scans(tmp_path):
 
 
 def test_a_folder_is_stored_with_its_page_counts(scans, store):
-    saved = f.import_folder(scans, "scans", store=store)
+    saved = dataset_folders.import_folder(scans, "scans", store=store)
     assert [(i.id, i.input["form_set_name"], i.input["num_pages"], i.metadata) for i in saved.items] == [
         ("a", "a", 2, None),
         ("b", "b", 3, None),
         ("c", "c", 2, None),
     ]
     assert saved.items[0].input["image_paths"] == [str(scans / "a_page1.jpg"), str(scans / "a_page2.jpg")]
-    assert saved.root == str(scans) and f.import_folder(scans, "scans", store=store).version == 1
+    assert saved.root == str(scans) and dataset_folders.import_folder(scans, "scans", store=store).version == 1
 
 
 def test_a_damaged_document_does_not_stop_the_others(scans, store):
     (scans / "b.pdf").write_bytes(b"%PDF-1.4 cut")
-    saved = f.import_folder(scans, "scans", store=store)
+    saved = dataset_folders.import_folder(scans, "scans", store=store)
     assert len(saved) == 3 and "b.pdf" in saved.item("b").metadata["unreadable"][0]
 
 
 def test_scanning_again_keeps_the_ground_truth(scans, store):
-    first = f.import_folder(scans, "scans", store=store)
+    first = dataset_folders.import_folder(scans, "scans", store=store)
     truth = first.item("a")
     truth.expected_output, truth.metadata = {"votes": 1}, {"level": "scan"}
     upsert_item("scans", truth, store=store)
     Image.new("L", (300, 400), 0).save(scans / "a_page3.jpg")
-    again = f.import_folder(scans, "scans", store=store)
+    again = dataset_folders.import_folder(scans, "scans", store=store)
     assert again.version == 3 and again.item("a").input["num_pages"] == 3
     assert (again.item("a").expected_output, again.item("a").metadata) == ({"votes": 1}, {"level": "scan"})
 
 
 def test_a_folder_without_scans(tmp_path, sqlite_store):
     with pytest.raises(ValueError, match="no form set in .*0 file.s. were left out"):
-        f.import_folder(tmp_path, "x", store=sqlite_store)
+        dataset_folders.import_folder(tmp_path, "x", store=sqlite_store)
     touched(tmp_path, "lone.jpg")
     with pytest.raises(ValueError, match="1 file.s. were left out; name pages like <station>_page<k>"):
-        f.import_folder(tmp_path, "x", store=sqlite_store)
+        dataset_folders.import_folder(tmp_path, "x", store=sqlite_store)
     for wrong in (tmp_path / "lone.jpg", tmp_path / "nothing"):
         with pytest.raises(ValueError, match="is not a folder"):
-            f.group_folder(wrong)
+            dataset_folders.group_folder(wrong)
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6), max_size=6))
 def test_natural_order_sorts_anything(names):
-    assert sorted(sorted(names, key=f.natural_order), key=f.natural_order) == sorted(names[::-1], key=f.natural_order)
+    assert sorted(sorted(names, key=dataset_folders.natural_order), key=dataset_folders.natural_order) == sorted(
+        names[::-1], key=dataset_folders.natural_order
+    )
 
 
 def test_a_column_of_page_images_is_looked_after_even_alone(sqlite_store, tmp_path):
     file = tmp_path / "flat.csv"
     file.write_text("id,image_paths,eligible_voters\na,pages/none_page1.jpg,100\n")
     dataset = f.import_dataset(
-        file, "flat", columns=f.Columns(input="image_paths", expected=["eligible_voters"]), store=sqlite_store
+        file,
+        "flat",
+        columns=file_formats.Columns(input="image_paths", expected=["eligible_voters"]),
+        store=sqlite_store,
     )
     assert dataset[0].input["image_paths"]
     kinds = {p.kind: p for p in validate_items(dataset)}

@@ -8,13 +8,13 @@ import sqlalchemy as sa
 from hypothesis import given, strategies as st
 
 from vote_experiments.datasets import ground_truth as g
-from vote_experiments.datasets.dataset import (
-    DatasetChangedError,
-    DatasetNotFoundError,
-    diff_versions,
-    get_dataset,
-    save_dataset,
-)
+from vote_experiments.datasets import review_flags as dataset_review_flags
+from vote_experiments.datasets import second_readings
+from vote_experiments.datasets import truth_origins
+from vote_experiments.datasets import truth_values
+from vote_experiments.datasets.saving import DatasetChangedError, save_dataset
+from vote_experiments.datasets.dataset import DatasetNotFoundError, get_dataset
+from vote_experiments.datasets.changes import diff_versions
 from vote_experiments.store.database import RowInsert
 from vote_experiments.store.tables import dataset_items, observations, traces
 from vote_experiments.compat.variants import dataset_from_traces
@@ -76,28 +76,28 @@ def stations(store):
     [lambda t: t, lambda t: [t], lambda t: {"reports": [t]}, lambda t: {"success": True, "data": [t]}],
     ids=["bare", "list", "reports", "success"],
 )
-@pytest.mark.parametrize("path", list(g.truth_values(TRUTH)))
+@pytest.mark.parametrize("path", list(truth_values.truth_values(TRUTH)))
 def test_one_value_changes_and_nothing_else(wrap, path):
     truth = wrap(TRUTH)
     before = json.dumps(truth, sort_keys=True)
-    old = g.truth_values(truth)
+    old = truth_values.truth_values(truth)
     value = {
         "form_info.form_type": "PartyList",
         "form_info.form_code": "5/17 (บช)",
         "form_info.date": "1999-01-02",
     }.get(path, "77")
-    new = g.truth_values(changed := g.with_values(truth, {path: value}))
+    new = truth_values.truth_values(changed := truth_values.with_values(truth, {path: value}))
     assert {k for k in {*old, *new} if old.get(k) != new.get(k)} == {path}
     assert json.dumps(truth, sort_keys=True) == before, "the original was changed"
-    assert g.truth_values(g.with_values(changed, {path: old[path]})) == old
+    assert truth_values.truth_values(truth_values.with_values(changed, {path: old[path]})) == old
 
 
 @given(st.integers(0, 5000), st.data())
 def test_what_is_written_back_leaves_the_ground_truth_as_it_was(seed, data):
     truth = draft_report(seed % 20, "Constituency" if seed % 2 else "PartyList").report
-    values = g.truth_values(truth)
+    values = truth_values.truth_values(truth)
     some = data.draw(st.lists(st.sampled_from(sorted(values)), unique=True, max_size=5))
-    assert g.truth_values(g.with_values(truth, {k: values[k] for k in some})) == values
+    assert truth_values.truth_values(truth_values.with_values(truth, {k: values[k] for k in some})) == values
 
 
 @given(
@@ -110,12 +110,12 @@ def test_what_is_written_back_leaves_the_ground_truth_as_it_was(seed, data):
     )
 )
 def test_any_json_has_values_that_can_be_changed(truth):
-    for path in g.truth_values(truth):
-        assert g.truth_values(g.with_values(truth, {path: "new"}))[path] == "new"
+    for path in truth_values.truth_values(truth):
+        assert truth_values.truth_values(truth_values.with_values(truth, {path: "new"}))[path] == "new"
 
 
 def test_a_ground_truth_that_is_json_text_can_be_corrected():
-    changed = g.with_values(json.dumps(TRUTH), {GOOD: "๔๗๙"})
+    changed = truth_values.with_values(json.dumps(TRUTH), {GOOD: "๔๗๙"})
     assert changed["ballot_statistics"]["good_ballots"] == {"arabic": 479, "thai_text": "สี่ร้อยแปดสิบ"}
 
 
@@ -132,15 +132,17 @@ def test_a_ground_truth_that_is_json_text_can_be_corrected():
 )
 def test_a_bad_correction_is_refused_in_words(path, value, words):
     with pytest.raises(ValueError, match=words.replace("[", r"\[")):
-        g.with_values(TRUTH, {path: value})
+        truth_values.with_values(TRUTH, {path: value})
 
 
 def test_a_value_that_could_not_be_read_before_does_not_forbid_correcting_another():
     truth = copy.deepcopy(TRUTH)
     truth["ballot_statistics"]["bad_ballots"] = "l5"
-    assert g.truth_values(g.with_values(truth, {GOOD: 479}))[GOOD] == 479
+    assert truth_values.truth_values(truth_values.with_values(truth, {GOOD: 479}))[GOOD] == 479
     assert (
-        g.truth_values(g.with_values(truth, {"ballot_statistics.bad_ballots": 15}))["ballot_statistics.bad_ballots"]
+        truth_values.truth_values(truth_values.with_values(truth, {"ballot_statistics.bad_ballots": 15}))[
+            "ballot_statistics.bad_ballots"
+        ]
         == 15
     )
 
@@ -149,8 +151,8 @@ def test_a_value_that_could_not_be_read_before_does_not_forbid_correcting_anothe
 
 
 def test_an_import_notes_who_without_a_row_per_value(stations):
-    origins = g.value_origins("stations", "s1", store=stations)
-    assert set(origins) == {k for k, v in g.truth_values(TRUTH).items() if v is not None}
+    origins = truth_origins.value_origins("stations", "s1", store=stations)
+    assert set(origins) == {k for k, v in truth_values.truth_values(TRUTH).items() if v is not None}
     assert {(o.kind, o.name, o.reason, o.version, o.is_first) for o in origins.values()} == {
         ("import", "stations.json", "imported", 1, True)
     }
@@ -167,7 +169,7 @@ def test_a_correction_keeps_who_when_and_what_was_there_across_versions(stations
         reason="accepted",
         store=stations,
     )
-    origins = g.value_origins("stations", "s1", store=stations)
+    origins = truth_origins.value_origins("stations", "s1", store=stations)
     noi = origins[GOOD]
     assert (noi.kind, noi.name, noi.old, noi.value, noi.version, noi.note) == (
         "person",
@@ -189,12 +191,12 @@ def test_a_correction_keeps_who_when_and_what_was_there_across_versions(stations
         store=stations,
         provenance={"imported_from": "new.json"},
     )
-    assert [(o.value, o.name) for o in g.value_history("stations", "s1", GOOD, store=stations)] == [
+    assert [(o.value, o.name) for o in truth_origins.value_history("stations", "s1", GOOD, store=stations)] == [
         (480, "stations.json"),
         (479, "Noi"),
         (480, "new.json"),
     ]
-    assert g.value_origins("stations", "s1", 2, stations)[GOOD].name == "Noi"
+    assert truth_origins.value_origins("stations", "s1", 2, stations)[GOOD].name == "Noi"
 
 
 def test_a_change_of_other_things_leaves_the_author_of_a_value(stations):
@@ -202,7 +204,7 @@ def test_a_change_of_other_things_leaves_the_author_of_a_value(stations):
     item = get_dataset("stations", store=stations).item("s1")
     item.metadata = {"level": "poor"}
     save_dataset("stations", [item], store=stations, provenance={"imported_from": "levels.json"})
-    assert g.value_origins("stations", "s1", store=stations)[GOOD].name == "Noi"
+    assert truth_origins.value_origins("stations", "s1", store=stations)[GOOD].name == "Noi"
 
 
 def test_what_somebody_else_changed_is_not_overwritten(stations):
@@ -222,7 +224,7 @@ def test_a_model_answer_that_became_ground_truth_says_so(store):
             c, [("o" * 16, "t" * 32, "GENERATION", 1, "gemini-2.5-flash", "gemini-2.5-flash-002")]
         )
     golden = dataset_from_traces("golden", store=store)
-    origin = g.value_origins("golden", golden[0].id, store=store)[GOOD]
+    origin = truth_origins.value_origins("golden", golden[0].id, store=store)[GOOD]
     assert (origin.kind, origin.name) == ("model", "gemini-2.5-flash-002")
 
 
@@ -236,7 +238,7 @@ def test_what_is_not_there_is_named(stations):
     with pytest.raises(LookupError, match="'stations' version 1 has no item 's9'"):
         g.correct_truth("stations", {"s9": {GOOD: 1}}, "Noi", store=stations)
     with pytest.raises(LookupError, match="no item 's9'"):
-        g.value_history("stations", "s9", store=stations)
+        truth_origins.value_history("stations", "s9", store=stations)
     with pytest.raises(DatasetNotFoundError):
         g.review_queue("station", store=stations)
     with pytest.raises(LookupError, match="no item 's9'"):
@@ -247,7 +249,7 @@ def test_what_is_not_there_is_named(stations):
 
 
 def second_reading(**changes):
-    return g.with_values(TRUTH, {k.replace("__", "."): v for k, v in changes.items()})
+    return truth_values.with_values(TRUTH, {k.replace("__", "."): v for k, v in changes.items()})
 
 
 def test_a_second_reading_stands_beside_the_first_and_differences_are_listed(stations):
@@ -271,8 +273,8 @@ def test_a_second_reading_stands_beside_the_first_and_differences_are_listed(sta
         note="looked again",
         store=stations,
     )
-    assert g.disagreements("stations", "s1", stations) == []
-    assert [a.note for a in g.list_annotations("stations", "s1", stations)] == ["looked again"], (
+    assert second_readings.disagreements("stations", "s1", stations) == []
+    assert [a.note for a in second_readings.list_annotations("stations", "s1", stations)] == ["looked again"], (
         "the newest of each counts"
     )
     assert g.queue_counts("stations", stations)["open"] == 0
@@ -290,22 +292,22 @@ def test_the_adjudicator_accepts_one_or_types_a_third_and_is_kept(stations):
     done = g.adjudicate(
         "stations", "s1", {GOOD: "๔๗๒", "ballot_statistics.bad_ballots": 15}, "Daeng", note="page 2", store=stations
     )
-    assert done.version == 2 and g.disagreements("stations", "s1", stations) == []
+    assert done.version == 2 and second_readings.disagreements("stations", "s1", stations) == []
     assert [
         (a.path, a.decided, a.answers, a.name, a.note) for a in g.list_adjudications("stations", "s1", stations)
     ] == [
         (GOOD, 472, {"ground truth": 480, "Lek": 470, "model ocr-words": 471}, "Daeng", "page 2"),
         ("ballot_statistics.bad_ballots", 15, {"ground truth": 15, "Lek": 25}, "Daeng", "page 2"),
     ]
-    origin = g.value_origins("stations", "s1", store=stations)[GOOD]
+    origin = truth_origins.value_origins("stations", "s1", store=stations)[GOOD]
     assert (origin.name, origin.reason, origin.old) == ("Daeng", "adjudicated", 480)
     assert [
         (f.state, f.closed_by) for f in g.review_queue("stations", None, reason="disagreement", store=stations)
     ] == [("resolved", "Daeng")]
     g.annotate("stations", "s1", second_reading(ballot_statistics__bad_ballots=25), "Noi", store=stations)
-    assert "ballot_statistics.bad_ballots" in [d.path for d in g.disagreements("stations", "s1", stations)], (
-        "a new reader opens it again"
-    )
+    assert "ballot_statistics.bad_ballots" in [
+        d.path for d in second_readings.disagreements("stations", "s1", stations)
+    ], "a new reader opens it again"
 
 
 def test_a_decision_that_keeps_the_ground_truth_makes_no_version(stations):
@@ -317,7 +319,7 @@ def test_a_decision_that_keeps_the_ground_truth_makes_no_version(stations):
 
 def test_a_blank_reading_is_a_difference_and_a_bad_decision_is_refused(stations):
     g.annotate("stations", "s1", second_reading(ballot_statistics__good_ballots=""), "Lek", store=stations)
-    assert g.disagreements("stations", "s1", stations)[0].answers == {"Lek": None}
+    assert second_readings.disagreements("stations", "s1", stations)[0].answers == {"Lek": None}
     with pytest.raises(ValueError, match="no one disagrees on it; open are ballot_statistics.good_ballots"):
         g.adjudicate("stations", "s1", {"form_info.province": "x"}, "Daeng", store=stations)
     with pytest.raises(ValueError, match="4x"):
@@ -333,10 +335,10 @@ def wrong(item_id, answered, fails=(), models=("a", "b")):
 
 
 def test_the_queue_is_worst_first_and_oldest_first(stations):
-    g.flag_item("stations", "s0", "look", "Noi", store=stations)
-    g.flag_item("stations", "s2", "look too", "Noi", store=stations)
+    dataset_review_flags.flag_item("stations", "s0", "look", "Noi", store=stations)
+    dataset_review_flags.flag_item("stations", "s2", "look too", "Noi", store=stations)
     assert (
-        g.flag_suspects(
+        dataset_review_flags.flag_suspects(
             "stations",
             [wrong("s1", 470), wrong("s2", 471, ["ballots_used"]), wrong("gone", 1)],
             "run grp_1",
@@ -360,10 +362,10 @@ def test_a_correction_resolves_what_it_corrects(stations):
     broken = copy.deepcopy(TRUTH)
     broken["ballot_statistics"]["good_ballots"] = 470
     save_dataset("stations", [{"id": "s1", "input": {"n": 1}, "ground_truth": broken}], store=stations)
-    assert g.flag_failed_checks("stations", store=stations) == 1
+    assert dataset_review_flags.flag_failed_checks("stations", store=stations) == 1
     failed = g.review_queue("stations", reason="failed_check", store=stations)
     assert {f.path for f in failed} >= {"ballots_used", "votes_equal_good_ballots"}
-    g.flag_suspects("stations", [wrong("s1", 480)], store=stations)
+    dataset_review_flags.flag_suspects("stations", [wrong("s1", 480)], store=stations)
     g.correct_truth("stations", {"s1": {"ballot_statistics.no_vote_ballots": 15}}, "Noi", store=stations)
     assert "suspect_label" in {f.reason for f in g.review_queue("stations", item_id="s1", store=stations)}, (
         "another value was corrected"
@@ -374,39 +376,41 @@ def test_a_correction_resolves_what_it_corrects(stations):
 
 
 def test_what_was_dismissed_stays_dismissed_until_it_says_something_else(stations):
-    g.flag_suspects("stations", [wrong("s1", 470)], store=stations)
+    dataset_review_flags.flag_suspects("stations", [wrong("s1", 470)], store=stations)
     g.close_flag(
         g.review_queue("stations", store=stations)[0].id, "dismissed", "Noi", note="it says 480", store=stations
     )
-    g.flag_suspects("stations", [wrong("s1", 470)], store=stations)
+    dataset_review_flags.flag_suspects("stations", [wrong("s1", 470)], store=stations)
     assert g.review_queue("stations", store=stations) == []
-    g.flag_suspects("stations", [wrong("s1", 490)], store=stations)
+    dataset_review_flags.flag_suspects("stations", [wrong("s1", 490)], store=stations)
     [again] = g.review_queue("stations", store=stations)
     assert again.closed_by is None and again.note is None
 
 
 def test_flags_of_a_second_report_say_which(store):
-    both = [TRUTH, g.with_values(TRUTH, {"form_info.form_type": "PartyList", GOOD: 470})]
+    both = [TRUTH, truth_values.with_values(TRUTH, {"form_info.form_type": "PartyList", GOOD: 470})]
     save_dataset("pairs", [{"id": "p", "input": 1, "ground_truth": both}], store=store)
-    assert g.flag_failed_checks("pairs", store=store) == 1
+    assert dataset_review_flags.flag_failed_checks("pairs", store=store) == 1
     assert all(f.path.startswith("reports[1].") for f in g.review_queue("pairs", store=store) if "ballots" in f.path)
-    g.flag_suspects("pairs", [SuspectLabel("p", "PartyList", GOOD, 470, 480, ("a", "b"), 2, (), ())], store=store)
+    dataset_review_flags.flag_suspects(
+        "pairs", [SuspectLabel("p", "PartyList", GOOD, 470, 480, ("a", "b"), 2, (), ())], store=store
+    )
     assert g.review_queue("pairs", reason="suspect_label", store=store)[0].path == f"reports[1].{GOOD}"
 
 
 def test_items_without_a_report_have_nothing_to_check(store):
     save_dataset("plain", [{"id": "a", "input": 1, "ground_truth": "yes"}, {"id": "b", "input": 2}], store=store)
-    assert g.flag_failed_checks("plain", store=store) == 0
+    assert dataset_review_flags.flag_failed_checks("plain", store=store) == 0
 
 
 def test_hostile_names_and_texts_are_kept_as_they_are(stations):
-    g.flag_item("stations", "s0", f"{SCRIPT}\0 %s ' \"", SCRIPT, store=stations)
+    dataset_review_flags.flag_item("stations", "s0", f"{SCRIPT}\0 %s ' \"", SCRIPT, store=stations)
     [flag] = g.review_queue("stations", store=stations)
     assert flag.message.startswith(SCRIPT) and flag.name == SCRIPT
 
 
 def test_deleting_a_dataset_takes_its_annotations_along(stations):
-    from vote_experiments.datasets.dataset import delete_dataset
+    from vote_experiments.datasets.saving import delete_dataset
 
     g.annotate("stations", "s1", second_reading(ballot_statistics__good_ballots=1), "Lek", store=stations)
     delete_dataset("stations", store=stations)
@@ -419,5 +423,5 @@ def test_deleting_a_dataset_takes_its_annotations_along(stations):
 def test_readings_are_not_changed_by_reading_them(stations):
     item = get_dataset("stations", store=stations).item("s1")
     before = json.dumps(item.expected_output, sort_keys=True)
-    g.truth_values(item.expected_output)
+    truth_values.truth_values(item.expected_output)
     assert json.dumps(item.expected_output, sort_keys=True) == before and read_reports(item.expected_output)[1] == []

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vote_experiments.datasets.dataset import get_dataset, save_dataset
+from vote_experiments.datasets.dataset import get_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.datasets.files import import_dataset
 from vote_experiments.datasets.joining import join_truth
 from vote_experiments.datasets.mapping import as_mapping, propose_mapping, save_mapping

@@ -4,7 +4,8 @@ import copy
 
 import pytest
 
-from vote_experiments.datasets.dataset import get_dataset, save_dataset
+from vote_experiments.datasets.dataset import get_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.experiments.experiment import run_experiment
 from vote_experiments.store.database import Store

@@ -4,7 +4,8 @@ import copy
 
 import sqlalchemy as sa
 
-from vote_experiments.datasets.dataset import get_dataset, save_dataset
+from vote_experiments.datasets.dataset import get_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.engine.rule_changes import scores_today, scoring_remarks, scoring_version
 from vote_experiments.engine.stored_comparison import compare_experiments_by_item
 from vote_experiments.experiments.experiment import run_experiment

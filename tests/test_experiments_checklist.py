@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from promises import promise
 from vote_experiments.compat.datasets import get_dataset
-from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.store.runs import get_experiment, list_experiments
 from vote_experiments.experiments.result import experiment_result
 from vote_experiments.store.tables import item_results, scores, traces

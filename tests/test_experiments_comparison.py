@@ -11,11 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from vote_experiments.datasets.dataset import DatasetNotFoundError, get_dataset, save_dataset
+from vote_experiments.datasets.dataset import DatasetNotFoundError, get_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.engine.plan import ItemFailedError
 from vote_experiments.store.run_totals import status_counts
 from vote_experiments.store.runs import get_group, list_experiments, list_groups
-from vote_experiments.experiments.comparison import arun_model_experiments, choose_backend, run_model_experiments, stored_request
+from vote_experiments.experiments.comparison import (
+    arun_model_experiments,
+    choose_backend,
+    run_model_experiments,
+    stored_request,
+)
 from vote_experiments.experiments.sampling import chosen_places
 from vote_experiments.models.registry import forget_model, register_model
 

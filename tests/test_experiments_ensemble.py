@@ -5,7 +5,8 @@ import random
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from vote_experiments.datasets.dataset import get_dataset, save_dataset
+from vote_experiments.datasets.dataset import get_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.store.runs import get_experiment, list_groups
 from vote_experiments.experiments.ensemble import (
     arithmetic,

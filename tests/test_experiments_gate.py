@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from promises import promise
 from vote_experiments.analysis.gates import GateOutcome
-from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.store.runs import RunNotFoundError, list_experiments, update_experiment
 from vote_experiments.store.database import Store
 from vote_experiments.experiments.gate import GateCase, GateReport, gate_junit, gate_markdown, judge_run

@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from vote_experiments.datasets.dataset import DatasetNotFoundError, save_dataset
+from vote_experiments.datasets.dataset import DatasetNotFoundError
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.store.runs import get_group, list_experiments, list_groups
 from vote_experiments.experiments.result import experiment_result
 from vote_experiments.store.database import open_store

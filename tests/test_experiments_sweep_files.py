@@ -11,7 +11,8 @@ import pytest
 from promises import promise
 from typer.testing import CliRunner
 
-from vote_experiments.datasets.dataset import DatasetNotFoundError, save_dataset
+from vote_experiments.datasets.dataset import DatasetNotFoundError
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.store.runs import list_groups
 from vote_experiments.experiments.sweep_files import (
     SWEEP_TEMPLATE,

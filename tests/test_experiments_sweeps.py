@@ -9,7 +9,7 @@ import pytest
 from promises import promise
 
 from vote_experiments.analysis.sweeps import collate_sweep_evals
-from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.store.runs import list_experiments, list_groups
 from vote_experiments.experiments.sweeps import (
     Step,

@@ -124,7 +124,7 @@ def test_text_without_a_table_is_no_report():
 def test_a_document_model_is_a_reader_in_one_line(tmp_path, sqlite_store, monkeypatch):
     from PIL import Image
 
-    from vote_experiments.datasets.dataset import save_dataset
+    from vote_experiments.datasets.saving import save_dataset
     from vote_experiments.experiments.comparison import run_model_experiments
     from vote_experiments.experiments.result import experiment_result
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from promises import promise
-from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.store.runs import list_experiments, list_groups
 from vote_experiments.store.database import Store
 from vote_experiments.settings import VARIABLES

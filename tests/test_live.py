@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.store.database import Store
 from vote_experiments.experiments.experiment import run_experiment
 from vote_experiments.platforms.publishing import publish, pull_dataset, push_dataset

@@ -167,10 +167,10 @@ def _opened(path):
 
 
 def test_the_newest_run_stays_the_newest_when_the_clock_is_set_back(sqlite_store, monkeypatch):
-    from vote_experiments.store import results
+    from vote_experiments.store import runs
 
     first = create_group(sqlite_store, "models", "first")
-    monkeypatch.setattr(results, "now_us", lambda: 1_000_000)  # 1970
+    monkeypatch.setattr(runs, "now_us", lambda: 1_000_000)  # 1970
     second = create_group(sqlite_store, "models", "second")
     assert [g["id"] for g in list_groups(sqlite_store)] == [second, first]
     assert resolve_run(sqlite_store, "latest") == []  # of the second, which has no experiment

@@ -10,7 +10,7 @@ from PIL import Image
 from servers.loopback import Reply
 from servers.openai_server import OpenAIServer, completed, failed, images
 
-from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.engine.plan import RunStoppedError
 from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.forms.schema import report_schema

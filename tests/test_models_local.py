@@ -10,7 +10,8 @@ from servers.local_server import LmStudioServer, OldVllmServer, OllamaServer, Ty
 from servers.loopback import LoopbackServer, Reply
 from servers.openai_server import completed, failed
 
-from vote_experiments.datasets.dataset import get_dataset, save_dataset
+from vote_experiments.datasets.dataset import get_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.engine.plan import RunStoppedError
 from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.experiments.estimate import estimate

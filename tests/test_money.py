@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from vote_experiments.analysis.frames import cost_text, summary_markdown
 from vote_experiments.cli.main import app
-from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.engine.plan import RunStoppedError
 from vote_experiments.engine.progress import Progress, progress_line
 from vote_experiments.experiments.comparison import run_model_experiments

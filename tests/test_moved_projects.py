@@ -10,8 +10,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from vote_experiments.cli.main import app
-from vote_experiments.datasets.dataset import get_dataset, save_dataset, validate_items
-from vote_experiments.datasets.files import import_dataset, import_folder
+from vote_experiments.datasets.dataset import get_dataset
+from vote_experiments.datasets.saving import save_dataset
+from vote_experiments.datasets.validation import validate_items
+from vote_experiments.datasets.files import import_dataset
+from vote_experiments.datasets.folders import import_folder
 from vote_experiments.datasets.relocation import relocate_dataset
 from vote_experiments.forms.pages import page_path
 from vote_experiments.store.database import Store, StoreError

@@ -22,7 +22,8 @@ from typer.testing import CliRunner
 
 import vote_experiments.platforms.publishing as publishing
 from vote_experiments.platforms import datadog, datadog_sdk
-from vote_experiments.datasets.dataset import get_dataset, list_versions, save_dataset, upsert_item
+from vote_experiments.datasets.dataset import get_dataset, list_versions
+from vote_experiments.datasets.saving import save_dataset, upsert_item
 from vote_experiments.store.runs import list_experiments, list_groups
 from vote_experiments.store.database import Store
 from vote_experiments.experiments.experiment import run_experiment

@@ -23,7 +23,8 @@ from servers.gemini_server import GeminiServer
 from servers.loopback import Reply
 
 from vote_experiments.platforms import datadog, datadog_sdk
-from vote_experiments.datasets.dataset import get_dataset, save_dataset
+from vote_experiments.datasets.dataset import get_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.engine.plan import ItemFailedError
 from vote_experiments.store.database import Store
 from vote_experiments.store.encoding import now_us

@@ -16,7 +16,8 @@ from servers.loopback import Reply  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from vote_experiments.platforms import langfuse  # noqa: E402
-from vote_experiments.datasets.dataset import get_dataset, save_dataset, upsert_item  # noqa: E402
+from vote_experiments.datasets.dataset import get_dataset  # noqa: E402
+from vote_experiments.datasets.saving import save_dataset, upsert_item  # noqa: E402
 from vote_experiments.store.database import Store  # noqa: E402
 from vote_experiments.experiments.experiment import run_experiment  # noqa: E402
 from vote_experiments.experiments.comparison import run_model_experiments  # noqa: E402

@@ -95,7 +95,7 @@ def test_what_was_pushed_is_counted(wanted, there, exactly, wrong):
 def test_a_dataset_that_a_platform_does_not_have_is_404_over_http():
     from fastapi import HTTPException
 
-    from vote_experiments.server.api import ended
+    from vote_experiments.server.service import ended
     from vote_experiments.server.jobs import Job
 
     fields = {f.name: None for f in dataclasses.fields(Job)}

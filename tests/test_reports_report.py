@@ -16,7 +16,8 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 
-from vote_experiments.datasets.dataset import get_dataset, save_dataset
+from vote_experiments.datasets.dataset import get_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.store.runs import (
     RunNotFoundError,
     create_experiment_row,

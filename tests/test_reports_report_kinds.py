@@ -24,7 +24,7 @@ from vote_experiments.analysis.plots import (
 )
 from vote_experiments.analysis.run_plots import plot_race
 from vote_experiments.analysis.sweep_plots import plot_sweep_metric
-from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.store.runs import create_group, get_experiment, list_experiments
 from vote_experiments.store.database import Store
 from vote_experiments.engine.archive import runs_index

@@ -12,7 +12,8 @@ from PIL import Image
 
 from promises import promise
 from vote_experiments.reports import run_files
-from vote_experiments.datasets.dataset import delete_dataset, get_dataset, list_datasets, save_dataset
+from vote_experiments.datasets.saving import delete_dataset, save_dataset
+from vote_experiments.datasets.dataset import get_dataset, list_datasets
 from vote_experiments.store.results import ResultSequence
 from vote_experiments.store.runs import delete_experiment, delete_group, get_experiment, list_experiments, list_groups
 from vote_experiments.reports.run_files import RunFileError, import_run, share_run

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from promises import promise
 from servers.loopback import kept_port
-from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.store.runs import list_experiments
 from vote_experiments.store.run_totals import status_counts
 from vote_experiments.store.database import Store
@@ -939,7 +939,7 @@ def test_addresses_in_model_names_and_models_off_the_list_are_refused(monkeypatc
 def test_a_key_has_a_cap_of_its_day(sqlite_store):
     from fastapi import HTTPException
 
-    from vote_experiments.server.api import Service
+    from vote_experiments.server.service import Service
     from vote_experiments.server.guard import Limits
     from vote_experiments.server.jobs import submit_job
 

@@ -12,7 +12,8 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from vote_experiments.datasets.dataset import DatasetNotFoundError, save_dataset
+from vote_experiments.datasets.dataset import DatasetNotFoundError
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.store.runs import get_group, list_experiments
 from vote_experiments.store.run_totals import status_counts
 from vote_experiments.store.database import Store
@@ -21,7 +22,6 @@ from vote_experiments.engine.archive import write_text
 from vote_experiments.server.jobs import (
     JobEndedError,
     JobNotFoundError,
-    JobRunner,
     cancel_job,
     claim_job,
     get_job,
@@ -30,6 +30,7 @@ from vote_experiments.server.jobs import (
     submit_job,
     wait_for_job,
 )
+from vote_experiments.server.job_runner import JobRunner
 from vote_experiments.engine.resuming import new_owner
 from vote_experiments.models.registry import forget_model, register_model
 from vote_experiments.settings import VARIABLES
@@ -195,7 +196,8 @@ def test_no_secret_is_kept_with_a_job(home, monkeypatch):
 PROGRAM = textwrap.dedent("""
     import asyncio, os, sys, time
     import vote_experiments as ve
-    from vote_experiments.server.jobs import JobRunner, list_jobs
+    from vote_experiments.server.job_runner import JobRunner
+    from vote_experiments.server.jobs import list_jobs
     store, log = sys.argv[1:3]
     truth = {"form_info": {"form_type": "Constituency"}, "vote_results": [{"number": 1, "vote_count": 200}]}
     async def slow(images, config):

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from vote_experiments.analysis.comparison import SENTENCES
 from vote_experiments.cli import main as cli
-from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.engine.clusters import check_cluster_by, cluster_label, item_clusters, position_clusters
 from vote_experiments.engine.stored_comparison import compare_experiments_by_item, run_cluster_by
 from vote_experiments.experiments.comparison import run_model_experiments

@@ -24,12 +24,21 @@ from test_widgets_page import (
 )
 
 from vote_experiments.datasets import ground_truth as g
+from vote_experiments.datasets import review_flags
+from vote_experiments.datasets import second_readings
+from vote_experiments.datasets import truth_origins
+from vote_experiments.datasets import truth_values
 from vote_experiments.datasets.files import read_dataset_file
-from vote_experiments.datasets.dataset import diff_versions, get_dataset, list_datasets, list_versions, save_dataset
+from vote_experiments.datasets.changes import diff_versions
+from vote_experiments.datasets.dataset import get_dataset, list_datasets, list_versions
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.store.database import Store
 from vote_experiments.platforms import publishing
-from vote_experiments.widgets.dataset_manager import DatasetManager, keep_uploads, listed_items
-from vote_experiments.widgets.truth_form import Draft, TruthForm
+from vote_experiments.widgets.dataset_manager import DatasetManager
+from vote_experiments.widgets.add_tab import keep_uploads
+from vote_experiments.widgets.item_list import listed_items
+from vote_experiments.widgets.truth_draft import Draft
+from vote_experiments.widgets.truth_form import TruthForm
 
 GOOD = "ballot_statistics.good_ballots"
 
@@ -92,7 +101,7 @@ def test_one_value_edited_and_saved_is_a_version_with_a_difference_of_one_field(
     [changed] = diff_versions("stations", 1, 2, desk.desk.store).changed
     assert [(f.path, f.old, f.new) for f in changed.fields] == [(f"expected_output.{GOOD}", before, before + 3)]
     assert truth.outcome.value.count("ve-new") == 1 and truth.changed == {} and truth.save.disabled
-    origin = g.value_origins("stations", changed.item_id, store=desk.desk.store)[GOOD]
+    origin = truth_origins.value_origins("stations", changed.item_id, store=desk.desk.store)[GOOD]
     assert (origin.name, origin.note, origin.old) == ("Noi", "struck out", before)
     assert "Noi" in truth.origins.value and "Noi" in truth.form.counts[GOOD].tooltip
 
@@ -151,7 +160,10 @@ def test_what_somebody_else_saved_meanwhile_is_not_overwritten(desk):
     g.correct_truth("stations", {item_id: {GOOD: 2}}, "Lek", store=desk.desk.store)
     desk.truth.save.click()
     assert "DatasetChangedError" in said(desk) and "version 2" in said(desk)
-    assert g.truth_values(get_dataset("stations", store=desk.desk.store).item(item_id).expected_output)[GOOD] == 2
+    assert (
+        truth_values.truth_values(get_dataset("stations", store=desk.desk.store).item(item_id).expected_output)[GOOD]
+        == 2
+    )
     assert desk.truth.changed, "what was typed is not lost"
 
 
@@ -216,7 +228,7 @@ def test_an_item_without_ground_truth_gets_one(desk):
 def test_what_needs_review_comes_first_and_names_can_be_searched(desk):
     store = desk.desk.store
     assert [i for _, i in desk.truth.items.options][0] == "a right"
-    g.flag_item("stations", "c gone", "look", "Lek", store=store)
+    review_flags.flag_item("stations", "c gone", "look", "Lek", store=store)
     desk.refreshing.click()
     assert desk.truth.items.options[0] == ("c gone · 1 to review", "c gone") and desk.truth.item_id == "c gone"
     desk.truth.order.value = "data"
@@ -274,7 +286,7 @@ def test_a_second_reader_sees_no_counts_and_a_third_person_decides(desk):
     for (_, cells), v in zip(truth.form.rows, votes):
         cells["vote_count"].value = v
     truth.keep.click()
-    found = {d.path for d in g.disagreements("stations", item_id, store)}
+    found = {d.path for d in second_readings.disagreements("stations", item_id, store)}
     assert GOOD in found and all(p == GOOD or p.endswith("_text") or p.startswith("total") for p in found)
     assert (
         "values differ" in said(desk) and truth.mode.value == "correct" and len(list_versions("stations", store)) == 1
@@ -285,7 +297,7 @@ def test_a_second_reader_sees_no_counts_and_a_third_person_decides(desk):
     choice.value, third.value = 2, "5"
     truth.decide()
     assert "decisions are kept, by Daeng" in said(desk) and desk.desk.dataset.version == 2
-    assert g.truth_values(get_dataset("stations", store=store).item(item_id).expected_output)[GOOD] == 5
+    assert truth_values.truth_values(get_dataset("stations", store=store).item(item_id).expected_output)[GOOD] == 5
     assert {a.name for a in g.list_adjudications("stations", item_id, store)} == {
         "Daeng"
     } and truth.decisions.children == ()
@@ -295,13 +307,15 @@ def test_the_same_reading_agrees(drawn):
     form = TruthForm()
     record = drawn.records[0]
     form.load(Draft(record["ground_truth"]), is_blind=True)
-    for path, value in g.truth_values(record["ground_truth"]).items():
+    for path, value in truth_values.truth_values(record["ground_truth"]).items():
         if value is not None and (path in form.counts or path in form.other):
             {**form.counts, **form.other}[path].value = str(value)
     for (_, cells), row in zip(form.rows, record["ground_truth"]["vote_results"]):
         cells["vote_count"].value, cells["vote_count_text"].value = str(row["vote_count"]), row["vote_count_text"] or ""
     differing = {
-        k for k, v in g.truth_values(record["ground_truth"]).items() if g.truth_values(form.reading()).get(k) != v
+        k
+        for k, v in truth_values.truth_values(record["ground_truth"]).items()
+        if truth_values.truth_values(form.reading()).get(k) != v
     }
     assert {k for k in differing if not k.endswith("_text")} == set()
 
@@ -337,7 +351,7 @@ def test_the_queue_checks_finds_suspects_and_opens_items(tmp_path):
 
 
 def test_flags_are_closed_in_the_queue(desk):
-    g.flag_item("stations", "b wrong", "look", "Lek", store=desk.desk.store)
+    review_flags.flag_item("stations", "b wrong", "look", "Lek", store=desk.desk.store)
     desk.refreshing.click()
     desk.review.resolve.click()
     assert g.queue_counts("stations", desk.desk.store)["resolved"] == 1 and desk.review.resolve.disabled
@@ -462,7 +476,7 @@ def test_a_failing_platform_is_a_message(desk, monkeypatch):
     def refuses(*_, **__):
         raise publishing.PlatformDown(f"no answer {SCRIPT}{IMAGE}")
 
-    monkeypatch.setattr("vote_experiments.widgets.dataset_manager.push_dataset", refuses)
+    monkeypatch.setattr("vote_experiments.widgets.versions_tab.push_dataset", refuses)
     desk.versions.push.click()
     assert "PlatformDown" in harmless(said(desk)) and not desk.versions.push.disabled
 

@@ -16,20 +16,21 @@ import ipywidgets as w
 import pytest
 from PIL import Image
 
-from vote_experiments.datasets.dataset import delete_dataset, save_dataset
+from vote_experiments.datasets.saving import delete_dataset, save_dataset
 from vote_experiments.store.runs import get_group, list_experiments, list_groups
 from vote_experiments.store.run_totals import status_counts
 from vote_experiments.store.database import Store
 from vote_experiments.server.jobs import cancel_job, get_job, list_jobs, submit_job, wait_for_job
 from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.experiments.request import fields_of
-from vote_experiments.widgets import local_or_remote as run_places
+from vote_experiments.widgets import local_runs
 from vote_experiments.widgets.config_rows import ConfigRows
 from vote_experiments.widgets.experiment_form import ExperimentForm, RequestProblem
 from vote_experiments.widgets.sections import DATADOG_SITES
 from vote_experiments.widgets.request_view import as_python
 from vote_experiments.widgets.controls import progress_words
-from vote_experiments.widgets.local_or_remote import ServerRuns, StoreRuns
+from vote_experiments.widgets.server_runs import ServerRuns
+from vote_experiments.widgets.local_runs import StoreRuns
 from vote_experiments.html.translations import Words
 from vote_experiments.models.registry import forget_model, register_model
 from vote_experiments.settings import OFFLINE_MODELS, PRESETS, VARIABLES
@@ -551,7 +552,7 @@ def test_a_form_opened_later_follows_a_run_of_another_process_and_stops_it(home,
     stations(home, 2000, "many")
     program = textwrap.dedent(f"""
         import asyncio
-        from vote_experiments.server.jobs import run_own_job
+        from vote_experiments.server.job_runner import run_own_job
         from vote_experiments.models.registry import register_model
         async def reads(images, config):
             await asyncio.sleep(0.02)
@@ -630,9 +631,9 @@ def test_a_background_run_belongs_to_a_process_of_its_own(home, tmp_path):
         return list_jobs(home)[0].id
 
     job = wait_for_job(asyncio.run(go()), home, 90)
-    assert job.has_ended and job.owner.split(":")[1] == str(run_places._workers[-1].pid) != str(os.getpid())
+    assert job.has_ended and job.owner.split(":")[1] == str(local_runs._workers[-1].pid) != str(os.getpid())
     assert job.progress["items_done"] == 1
-    run_places._workers[-1].wait(30)
+    local_runs._workers[-1].wait(30)
 
 
 def test_a_job_whose_process_died_is_offered_again(home):

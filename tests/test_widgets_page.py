@@ -17,7 +17,7 @@ import nbformat
 import pytest
 from servers.loopback import kept_port
 
-from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.store.database import Store
 from vote_experiments.server.jobs import get_job, list_jobs, wait_for_job
 from vote_experiments.synthesis.drawn import form_set
@@ -370,7 +370,7 @@ def test_a_click_is_answered_while_results_arrive(lab, home, chromium, record_pr
     "50 items in flight, 5,000 results: a click that needs the kernel is answered within 200 ms"
     cell = nbformat.v4.new_code_cell(f"""
 import asyncio
-from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.store.database import Store
 from vote_experiments.widgets.experiment_form import ExperimentForm
 from vote_experiments.models.registry import register_model

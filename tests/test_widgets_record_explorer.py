@@ -12,7 +12,8 @@ from record_stations import IMAGE, SCRIPT, stations_with_a_run
 
 import vote_experiments
 from vote_experiments.analysis.comparison import compare
-from vote_experiments.datasets.dataset import delete_dataset, get_dataset, save_dataset
+from vote_experiments.datasets.saving import delete_dataset, save_dataset
+from vote_experiments.datasets.dataset import get_dataset
 from vote_experiments.store.record_paths import record_places, record_tags, results_at
 from vote_experiments.store.result_writer import Finished, ResultWriter
 from vote_experiments.store.runs import create_experiment_row
@@ -20,7 +21,7 @@ from vote_experiments.experiments.result import experiment_result
 from vote_experiments.store.database import Store
 from vote_experiments.store.encoding import new_trace_id, now_us
 from vote_experiments.widgets import open_runs
-from vote_experiments.widgets.item_view import field_rows
+from vote_experiments.widgets.field_comparison import field_rows
 from vote_experiments.widgets.open_runs import run_choices, run_ids
 from vote_experiments.widgets.record_explorer import RecordExplorer
 from vote_experiments.records import DatasetItem, Evaluation, ItemError, ItemResult

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vote_experiments.datasets.ground_truth import truth_values
+from vote_experiments.datasets.truth_values import truth_values
 from vote_experiments.synthesis.reports import draft_report
-from vote_experiments.widgets.truth_form import ROWS_SHOWN, Draft, Entries, TruthForm
+from vote_experiments.widgets.report_fields import ROWS_SHOWN, Entries
+from vote_experiments.widgets.truth_draft import Draft
+from vote_experiments.widgets.truth_form import TruthForm
 
 GOOD = "ballot_statistics.good_ballots"
 LONG = draft_report(4, "PartyList").report

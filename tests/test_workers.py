@@ -13,7 +13,7 @@ from vote_experiments.engine.task_calls import ExecutorLostError
 from vote_experiments.experiments.experiment import run_experiment
 from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.engine.processes import process_pool
-from vote_experiments.datasets.dataset import save_dataset
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.models.registry import forget_model, register_model
 from vote_experiments.workers import WorkerPool
 

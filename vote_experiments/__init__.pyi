@@ -17,7 +17,7 @@ from .compat.datasets import get_dataset as get_dataset
 from .datasets.dataset import Dataset as Dataset
 from .datasets.dataset import list_datasets as list_datasets
 from .datasets.files import import_dataset as import_dataset
-from .datasets.files import import_folder as import_folder
+from .datasets.folders import import_folder as import_folder
 from .datasets.joining import join_truth as join_truth
 from .experiments.batch import EvaluatorInputs as EvaluatorInputs
 from .experiments.batch import run_batched_evaluation as run_batched_evaluation

@@ -9,7 +9,8 @@ __all__ = ['DatasetChangedError', 'DatasetNotFoundError', 'ItemFailedError', 'Ru
            'StoreError', 'RunNotFoundError', 'TraceNotFoundError']
 
 # %% ../nbs/07_errors.ipynb #7ac8aac6
-from .datasets.dataset import DatasetChangedError, DatasetNotFoundError
+from .datasets.dataset import DatasetNotFoundError
+from .datasets.saving import DatasetChangedError
 from .engine.blocking import RunInterrupted
 from .engine.plan import ItemFailedError, RunStoppedError
 from .engine.processes import TaskNotPicklableError

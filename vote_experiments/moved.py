@@ -18,8 +18,13 @@ MOVED = {  # module: names that the top of the package offered
     "analysis": "Comparison collate_sweep_evals compute_ci_df mean_interval seat_flips",
     "compat": "RunnerContext ab_test aevaluate_experiment compare_experiments create_dataset create_dataset_item create_experiment create_run "
     "dataset_from_traces evaluate_experiment export_experiment_results get_experiment_runs prompt_variants",
-    "datasets.dataset": "archive_item delete_dataset diff_versions list_versions save_dataset upsert_item validate_items",
-    "datasets.files": "Columns group_folder read_dataset_file write_dataset_file",
+    "datasets.changes": "diff_versions",
+    "datasets.dataset": "list_versions",
+    "datasets.saving": "archive_item delete_dataset save_dataset upsert_item",
+    "datasets.validation": "validate_items",
+    "datasets.file_formats": "Columns",
+    "datasets.files": "read_dataset_file write_dataset_file",
+    "datasets.folders": "group_folder",
     "engine.processes": "process_pool",
     "engine.progress": "Progress",
     "errors": "BudgetExceeded DatasetNotFoundError ExtractionError ItemFailedError RunBusyError RunInterrupted RunNotFoundError "

@@ -6,14 +6,9 @@
 __all__ = ['adjudicate', 'annotate', 'correct_truth', 'flag_item', 'review_queue', 'value_origins']
 
 # %% ../nbs/05_truth.ipynb #8f30a36f
-from vote_experiments.datasets.ground_truth import (
-    adjudicate,
-    annotate,
-    correct_truth,
-    flag_item,
-    review_queue,
-    value_origins,
-)
+from .datasets.ground_truth import adjudicate, annotate, correct_truth, review_queue
+from .datasets.review_flags import flag_item
+from .datasets.truth_origins import value_origins
 
 # %% ../nbs/05_truth.ipynb #063d5554
 _all_ = [

@@ -202,7 +202,8 @@ def import_file(
       vote-experiments datasets import results.xlsx --name truth --map auto
       vote-experiments datasets import results.csv --name truth --map results.map.yaml --yes
     """
-    from vote_experiments.datasets.files import Columns, import_dataset
+    from vote_experiments.datasets.file_formats import Columns
+    from vote_experiments.datasets.files import import_dataset
 
     if mapping is not None:
         return _import_table(file, name, mapping, save_map, root, remove_missing, yes, store, as_json)
@@ -253,13 +254,13 @@ def import_scans(
       vote-experiments datasets import-folder scans/ my-forms --dry-run
       vote-experiments datasets import-folder scans/ my-forms --yes
     """
-    from vote_experiments.datasets import files as dataset_files
+    from vote_experiments.datasets import folders
     from vote_experiments.datasets.scans import prepare_scans
 
     if prepare:
         with people_apart(as_json):
             print("\n".join(prepare_scans(folder, pages_per_report)))
-    sets = dataset_files.group_folder(folder, pattern)
+    sets = folders.group_folder(folder, pattern)
     facts = {
         "folder": str(sets.folder),
         "form_sets": [s.to_dict() for s in sets],
@@ -271,7 +272,7 @@ def import_scans(
         return show({**facts, "stored": None}, True) if as_json else None
     with people_apart(as_json):
         agreed(f"Store these as dataset {name!r}?", yes)
-    found = dataset_files.import_folder(sets, name, store=store)
+    found = folders.import_folder(sets, name, store=store)
     show(
         {**facts, "stored": _dataset_facts(found)},
         as_json,
@@ -409,7 +410,8 @@ def validate(
     Exits with 1 when there is an error; warnings alone are 0.
     """
     from vote_experiments.datasets.files import read_dataset_file
-    from vote_experiments.datasets.dataset import get_dataset, validate_items
+    from vote_experiments.datasets.dataset import get_dataset
+    from vote_experiments.datasets.validation import validate_items
 
     path = Path(target)
     if path.is_file():
@@ -443,7 +445,7 @@ def diff(
       vote-experiments datasets diff forms 1
       vote-experiments datasets diff forms 2026-01-31 3
     """
-    from vote_experiments.datasets.dataset import diff_versions
+    from vote_experiments.datasets.changes import diff_versions
 
     changes = diff_versions(name, a, b, store)
     rows = [
@@ -504,8 +506,9 @@ def delete_dataset(
       vote-experiments datasets delete forms --yes --force
     """
     from vote_experiments.datasets import dataset as data
+    from vote_experiments.datasets import saving
 
     found = data.get_dataset(name, store=store)
     agreed(f"Delete dataset {name!r} with {len(found)} items and all its versions?", yes)
-    data.delete_dataset(name, force=force, store=store)
+    saving.delete_dataset(name, force=force, store=store)
     show({"deleted": name, "items": len(found)}, as_json, f"Deleted: {name}. Its page images were left where they are.")

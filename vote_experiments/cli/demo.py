@@ -25,7 +25,8 @@ def demo_data(
     quick: bool = False,  # four form sets instead of ten
 ) -> Any:  # the dataset
     "The demo's dataset: the one that is there when its pages are whole, else drawn now"
-    from vote_experiments.datasets.dataset import DatasetNotFoundError, get_dataset, validate_items
+    from vote_experiments.datasets.dataset import DatasetNotFoundError, get_dataset
+    from vote_experiments.datasets.validation import validate_items
 
     try:
         known = get_dataset(QUICK_DATASET if quick else SYNTHETIC_DATASET, store=store)

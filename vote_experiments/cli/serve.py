@@ -76,7 +76,7 @@ def work(
 
     Nothing runs twice: a task belongs to the process that took it, until it ends or that process is gone.
     """
-    from vote_experiments.server.jobs import JobRunner, work_until_told
+    from vote_experiments.server.job_runner import JobRunner, work_until_told
     from vote_experiments.server.guard import log_json, read_keys
 
     log_json("vote_experiments")

@@ -13,7 +13,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..datasets.dataset import Dataset, DatasetNotFoundError, derive_id, get_dataset, save_dataset
+from ..datasets.dataset import Dataset, DatasetNotFoundError, get_dataset
+from ..datasets.items import derive_id
+from ..datasets.saving import save_dataset
 from ..store.results import ResultSequence
 from ..store.runs import create_experiment_row, get_experiment
 from vote_experiments.store.tables import (

@@ -18,7 +18,8 @@ from typing import Any
 from ..analysis.comparison import compare
 from ..analysis.frames import score_columns
 from .runs import get_experiment_runs
-from ..datasets.dataset import Dataset, DatasetItems, get_dataset, save_dataset
+from ..datasets.dataset import Dataset, DatasetItems, get_dataset
+from ..datasets.saving import save_dataset
 from ..engine.blocking import run_blocking
 from ..engine.engine import Run
 from ..engine.plan import Slot

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..analysis.sums import CountedForm, Sums, add_up, read_expected, read_official
-from ..datasets.files import DONE_BEFORE, FormSets, group_folder
+from ..analysis.counted_forms import CountedForm
+from ..analysis.sums import Sums, add_up, read_expected, read_official
+from ..datasets.folders import DONE_BEFORE, FormSets, group_folder
 from ..datasets.scans import identical_form_sets
 from ..store.database import Store, open_store
 from ..engine.archive import slug

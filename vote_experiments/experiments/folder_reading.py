@@ -17,8 +17,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..datasets.dataset import Dataset, DatasetItems, get_dataset
-from ..datasets.files import FormSet, FormSets, import_folder
+from ..datasets.dataset import Dataset, get_dataset
+from ..datasets.dataset import DatasetItems
+from ..datasets.folders import FormSet, FormSets, import_folder
 from ..engine.engine import Run
 from ..engine.processes import ProcessPools
 from ..engine.progress import Progress

@@ -19,7 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 import sqlalchemy as sa
-from ..datasets.dataset import Dataset, DatasetNotFoundError, get_dataset, map_pages, save_dataset
+from ..datasets.dataset import Dataset, DatasetNotFoundError, get_dataset
+from ..datasets.items import map_pages
+from ..datasets.saving import save_dataset
 from ..store.results import ResultSequence, owner_name
 from ..store.runs import get_experiment, get_group, resolve_run, update_experiment
 from ..store.database import Store, open_store

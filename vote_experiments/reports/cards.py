@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..analysis.frames import cost_text, seconds, summary_frame
-from ..datasets.ground_truth import truth_values
+from ..datasets.truth_values import truth_values
 from ..engine.run_status import run_state
 from ..forms.checks import ARITHMETIC_CHECKS, Check, check_report
 from ..forms.pages import thumbnail

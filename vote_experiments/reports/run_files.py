@@ -23,7 +23,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..datasets.dataset import DatasetNotFoundError, get_dataset, list_versions, map_pages, save_dataset
+from ..datasets.dataset import DatasetNotFoundError, get_dataset, list_versions
+from ..datasets.items import map_pages
+from ..datasets.saving import save_dataset
 from ..store.runs import get_experiment, get_group, resolve_run
 from ..store.database import RowInsert, Store, open_store
 from vote_experiments.store.tables import (

@@ -5,25 +5,21 @@
 # %% auto #0
 __all__ = ['log', 'ENDED', 'STATES', 'JOB_ARGUMENTS', 'Job', 'JobNotFoundError', 'JobEndedError', 'get_job', 'list_jobs',
            'check_job', 'submit_job', 'resume_job', 'cancel_job', 'wait_for_job', 'jobs_to_do', 'claim_job',
-           'job_state', 'run_job', 'JobRunner', 'run_own_job', 'work_until_told', 'WorkerProcess']
+           'job_state', 'run_job']
 
 # %% ../../nbs/server/00_jobs.ipynb #50241d63
-import contextlib
 import logging
-import os
-import signal
 import sqlalchemy as sa
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any
 from ..datasets.dataset import get_dataset
 from ..engine.blocking import RunInterrupted, run_blocking
 from ..engine.engine import Run
 from ..engine.progress import Progress
-from ..engine.resuming import HEARTBEAT_S, RunBusyError, at_work, is_busy, new_owner
+from ..engine.resuming import HEARTBEAT_S, RunBusyError, is_busy
 from ..experiments.comparison import arun_model_experiments, stored_request
 from ..experiments.request import fields_of
 from ..experiments.request_checks import check_names, check_values
@@ -32,7 +28,7 @@ from ..platforms.publishing import choose_backend
 from ..records import Record, VoteExperimentsError
 from ..scoring.judges import evaluators_named
 from ..settings import redact
-from ..store.database import Store, StoreError, open_store
+from ..store.database import Store, open_store
 from ..store.encoding import decode_json, encode_json, new_id, now_us
 from ..store.runs import get_experiment, get_group
 from ..store.tables import jobs
@@ -373,244 +369,3 @@ def run_job(attempt: _Attempt) -> None:
             progress=attempt.progress(),
             finished_at=now_us(),
         )
-
-# %% ../../nbs/server/00_jobs.ipynb #2eb39a37
-class JobRunner:
-    "Runs the jobs of a store; a context manager, or `start()` and `stop()`"
-
-    def __init__(
-        self,
-        store: Any = None,  # a path, URL or `Store`; None: the default store
-        workers: int = 2,  # jobs at once
-        poll_s: float = 0.5,  # seconds between two looks at the queue
-        grace_s: float = 20.0,  # seconds that items in flight get when it stops
-    ):
-        if workers < 1:
-            raise ValueError(f"workers={workers!r} must be at least 1")
-        self.store, self.poll_s, self.grace_s = open_store(store), poll_s, grace_s
-        self._attempts: dict[str, _Attempt] = {}
-        self._stopping, self._wake = threading.Event(), threading.Event()
-        self._threads = [
-            threading.Thread(target=self._work, name=f"vote-experiments-job-{i}", daemon=True) for i in range(workers)
-        ]
-        self._pulse = threading.Thread(target=self._beat, name="vote-experiments-jobs", daemon=True)
-
-    def __enter__(self) -> "JobRunner":
-        return self.start()
-
-    def __exit__(self, *_: Any) -> None:
-        self.stop()
-
-    def start(self) -> "JobRunner":
-        "Begin, with the jobs that a process before left unfinished"
-        for thread in (*self._threads, self._pulse):
-            thread.start()
-        return self
-
-    @property
-    def at_work_on(self) -> list[str]:
-        "Ids of the jobs that run now"
-        return list(self._attempts)
-
-    def wake(self) -> None:
-        "There may be something to do, or to stop"
-        self._wake.set()
-
-    def ask_to_stop(self) -> None:
-        "Take nothing new; returns at once"
-        self._stopping.set()
-        self._wake.set()
-        for attempt in list(self._attempts.values()):
-            attempt.stop()
-
-    def stop(self) -> None:
-        "Finish and store what is in flight, put the jobs back into the queue, end"
-        self.ask_to_stop()
-        until = time.monotonic() + self.grace_s
-        for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
-        for attempt in list(self._attempts.values()):
-            attempt.stop(at_once=True)
-        for thread in (*self._threads, self._pulse):
-            thread.join(5.0)
-
-    def _work(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                if self._take_one():
-                    continue
-            except StoreError as error:
-                log.warning("no job can be taken: %s", error)
-            self._wake.wait(self.poll_s)
-            self._wake.clear()
-
-    def _take_one(self) -> bool:  # False: nothing to do
-        for row in jobs_to_do(self.store):
-            owner = new_owner()
-            with at_work(owner):  # before the row says so, or another thread here would take us for dead
-                if not claim_job(self.store, row, owner):
-                    continue
-                attempt = self._attempts[row["id"]] = _Attempt(self.store, get_job(row["id"], self.store), owner)
-                try:
-                    if self._stopping.is_set():
-                        attempt.stop()
-                    run_job(attempt)
-                except RunBusyError:  # another process works on its experiments: look again later
-                    return False
-                finally:
-                    self._attempts.pop(row["id"], None)
-                return True
-        return False
-
-    def _beat(self) -> None:
-        while not self._stopping.is_set() or self._attempts:
-            for attempt in list(self._attempts.values()):
-                try:
-                    attempt.beat()
-                except StoreError as error:
-                    log.warning("no sign of life for job %s: %s", attempt.job.id, error)
-            self._stopping.wait(self.poll_s) if not self._stopping.is_set() else time.sleep(0.05)
-
-# %% ../../nbs/server/00_jobs.ipynb #333f9c2e
-def run_own_job(
-    arguments: Mapping[str, Any],  # of run_model_experiments: `JOB_ARGUMENTS`
-    store: Any = None,  # a path, URL or `Store`; None: the default store
-    by: str | None = None,  # who asks
-    on_start: Callable[[Job], None] | None = None,  # gets the job before its first item runs
-    beat_s: float = 0.25,  # seconds between two looks whether it was cancelled
-) -> Job:  # as it ended
-    "Run a comparison in this thread, as a job. Raises as `check_job` does; what goes wrong later is in the job."
-    opened, owner, over = open_store(store), new_owner(), threading.Event()
-    with at_work(owner):
-        job = submit_job(arguments, opened, by, owner)
-        attempt = _Attempt(opened, job, owner)
-        pulse = threading.Thread(
-            target=_beat_until, args=(over, attempt, beat_s), name="vote-experiments-jobs", daemon=True
-        )
-        pulse.start()
-        try:
-            if on_start is not None:
-                on_start(job)
-            run_job(attempt)
-        finally:
-            over.set()
-            pulse.join()
-    return get_job(job.id, opened)
-
-# %% ../../nbs/server/00_jobs.ipynb #afb91dbc
-def _beat_until(over: threading.Event, attempt: _Attempt, beat_s: float) -> None:
-    while not over.wait(beat_s):
-        try:
-            attempt.beat()
-        except StoreError as error:
-            log.warning("no sign of life for job %s: %s", attempt.job.id, error)
-
-# %% ../../nbs/server/00_jobs.ipynb #3c2937f1
-def work_until_told(
-    runner: JobRunner,
-    told: BinaryIO | None = None,  # a line on it: look at the queue; its end: stop. None: signals only
-    idle_s: float | None = None,  # seconds without anything to do after which it ends; None: it waits for more
-) -> None:
-    "Run jobs until SIGTERM, Ctrl-C (both only in a main thread) or the end of the input; then store what is in flight"
-    stop = threading.Event()
-
-    def listen() -> None:
-        for _ in iter(told.readline, b""):  # type: ignore[union-attr]
-            runner.wake()
-        stop.set()
-
-    if threading.current_thread() is threading.main_thread():
-        for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, lambda *_: stop.set())
-    if told is not None:
-        threading.Thread(target=listen, name="vote-experiments-told", daemon=True).start()
-    with runner:
-        busy_at = time.monotonic()
-        while not stop.wait(None if idle_s is None else 0.1):
-            if runner.at_work_on or any(True for _ in jobs_to_do(runner.store)):
-                busy_at = time.monotonic()
-            elif idle_s is not None and time.monotonic() - busy_at >= idle_s:
-                return
-
-# %% ../../nbs/server/00_jobs.ipynb #4dda4030
-class WorkerProcess:
-    "A `JobRunner` in another process, started again when it dies; a context manager, or `start()` and `stop()`"
-
-    def __init__(
-        self,
-        command: Sequence[str],  # that calls `work_until_told` with its standard input
-        environment: Mapping[str, str] | None = None,  # None: that of this process
-        grace_s: float = 20.0,  # seconds it gets to end before it is killed
-        restart_s: float = 1.0,  # seconds before it is started again; doubled each time, up to 30, while it dies young
-    ):
-        self.command, self.environment, self.grace_s, self.restart_s = list(command), environment, grace_s, restart_s
-        self._stopping, self._pipe_lock = threading.Event(), threading.Lock()
-        self._process: subprocess.Popen | None = None
-        self._watcher = threading.Thread(target=self._watch, name="vote-experiments-watch", daemon=True)
-
-    def __enter__(self) -> "WorkerProcess":
-        return self.start()
-
-    def __exit__(self, *_: Any) -> None:
-        self.stop()
-
-    def start(self) -> "WorkerProcess":
-        "Begin, with the jobs that a process before left unfinished"
-        self._process = self._started()
-        self._watcher.start()
-        return self
-
-    @property
-    def is_alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def wake(self) -> None:
-        "There may be something to do; when that is unknown, it looks for itself soon"
-        with (
-            self._pipe_lock,
-            contextlib.suppress(OSError, ValueError),
-        ):  # it died, its pipe is full, we stopped meanwhile
-            os.write(self._process.stdin.fileno(), b"\n")  # type: ignore[union-attr]
-
-    def ask_to_stop(self) -> None:
-        "Take nothing new; returns at once"
-        self._stopping.set()
-        with self._pipe_lock, contextlib.suppress(OSError):
-            if self._process is not None and self._process.stdin is not None:
-                self._process.stdin.close()
-
-    def stop(self) -> None:
-        "Wait until what is in flight is stored and the jobs are back in the queue"
-        self.ask_to_stop()
-        if self._watcher.ident is not None:
-            self._watcher.join()
-        if self._process is not None:
-            self._end(self._process)
-
-    def _started(self) -> subprocess.Popen:
-        process = subprocess.Popen(self.command, stdin=subprocess.PIPE, env=self.environment)
-        os.set_blocking(process.stdin.fileno(), False)  # type: ignore[union-attr]
-        return process
-
-    def _end(self, process: subprocess.Popen) -> None:
-        try:
-            process.wait(self.grace_s + 5)
-        except subprocess.TimeoutExpired:
-            log.warning("the worker process did not end in %g s and is killed", self.grace_s + 5)
-            process.kill()
-            process.wait()
-
-    def _watch(self) -> None:
-        wait_s, began = self.restart_s, time.monotonic()
-        while not self._stopping.wait(0.2):
-            if self.is_alive:
-                continue
-            code, lived_s = self._process.returncode, time.monotonic() - began  # type: ignore[union-attr]
-            wait_s = self.restart_s if lived_s > 60 else min(2 * wait_s, 30.0)
-            log.warning(
-                "the worker process ended (%s) and is started again in %g s; its jobs are resumed", code, wait_s
-            )
-            if self._stopping.wait(wait_s):
-                return
-            self._process, began = self._started(), time.monotonic()
-        self.ask_to_stop()  # it may have been started while a stop was requested
