@@ -11,7 +11,17 @@ from typing import Any
 import cv2
 import numpy as np
 
-from vote_experiments.ocr.digits import NO_DIGIT, THAI_ONE, WRONG_CUT, DigitModel, digit_model, features, glyph, place, read_numbers
+from vote_experiments.ocr.digits import (
+    NO_DIGIT,
+    THAI_ONE,
+    WRONG_CUT,
+    DigitModel,
+    digit_model,
+    features,
+    glyph,
+    place,
+    read_numbers,
+)
 from vote_experiments.ocr.digit_shapes import Hand, find_lines, shear
 
 ARABIC_SHAPES: Mapping[int, tuple[str, ...]] = {
