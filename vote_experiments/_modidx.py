@@ -6762,6 +6762,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                         'vote_experiments/server/service.py'),
                                                  'vote_experiments.server.service.Service.worker_state': ( 'server/service.html#service.worker_state',
                                                                                                            'vote_experiments/server/service.py'),
+                                                 'vote_experiments.server.service._allowed_methods': ( 'server/service.html#_allowed_methods',
+                                                                                                       'vote_experiments/server/service.py'),
                                                  'vote_experiments.server.service._declared': ( 'server/service.html#_declared',
                                                                                                 'vote_experiments/server/service.py'),
                                                  'vote_experiments.server.service._declared_with': ( 'server/service.html#_declared_with',
