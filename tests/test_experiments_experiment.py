@@ -25,7 +25,8 @@ from vote_experiments.store.maintenance import check_store
 from vote_experiments.store.run_totals import status_counts
 from vote_experiments.store.runs import get_experiment, list_experiments
 from vote_experiments.store.tables import item_results, scores, traces
-from vote_experiments.experiments.experiment import arun_experiment, rescore, run_experiment
+from vote_experiments.experiments.experiment import arun_experiment, run_experiment
+from vote_experiments.experiments.rescoring import rescore
 from vote_experiments.engine.processes import ProcessPools, TaskNotPicklableError, process_pool
 from vote_experiments.engine.resuming import RunBusyError, SettingsChangedError, fingerprint
 from vote_experiments.engine.summaries import summarise

@@ -38,7 +38,8 @@ from vote_experiments.forms.schema import (
 )
 from ..forms.thai import normalise_name
 from ..records import DatasetItem
-from ..scoring.evaluators import STANDARD_EVALUATORS, match_reports
+from ..scoring.evaluators import STANDARD_EVALUATORS
+from ..scoring.pairs import match_reports
 from ..scoring.summary import STANDARD_SUMMARIES
 from ..store.database import Store, open_store
 from ..store.encoding import now_us

@@ -19,8 +19,8 @@ from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..documented import documented
 from ..engine.blocking import run_blocking
 from ..engine.progress import duration
-from .comparison import chosen_places
-from .request import check_values
+from .sampling import chosen_places
+from .request_checks import check_values
 from ..models.extraction import page_paths
 from ..models.images import EncodedPages
 from ..models.openai_compatible import is_own_server, server_address

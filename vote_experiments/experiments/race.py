@@ -32,9 +32,10 @@ from ..engine.progress import Progress, progress_reporter
 from ..engine.resuming import SettingsChangedError, changed_settings, fingerprint
 from ..engine.spending import already_spent, call_setting, check_cap, expected_output_tokens, run_notices
 from ..engine.stored_comparison import accuracy_frame, compared_rule, compared_score
-from .comparison import ConfigOutcome, chosen_places, experiment_entry
+from .sampling import chosen_places
+from .config_outcomes import ConfigOutcome, experiment_entry
 from .experiment import arun_experiment, run_in_own_loop
-from .request import check_values
+from .request_checks import check_values
 from .result import experiment_result
 from ..models.budget import Budget
 from ..models.extraction import extraction_task, vote_extraction_task

@@ -14,7 +14,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .digits import estimate_hand, read_numbers
+from .digits import read_numbers
+from .digit_shapes import estimate_hand
 from ..forms.pages import count_pages, load_page
 from .words import number_candidates, read_text, words_crop, words_unavailable
 from .cells import Cell

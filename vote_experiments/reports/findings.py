@@ -48,7 +48,7 @@ from ..html.markup import Html, fact_table, filled, joined, paragraph, percent, 
 from .stored_run import OpenedRun, open_run  # noqa: F401 the templates open a run through this module
 from ..models.extraction import ExtractionError, page_paths
 from ..records import ItemResult
-from ..scoring.evaluators import SuspectLabel, suspect_labels
+from ..scoring.suspect_labels import SuspectLabel, suspect_labels
 from ..scoring.summary import OVERALL
 from ..settings import image_roots, redact
 
