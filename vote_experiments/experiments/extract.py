@@ -15,21 +15,20 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
-
 from ..analysis.counted_forms import CountedForm
 from ..analysis.sums import Sums, add_up, read_expected, read_official
 from ..datasets.folders import DONE_BEFORE, FormSets, group_folder
 from ..datasets.scans import identical_form_sets
-from ..store.database import Store, open_store
 from ..engine.archive import slug
+from ..engine.progress import Progress, progress_reporter
+from .doubts import Doubt, report_doubts, worst_first
 from .extract_tables import check_format, table_file
 from .folder_reading import FolderReadings, check_readers, check_share, read_folder
 from .report_spool import ReportSpool
-from ..engine.progress import Progress, progress_reporter
-from .doubts import Doubt, report_doubts, worst_first
-from ..forms.schema import BALLOT_FIELDS, VOTER_FIELDS, Report, read_reports, unknown_keys
+from ..forms.schema import BALLOT_FIELDS, Report, VOTER_FIELDS, read_reports, unknown_keys
 from ..records import ItemResult
-from ..scoring.evaluators import match_reports
+from ..scoring.pairs import match_reports
+from ..store.database import Store, open_store
 
 # %% ../../nbs/experiments/06_extract.ipynb #f3ecc029
 def _page_problems(output: Any) -> list[Doubt]:
@@ -279,7 +278,9 @@ def _counted_forms(
     for i, form in enumerate(forms):
         if form.report is None:
             continue
-        counted = CountedForm(form.form_set, form.report, form.place, bool(form.doubts), scans.get(form.form_set), folder)
+        counted = CountedForm(
+            form.form_set, form.report, form.place, bool(form.doubts), scans.get(form.form_set), folder
+        )
         if counted.folder_differs:
             text = ", ".join(
                 f"{name}: {there} by the folder, {here} on the form"
