@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from ..analysis.counted_forms import CountedForm
+from ..analysis.counted_forms import CountedForm, SAME_SCAN
 from ..analysis.sums import Sums, add_up, read_expected, read_official
 from ..datasets.folders import DONE_BEFORE, FormSets, group_folder
 from ..datasets.scans import identical_form_sets
@@ -245,9 +245,11 @@ def sum_up(
     for form, counted in rows:
         form.counted = sums.counted[counted.name]
         if form.counted == "held back":
-            form.doubts = worst_first(
-                [*form.doubts, Doubt("duplicate", "another form of the same place has other numbers", counted.votes)]
+            misfiled = any(d.kind == SAME_SCAN and counted.name in d.forms for d in sums.duplicates)
+            reason = (
+                "the same scan is filed under two places" if misfiled else "another form of the same place has other numbers"
             )
+            form.doubts = worst_first([*form.doubts, Doubt("duplicate", reason, counted.votes)])
     return sums
 
 # %% ../../nbs/experiments/06_extract.ipynb #bcdc9daf
