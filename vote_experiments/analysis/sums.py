@@ -308,13 +308,16 @@ DECISIONS = ("count", "leave out")
 
 # %% ../../nbs/analysis/14_sums.ipynb #ac552c37
 def _decided(forms: Sequence[CountedForm], decisions: Mapping[str, str]) -> dict[str, str]:
-    known = {f.name for f in forms} | {f.form_set for f in forms}
+    known = {name for f in forms for name in (f.name, f.form_set)} if decisions else set()
     for name, decision in decisions.items():
         if name not in known:
             raise ValueError(f"decisions: there is no form {name!r}")
         if decision not in DECISIONS:
             raise ValueError(f"decisions: {decision!r} for {name!r} is not one of {', '.join(DECISIONS)}")
-    return {f.name: decisions.get(f.name, decisions.get(f.form_set, "")) for f in forms}
+    if not decisions:
+        return {}
+    chosen = {f.name: decisions.get(f.name, decisions.get(f.form_set, "")) for f in forms}
+    return {name: decision for name, decision in chosen.items() if decision}
 
 # %% ../../nbs/analysis/14_sums.ipynb #7e9a57a7
 def _fates(forms: Sequence[CountedForm], decided: Mapping[str, str]) -> tuple[dict[str, str], list[Duplicate]]:
