@@ -7,11 +7,10 @@ __all__ = ['SAME_SCAN', 'SAME_REPORT', 'CONFLICT', 'SAME_NUMBERS', 'CountedForm'
 
 # %% ../../nbs/analysis/14_counted_forms.ipynb #708bacf6
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
-
 from ..forms.identity import FormIdentity, header_in_path, identity_of
 from ..forms.schema import BALLOT_FIELDS, FormInfo, Report, VOTER_FIELDS, numbered_rows
 from ..records import Record
@@ -113,6 +112,47 @@ def _same_place(forms: Sequence[CountedForm]) -> Iterator[tuple[Duplicate, list[
                 ),
                 left,
             )
+
+# %% ../../nbs/analysis/14_counted_forms.ipynb #9eca34a3
+_PLACE_FIELDS = ("ballot", "province", "constituency", "district", "sub_district", "station", "committee")
+
+
+def _counted_scan(several: Sequence[CountedForm]) -> CountedForm | None:  # None: a person has to decide
+    "Which of the copies of one scan is filed where its header says"
+    least = min(len(f.folder_differs) for f in several)
+    best = [f for f in several if len(f.folder_differs) == least]
+    places = [{getattr(f.identity, name) for f in best} - {None} for name in _PLACE_FIELDS]
+    return None if any(len(values) > 1 for values in places) else min(best, key=lambda f: len(f.identity.missing))
+
+# %% ../../nbs/analysis/14_counted_forms.ipynb #daa318de
+def _same_scans(
+    forms: Sequence[CountedForm], counted: Collection[str] = ()
+) -> Iterator[tuple[Duplicate, list[CountedForm]]]:
+    "Copies of one scan, each with the forms that are not counted; `counted`: names that a person decided to count"
+    wanted = {f.same_scan_as for f in forms if f.same_scan_as}
+    involved = [f for f in forms if f.same_scan_as or f.form_set in wanted]
+    by_name = {(f.form_set, f.place): f for f in involved}
+    copies: dict[str, list[CountedForm]] = {}
+    for form in involved:
+        original = form.same_scan_as or form.form_set
+        first = by_name.get((original, form.place)) or by_name.get((original, 0))
+        copies.setdefault(first.name if first else f"{original}, report {form.place + 1}", []).append(form)
+    for several in (s for s in copies.values() if len(s) > 1):
+        same = len({f.numbers() for f in several}) == 1
+        chosen = next((f for f in several if f.name in counted), None) or _counted_scan(several)
+        kept = chosen if same else None
+        left = [f for f in several if f is not kept]
+        places = [kept] if kept else several
+        yield (
+            Duplicate(
+                SAME_SCAN if same else CONFLICT,
+                " or ".join(dict.fromkeys(str(f.identity) for f in places)),
+                tuple(f.name for f in several),
+                (kept.name,) if kept else (),
+                sum(f.votes for f in left),
+            ),
+            left,
+        )
 
 # %% ../../nbs/analysis/14_counted_forms.ipynb #b1fc656a
 def _same_numbers(forms: Sequence[CountedForm]) -> Iterator[Duplicate]:

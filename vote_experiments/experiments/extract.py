@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from ..analysis.counted_forms import CountedForm
+from ..analysis.counted_forms import CountedForm, SAME_SCAN
 from ..analysis.sums import Sums, add_up, read_expected, read_official
 from ..datasets.folders import DONE_BEFORE, FormSets, group_folder
 from ..datasets.scans import identical_form_sets
@@ -304,13 +304,17 @@ def sum_up(
     "The sums of forms; each form then knows how it was counted, and whether the folder says another place"
     places, rows = _counted_forms(forms, same_scans or {}, folder)
     sums = add_up(rows, **options)
+    misfiled = {name for d in sums.duplicates if d.kind == SAME_SCAN for name in d.forms}
     for i, counted in zip(places, rows):
         form = forms[i]
         form.counted = sums.counted[counted.name]
         if form.counted == "held back":
-            form.doubts = worst_first(
-                [*form.doubts, Doubt("duplicate", "another form of the same place has other numbers", counted.votes)]
+            reason = (
+                "the same scan is filed under two places"
+                if counted.name in misfiled
+                else "another form of the same place has other numbers"
             )
+            form.doubts = worst_first([*form.doubts, Doubt("duplicate", reason, counted.votes)])
         forms[i] = form
     return sums
 
