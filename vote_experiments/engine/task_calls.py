@@ -10,6 +10,7 @@ import asyncio
 import functools
 import os
 import time
+from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any
 
@@ -18,6 +19,8 @@ from .own_values import task_values
 from .plan import Plan, RunStoppedError, StopRun
 from .processes import call_pickled, item_error, late, load_task, pickled_task, unpacked
 from .threads import Threads
+from ..models.budget import Budget
+from ..models.resilience import call_context
 from ..records import Observation
 from ..store.encoding import encode_json
 from ..traces.opentelemetry import TRACE_STATE_KEY
@@ -44,6 +47,14 @@ def leave_trace(joined: Any) -> None:
     from opentelemetry import context
 
     context.detach(joined)
+
+# %% ../../nbs/engine/05_task_calls.ipynb #81fdee99
+def _charge_calls(budget: Budget, observations: Iterable[Observation], allow_unknown: bool) -> None:
+    "Charge what model calls in another process have cost; a model that reports neither cost nor tokens computes and is free"
+    for call in observations:
+        is_paid = call.cost_usd is not None or call.usage is not None
+        if call.type == "GENERATION" and not call.cached and is_paid:
+            budget.charge(call.cost_usd, f"{call.model}: it reports tokens but no cost", allow_unknown)
 
 # %% ../../nbs/engine/05_task_calls.ipynb #07723db0
 class Asking:
@@ -102,7 +113,12 @@ class Asking:
         return output, None
 
     async def _ask_elsewhere(self, values: dict[str, Any], observed: list[Observation]) -> tuple:
+        budget = call_context().budget  # a worker has no share in it: it is kept here
+        if budget is not None:
+            budget.check()
         output, error, observations, seconds = await self._elsewhere(values)  # type: ignore[misc]
+        if budget is not None:
+            _charge_calls(budget, observations, (self.plan.config or {}).get("unknown_cost") == "allow")
         observed += observations
         return output, error, seconds, None
 

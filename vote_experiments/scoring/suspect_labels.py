@@ -6,6 +6,9 @@
 __all__ = ['SuspectLabel', 'suspect_labels']
 
 # %% ../../nbs/scoring/02_suspect_labels.ipynb #7e787333
+import pickle
+import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +63,7 @@ def _numbers(report: Report) -> dict[str, int | None]:
 # %% ../../nbs/scoring/02_suspect_labels.ipynb #7c0fa634
 _Place = tuple[int, str]  # index of the expected report, path of the number
 _Told = tuple[int | None, frozenset[str]]  # what was read, and the checks that speak for it (none: no support)
+_Reading = tuple[str, str, dict[_Place, _Told]]  # config, model, where it contradicts the truth
 
 # %% ../../nbs/scoring/02_suspect_labels.ipynb #e3105d04
 def suspect_labels(
@@ -67,22 +71,19 @@ def suspect_labels(
     min_models: int = 2,  # how many different models must agree
 ) -> list[SuspectLabel]:  # strongest first: the ground truth fails its own checks, more models agree
     "Numbers of the ground truth that several models and the arithmetic contradict. Raises `ValueError` for unreadable truth."
-    truths: dict[str, tuple[Report, ...]] = {}
-    told: dict[str, dict[str, list[dict[_Place, _Told]]]] = {}  # item -> config -> one per repeat
-    model_of: dict[tuple[str, str], str] = {}
+    truths: dict[str, bytes] = {}  # of items that someone contradicts, packed
+    readings: dict[str, list[_Reading]] = {}
+    same: dict[tuple[str, str], _Reading] = {}  # of those who contradict nothing: one for all items
     for config, item_results in results.items():
         for r in item_results:
-            if r.error is None and not _is_nothing(r.item.expected_output):
-                truths[r.item.id] = truth = _truth_of(r)
-                told.setdefault(r.item.id, {}).setdefault(config, []).append(_contradictions(truth, r.output))
-                model_of[r.item.id, config] = r.model_version or config
-    suspects = [
-        s
-        for item_id, by_config in told.items()
-        for s in _suspects(
-            item_id, truths[item_id], by_config, {c: model_of[item_id, c] for c in by_config}, min_models
-        )
-    ]
+            if r.error is not None or _is_nothing(r.item.expected_output):
+                continue
+            model, differing = r.model_version or config, _contradictions(_truth_of(r), r.output)
+            if differing and r.item.id not in truths:
+                truths[r.item.id] = zlib.compress(pickle.dumps(r.item.expected_output), 1)
+            reading = (config, model, differing) if differing else same.setdefault((config, model), (config, model, {}))
+            readings.setdefault(r.item.id, []).append(reading)
+    suspects = [s for i, packed in truths.items() for s in _suspects_of(i, packed, readings[i], min_models)]
     return sorted(suspects, key=lambda s: (-len(s.expected_fails), -len(s.models), s.item_id, s.path))
 
 # %% ../../nbs/scoring/02_suspect_labels.ipynb #85b1afb4
@@ -154,6 +155,18 @@ def _suspects(
         )
         if value is not None and ahead and models[value] >= min_models:
             yield _suspect(item_id, truth[i], path, value, saying[value], len(answered))
+
+# %% ../../nbs/scoring/02_suspect_labels.ipynb #ad7f1c5b
+def _suspects_of(item_id: str, packed: bytes, readings: Sequence[_Reading], min_models: int) -> Iterable[SuspectLabel]:
+    "The suspect labels of one item; its truth is read again only where enough models contradict it at one place"
+    by_config: dict[str, list[dict[_Place, _Told]]] = {}
+    for config, _, differing in readings:
+        by_config.setdefault(config, []).append(differing)
+    places = Counter(place for repeats in by_config.values() for place in {p for one in repeats for p in one})
+    if max(places.values()) < min_models:
+        return ()
+    truth = _truth(pickle.loads(zlib.decompress(packed)))
+    return _suspects(item_id, truth, by_config, {config: model for config, model, _ in readings}, min_models)
 
 # %% ../../nbs/scoring/02_suspect_labels.ipynb #9c0a8f49
 def _suspect(
