@@ -68,7 +68,8 @@ def flag_type(schema: dict) -> str:
 
 def flags_of(call: str) -> list[str]:
     "Options of a command, one for each field"
-    from vote_experiments.experiments.request import FIELDS, field_schema, fields_of, option_of
+    from vote_experiments.experiments.request import FIELDS, fields_of, option_of
+    from vote_experiments.experiments.request_checks import field_schema
 
     lines = []
     for name in fields_of("cli", call):  # type: ignore[arg-type]

@@ -16,15 +16,13 @@ from vote_experiments.ocr.digits import (
     THAI_ONE,
     WRONG_CUT,
     DigitModel,
-    Hand,
     digit_model,
     features,
-    find_lines,
     glyph,
     place,
     read_numbers,
-    shear,
 )
+from vote_experiments.ocr.digit_shapes import Hand, find_lines, shear
 
 ARABIC_SHAPES: Mapping[int, tuple[str, ...]] = {
     0: (

@@ -413,3 +413,38 @@ def test_page_one_without_a_suffix_and_a_pdf_called_p1_are_read(night, sqlite_st
         "d1": ["d1.pdf"],
     }
     assert sets.left_out == {}
+
+
+# --- one scan under two places ---
+
+
+def filed(folder, original="เชียงใหม่/เขต 3/ริมใต้/หน่วย 17", **header):
+    unread = {"sub_district": None, "unit": 17, "votes": (8, 193, 36), "district": None}
+    same = None if folder == original else original
+    return CountedForm(folder, Report.model_validate(reading(**unread, **header)), same_scan_as=same)
+
+
+def test_a_misfiled_copy_is_counted_where_the_header_says():
+    folders = "ตาก/เขต 3/แม่สอด/หน่วย 9", "เชียงใหม่/เขต 3/ริมใต้/หน่วย 17"
+    for original in folders:  # whichever folder comes first
+        copies = [filed(f, original, province="เชียงใหม่", seat=None) for f in folders]
+        copies.sort(key=lambda f: f.same_scan_as is not None)
+        sums = add_up(copies)
+        assert sums.totals[["province", "constituency_number", "votes"]].values.tolist() == [
+            ["เชียงใหม่", "3", v] for v in (8, 193, 36)
+        ]
+        assert sums.counted == {folders[0]: "duplicate", folders[1]: "yes"}
+        assert f"counted once, as {folders[1]}" in sums.findings()[0] and "เชียงใหม่" in sums.findings()[0]
+
+
+def test_a_misfiled_copy_whose_header_says_nothing_is_in_no_sum_until_it_is_decided():
+    folders = "ตาก/เขต 3/แม่สอด/หน่วย 17", "เชียงใหม่/เขต 3/ริมใต้/หน่วย 17"
+    copies = [filed(f, folders[0], province=None, seat=None) for f in folders]
+    sums = add_up(copies)
+    assert sums.totals.empty and sums.held_back == list(folders)
+    [line] = sums.findings()
+    assert "จ.ตาก" in line and "จ.เชียงใหม่" in line and "left out of the sums until you decide" in line
+    for decisions in ({folders[0]: "leave out"}, {folders[1]: "count"}):
+        decided = add_up(copies, decisions=decisions)
+        assert set(decided.totals["province"]) == {"เชียงใหม่"} and decided.totals["votes"].tolist() == [8, 193, 36]
+        assert decided.held_back == []

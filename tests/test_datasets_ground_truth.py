@@ -20,7 +20,7 @@ from vote_experiments.store.tables import dataset_items, observations, traces
 from vote_experiments.compat.variants import dataset_from_traces
 from vote_experiments.forms.schema import read_reports
 from vote_experiments.synthesis.reports import draft_report
-from vote_experiments.scoring.evaluators import SuspectLabel
+from vote_experiments.scoring.suspect_labels import SuspectLabel
 
 TRUTH = {
     "form_info": {

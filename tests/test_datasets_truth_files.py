@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -226,6 +227,17 @@ def test_parquet_says_what_is_missing_or_reads(tmp_path):
     (tmp_path / "t.parquet").write_bytes(b"PAR1....")
     with pytest.raises((ImportError, ValueError, OSError)):
         read_table(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize("dtype", [str, None])  # all text, or numbers as pandas guesses them
+def test_a_parquet_table_gives_the_same_truth_as_its_csv(tmp_path, dtype):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    table = write(tmp_path, "truth.csv", LONG)
+    pd.read_csv(table, dtype=dtype).to_parquet(tmp_path / "truth.parquet")
+    from_csv = import_dataset(table, "csv", mapping="auto", store=tmp_path / "s.db")
+    from_parquet = import_dataset(tmp_path / "truth.parquet", "parquet", mapping="auto", store=tmp_path / "s.db")
+    assert truths(from_parquet) == truths(from_csv) and len(truths(from_csv)) == 2
+    assert from_parquet.provenance["unmapped"] == []
 
 
 # --- mappings ---

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vote_experiments.experiments.experiment import rescore, run_experiment
+from vote_experiments.experiments.experiment import run_experiment
+from vote_experiments.experiments.rescoring import rescore
 from vote_experiments.store.database import Store
 
 

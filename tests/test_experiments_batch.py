@@ -30,7 +30,8 @@ from vote_experiments.experiments.batch import (
     batch_evaluation_result,
     run_batched_evaluation,
 )
-from vote_experiments.experiments.experiment import RunBusyError, SettingsChangedError, run_experiment
+from vote_experiments.engine.resuming import RunBusyError, SettingsChangedError
+from vote_experiments.experiments.experiment import run_experiment
 from vote_experiments.records import Evaluation, Observation
 
 

@@ -19,10 +19,10 @@ from vote_experiments.store.runs import get_group, list_experiments, list_groups
 from vote_experiments.experiments.comparison import (
     arun_model_experiments,
     choose_backend,
-    chosen_places,
     run_model_experiments,
     stored_request,
 )
+from vote_experiments.experiments.sampling import chosen_places
 from vote_experiments.models.registry import forget_model, register_model
 
 DOCUMENTED = {

@@ -114,6 +114,41 @@ def test_a_folder_becomes_tables_with_doubts_from_a_second_reader(night, sqlite_
     assert "ขอนแก่น" in (tmp_path / "tables" / "totals.json").read_text(encoding="utf-8")
 
 
+def test_tables_as_parquet_hold_what_the_csv_tables_hold(night, sqlite_store, tmp_path):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    import pandas as pd
+
+    made = {
+        kind: extract(night, {"model": "careful"}, out=tmp_path / kind, format=kind, store=sqlite_store, progress=False)
+        for kind in ("csv", "parquet")
+    }
+    for name in ("stations", "votes", "totals"):
+        written = pd.read_parquet(tmp_path / "parquet" / f"{name}.parquet")
+        text = pd.read_csv(tmp_path / "csv" / f"{name}.csv", encoding="utf-8-sig")
+        assert list(written) == list(text) and len(written) == len(text) > 0
+        numbers = [c for c in ("vote_count", "votes", "good_ballots", "number") if c in written]
+        assert numbers and all(written[c].dtype == "int64" and (written[c] == text[c]).all() for c in numbers)
+    assert made["parquet"].n_reports == made["csv"].n_reports
+
+
+def test_a_registered_reader_receives_every_page_also_one_that_is_no_form(night, sqlite_store):
+    received = {}
+
+    def counts_pages(images, config):
+        received[station_of(images)] = len(images)
+        return answer(station_of(images))
+
+    Image.effect_noise((40, 60), 90).save(night / "s1_page3.png")  # a picture of nothing, between the pages of a form
+    Image.new("L", (40, 60), 0).save(night / "s2_page3.png")
+    register_model("counts-pages", counts_pages)
+    try:
+        read = extract(night, {"model": "counts-pages"}, store=sqlite_store, progress=False)
+    finally:
+        forget_model("counts-pages")
+    assert received == {0: 2, 1: 3, 2: 3, 3: 2, 4: 2} and read.left_out == {}
+    assert "page" not in " ".join(read.stations["doubt_codes"])  # whether it is a form is for the reader to say
+
+
 def test_failed_forms_are_rows_too(night, sqlite_store):
     read = extract(night, {"model": "hasty"}, store=sqlite_store, progress=False)
     assert (

@@ -10,10 +10,11 @@ import time
 import pytest
 from PIL import Image
 
+from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.experiments.extract import extract
 from vote_experiments.models.registry import forget_model
 from vote_experiments.store.database import Store, open_store
-from vote_experiments.store.maintenance import backup_store
+from vote_experiments.store.maintenance import backup_store, check_store
 from vote_experiments.store.runs import create_group, list_groups, resolve_run, runs_to_prune
 
 READER = """
@@ -129,23 +130,50 @@ def test_a_signal_does_what_ctrl_c_does(night, sqlite_store, name):
     assert rest(night, sqlite_store).n_reports == 20 and len(set(calls(night))) == 20
 
 
-def test_an_export_that_is_killed_leaves_no_half_file(night, sqlite_store):
+def kill_while_written(process, folder, after_s):
+    "Kill a process that writes into a folder soon after something is there; whether it was still running"
+    while process.poll() is None and not (folder.is_dir() and any(folder.iterdir())):
+        time.sleep(0.001)
+    time.sleep(after_s)
+    was_running = process.poll() is None
+    process.kill()
+    process.communicate()
+    return was_running
+
+
+@pytest.mark.parametrize("attempts", [pytest.param(3), pytest.param(20, marks=pytest.mark.slow)])
+def test_an_export_that_is_killed_leaves_no_half_file(night, sqlite_store, attempts):
     rest(night, sqlite_store)
     run = list_groups(sqlite_store)[0]["id"]
-    whole = 0
-    for attempt in range(6):
-        path = night / f"items{attempt}.csv"
+    n_killed = 0
+    for attempt in range(attempts):
+        path = night / str(attempt) / "items.csv"
         process = command(night, sqlite_store, "export", run, "-o", str(path))
-        until = time.monotonic() + 0.3 * attempt
-        while time.monotonic() < until and process.poll() is None:
-            time.sleep(0.01)
-        process.kill()
-        process.communicate()
+        n_killed += kill_while_written(process, path.parent, 0.002 * (attempt % 5))
         if path.exists():
             with open(path, encoding="utf-8-sig", newline="") as f:
                 assert len(list(csv.reader(f))) == 21
-            whole += 1
-    assert whole <= 6
+    assert n_killed
+
+
+@pytest.mark.parametrize("attempts", [pytest.param(3), pytest.param(20, marks=pytest.mark.slow)])
+def test_a_backup_that_is_killed_leaves_no_bad_copy(night, sqlite_store, attempts):
+    rest(night, sqlite_store)
+    save_dataset(
+        "large", [{"id": str(i), "input": os.urandom(20_000).hex()} for i in range(500)], store=sqlite_store
+    )  # 20 MB: the copy takes a moment
+    n_killed = 0
+    for attempt in range(attempts):
+        path = night / str(attempt) / "copy.db"
+        process = command(night, sqlite_store, "store", "backup", str(path))
+        n_killed += kill_while_written(process, path.parent, 0.004 * (attempt % 5))
+        if path.exists():
+            copy = Store(path)
+            assert check_store(copy) == [] and len(list_groups(copy)) == 1
+            copy.close()
+    assert n_killed
+    whole = backup_store(sqlite_store, night / "whole.db")
+    assert check_store(Store(whole)) == []
 
 
 def test_a_backup_that_fails_is_no_backup(sqlite_store, tmp_path, monkeypatch):
@@ -191,7 +219,6 @@ def test_retention_names_old_runs_and_never_running_ones(sqlite_store):
 
 def test_one_answer_that_no_reader_of_json_takes_blocks_nothing(sqlite_store):
     from vote_experiments import experiment_result, rescore, run_experiment, seat_flips
-    from vote_experiments.store.maintenance import check_store
 
     def task(input_data):
         return {"reports": [{"vote_results": [{"number": 1, "vote_count": 10**400 if input_data == 1 else 5}]}]}

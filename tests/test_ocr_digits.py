@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from vote_experiments.ocr import digits
+from vote_experiments.ocr import digit_shapes, digits
 from vote_experiments.ocr.numbers import number_pictures, vote_slot
 from vote_experiments.ocr.reading import _digit_cell
 from vote_experiments.ocr.sheets import vote_page
@@ -69,16 +69,16 @@ def test_blank_cells_have_no_picture():
 
 def test_the_writers_hand_is_the_same_for_all_cells():
     cells, _ = count_cells(7010, level="clean")
-    hand = digits.estimate_hand(cells)
-    lean = [digits.shear(c, -0.2) for c in cells]  # lean them further to the right
-    assert digits.estimate_hand(lean).slant > hand.slant
+    hand = digit_shapes.estimate_hand(cells)
+    lean = [digit_shapes.shear(c, -0.2) for c in cells]  # lean them further to the right
+    assert digit_shapes.estimate_hand(lean).slant > hand.slant
     tall = [cv2.resize(c, None, fx=1.3, fy=1.3) for c in cells]
-    assert 1.1 < digits.estimate_hand(tall).height / hand.height < 1.5
+    assert 1.1 < digit_shapes.estimate_hand(tall).height / hand.height < 1.5
 
 
 def test_reading_does_not_depend_on_other_cells_once_the_hand_is_known():
     cells, _ = count_cells(7011, level="scan")
-    hand = digits.estimate_hand(cells)
+    hand = digit_shapes.estimate_hand(cells)
     together = digits.read_numbers(cells, hand, thai=False).readings
     alone = [digits.read_numbers([c], hand, thai=False).readings[0] for c in cells]
     assert [r[0][0] for r in together] == [r[0][0] for r in alone]

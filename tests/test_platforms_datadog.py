@@ -26,7 +26,8 @@ from vote_experiments.datasets.dataset import get_dataset, list_versions
 from vote_experiments.datasets.saving import save_dataset, upsert_item
 from vote_experiments.store.runs import list_experiments, list_groups
 from vote_experiments.store.database import Store
-from vote_experiments.experiments.experiment import rescore, run_experiment
+from vote_experiments.experiments.experiment import run_experiment
+from vote_experiments.experiments.rescoring import rescore
 from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.platforms.platform import PlatformDown, RemoteNotFoundError
 from vote_experiments.platforms.publishing import publish, pull_dataset, push_dataset

@@ -19,7 +19,6 @@ from vote_experiments.scoring.evaluators import (
     FURTHER_EVALUATORS,
     OPTIONAL_EVALUATORS,
     STANDARD_EVALUATORS,
-    _read,
     absolute_vote_error,
     anls_star,
     arithmetic_consistency,
@@ -28,16 +27,16 @@ from vote_experiments.scoring.evaluators import (
     field_f1,
     has_no_errors,
     invented_rows,
-    match_reports,
     name_cer,
     omitted_rows,
     row_shift,
-    suspect_labels,
     vote_results_by_name,
     vote_results_quality,
     voter_statistics_accuracy,
     words_match_digits,
 )
+from vote_experiments.scoring.pairs import _read, match_reports
+from vote_experiments.scoring.suspect_labels import suspect_labels
 
 ALL = (*STANDARD_EVALUATORS, *FURTHER_EVALUATORS, *OPTIONAL_EVALUATORS)
 WITHOUT_TRUTH = (has_no_errors, arithmetic_consistency, words_match_digits)

@@ -426,7 +426,19 @@ def test_what_is_not_there_is_a_404(server, http):
         assert str(server.folder) not in http.post(f"{ROOT}/run-async", json=asked(dataset_name=name)).text
     found = http.post(f"{ROOT}/run", json=asked(dataset_version=99))
     assert found.status_code == 404 and "version 99" in found.json()["detail"]
-    assert http.put(f"{ROOT}/run").status_code == 405
+    refused = http.put(f"{ROOT}/run")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+    refused = http.put(f"{ROOT}/tasks/job_0")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "DELETE, GET")
+
+
+def test_idle_connections_lock_no_one_out(tmp_path):
+    with running(tmp_path, "connections=20", "head_s=600.0") as server, contextlib.ExitStack() as idle:
+        for _ in range(200):
+            idle.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        assert [httpx.get(f"{server.url}/health", timeout=60).status_code for _ in range(5)] == [200] * 5
+        with server.client() as client:
+            assert client.post(f"{ROOT}/run", json=asked()).status_code == 200
 
 
 @promise("http-api-11")

@@ -16,9 +16,11 @@ from vote_experiments.synthesis.difficulties import DIFFICULTIES
 from vote_experiments.synthesis.drawn import demo_dataset, form_set, synthesize_dataset
 from vote_experiments.synthesis.filling import fill_pages
 from vote_experiments.synthesis.layouts import DRAWN_KINDS, draw_design
-from vote_experiments.synthesis.printing import PAGE_HEIGHT, PAGE_WIDTH, print_form
+from vote_experiments.synthesis.printing import print_form
+from vote_experiments.synthesis.sheet import PAGE_HEIGHT, PAGE_WIDTH
 from vote_experiments.synthesis.reports import draft_report
-from vote_experiments.synthesis.scanning import IMAGE_KINDS, LEVELS, draw_creases, scan_page
+from vote_experiments.synthesis.scanning import draw_creases, scan_page
+from vote_experiments.synthesis.image_kinds import IMAGE_KINDS, LEVELS
 
 ALL = sorted(DIFFICULTIES)
 

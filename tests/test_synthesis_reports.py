@@ -12,16 +12,8 @@ from vote_experiments.forms.schema import parse_reports, report_kind
 from vote_experiments.forms.thai import number_words, parse_date, parse_number_words
 from vote_experiments.synthesis.difficulties import DIFFICULTIES, difficulty_shares
 from vote_experiments.synthesis.layouts import DRAWN_KINDS
-from vote_experiments.synthesis.reports import (
-    ELECTION_DAY,
-    MEN,
-    PARTIES,
-    PLACES,
-    SURNAMES,
-    WOMEN,
-    draft_report,
-    number_at,
-)
+from vote_experiments.synthesis.reports import draft_report, number_at
+from vote_experiments.synthesis.drafts import ELECTION_DAY, MEN, PARTIES, PLACES, SURNAMES, WOMEN
 
 seeds = st.integers(0, 2**40)
 codes = st.sampled_from(DRAWN_KINDS)

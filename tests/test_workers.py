@@ -1,10 +1,12 @@
 "Faults around the engine: workers that hang or crash, executors that are lost, values that evaluators share"
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -15,6 +17,7 @@ from vote_experiments.experiments.comparison import run_model_experiments
 from vote_experiments.engine.processes import process_pool
 from vote_experiments.datasets.saving import save_dataset
 from vote_experiments.models.registry import forget_model, register_model
+from vote_experiments.records import Extraction
 from vote_experiments.workers import WorkerPool
 
 
@@ -69,6 +72,61 @@ def test_a_model_of_ones_own_runs_on_dask(own_model, sqlite_store):
                 progress=False,
             )
     assert result["experiments"][0]["successful_records"] == 4
+
+
+@contextlib.contextmanager
+def loky_pool():
+    loky = pytest.importorskip("loky")
+    pool = loky.ProcessPoolExecutor(2)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(kill_workers=True)
+
+
+@contextlib.contextmanager
+def dask_pool():
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        with distributed.Client(cluster) as client, client.get_executor() as executor:
+            yield executor
+
+
+@contextlib.contextmanager
+def thread_pool():
+    with ThreadPoolExecutor(2) as executor:
+        yield executor
+
+
+@contextlib.contextmanager
+def own_pool():
+    yield None
+
+
+@pytest.mark.parametrize("pool", [own_pool, thread_pool, loky_pool, dask_pool])
+def test_a_cost_cap_holds_where_models_run_in_other_processes(pool, sqlite_store, tmp_path, monkeypatch):
+    monkeypatch.setenv("VOTE_EXPERIMENTS_RUNS", str(tmp_path / "runs"))
+    calls = tmp_path / "calls.txt"
+
+    def read(images, config):
+        with open(calls, "a") as file:
+            file.write(images[0] + "\n")
+        return Extraction({"reports": []}, cost_usd=0.01)
+
+    register_model("priced", read, cpu_bound=True)
+    save_dataset("forms", _items(20), store=sqlite_store)
+    how = {"model_configs": [{"model": "priced"}], "store": sqlite_store, "jobs": 2, "backend": "local"}
+    how |= {"show_comparison": False, "progress": False, "dataset_name": "forms"}
+    try:
+        with pool() as executor:
+            with pytest.raises(RunStoppedError, match="max_cost_usd=0.05"):
+                run_model_experiments(**how, executor=executor, max_cost_usd=0.05)
+            assert 5 <= len(calls.read_text().split()) <= 6  # what is spent, and one more in flight
+            result = run_model_experiments(**how, executor=executor, max_cost_usd=1.0, resume=True)
+    finally:
+        forget_model("priced")
+    assert result["experiments"][0]["successful_records"] == 20
+    assert len(calls.read_text().split()) == 20  # none twice
 
 
 def hangs_on_two(input_data):

@@ -24,7 +24,7 @@ from .experiments.batch import run_batched_evaluation as run_batched_evaluation
 from .experiments.comparison import run_model_experiments as run_model_experiments
 from .experiments.ensemble import ensemble as ensemble
 from .experiments.estimate import estimate as estimate
-from .experiments.experiment import rescore as rescore
+from .experiments.rescoring import rescore as rescore
 from .experiments.experiment import run_experiment as run_experiment
 from .experiments.extract import extract as extract
 from .experiments.race import race as race

@@ -25,12 +25,12 @@ from vote_experiments.scoring.evaluators import (
     name_cer,
     omitted_rows,
     row_shift,
-    suspect_labels,
     vote_results_by_name,
     vote_results_quality,
     voter_statistics_accuracy,
     words_match_digits,
 )
+from .scoring.suspect_labels import suspect_labels
 from vote_experiments.scoring.summary import (
     STANDARD_SUMMARIES,
     avg_ballot_accuracy,

@@ -6,15 +6,20 @@
 __all__ = ['SAME_SCAN', 'SAME_REPORT', 'CONFLICT', 'SAME_NUMBERS', 'CountedForm', 'Duplicate']
 
 # %% ../../nbs/analysis/14_counted_forms.ipynb #708bacf6
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-
+from types import MappingProxyType
+from typing import Any
 from ..forms.identity import FormIdentity, header_in_path, identity_of
 from ..forms.schema import BALLOT_FIELDS, FormInfo, Report, VOTER_FIELDS, numbered_rows
 from ..records import Record
 
 # %% ../../nbs/analysis/14_counted_forms.ipynb #fa3fa7f0
-@dataclass
+_NOTHING: Mapping[str, Any] = MappingProxyType({})  # one for all forms
+
+
+@dataclass(slots=True)
 class CountedForm:
     "One report as it enters the sum"
 
@@ -26,7 +31,7 @@ class CountedForm:
     folder: str = ""  # where the form set is: its name may say the place
     identity: FormIdentity = field(init=False)
     from_folder: tuple[str, ...] = field(init=False, default=())  # fields that only the folders say
-    folder_differs: dict[str, tuple[str, str]] = field(init=False, default_factory=dict)  # field: (folder, form)
+    folder_differs: Mapping[str, tuple[str, str]] = field(init=False)  # field: (folder, form)
 
     def __post_init__(self) -> None:
         own = identity_of(self.report)
@@ -37,9 +42,9 @@ class CountedForm:
             n: (getattr(folder, n), getattr(own, n))
             for n in relevant
             if getattr(own, n) not in (None, getattr(folder, n))
-        }
+        } or _NOTHING
         self.from_folder = tuple(n for n in relevant if n in own.missing)
-        self.identity = replace(own, **{n: getattr(folder, n) for n in self.from_folder})
+        self.identity = replace(own, written=_NOTHING, **{n: getattr(folder, n) for n in self.from_folder})
 
     @property
     def name(self) -> str:
@@ -73,12 +78,20 @@ class Duplicate(Record):
     counted: tuple[str, ...]  # those that are in the sums
     votes: int  # votes that would be wrong, had all been counted
 
+# %% ../../nbs/analysis/14_counted_forms.ipynb #efc9fb66
+def _seen_twice(hashes: Iterable[int]) -> set[int]:
+    "Hashes that come more than once: only these forms need to be compared"
+    seen: set[int] = set()
+    return {h for h in hashes if h in seen or seen.add(h)}  # type: ignore[func-returns-value]
+
 # %% ../../nbs/analysis/14_counted_forms.ipynb #ccd0a37c
 def _same_place(forms: Sequence[CountedForm]) -> Iterator[tuple[Duplicate, list[CountedForm]]]:
     "Duplicates by place, each with the forms that are not counted"
     by_place: dict[tuple, dict[str | None, list[CountedForm]]] = {}
-    for form in forms:
-        if not form.identity.missing:
+    complete = lambda: (f for f in forms if not f.identity.missing)
+    twice = _seen_twice(hash(f.identity.place) for f in complete())
+    for form in complete():
+        if hash(form.identity.place) in twice:
             by_place.setdefault(form.identity.place, {}).setdefault(form.identity.date, []).append(form)
     for by_date in by_place.values():
         if len(by_date) == 2 and None in by_date:  # the copy whose date was not read
@@ -100,10 +113,53 @@ def _same_place(forms: Sequence[CountedForm]) -> Iterator[tuple[Duplicate, list[
                 left,
             )
 
+# %% ../../nbs/analysis/14_counted_forms.ipynb #9eca34a3
+_PLACE_FIELDS = ("ballot", "province", "constituency", "district", "sub_district", "station", "committee")
+
+
+def _counted_scan(several: Sequence[CountedForm]) -> CountedForm | None:  # None: a person has to decide
+    "Which of the copies of one scan is filed where its header says"
+    least = min(len(f.folder_differs) for f in several)
+    best = [f for f in several if len(f.folder_differs) == least]
+    places = [{getattr(f.identity, name) for f in best} - {None} for name in _PLACE_FIELDS]
+    return None if any(len(values) > 1 for values in places) else min(best, key=lambda f: len(f.identity.missing))
+
+# %% ../../nbs/analysis/14_counted_forms.ipynb #daa318de
+def _same_scans(
+    forms: Sequence[CountedForm], counted: Collection[str] = ()
+) -> Iterator[tuple[Duplicate, list[CountedForm]]]:
+    "Copies of one scan, each with the forms that are not counted; `counted`: names that a person decided to count"
+    wanted = {f.same_scan_as for f in forms if f.same_scan_as}
+    involved = [f for f in forms if f.same_scan_as or f.form_set in wanted]
+    by_name = {(f.form_set, f.place): f for f in involved}
+    copies: dict[str, list[CountedForm]] = {}
+    for form in involved:
+        original = form.same_scan_as or form.form_set
+        first = by_name.get((original, form.place)) or by_name.get((original, 0))
+        copies.setdefault(first.name if first else f"{original}, report {form.place + 1}", []).append(form)
+    for several in (s for s in copies.values() if len(s) > 1):
+        same = len({f.numbers() for f in several}) == 1
+        chosen = next((f for f in several if f.name in counted), None) or _counted_scan(several)
+        kept = chosen if same else None
+        left = [f for f in several if f is not kept]
+        places = [kept] if kept else several
+        yield (
+            Duplicate(
+                SAME_SCAN if same else CONFLICT,
+                " or ".join(dict.fromkeys(str(f.identity) for f in places)),
+                tuple(f.name for f in several),
+                (kept.name,) if kept else (),
+                sum(f.votes for f in left),
+            ),
+            left,
+        )
+
 # %% ../../nbs/analysis/14_counted_forms.ipynb #b1fc656a
 def _same_numbers(forms: Sequence[CountedForm]) -> Iterator[Duplicate]:
+    hashes = array("q", (hash(form.numbers()) for form in forms))
+    twice = _seen_twice(hashes)
     by_numbers: dict[tuple, list[CountedForm]] = {}
-    for form in forms:
+    for form in (f for f, h in zip(forms, hashes) if h in twice):
         numbers = form.numbers()
         above_zero = sum((n[1] if isinstance(n, tuple) else n or 0) > 0 for n in numbers)
         if above_zero >= _ENOUGH_NUMBERS:

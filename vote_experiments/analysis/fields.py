@@ -32,7 +32,7 @@ from vote_experiments.forms.schema import (
     report_fields,
 )
 from ..records import ItemResult, Record
-from ..scoring.evaluators import match_reports
+from ..scoring.pairs import match_reports
 
 # %% ../../nbs/analysis/07_fields.ipynb #9fa2507f
 ROW_FIELDS = ("candidate_name", "party_name", "vote_count")

@@ -18,7 +18,8 @@ import pandas as pd
 from .fields import Results, _answered, _is_number, judged_fields, share_interval
 from ..forms.schema import Report, parse_reports
 from ..records import ItemResult
-from ..scoring.evaluators import FURTHEST_SLIP, _by_name, _by_number, _slipped_rows, match_reports
+from ..scoring.evaluators import FURTHEST_SLIP, _by_name, _by_number, _slipped_rows
+from ..scoring.pairs import match_reports
 
 # %% ../../nbs/analysis/17_mistakes.ipynb #ac9287a5
 def answered_pairs(

@@ -46,7 +46,8 @@ def request_values(
     given: Mapping[str, Any],  # parameters of a command
 ) -> dict[str, Any]:
     "The fields of a request that were given. Raises `ValueError`."
-    from vote_experiments.experiments.request import FIELDS, named_numbers
+    from vote_experiments.experiments.request import FIELDS
+    from vote_experiments.experiments.request_checks import named_numbers
 
     values = {name: value for name, value in given.items() if name in FIELDS and value not in (None, [])}
     if "weights" in values:

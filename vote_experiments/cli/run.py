@@ -45,7 +45,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 # %% ../../nbs/cli/02_run.ipynb #7f40de1b
 def run_schema() -> dict[str, Any]:
     "JSON schema of a config file of `run`"
-    from vote_experiments.experiments.request import config_schema, field_schema
+    from vote_experiments.experiments.request_checks import config_schema, field_schema
 
     fields = {name: field_schema(name) for name in request_keys() if name != "preset"}
     fields["preset"] = {"enum": list(PRESETS), "description": "a ready choice of models and sample size"}
@@ -68,7 +68,8 @@ def run_schema() -> dict[str, Any]:
 # %% ../../nbs/cli/02_run.ipynb #1f8ad0f5
 def sweep_schema() -> dict[str, Any]:
     "JSON schema of a sweep file"
-    from vote_experiments.experiments.request import field_schema, fields_of
+    from vote_experiments.experiments.request import fields_of
+    from vote_experiments.experiments.request_checks import field_schema
     from vote_experiments.experiments.sweep_files import EXECUTION_KEYS, FILE_KEYS, MODEL_KEYS, OUTPUT_KEYS
 
     known = {name: field_schema(name) for name in fields_of("file", "sweep")}
@@ -115,7 +116,7 @@ def check_types(
     values: Mapping[str, Any],
 ) -> None:
     "Raises `ValueError` that names the field of a request whose type is wrong. Models are checked later, with better words."
-    from vote_experiments.experiments.request import check_values
+    from vote_experiments.experiments.request_checks import check_values
 
     where = f"config file {path!r}: "
     if values.get("preset", next(iter(PRESETS))) not in PRESETS:

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -235,10 +236,9 @@ def import_folder(
         )
     folders = PageFolders(sets.folder)
     store = open_store(store)
-    items = list(_folder_items(sets, folders))
     return save_dataset(
         name,
-        _with_truth(items, name, store),
+        _with_truth(_folder_items(sets, folders), name, store),
         description=description,
         root=folders,
         store=store,
@@ -271,14 +271,13 @@ def _count(path: Path, roots: list[str]) -> int | str:  # how many pages, or wha
         return str(e)
 
 # %% ../../nbs/datasets/10_folders.ipynb #2ec60d3e
-def _with_truth(items: list[DatasetItem], name: str, store: Any) -> Iterator[DatasetItem]:
+def _with_truth(items: Iterator[DatasetItem], name: str, store: Any) -> Iterator[DatasetItem]:
     try:
         known = get_dataset(name, store=store)
     except DatasetNotFoundError:
         yield from items
         return
-    for start in range(0, len(items), 500):
-        some = items[start : start + 500]
+    while some := list(islice(items, 500)):
         old = known.find([i.id for i in some])
         for item in some:
             if was := old.get(item.id):

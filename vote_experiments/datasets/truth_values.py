@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..forms.field_names import has_only_known_keys, respell_report
+from ..forms.respelling import has_only_known_keys, respell_report
 from ..forms.schema import Report, _unwrapped, numbered_rows, plain_reports, read_reports
 
 # %% ../../nbs/datasets/14_truth_values.ipynb #84b06470

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .judging import Judging, _PLAIN
-from .plan import Plan, Slot, _StopRun
-from .task_calls import Asking, ExecutorLostError, _join_trace, _leave_trace
+from .plan import Plan, Slot, StopRun
+from .task_calls import Asking, ExecutorLostError, join_trace, leave_trace
 from .threads import Threads
 from ..records import Evaluation, ItemError, ItemResult, Observation, Usage, _listening
 from ..settings import redact
@@ -131,7 +131,7 @@ class Run:
         plan, values = self.plan, self._values(slot)
         heard: list[Observation] = []
         token = _listening.set(heard)
-        joined = _join_trace(values["trace_id"]) if plan.keeps_traces and "opentelemetry.trace" in sys.modules else None
+        joined = join_trace(values["trace_id"]) if plan.keeps_traces and "opentelemetry.trace" in sys.modules else None
         started_us, started = time.time_ns() // 1000, time.perf_counter()
         judged: tuple[list[Evaluation], dict[str, str]] = ([], {})
         try:
@@ -148,13 +148,13 @@ class Run:
                 if early is None:
                     values["encoded_output"] = encode_json(output)
                 judged = await self._judge(values, early)
-        except _StopRun as stop:
+        except StopRun as stop:
             self.stop_reason = self.stop_reason or stop.reason
             return self.abort() if isinstance(stop.reason, ExecutorLostError) else self.stop()
         finally:
             _listening.reset(token)
             if joined is not None:
-                _leave_trace(joined)
+                leave_trace(joined)
         self._finish(slot, values, output, error, seconds, judged, heard, started_us)
 
     def _values(self, slot: Slot) -> dict[str, Any]:

@@ -2,9 +2,9 @@ from .batch import arun_batched_evaluation as arun_batched_evaluation
 from .batch import run_batched_evaluation as run_batched_evaluation
 from .comparison import arun_model_experiments as arun_model_experiments
 from .comparison import run_model_experiments as run_model_experiments
-from .experiment import arescore as arescore
+from .rescoring import arescore as arescore
 from .experiment import arun_experiment as arun_experiment
-from .experiment import rescore as rescore
+from .rescoring import rescore as rescore
 from .experiment import run_experiment as run_experiment
 from .result import ExperimentResult as ExperimentResult
 from .result import experiment_result as experiment_result

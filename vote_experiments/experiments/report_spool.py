@@ -21,18 +21,27 @@ class ReportSpool:
 
     def __init__(self, unpacked: int = 8):
         self._file, self._lock, self._end = tempfile.TemporaryFile(), threading.Lock(), 0
-        self.load = functools.lru_cache(maxsize=unpacked)(self._load)
+        self.load = functools.lru_cache(maxsize=unpacked)(self.read)
 
     def keep(self, report: Report) -> Report:
         "The same report, from the file whenever it is looked at"
-        packed = zlib.compress(pickle.dumps(report, protocol=5), 1)
+        return self.report(*self.write(report))
+
+    def report(self, start: int, length: int) -> Report:
+        "What stands for a report at a place of the file"
+        return cast(Report, _SpooledReport(self, start, length))
+
+    def write(self, value: Any) -> tuple[int, int]:  # where it begins, and its bytes
+        "Append a value that can be pickled"
+        packed = zlib.compress(pickle.dumps(value, protocol=5), 1)
         with self._lock:
             self._file.seek(self._end)
             self._file.write(packed)
             start, self._end = self._end, self._end + len(packed)
-        return cast(Report, _SpooledReport(self, start, len(packed)))
+        return start, len(packed)
 
-    def _load(self, start: int, length: int) -> Report:
+    def read(self, start: int, length: int) -> Any:
+        "The value at a place, unpacked anew"
         with self._lock:
             self._file.seek(start)
             packed = self._file.read(length)

@@ -18,7 +18,8 @@ from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 
 from .cells import dark_ink, pieces, without_rules
-from .digits import Candidates, pen_ink
+from .digits import Candidates
+from .digit_shapes import pen_ink
 from ..forms.data_files import asset_path
 from ..forms.thai import normalise_text, number_words, parse_number_words
 

@@ -6,16 +6,14 @@
 __all__ = ['FURTHEST_SLIP', 'SHORTEST_SLIP', 'STANDARD_EVALUATORS', 'FURTHER_EVALUATORS', 'OPTIONAL_EVALUATORS',
            'exact_form_match', 'ballot_accuracy_score', 'vote_results_quality', 'has_no_errors',
            'voter_statistics_accuracy', 'vote_results_by_name', 'absolute_vote_error', 'omitted_rows', 'invented_rows',
-           'row_shift', 'name_cer', 'arithmetic_consistency', 'words_match_digits', 'field_f1', 'anls_star',
-           'SuspectLabel', 'suspect_labels']
+           'row_shift', 'name_cer', 'arithmetic_consistency', 'words_match_digits', 'field_f1', 'anls_star']
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #55c0ae10
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..forms.blanks import recorded_paths, zero_blanks
-from ..forms.checks import ARITHMETIC_CHECKS, Check, Checks, check_report
+from ..forms.checks import ARITHMETIC_CHECKS, Check, check_report
 from vote_experiments.forms.schema import (
     Report,
     VoteResult,
@@ -26,17 +24,9 @@ from vote_experiments.forms.schema import (
     report_kind,
 )
 from ..forms.thai import normalise_name, normalise_party
-from ..records import Evaluation, ItemResult, Record
+from ..records import Evaluation
 from .binding import score_rule
-from vote_experiments.scoring.pairs import (
-    _is_nothing,
-    _read,
-    _truth,
-    match_reports,
-    mean,
-    mean_over_expected,
-    report_pairs,
-)
+from .pairs import _is_nothing, _read, mean, mean_over_expected, report_pairs
 
 # %% ../../nbs/scoring/01_evaluators.ipynb #b4ca670a
 def exact_form_match(
@@ -431,153 +421,3 @@ FURTHER_EVALUATORS = (
     field_f1,
 )
 OPTIONAL_EVALUATORS = (anls_star,)  # needs a package of its own, or takes seconds an item
-
-# %% ../../nbs/scoring/01_evaluators.ipynb #19407100
-@dataclass(frozen=True)
-class SuspectLabel(Record):
-    "A value of the ground truth that several models contradict"
-
-    item_id: str
-    form_type: str | None  # of the expected report
-    path: str  # as `report_fields` names it
-    expected: int | None  # what the ground truth says
-    answered: int  # what the models agree on
-    models: tuple[str, ...]  # names of the configs that answered so
-    n_models: int  # configs that answered this report
-    checks: tuple[str, ...]  # checks of this number that pass in every one of these answers
-    expected_fails: tuple[str, ...]  # checks of this number that the ground truth itself fails
-
-# %% ../../nbs/scoring/01_evaluators.ipynb #9ae36081
-_SUMS = {
-    "ballots_allocated": ("ballots_allocated",),
-    "ballots_used": ("ballots_used", "ballots_allocated"),
-    "good_ballots": ("ballots_used", "votes_equal_good_ballots"),
-    "bad_ballots": ("ballots_used",),
-    "no_vote_ballots": ("ballots_used",),
-    "ballots_remaining": ("ballots_allocated",),
-    "vote_count": ("votes_equal_good_ballots", "votes_equal_total"),
-    "total_votes_recorded": ("votes_equal_total",),
-    "voters_present": (),
-}
-
-# %% ../../nbs/scoring/01_evaluators.ipynb #991b1e55
-def _checks_of(checks: Checks, path: str) -> dict[str, str]:
-    "Status of every check this number takes part in, skipped ones left out"
-    sums = _SUMS.get(path.rpartition(".")[2], ())
-    statuses = {c.name: c.status for c in checks.checks if c.name in sums}
-    words = next((c.status for c in checks.named("words_match_digits").details if c.field == path), "skipped")
-    return {k: s for k, s in {**statuses, "words_match_digits": words}.items() if s != "skipped"}
-
-# %% ../../nbs/scoring/01_evaluators.ipynb #0647fd0a
-def _numbers(report: Report) -> dict[str, int | None]:
-    "Every count of the report by its path"
-    return {k: v for k, v in report_fields(report).items() if k.rpartition(".")[2] in (*_SUMS, "eligible_voters")}  # type: ignore[misc]
-
-# %% ../../nbs/scoring/01_evaluators.ipynb #7c0fa634
-_Place = tuple[int, str]  # index of the expected report, path of the number
-_Told = tuple[int | None, frozenset[str]]  # what was read, and the checks that speak for it (none: no support)
-
-# %% ../../nbs/scoring/01_evaluators.ipynb #e3105d04
-def suspect_labels(
-    results: Mapping[str, Iterable[ItemResult]],  # item results by the name of their config
-    min_models: int = 2,  # how many different models must agree
-) -> list[SuspectLabel]:  # strongest first: the ground truth fails its own checks, more models agree
-    "Numbers of the ground truth that several models and the arithmetic contradict. Raises `ValueError` for unreadable truth."
-    truths: dict[str, tuple[Report, ...]] = {}
-    told: dict[str, dict[str, list[dict[_Place, _Told]]]] = {}  # item -> config -> one per repeat
-    model_of: dict[tuple[str, str], str] = {}
-    for config, item_results in results.items():
-        for r in item_results:
-            if r.error is None and not _is_nothing(r.item.expected_output):
-                truths[r.item.id] = truth = _truth_of(r)
-                told.setdefault(r.item.id, {}).setdefault(config, []).append(_contradictions(truth, r.output))
-                model_of[r.item.id, config] = r.model_version or config
-    suspects = [
-        s
-        for item_id, by_config in told.items()
-        for s in _suspects(
-            item_id, truths[item_id], by_config, {c: model_of[item_id, c] for c in by_config}, min_models
-        )
-    ]
-    return sorted(suspects, key=lambda s: (-len(s.expected_fails), -len(s.models), s.item_id, s.path))
-
-# %% ../../nbs/scoring/01_evaluators.ipynb #85b1afb4
-def _truth_of(r: ItemResult) -> tuple[Report, ...]:
-    try:
-        return _truth(r.item.expected_output)
-    except ValueError as e:
-        raise ValueError(f"item {r.item.id!r}: {e}") from None
-
-# %% ../../nbs/scoring/01_evaluators.ipynb #5df8611c
-_UNANSWERED = ""  # the path under which a report that was not answered at all is listed
-
-# %% ../../nbs/scoring/01_evaluators.ipynb #37f84063
-def _contradictions(truth: Sequence[Report], output: Any) -> dict[_Place, _Told]:
-    "Where an answer differs from the truth"
-    different: dict[_Place, _Told] = {}
-    for i, (expected, answered) in enumerate(match_reports(truth, _read(output).reports)):
-        if answered is None:
-            different[i, _UNANSWERED] = (None, frozenset())
-            continue
-        labels, read = _numbers(expected), _numbers(answered)
-        recorded, zero = recorded_paths(expected), zero_blanks(expected)
-        places = [
-            p
-            for p in {**labels, **read}
-            if labels.get(p) != read.get(p)
-            and (p in recorded or p not in labels)
-            and not (read.get(p) == 0 and p in zero)
-        ]
-        checks = check_report(answered) if places else None
-        for path in places:
-            of_number = _checks_of(checks, path) if checks and read.get(path) is not None else {}
-            passed = frozenset(k for k, s in of_number.items() if s == "pass")
-            different[i, path] = (read.get(path), frozenset() if "fail" in of_number.values() else passed)
-    return different
-
-# %% ../../nbs/scoring/01_evaluators.ipynb #0d48453c
-def _agreed(repeats: list[dict[_Place, _Told]], place: _Place) -> _Told | None:
-    "What all repeats of a config say at a place where they contradict the truth; None when they do not agree or have no support"
-    told = [t.get(place) for t in repeats]
-    said = [t for t in told if t is not None]
-    if len(said) < len(told) or len({value for value, _ in said}) > 1:
-        return None
-    checks = frozenset.intersection(*(c for _, c in said))
-    return (said[0][0], checks) if checks else None
-
-# %% ../../nbs/scoring/01_evaluators.ipynb #3a66f694
-def _suspects(
-    item_id: str,
-    truth: Sequence[Report],
-    by_config: dict[str, list[dict[_Place, _Told]]],
-    model_of: dict[str, str],
-    min_models: int,
-) -> Iterable[SuspectLabel]:
-    "The suspect labels of one item"
-    for i, path in sorted({place for repeats in by_config.values() for told in repeats for place in told if place[1]}):
-        answered = {
-            c: repeats for c, repeats in by_config.items() if not any((i, _UNANSWERED) in told for told in repeats)
-        }
-        for_truth = {model_of[c] for c, repeats in answered.items() if any((i, path) not in told for told in repeats)}
-        saying: dict[int | None, dict[str, frozenset[str]]] = {}
-        for config, repeats in answered.items():
-            if said := _agreed(repeats, (i, path)):
-                saying.setdefault(said[0], {})[config] = said[1]
-        models = {value: len({model_of[c] for c in configs}) for value, configs in saying.items()}
-        value = max(models, key=lambda v: models[v], default=None)
-        ahead = value is not None and models[value] > max(
-            len(for_truth), *(n for v, n in models.items() if v != value), 0
-        )
-        if value is not None and ahead and models[value] >= min_models:
-            yield _suspect(item_id, truth[i], path, value, saying[value], len(answered))
-
-# %% ../../nbs/scoring/01_evaluators.ipynb #9c0a8f49
-def _suspect(
-    item_id: str, truth: Report, path: str, value: int, configs: dict[str, frozenset[str]], n_models: int
-) -> SuspectLabel:
-    label = _numbers(truth).get(path)
-    fails = [k for k, s in _checks_of(check_report(truth), path).items() if s == "fail"] if label is not None else []
-    checks = sorted(frozenset.intersection(*configs.values()))
-    return SuspectLabel(
-        item_id, truth.form_info.form_type, path, label, value, tuple(configs), n_models, tuple(checks), tuple(fails)
-    )

@@ -164,11 +164,17 @@ class _Prompt(H11Protocol):
     "HTTP/1.1 whose request heads arrive in time"
 
     head_s: float = 10.0
+    most: int = 1000  # connections
+    idle: dict["_Prompt", None]  # connections without a request, the one that has waited longest first
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._wait_for_head()
+        if len(self.idle) > self.most:
+            longest = next(iter(self.idle))
+            del self.idle[longest]
+            longest.transport.close()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -176,11 +182,16 @@ class _Prompt(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self.idle.pop(self, None)
         if self._deadline is not None:
             self._deadline.cancel()
 
     def _wait_for_head(self) -> None:
         is_waiting = self.conn.their_state is h11.IDLE and not self.transport.is_closing()
+        if not is_waiting:
+            self.idle.pop(self, None)
+        else:
+            self.idle.setdefault(self)
         if self._deadline is not None and not is_waiting:
             self._deadline.cancel()
             self._deadline = None
@@ -245,7 +256,7 @@ def serve(
     )
     if not guard.keys:
         log.warning("API_KEY is not set: nothing but health will answer")
-    protocol = type("_Protocol", (_Prompt,), {"head_s": allowed.head_s})
+    protocol = type("_Protocol", (_Prompt,), {"head_s": allowed.head_s, "most": allowed.connections, "idle": {}})
     config = uvicorn.Config(
         guard,
         host=host,
@@ -257,7 +268,7 @@ def serve(
         http=protocol,
         ws="none",
         timeout_graceful_shutdown=int(grace_s) + 5,
-        limit_concurrency=1000,
+        limit_concurrency=allowed.connections + 100,
         h11_max_incomplete_event_size=32_768,
     )
     _Server(config, guard.app.state.service).run()

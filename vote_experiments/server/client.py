@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..experiments.request import differing
+from ..experiments.request_models import differing
 from ..settings import DEFAULT_DATASET, DEFAULT_ML_APP, DEFAULT_PROJECT, keep_secret, redact, setting
 from ..records import VoteExperimentsError
 

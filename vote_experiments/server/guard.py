@@ -62,6 +62,7 @@ class Limits:
 
     body_bytes: int = 1_000_000  # of a request
     head_s: float = 10.0  # seconds until the headers of a request are there
+    connections: int = 1000  # open at once; the one that has waited longest gives way to a new one
     body_s: float = 20.0  # seconds until its body is
     rate_per_minute: float = 600.0  # requests of one key, or of one address without a key
     rate_burst: float = 100.0  # requests at once before the rate counts

@@ -9,21 +9,20 @@ __all__ = ['log', 'ENDED', 'STATES', 'JOB_ARGUMENTS', 'Job', 'JobNotFoundError',
 
 # %% ../../nbs/server/00_jobs.ipynb #50241d63
 import logging
+import sqlalchemy as sa
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-import sqlalchemy as sa
-
 from ..datasets.dataset import get_dataset
 from ..engine.blocking import RunInterrupted, run_blocking
 from ..engine.engine import Run
 from ..engine.progress import Progress
 from ..engine.resuming import HEARTBEAT_S, RunBusyError, is_busy
 from ..experiments.comparison import arun_model_experiments, stored_request
-from ..experiments.request import check_names, check_values, fields_of
+from ..experiments.request import fields_of
+from ..experiments.request_checks import check_names, check_values
 from ..models.registry import check_configs, model_available
 from ..platforms.publishing import choose_backend
 from ..records import Record, VoteExperimentsError

@@ -9,10 +9,9 @@ __all__ = ['RunRequest', 'ExperimentOut', 'RunResponse', 'run_response', 'Accept
 
 # %% ../../nbs/server/04_messages.ipynb #691c420b
 from collections.abc import Mapping
-from typing import Any, Literal
-
 from pydantic import BaseModel, ConfigDict, Field
-from ..experiments.request import request_model
+from typing import Any, Literal
+from ..experiments.request_models import request_model
 from .guard import outside
 from .jobs import Job, job_state
 from ..store.encoding import iso

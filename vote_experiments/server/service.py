@@ -25,6 +25,7 @@ from fastapi import Depends, HTTPException, Path as InPath, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader
+from starlette.routing import compile_path
 
 from ..datasets.dataset import get_dataset
 from ..engine.spending import already_spent
@@ -148,13 +149,22 @@ def _on_unfit(_: Request, error: Any) -> JSONResponse:
     ]
     return JSONResponse({"detail": said}, 422)
 
+# %% ../../nbs/server/06_service.ipynb #7be936da
+def _allowed_methods(request: Request) -> str:
+    "Methods of every route with the request's path: a framework names those of one route only"
+    routes = [(r.path, r.methods) for r in request.app.routes if getattr(r, "methods", None)]
+    routes += [(path, map(str.upper, operations)) for path, operations in request.app.openapi()["paths"].items()]
+    matching = (methods for path, methods in routes if compile_path(path)[0].match(request.url.path))
+    return ", ".join(sorted({method for methods in matching for method in methods}))
+
 # %% ../../nbs/server/06_service.ipynb #b6dd6551
 def _on_problem(request: Request, error: Any) -> JSONResponse:
     code, detail = getattr(error, "status_code", None), getattr(error, "detail", None) or str(error)
     if code is None:
         code = 404 if isinstance(error, LookupError) else 409 if isinstance(error, JobEndedError) else 500
     body = {"detail": outside(detail), "request_id": getattr(request.state, "request_id", None)}
-    return JSONResponse(body, code, getattr(error, "headers", None))
+    headers = {"Allow": _allowed_methods(request)} if code == 405 else getattr(error, "headers", None)
+    return JSONResponse(body, code, headers)
 
 # %% ../../nbs/server/06_service.ipynb #f569fa98
 def _on_store(request: Request, error: Any) -> JSONResponse:

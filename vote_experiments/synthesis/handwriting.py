@@ -17,8 +17,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .ink import HANDWRITING_FONTS, Box, Pose, draw_text, stamp, text_width
 from ..forms.thai import to_thai_digits
+from .ink import Box, HANDWRITING_FONTS, Pose, draw_text, stamp, text_width
 
 # %% ../../nbs/synthesis/01_handwriting.ipynb #7648c687
 Stroke = tuple[tuple[float, float], ...]

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from .handwriting import Writer, pen_strokes, smooth, spread, write_number
-from .ink import PRINT_BOLD, Box, draw_text, text_width
+from .ink import Box, PRINT_BOLD, draw_text, text_width
 
 # %% ../../nbs/synthesis/02_marks.ipynb #0051c58b
 def draw_slash(layer: np.ndarray, box: Box, writer: Writer, r: random.Random, before: bool = False) -> None:

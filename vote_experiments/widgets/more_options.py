@@ -13,14 +13,8 @@ from typing import Any, Literal
 
 import ipywidgets as w
 
-from vote_experiments.experiments.request import (
-    FIELDS,
-    check_values,
-    default_of,
-    field_schema,
-    fields_of,
-    named_numbers,
-)
+from ..experiments.request import FIELDS, default_of, fields_of
+from ..experiments.request_checks import check_values, field_schema, named_numbers
 from ..html.translations import Words
 from ..scoring.judges import evaluators_named
 from .config_rows import FieldProblem

@@ -7,15 +7,13 @@ __all__ = ['as_python', 'RequestView', 'estimate_html', 'EstimatePart']
 
 # %% ../../nbs/widgets/11_request_view.ipynb #05f19176
 import asyncio
+import ipywidgets as w
 from collections.abc import Callable, Mapping
 from pprint import pformat
 from typing import Any
-
-import ipywidgets as w
-
 from ..analysis.frames import dollars
 from ..engine.progress import duration
-from ..experiments.request import differing
+from ..experiments.request_models import differing
 from ..html.markup import Html, joined, paragraph, table
 from ..html.translations import Words
 from ..settings import redact
