@@ -23,6 +23,7 @@ from vote_experiments.analysis.counted_forms import (
     SAME_SCAN,
     _same_numbers,
     _same_place,
+    _same_scans,
 )
 from ..datasets.mapping import propose_mapping
 from ..datasets.tables import read_table
@@ -174,7 +175,9 @@ class Sums(Record):
         lines = []
         for d in self.duplicates:
             fate = {
-                SAME_SCAN: "counted once",
+                SAME_SCAN: f"counted once, as {', '.join(d.counted)}"
+                if d.counted
+                else "left out of the sums until you decide where it belongs",
                 SAME_REPORT: "counted once",
                 CONFLICT: "both held back until you decide",
                 SAME_NUMBERS: "both counted",
@@ -305,13 +308,16 @@ DECISIONS = ("count", "leave out")
 
 # %% ../../nbs/analysis/14_sums.ipynb #ac552c37
 def _decided(forms: Sequence[CountedForm], decisions: Mapping[str, str]) -> dict[str, str]:
-    known = {f.name for f in forms} | {f.form_set for f in forms}
+    known = {name for f in forms for name in (f.name, f.form_set)} if decisions else set()
     for name, decision in decisions.items():
         if name not in known:
             raise ValueError(f"decisions: there is no form {name!r}")
         if decision not in DECISIONS:
             raise ValueError(f"decisions: {decision!r} for {name!r} is not one of {', '.join(DECISIONS)}")
-    return {f.name: decisions.get(f.name, decisions.get(f.form_set, "")) for f in forms}
+    if not decisions:
+        return {}
+    chosen = {f.name: decisions.get(f.name, decisions.get(f.form_set, "")) for f in forms}
+    return {name: decision for name, decision in chosen.items() if decision}
 
 # %% ../../nbs/analysis/14_sums.ipynb #7e9a57a7
 def _fates(forms: Sequence[CountedForm], decided: Mapping[str, str]) -> tuple[dict[str, str], list[Duplicate]]:
@@ -319,22 +325,10 @@ def _fates(forms: Sequence[CountedForm], decided: Mapping[str, str]) -> tuple[di
     fates = {f.name: "summary" if f.identity.kind.is_summary else "yes" for f in forms}
     fates |= {name: "left out" for name, decision in decided.items() if decision == "leave out"}
     duplicates = []
-    of_set: dict[str, list[CountedForm]] = {}
-    for form in forms:
-        of_set.setdefault(form.form_set, []).append(form)
-    for form in forms:
-        if form.same_scan_as in of_set and fates[form.name] != "left out":
-            first = next((f for f in of_set[form.same_scan_as] if f.place == form.place), of_set[form.same_scan_as][0])
-            same = first.numbers() == form.numbers() and (
-                first.identity.place == form.identity.place or form.identity.missing
-            )
-            kept = (first.name,) if same else ()
-            duplicates.append(
-                Duplicate(
-                    SAME_SCAN if same else CONFLICT, str(form.identity), (first.name, form.name), kept, form.votes
-                )
-            )
-            fates |= {form.name: "duplicate"} if same else {form.name: "held back", first.name: "held back"}
+    candidates = [f for f in forms if fates[f.name] != "left out"]
+    for duplicate, left in _same_scans(candidates, {n for n, decision in decided.items() if decision == "count"}):
+        duplicates.append(duplicate)
+        fates |= {f.name: "duplicate" if duplicate.counted else "held back" for f in left}
     open_ones = [f for f in forms if fates[f.name] in ("yes", "summary")]
     for duplicate, left in _same_place(open_ones):
         duplicates.append(duplicate)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..analysis.comparison import Comparison
-from ..analysis.frames import DisplayTable, display_table
+from ..analysis.comparison_table import DisplayTable, display_table
 from ..datasets.dataset import Dataset
 from ..engine.progress import is_forced_plain
 from .config_outcomes import ConfigOutcome, _metrics, _own_scores

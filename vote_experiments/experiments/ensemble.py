@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
-
 from ..analysis.comparison import Comparison
 from ..analysis.votes import agreement, heaviest, member_weights
 from ..documented import documented

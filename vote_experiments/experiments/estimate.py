@@ -13,15 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from ..analysis.frames import dollars
 from ..analysis.comparison_table import DisplayTable
+from ..analysis.frames import dollars
 from ..analysis.intervals import mean_interval
 from ..datasets.dataset import Dataset, DatasetItems, get_dataset
 from ..documented import documented
 from ..engine.blocking import run_blocking
 from ..engine.progress import duration
-from .comparison import chosen_places
-from .request import check_values
+from .request_checks import check_values
+from .sampling import chosen_places
 from ..models.extraction import page_paths
 from ..models.images import EncodedPages
 from ..models.openai_compatible import is_own_server, server_address

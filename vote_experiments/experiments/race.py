@@ -9,14 +9,12 @@ __all__ = ['RaceResult', 'arace', 'race']
 import base64
 import html
 import math
+import numpy as np
+import pandas as pd
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
-import pandas as pd
-
 from ..analysis.race_finding import RaceFinding, race_finding, race_words, whole_clusters
 from ..analysis.racing import Race
 from ..analysis.wording import _signed, markdown_table, plain_rows
@@ -30,11 +28,12 @@ from ..engine.plan import RunStoppedError
 from ..engine.progress import Progress, progress_reporter
 from ..engine.resuming import SettingsChangedError, changed_settings, fingerprint
 from ..engine.spending import already_spent, call_setting, check_cap, expected_output_tokens, run_notices
-from .comparison import ConfigOutcome, chosen_places, experiment_entry
+from .config_outcomes import ConfigOutcome, experiment_entry
 from .experiment import run_in_own_loop
 from .race_rounds import _Course, _drawn, _run_rounds, _standing, round_ends
-from .request import check_values
+from .request_checks import check_values
 from .result import experiment_result
+from .sampling import chosen_places
 from ..models.budget import Budget
 from ..models.extraction import vote_extraction_task
 from ..models.registry import check_configs, model_available

@@ -16,18 +16,17 @@ import base64
 import json
 import math
 import os
+import pandas as pd
 import re
+import sqlalchemy as sa
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
-import sqlalchemy as sa
-
 from ..analysis.fields import FieldDifference, FieldTally, field_differences, vote_error_bins
+from ..analysis.figures import figure_bytes
 from ..analysis.frames import cost_text, dollars, seconds
 from vote_experiments.analysis.plots import (
     plot_comparison,
@@ -36,21 +35,20 @@ from vote_experiments.analysis.plots import (
     plot_scores_by,
     plot_vote_error_histogram,
 )
-from ..analysis.figures import figure_bytes
 from ..datasets.dataset import DatasetNotFoundError, get_dataset
+from ..forms.pages import count_pages, thumbnail
+from ..html.markup import Html, fact_table, filled, joined, paragraph, percent, table
+from ..models.extraction import ExtractionError, page_paths
+from ..models.registry import reroute_note
 from ..outcome.plan import CheckSetting, hand_reading
+from ..records import ItemResult
+from .doctor import usable_cores
+from .stored_run import OpenedRun, open_run  # noqa: F401 the templates open a run through this module
+from ..scoring.summary import OVERALL
+from ..scoring.suspect_labels import SuspectLabel, suspect_labels
+from ..settings import image_roots, redact
 from ..store.results import ResultSequence
 from ..store.tables import item_results, scores
-from ..models.registry import reroute_note
-from ..forms.pages import count_pages, thumbnail
-from .doctor import usable_cores
-from ..html.markup import Html, fact_table, filled, joined, paragraph, percent, table
-from .stored_run import OpenedRun, open_run  # noqa: F401 the templates open a run through this module
-from ..models.extraction import ExtractionError, page_paths
-from ..records import ItemResult
-from ..scoring.evaluators import SuspectLabel, suspect_labels
-from ..scoring.summary import OVERALL
-from ..settings import image_roots, redact
 
 # %% ../../nbs/reports/03_findings.ipynb #24b8ccf9
 def items_asked(run: OpenedRun) -> int:
