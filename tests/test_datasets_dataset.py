@@ -641,3 +641,16 @@ def test_bad_records_do_not_hide_the_others(scans):
         ("x", "duplicate_id"),
         ("item 3", "malformed"),
     ]
+
+
+def table_of(numbers):
+    rows = [{"number": n, "vote_count": 8 + i} for i, n in enumerate(numbers)]
+    return [{"id": "x/2", "input": {"station": "x/2"}, "expected_output": {"form_info": {}, "vote_results": rows}}]
+
+
+@pytest.mark.parametrize(("numbers", "named"), [([1, 2, 1, 2], "1, 2"), ([1, 2, 3, 3], "3"), ([67, 1, 67], "67")])
+def test_two_tables_in_one_report_are_named(numbers, named):
+    (problem,) = dataset_validation.validate_items(table_of(numbers))
+    assert (problem.kind, problem.severity) == ("ground_truth", "error")
+    assert f"number {named} comes more than once" in problem.message
+    assert dataset_validation.validate_items(table_of(sorted(set(numbers)))) == []

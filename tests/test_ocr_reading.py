@@ -257,3 +257,24 @@ def test_readers_are_the_registered_models():
     from vote_experiments.settings import OFFLINE_MODELS
 
     assert tuple(READERS) == OFFLINE_MODELS
+
+
+def test_later_pages_of_a_party_list_are_not_taken_for_first_pages():
+    drawn = form_set(700055, "mixed", "mixed")  # a photo: its second and third page became reports of their own
+    pages = [cv2.imdecode(np.frombuffer(p, np.uint8), cv2.IMREAD_GRAYSCALE) for p in drawn.pages]
+    (report,) = read_form_set(pages, "ocr-sums")["reports"]
+    assert len(report["vote_results"]) == 57
+
+
+def test_words_without_room_do_not_stop_the_reader():
+    drawn = form_set(700027, "mixed", "mixed")  # black and white with specks: a line of words of no width was found
+    pages = [cv2.imdecode(np.frombuffer(p, np.uint8), cv2.IMREAD_GRAYSCALE) for p in drawn.pages]
+    assert len(read_form_set(pages, "ocr-fused")["reports"][0]["vote_results"]) == 11
+
+
+def test_a_ballot_line_that_looks_empty_is_not_believed_against_the_sums():
+    drawn = form_set(700059, "mixed", "mixed")  # the good ballots are covered: 584 are written
+    pages = [cv2.imdecode(np.frombuffer(p, np.uint8), cv2.IMREAD_GRAYSCALE) for p in drawn.pages]
+    output = read_form_set(pages, "ocr-sums")
+    good = output["reports"][0]["ballot_statistics"]["good_ballots"]
+    assert good == 584 or output["confidence"][0]["ballot_statistics.good_ballots"] < 0.9

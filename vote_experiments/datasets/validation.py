@@ -150,7 +150,7 @@ def _double_tables(reports: Sequence[Any]) -> Iterator[str]:
 
 # %% ../../nbs/datasets/04_validation.ipynb #4b8aab2c
 def _looks_like_report(value: Any) -> bool:
-    from vote_experiments.forms.field_names import is_report_like
+    from vote_experiments.forms.respelling import is_report_like
 
     if isinstance(value, str):
         return any(f'"{section}"' in value for section in ("form_info", "vote_results"))

@@ -377,12 +377,23 @@ class Header:
     pitch: float = 0.0  # pixels between two lines of text; 0 when no lines were recognised
 
 # %% ../../nbs/ocr/07_header.ipynb #5c39b3cb
+_LEAST_ROOM = 650  # pixels above the table: 65 mm. The lines of a station take 80, the head of a later page at most 60.
+
+
+def _room_above(table: Table) -> float:
+    "How far the table is from the top of the page, pixels of the text above"
+    left, right = table.columns[0], table.columns[-1]
+    start = float(table.rows[0]((left.middle + right.middle) / 2))
+    return start * TABLE_WIDTH / table.width
+
+
 def find_header(
     gray: np.ndarray,  # uint8[h, w], the upright page
     table: Table,
 ) -> Header:
-    "The ballot and voter lines above a table"
-    return header_of(text_above(gray, table))
+    "The ballot and voter lines above a table; none on a page whose table begins near the top"
+    text = text_above(gray, table)
+    return header_of(text) if _room_above(table) >= _LEAST_ROOM else Header(text)
 
 # %% ../../nbs/ocr/07_header.ipynb #c29ac817
 def header_of(

@@ -178,17 +178,24 @@ _WORDS_WRONG = 0.45  # share of the words whose number is not among the readings
 # %% ../../nbs/ocr/10_reading.ipynb #fc9e1796
 def _words_of(f: Field) -> tuple[str, Numbers]:
     "The words as read, and the numbers that they may say"
-    crop = None if f.words is None else words_crop(f.words)
+    crop = None if f.words is None or not f.words.size else words_crop(f.words)
     text = read_text(crop) if crop is not None else ""
     return text, {str(v): float(np.exp(p)) for v, p in number_candidates(text) if v is not None}
 
 # %% ../../nbs/ocr/10_reading.ipynb #00903b37
-_BLANK_SURE = 0.995  # that a slot without ink is empty
+_BLANK_SURE = 0.995  # that a row without ink is empty
+_LINE_BLANK_SURE = 0.5  # the same for a ballot or voter line, or the total
+
+
+def _blank_sure(f: Field) -> float:
+    "The probability that a field without ink is empty"
+    return _BLANK_SURE if f.path.startswith("vote_results") else _LINE_BLANK_SURE
 
 # %% ../../nbs/ocr/10_reading.ipynb #d6832841
 def _evidence_of(f: Field, words: Numbers) -> np.ndarray:  # float[SIZE]
     if not f.is_written:
-        return _BLANK_SURE * exactly(0) + (1 - _BLANK_SURE) * unknown()
+        sure = _blank_sure(f)
+        return sure * exactly(0) + (1 - sure) * unknown()
     seen = distribution(f.numbers)
     if words:
         evidence = np.zeros(SIZE)
@@ -229,7 +236,8 @@ def _choose(fields: list[Field], words: list[Numbers], reader: Reader, missing: 
             f.value, f.confidence = (int(best), float(seen[best])) if best else (None, 0.0)
     for f in fields:
         if not f.is_written:
-            f.confidence = _BLANK_SURE if f.value in (0, None) else 1 - f.confidence
+            likely = f.confidence if f.value == 0 else 1 - f.confidence
+            f.confidence = min(_BLANK_SURE, likely) if reader.sums else _blank_sure(f)
             f.value = None
         elif f.confidence < _GUESS:
             f.value = None

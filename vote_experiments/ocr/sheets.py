@@ -19,7 +19,7 @@ from ..forms.kinds import FORM_KINDS, FormKind
 from .cells import Bracket, Cell, cut_cell, dark_ink, find_bracket, pieces, without_rules
 from .header import Header, find_header
 from .numbers import dotted_line
-from .rules import Upright, resized, straightened
+from .rules import Upright, resized, straightened, without_specks
 from .tables import Table, find_table
 
 # %% ../../nbs/ocr/09_sheets.ipynb #edbcc13d
@@ -119,6 +119,7 @@ def vote_page(
     source: int = 0,  # number of the page
 ) -> VotePage | None:  # None: no table of votes
     "The table of votes of a page, whichever way up the page is"
+    gray = without_specks(gray)
     for upright in (0, 1):
         has_table, page = _read_turned(gray, upright, source)
         if page is None and has_table:
