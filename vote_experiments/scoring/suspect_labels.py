@@ -78,7 +78,8 @@ def model_and_version(
 def suspect_labels(
     results: Mapping[str, Iterable[ItemResult]],  # item results by the name of their config
     min_models: int = 2,  # how many different models must agree
-    models: Mapping[str, str] | None = None,  # the model of each config; None: the version that answered names the model
+    models: Mapping[str, str]
+    | None = None,  # the model of each config; None: the version that answered names the model
 ) -> list[SuspectLabel]:  # strongest first: the ground truth fails its own checks, more models agree
     "Numbers of the ground truth that several models and the arithmetic contradict. Raises `ValueError` for unreadable truth."
     if not isinstance(results, Mapping):
