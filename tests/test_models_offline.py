@@ -36,7 +36,7 @@ def test_each_is_a_model_and_answers(item, name):
     assert isinstance(model, Model) and model.name == name and model.cpu_bound and model_available(name) is None
     answer = model.extract(images, {"model": name, "temperature": 0.0, **config})
     assert isinstance(answer, Extraction) and answer.problem is None and answer.cost_usd == 0.0 and answer.latency_s > 0
-    assert answer.model_version == offline.VERSION
+    assert answer.model_version == f"{name} {offline.VERSION}"  # two readers are two models
     assert len(answer.output["reports"][0]["vote_results"]) == len(truth["vote_results"])
 
 

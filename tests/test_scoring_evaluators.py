@@ -586,6 +586,17 @@ def test_no_suspicion_without_a_second_model_or_against_the_sums():
     assert suspect_labels(results_of(label, a=report(), b=report()), min_models=3) == []
 
 
+def test_two_models_of_one_version_are_two_and_two_configs_of_one_model_are_one():
+    label = with_votes(160, 90, 10, 31, 12, 8)
+    results = results_of(label, a=report(), b=report())
+    for r in (*results["a"], *results["b"]):
+        r.model_version = "offline-3"
+    assert [s.models for s in suspect_labels(results, models={"a": "ocr-fused", "b": "ocr-sums"})] == [("a", "b")]
+    assert suspect_labels(results, models={"a": "ocr-fused", "b": "ocr-fused"}) == []
+    with pytest.raises(TypeError, match="results='my-forms' is not item results by the name of their config"):
+        suspect_labels("my-forms")
+
+
 def test_failed_items_items_without_truth_and_silent_truth():
     truth = with_votes(160, 90, 10, 31, 12, 8)
     results = results_of(truth, a=report(), b=report(), c=None)

@@ -64,14 +64,20 @@ class OfflineReader:
         key = None if readings is None else _reading_key(self.name, images, config)
         if readings is not None and key is not None and (kept := readings.get(key)):
             return Extraction(
-                kept["output"], model_version=VERSION, cost_usd=0.0, cached=True, metadata=_about(kept["output"])
+                kept["output"],
+                model_version=f"{self.name} {VERSION}",
+                cost_usd=0.0,
+                cached=True,
+                metadata=_about(kept["output"]),
             )
         start, saved = time.perf_counter(), seconds_saved()
         output = read_form_set(images, self.name, config.get("candidates"), config.get("roots"))
         if readings is not None and key is not None:
             readings.keep(key, {"model": self.name, "output": output})
         seconds = time.perf_counter() - start + seconds_saved() - saved  # as if no other reader had seen the pages
-        return Extraction(output, model_version=VERSION, cost_usd=0.0, latency_s=seconds, metadata=_about(output))
+        return Extraction(
+            output, model_version=f"{self.name} {VERSION}", cost_usd=0.0, latency_s=seconds, metadata=_about(output)
+        )
 
 # %% ../../nbs/models/02_offline.ipynb #03f1968e
 _NUMBERS, _WORDS = ("rapidocr", "onnxruntime"), ("tesserocr",)
