@@ -6393,6 +6393,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                    'vote_experiments/scoring/suspect_labels.py'),
                                                          'vote_experiments.scoring.suspect_labels._truth_of': ( 'scoring/suspect_labels.html#_truth_of',
                                                                                                                 'vote_experiments/scoring/suspect_labels.py'),
+                                                         'vote_experiments.scoring.suspect_labels.model_and_version': ( 'scoring/suspect_labels.html#model_and_version',
+                                                                                                                        'vote_experiments/scoring/suspect_labels.py'),
                                                          'vote_experiments.scoring.suspect_labels.suspect_labels': ( 'scoring/suspect_labels.html#suspect_labels',
                                                                                                                      'vote_experiments/scoring/suspect_labels.py')},
             'vote_experiments.server.api': { 'vote_experiments.server.api._Prompt': ( 'server/api.html#_prompt',

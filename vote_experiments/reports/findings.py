@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from ..analysis.fields import FieldDifference, FieldTally, field_differences, vote_error_bins
@@ -45,7 +45,7 @@ from ..records import ItemResult
 from .doctor import usable_cores
 from .stored_run import OpenedRun, open_run  # noqa: F401 the templates open a run through this module
 from ..scoring.summary import OVERALL
-from ..scoring.suspect_labels import SuspectLabel, suspect_labels
+from ..scoring.suspect_labels import SuspectLabel, model_and_version, suspect_labels
 from ..settings import image_roots, redact
 from ..store.results import ResultSequence
 from ..store.tables import item_results, scores
@@ -272,6 +272,7 @@ class Answers:
     suspects: list[SuspectLabel]
     n_items: int = 0  # read
     step: int = 1  # every how many-th item was read
+    models: set[str] = field(default_factory=set)  # model and version of what was compared
 
 # %% ../../nbs/reports/03_findings.ipynb #76b53949
 def side_by_side(run: OpenedRun, positions: range) -> Iterator[dict[str, list[ItemResult]]]:  # by label, one a repeat
@@ -295,11 +296,15 @@ def read_answers(
     n = int(run.values["position"].max()) + 1 if len(run.values) else 0
     result = Answers(FieldTally(), [], step=max(1, math.ceil(n / most)))
     told = 0
+    models = {run.labels[e["id"]]: (e["config"] or {}).get("model") or "" for e in run.experiments}
     for by_label in side_by_side(run, range(0, n, result.step)):
         result.n_items += 1
         judged = [result.tally.add(r, label) for label, results in by_label.items() for r in results]
         if all(judged):
-            result.suspects += suspect_labels(by_label)
+            result.suspects += suspect_labels(by_label, models=models)
+        result.models |= {
+            model_and_version(label, r, models) for label, rs in by_label.items() for r in rs if r.error is None
+        }
         if tell and result.tally.n_results >= told + 1000:
             told = result.tally.n_results
             tell(f"{told:,} answers read")
@@ -954,6 +959,8 @@ def suspects(run: OpenedRun, answers: Answers) -> Html:
         return paragraph(say("suspects_need_two"))
     if not answers.tally.n_judged:
         return paragraph(say("no_reports"))
+    if len(answers.models) < 2:
+        return paragraph(say("suspects_one_model"))
     if not answers.suspects:
         return _note(say("no_suspects"), read_note(run, answers))
     rows = [
