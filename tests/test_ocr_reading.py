@@ -278,3 +278,12 @@ def test_a_ballot_line_that_looks_empty_is_not_believed_against_the_sums():
     output = read_form_set(pages, "ocr-sums")
     good = output["reports"][0]["ballot_statistics"]["good_ballots"]
     assert good == 584 or output["confidence"][0]["ballot_statistics.good_ballots"] < 0.9
+
+
+def test_rules_that_were_traced_into_each_other_leave_an_empty_cell(constituency):
+    from vote_experiments.ocr.cells import cut_cell
+    from vote_experiments.ocr.sheets import vote_page
+
+    page = vote_page(constituency[0][0])
+    page.table.rows[3] = page.table.rows[2]
+    assert min(cut_cell(page.page.gray, page.table, 2, -1).image.shape) >= 8

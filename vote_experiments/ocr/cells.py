@@ -38,6 +38,9 @@ class Cell:
         return page.source_box(self.page_x[inside][::8, ::8], self.page_y[inside][::8, ::8])
 
 # %% ../../nbs/ocr/02_cells.ipynb #d1d48895
+_LEAST_SIDE = 8  # pixels; two rules that were traced into each other leave an empty cell, not none
+
+
 def cut_cell(
     gray: np.ndarray,  # uint8[h, w], the upright page
     table: Table,
@@ -51,7 +54,8 @@ def cut_cell(
     scale = TABLE_WIDTH / table.width
     middle = (left.middle + right.middle) / 2
     top, bottom = float(above(middle)), float(below(middle))
-    width, height = round((right.middle - left.middle) * scale), round((bottom - top) * scale)
+    width = max(_LEAST_SIDE, round((right.middle - left.middle) * scale))
+    height = max(_LEAST_SIDE, round((bottom - top) * scale))
     share = (np.arange(width) / width)[None, :]
     down = (np.arange(-int(ABOVE * height), height + int(BELOW * height)) / height)[:, None]
     x = (1 - share) * left((top + bottom) / 2) + share * right((top + bottom) / 2)
