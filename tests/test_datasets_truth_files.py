@@ -422,3 +422,12 @@ def test_another_truth_is_kept_unless_it_is_to_be_replaced(tmp_path):
 def test_as_mapping_refuses_what_is_no_part_of_one():
     with pytest.raises(ValueError, match="'colums' is no part"):
         as_mapping({"columns": {"a": "province"}, "colums": {}})
+
+
+@pytest.mark.parametrize("word", ["รวม", "รวมทั้งสิ้น", "ยอดรวม", "Total"])
+def test_a_row_of_totals_is_no_station_and_is_named(tmp_path, word):
+    path = tmp_path / "sheet.csv"
+    path.write_text(f"จังหวัด,เขตเลือกตั้งที่,ตำบล,หน่วยที่,เบอร์ 1,เบอร์ 2\nแพร่,1,ในเวียง,4,10,20\n{word},,,,10,20\n", "utf-8")
+    truth = read_truth(path)
+    assert [item.id for item in truth.items] == ["แพร่/เขต 1/ในเวียง/หน่วย 4"]
+    assert f"sheet.csv, line 3 is left out: {word!r} is a total, not a station" in truth.mapping.notes

@@ -53,6 +53,16 @@ GOOGLE_CLOUD_PROJECT=your-gcp-project
 VERTEX_AI_LOCATION=europe-west4
 """
 
+OTHER_PLATFORMS = """
+GOOGLE_CLOUD_LOCATION=global
+LANGFUSE_PUBLIC_KEY=pk-lf-1
+LANGFUSE_SECRET_KEY=sk-lf-1
+LANGFUSE_BASE_URL=https://langfuse.example.org
+INTERACTIVEAI_PUBLIC_KEY=pk-1
+INTERACTIVEAI_SECRET_KEY=sk-1
+INTERACTIVEAI_BASE_URL=https://interactive.example.org
+"""
+
 
 def substituted(text: str, values: dict[str, str]) -> str:
     "A value of compose.yaml with its variables, as Compose replaces them. Raises KeyError for one that is required."
@@ -82,6 +92,20 @@ def test_the_documented_env_file_is_enough_and_reaches_the_services():
         [substituted(v, {}) for v in services["fastapi-backend"]["environment"].values()]
     volumes = [substituted(v, values) for v in services["fastapi-backend"]["volumes"]]
     assert "./scans:/scans:ro" in volumes and api["VOTE_EXPERIMENTS_ROOTS"] == "/scans"
+
+
+def test_keys_of_other_platforms_and_googles_own_location_reach_the_backend():
+    values = dict(line.split("=", 1) for line in (DOCUMENTED + OTHER_PLATFORMS).split())
+    declared = yaml.safe_load((HOME / "compose.yaml").read_text())["services"]["fastapi-backend"]["environment"]
+    api = {k: substituted(v, values) for k, v in declared.items()}
+    assert {k: api.get(k) for k in values if k != "API_BASE_URL"} == {
+        k: v for k, v in values.items() if k != "API_BASE_URL"
+    }
+    defaults = {v.name: v.default for v in VARIABLES if v.default}
+    left_out = {k: substituted(v, {"API_KEY": "k"}) for k, v in declared.items()}
+    for name in ("LANGFUSE_BASE_URL", "INTERACTIVEAI_BASE_URL", "DD_SITE", "DD_ENV", "DD_SERVICE"):
+        assert left_out[name] == defaults[name]
+    assert left_out["LANGFUSE_SECRET_KEY"] == left_out["GOOGLE_CLOUD_LOCATION"] == ""
 
 
 def test_compose_is_valid_and_asks_for_its_secrets():

@@ -309,6 +309,7 @@ def join_table(
         {**report.to_dict(), "complete": report.is_complete},
         as_json,
         *([Table(rows), ""] if rows else []),
+        *report.notes,
         report.summary(),
     )
     if not report.is_complete:

@@ -77,6 +77,7 @@ class JoinReport(Record):
     )  # truth that fits several items, or an item that several truths fit
     kept: list[str] = field(default_factory=list)  # items that have another truth already and keep it
     unmapped: list[str] = field(default_factory=list)  # columns of the file that were not used
+    notes: list[str] = field(default_factory=list)  # what was assumed about the file, e.g. which ballot it holds
 
     @property
     def is_complete(self) -> bool:
@@ -103,7 +104,7 @@ class JoinReport(Record):
         ]
         table = markdown_table(("", "name"), rows[:40]) if rows else ""
         more = f"\n\n… and {len(rows) - 40} more" if len(rows) > 40 else ""
-        return f"**{self.summary()}**\n\n{table}{more}"
+        return f"**{self.summary()}**\n\n{table}{more}" + "".join(f"\n\n{note}" for note in self.notes)
 
 # %% ../../nbs/datasets/13_joining.ipynb #ccc23945
 _NEEDED = 2  # fields that must be equal for a join by identity
@@ -157,7 +158,7 @@ def join_truth(
     chosen = dataset if isinstance(dataset, Dataset) else get_dataset(dataset, store=store)
     truth = path if isinstance(path, TruthItems) else read_truth(path, mapping)
     items = list(chosen.iter_items())
-    report = JoinReport(chosen.name, None, unmapped=list(truth.mapping.unmapped))
+    report = JoinReport(chosen.name, None, unmapped=list(truth.mapping.unmapped), notes=list(truth.mapping.notes))
     by_id = {item.id: item for item in items}
     own = [i for i, t in enumerate(truth.items) if t.id in by_id]
     pairs = [(by_id[truth.items[i].id], truth.items[i].expected_output, truth.items[i].id) for i in own]

@@ -14,7 +14,7 @@ from typing import Any
 
 from .mapping import ColumnMapping, as_mapping, propose_mapping
 from .tables import TableFile, read_table
-from ..forms.field_names import find_field
+from ..forms.field_names import find_field, plain_key
 from ..forms.identity import FormIdentity, identity_of
 from ..forms.schema import FormInfo, read_reports
 from ..records import DatasetItem, Record
@@ -117,6 +117,23 @@ def _identity(values: Mapping[str, Any], where: str) -> FormIdentity:
     except ValueError as e:
         reason = str(e).splitlines()[2 if len(str(e).splitlines()) > 2 else 0].strip()
         raise ValueError(f"{where}: the header cannot be read: {reason}") from None
+
+# %% ../../nbs/datasets/07_truth_files.ipynb #5de8a0a1
+_TOTAL_WORDS = {"รวม", "รวมทั้งสิ้น", "รวมทั้งหมด", "ยอดรวม", "ผลรวม", "total", "totals", "grandtotal"}
+
+
+def _without_totals(table: TableFile, mapping: ColumnMapping) -> tuple[TableFile, list[str]]:
+    "The table without its rows of totals, and a sentence for each of them"
+    if mapping.name_column:  # a row per field: a total is one of the fields
+        return table, []
+    rows, notes = [], []
+    for where, row in table.rows:
+        word = next((v for v in row.values() if isinstance(v, str) and plain_key(v) in _TOTAL_WORDS), None)
+        if word is None:
+            rows.append((where, row))
+        else:
+            notes.append(f"{where} is left out: {word!r} is a total, not a station")
+    return TableFile(table.path, table.headers, rows, table.notes), notes
 
 # %% ../../nbs/datasets/07_truth_files.ipynb #3974dbb5
 def _forms(table: TableFile, mapping: ColumnMapping) -> dict[tuple, tuple[FormIdentity, _Form]]:
@@ -228,6 +245,8 @@ def read_truth(
             f"{path}: no column was recognised as votes or ballots; there are {', '.join(table.headers)}. "
             "Give mapping={'<column>': 'vote_count', …}"
         )
+    table, totals = _without_totals(table, chosen)
+    chosen.notes = list(dict.fromkeys([*chosen.notes, *totals]))
     made = list(_items(_forms(table, chosen)))
     problems = [p for _, _, of_item in made for p in of_item]
     if problems:
