@@ -1682,6 +1682,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                              'vote_experiments/datasets/truth_files.py'),
                                                        'vote_experiments.datasets.truth_files._unused': ( 'datasets/truth_files.html#_unused',
                                                                                                           'vote_experiments/datasets/truth_files.py'),
+                                                       'vote_experiments.datasets.truth_files._without_totals': ( 'datasets/truth_files.html#_without_totals',
+                                                                                                                  'vote_experiments/datasets/truth_files.py'),
                                                        'vote_experiments.datasets.truth_files.place_name': ( 'datasets/truth_files.html#place_name',
                                                                                                              'vote_experiments/datasets/truth_files.py'),
                                                        'vote_experiments.datasets.truth_files.read_truth': ( 'datasets/truth_files.html#read_truth',
