@@ -31,7 +31,7 @@ from .plots import plot_latency as plot_latency
 from .plots import plot_paired_differences as plot_paired_differences
 from .plots import plot_scores_by as plot_scores_by
 from .plots import plot_vote_error_histogram as plot_vote_error_histogram
-from .plots import save_figure as save_figure
+from .figures import save_figure as save_figure
 from .racing import Race as Race
 from .repeats import repeat_variance as repeat_variance
 from .repeats import variance_parts as variance_parts

@@ -8,10 +8,10 @@ from .rescoring import rescore as rescore
 from .experiment import run_experiment as run_experiment
 from .result import ExperimentResult as ExperimentResult
 from .result import experiment_result as experiment_result
-from .sweeps import Step as Step
-from .sweeps import StepState as StepState
+from .workflows import Step as Step
+from .workflows import StepState as StepState
 from .sweeps import SweepStates as SweepStates
-from .sweeps import Workflow as Workflow
-from .sweeps import WorkflowState as WorkflowState
+from .workflows import Workflow as Workflow
+from .workflows import WorkflowState as WorkflowState
 from .sweeps import run_sweep as run_sweep
-from .sweeps import run_workflow as run_workflow
+from .workflows import run_workflow as run_workflow

@@ -326,7 +326,7 @@ def tabulate(
     "stations, votes and totals as DataFrames"
     import pandas as pd
 
-    sums = sums or sum_up(forms)
+    sums = sums or sum_up(forms if isinstance(forms, SpooledForms) else list(forms))
     stations = pd.DataFrame([f.station() for f in in_order(forms)], columns=list(station_columns()))
     votes = pd.DataFrame([row for f in forms for row in f.votes()], columns=list(VOTE_COLUMNS))
     counts = [c for c in stations if c in (*VOTER_FIELDS, *BALLOT_FIELDS, "total_votes_recorded")]
