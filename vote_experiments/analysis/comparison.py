@@ -132,10 +132,10 @@ def _headline(c: Comparison, say: Speaker) -> str:
     scored = c.table[c.table["n"] > 0]
     if c.best is None:
         return say("nothing_scored")
-    if len(scored) == 1:
-        return say("only_one", best=c.best, items=say.items(c.items))
     if c.nothing_right:
         return say("nothing_right", names=say.names(scored["experiment"]), items=say.items(c.items)) + _lacking(c, say)
+    if len(scored) == 1:
+        return say("only_one", best=c.best, items=say.items(c.items))
     if c.uneven:
         return _uneven_sentence(c, scored, say)
     return _best_sentence(c, scored, say) if c.distinguishable else _tied_sentence(c, scored, say)

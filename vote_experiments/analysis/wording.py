@@ -62,8 +62,8 @@ SENTENCES: dict[str, str] = {
     "no_truth": "{n} of {items} have no ground truth: nobody knows whether they were read correctly, so they count neither as right nor as wrong.",
     "truth_newer": "The ground truth of {n} of {items} of dataset {dataset} changed since {name} was scored (version {old}, now {new}). Score it "
     "again: vote-experiments rescore {run}",
-    "truth_differs": "{names} were scored with different ground truth on {n} of {items}; the difference may come from that. Score them with the "
-    "same truth: {commands}",
+    "truth_differs": "{names} were scored with different ground truth on {n} of {items}; their difference may come from that. {remedy}",
+    "rescore_all": "Score all with the newest truth: {commands}",
     "missing": "Pairs are compared over the items that both scored, and means are over the items of each.",
     "named_missing": "{name} ({n} of {items})",
     "clusters": "Items of one {group} count together: {n} {groups}.",
@@ -100,12 +100,19 @@ class Remark(NamedTuple):
     "A further sentence of a comparison"
 
     key: str  # of a template
-    values: Mapping[str, Any]  # a list is a list of names, `items` is a number of items
+    values: Mapping[str, Any]  # a list is a list of names, `items` a number of items, a remark another sentence
 
     def filled(self, say: "Speaker") -> dict[str, Any]:
         "The values in the words of a language"
-        named = {k: say.names(v) if isinstance(v, (list, tuple)) else v for k, v in self.values.items()}
-        return {**named, **({"items": say.items(named["items"])} if "items" in named else {})}
+        return {k: _filled(k, v, say) for k, v in self.values.items()}
+
+
+def _filled(key: str, value: Any, say: "Speaker") -> Any:
+    if isinstance(value, Remark):
+        return say.remark(value)
+    if isinstance(value, list):
+        return say.names(value)
+    return say.items(value) if key == "items" else value
 
 # %% ../../nbs/analysis/03_wording.ipynb #86c0686b
 class Speaker:
