@@ -16,10 +16,7 @@ def form(votes):
 
 
 def items(truths):
-    return [
-        {"id": i, "input": {"n": i}, "expected_output": t and [form(t)]}
-        for i, t in truths.items()
-    ]
+    return [{"id": i, "input": {"n": i}, "expected_output": t and [form(t)]} for i, t in truths.items()]
 
 
 def reads_ten(input, config):
@@ -30,7 +27,14 @@ def reads_ten(input, config):
 
 def ran(store, **options):
     configs = [{"model": m, "temperature": 0.0} for m in ("ten", "ten-or-nothing")]
-    options = {"task_function": reads_ten, "raise_errors": False, "show_comparison": False, "backend": "local", "store": store, **options}
+    options = {
+        "task_function": reads_ten,
+        "raise_errors": False,
+        "show_comparison": False,
+        "backend": "local",
+        "store": store,
+        **options,
+    }
     return run_model_experiments(dataset_name="forms", model_configs=configs, **options)
 
 

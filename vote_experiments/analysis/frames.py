@@ -202,7 +202,9 @@ def scores_frame(
             for r in ran
             for name, value in _values(r, names, weights)
         ]
-    frame = pd.DataFrame(rows, columns=["experiment", "item_id", "repeat", "score", "value", "cluster", "failed", "known"])
+    frame = pd.DataFrame(
+        rows, columns=["experiment", "item_id", "repeat", "score", "value", "cluster", "failed", "known"]
+    )
     frame = _count_failed(frame, _declared(given.values()))
     if scores is not None:
         frame = frame[frame["score"].isin([scores] if isinstance(scores, str) else list(scores))].reset_index(drop=True)

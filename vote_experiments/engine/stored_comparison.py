@@ -61,7 +61,9 @@ def accuracy_frame(
     import pandas as pd
 
     name = score or compared_score(store, list(experiments.values()), weights)
-    rows: dict[str, list] = {k: [] for k in ("experiment", "item_id", "repeat", "position", "failed", "value", "counted")}
+    rows: dict[str, list] = {
+        k: [] for k in ("experiment", "item_id", "repeat", "position", "failed", "value", "counted")
+    }
     for label, experiment_id in experiments.items():
         if name is None:
             break
