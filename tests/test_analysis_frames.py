@@ -162,7 +162,7 @@ def test_an_experiment_that_failed_throughout_stays_in_the_comparison():
 
 def test_a_failed_item_without_ground_truth_is_neither_right_nor_wrong():
     alone = scores_frame(result([], [failure(i) for i in range(8)], name="bad"))
-    assert alone["value"].isna().all(), "nobody knows what these should have read"
+    assert alone["value"].isna().all(), "it is unknown what these should have read"
     mixed = [failure(1), failure(2, truth={"reports": []})]
     known = scores_frame(result([], mixed, name="bad"), "overall_accuracy").set_index("item_id")["value"]
     assert known["f2"] == 0 and math.isnan(known["f1"])

@@ -44,7 +44,7 @@ def test_items_without_truth_count_neither_as_right_nor_as_wrong(store):
     ids = {e["experiment_name"]: e["experiment_id"] for e in result["experiments"]}
     assert count_without_truth(store, ids.values()) == (2, 6)
     frame = accuracy_frame(store, ids).set_index(["experiment", "item_id"])["value"]
-    assert math.isnan(frame["vote-extraction-ten-or-nothing-t0.0", "d"]), "it failed, and nobody knows what it shows"
+    assert math.isnan(frame["vote-extraction-ten-or-nothing-t0.0", "d"]), "it failed, and it is unknown what it shows"
     assert frame["vote-extraction-ten-or-nothing-t0.0", "f"] == 0.0, "it failed, and 10 is what it shows"
     means = {e["experiment_name"]: e["summary_metrics"]["overall_accuracy"] for e in result["experiments"]}
     stored = {n: get_experiment(store, i)["summary"]["overall_accuracy"]["mean"] for n, i in ids.items()}

@@ -59,7 +59,7 @@ SENTENCES: dict[str, str] = {
     "assumed": "The intervals of the means assume that every accuracy was equally likely beforehand (Beta–binomial, prior Beta({a}, {b})); "
     "without that assumption they are wider.",
     "some_groups": "{n} {groups}",
-    "no_truth": "{n} of {items} have no ground truth: nobody knows whether they were read correctly, so they count neither as right nor as wrong.",
+    "no_truth": "{n} of {items} have no ground truth: it is unknown whether they were read correctly, so they count neither as right nor as wrong.",
     "truth_newer": "The ground truth of {n} of {items} of dataset {dataset} changed since {name} was scored (version {old}, now {new}). Score it "
     "again: vote-experiments rescore {run}",
     "truth_differs": "{names} were scored with different ground truth on {n} of {items}; their difference may come from that. {remedy}",
