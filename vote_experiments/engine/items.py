@@ -107,6 +107,7 @@ class Source:
         if isinstance(data, ResultSequence):
             self.answers, self.n, self._rows = data, len(data), self._local_rows
             self._row = get_experiment(data.store, data.experiment_id)
+            self.dataset = getattr(data, "dataset", None)  # another version of theirs, for its truth
             return
         if isinstance(data, Dataset):
             data = data.items
@@ -154,11 +155,18 @@ class Source:
     @property
     def dataset_key(self) -> tuple[str | None, int | None]:
         "(dataset id, version), or (None, None) for local data"
-        if self.answers is not None:
-            return self._row["dataset_id"], self._row["dataset_version"]
         if self.dataset is not None:
             return self.dataset.id, self.dataset.version
+        if self.answers is not None:
+            return self._row["dataset_id"], self._row["dataset_version"]
         return next(iter(self._sources)) if len(self._sources) == 1 and self.is_stored else (None, None)  # type: ignore[return-value]
+
+    @property
+    def dataset_named(self) -> tuple[str | None, str | None]:
+        "(name, content hash) of the dataset, or (None, None)"
+        if self.dataset is not None:
+            return self.dataset.name, self.dataset.content_hash
+        return (self._row["dataset_name"], self._row["dataset_hash"]) if self.answers is not None else (None, None)
 
     def slots(
         self,

@@ -4,19 +4,23 @@
 
 # %% auto #0
 __all__ = ['failures_without_truth', 'count_without_truth', 'differing_truth', 'NewerTruth', 'newest_version', 'newer_truth',
-           'truth_remarks']
+           'AnswersWithTruth', 'truth_remarks']
 
 # %% ../../nbs/engine/11_run_truth.ipynb #9e60495c
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
 
 from ..analysis.wording import Remark
-from ..records import Record
+from ..datasets.dataset import Dataset, items_of_rows
+from ..datasets.items import _in_version
+from ..records import DatasetItem, ItemResult, Record
 from ..store.database import Store
 from ..store.encoding import decode_json
+from ..store.results import ResultSequence
 from ..store.runs import get_experiment
 from ..scoring.summary import JUDGE_SCORES, KNOWN_SCORES, compares_with_truth
 from ..store.tables import dataset_items, dataset_versions, item_results, scores
@@ -130,6 +134,41 @@ def newer_truth(
     n = sum(_differ(before[i], now[i]) for i in before.keys() & now.keys())
     name = experiment["dataset_name"] or dataset_id
     return NewerTruth(n, len(before), name, old, new) if n else None
+
+# %% ../../nbs/engine/11_run_truth.ipynb #a241d48d
+class AnswersWithTruth(ResultSequence):
+    "Item results of an experiment with the items of another version of their dataset"
+
+    def __init__(self, store: Store, experiment_id: str, dataset: Dataset):
+        super().__init__(store, experiment_id, None)
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        r, ids = item_results.c, sa.select(dataset_items.c.item_id).where(*_in_version(self.dataset.id, self.dataset.version))
+        query = sa.select(sa.func.count()).where(r.experiment_id == self.experiment_id, r.item_id.in_(ids))
+        with self.store.read() as c:
+            return c.scalar(query) or 0
+
+    def __iter__(self) -> Iterator[ItemResult]:
+        results = super().__iter__()
+        while page := list(islice(results, _PAGE)):
+            items = self._items([r.item.id for r in page])
+            yield from (replace(r, item=items[r.item.id]) for r in page if r.item.id in items)
+
+    def _items(self, ids: Sequence[str]) -> dict[str, DatasetItem]:
+        "The items of the version by id, knowing the rows they come from"
+        there = _in_version(self.dataset.id, self.dataset.version)
+        query = sa.select(dataset_items.c.row_id).where(*there, dataset_items.c.item_id.in_(ids))
+        with self.store.read() as c:
+            rows = c.scalars(query).all()
+        items = {}
+        for row_id, item in items_of_rows(rows, self.store).items():
+            item._source = self.dataset.id, self.dataset.version, row_id
+            items[item.id] = item
+        return items
+
+# %% ../../nbs/engine/11_run_truth.ipynb #b57c060a
+_PAGE = 500
 
 # %% ../../nbs/engine/11_run_truth.ipynb #1d89eab1
 def _run_of(row: Mapping[str, Any]) -> str:

@@ -143,7 +143,7 @@ def open_experiment(
     if row is None:
         run_name = request.run_name or f"{request.name} - {datetime.now(UTC).isoformat().replace('+00:00', 'Z')}"
         dataset_id, version = request.source.dataset_key
-        dataset = request.source.dataset
+        dataset_name, dataset_hash = request.source.dataset_named
         total = None if request.source.n is None else request.source.n * request.repeats
         return OpenedExperiment(
             create_experiment_row(  # ours from the first moment
@@ -159,8 +159,8 @@ def open_experiment(
                 heartbeat=now_us(),
                 dataset_id=dataset_id,
                 dataset_version=version,
-                dataset_name=dataset.name if dataset else None,
-                dataset_hash=dataset.content_hash if dataset else None,
+                dataset_name=dataset_name,
+                dataset_hash=dataset_hash,
                 **row_values,
             ),
             owner,

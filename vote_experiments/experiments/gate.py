@@ -7,7 +7,7 @@ __all__ = ['GateCase', 'GateReport', 'judge_run', 'gate_markdown', 'gate_junit']
 
 # %% ../../nbs/experiments/12_gate.ipynb #fae64eb3
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree
@@ -18,7 +18,8 @@ from ..store.runs import RunNotFoundError, get_experiment, resolve_run
 from ..store.database import Store, open_store
 from .trend import HISTORY, gate_run, is_all_cached
 from ..records import Record
-from ..settings import redact
+from ..settings import did_you_mean, redact
+from ..store.run_totals import score_names
 
 # %% ../../nbs/experiments/12_gate.ipynb #90c34634
 @dataclass(slots=True)
@@ -62,6 +63,16 @@ def _fraction(name: str, value: float | None) -> None:
     if value is not None and not 0 <= value <= 1:
         raise ValueError(f"{name}={value!r} must be a fraction from 0 to 1: 0.9 for 90 %")
 
+# %% ../../nbs/experiments/12_gate.ipynb #7bc7064b
+def _check_metric(store: Store, experiment_ids: Sequence[str], metric: str | None) -> None:
+    "Raises `ValueError` for a metric that no experiment of the run has, with those that there are"
+    scores = dict.fromkeys(name for e in experiment_ids for name in score_names(store, e))
+    known = ["overall_accuracy", "success_rate", *scores]
+    if metric is not None and metric not in known:
+        raise ValueError(
+            f"metric={metric!r} is no score of this run{did_you_mean(metric, known, '.')} There are: {', '.join(known)}"
+        )
+
 # %% ../../nbs/experiments/12_gate.ipynb #426b7260
 def judge_run(
     run: str = "latest",  # a group or an experiment
@@ -86,6 +97,7 @@ def judge_run(
     experiment_ids = resolve_run(opened, run)
     if not experiment_ids:
         raise RunNotFoundError(f"no experiment of run {run!r} has begun")
+    _check_metric(opened, experiment_ids, metric)
     before = _baselines(opened, baseline)
     conditions = {
         "metric": metric,

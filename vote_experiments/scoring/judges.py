@@ -251,9 +251,11 @@ JUDGES = (extraction_judge, depth, accuracy, coherence, overall)
 # %% ../../nbs/scoring/03_judges.ipynb #744a486c
 def evaluators_named(
     evaluators: Sequence[Callable | str],  # functions, or names of evaluators of this package
+    own: Mapping[str, Callable] | None = None,  # functions of the caller's, by name
 ) -> list[Callable]:
     "Evaluators as functions. Raises `ValueError` for an unknown name, with the nearest one."
     known = {callable_name(e): e for e in (*STANDARD_EVALUATORS, *FURTHER_EVALUATORS, *OPTIONAL_EVALUATORS, *JUDGES)}
+    known |= own or {}
     for name in evaluators:
         if isinstance(name, str) and name not in known:
             raise ValueError(
