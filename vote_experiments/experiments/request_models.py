@@ -13,7 +13,15 @@ from typing import Annotated, Any, Union, get_args
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic_core import PydanticUndefined
 
-from .request import Call, ComparisonRequest, FIELDS, Interface, default_of, fields_of, option_of
+from vote_experiments.experiments.request import (
+    Call,
+    ComparisonRequest,
+    FIELDS,
+    Interface,
+    default_of,
+    fields_of,
+    option_of,
+)
 
 # %% ../../nbs/experiments/00b_request_models.ipynb #ce58549a
 class ComparisonBase(BaseModel):

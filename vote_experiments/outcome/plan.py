@@ -65,6 +65,7 @@ class CheckPlan:
     confirmed: float  # share of the futures in which draws confirm the outcome before every form is read
     stations: int
     minutes_per_form: float = PERSON_MINUTES
+    errors: str = "without reading errors"  # what was assumed
 
     @property
     def hours(self) -> float:
@@ -73,8 +74,8 @@ class CheckPlan:
     def __str__(self) -> str:
         full = "" if self.confirmed > 0.995 else f"; {1 - self.confirmed:.0%} of the simulated checks read every form"
         return (
-            f"about {self.forms:,.0f} of {self.stations:,} forms to read by hand (80 % range {self.low:,.0f} to {self.high:,.0f}), "
-            f"{self.hours:,.1f} hours for one person{full}"
+            f"{self.errors}, a whole check takes about {self.forms:,.0f} of {self.stations:,} forms to read by hand (80 % range "
+            f"{self.low:,.0f} to {self.high:,.0f}), {self.hours:,.1f} hours for one person{full}"
         )
 
     def _repr_markdown_(self) -> str:
@@ -132,9 +133,19 @@ def plan_check(
         float(confirmed.mean()),
         len(frame.stations),
         minutes_per_form,
+        _assumed(error_rates),
     )
 
 # %% ../../nbs/outcome/08_plan.ipynb #67ffc63c
+def _assumed(error_rates: Any) -> str:
+    "What a plan assumes about reading errors, in words"
+    if error_rates is None:
+        return "without reading errors"
+    if isinstance(error_rates, (int, float)):
+        return f"with {error_rates:.1%} of the numbers misread"
+    return "with reading errors as measured"
+
+
 def _deciding(assertions: Assertions, batches: Batches) -> Assertions:
     "The assertions with the smallest margins"
     chosen = np.sort(np.argsort(error_bounds(assertions, batches).margins, kind="stable")[:_DECIDING])

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..html.markup import Html, joined
 from ..html.translations import Words
+from ..outcome.certificate import outcome_words
 from ..outcome.check import OutcomeCheck
 from ..outcome.status import Station
 from ..outcome.check_store import list_checks
@@ -41,6 +42,11 @@ _STATES = {
 }
 
 # %% ../../nbs/widgets/39_outcome_panel.ipynb #1cdf7342
+def _outcome(check: OutcomeCheck, say: Words) -> str:
+    "What the machine named, in the language of the page"
+    return outcome_words(check.outcome, check.frame.contest.kind, Words("outcome_report", say.language))
+
+# %% ../../nbs/widgets/39_outcome_panel.ipynb #a12c60af
 def status_bar(
     check: OutcomeCheck,
     say: Words,
@@ -49,7 +55,7 @@ def status_bar(
     now = check.status()
     key, kind = _STATES[now.state]
     values = {
-        "risk": f"{now.risk:.3f}" if now.risk < 1000 else "> 1,000",
+        "risk": f"{now.risk:.3f}",
         "limit": f"{now.risk_limit:g}",
         "read": f"{now.forms_read:,}",
         "left": f"{now.to_read:,}",
@@ -57,7 +63,10 @@ def status_bar(
         "high": f"{now.to_read_high:,}",
     }
     text = say("bar" if now.state == "continue" else "bar_done", **values)
-    parts = [Html("<b>{}</b>: {}").format(say(key), text), Html("<br>{}").format(say("outcome", outcome=now.outcome))]
+    parts = [
+        Html("<b>{}</b>: {}").format(say(key), text),
+        Html("<br>{}").format(say("outcome", outcome=_outcome(check, say))),
+    ]
     return Html('<div class="ve-message {}" role="status" aria-live="polite">{}</div>').format(
         f"ve-{kind}" if kind else "", joined(parts)
     )
@@ -286,7 +295,7 @@ class OutcomePanel:
             return
         self.bar.value = status_bar(self.check, self.say)
         decided = self.check.status().state != "continue"
-        page = str(self.check.report().html) if decided else ""
+        page = str(self.check.report(language=self.say.language).html) if decided else ""
         self.save.value = download(self.say("report"), f"{self.check.id}.html", page, "text/html") if decided else ""
 
 # %% ../../nbs/widgets/39_outcome_panel.ipynb #6f3c56be
@@ -311,6 +320,8 @@ class BeginCheck:
         self.limit = w.BoundedFloatText(0.05, min=0.001, max=0.5, step=0.01, description=say("risk_limit"))
         self.expected = w.Textarea(description=say("expected_stations"), placeholder=say("one_a_line"))
         self.first = w.Textarea(description=say("first_stations"), placeholder=say("one_a_line"))
+        self.ballots = w.BoundedIntText(0, min=0, max=1_000_000, description=say("most_ballots"))
+        self.one_contest = w.Checkbox(False, description=say("one_contest"), indent=False)
         self.rule = w.Text("yes > no", description=say("rule"))
         self.seats = w.BoundedIntText(100, min=1, max=100_000, description=say("seats"))
         self.contest.observe(lambda _: self._contest_changed(), "value")
@@ -319,7 +330,9 @@ class BeginCheck:
         self.button.on_click(safely(self.start, lambda error: setattr(self.news, "value", problem(say, error))))
         self.widget = card(
             say("begin"),
-            fields(self.file, self.contest, self.which, self.limit, self.rule, self.seats, self.expected, self.first),
+            fields(self.file, self.contest, self.which, self.limit, self.rule, self.seats, self.ballots),
+            self.one_contest,
+            fields(self.expected, self.first),
             line(self.button),
             self.news,
         )
@@ -332,11 +345,9 @@ class BeginCheck:
     def start(self) -> None:
         "Freeze the table and begin"
         from vote_experiments.outcome.check import start_outcome_check
-        from vote_experiments.outcome.frame import read_readings
 
-        table = read_readings(self.file.value.strip())
         check = start_outcome_check(
-            table,
+            self.file.value.strip(),
             self.contest.value,
             self.limit.value,
             which=self.which.value.strip() or None,
@@ -344,6 +355,8 @@ class BeginCheck:
             first=_lines(self.first.value) or None,
             rule=self.rule.value.strip(),
             seats=self.seats.value,
+            ballots=self.ballots.value or None,
+            one_contest=self.one_contest.value,
             store=self._store,
         )
         self.news.value = ""
