@@ -40,9 +40,9 @@ def item(i, repeat=0, metadata=None, **scores):
     )
 
 
-def failure(i, repeat=0, **scores):
+def failure(i, repeat=0, truth=None, **scores):
     return ItemResult(
-        DatasetItem(f"f{i}"),
+        DatasetItem(f"f{i}", expected_output=truth),
         None,
         [Evaluation(k, v) for k, v in scores.items()],
         ItemError("TimeoutError", "60 s"),
@@ -156,8 +156,16 @@ def test_an_experiment_that_failed_throughout_stays_in_the_comparison():
     )
     out = compare(scores_frame([good, bad], "overall_accuracy"))
     assert out.best == "good" and out.distinguishable and out.table["mean"].tolist() == [1.0, 0.0]
-    alone = scores_frame(bad)
+    alone = scores_frame(result([], [failure(i, truth={"reports": []}) for i in range(8)], name="bad"))
     assert set(alone["score"]) == {"overall_accuracy"} and alone["value"].tolist() == [0.0] * 8
+
+
+def test_a_failed_item_without_ground_truth_is_neither_right_nor_wrong():
+    alone = scores_frame(result([], [failure(i) for i in range(8)], name="bad"))
+    assert alone["value"].isna().all(), "it is unknown what these should have read"
+    mixed = [failure(1), failure(2, truth={"reports": []})]
+    known = scores_frame(result([], mixed, name="bad"), "overall_accuracy").set_index("item_id")["value"]
+    assert known["f2"] == 0 and math.isnan(known["f1"])
 
 
 def test_an_overall_accuracy_of_ones_own_is_not_replaced():

@@ -23,6 +23,7 @@ from .small_samples import FailureLimit, UNIFORM
 from vote_experiments.analysis.wording import (
     MOST_ADVISED,
     MOST_SPREAD,
+    Remark,
     SENTENCES,
     Speaker,
     _p_words,
@@ -52,7 +53,8 @@ class Comparison:
     limit: FailureLimit | None = None  # rates of failure that the finding does not exclude
     plan: Plan | None = None  # items it would take, when the closest two cannot be told apart
     prior: tuple[float, float] | None = None  # of the means' intervals; None: they assume nothing
-    remarks: tuple[str, ...] = ()  # further sentences, e.g. that experiments were scored by different rules
+    nothing_right: bool = False  # every mean is 0: there is no best
+    remarks: tuple[Remark | str, ...] = ()  # further sentences, e.g. that experiments were scored by different rules
 
     def in_words(
         self,
@@ -60,7 +62,7 @@ class Comparison:
     ) -> list[str]:
         "The finding, then what one should know about it, a sentence each"
         say = Speaker(templates)
-        return [_headline(self, say), *_notes(self, say), *self.remarks]
+        return [_headline(self, say), *_notes(self, say), *(say.remark(r) for r in self.remarks)]
 
     @property
     def sentence(self) -> str:
@@ -130,6 +132,8 @@ def _headline(c: Comparison, say: Speaker) -> str:
     scored = c.table[c.table["n"] > 0]
     if c.best is None:
         return say("nothing_scored")
+    if c.nothing_right:
+        return say("nothing_right", names=say.names(scored["experiment"]), items=say.items(c.items)) + _lacking(c, say)
     if len(scored) == 1:
         return say("only_one", best=c.best, items=say.items(c.items))
     if c.uneven:
@@ -216,7 +220,6 @@ def _tied_sentence(c: Comparison, scored: pd.DataFrame, say: Speaker) -> str:
         same = c.pairs["first"].isin([c.best, *c.tied_with]) & c.pairs["second"].isin([c.best, *c.tied_with])
         return say("equal_means" if c.pairs.loc[same, "differ"].any() else "same_on_each", **words) + _lacking(c, say)
     nearest = shared.loc[shared["difference"].abs().idxmin()]
-    seen = "" if c.plan.visible is None else say("seen", visible=say.amount(c.plan.visible, c.unit).lstrip("+"))
     amount = say.amount(abs(nearest["difference"]), c.unit).lstrip("+")
     return say(
         "two_tied" if len(tied) == 1 else "several_tied",
@@ -224,18 +227,40 @@ def _tied_sentence(c: Comparison, scored: pd.DataFrame, say: Speaker) -> str:
         best=c.best,
         nearest=nearest["experiment"],
         amount=amount,
-        seen=seen,
-        advice=_advice(c.plan, say),
+        seen=_seen_words(c, abs(float(nearest["difference"])), _fewest_words(c, len(scored), say), say),
+        advice=_advice(c, len(scored), amount, say),
     ) + _lacking(c, say)
 
+# %% ../../nbs/analysis/04_comparison.ipynb #4696213c
+def _fewest_words(c: Comparison, n: int, say: Speaker) -> str:
+    "How many items (groups) it takes to tell any difference between n experiments; empty when there are so many"
+    alpha = 1 - c.confidence
+    fewest = fewest_items(alpha / best_level(n, alpha), alpha)
+    if n < 2 or (c.items if c.clusters is None else c.clusters) >= fewest:
+        return ""
+    if c.clusters is None:
+        return say.items(fewest)
+    return say("some_groups", n=fewest, groups=say.group(c.grouping.by if c.grouping else None, True))
+
+# %% ../../nbs/analysis/04_comparison.ipynb #2073cb71
+def _seen_words(c: Comparison, difference: float, fewest: str, say: Speaker) -> str:
+    "What can be seen with these items"
+    visible = c.plan.visible if c.plan else None
+    if fewest or visible is None or visible <= difference or c.unit == "points" and visible >= 1:
+        return say("may_be_chance")
+    return say("seen", visible=say.amount(visible, c.unit).lstrip("+"))
+
 # %% ../../nbs/analysis/04_comparison.ipynb #332eb793
-def _advice(p: Plan, say: Speaker) -> str:
+def _advice(c: Comparison, n: int, amount: str, say: Speaker) -> str:
     "How many items it would take, as far as the pilot can say"
+    p = c.plan or Plan(None, None, None, None)
+    if fewest := _fewest_words(c, n, say):
+        return say("advice_more", n=n, fewest=fewest)
     if (p.low or p.needed or 0) > MOST_ADVISED:
         return say("advice_none")
     if p.low is None or p.high is None or p.high > MOST_SPREAD * p.low:
         return say("advice_unknown")
-    return say("advice_range", needed=say.between(p.low, p.high))
+    return say("advice_range", amount=amount, needed=say.between(p.low, p.high))
 
 # %% ../../nbs/analysis/04_comparison.ipynb #270b3416
 WIDE_BELOW = 30  # items
@@ -245,13 +270,13 @@ def _notes(c: Comparison, say: Speaker) -> list[str]:
     "What one should know about the finding"
     scored = c.table[c.table["n"] > 0]
     notes = [*_order_notes(c, scored, say)]
-    if len(scored) > 1 and c.pairs["n"].gt(0).any():
+    if len(scored) > 1 and c.pairs["n"].gt(0).any() and not _fewest_words(c, len(scored), say):
         notes.append(say("tested", error=f"{100 * (1 - c.confidence):g}"))
     if c.prior is not None:
         notes.append(say("assumed", a=f"{c.prior[0]:g}", b=f"{c.prior[1]:g}"))
     elif 0 < c.items < WIDE_BELOW and c.unit == "points":
         notes.append(say("wide", items=say.items(c.items)))
-    notes += _sample_notes(c, scored, say)
+    notes += _sample_notes(c, say)
     if any(c.table["missing"] > 0):
         notes.append(say("missing"))
     return notes
@@ -271,14 +296,9 @@ def _order_notes(c: Comparison, scored: pd.DataFrame, say: Speaker) -> list[str]
     ]
 
 # %% ../../nbs/analysis/04_comparison.ipynb #57812070
-def _sample_notes(c: Comparison, scored: pd.DataFrame, say: Speaker) -> list[str]:
-    "Whether there are enough items, and which of them count together"
+def _sample_notes(c: Comparison, say: Speaker) -> list[str]:
+    "Which items count together"
     notes, by = [], c.grouping.by if c.grouping else None
-    alpha = 1 - c.confidence
-    fewest = fewest_items(alpha / best_level(len(scored), alpha), alpha)
-    if len(scored) > 1 and (c.items if c.clusters is None else c.clusters) < fewest:
-        key = "too_few_items" if c.clusters is None else "too_few_clusters"
-        notes.append(say(key, n=len(scored), fewest=fewest, groups=say.group(by, True)))
     if c.clusters is not None:
         notes.append(say("clusters", n=c.clusters, group=say.group(by), groups=say.group(by, True)))
     elif c.grouping is not None:
@@ -331,6 +351,18 @@ def compare(
     out.sentences = out.in_words()
     return out
 
+# %% ../../nbs/analysis/04_comparison.ipynb #deddec83
+def _own_verdict(c: Comparison, sign: float) -> str:
+    "Of the experiment that is ahead"
+    if c.nothing_right:
+        return "scored 0"
+    if c.distinguishable:
+        return "best"
+    if not (c.tied_with or c.uneven):
+        return ""
+    means = sign * c.table["mean"]
+    return "best mean" if means.iloc[0] >= means.max() - 1e-12 else "best on shared items"
+
 # %% ../../nbs/analysis/04_comparison.ipynb #78c5dd1b
 def _judge(out: Comparison, table: ScoreTable, sign: float, bounds: tuple[float, float] | None) -> None:
     "Is the one ahead the best? Fills in what follows from the table"
@@ -341,8 +373,8 @@ def _judge(out: Comparison, table: ScoreTable, sign: float, bounds: tuple[float,
     apart = best is not None and not out.tied_with and int((full["n"] > 0).sum()) > 1
     out.uneven = bool(apart and _lacks_items(full, best))
     out.distinguishable = bool(apart and not out.uneven)
-    own = "best" if out.distinguishable else "best mean" if out.tied_with or out.uneven else ""
-    full.loc[full["experiment"] == best, "verdict"] = own
+    out.nothing_right = bool(bounds and sign > 0 and best is not None and (full["mean"].dropna() == bounds[0]).all())
+    full.loc[full["experiment"] == best, "verdict"] = _own_verdict(out, sign)
     scored = ~table.means.isna().to_numpy().all(1) if len(table.means.columns) else np.zeros(0, dtype=bool)
     out.items = int(scored.sum())
     out.clusters = out.grouping.clusters if out.grouping is not None and out.grouping.used else None

@@ -18,7 +18,7 @@ import pandas as pd
 from .intervals import Interval, mean_interval
 from .wording import markdown_table
 from ..records import ExperimentRecord, ItemResult, as_number
-from ..scoring.summary import JUDGE_SCORES, OVERALL, WEIGHTS, item_accuracy, rule_of
+from ..scoring.summary import JUDGE_SCORES, OVERALL, WEIGHTS, compares_with_truth, item_accuracy, rule_of
 
 # %% ../../nbs/analysis/06_frames.ipynb #8ac1ab41
 Results = ExperimentRecord | Iterable[ExperimentRecord] | Mapping[str, ExperimentRecord]
@@ -146,7 +146,7 @@ def _values(r: ItemResult, names: Iterable[str], weights: Mapping[str, float]) -
         numbers[OVERALL] = item_accuracy(numbers, failed, weights)
     for name in names:
         found = numbers.get(name)
-        yield name, math.nan if found is None or (failed and name != OVERALL) else found
+        yield name, math.nan if found is None or failed else found
 
 # %% ../../nbs/analysis/06_frames.ipynb #0d432298
 def _declared(results: Iterable[ExperimentRecord]) -> dict[str, dict[str, Any]]:
@@ -157,13 +157,19 @@ def _declared(results: Iterable[ExperimentRecord]) -> dict[str, dict[str, Any]]:
         for name, e in (r.summary.get("scores") or {}).items()
     }
 
-# %% ../../nbs/analysis/06_frames.ipynb #ee091cc0
+# %% ../../nbs/analysis/06_frames.ipynb #99542fb5
+def _needs_truth(score: str, some: pd.DataFrame) -> bool:
+    "No item without ground truth has this score, and it is one that compares with the truth"
+    return (score == OVERALL or compares_with_truth(score)) and not (some["value"].notna() & ~some["known"]).any()
+
+# %% ../../nbs/analysis/06_frames.ipynb #b4ad4f78
 def _count_failed(frame: pd.DataFrame, declared: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     "Failed items are 0 in the scores whose rule says so"
     for name, some in frame.groupby("score", sort=False):
         if name == OVERALL or rule_of(str(name), declared).counts_failed_as_zero(some["value"]):
-            frame.loc[some.index[some["failed"]], "value"] = 0.0
-    return frame.drop(columns="failed")
+            counted = some["failed"] & (some["known"] | (not _needs_truth(str(name), some)))
+            frame.loc[some.index[counted], "value"] = 0.0
+    return frame.drop(columns=["failed", "known"])
 
 # %% ../../nbs/analysis/06_frames.ipynb #7ba3a84e
 def scores_frame(
@@ -183,11 +189,22 @@ def scores_frame(
         if OVERALL not in names and (not names or not {*weights, *JUDGE_SCORES}.isdisjoint(names)):
             names = [*names, OVERALL]
         rows += [
-            (label, r.item.id, r.repeat, name, value, (r.item.metadata or {}).get(cluster or "", r.item.id), _failed(r))
+            (
+                label,
+                r.item.id,
+                r.repeat,
+                name,
+                value,
+                (r.item.metadata or {}).get(cluster or "", r.item.id),
+                _failed(r),
+                r.item.expected_output is not None,
+            )
             for r in ran
             for name, value in _values(r, names, weights)
         ]
-    frame = pd.DataFrame(rows, columns=["experiment", "item_id", "repeat", "score", "value", "cluster", "failed"])
+    frame = pd.DataFrame(
+        rows, columns=["experiment", "item_id", "repeat", "score", "value", "cluster", "failed", "known"]
+    )
     frame = _count_failed(frame, _declared(given.values()))
     if scores is not None:
         frame = frame[frame["score"].isin([scores] if isinstance(scores, str) else list(scores))].reset_index(drop=True)

@@ -11,12 +11,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from ..analysis.comparison import Comparison, compare
+from ..analysis.wording import Remark
 from .clusters import CONSTITUENCY, item_clusters
 from .rule_changes import scoring_remarks
+from .run_truth import failures_without_truth, truth_remarks
 from .summaries import score_rules_of
 from ..records import as_number
 from ..scoring.binding import ScoreRule
-from ..scoring.summary import OVERALL, WEIGHTS, is_weighted, item_accuracy, rule_of
+from ..scoring.summary import OVERALL, WEIGHTS, compares_with_truth, is_weighted, item_accuracy, rule_of
 from ..store.database import Store
 from ..store.run_totals import score_names, score_table
 from ..store.runs import get_experiment, get_group
@@ -37,6 +39,15 @@ def compared_rule(store: Store, experiments: Iterable[str], score: str) -> Score
     declared = {k: v for e in experiments for k, v in score_rules_of(store, e).items() if k == score}
     return rule_of(score, declared)
 
+# %% ../../nbs/engine/16_stored_comparison.ipynb #c01bf030
+def _item_value(
+    name: str, values: Mapping[str, Any], failed: bool, has_truth: bool, weights: Mapping[str, Any]
+) -> float | None:
+    "The compared score of one item; None: it has none"
+    if name == OVERALL:
+        return item_accuracy(values, failed, weights, has_truth)
+    return None if failed else as_number(values.get(name))
+
 # %% ../../nbs/engine/16_stored_comparison.ipynb #28462c23
 def accuracy_frame(
     store: Store,
@@ -50,27 +61,26 @@ def accuracy_frame(
     import pandas as pd
 
     name = score or compared_score(store, list(experiments.values()), weights)
-    rows: dict[str, list] = {k: [] for k in ("experiment", "item_id", "repeat", "position", "failed", "value")}
+    rows: dict[str, list] = {
+        k: [] for k in ("experiment", "item_id", "repeat", "position", "failed", "value", "counted")
+    }
     for label, experiment_id in experiments.items():
         if name is None:
             break
+        unknown = failures_without_truth(store, experiment_id)
         for repeat, position, item_id, failed, values in score_table(store, experiment_id):
-            value = (
-                item_accuracy(values, failed, weights or WEIGHTS)
-                if name == OVERALL
-                else None
-                if failed
-                else as_number(values.get(name))
-            )
-            for key, cell in zip(
-                rows, (label, item_id, repeat, position, failed, math.nan if value is None else value)
-            ):
+            known = position not in unknown
+            value = _item_value(name, values, failed, known, weights or WEIGHTS)
+            counted = known or not compares_with_truth(name)
+            cells = label, item_id, repeat, position, failed, math.nan if value is None else value, failed and counted
+            for key, cell in zip(rows, cells):
                 rows[key].append(cell)
     frame = pd.DataFrame(rows).assign(score=name)
+    counted = frame.pop("counted").astype(bool)
     if name not in (None, OVERALL) and compared_rule(store, experiments.values(), name).counts_failed_as_zero(
         frame["value"]
     ):
-        frame.loc[frame["failed"].astype(bool), "value"] = 0.0
+        frame.loc[counted, "value"] = 0.0
     labels = item_clusters(store, experiments.values(), cluster_by) if len(frame) else {}
     return with_clusters(frame, labels)
 
@@ -90,7 +100,7 @@ def compare_frame(
     higher_is_better: bool = True,
     cluster_by: str | None = CONSTITUENCY,  # what the column `cluster` holds
     assume: str | None = None,  # beta-binomial: narrower intervals of the means, with a prior that is named
-    remarks: Sequence[str] = (),  # further sentences of the comparison
+    remarks: Sequence[Remark | str] = (),  # further sentences of the comparison
 ) -> Comparison | None:  # None: no experiment has scores
     "The paired comparison behind every table; scores outside [0, 1] are compared without bounds"
     known = frame["value"].dropna()
@@ -136,4 +146,5 @@ def compare_experiments_by_item(
     if name is None:
         return None
     higher_is_better = compared_rule(store, experiments.values(), name).higher_is_better
-    return compare_frame(frame, higher_is_better, cluster_by, assume, scoring_remarks(store, experiments))
+    remarks = (*truth_remarks(store, experiments), *scoring_remarks(store, experiments))
+    return compare_frame(frame, higher_is_better, cluster_by, assume, remarks)

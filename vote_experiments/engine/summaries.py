@@ -19,7 +19,8 @@ from ..analysis.paired import FEWEST_CLUSTERS, Grouping
 from .clusters import CONSTITUENCY, position_clusters
 from ..records import Evaluation
 from ..scoring.binding import Bound, as_evaluations
-from ..scoring.summary import WEIGHTS, is_weighted, item_accuracy, rule_of
+from .run_truth import count_without_truth, failures_without_truth
+from ..scoring.summary import WEIGHTS, compares_with_truth, is_weighted, item_accuracy, rule_of
 from ..settings import redact
 from ..store.database import RowInsert, Store
 from ..store.encoding import now_us
@@ -64,11 +65,12 @@ class _Columns:
     accuracy: array
     failed: array
     positions: array
+    unknown: set[int]  # positions of failed items without ground truth
     is_weighted: bool = False  # there is an overall accuracy
 
     @classmethod
     def of(cls, store: Store, experiment_id: str, weights: Mapping[str, Any] | None) -> "_Columns":
-        got = cls({}, {}, array("d"), array("b"), array("q"))
+        got = cls({}, {}, array("d"), array("b"), array("q"), failures_without_truth(store, experiment_id))
         for position, failed, numbers in score_numbers(store, experiment_id):
             got._add(position, failed, numbers, weights or WEIGHTS)
         got._count_failed(score_rules_of(store, experiment_id))
@@ -86,7 +88,7 @@ class _Columns:
             for column in (c for c in values.values() if len(c) == n_before):
                 column.append(math.nan)
         if self.is_weighted:
-            whole = item_accuracy(numbers, failed, weights)
+            whole = item_accuracy(numbers, failed, weights, position not in self.unknown)
             self.accuracy.append(math.nan if whole is None else whole)
         self.failed.append(failed)
         self.positions.append(position)
@@ -95,7 +97,8 @@ class _Columns:
         self.values[name] = array("d", [math.nan]) * len(self.failed)
         if not self.is_weighted and is_weighted((name,), weights):
             self.is_weighted = True
-            self.accuracy.extend(0.0 if failed else math.nan for failed in self.failed)
+            before = zip(self.positions, self.failed)
+            self.accuracy.extend(0.0 if failed and p not in self.unknown else math.nan for p, failed in before)
 
     def _count_failed(self, declared: Mapping[str, Any]) -> None:
         "Failed items are 0 in the scores whose rule says so"
@@ -103,8 +106,9 @@ class _Columns:
             rule = rule_of(n, declared)
             zero = rule.counts_failed_as_zero(column)
             self.rules[n] = {"higher_is_better": rule.higher_is_better, "failed_as_zero": zero}
+            unknown = self.unknown if compares_with_truth(n) else ()
             for i in (i for i, failed in enumerate(self.failed) if failed and zero):
-                column[i] = 0.0
+                column[i] = math.nan if self.positions[i] in unknown else 0.0
 
 # %% ../../nbs/engine/12_summaries.ipynb #66d8adff
 def _clusters_of(
@@ -140,7 +144,7 @@ def summarise(
     for name, entry in its.items():
         entry |= {"n_unscored": n_ran - entry["n"], **columns.rules[name]}
     overall = score_interval(columns.accuracy, clusters) if columns.accuracy else None
-    broken = evaluator_errors(store, experiment_id)
+    broken, (n_unknown, _) = evaluator_errors(store, experiment_id), count_without_truth(store, [experiment_id])
     return {
         **({"evaluator_errors": broken} if broken else {}),
         **({"clusters": grouping._asdict()} if grouping else {}),
@@ -148,6 +152,7 @@ def summarise(
         "n_ok": counts["ok"],
         "n_failed": counts["failed"],
         "n_skipped": counts["skipped"],
+        "n_without_truth": n_unknown,
         "denominator": n_ran,
         "scores": its,
         "overall_accuracy": overall if overall and overall["n"] else None,

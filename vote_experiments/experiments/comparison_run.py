@@ -169,7 +169,7 @@ def finish_comparison(
     comparison = compare_experiments_by_item(
         plan.store, ids, plan.options.get("weights"), cluster_by=plan.request["cluster_by"]
     )
-    comparable = ComparedConfigs(entries, comparison, page)
+    comparable = ComparedConfigs(entries, comparison, page, weights=plan.options.get("weights"))
     for o in outcomes:
         if o.result:
             update_experiment(plan.store, o.result.experiment_id, url=f"{page}#{o.config.suffix}")

@@ -87,6 +87,7 @@ def experiment_entry(
         "total_records": s.get("n_items", 0),
         "successful_records": s.get("n_ok", 0),
         "failed_records": s.get("n_failed", 0),
+        "n_without_truth": s.get("n_without_truth", 0),
         "metrics_ci": _metrics_ci(r) if r and s else {},
         "latency": s.get("latency"),
         "usage": s.get("usage"),
