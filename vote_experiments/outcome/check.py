@@ -177,7 +177,7 @@ class OutcomeCheck:
         """Store what a person reads on the form of a station, then compute the risk.
 
         Raises `OutcomeCheckError` for an unknown station or choice, and for more votes than the form can hold; nothing is
-        stored then. Warns where nobody was given this form to read: it waits until it is drawn."""
+        stored then. Warns where no one was given this form to read: it waits until it is drawn."""
         name = self._known_station(station)
         if problem := self.turn_problem(name):
             warnings.warn(problem, stacklevel=2)
@@ -197,12 +197,12 @@ class OutcomeCheck:
         if name in handed_out(self._store, self.id):
             return None
         if self._stored.drawn_from is None:
-            return f"station {name!r} has not been drawn: no form has been drawn yet. Nobody was given it to read; is the name right?"
+            return f"station {name!r} has not been drawn: no form has been drawn yet. No one was given it to read; is the name right?"
         coming = self._in_draws(1)
         if name in coming or self._now().state != "continue":
             return None
         following = f"; the next form to read is {coming[0]!r}" if coming else ""
-        return f"station {name!r} has not been drawn, and nobody was given it to read{following}. Is the name right?"
+        return f"station {name!r} has not been drawn, and no one was given it to read{following}. Is the name right?"
 
     # ── where it has got to ──
 
