@@ -245,3 +245,35 @@ def test_what_a_model_read_in_this_very_store(desk, tmp_path):
     typed("start", "latest", "--ballots", 700, "--seed", SEED)
     form = values("next")["stations"][0]
     assert form["pages"] == [str(tmp_path / f"{form['station']}.png")]
+
+
+def test_a_blank_row_whose_zero_the_sum_proves_needs_no_person(desk, tmp_path):
+    "Officers leave the row of a candidate without votes blank; where the sum does not fit, it is a number that was not read"
+    forms = {f"f{i:02}": (str(i), (200 + i, 60, None if i < 2 else 20), "yes") for i in range(20)}
+    extracted(tmp_path / "results" / "night", forms)
+    stations = pd.read_csv("results/night/stations.csv", dtype=str).assign(good_ballots=None)
+    stations.loc[stations["form_set"] == "f00", "good_ballots"] = 260
+    stations.loc[stations["form_set"] == "f01", "good_ballots"] = 281
+    stations.to_csv("results/night/stations.csv", index=False)
+    typed("start", "results/night", "--ballots", 400)
+    frame = OutcomeCheck.resume().frame
+    assert frame.reasons == {"f01": "not read: 3 มานะ"} and frame.votes[0].tolist() == [200, 60, 0]
+
+
+def test_the_errors_of_a_model_count_a_proved_blank_as_a_reading():
+    from vote_experiments.outcome.plan import vote_errors
+    from vote_experiments.records import DatasetItem, ItemResult
+
+    def report(third, total):
+        rows = [{"number": n, "vote_count": v} for n, v in ((1, 200), (2, 60), (3, third))]
+        return {"form_info": {"form_type": "Constituency"}, "vote_results": rows, "total_votes_recorded": total}
+
+    def errors(*totals):
+        items = [
+            ItemResult(DatasetItem(f"s{i}", expected_output=report(0, 260)), report(None, total), position=i)
+            for i, total in enumerate(totals)
+        ]
+        return vote_errors(items)
+
+    assert errors(260, 260).unread == 0 and not errors(260, 260).errors.any()
+    assert errors(260, 999).unread == 0.5

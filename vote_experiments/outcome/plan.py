@@ -16,7 +16,8 @@ import numpy as np
 
 from ..analysis.fields import Results
 from ..analysis.mistakes import answered_pairs
-from ..forms.schema import numbered_rows
+from ..forms.blanks import zero_votes
+from ..forms.schema import Report, numbered_rows
 from .assertions import Assertions, Contest, OutcomeCheckError
 from .bounds import Batches, error_bounds
 from .frame import CheckFrame
@@ -32,6 +33,12 @@ class VoteErrors(NamedTuple):
     unread: float  # share of the forms with a number missing
 
 # %% ../../nbs/outcome/08_plan.ipynb #ecbe46b4
+def _votes_read(report: Report) -> dict[str, int | None]:  # by key of the row
+    "Votes as a check takes them: a blank that a sum of the form proves to be zero is 0"
+    zero = zero_votes(report)
+    return {key: 0 if key in zero else row.vote_count for key, row in numbered_rows(report).items()}
+
+
 def vote_errors(
     results: Results,  # item results of one experiment, with ground truth
 ) -> VoteErrors:
@@ -39,11 +46,8 @@ def vote_errors(
     errors: list[int] = []
     forms = unread = 0
     for _, _, expected, answered in answered_pairs(results):
-        read = {} if answered is None else numbered_rows(answered)
-        pairs = [
-            (row.vote_count or 0, read[key].vote_count if key in read else None)
-            for key, row in numbered_rows(expected).items()
-        ]
+        read = {} if answered is None else _votes_read(answered)
+        pairs = [(row.vote_count or 0, read.get(key)) for key, row in numbered_rows(expected).items()]
         forms += 1
         if any(value is None for _, value in pairs):
             unread += 1

@@ -15,6 +15,8 @@ from typing import Any
 import pandas as pd
 
 from ..datasets.tables import read_table
+from ..forms.blanks import zero_votes
+from ..forms.schema import numbered_rows
 from .assertions import Contest, OutcomeCheckError
 
 # %% ../../nbs/outcome/05_readings.ipynb #e50f4492
@@ -82,7 +84,11 @@ def tidy_votes(
         raise OutcomeCheckError(f"no votes of a {contest.kind} were read")
     apart = contest.kind == "constituency" and not one_contest
     tidy = pd.DataFrame(
-        {"station": _stations(chosen, forms), "choice": _choices(chosen, contest, apart), "votes": chosen["vote_count"]}
+        {
+            "station": _stations(chosen, forms),
+            "choice": _choices(chosen, contest, apart),
+            "votes": _proved_zeros(chosen, forms),
+        }
     )
     if apart:
         tidy["contest"] = _contests(chosen)
@@ -146,6 +152,23 @@ _HEADER = (
     "polling_station_number",
     "committee_number",
 )
+
+# %% ../../nbs/outcome/05_readings.ipynb #5a9bcfb9
+def _proved_zeros(rows: pd.DataFrame, forms: pd.DataFrame) -> pd.Series:
+    "Votes, with 0 for the blanks that a sum of the form proves"
+    sums = [name for name in ("good_ballots", "total_votes_recorded") if name in forms]
+    blank = rows["vote_count"].isna()
+    if not sums or not blank.any():
+        return rows["vote_count"]
+    keys = ["form_set", *(["report"] if "report" in rows and "report" in forms else [])]
+    written = rows.groupby(keys)["vote_count"].transform(lambda votes: pd.to_numeric(votes).sum())
+    of_form = rows[keys].merge(forms.drop_duplicates(keys)[[*keys, *sums]], on=keys, how="left")
+    agrees, differs = pd.Series(False, rows.index), pd.Series(False, rows.index)
+    for name in sums:
+        whole = pd.Series(pd.to_numeric(of_form[name], errors="coerce").to_numpy(), rows.index)
+        agrees |= whole == written
+        differs |= whole.notna() & (whole != written)
+    return rows["vote_count"].where(~(blank & agrees & ~differs), 0)
 
 # %% ../../nbs/outcome/05_readings.ipynb #476f8efe
 def _with_blank_forms(tidy: pd.DataFrame, forms: pd.DataFrame) -> pd.DataFrame:
@@ -271,10 +294,11 @@ _VOTE_COLUMNS += ["number", "candidate_name", "party_name", "vote_count"]
 
 
 def _report_rows(form_set: str, number: int, report: Any) -> list[dict[str, Any]]:
-    "One row per choice"
+    "One row per choice; a blank that a sum of the form proves to be zero is 0"
     head = {"form_set": form_set, "report": number}
     head |= {k: getattr(report.form_info, k) for k in ("form_type", "province", "constituency_number")}
-    return [
-        {**head, **{k: getattr(v, k) for k in ("number", "candidate_name", "party_name", "vote_count")}}
-        for v in report.vote_results or ()
-    ]
+    zero, rows = zero_votes(report), []
+    for key, v in numbered_rows(report).items():
+        row = {**head, **{k: getattr(v, k) for k in ("number", "candidate_name", "party_name", "vote_count")}}
+        rows.append({**row, "vote_count": 0} if key in zero else row)
+    return rows
