@@ -373,7 +373,9 @@ def test_the_comparison_table_is_still_found_where_version_0_1_had_it():
     from vote_experiments.analysis import comparison_table, frames
 
     for name in ("display_table", "text_table", "DISPLAY_COLUMNS"):
-        with pytest.warns(DeprecationWarning, match=f"frames.{name} is now vote_experiments.analysis.comparison_table.{name}"):
+        with pytest.warns(
+            DeprecationWarning, match=f"frames.{name} is now vote_experiments.analysis.comparison_table.{name}"
+        ):
             assert getattr(frames, name) is getattr(comparison_table, name)
     with pytest.raises(AttributeError, match="no attribute 'displaytable'"):
         _ = frames.displaytable

@@ -351,7 +351,15 @@ def cost_text(
     return f"≥ {dollars(known)}" if cost is None and known else dollars(cost)
 
 # %% ../../nbs/analysis/06_frames.ipynb #4d22bfaa
-_MOVED = ("DISPLAY_COLUMNS", "HAND_COLUMNS", "MOST_OWN_SCORES", "DisplayTable", "display_table", "text_table", "text_width")
+_MOVED = (
+    "DISPLAY_COLUMNS",
+    "HAND_COLUMNS",
+    "MOST_OWN_SCORES",
+    "DisplayTable",
+    "display_table",
+    "text_table",
+    "text_width",
+)
 
 
 def __getattr__(name: str) -> Any:
