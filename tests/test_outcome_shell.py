@@ -277,3 +277,62 @@ def test_the_errors_of_a_model_count_a_proved_blank_as_a_reading():
 
     assert errors(260, 260).unread == 0 and not errors(260, 260).errors.any()
     assert errors(260, 999).unread == 0.5
+
+
+# ── the page ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("language", "heading"), [("en", "Station หน่วย"), ("th", ">หน่วย")])
+def test_the_tab_in_both_languages_after_a_name_was_typed(store, language, heading):
+    "The request for a name is gone, a station is not called station twice, one form is one form"
+    from vote_experiments import start_outcome_check
+    from vote_experiments.widgets.outcome_panel import OutcomePanel
+
+    truth, table = election()
+    start_outcome_check(table, seed=SEED, store=store)
+    panel = OutcomePanel(store, language)
+    assert panel.news.value and "constituency" not in panel.widget.children[0].value
+    panel.reader.value = "Anong"
+    assert panel.news.value == "" and heading in panel.head.value and "หน่วย หน่วย" not in panel.head.value
+    station = str(panel.station)
+    for choice, number in truth[station].items():
+        assert str(number) not in panel.bar.value + panel.news.value
+        panel.entry.inputs[choice].value = str(number)
+    assert station in panel.news.value and "หน่วย หน่วย" not in panel.news.value
+    assert ("1 form read" if language == "en" else "อ่านแล้ว 1 แบบ") in panel.bar.value
+    kind = "constituency" if language == "en" else "แบ่งเขต"
+    assert panel.choice.options[0][0].startswith(kind)
+
+
+def test_the_tab_begins_with_the_folder_of_extract(store, tmp_path):
+    from vote_experiments.html.translations import Words
+    from vote_experiments.widgets.outcome_panel import BeginCheck
+
+    extracted(tmp_path / "night", {f"f{i:02}": (str(i), (200 + i, 60, 20), "yes") for i in range(20)})
+    begun = []
+    panel = BeginCheck(store, Words("outcome", "en"), begun.append)
+    panel.file.value = str(tmp_path / "nothing.csv")
+    panel.button.click()
+    assert "does not exist" in panel.news.value and not begun
+    panel.file.value, panel.ballots.value = str(tmp_path / "night"), 400
+    panel.button.click()
+    assert len(begun) == 1 and len(begun[0].frame.stations) == 20, panel.news.value
+
+
+@pytest.mark.parametrize("language", ["en", "th"])
+def test_the_tab_shows_what_is_refused(store, language):
+    from vote_experiments import start_outcome_check
+    from vote_experiments.widgets.outcome_panel import OutcomePanel
+
+    truth, table = election()
+    check = start_outcome_check(table, store=store)
+    panel = OutcomePanel(store, language)
+    panel.seed.value = "123"
+    panel.seed_button.click()
+    assert "20 digits" in panel.news.value and "Error" not in panel.news.value
+    check.enter_seed(SEED)
+    panel.again.click()
+    panel.reader.value = "Anong"
+    for choice in truth[str(panel.station)]:
+        panel.entry.inputs[choice].value = "5000"
+    assert "ballots that can be" in panel.news.value and check.readings().empty
