@@ -5110,6 +5110,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'vote_experiments/outcome/progress.py'),
                                                    'vote_experiments.outcome.progress._lot_column': ( 'outcome/progress.html#_lot_column',
                                                                                                       'vote_experiments/outcome/progress.py'),
+                                                   'vote_experiments.outcome.progress._one_batch': ( 'outcome/progress.html#_one_batch',
+                                                                                                     'vote_experiments/outcome/progress.py'),
                                                    'vote_experiments.outcome.progress._settled_errors': ( 'outcome/progress.html#_settled_errors',
                                                                                                           'vote_experiments/outcome/progress.py'),
                                                    'vote_experiments.outcome.progress.baseline': ( 'outcome/progress.html#baseline',

@@ -251,6 +251,8 @@ def reading_queue(
 # %% ../../nbs/outcome/07_progress.ipynb #385e1ebe
 _FUTURES = 200
 _GUESSED_TAINT = 0.1  # of an error, where none was seen yet
+_AT_ONCE = 2_000_000  # numbers, so that a national party list needs no more than some 100 MB
+_IN_ALL = 20_000_000  # numbers; with more, fewer futures say enough
 
 # %% ../../nbs/outcome/07_progress.ipynb #c5a7c8f3
 def forms_left(
@@ -284,9 +286,24 @@ def _futures(progress: Progress, coming: np.ndarray, every: int) -> np.ndarray: 
     wrong = seen[(seen > 0).any(axis=1)]
     sizes = wrong if len(wrong) else np.full((1, len(chosen)), _GUESSED_TAINT)
     rng = np.random.default_rng(len(path))
-    chance = rng.beta(len(wrong) + 0.5, len(seen) - len(wrong) + 10, (_FUTURES, 1))
-    hit = rng.random((_FUTURES, len(coming))) < chance
-    taints = np.where(hit[..., None], sizes[rng.integers(len(sizes), size=hit.shape)], 0.0)
+    numbers = max(1, len(coming) * len(chosen))
+    futures = int(np.clip(_IN_ALL // numbers, 20, _FUTURES))
+    step = int(np.clip(_AT_ONCE // numbers, 1, futures))
+    left = []
+    for start in range(0, futures, step):
+        n = min(step, futures - start)
+        chance = rng.beta(len(wrong) + 0.5, len(seen) - len(wrong) + 10, (n, 1))
+        hit = rng.random((n, len(coming))) < chance
+        taints = np.where(hit[..., None], sizes[rng.integers(len(sizes), size=hit.shape)], 0.0)
+        left.append(_one_batch(progress, coming, chosen, taints, every))
+    return np.concatenate(left)
+
+
+def _one_batch(
+    progress: Progress, coming: np.ndarray, chosen: np.ndarray, taints: np.ndarray, every: int
+) -> np.ndarray:  # per future
+    "Forms left in some futures, given the taints of the forms to come"
+    base, path = progress.base, progress.path
     past = np.log(np.maximum(path.p[-1, chosen], 1e-300)) if len(path) else np.zeros(len(chosen))
     spent = base.bounds.station[np.unique(path.drawn)].sum() if len(path) else 0.0
     errors = taints * base.bounds.station[coming][:, None]
