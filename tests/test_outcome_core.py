@@ -89,6 +89,32 @@ def test_betting_equals_a_step_by_step_computation():
             assert p[i, a] == pytest.approx(1 / wealth)
 
 
+def two_errors():
+    "240 stations with equal bounds, U = 12, thirty draws of which two have errors, a bet of .9: taints, bounds, and our p-values"
+    taints = np.zeros(30)
+    taints[[3, 6]] = 0.02, 0.4
+    bounds = np.full(30, 12.0 / 240)
+    return taints, bounds, betting((taints * bounds)[:, None], bounds, 12.0, np.ones(1), bet=0.9)[:, 0]
+
+
+def test_betting_gives_the_values_of_shangrla():
+    """SHANGRLA (P. Stark and others, github.com/pbstark/SHANGRLA, NonnegMean.betting_mart at commit 9d5db92): with equal bounds, the taint of a form
+    is a value 1 − taint whose mean must exceed 1 − 1/U"""
+    published = {0: 0.9243697478991597, 5: 0.6321610346038838, 6: 0.9156285420197564, 29: 0.1339965040203052}
+    assert two_errors()[2][list(published)] == pytest.approx(list(published.values()), rel=1e-12)
+
+
+def test_betting_agrees_with_shangrla_where_it_is_installed():
+    shangrla = pytest.importorskip(
+        "shangrla.core.NonnegMean", reason="SHANGRLA, a public implementation, is not installed"
+    )
+    taints, bounds, ours = two_errors()
+    owed = 1 - np.r_[0, np.cumsum(taints * bounds)[:-1]]
+    theirs = shangrla.NonnegMean(bet=shangrla.NonnegMean.fixed_bet, u=1.0, N=240, t=1 - 1 / 12)
+    theirs.lam = 0.9 / (1 - owed / (12 - np.arange(30) * bounds))
+    assert np.minimum(1, ours) == pytest.approx(theirs.betting_mart(1 - taints)[1], rel=1e-12)
+
+
 def test_betting_is_fair_when_the_errors_sum_to_the_whole_margin():
     "The mean of what the gambler holds is 1 after any number of draws, over all orders of draws"
     bounds = np.array([0.9, 0.7, 0.6, 0.5, 0.4])
