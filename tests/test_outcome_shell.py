@@ -336,3 +336,18 @@ def test_the_tab_shows_what_is_refused(store, language):
     for choice in truth[str(panel.station)]:
         panel.entry.inputs[choice].value = "5000"
     assert "ballots that can be" in panel.news.value and check.readings().empty
+
+
+def test_doubtful_forms_of_a_folder_are_read_first(desk, tmp_path):
+    forms = {f"f{i:02}": (str(i), (200 + i, 60, 20), "yes") for i in range(20)} | {
+        "copy": ("3", (203, 60, 20), "duplicate")
+    }
+    extracted(tmp_path / "results" / "night", forms)
+    stations = pd.read_csv("results/night/stations.csv", dtype=str)
+    stations["doubtful"] = stations["form_set"].isin(["f04", "f11", "copy"])
+    stations.to_csv("results/night/stations.csv", index=False)
+    typed("start", "results/night", "--ballots", 400, "--first", "doubtful")
+    assert [s["station"] for s in values("next", "-n", 9)["stations"]] == ["f04", "f11"]
+    assert "--first 'doubtful' must be a list" in typed("start", "readings.csv", "--first", "doubtful", code=2).replace(
+        "--first doubtful", "--first 'doubtful'"
+    )

@@ -126,7 +126,11 @@ def start(
     ] = None,
     first: Annotated[
         str | None,
-        typer.Option(show_default=False, metavar="FILE", help="Stations to read before any draw, one a line."),
+        typer.Option(
+            show_default=False,
+            metavar="FILE|doubtful",
+            help="Stations to read before any draw, one a line; or doubtful: those that extract doubts.",
+        ),
     ] = None,
     which: Annotated[
         str | None, typer.Option(show_default=False, help="The contest, where the table holds several.")
@@ -169,7 +173,7 @@ def start(
         method,
         seed and typed_seed(seed),
         _expected(expected),
-        _lines(first),
+        first if first == "doubtful" else _lines(first),
         which,
         opened,
         rule=rule,

@@ -32,7 +32,7 @@ from vote_experiments.outcome.check_store import (
     store_seed,
 )
 from .frame import CheckFrame, NO_FORM, check_frame
-from .readings import readings_table
+from .readings import doubtful_stations, readings_table
 from .plan import CheckPlan, PERSON_MINUTES, plan_check
 from vote_experiments.outcome.progress import (
     Baseline,
@@ -472,6 +472,8 @@ def start_outcome_check(
     early = _first_stations(frame_or_read, first)
     table = readings_table(frame_or_read, decided, one_contest, opened)
     frame = check_frame(table, decided, which=which, expected=expected, ballots=ballots, first=early)
+    if first == "doubtful":  # doubts of copies and of other contests are no stations here
+        early = [s for s in early if s in set(frame.stations)]
     for station in early:
         if station not in frame.stations:
             raise OutcomeCheckError(
@@ -492,10 +494,10 @@ def _first_stations(readings: Any, first: Iterable[str] | str | None) -> list[st
     if first is None:
         return []
     if isinstance(first, str):
-        stations = getattr(readings, "stations", None)
-        if first != "doubtful" or stations is None:
+        doubtful = doubtful_stations(readings) if first == "doubtful" else None
+        if doubtful is None:
             raise OutcomeCheckError(
-                f"first={first!r} must be a list of stations; 'doubtful' works for what extract returned"
+                f"first={first!r} must be a list of stations; 'doubtful' works for what extract returned or wrote"
             )
-        return list(dict.fromkeys(stations.loc[stations["doubtful"], "form_set"].astype(str)))
+        return doubtful
     return list(dict.fromkeys(str(s) for s in first))
