@@ -62,8 +62,9 @@ class CheckStatus:
         if self.disputed:
             remarks.append(f"{len(self.disputed)} disputed: a third person must read {self.disputed[0]!r}.")
         if self.missing:
-            stations = "station has" if len(self.missing) == 1 else "stations have"
-            remarks.append(f"{len(self.missing)} {stations} no reading; all their ballots count against the outcome.")
+            one = len(self.missing) == 1
+            have, whose = ("station has", "its") if one else ("stations have", "their")
+            remarks.append(f"{len(self.missing)} {have} no reading; all {whose} ballots count against the outcome.")
         if self.waiting:
             forms = "form was" if len(self.waiting) == 1 else "forms were"
             remarks.append(f"{len(self.waiting)} {forms} read before being drawn and will count then.")
