@@ -382,3 +382,19 @@ def test_what_is_left_of_a_large_party_list_needs_little_memory(store):
     tracemalloc.stop()
     assert 0 < status.to_read_low <= status.to_read <= status.to_read_high <= 5000
     assert peak < 300e6, f"{peak / 1e6:.0f} MB"
+
+
+def test_a_check_that_began_before_there_was_a_lot_keeps_its_rule(store):
+    from vote_experiments.outcome.check_store import store_check
+
+    truth, table = election()
+    new = start_outcome_check(table, seed=SEED, store=store)
+    settings = {"method": "betting", "risk_limit": 0.05, "first": []}  # as it was stored
+    old = OutcomeCheck(store_check(store, new.frame, settings, "ab" * 32), store)
+    old.enter_seed(SEED)
+    assert old.lot is None and 0 < new.lot < 1 and old.next(60) == new.next(60)
+    read_until_decided(old, truth)
+    read_until_decided(new, truth)
+    assert (old.draws()["lot"] == "").all() and set(new.draws()["lot"]) & {"enough", "another form"}
+    n = int(new.draws().index[new.draws()["lot"] != ""][0])
+    assert old.draws()["p"][:n].tolist() == new.draws()["p"][:n].tolist()

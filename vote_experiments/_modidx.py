@@ -931,6 +931,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'vote_experiments/cli/models.py'),
                                              'vote_experiments.cli.models._doubtful_rows': ( 'cli/models.html#_doubtful_rows',
                                                                                              'vote_experiments/cli/models.py'),
+                                             'vote_experiments.cli.models._next_step': ( 'cli/models.html#_next_step',
+                                                                                         'vote_experiments/cli/models.py'),
                                              'vote_experiments.cli.models._share': ( 'cli/models.html#_share',
                                                                                      'vote_experiments/cli/models.py'),
                                              'vote_experiments.cli.models._size': ( 'cli/models.html#_size',

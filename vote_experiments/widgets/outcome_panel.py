@@ -376,7 +376,7 @@ class BeginCheck:
             self.limit.value,
             which=self.which.value.strip() or None,
             expected=dict.fromkeys(_lines(self.expected.value)) or None,
-            first=_lines(self.first.value) or None,
+            first="doubtful" if _lines(self.first.value) == ["doubtful"] else _lines(self.first.value) or None,
             rule=self.rule.value.strip(),
             seats=self.seats.value,
             ballots=self.ballots.value or None,
