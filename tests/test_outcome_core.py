@@ -327,3 +327,27 @@ def test_the_default_needs_no_more_than_the_reference(margin):
     print(f"\nmargin {margin:.0%}: default {default}, Kaplan–Markov {reference}")
     assert round(default[0]) <= REFERENCE[margin][0]
     assert all(d < k for d, k in zip(default, reference))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_whole_chain_from_dice_to_state_keeps_the_risk_limit(method, whole):
+    "Seeds as people type them, the order, the lot and the path of a check: a wrong outcome of 14 stations, 1,500 seeds, risk limit 20 %"
+    from vote_experiments.outcome.frame import CheckFrame
+    from vote_experiments.outcome.progress import baseline, risk_path
+
+    rng = np.random.default_rng(3)
+    votes = simulated_election(rng, 0.3, 14, 2).astype(float)
+    batches = Batches(votes, ballots_used(votes))
+    assertions = Contest().assertions("ab", batches.totals)
+    hidden = hide_errors(assertions, batches, "few whole stations" if whole else "at random", rng)
+    frame = CheckFrame("", Contest(), ["a", "b"], [f"s{i:02}" for i in range(14)], votes, batches.ballots)
+    base, observed, confirmed = baseline(frame, {}), dict(enumerate(hidden)), 0
+    for number in range(1500):
+        seed = f"{number:020}"
+        path = risk_path(frame, base, seed, observed, method, 0.2, seed_lot(seed) if method == "betting" else None)
+        last = len(path) - 1 if method == "betting" else list(path.drawn).index(path.drawn[-1])
+        confirmed += bool((path.risk[:last] <= 0.2).any())
+    print(f"\n{method}, {'whole stations' if whole else 'at random'}: {confirmed} of 1,500")
+    assert excess_p_value(confirmed, 1500, 0.2) > 0.01
+    assert confirmed > 60, "a method that hardly ever confirms would pass as well"
