@@ -128,7 +128,8 @@ class ComparisonRequest(BaseModel):
         Option("int | None", calls=("run", "race", "estimate", "sweep"), flags=("--sample-size", "-n")),
     ] = Field(None, description="how many items; None: all")
     jobs: Annotated[
-        Count, Option("int", calls=("run", "race", "estimate", "sweep"), flags=("--jobs", "-j"), may_change_on_resume=True)
+        Count,
+        Option("int", calls=("run", "race", "estimate", "sweep"), flags=("--jobs", "-j"), may_change_on_resume=True),
     ] = Field(2, description="items in flight per experiment")
     raise_errors: Annotated[
         StrictBool, Option("bool", flags=("--raise-errors/--no-raise-errors",), may_change_on_resume=True)
@@ -178,18 +179,18 @@ class ComparisonRequest(BaseModel):
     holdout: Annotated[
         list[Name] | None, Option("Sequence[str] | None", calls=("run", "race", "estimate", "sweep"))
     ] = Field(None, description="ids of items that are left out")
-    cluster_by: Annotated[Name | None, Option("str | None", calls=("run", "race", "sweep"), may_change_on_resume=True)] = (
-        Field(
-            "constituency",
-            description="what items have in common: constituency, another place, or a key of their metadata; None: nothing",
-        )
+    cluster_by: Annotated[
+        Name | None, Option("str | None", calls=("run", "race", "sweep"), may_change_on_resume=True)
+    ] = Field(
+        "constituency",
+        description="what items have in common: constituency, another place, or a key of their metadata; None: nothing",
     )
     weights: Annotated[
         dict[str, Any] | None, Option("Mapping[str, Any] | None", calls=("run", "race"), flags=("--weight",))
     ] = Field(None, description="weight of each score in overall accuracy")
-    timeout_s: Annotated[Above0 | None, Option("float | None", calls=("run", "race", "sweep"), may_change_on_resume=True)] = (
-        Field(None, description="seconds that the task may take on one item")
-    )
+    timeout_s: Annotated[
+        Above0 | None, Option("float | None", calls=("run", "race", "sweep"), may_change_on_resume=True)
+    ] = Field(None, description="seconds that the task may take on one item")
     max_cost_usd: Annotated[
         Above0 | None, Option("float | None", calls=("run", "race", "sweep"), may_change_on_resume=True)
     ] = Field(None, description="stop, resumably, when model calls have cost this many US dollars")
