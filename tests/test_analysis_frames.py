@@ -367,3 +367,15 @@ def test_missing_cells_are_a_dash_in_every_table():
     frame = pd.DataFrame({"mean": [0.5, math.nan], "name": ["a", None], "n": pd.array([3, None], dtype="Int64")})
     assert text_table(frame).splitlines()[-1].split() == ["–", "–", "–"]
     assert markdown_table(frame).splitlines()[-1] == "| – | – | – |"
+
+
+def test_the_comparison_table_is_still_found_where_version_0_1_had_it():
+    from vote_experiments.analysis import comparison_table, frames
+
+    for name in ("display_table", "text_table", "DISPLAY_COLUMNS"):
+        with pytest.warns(
+            DeprecationWarning, match=f"frames.{name} is now vote_experiments.analysis.comparison_table.{name}"
+        ):
+            assert getattr(frames, name) is getattr(comparison_table, name)
+    with pytest.raises(AttributeError, match="no attribute 'displaytable'"):
+        _ = frames.displaytable

@@ -174,3 +174,24 @@ def test_batches_of_labels_go_on_where_the_last_ended(store):
     assert len(set(drawn)) == 12
     assert batches[0]["probability"].tolist() == pytest.approx([1 / 12, 1 / 11, 1 / 10, 1 / 9, 1 / 8])
     assert batches[1]["probability"].tolist() == pytest.approx([1 / 7, 1 / 6, 1 / 5, 1 / 4, 1 / 3])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mean", [0.85, 0.97])
+@pytest.mark.parametrize("n", [20, 50, 200])
+def test_coverage_of_an_accuracy_against_ppi_python(mean, n):
+    "At small n the asymptotic interval of the public implementation misses far too often; ours does not"
+    ppi = pytest.importorskip("ppi_py", reason="ppi-python, a public implementation, is not installed (it needs numba)")
+    rng = np.random.default_rng([1, n])
+    scores, confidence = accuracies(rng, mean)
+    proxy, held = {str(i): c for i, c in enumerate(confidence)}, np.zeros(2)
+    for _ in range(500):
+        picked = rng.choice(len(scores), n, replace=False)
+        rest = np.setdiff1d(np.arange(len(scores)), picked)
+        e = estimate_accuracy({str(i): scores[i] for i in picked}, proxy, "confidence")
+        low, high = ppi.ppi_mean_ci(scores[picked], confidence[picked], confidence[rest], alpha=0.05)
+        held += e.low <= scores.mean() <= e.high, np.squeeze(low) <= scores.mean() <= np.squeeze(high)
+    print(f"\naccuracy {mean}, {n} labels: ours {held[0] / 500:.1%}, ppi-python {held[1] / 500:.1%}")
+    assert held[0] / 500 >= 0.925
+    if n == 20:  # the figures that the notebook quotes
+        assert held[1] / 500 == pytest.approx({0.85: 0.85, 0.97: 0.42}[mean], abs=0.04) and held[0] / 500 > 0.95

@@ -15,6 +15,7 @@ from .settings import did_you_mean
 
 # %% ../nbs/08_moved.ipynb #49d3c772
 MOVED = {  # module: names that the top of the package offered
+    "analysis.comparison_table": "display_table",
     "analysis": "Comparison collate_sweep_evals compute_ci_df mean_interval seat_flips",
     "compat": "RunnerContext ab_test aevaluate_experiment compare_experiments create_dataset create_dataset_item create_experiment create_run "
     "dataset_from_traces evaluate_experiment export_experiment_results get_experiment_runs prompt_variants",

@@ -7,6 +7,7 @@ __all__ = ['cache_app', 'chosen_config', 'extract_folder', 'list_cache', 'cache_
 
 # %% ../../nbs/cli/04_models.ipynb #190ef2e3
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -275,11 +276,22 @@ def extract_folder(
         "",
         found.summary(),
         *(f"Written: {p}" for p in found.files),
+        *_next_step(found),
     )
     if not found.is_complete and not allow_left_out:
         raise typer.Exit(1)
 
 # %% ../../nbs/cli/04_models.ipynb #70cc6eb1
+def _next_step(found: Any) -> list[str]:
+    "How the outcome of these readings is checked"
+    if not found.files or not any(f.stem == "votes" for f in found.files):
+        return []
+    folder = shlex.quote(str(found.files[0].parent))
+    return [
+        f"Is the outcome right? vote-experiments check start {folder} --expected register.xlsx (station, ballots), or --ballots N"
+    ]
+
+
 def _account(found: Any) -> dict[str, Any]:
     "What was found, left out, counted once and held back"
     sums = found.sums

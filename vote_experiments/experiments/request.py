@@ -32,7 +32,7 @@ class Option:
     interfaces: tuple[Interface, ...] = EVERYWHERE  # that can carry it; Python always can
     calls: tuple[Call, ...] = ("run",)  # that take it
     flags: tuple[str, ...] = ()  # of the command line; (): --name-of-the-field
-    keeps_outputs: bool = False  # a resumed run may change it, because it changes no output
+    may_change_on_resume: bool = False  # a resumed run may change it, because it changes no output
     is_stored: bool = True  # kept with the run
 
 # %% ../../nbs/experiments/00_request.ipynb #8172e963
@@ -128,10 +128,11 @@ class ComparisonRequest(BaseModel):
         Option("int | None", calls=("run", "race", "estimate", "sweep"), flags=("--sample-size", "-n")),
     ] = Field(None, description="how many items; None: all")
     jobs: Annotated[
-        Count, Option("int", calls=("run", "race", "estimate", "sweep"), flags=("--jobs", "-j"), keeps_outputs=True)
+        Count,
+        Option("int", calls=("run", "race", "estimate", "sweep"), flags=("--jobs", "-j"), may_change_on_resume=True),
     ] = Field(2, description="items in flight per experiment")
     raise_errors: Annotated[
-        StrictBool, Option("bool", flags=("--raise-errors/--no-raise-errors",), keeps_outputs=True)
+        StrictBool, Option("bool", flags=("--raise-errors/--no-raise-errors",), may_change_on_resume=True)
     ] = Field(True, description="stop at the first failing item")
     show_comparison: Annotated[StrictBool, Option("bool", (), is_stored=False)] = Field(
         True, description="print progress and the comparison"
@@ -178,26 +179,26 @@ class ComparisonRequest(BaseModel):
     holdout: Annotated[
         list[Name] | None, Option("Sequence[str] | None", calls=("run", "race", "estimate", "sweep"))
     ] = Field(None, description="ids of items that are left out")
-    cluster_by: Annotated[Name | None, Option("str | None", calls=("run", "race", "sweep"), keeps_outputs=True)] = (
-        Field(
-            "constituency",
-            description="what items have in common: constituency, another place, or a key of their metadata; None: nothing",
-        )
+    cluster_by: Annotated[
+        Name | None, Option("str | None", calls=("run", "race", "sweep"), may_change_on_resume=True)
+    ] = Field(
+        "constituency",
+        description="what items have in common: constituency, another place, or a key of their metadata; None: nothing",
     )
     weights: Annotated[
         dict[str, Any] | None, Option("Mapping[str, Any] | None", calls=("run", "race"), flags=("--weight",))
     ] = Field(None, description="weight of each score in overall accuracy")
-    timeout_s: Annotated[Above0 | None, Option("float | None", calls=("run", "race", "sweep"), keeps_outputs=True)] = (
-        Field(None, description="seconds that the task may take on one item")
-    )
+    timeout_s: Annotated[
+        Above0 | None, Option("float | None", calls=("run", "race", "sweep"), may_change_on_resume=True)
+    ] = Field(None, description="seconds that the task may take on one item")
     max_cost_usd: Annotated[
-        Above0 | None, Option("float | None", calls=("run", "race", "sweep"), keeps_outputs=True)
+        Above0 | None, Option("float | None", calls=("run", "race", "sweep"), may_change_on_resume=True)
     ] = Field(None, description="stop, resumably, when model calls have cost this many US dollars")
     cache: Annotated[
         StrictBool | Literal["refresh"],
-        Option("bool | str", calls=("run", "race", "sweep"), flags=("--cache/--no-cache",), keeps_outputs=True),
+        Option("bool | str", calls=("run", "race", "sweep"), flags=("--cache/--no-cache",), may_change_on_resume=True),
     ] = Field(True, description="reuse responses to the same request; refresh: call again and keep the new ones")
-    report: Annotated[StrictBool, Option("bool", flags=("--report/--no-report",), keeps_outputs=True)] = Field(
+    report: Annotated[StrictBool, Option("bool", flags=("--report/--no-report",), may_change_on_resume=True)] = Field(
         False, description="archive the full report too"
     )
     resume: Annotated[

@@ -73,7 +73,7 @@ def _sentence(text: str | None) -> str:
 
 # %% ../../nbs/experiments/00b_request_models.ipynb #f438256c
 STORED = [name for name in FIELDS if option_of(name).is_stored]
-KEEPS_OUTPUTS = [name for name in FIELDS if option_of(name).keeps_outputs]
+KEEPS_OUTPUTS = [name for name in FIELDS if option_of(name).may_change_on_resume]
 
 # %% ../../nbs/experiments/00b_request_models.ipynb #a2ef26c4
 def comparable_request(

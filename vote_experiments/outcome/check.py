@@ -7,6 +7,7 @@ __all__ = ['OutcomeCheck', 'start_outcome_check']
 
 # %% ../../nbs/outcome/09_check.ipynb #5019ca36
 import getpass
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from vote_experiments.outcome.check_store import (
     accepted_readings,
     checked_votes,
     claim_stations,
+    handed_out,
     load_check,
     readings_after,
     store_check,
@@ -29,12 +31,14 @@ from vote_experiments.outcome.check_store import (
     store_reading,
     store_seed,
 )
-from .frame import CheckFrame, NO_FORM, check_frame, readings_table
+from .frame import CheckFrame, NO_FORM, check_frame
+from .readings import doubtful_stations, readings_table
 from .plan import CheckPlan, PERSON_MINUTES, plan_check
 from vote_experiments.outcome.progress import (
     Baseline,
     Path,
     Progress,
+    State,
     baseline,
     draws_table,
     forms_left,
@@ -42,7 +46,7 @@ from vote_experiments.outcome.progress import (
     reading_queue,
     risk_path,
 )
-from .sampling import SEED_DIGITS, clean_seed, commitment_hash
+from .sampling import SEED_DIGITS, clean_seed, commitment_hash, seed_lot
 from .simulation import METHODS
 from .status import CheckStatus, Station
 from ..settings import did_you_mean
@@ -59,6 +63,7 @@ class OutcomeCheck:
         self._readings: list[Reading] = []
         self._base: Baseline | None = None
         self._progress: Progress | None = None
+        self._given: set[str] = set()  # stations that `next` named to this object
         self._position = {name: i for i, name in enumerate(stored.frame.stations)}
 
     @classmethod
@@ -115,6 +120,11 @@ class OutcomeCheck:
     def seed(self) -> str | None:
         return self._stored.seed
 
+    @property
+    def lot(self) -> float | None:
+        "The number of the seed that decides about the last form; None: no seed yet, or a method without a lot"
+        return seed_lot(self.seed) if self.seed and self._stored.settings.get("lot") else None
+
     # ── what people do ──
 
     def enter_seed(self, seed: str | int) -> None:
@@ -130,7 +140,8 @@ class OutcomeCheck:
         self._refresh()
         if self.seed is None:
             raise OutcomeCheckError(
-                f"the check has no seed: roll a ten-sided die {SEED_DIGITS} times in public and enter it (enter_seed; in a shell `vote-experiments check seed DIGITS`)"
+                f"the check has no seed: roll a ten-sided die {SEED_DIGITS} times in public and enter the digits (in a shell: "
+                "vote-experiments check seed DIGITS)"
             )
         self._stored.drawn_from = store_first_draw(self._store, self.id)
         self._forget()
@@ -152,6 +163,7 @@ class OutcomeCheck:
                 self.begin_draws()
             queue = self._in_draws(n if reader is None else n + 50)
         chosen = queue[:n] if reader is None else claim_stations(self._store, self.id, queue, n, reader, self._last)
+        self._given.update(chosen)
         return [self._station(name) for name in chosen]
 
     def record(
@@ -165,13 +177,40 @@ class OutcomeCheck:
         """Store what a person reads on the form of a station, then compute the risk.
 
         Raises `OutcomeCheckError` for an unknown station or choice, and for more votes than the form can hold; nothing is
-        stored then."""
+        stored then. Warns where no one was given this form to read: it waits until it is drawn."""
         name = self._known_station(station)
+        if problem := self.turn_problem(name):
+            warnings.warn(problem, stacklevel=2)
         checked = None if votes is None else checked_votes(self.frame, name, votes)
         store_reading(self._store, self.id, name, checked, reader or _this_person(), note)
         return self.risk
 
+    def turn_problem(
+        self,
+        station: str,
+    ) -> str | None:  # None: it is this form's turn, or it was read before
+        "Why a form should not be read now: it was not drawn. Raises `OutcomeCheckError` for an unknown station."
+        name = self._known_station(station)
+        self._refresh()
+        if name in self.first or name in self.frame.reasons or name in self._given or name in self._accepted(True):
+            return None
+        if name in handed_out(self._store, self.id):
+            return None
+        if self._stored.drawn_from is None:
+            return f"station {name!r} has not been drawn: no form has been drawn yet. No one was given it to read; is the name right?"
+        coming = self._in_draws(1)
+        if name in coming or self._now().state != "continue":
+            return None
+        following = f"; the next form to read is {coming[0]!r}" if coming else ""
+        return f"station {name!r} has not been drawn, and no one was given it to read{following}. Is the name right?"
+
     # ── where it has got to ──
+
+    @property
+    def state(self) -> State:
+        "continue, confirmed or wrong outcome"
+        self._refresh()
+        return self._now().state
 
     @property
     def risk(self) -> float:
@@ -200,6 +239,7 @@ class OutcomeCheck:
             tuple(self._disputed()),
             missing,
             self.attempt,
+            self._waiting(now),
         )
 
     def plan(
@@ -222,7 +262,7 @@ class OutcomeCheck:
                 "loser": base.assertions.losers,
                 "margin": base.bounds.margins,
                 "U": base.bounds.total * base.bounds.reach if base.bounds.open else np.nan,
-                "risk": p,
+                "risk": np.minimum(1.0, p),
             }
         )
         return frame.sort_values(["risk", "margin"], ascending=[False, True], ignore_index=True, kind="stable")
@@ -251,9 +291,10 @@ class OutcomeCheck:
     def report(
         self,
         path: Any = None,  # also write it to this HTML file
+        language: str = "en",  # en | th
     ) -> CheckReport:
         "What was checked, who read what, how the risk fell, and what it does not show: one HTML page"
-        made = CheckReport(certificate_page(self))
+        made = CheckReport(certificate_page(self, language))
         if path is not None:
             made.save(path)
         return made
@@ -326,7 +367,7 @@ class OutcomeCheck:
                 k = len(self._base.assertions)
                 path = Path(np.zeros(0, dtype=int), np.zeros((0, k)), np.zeros((0, k)), np.zeros(0))
             else:
-                path = risk_path(self.frame, self._base, self.seed, observed, self.method, self.risk_limit)
+                path = risk_path(self.frame, self._base, self.seed, observed, self.method, self.risk_limit, self.lot)
             self._progress = Progress(self.frame, self._base, observed, path, self.risk_limit)
         return self._progress
 
@@ -348,6 +389,17 @@ class OutcomeCheck:
         ]
         disputed = self._disputed()
         return [*disputed, *(s for s in queue if s not in disputed)]
+
+    def _waiting(self, now: Progress) -> tuple[str, ...]:
+        "Stations that were read and not drawn yet, in the order they were read"
+        if now.state != "continue":
+            return ()
+        counted, drawable = set(now.path.drawn.tolist()), now.base.bounds.station > 0
+        waits = lambda i: (
+            i not in counted and (drawable[i] or self._stored.drawn_from is None) and not now.base.known[i]
+        )
+        early = {*self.first, *self.frame.reasons}
+        return tuple(s for s in self._accepted() if s not in early and waits(self._position[s]))
 
     def _phase(self, now: Progress) -> Literal["first", "seed", "draws", "done"]:
         if now.state != "continue":
@@ -376,7 +428,7 @@ class OutcomeCheck:
     def _known_station(self, station: str) -> str:
         name = str(station)
         if name not in self._position:
-            raise OutcomeCheckError(f"station={name!r} is not in this check{did_you_mean(name, self.frame.stations)}")
+            raise OutcomeCheckError(f"station {name!r} is not in this check{did_you_mean(name, self.frame.stations)}")
         return name
 
 # %% ../../nbs/outcome/09_check.ipynb #28a1257b
@@ -389,7 +441,7 @@ def _this_person() -> str:
 
 # %% ../../nbs/outcome/09_check.ipynb #fef988f7
 def start_outcome_check(
-    frame_or_read: Any,  # a table station, choice, votes, ballots (and contest); or what `extract` or an experiment returned
+    frame_or_read: Any,  # a table or file: station, choice, votes, ballots (and contest); what `extract` or an experiment returned; the folder that `extract` wrote
     contest: str = "constituency",  # constituency | party list | referendum
     risk_limit: float = 0.05,  # largest chance of confirming a wrong outcome
     method: str | None = None,  # betting | kaplan-markov; None: betting
@@ -404,6 +456,7 @@ def start_outcome_check(
     rule: str = "yes > no",  # of a referendum, with the names of the choices
     seats: int = 100,  # of a party list
     ballots: Any = None,  # where the table has no ballots: the most a station can hold, or a mapping by station
+    one_contest: bool = False,  # all forms that were read are of one constituency, whatever is in their headers
 ) -> OutcomeCheck:
     """Freeze what was read and begin a check of its outcome.
 
@@ -415,10 +468,12 @@ def start_outcome_check(
         raise OutcomeCheckError(f"method={method!r} is not one of {', '.join(METHODS)}{did_you_mean(chosen, METHODS)}")
     if not 0 < risk_limit < 1:
         raise OutcomeCheckError(f"risk_limit={risk_limit!r} must be a probability between 0 and 1, such as 0.05")
+    opened = open_store(store)
     early = _first_stations(frame_or_read, first)
-    frame = check_frame(
-        readings_table(frame_or_read, decided), decided, which=which, expected=expected, ballots=ballots, first=early
-    )
+    table = readings_table(frame_or_read, decided, one_contest, opened)
+    frame = check_frame(table, decided, which=which, expected=expected, ballots=ballots, first=early)
+    if first == "doubtful":  # doubts of copies and of other contests are no stations here
+        early = [s for s in early if s in set(frame.stations)]
     for station in early:
         if station not in frame.stations:
             raise OutcomeCheckError(
@@ -427,8 +482,7 @@ def start_outcome_check(
     decided.assertions(
         frame.choices, frame.batches.totals
     )  # a rule that names an unknown choice fails before anything is stored
-    settings = {"method": chosen, "risk_limit": risk_limit, "first": early}
-    opened = open_store(store)
+    settings = {"method": chosen, "risk_limit": risk_limit, "first": early, "lot": chosen == "betting"}
     check = OutcomeCheck(store_check(opened, frame, settings, commitment_hash({**frame.content(), **settings})), opened)
     if seed is not None:
         check.enter_seed(seed)
@@ -440,10 +494,10 @@ def _first_stations(readings: Any, first: Iterable[str] | str | None) -> list[st
     if first is None:
         return []
     if isinstance(first, str):
-        stations = getattr(readings, "stations", None)
-        if first != "doubtful" or stations is None:
+        doubtful = doubtful_stations(readings) if first == "doubtful" else None
+        if doubtful is None:
             raise OutcomeCheckError(
-                f"first={first!r} must be a list of stations; 'doubtful' works for what extract returned"
+                f"first={first!r} must be a list of stations; 'doubtful' works for what extract returned or wrote"
             )
-        return list(dict.fromkeys(stations.loc[stations["doubtful"], "form_set"].astype(str)))
+        return doubtful
     return list(dict.fromkeys(str(s) for s in first))

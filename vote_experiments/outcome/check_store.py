@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CLAIM_MINUTES', 'StoredCheck', 'Reading', 'earlier_checks', 'store_check', 'load_check', 'list_checks', 'store_seed',
            'store_first_draw', 'checked_votes', 'store_reading', 'readings_after', 'Accepted', 'accepted_reading',
-           'accepted_readings', 'claim_stations']
+           'accepted_readings', 'claim_stations', 'handed_out']
 
 # %% ../../nbs/outcome/06_check_store.ipynb #d30e6525
 from collections.abc import Iterable, Mapping, Sequence
@@ -290,13 +290,21 @@ def claim_stations(
     t, now = outcome_claims, now_us()
     with store.write() as c:
         _hold(c, check_id)
-        c.execute(sa.delete(t).where(t.c.check_id == check_id, t.c.claimed_at < now - CLAIM_MINUTES * 60_000_000))
-        taken = dict(c.execute(sa.select(t.c.station, t.c.reader).where(t.c.check_id == check_id)).tuples().all())
+        own, current = t.c.check_id == check_id, t.c.claimed_at >= now - CLAIM_MINUTES * 60_000_000
+        taken = dict(c.execute(sa.select(t.c.station, t.c.reader).where(own, current)).tuples().all())
         done = outcome_readings
         since = set(c.scalars(sa.select(done.c.station).where(done.c.check_id == check_id, done.c.id > last)))
         chosen = [s for s in queue if taken.get(s, reader) == reader and s not in since][:n]
         rows = [{"check_id": check_id, "station": s, "reader": reader, "claimed_at": now} for s in chosen]
-        c.execute(sa.delete(t).where(t.c.check_id == check_id, t.c.reader == reader))
+        c.execute(sa.update(t).where(own, t.c.reader == reader).values(claimed_at=0))
         if rows:
+            c.execute(sa.delete(t).where(own, t.c.station.in_(chosen)))
             c.execute(sa.insert(t), rows)
     return chosen
+
+# %% ../../nbs/outcome/06_check_store.ipynb #8fa0f12e
+def handed_out(store: Store, check_id: str) -> set[str]:  # stations
+    "Stations that some person was given to read, and has not read"
+    t = outcome_claims
+    with store.read() as c:
+        return set(c.scalars(sa.select(t.c.station).where(t.c.check_id == check_id)))

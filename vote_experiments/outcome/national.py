@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..analysis.figures import BEST, new_figure
+from matplotlib.ticker import FuncFormatter
+
+from ..analysis.figures import BEST, SOFT, _text, _titled, new_figure
 from .assertions import Contest
 from .bounds import Batches, error_bounds
 from .plan import PERSON_MINUTES
@@ -67,13 +69,14 @@ def plot_national(
     ax = axes[0, 0]
     ax.scatter(100 * work["margin"], work["simulated"], s=11, color=BEST, alpha=0.6)
     ax.set_xscale("log")
-    ax.set_xlabel("margin of the winner, points of the valid votes")
-    ax.set_ylabel("forms to read by hand")
-    total, share = work["simulated"].sum(), work["simulated"].sum() / work["stations"].sum()
-    hours = total * minutes_per_form / 60
-    ax.set_title(
-        f"{total:,.0f} forms in {len(work)} constituencies ({share:.0%} of all), {hours:,.0f} person-hours",
-        fontsize=11,
-        loc="left",
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
+    hand = ax.secondary_yaxis(
+        "right", functions=(lambda f: f * minutes_per_form / 60, lambda h: h * 60 / minutes_per_form)
     )
+    hand.set_ylabel("hours for one person", **_text(color=SOFT))
+    hand.tick_params(labelcolor=SOFT)
+    total, every = work["simulated"].sum(), work["stations"].sum()
+    hours = total * minutes_per_form / 60
+    title = f"{total:,.0f} of {every:,.0f} forms, {hours:,.0f} person-hours, {len(work)} constituencies"
+    _titled(ax, title, "margin of the winner, share of the valid votes", "forms to read by hand")
     return figure

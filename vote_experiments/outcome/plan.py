@@ -16,7 +16,8 @@ import numpy as np
 
 from ..analysis.fields import Results
 from ..analysis.mistakes import answered_pairs
-from ..forms.schema import numbered_rows
+from ..forms.blanks import zero_votes
+from ..forms.schema import Report, numbered_rows
 from .assertions import Assertions, Contest, OutcomeCheckError
 from .bounds import Batches, error_bounds
 from .frame import CheckFrame
@@ -32,6 +33,12 @@ class VoteErrors(NamedTuple):
     unread: float  # share of the forms with a number missing
 
 # %% ../../nbs/outcome/08_plan.ipynb #ecbe46b4
+def _votes_read(report: Report) -> dict[str, int | None]:  # by key of the row
+    "Votes as a check takes them: a blank that a sum of the form proves to be zero is 0"
+    zero = zero_votes(report)
+    return {key: 0 if key in zero else row.vote_count for key, row in numbered_rows(report).items()}
+
+
 def vote_errors(
     results: Results,  # item results of one experiment, with ground truth
 ) -> VoteErrors:
@@ -39,11 +46,8 @@ def vote_errors(
     errors: list[int] = []
     forms = unread = 0
     for _, _, expected, answered in answered_pairs(results):
-        read = {} if answered is None else numbered_rows(answered)
-        pairs = [
-            (row.vote_count or 0, read[key].vote_count if key in read else None)
-            for key, row in numbered_rows(expected).items()
-        ]
+        read = {} if answered is None else _votes_read(answered)
+        pairs = [(row.vote_count or 0, read.get(key)) for key, row in numbered_rows(expected).items()]
         forms += 1
         if any(value is None for _, value in pairs):
             unread += 1
@@ -65,6 +69,7 @@ class CheckPlan:
     confirmed: float  # share of the futures in which draws confirm the outcome before every form is read
     stations: int
     minutes_per_form: float = PERSON_MINUTES
+    errors: str = "without reading errors"  # what was assumed
 
     @property
     def hours(self) -> float:
@@ -73,8 +78,8 @@ class CheckPlan:
     def __str__(self) -> str:
         full = "" if self.confirmed > 0.995 else f"; {1 - self.confirmed:.0%} of the simulated checks read every form"
         return (
-            f"about {self.forms:,.0f} of {self.stations:,} forms to read by hand (80 % range {self.low:,.0f} to {self.high:,.0f}), "
-            f"{self.hours:,.1f} hours for one person{full}"
+            f"{self.errors}, a whole check takes about {self.forms:,.0f} of {self.stations:,} forms to read by hand (80 % range "
+            f"{self.low:,.0f} to {self.high:,.0f}), {self.hours:,.1f} hours for one person{full}"
         )
 
     def _repr_markdown_(self) -> str:
@@ -132,9 +137,19 @@ def plan_check(
         float(confirmed.mean()),
         len(frame.stations),
         minutes_per_form,
+        _assumed(error_rates),
     )
 
 # %% ../../nbs/outcome/08_plan.ipynb #67ffc63c
+def _assumed(error_rates: Any) -> str:
+    "What a plan assumes about reading errors, in words"
+    if error_rates is None:
+        return "without reading errors"
+    if isinstance(error_rates, (int, float)):
+        return f"with {error_rates:.1%} of the numbers misread"
+    return "with reading errors as measured"
+
+
 def _deciding(assertions: Assertions, batches: Batches) -> Assertions:
     "The assertions with the smallest margins"
     chosen = np.sort(np.argsort(error_bounds(assertions, batches).margins, kind="stable")[:_DECIDING])

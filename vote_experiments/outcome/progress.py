@@ -18,7 +18,16 @@ import pandas as pd
 from .assertions import Assertions
 from .bounds import Batches, Bounds, error_bounds, signed_errors
 from .frame import CheckFrame, NO_FORM
-from .risk import betting, certain_range, kaplan_markov, outcome_risk, settled
+from vote_experiments.outcome.risk import (
+    Lots,
+    betting,
+    certain_range,
+    clean_next,
+    kaplan_markov,
+    outcome_risk,
+    settled,
+    with_lot,
+)
 from .sampling import draw_order, draws_with_replacement
 from .simulation import clean_forms
 
@@ -69,6 +78,7 @@ class Path:
     errors: np.ndarray  # draws × assertions, in margins
     p: np.ndarray  # draws × assertions: p-value after each draw, kept once it has reached the limit
     risk: np.ndarray  # per draw
+    lots: Lots | None = None  # where a lot decides about the last form
 
     def __len__(self) -> int:
         return len(self.drawn)
@@ -81,21 +91,27 @@ def risk_path(
     observed: Mapping[int, np.ndarray],  # position → votes that a person read, NaN where the form cannot be read
     method: str,  # betting | kaplan-markov
     risk_limit: float,
+    lot: float | None = None,  # of the seed, for betting; None: no lot
 ) -> Path:
     "The risk after every draw so far; empty where draws cannot confirm the outcome"
     drawn = np.array(_drawn(frame, base.bounds, seed, observed, method), dtype=int)
     seen = np.array([observed[i] for i in drawn]).reshape(len(drawn), len(frame.choices))
     errors = signed_errors(base.assertions, base.bounds, base.votes[drawn], seen, frame.ballots[drawn])
     claim = 1 - _settled_errors(frame, base, observed)
+    lots = None
     if not base.bounds.open or not len(base.assertions):
         p = np.ones(errors.shape)
     elif method == "betting":
-        p = betting(errors, base.bounds.station[drawn], base.bounds.total, base.bounds.reach, claim)
+        forms = (errors, base.bounds.station[drawn], base.bounds.total, base.bounds.reach, claim)
+        p = betting(*forms)
+        if lot is not None:
+            lots = with_lot(p, clean_next(*forms), lot, risk_limit)
+            p = lots.p
     else:
         taints = errors.max(axis=1, initial=-np.inf) / base.bounds.station[drawn]
         single = kaplan_markov(taints, base.bounds.total, float(claim.min()))
         p = np.repeat(single[:, None], len(base.assertions), axis=1)
-    return Path(drawn, errors, settled(p, risk_limit), outcome_risk(p, risk_limit))
+    return Path(drawn, errors, settled(p, risk_limit), outcome_risk(p, risk_limit), lots)
 
 # %% ../../nbs/outcome/07_progress.ipynb #b48f3ce7
 def _drawn(frame: CheckFrame, bounds: Bounds, seed: str, observed: Mapping[int, np.ndarray], method: str) -> list[int]:
@@ -179,23 +195,34 @@ class Progress:
 
     @property
     def risk(self) -> float:
-        "At most this, if the outcome were wrong, would be the probability of having confirmed it"
+        "At most this, if the outcome were wrong, would be the probability of having confirmed it: from 0 to 1"
         if self.certain:
             return 0.0 if self.certain == "confirmed" else 1.0
-        return float(self.path.risk[-1]) if len(self.path) else 1.0
+        return min(1.0, float(self.path.risk[-1])) if len(self.path) else 1.0
 
 # %% ../../nbs/outcome/07_progress.ipynb #d8d7b232
 _ROUNDING = 1e-9  # of the ballots: below that a difference of votes is arithmetic
 
 # %% ../../nbs/outcome/07_progress.ipynb #6c71c158
 def draws_table(progress: Progress) -> pd.DataFrame:
-    "One row per draw that counts: station, taint at the worst assertion, risk after it"
+    "One row per draw that counts: station, taint at the worst assertion, risk and p-value after it, and what the lot decided"
     path, base = progress.path, progress.base
     taints = np.zeros(len(path))
     if len(path) and len(base.assertions):
         taints = path.errors.max(axis=1) / base.bounds.station[path.drawn]
     stations = [progress.frame.stations[i] for i in path.drawn]
-    return pd.DataFrame({"draw": np.arange(1, len(path) + 1), "station": stations, "taint": taints, "risk": path.risk})
+    columns = {"draw": np.arange(1, len(path) + 1), "station": stations, "taint": taints}
+    return pd.DataFrame({**columns, "risk": np.minimum(1.0, path.risk), "p": path.risk, "lot": _lot_column(path)})
+
+# %% ../../nbs/outcome/07_progress.ipynb #4ed1cbe0
+def _lot_column(path: Path) -> list[str]:
+    "Per draw: whether the lot ended the reading for an assertion, or demanded another form"
+    words = [""] * len(path)
+    if path.lots is not None:
+        for at, won in zip(path.lots.at, path.lots.won):
+            if at >= 0 and words[at] != "another form":
+                words[at] = "enough" if won else "another form"
+    return words
 
 # %% ../../nbs/outcome/07_progress.ipynb #53cffc4f
 def reading_queue(
@@ -224,6 +251,8 @@ def reading_queue(
 # %% ../../nbs/outcome/07_progress.ipynb #385e1ebe
 _FUTURES = 200
 _GUESSED_TAINT = 0.1  # of an error, where none was seen yet
+_AT_ONCE = 2_000_000  # numbers, so that a national party list needs no more than some 100 MB
+_IN_ALL = 20_000_000  # numbers; with more, fewer futures say enough
 
 # %% ../../nbs/outcome/07_progress.ipynb #c5a7c8f3
 def forms_left(
@@ -257,9 +286,24 @@ def _futures(progress: Progress, coming: np.ndarray, every: int) -> np.ndarray: 
     wrong = seen[(seen > 0).any(axis=1)]
     sizes = wrong if len(wrong) else np.full((1, len(chosen)), _GUESSED_TAINT)
     rng = np.random.default_rng(len(path))
-    chance = rng.beta(len(wrong) + 0.5, len(seen) - len(wrong) + 10, (_FUTURES, 1))
-    hit = rng.random((_FUTURES, len(coming))) < chance
-    taints = np.where(hit[..., None], sizes[rng.integers(len(sizes), size=hit.shape)], 0.0)
+    numbers = max(1, len(coming) * len(chosen))
+    futures = int(np.clip(_IN_ALL // numbers, 20, _FUTURES))
+    step = int(np.clip(_AT_ONCE // numbers, 1, futures))
+    left = []
+    for start in range(0, futures, step):
+        n = min(step, futures - start)
+        chance = rng.beta(len(wrong) + 0.5, len(seen) - len(wrong) + 10, (n, 1))
+        hit = rng.random((n, len(coming))) < chance
+        taints = np.where(hit[..., None], sizes[rng.integers(len(sizes), size=hit.shape)], 0.0)
+        left.append(_one_batch(progress, coming, chosen, taints, every))
+    return np.concatenate(left)
+
+
+def _one_batch(
+    progress: Progress, coming: np.ndarray, chosen: np.ndarray, taints: np.ndarray, every: int
+) -> np.ndarray:  # per future
+    "Forms left in some futures, given the taints of the forms to come"
+    base, path = progress.base, progress.path
     past = np.log(np.maximum(path.p[-1, chosen], 1e-300)) if len(path) else np.zeros(len(chosen))
     spent = base.bounds.station[np.unique(path.drawn)].sum() if len(path) else 0.0
     errors = taints * base.bounds.station[coming][:, None]

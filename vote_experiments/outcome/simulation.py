@@ -14,7 +14,7 @@ import numpy as np
 
 from .assertions import Assertions, Contest
 from .bounds import Batches, Bounds, error_bounds, signed_errors
-from .risk import betting, kaplan_markov, outcome_risk
+from .risk import betting, clean_next, kaplan_markov, outcome_risk, with_lot
 
 # %% ../../nbs/outcome/04_simulation.ipynb #552203e5
 def simulated_election(
@@ -169,7 +169,8 @@ def _without_replacement(
         return SimulatedChecks(np.zeros(checks, dtype=bool), np.full(checks, len(errors)))
     waits = rng.exponential(size=(checks, len(drawable))) / bounds.station[drawable]
     order = drawable[np.argsort(waits, axis=1)]
-    p = betting(errors[order], bounds.station[order], bounds.total, bounds.reach)
+    drawn = (errors[order], bounds.station[order], bounds.total, bounds.reach)
+    p = with_lot(betting(*drawn), clean_next(*drawn), rng.random(checks), risk_limit).p
     low = outcome_risk(p, risk_limit) <= risk_limit
     confirmed = low[:, :-1].any(axis=1)  # after the last form nothing is left to sample
     return SimulatedChecks(confirmed, np.where(confirmed, low.argmax(axis=1) + 1, len(errors)))

@@ -45,6 +45,7 @@ class CheckStatus:
     disputed: tuple[str, ...]  # stations whose readings differ
     missing: tuple[str, ...]  # stations that neither machine nor person has read
     attempt: int  # 2 and up: the same contest was checked before
+    waiting: tuple[str, ...] = ()  # stations that were read before they were drawn; they count once they are
 
     def __str__(self) -> str:
         head = f"{self.outcome}: {self.state}. Risk {self.risk:.4f} (limit {self.risk_limit:g}), {self.forms_read:,} {'form' if self.forms_read == 1 else 'forms'} read"
@@ -55,13 +56,18 @@ class CheckStatus:
     def _remarks(self) -> str:
         remarks = []
         if self.phase == "first":
-            remarks.append("Forms named in first= are read before any draw.")
+            remarks.append("Some forms are read before any draw.")
         if self.phase == "seed":
             remarks.append(f"Roll a ten-sided die {SEED_DIGITS} times and enter the seed.")
         if self.disputed:
             remarks.append(f"{len(self.disputed)} disputed: a third person must read {self.disputed[0]!r}.")
         if self.missing:
-            remarks.append(f"{len(self.missing)} stations have no reading and count at their worst.")
+            one = len(self.missing) == 1
+            have, whose = ("station has", "its") if one else ("stations have", "their")
+            remarks.append(f"{len(self.missing)} {have} no reading; all {whose} ballots count against the outcome.")
+        if self.waiting:
+            forms = "form was" if len(self.waiting) == 1 else "forms were"
+            remarks.append(f"{len(self.waiting)} {forms} read before being drawn and will count then.")
         return "".join(f" {r}" for r in remarks)
 
     def _repr_markdown_(self) -> str:

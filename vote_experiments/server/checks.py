@@ -8,6 +8,7 @@ __all__ = ['CheckId', 'Store', 'ReadingRow', 'CheckRequest', 'SeedRequest', 'Rea
            'page', 'record', 'report']
 
 # %% ../../nbs/server/03_checks.ipynb #b18a3ae2
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import PurePath
@@ -92,6 +93,7 @@ class ReadingRequest(BaseModel):
     station: _Name
     votes: dict[_Name, _Votes] | None = Field(description="By choice; null: the form cannot be read")
     reader: _Name = Field(description="The person who read it")
+    out_of_turn: bool = Field(False, description="Store a form that was not drawn; it counts once it is")
     note: str | None = Field(None, max_length=2000)
 
 # %% ../../nbs/server/03_checks.ipynb #d1d9f602
@@ -103,7 +105,7 @@ class CheckOut(BaseModel):
     seed: str | None
     state: Literal["continue", "confirmed", "wrong outcome"]
     outcome: str = Field(description="What the machine named")
-    risk: float | None = Field(description="Null: infinite")
+    risk: float = Field(description="From 0 to 1; 1 where nothing has been shown yet")
     risk_limit: float
     to_read: int = Field(description="About so many more forms")
     to_read_low: int
@@ -115,6 +117,7 @@ class CheckOut(BaseModel):
     disputed: list[str]
     missing: list[str]
     attempt: int
+    waiting: list[str] = Field(description="Read before they were drawn; they count once they are")
     choices: list[str]
 
 # %% ../../nbs/server/03_checks.ipynb #56205a89
@@ -221,7 +224,6 @@ def _refusing(call: Callable[[], Any], *where: str) -> Any:
 # %% ../../nbs/server/03_checks.ipynb #91c6cd11
 def _status(check: OutcomeCheck) -> CheckOut:
     now = asdict(check.status())
-    now["risk"] = now["risk"] if now["risk"] < float("inf") else None
     return CheckOut(check=check.id, commitment=check.commitment, seed=check.seed, choices=check.frame.choices, **now)
 
 # %% ../../nbs/server/03_checks.ipynb #decf9130
@@ -301,13 +303,21 @@ def page(
 def record(check_id: CheckId, body: ReadingRequest, store: Store) -> Any:
     "Store what a person reads on a form; the response is the status after it."
     check = _opened(check_id, store)
-    _refusing(lambda: check.record(body.station, body.votes, reader=body.reader, note=body.note), "votes")
+    problem = _refusing(lambda: check.turn_problem(body.station), "station")
+    if problem and not body.out_of_turn:
+        _refusing(lambda: _refuse(f"{problem} Nothing was stored; out_of_turn=true stores it all the same"), "station")
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # it was wanted
+        _refusing(lambda: check.record(body.station, body.votes, reader=body.reader, note=body.note), "votes")
     return _status(check)
 
 # %% ../../nbs/server/03_checks.ipynb #c469baee
-def report(check_id: CheckId, store: Store) -> Any:
+def _refuse(sentence: str) -> None:
+    raise OutcomeCheckError(sentence)
+
+# %% ../../nbs/server/03_checks.ipynb #dd473dc5
+def report(check_id: CheckId, store: Store, language: Literal["en", "th"] = "en") -> Any:
     "The report of a check as one HTML page."
-    page = str(_opened(check_id, store).report().html)
+    page = str(_opened(check_id, store).report(language=language).html)
     return HTMLResponse(page_outside(page), headers={"content-security-policy": REPORT_POLICY})
 
 

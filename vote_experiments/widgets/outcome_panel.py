@@ -14,6 +14,7 @@ import numpy as np
 
 from ..html.markup import Html, joined
 from ..html.translations import Words
+from ..outcome.certificate import outcome_words
 from ..outcome.check import OutcomeCheck
 from ..outcome.status import Station
 from ..outcome.check_store import list_checks
@@ -41,6 +42,23 @@ _STATES = {
 }
 
 # %% ../../nbs/widgets/39_outcome_panel.ipynb #1cdf7342
+def _problem(say: Words, error: Exception) -> Html:
+    "What a check refused, as a sentence; the name of the error only where it was not foreseen"
+    return problem(Words("form", say.language), str(error) if isinstance(error, ValueError) else error)
+
+
+def _heading(station: str, say: Words) -> str:
+    "Which form this is; many stations have the word in their names"
+    text = say("station", station=station)
+    word = text.removesuffix(station)
+    return station if station.startswith(word.strip()) else text
+
+
+def _outcome(check: OutcomeCheck, say: Words) -> str:
+    "What the machine named, in the language of the page"
+    return outcome_words(check.outcome, check.frame.contest.kind, Words("outcome_report", say.language))
+
+# %% ../../nbs/widgets/39_outcome_panel.ipynb #a12c60af
 def status_bar(
     check: OutcomeCheck,
     say: Words,
@@ -49,15 +67,21 @@ def status_bar(
     now = check.status()
     key, kind = _STATES[now.state]
     values = {
-        "risk": f"{now.risk:.3f}" if now.risk < 1000 else "> 1,000",
+        "risk": f"{now.risk:.3f}",
         "limit": f"{now.risk_limit:g}",
         "read": f"{now.forms_read:,}",
         "left": f"{now.to_read:,}",
         "low": f"{now.to_read_low:,}",
         "high": f"{now.to_read_high:,}",
     }
-    text = say("bar" if now.state == "continue" else "bar_done", **values)
-    parts = [Html("<b>{}</b>: {}").format(say(key), text), Html("<br>{}").format(say("outcome", outcome=now.outcome))]
+    line_key = "bar_done"
+    if now.state == "continue":
+        line_key = "bar_one" if now.forms_read == 1 else "bar"
+    text = say(line_key, **{k: v for k, v in values.items() if line_key != "bar_one" or k != "read"})
+    parts = [
+        Html("<b>{}</b>: {}").format(say(key), text),
+        Html("<br>{}").format(say("outcome", outcome=_outcome(check, say))),
+    ]
     return Html('<div class="ve-message {}" role="status" aria-live="polite">{}</div>').format(
         f"ve-{kind}" if kind else "", joined(parts)
     )
@@ -157,7 +181,7 @@ class OutcomePanel:
         self.work = w.VBox([self.head, self.entry.widget, self.note, line(self.store_button, self.unreadable)])
         side = w.VBox(
             [classed(self.bar, "ve-check-bar"), self.news, self.seed_part, self.work, self.save],
-            layout=w.Layout(flex="0 0 24rem"),
+            layout=w.Layout(flex="0 0 24rem", margin="0 0 0 1rem"),
         )
         desk = w.HBox([w.VBox([self.viewer.widget], layout=w.Layout(flex="1 1 auto", min_width="0")), side])
         self.desk = desk
@@ -174,7 +198,7 @@ class OutcomePanel:
         )
 
     def _guarded(self, do: Callable[[], Any]) -> Callable[..., None]:
-        return safely(do, lambda error: setattr(self.news, "value", problem(self.say, error)))
+        return safely(do, lambda error: setattr(self.news, "value", _problem(self.say, error)))
 
     # ── which check ──
 
@@ -182,7 +206,10 @@ class OutcomePanel:
         "Look for checks, and at what others have read"
         rows = list_checks(self.store)
         options = [
-            (self.say("check_line", name=r["name"] or r["kind"], attempt=r["attempt"], read=r["read"]), r["id"])
+            (
+                self.say("check_line", name=r["name"] or self._kind(r["kind"]), attempt=r["attempt"], read=r["read"]),
+                r["id"],
+            )
             for r in rows
         ]
         present = self.choice.value
@@ -193,6 +220,9 @@ class OutcomePanel:
         shown(self.desk, bool(options))
         self.news.value = "" if options else message(self.say("no_checks"))
         self.open()
+
+    def _kind(self, kind: str) -> str:
+        return self.say(kind.replace(" ", "_"))
 
     def _begun(self, check: OutcomeCheck) -> None:
         self.refresh()
@@ -227,6 +257,8 @@ class OutcomePanel:
             if not person:
                 self.news.value = message(self.say("name_missing"))
             return
+        if self.news.value == message(self.say("name_missing")):
+            self.news.value = ""
         stations = self.check.to_verify(person, 1) if self.mode.value == "verify" else self.check.next(1, reader=person)
         self._show_form(stations[0] if stations else None)
 
@@ -237,7 +269,7 @@ class OutcomePanel:
             self.head.value = ""
             self.news.value = self.news.value or message(self.say("nothing_left"))
             return
-        self.head.value = Html("<h3>{}</h3>").format(self.say("station", station=station))
+        self.head.value = Html("<h3>{}</h3>").format(_heading(station, self.say))
         self.note.value = ""
         self.viewer.show(load_pages(str(station), {"image_paths": station.pages}, self._roots, self.say.language))
         self.entry.show(self.check.frame.choices)
@@ -264,15 +296,16 @@ class OutcomePanel:
 
     def _compared(self, check: OutcomeCheck, station: Station) -> Html:
         "What the machine, or another person, read"
+        name = _heading(station, self.say)
         if str(station) in check.status().disputed:
-            return message(self.say("disputed", station=station), "warning")
+            return message(self.say("disputed", station=name), "warning")
         last = check.readings().iloc[-1]
         if not last["differs"]:
-            return message(self.say("agrees", station=station), "good")
+            return message(self.say("agrees", station=name), "good")
         reported = check.frame.votes[check.frame.stations.index(str(station))]
         numbers = ", ".join(f"{c} {v:.0f}" for c, v in zip(check.frame.choices, reported))
         reading = self.say("not_read") if np.isnan(reported).any() else numbers
-        return message(self.say("differs", station=station, reading=reading), "warning")
+        return message(self.say("differs", station=name, reading=reading), "warning")
 
     def enter_seed(self) -> None:
         "Enter what the dice showed"
@@ -286,7 +319,7 @@ class OutcomePanel:
             return
         self.bar.value = status_bar(self.check, self.say)
         decided = self.check.status().state != "continue"
-        page = str(self.check.report().html) if decided else ""
+        page = str(self.check.report(language=self.say.language).html) if decided else ""
         self.save.value = download(self.say("report"), f"{self.check.id}.html", page, "text/html") if decided else ""
 
 # %% ../../nbs/widgets/39_outcome_panel.ipynb #6f3c56be
@@ -311,15 +344,19 @@ class BeginCheck:
         self.limit = w.BoundedFloatText(0.05, min=0.001, max=0.5, step=0.01, description=say("risk_limit"))
         self.expected = w.Textarea(description=say("expected_stations"), placeholder=say("one_a_line"))
         self.first = w.Textarea(description=say("first_stations"), placeholder=say("one_a_line"))
+        self.ballots = w.BoundedIntText(0, min=0, max=1_000_000, description=say("most_ballots"))
+        self.one_contest = w.Checkbox(False, description=say("one_contest"), indent=False)
         self.rule = w.Text("yes > no", description=say("rule"))
         self.seats = w.BoundedIntText(100, min=1, max=100_000, description=say("seats"))
         self.contest.observe(lambda _: self._contest_changed(), "value")
         self._contest_changed()
         self.button, self.news = w.Button(description=say("start")), w.HTML()
-        self.button.on_click(safely(self.start, lambda error: setattr(self.news, "value", problem(say, error))))
+        self.button.on_click(safely(self.start, lambda error: setattr(self.news, "value", _problem(say, error))))
         self.widget = card(
             say("begin"),
-            fields(self.file, self.contest, self.which, self.limit, self.rule, self.seats, self.expected, self.first),
+            fields(self.file, self.contest, self.which, self.limit, self.rule, self.seats, self.ballots),
+            self.one_contest,
+            fields(self.expected, self.first),
             line(self.button),
             self.news,
         )
@@ -332,18 +369,18 @@ class BeginCheck:
     def start(self) -> None:
         "Freeze the table and begin"
         from vote_experiments.outcome.check import start_outcome_check
-        from vote_experiments.outcome.frame import read_readings
 
-        table = read_readings(self.file.value.strip())
         check = start_outcome_check(
-            table,
+            self.file.value.strip(),
             self.contest.value,
             self.limit.value,
             which=self.which.value.strip() or None,
             expected=dict.fromkeys(_lines(self.expected.value)) or None,
-            first=_lines(self.first.value) or None,
+            first="doubtful" if _lines(self.first.value) == ["doubtful"] else _lines(self.first.value) or None,
             rule=self.rule.value.strip(),
             seats=self.seats.value,
+            ballots=self.ballots.value or None,
+            one_contest=self.one_contest.value,
             store=self._store,
         )
         self.news.value = ""
