@@ -19,6 +19,7 @@ from vote_experiments.cli import (  # noqa: F401, I001 in the order of the help
     race,
     sweep,
     runs,
+    rescore,
     models,
     publish,
     gate,

@@ -18,6 +18,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -250,30 +251,32 @@ LoadOption = Annotated[
 ]
 
 # %% ../../nbs/cli/00_shell.ipynb #007186eb
-def load_modules(names: Sequence[str] | None) -> None:
+def load_modules(names: Sequence[str] | None) -> list[ModuleType]:
     "Import modules and files; those of the working directory too, as `python -m` does. Raises `ValueError` naming one that is missing."
+    loaded = []
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     for name in names or ():
         if name.endswith(".py"):
-            _load_file(Path(name))
+            loaded.append(_load_file(Path(name)))
             continue
         try:
-            importlib.import_module(name)
+            loaded.append(importlib.import_module(name))
         except ModuleNotFoundError as error:
             raise ValueError(
                 f"--load {name!r}: there is no module {error.name!r} here or among the installed packages"
             ) from None
+    return loaded
 
 # %% ../../nbs/cli/00_shell.ipynb #92f7e422
-def _load_file(path: Path) -> None:
+def _load_file(path: Path) -> ModuleType:
     "Import a file under the name of its stem, which other processes can import too while its folder is on their path"
     if not path.is_file():
         raise ValueError(f"--load {str(path)!r}: there is no such file")
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    importlib.import_module(path.stem)
+    return importlib.import_module(path.stem)
 
 # %% ../../nbs/cli/00_shell.ipynb #ffa05b3c
 def _print_version(wanted: bool) -> None:

@@ -144,7 +144,10 @@ class AnswersWithTruth(ResultSequence):
         self.dataset = dataset
 
     def __len__(self) -> int:
-        r, ids = item_results.c, sa.select(dataset_items.c.item_id).where(*_in_version(self.dataset.id, self.dataset.version))
+        r, ids = (
+            item_results.c,
+            sa.select(dataset_items.c.item_id).where(*_in_version(self.dataset.id, self.dataset.version)),
+        )
         query = sa.select(sa.func.count()).where(r.experiment_id == self.experiment_id, r.item_id.in_(ids))
         with self.store.read() as c:
             return c.scalar(query) or 0

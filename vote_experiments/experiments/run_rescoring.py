@@ -24,7 +24,14 @@ from ..scoring.judges import evaluators_named
 from ..scoring.summary import STANDARD_SUMMARIES
 from ..settings import DEFAULT_PROJECT
 from ..store.database import Store, open_store
-from ..store.runs import RunNotFoundError, create_group, get_experiment, get_group, latest_run, resolve_run
+from vote_experiments.store.runs import (
+    RunNotFoundError,
+    create_group,
+    get_experiment,
+    get_group,
+    latest_run,
+    resolve_run,
+)
 
 # %% ../../nbs/experiments/03e_run_rescoring.ipynb #10f04807
 def _experiments(store: Store, run: str) -> list[dict[str, Any]]:
@@ -63,7 +70,9 @@ def _request(
     }
 
 # %% ../../nbs/experiments/03e_run_rescoring.ipynb #772a50a2
-async def _rescored(store: Store, row: Mapping[str, Any], group_id: str, position: int, **options: Any) -> ConfigOutcome:
+async def _rescored(
+    store: Store, row: Mapping[str, Any], group_id: str, position: int, **options: Any
+) -> ConfigOutcome:
     "One experiment, scored again"
     arguments = rescoring_arguments(store, row, options.pop("evaluators"), options.pop("dataset_version"))
     summaries = STANDARD_SUMMARIES if row["run_evaluations"] else ()
@@ -77,10 +86,14 @@ async def _rescored(store: Store, row: Mapping[str, Any], group_id: str, positio
         **options,
     )
     n = len(result.failed_items)
-    return ConfigOutcome(_config_of(row), result, f"all {n} items failed" if n and not len(result.item_results) else None)
+    return ConfigOutcome(
+        _config_of(row), result, f"all {n} items failed" if n and not len(result.item_results) else None
+    )
 
 # %% ../../nbs/experiments/03e_run_rescoring.ipynb #ff860788
-def _plan(store: Store, request: Mapping[str, Any], dataset: Any, evaluators: Sequence[Callable], n: int) -> ComparisonPlan:
+def _plan(
+    store: Store, request: Mapping[str, Any], dataset: Any, evaluators: Sequence[Callable], n: int
+) -> ComparisonPlan:
     "What a comparison needs to know of a run that is scored again"
     options = {"weights": request["weights"], "cluster_by": request["cluster_by"], "failed_only": False}
     configs = [check_config(c) for c in request["model_configs"]]
@@ -113,13 +126,13 @@ async def arescore_run(
     reporter.say(f"Scored again with the ground truth of {dataset.name} version {dataset.version}; no model is called.")
     shared = {"weights": request["weights"], "cluster_by": request["cluster_by"], "on_start": on_start}
     for i, row in enumerate(rows):
-        outcome = await _rescored(
-            opened, row, group_id, i, evaluators=used, dataset_version=dataset.version, **shared
-        )
+        outcome = await _rescored(opened, row, group_id, i, evaluators=used, dataset_version=dataset.version, **shared)
         reporter.done(outcome)
         outcomes.append(outcome)
     n = max(r.result.summary["n_items"] for r in outcomes if r.result)
-    result, comparable = finish_comparison(_plan(opened, request, dataset, used, n), group_id, outcomes, "local", project)
+    result, comparable = finish_comparison(
+        _plan(opened, request, dataset, used, n), group_id, outcomes, "local", project
+    )
     reporter.closing(comparable)
     return result
 
