@@ -128,7 +128,8 @@ def test_what_cannot_be_judged_does_not_pass(home):
     assert [c.passed for c in found.cases] == [False, False]
     assert "interrupted: stopped by hand" in found.cases[0].error and "--refresh" in found.cases[1].error
     assert 'errors="2"' in gate_junit(found)
-    assert judge_run(fail_under=0.1, metric="no_such_score").cases[0].error
+    with pytest.raises(ValueError, match="no_such_score.*overall_accuracy"):
+        judge_run(fail_under=0.1, metric="no_such_score")
 
 
 def test_a_cached_run_is_no_baseline_and_no_point_of_a_trend(home):
@@ -173,3 +174,59 @@ def test_strange_names_break_neither_markdown_nor_xml():
         and all(len(__import__("re").findall(r"(?<!\\)\|", line)) == 6 for line in table)
         and "<script>" not in table[0].replace("\\<", "")
     )
+
+
+def correct_truth(store, first_n):
+    "A new version of the dataset, in which the truth of the first items is another"
+    save_dataset(
+        "stations",
+        [
+            {
+                "id": f"f{i:02d}",
+                "input": {"image_paths": [f"{i}.jpg"]},
+                "expected_output": truth(i, slip=1 if i < first_n else 0),
+            }
+            for i in range(30)
+        ],
+        store=store,
+    )
+
+
+def test_items_whose_truth_changed_are_left_out_and_counted(home):
+    before = run("steady")
+    correct_truth(home, 3)  # the reader is now wrong on three forms, by the new truth
+    after = run("steady", cache=False)
+    found = judge_run(after, before, store=home)
+    assert found.passed
+    sentence = found.cases[0].outcomes[-1].sentence
+    assert "ground truth of 3 items changed" in sentence and "vote-experiments rescore" in sentence
+
+
+def test_a_truth_that_changed_everywhere_is_refused_until_the_baseline_is_scored_again(home):
+    before = run("steady")
+    correct_truth(home, 30)
+    after = run("steady", cache=False)
+    code, output = shell(after, "--baseline", before)
+    assert code == 1, output
+    assert "vote-experiments rescore" in output
+    again = CliRunner().invoke(cli.app, ["rescore", before, "--json"])
+    assert again.exit_code == 0, again.output
+    rescored = json.loads(again.stdout)["group_id"]
+    assert shell(after, "--baseline", rescored)[0] == 0
+
+
+def test_a_metric_that_no_experiment_has_is_named_with_those_there_are(home):
+    latest = run("steady")
+    code, output = shell(latest, "--metric", "acuracy", "--fail-under", "0.5")
+    assert code == 2
+    assert "acuracy" in output and "overall_accuracy" in output
+
+
+def test_functions_of_a_loaded_file_score_again(home, tmp_path):
+    (tmp_path / "my_rules.py").write_text("def has_votes(output):\n    return bool(output)\n")
+    latest = run("steady")
+    answer = CliRunner().invoke(
+        cli.app, ["rescore", latest, "--load", "my_rules.py", "--evaluator", "has_votes", "--json"]
+    )
+    assert answer.exit_code == 0, answer.output
+    assert list(json.loads(answer.stdout)["experiments"][0]["own_scores"]) == ["has_votes"]

@@ -6,7 +6,6 @@
 __all__ = ['HISTORY', 'is_all_cached', 'scored_last', 'trend', 'gate_run', 'require']
 
 # %% ../../nbs/experiments/10_trend.ipynb #53ffc483
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -94,7 +93,8 @@ def _on_same_truth(
                 f"the ground truth of all {n_shared} items that both runs have changed between them, so their scores cannot "
                 f"be compared; score the earlier run again and compare with that: vote-experiments rescore {runs[label]}"
             )
-        frame = frame.mask((frame["experiment"] == label) & frame["item_id"].isin(ids), {"value": math.nan})
+        changed_values = (frame["experiment"] == label) & frame["item_id"].isin(ids)
+        frame = frame.assign(value=frame["value"].mask(changed_values))
     n = len(set().union(*(ids for ids, _ in changed.values())))
     older = [runs[label] for label, (ids, _) in changed.items() if ids]
     items = "1 item" if n == 1 else f"{n:,} items"
