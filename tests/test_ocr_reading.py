@@ -287,3 +287,13 @@ def test_rules_that_were_traced_into_each_other_leave_an_empty_cell(constituency
     page = vote_page(constituency[0][0])
     page.table.rows[3] = page.table.rows[2]
     assert min(cut_cell(page.page.gray, page.table, 2, -1).image.shape) >= 8
+
+
+def test_a_party_list_with_rows_of_no_known_edition_is_sure_of_no_vote(party_list):
+    pages, _ = party_list
+    cut = [pages[0], pages[1][: int(0.6 * pages[1].shape[0])], *pages[2:]]  # rows of the second page are lost
+    output = read_form_set(cut, "ocr-digits")
+    assert any("fit no known edition" in note for note in output["notes"])
+    sure = [c for path, c in output["confidence"][0].items() if path.startswith("vote_results")]
+    assert sure and max(sure) <= 0.5
+    assert not any("known edition" in note for note in read_form_set(pages, "ocr-digits")["notes"])

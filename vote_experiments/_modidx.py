@@ -4692,6 +4692,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'vote_experiments/ocr/sheets.py'),
                                              'vote_experiments.ocr.sheets.seconds_saved': ( 'ocr/sheets.html#seconds_saved',
                                                                                             'vote_experiments/ocr/sheets.py'),
+                                             'vote_experiments.ocr.sheets.unknown_rows': ( 'ocr/sheets.html#unknown_rows',
+                                                                                           'vote_experiments/ocr/sheets.py'),
                                              'vote_experiments.ocr.sheets.vote_page': ( 'ocr/sheets.html#vote_page',
                                                                                         'vote_experiments/ocr/sheets.py')},
             'vote_experiments.ocr.tables': { 'vote_experiments.ocr.tables.Table': ( 'ocr/tables.html#table',

@@ -31,6 +31,7 @@ from vote_experiments.ocr.sheets import (
     group_pages,
     is_used,
     numbered_rows,
+    unknown_rows,
     vote_page,
 )
 
@@ -224,6 +225,7 @@ def _settle(fields: list[Field], words: list[Numbers], missing: int, counted: st
 
 # %% ../../nbs/ocr/10_reading.ipynb #3f24705b
 _GUESS = 0.3  # probability below which a number counts as unread
+_UNKNOWN_ROWS_SURE = 0.5  # highest probability of a vote whose row number is doubtful
 
 # %% ../../nbs/ocr/10_reading.ipynb #09a0a8f9
 def _choose(fields: list[Field], words: list[Numbers], reader: Reader, missing: int, counted: str) -> None:
@@ -359,6 +361,14 @@ def _read_report(
     header = _header_text(report.first, reader)
     read["form_info"] |= {f.path.partition(".")[2]: f.value for f in header}
     notes = _notes(fields, read["form_info"], report, missing)
+    if rows := unknown_rows(report):
+        for f in fields:
+            if f.path.startswith("vote_results"):
+                f.confidence = min(f.confidence, _UNKNOWN_ROWS_SURE)
+        notes.append(
+            f"the rows of its pages ({rows}) fit no known edition of the form: a row may be lost, and votes below it may "
+            f"be at a wrong number, so their confidence is at most {_UNKNOWN_ROWS_SURE:g}"
+        )
     if reader.names and not names:
         notes.append(f"no names: the dataset has no candidate list of this ballot ({report.ballot})")
     every = [*fields, *header]
