@@ -218,7 +218,7 @@ def extract_folder(
 
     \b
       vote-experiments extract scans/ --config latest
-      vote-experiments extract scans/ -c gemini-2.5-flash --second ocr-fused --max-cost-usd 20 --format parquet
+      vote-experiments extract scans/ -c gemini-3.5-flash --second ocr-fused --max-cost-usd 20 --format parquet
     """
     from vote_experiments.datasets.scans import prepare_scans
     from vote_experiments.store.database import open_store
@@ -359,7 +359,7 @@ def clear_cache(
     """Forget answers; the same questions are paid for again.
 
     \b
-      vote-experiments cache clear --model gemini-2.5-flash
+      vote-experiments cache clear --model gemini-3.5-flash
 
     Results of runs stay. Do not clear while a batch job is waited for: the note which job it is lies here too.
     """

@@ -158,7 +158,7 @@ def race_models(
 
     \b
       vote-experiments race -d forms --preset offline
-      vote-experiments race -d forms -m gemini-2.5-flash -m gemini-2.5-flash-lite -t 0 -t 0.2 --error 0.01
+      vote-experiments race -d forms -m gemini-3.5-flash -m gemini-3.5-flash-lite -t 0 -t 0.2 --error 0.01
     """
     given = dict(locals())
     from vote_experiments.experiments.race import race

@@ -412,7 +412,7 @@ def run(
     \b
       vote-experiments run --dataset forms --preset offline
       vote-experiments run -d forms -m ocr-words -m ocr-fused -n 20 -j 4
-      vote-experiments run -d forms -m gemini-2.5-flash -t 0 -t 0.2 --repeats 3
+      vote-experiments run -d forms -m gemini-3.5-flash -t 0 -t 0.2 --repeats 3
       vote-experiments run weekly.yaml --no-raise-errors --json > result.json
 
     A config file says the same by the names of run_model_experiments:
@@ -422,7 +422,7 @@ def run(
       sample_size: 20
       model_configs:
         - {model: ocr-fused, temperature: 0.0}
-        - {model: gemini-2.5-flash, temperature: 0.0, thinking_budget: 0}
+        - {model: gemini-3.5-flash, temperature: 0.0, thinking_budget: 0}
 
     Ctrl-C stores what is in flight and says how to continue; a second one stops at once.
     """
