@@ -33,7 +33,7 @@ from .run_backend import DatasetChoice, ENTRY_STATUS, Followed, PastRun, entry_o
 
 # %% ../../nbs/widgets/01_local_runs.ipynb #8b3c1332
 _WORK = (
-    "from vote_experiments.server.jobs import JobRunner, work_until_told; "
+    "from vote_experiments.server.job_runner import JobRunner, work_until_told; "
     "work_until_told(JobRunner(workers=1, poll_s=0.25), idle_s=2.0)"
 )
 _workers: list[subprocess.Popen] = []  # kept, so that those that have ended are taken off the process table
