@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from vote_experiments import run_model_experiments
+from vote_experiments import run_experiment, run_model_experiments
 from vote_experiments.datasets.saving import save_dataset
-from vote_experiments.engine.run_truth import count_without_truth, differing_truth, newer_truth
+from vote_experiments.engine.run_truth import AnswersWithTruth, count_without_truth, differing_truth, newer_truth
 from vote_experiments.engine.stored_comparison import accuracy_frame, compare_experiments_by_item
 from vote_experiments.store.runs import get_experiment
 
@@ -89,3 +89,14 @@ def test_a_new_version_with_the_same_truth_changes_nothing(store):
     assert save_dataset("forms", changed, store=store).version == 2
     ids = {e["experiment_name"]: e["experiment_id"] for e in first["experiments"]}
     assert not any("ground truth" in s for s in compare_experiments_by_item(store, ids).sentences)
+
+
+def test_stored_answers_carry_the_other_truth_however_they_are_read(store):
+    forms = [{"id": name, "input": {"n": name}, "expected_output": 1} for name in "abc"]
+    old = save_dataset("forms", forms, store=store)
+    done = run_experiment(name="ones", data=old, task=lambda input: 1, evaluators=[], store=store)
+    new = save_dataset("forms", [{**f, "expected_output": 2} for f in forms[:2]], store=store, remove_missing=True)
+    answers = AnswersWithTruth(store, done.experiment_id, new)
+    assert len(answers) == 2 and [r.item.id for r in answers] == ["a", "b"]
+    assert [answers[i].item.expected_output for i in (0, -1)] == [2, 2]
+    assert [r.item.expected_output for r in answers[:5]] == [2, 2]

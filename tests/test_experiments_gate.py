@@ -230,3 +230,13 @@ def test_functions_of_a_loaded_file_score_again(home, tmp_path):
     )
     assert answer.exit_code == 0, answer.output
     assert list(json.loads(answer.stdout)["experiments"][0]["own_scores"]) == ["has_votes"]
+
+
+def test_a_history_of_another_truth_does_not_let_a_run_pass(home):
+    run("steady", cache=False), run("steady", cache=False)
+    correct_truth(home, 30)
+    after = run("steady", cache=False)
+    code, output = shell(after, "--baseline", "history")
+    assert code == 1 and "no earlier run can be compared" in output and "vote-experiments rescore" in output
+    begun = trend("vote-extraction-steady-tdefault", store=home)
+    assert len(begun.table) == 1 and "left out" in begun.sentence

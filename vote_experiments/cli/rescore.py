@@ -8,21 +8,12 @@ __all__ = ['truth_version', 'functions_of', 'rescore']
 # %% ../../nbs/cli/07_rescore.ipynb #326bd00c
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from vote_experiments.cli.shell import (
-    JsonOption,
-    LoadOption,
-    StoreOption,
-    app,
-    load_modules,
-    people_apart,
-    report_page,
-    run_id,
-    show,
-)
+from .run import show_run
+from .shell import JsonOption, LoadOption, StoreOption, app, load_modules, run_id
 
 # %% ../../nbs/cli/07_rescore.ipynb #e5497295
 def truth_version(
@@ -83,10 +74,5 @@ def rescore(
 
     version = truth_version(dataset_version)
     own, opened = functions_of(load_modules(load)), open_store(store)
-    with people_apart(as_json):
-        results: dict[str, Any] = rescore_run(
-            run_id(opened, run), evaluators, dataset_version=version, own=own, store=opened
-        )
-        print(f"\nReport: {report_page(results['report_path'])}\nRun:    {results['group_id']}")
-    if as_json:
-        show(results, True)
+    run = run_id(opened, run)
+    show_run(lambda: rescore_run(run, evaluators, dataset_version=version, own=own, store=opened), as_json)

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['request_keys', 'run_schema', 'sweep_schema', 'check_types', 'read_file', 'read_request', 'whole_request',
-           'run_and_show', 'estimate_request', 'run', 'schema', 'resume']
+           'run_and_show', 'show_run', 'estimate_request', 'run', 'schema', 'resume']
 
 # %% ../../nbs/cli/02_run.ipynb #1ad9370f
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -187,8 +187,16 @@ def run_and_show(
     "Run experiments, say where the report is, and exit with 1 when one failed"
     from vote_experiments.experiments.comparison import run_model_experiments
 
+    show_run(lambda: run_model_experiments(**request, show_comparison=not quiet), as_json)
+
+
+def show_run(
+    work: Callable[[], dict[str, Any] | None],  # returns what `run_model_experiments` returns
+    as_json: bool,
+) -> None:
+    "Do the work of a run, say where its report is, and exit with 1 when an experiment failed"
     with people_apart(as_json):
-        results = run_model_experiments(**request, show_comparison=not quiet)
+        results = work()
         assert results is not None
         print(f"\nReport: {report_page(results['report_path'])}\nRun:    {results['group_id']}")
     if as_json:

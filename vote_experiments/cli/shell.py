@@ -246,7 +246,7 @@ LoadOption = Annotated[
         "--load",
         metavar="MODULE|FILE.py",
         show_default=False,
-        help="A Python module or file that registers models of yours; may be repeated.",
+        help="A Python module or file of yours, with models that it registers or evaluators; may be repeated.",
     ),
 ]
 

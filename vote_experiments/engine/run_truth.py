@@ -7,9 +7,8 @@ __all__ = ['failures_without_truth', 'count_without_truth', 'differing_truth', '
            'AnswersWithTruth', 'truth_remarks']
 
 # %% ../../nbs/engine/11_run_truth.ipynb #9e60495c
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -143,20 +142,14 @@ class AnswersWithTruth(ResultSequence):
         super().__init__(store, experiment_id, None)
         self.dataset = dataset
 
-    def __len__(self) -> int:
-        r, ids = (
-            item_results.c,
-            sa.select(dataset_items.c.item_id).where(*_in_version(self.dataset.id, self.dataset.version)),
-        )
-        query = sa.select(sa.func.count()).where(r.experiment_id == self.experiment_id, r.item_id.in_(ids))
-        with self.store.read() as c:
-            return c.scalar(query) or 0
+    def _where(self) -> list[Any]:
+        there = _in_version(self.dataset.id, self.dataset.version)
+        return [*super()._where(), item_results.c.item_id.in_(sa.select(dataset_items.c.item_id).where(*there))]
 
-    def __iter__(self) -> Iterator[ItemResult]:
-        results = super().__iter__()
-        while page := list(islice(results, _PAGE)):
-            items = self._items([r.item.id for r in page])
-            yield from (replace(r, item=items[r.item.id]) for r in page if r.item.id in items)
+    def _read(self, query: sa.Select) -> list[ItemResult]:
+        results = super()._read(query)
+        items = self._items([r.item.id for r in results])
+        return [replace(r, item=items[r.item.id]) for r in results]
 
     def _items(self, ids: Sequence[str]) -> dict[str, DatasetItem]:
         "The items of the version by id, knowing the rows they come from"
@@ -169,9 +162,6 @@ class AnswersWithTruth(ResultSequence):
             item._source = self.dataset.id, self.dataset.version, row_id
             items[item.id] = item
         return items
-
-# %% ../../nbs/engine/11_run_truth.ipynb #b57c060a
-_PAGE = 500
 
 # %% ../../nbs/engine/11_run_truth.ipynb #1d89eab1
 def _run_of(row: Mapping[str, Any]) -> str:

@@ -59,6 +59,14 @@ def evaluators_of(
         ) from None
 
 # %% ../../nbs/experiments/02b_rescoring.ipynb #00d51d60
+_OWN_PARAMETERS = (
+    "experiment",
+    "evaluators",
+    "dataset_version",
+    "store",
+)  # of rescoring; `arun_experiment` has the rest
+
+
 def rescoring_arguments(
     store: Store,
     parent: Mapping[str, Any],  # as `get_experiment` gives it
@@ -116,11 +124,10 @@ async def arescore(
     """Score the stored outputs of an experiment again, without a task call.
 
     Raises `RunNotFoundError`, and `ValueError` when its evaluators were its own program's and are not given."""
-    here = ("experiment", "evaluators", "name", "dataset_version", "store")
-    options = {k: v for k, v in locals().items() if v is not None and k not in (*here, "here")}
+    options = {k: v for k, v in locals().items() if v is not None and k not in _OWN_PARAMETERS}
     opened = open_store(store)
     given = rescoring_arguments(opened, get_experiment(opened, experiment), evaluators, dataset_version)
-    return await arun_experiment(**{**given, "store": opened, **options, **({"name": name} if name else {})})
+    return await arun_experiment(**{**given, "store": opened, **options})
 
 # %% ../../nbs/experiments/02b_rescoring.ipynb #a4e0ac6c
 @documented

@@ -73,6 +73,24 @@ def scored_last(
         newest[root["id"]] = {**row, "root": root["id"], "created_at": root["created_at"]}
     return sorted(newest.values(), key=lambda r: (r["created_at"], r["root"]))
 
+# %% ../../nbs/experiments/10_trend.ipynb #6365890d
+def _changed_truth(
+    store: Store,
+    runs: Mapping[str, str],  # label: experiment id
+    now: str,  # the label of the run that is judged
+) -> dict[str, tuple[set[str], int]]:  # by label: ids of items with another truth, and how many items both runs have
+    "Runs that were scored with another truth than the judged one"
+    versions = {
+        label: (row["dataset_id"], row["dataset_version"])
+        for label, row in ((label, get_experiment(store, e)) for label, e in runs.items())
+    }
+    differing = {
+        label: differing_truth(store, e, runs[now])
+        for label, e in runs.items()
+        if label != now and (versions[label] != versions[now] or versions[now][0] is None)
+    }
+    return {label: found for label, found in differing.items() if found[0]}
+
 # %% ../../nbs/experiments/10_trend.ipynb #dc815989
 def _on_same_truth(
     store: Store,
@@ -84,25 +102,39 @@ def _on_same_truth(
     "Scores given with the same truth as those of the judged run"
     if score == "success_rate" or score in NEEDS_NO_TRUTH:
         return frame, ""
-    changed = {e: differing_truth(store, i, runs[now]) for e, i in runs.items() if e != now}
-    if not any(ids for ids, _ in changed.values()):
+    changed = _changed_truth(store, runs, now)
+    if not changed:
         return frame, ""
     for label, (ids, n_shared) in changed.items():
-        if len(changed) == 1 and len(ids) == n_shared:
-            raise ValueError(
-                f"the ground truth of all {n_shared} items that both runs have changed between them, so their scores cannot "
-                f"be compared; score the earlier run again and compare with that: vote-experiments rescore {runs[label]}"
-            )
-        changed_values = (frame["experiment"] == label) & frame["item_id"].isin(ids)
-        frame = frame.assign(value=frame["value"].mask(changed_values))
+        of_run = frame["experiment"] == label
+        changed_rows = of_run & frame["item_id"].isin(ids)
+        if len(ids) == n_shared:
+            frame = frame[~of_run]  # nothing of this run can be compared
+        else:
+            frame = frame.assign(value=frame["value"].mask(changed_rows))
     n = len(set().union(*(ids for ids, _ in changed.values())))
-    older = [runs[label] for label, (ids, _) in changed.items() if ids]
+    older = [runs[label] for label in changed]
     items = "1 item" if n == 1 else f"{n:,} items"
     return frame, (
         f" The ground truth of {items} changed between these runs, so {'it is' if n == 1 else 'they are'} left out of the "
         f"comparison; to include {'it' if n == 1 else 'them'}: vote-experiments rescore {older[-1]}"
         + (f" (and {len(older) - 1} more)" if len(older) > 1 else "")
     )
+
+# %% ../../nbs/experiments/10_trend.ipynb #c6260003
+def _need_comparable(
+    frame: pd.DataFrame,  # of `_on_same_truth`
+    runs: Mapping[str, str],  # label: experiment id
+    now: str,
+    left_out: str,  # the sentence of `_on_same_truth`
+) -> None:
+    "Raises `ValueError` when a changed truth leaves no earlier run to compare with"
+    before = [label for label in runs if label != now]
+    if left_out and before and not frame["experiment"].isin(before).any():
+        raise ValueError(
+            f"no earlier run can be compared: the ground truth of all items that it shares with {runs[now]} has changed. Score it "
+            f"again with the newest truth: vote-experiments rescore {runs[before[-1]]}"
+        )
 
 # %% ../../nbs/experiments/10_trend.ipynb #721886f2
 def _trend(
@@ -111,13 +143,18 @@ def _trend(
     score: str | None,
     weights: Mapping[str, Any] | None,
     cluster_by: str | None,
+    judges: bool = False,  # an earlier run is needed
     **options: Any,
 ) -> tuple[Trend, str, bool, str]:
     "The trend of these runs, the score's name, whether higher is better, and what was left out"
     runs = _run_labels(rows)
-    frame, name, higher = _scores(store, {label: r["id"] for label, r in runs.items()}, score, weights, cluster_by)
-    frame, left_out = _on_same_truth(store, frame, {label: r["id"] for label, r in runs.items()}, [*runs][-1], name)
-    moments = {label: iso(r["created_at"]) or "" for label, r in runs.items()}
+    ids, now = {label: r["id"] for label, r in runs.items()}, [*runs][-1]
+    frame, name, higher = _scores(store, ids, score, weights, cluster_by)
+    frame, left_out = _on_same_truth(store, frame, ids, now, name)
+    if judges:
+        _need_comparable(frame, ids, now, left_out)
+    kept = {*frame["experiment"], now}
+    moments = {label: iso(r["created_at"]) or "" for label, r in runs.items() if label in kept}
     trend_found = trend_of(
         frame, moments, bounds=_bounds(frame), higher_is_better=higher, cluster_by=cluster_by, **options
     )
@@ -225,6 +262,7 @@ def gate_run(
         metric,
         weights,
         cluster_by,
+        judges=True,
         confidence=confidence,
         false_alarms=false_alarms,
         runs_a_year=runs_a_year,
@@ -252,6 +290,7 @@ def _gate_runs(
         runs["baseline"] = before[0]
     frame, name, higher = _scores(store, runs, metric, weights, options["cluster_by"])
     frame, left_out = _on_same_truth(store, frame, runs, "current", name)
+    _need_comparable(frame, runs, "current", left_out)
     columns = [c for c in ("item_id", "value", "cluster") if c in frame.columns]
     parts = {label: some[columns] for label, some in frame.groupby("experiment")}
     nothing = pd.DataFrame({"item_id": [], "value": []})
