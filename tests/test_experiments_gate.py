@@ -240,3 +240,11 @@ def test_a_history_of_another_truth_does_not_let_a_run_pass(home):
     assert code == 1 and "no earlier run can be compared" in output and "vote-experiments rescore" in output
     begun = trend("vote-extraction-steady-tdefault", store=home)
     assert len(begun.table) == 1 and "left out" in begun.sentence
+
+
+def test_a_run_that_was_scored_again_is_not_continued_but_scored_anew(home):
+    before = run("steady")
+    rescored = json.loads(CliRunner().invoke(cli.app, ["rescore", before, "--json"]).stdout)["group_id"]
+    answer = CliRunner().invoke(cli.app, ["resume", rescored])
+    assert answer.exit_code == 2 and f"vote-experiments rescore {before}" in " ".join(answer.output.split())
+    assert CliRunner().invoke(cli.app, ["rescore", rescored]).exit_code == 0

@@ -296,6 +296,11 @@ def stored_request(
         )
     group = get_group(store, group_id)
     request = dict(group["request"] or {})
+    if "rescored" in request:
+        raise ValueError(
+            f"run {group['id']} scored stored outputs again and called no model, so there is nothing to continue; score them "
+            f"anew with: vote-experiments rescore {request['rescored']}"
+        )
     known = {
         callable_name(e): e
         for e in (*JUDGES, *STANDARD_EVALUATORS, *FURTHER_EVALUATORS, *OPTIONAL_EVALUATORS, *STANDARD_SUMMARIES)
